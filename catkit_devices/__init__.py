@@ -1,0 +1,1 @@
+"""Laboratory instruments shared by many programs."""

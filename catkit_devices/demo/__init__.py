@@ -1,0 +1,1 @@
+"""The demonstration: two experiments on a simulated optical bench."""

@@ -1,0 +1,333 @@
+"""Every exception of the project.
+
+Each one stores its facts as attributes, builds its text from them, survives pickling unchanged, and derives from
+:class:`CatkitDevicesError` and from the builtin that a user would catch (``TimeoutError``, ``ConnectionError``,
+``ValueError``). This module imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "CatkitDevicesError",
+    "ConfigurationError",
+    "DataError",
+    "DeadlockError",
+    "DeviceBusyError",
+    "DeviceClosedError",
+    "DeviceDisconnectedError",
+    "DeviceError",
+    "DeviceFaultError",
+    "DeviceOpenError",
+    "DeviceProtocolError",
+    "DeviceTimeoutError",
+    "DeviceValueError",
+    "MutexBrokenError",
+    "MutexError",
+    "MutexTimeoutError",
+    "OperationCancelled",
+    "PluginError",
+    "ProcessDiedError",
+    "RemoteError",
+    "SafetyError",
+    "ServerError",
+    "ServerNotFoundError",
+    "ServerRunningError",
+    "ServerUnresponsiveError",
+    "SimulationError",
+    "StopExperiment",
+    "nearest",
+]
+
+_E = TypeVar("_E", bound="CatkitDevicesError")
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate spelt most like ``word``, or None where none is close."""
+    matches = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+class CatkitDevicesError(Exception):
+    """Base of every error that the project raises on purpose.
+
+    Args:
+        text: what happened, in full.
+        **facts: what the text was built from; each becomes an attribute.
+    """
+
+    def __init__(self, text: str = "", **facts: Any) -> None:
+        super().__init__(text)
+        self.__dict__.update(facts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+    def __str__(self) -> str:
+        # OSError and KeyError would otherwise format the text in their own ways.
+        return str(self.args[0]) if self.args else ""
+
+
+def _rebuild(cls: type[_E], args: tuple[Any, ...], facts: dict[str, Any]) -> _E:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
+
+
+class ConfigurationError(CatkitDevicesError, ValueError):
+    """Something that a user wrote (a configuration, an option, a plugin's declaration) is not usable."""
+
+    def __init__(
+        self, problem: str, *, file: str | None = None, key: str | None = None, suggestion: str | None = None
+    ) -> None:
+        where = ": ".join(part for part in (file, key) if part)
+        text = f"{where}: {problem}" if where else problem
+        if suggestion:
+            text += f" (did you mean {suggestion!r}?)"
+        super().__init__(text, problem=problem, file=file, key=key, suggestion=suggestion)
+
+    problem: str
+    file: str | None
+    key: str | None
+    suggestion: str | None
+
+
+class PluginError(ConfigurationError):
+    """A plugin cannot be loaded or breaks the rules of a hook; the text names the culprit or culprits."""
+
+
+class DataError(CatkitDevicesError):
+    """A run's data cannot be written or read; the text names the run or file and the cause."""
+
+
+class SimulationError(CatkitDevicesError):
+    """A simulated instrument cannot be built, or was used in a way that its definition does not cover."""
+
+
+# --- devices -------------------------------------------------------------------------------------------------------
+
+
+class DeviceError(CatkitDevicesError):
+    """Something went wrong with one device.
+
+    Args:
+        problem: what was expected and what was found.
+        device: the device's name.
+        driver: the driver's name, where known.
+        address: the address it was used at, where it has one.
+        command: the command or operation that failed, where there was one.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        device: str | None = None,
+        driver: str | None = None,
+        address: str | None = None,
+        command: str | bytes | None = None,
+    ) -> None:
+        what = f" ({driver or 'device'} at {address})" if address else f" ({driver})" if driver else ""
+        text = f"device {device!r}{what}: {problem}" if device is not None else problem
+        if command is not None:
+            text += f" [command {command!r}]"
+        super().__init__(text, problem=problem, device=device, driver=driver, address=address, command=command)
+
+    problem: str
+    device: str | None
+    driver: str | None
+    address: str | None
+    command: str | bytes | None
+
+
+class DeviceOpenError(DeviceError, ConnectionError):
+    """The device could not be opened: nothing answers at its address, or not the instrument that was expected."""
+
+
+class DeviceBusyError(DeviceOpenError):
+    """Another program on this machine has the instrument open; the text names it."""
+
+
+class DeviceClosedError(DeviceError, RuntimeError):
+    """An operation was called on a device that is not open."""
+
+
+class DeviceFaultError(DeviceError, RuntimeError):
+    """The device could not be made safe or could not be trusted any more; it refuses use until it is reset."""
+
+
+class DeviceTimeoutError(DeviceError, TimeoutError):
+    """The instrument did not answer in time."""
+
+
+class DeviceDisconnectedError(DeviceError, ConnectionError):
+    """The connection to the instrument is gone."""
+
+
+class DeviceProtocolError(DeviceError, ValueError):
+    """The instrument answered something that its protocol does not allow, or reported an error of its own."""
+
+
+class DeviceValueError(DeviceError, ValueError):
+    """A value was refused before anything reached the wire: wrong type, out of limits, not among the choices."""
+
+
+# --- mutexes -------------------------------------------------------------------------------------------------------
+
+
+class MutexError(CatkitDevicesError):
+    """Base of what can go wrong with a mutex; ``mutex`` is its name."""
+
+    mutex: str
+
+
+class MutexTimeoutError(MutexError, TimeoutError):
+    """A mutex was not acquired in time; the text says how long was waited and who had it, since when, from where.
+
+    Args:
+        mutex: its name.
+        waited: seconds.
+        holder: a description of the holder, as text.
+        waiting: how many others were waiting.
+    """
+
+    def __init__(self, mutex: str, waited: float, holder: str | None = None, waiting: int = 0) -> None:
+        text = f"{mutex!r} not acquired in {waited:.1f} s"
+        text += f": {holder}" if holder else ": nobody holds it now"
+        if waiting:
+            text += f"; {waiting} waiting"
+        super().__init__(text, mutex=mutex, waited=waited, holder=holder, waiting=waiting)
+
+    waited: float
+    holder: str | None
+    waiting: int
+
+
+class DeadlockError(MutexError):
+    """Waiting would never have ended: the text names every party, what it holds and what it waits for.
+
+    Args:
+        mutex: the one whose wait would have closed the cycle.
+        parties: one line for each party of the cycle.
+    """
+
+    def __init__(self, mutex: str, parties: Iterable[str]) -> None:
+        parties = tuple(parties)
+        text = f"waiting for {mutex!r} would never end: " + "; ".join(parties)
+        super().__init__(text, mutex=mutex, parties=parties)
+
+    parties: tuple[str, ...]
+
+
+class MutexBrokenError(MutexError):
+    """The mutex was taken away by force (or with the server that kept it) while this owner was in its section.
+
+    Raised by every later operation of that owner, and by leaving, until it has left its outermost section.
+    """
+
+    def __init__(self, mutex: str, reason: str) -> None:
+        super().__init__(
+            f"{mutex!r} was taken from this owner: {reason}; leave the section before using it again",
+            mutex=mutex,
+            reason=reason,
+        )
+
+    reason: str
+
+
+class OperationCancelled(CatkitDevicesError):  # noqa: N818 - it says what happened, as concurrent.futures' does
+    """A long operation was told to end: its caller pressed Ctrl-C or died, or a stop came."""
+
+
+# --- processes and servers -----------------------------------------------------------------------------------------
+
+
+class ServerError(CatkitDevicesError, ConnectionError):
+    """Base of what can go wrong between a client and a server; ``server`` is its name or address."""
+
+    def __init__(self, text: str = "", *, server: str | None = None, pid: int | None = None) -> None:
+        super().__init__(text, server=server, pid=pid)
+
+    server: str | None
+    pid: int | None
+
+
+class ServerNotFoundError(ServerError):
+    """No server of that name is running."""
+
+
+class ServerRunningError(ServerError):
+    """A server of that name is running already; ``pid`` is its process."""
+
+
+class ServerUnresponsiveError(ServerError):
+    """The server is gone, or has been silent for longer than it may be."""
+
+
+class RemoteError(CatkitDevicesError):
+    """Stands for an exception of another process that could not be rebuilt here.
+
+    Args:
+        kind: the qualified name of the original class.
+        text: the original text.
+        details: the full remote traceback as text.
+    """
+
+    def __init__(self, kind: str, text: str, details: str = "") -> None:
+        super().__init__(f"{kind}: {text}" + (f"\n\n{details}" if details else ""), kind=kind, text=text,
+                         details=details)
+
+    kind: str
+    text: str
+    details: str
+
+
+class ProcessDiedError(CatkitDevicesError):
+    """A child process ended without a result: killed by a signal, or by ``sys.exit``.
+
+    Args:
+        process: its name.
+        pid: its process id.
+        exitcode: as ``multiprocessing.Process.exitcode`` (minus the signal's number where one killed it).
+        signal: the signal's name, where one killed it.
+    """
+
+    def __init__(self, process: str, pid: int | None, exitcode: int | None, signal: str | None = None) -> None:
+        how = f"was killed by {signal}" if signal else f"exited with code {exitcode}"
+        super().__init__(
+            f"process {process!r} (pid {pid}) {how} before it returned",
+            process=process, pid=pid, exitcode=exitcode, signal=signal,
+        )
+
+    process: str
+    pid: int | None
+    exitcode: int | None
+    signal: str | None
+
+
+# --- testbed -------------------------------------------------------------------------------------------------------
+
+
+class SafetyError(CatkitDevicesError):
+    """A safety check failed; the text names the check, the value and the limit.
+
+    Args:
+        check: the check's name.
+        problem: value against limit, or what the check raised.
+    """
+
+    def __init__(self, check: str, problem: str) -> None:
+        super().__init__(f"safety check {check!r}: {problem}", check=check, problem=problem)
+
+    check: str
+    problem: str
+
+
+class StopExperiment(BaseException):  # noqa: N818 - a request, not an error; `except Exception` must not eat it
+    """Raised once inside an experiment that was told to stop."""

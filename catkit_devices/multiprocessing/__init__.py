@@ -1,0 +1,1 @@
+"""Mutexes, managers and processes that survive a crash."""

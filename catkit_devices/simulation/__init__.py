@@ -1,0 +1,1 @@
+"""Simulated instruments under the real VISA stack."""

@@ -1,0 +1,1 @@
+"""Devices, safety checks and experiments of one laboratory bench."""
