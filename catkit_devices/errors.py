@@ -29,6 +29,7 @@ __all__ = [
     "DeviceValueError",
     "MutexBrokenError",
     "MutexError",
+    "MutexNotHeldError",
     "MutexTimeoutError",
     "OperationCancelled",
     "PluginError",
@@ -207,6 +208,16 @@ class MutexTimeoutError(MutexError, TimeoutError):
     waited: float
     holder: str | None
     waiting: int
+
+
+class MutexNotHeldError(MutexError, RuntimeError):
+    """An owner released a mutex that it does not hold."""
+
+    def __init__(self, mutex: str, holder: str | None = None) -> None:
+        text = f"{mutex!r} cannot be released: this owner does not hold it"
+        super().__init__(text + (f"; {holder}" if holder else ""), mutex=mutex, holder=holder)
+
+    holder: str | None
 
 
 class DeadlockError(MutexError):

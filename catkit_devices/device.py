@@ -1,0 +1,674 @@
+"""The base class of every instrument: each public operation runs, whole, under the device's mutex.
+
+Three locks, each for one thing. The *mutex* says which owner may use the device, over as many operations as it likes.
+The *operation lock* lets one operation body run at a time; a read marked ``shared`` takes only this one, so it runs
+between the operations of whoever has the mutex. The *wire lock* of a transport (see ``visa``) keeps one exchange of
+bytes whole; emergencies take only that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import logging
+import threading
+import time
+from abc import ABCMeta
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, final
+
+from catkit_devices.errors import (
+    CatkitDevicesError,
+    DeviceClosedError,
+    DeviceFaultError,
+    MutexTimeoutError,
+    OperationCancelled,
+)
+from catkit_devices.multiprocessing.locks import OwnedLock
+from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, lock_all
+from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call, forwarded_call, local_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catkit_devices.multiprocessing.hosting import Interface, Reference
+    from catkit_devices.multiprocessing.owner import Call, Session
+
+__all__ = ["Device", "DeviceProperty", "operation", "unlocked"]
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+_log = logging.getLogger(__name__)
+
+
+def operation(*, shared: bool = False) -> Callable[[_F], _F]:
+    """Mark a method or a property's getter: ``shared=True`` is a read that skips the mutex.
+
+    A shared operation runs between other operations even while somebody keeps the device to himself, and is not
+    taken for a change of the device's state. Everything else needs no mark.
+    """
+
+    def mark(function: _F) -> _F:
+        function.__dict__["_shared"] = shared
+        return function
+
+    return mark
+
+
+def unlocked(function: _F) -> _F:
+    """Mark a method that takes no lock: it must not touch the instrument other than by whole wire exchanges."""
+    function.__dict__["_unlocked"] = True
+    return function
+
+
+class DeviceProperty:
+    """Base of the properties that are declared in one line; access to one is one operation.
+
+    A subclass implements ``read``, ``write`` and ``describe``.
+    """
+
+    readable = True
+    writable = True
+
+    def __init__(self, doc: str, *, shared: bool = False) -> None:
+        self.__doc__ = self.doc = inspect.cleandoc(doc)
+        self.shared = shared
+        self.name = "?"
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, device: Device | None, owner: type | None = None) -> Any:
+        if device is None:
+            return self
+        if not self.readable:
+            raise AttributeError(f"{self.name!r} of {device!r} can be set, not read")
+        return perform(device, self.read, self.name, (), {}, shared=self.shared, changes=False)
+
+    def __set__(self, device: Device, value: Any) -> None:
+        if not self.writable:
+            raise AttributeError(f"{self.name!r} of {device!r} can be read, not set")
+        perform(device, self.write, self.name, (value,), {}, shared=False, changes=True)
+
+    def read(self, device: Any) -> Any:
+        """Return the value."""
+        raise NotImplementedError
+
+    def write(self, device: Any, value: Any) -> None:
+        """Set the value, checked before anything reaches the instrument."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """Return kind, type, unit, limits, choices, doc."""
+        return {"kind": type(self).__name__, "doc": self.doc, "readable": self.readable, "writable": self.writable,
+                "shared": self.shared}
+
+
+def perform(
+    device: Device, body: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *,
+    shared: bool, changes: bool,
+) -> Any:
+    """Run the body of one operation under the device's locks; raises what the locks or the body raise."""
+    call = forwarded_call()
+    if call is None:
+        with calling(current_call()):
+            return perform(device, body, name, args, kwargs, shared=shared, changes=changes)
+    if call.emergency:
+        return body(device, *args, **kwargs)
+    site = f"{device._name}.{name}"
+    timeout = device._mutex.timeout
+    mutex, exclusive = device._mutex_lock, device._operation_lock
+    before, call.changes = call.changes, changes
+    if not shared:
+        mutex.enter(call, timeout, site)
+    try:
+        exclusive.enter(call, timeout, site)
+        try:
+            device._ready(name)
+            if changes:
+                device._changed_by = call.session
+            result = body(device, *args, **kwargs)
+        finally:
+            exclusive.leave(call)
+    finally:
+        if not shared:
+            mutex.leave(call)
+        call.changes = before
+    if type(result) in _LAZY:
+        raise TypeError(
+            f"{site} returned a {type(result).__name__}, whose work would be done outside of the device's mutex: "
+            "return a list"
+        )
+    return result
+
+
+_LAZY = (GeneratorType, CoroutineType, AsyncGeneratorType, map, filter, zip)
+
+
+def _locked(name: str, function: Callable[..., Any], *, changes: bool) -> Callable[..., Any]:
+    shared = bool(getattr(function, "_shared", False))
+    changes = changes and not shared
+
+    # The wrapper of a driver defined in __main__ travels by value: it may only call what can be imported.
+    @functools.wraps(function)
+    def operation(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return perform(self, function, name, args, kwargs, shared=shared, changes=changes)
+
+    operation.__dict__["_locked"] = True
+    operation.__dict__["_shared"] = shared
+    return operation
+
+
+class _DeviceType(ABCMeta):
+    """Checks what is assigned to a driver after its class body as well."""
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if cls.__bases__ != (object,) and _is_operation_name(name):
+            _guard_member(cls, cls, name, value)  # type: ignore[arg-type]
+
+
+class Device(metaclass=_DeviceType):
+    """An instrument. A driver derives from it and implements ``_open``, ``_close``, ``_make_safe`` and its operations.
+
+    Making one opens nothing. ``with device:`` opens and closes it; ``with device.lock():`` keeps it to oneself over
+    several operations; both mean the same on the device and on its proxy. Every public method and property of a
+    driver is an operation: its whole body runs under the device's mutex. Values that are not operations are private.
+
+    Args:
+        name: of the device, unique on its testbed.
+        timeout: seconds that an operation waits for the mutex unless told otherwise.
+        safe_timeout: seconds that making safe may take.
+        open_on_use: open at the first operation and stay open until ``close(force=True)`` (devices of a testbed);
+            otherwise an operation on a closed device raises ``DeviceClosedError``.
+    """
+
+    driver: ClassVar[str] = ""
+    """The name under which the driver is registered."""
+
+    _name: str
+    _connection: Any
+
+    def __init__(
+        self, name: str, *, timeout: float = DEFAULT_TIMEOUT, safe_timeout: float = 10.0, open_on_use: bool = False
+    ) -> None:
+        if not name or not isinstance(name, str):
+            raise ValueError(f"a device's name must be a word, got {name!r}")
+        self._name = name
+        self._connection = None
+        self._safe_timeout = safe_timeout
+        self._open_on_use = open_on_use
+        self._mutex = Mutex(name, timeout)
+        lock = self._mutex._lock
+        if not isinstance(lock, OwnedLock):
+            raise TypeError("a device's mutex lives where the device does")
+        self._mutex_lock = lock
+        self._mutex_lock.refusal = self._refusal
+        self._operation_lock = OwnedLock(f"{name} (operation)", by_chain=True)
+        self._opened = False
+        self._opening = threading.RLock()
+        self._references: set[str] = set()
+        self._fault_reason: str | None = None
+        self._changed_by: Session | None = None
+        self._reference: Reference | None = None
+
+    # --- what a driver implements -----------------------------------------------------------------------------------
+
+    def _open(self) -> Any:
+        """Open the instrument and return the connection, which becomes ``self._connection``."""
+        raise NotImplementedError(f"driver {type(self).__qualname__} must implement _open()")
+
+    def _close(self) -> None:
+        """Close the connection; called once after each ``_open`` that returned."""
+
+    def _make_safe(self) -> None:
+        """Bring the instrument to a state in which it can be left alone: laser off, heater off."""
+
+    # --- open and close ---------------------------------------------------------------------------------------------
+
+    @final
+    @unlocked
+    def open(self) -> Device:
+        """Open it for this session (process); harmless when it is open for it already.
+
+        Raises:
+            DeviceOpenError: nothing answers at its address, or not the instrument that was expected.
+            DeviceBusyError: another program has it.
+        """
+        with _part_of_call() as call:
+            self._mutex_lock.enter(call, self._mutex.timeout, f"{self._name}.open")
+            try:
+                self._operation_lock.enter(call, self._mutex.timeout, f"{self._name}.open")
+                try:
+                    self._references.add(call.session.id)
+                    try:
+                        self._ensure_open()
+                    except BaseException:
+                        self._references.discard(call.session.id)
+                        raise
+                finally:
+                    self._operation_lock.leave(call)
+            finally:
+                self._mutex_lock.leave(call)
+        return self
+
+    @final
+    @unlocked
+    def close(self, force: bool = False) -> None:
+        """Close it for this session; the last one makes it safe and closes it. Harmless when it is closed.
+
+        Args:
+            force: close it for everybody.
+        """
+        with _part_of_call() as call:
+            self._mutex_lock.enter(call, self._mutex.timeout, f"{self._name}.close")
+            try:
+                self._operation_lock.enter(call, self._mutex.timeout, f"{self._name}.close")
+                try:
+                    self._references.discard(call.session.id)
+                    if force or not self._references:
+                        self._references.clear()
+                        self._close_now()
+                finally:
+                    self._operation_lock.leave(call)
+            finally:
+                self._mutex_lock.leave(call)
+
+    def __enter__(self) -> Device:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ensure_open(self) -> None:
+        with self._opening:
+            if self._opened:
+                return
+            self._connection = self._open()
+            self._opened = True
+            self._fault_reason = None
+
+    def _close_now(self) -> None:
+        with self._opening:
+            if not self._opened:
+                return
+            try:
+                self._make_safe_bounded()
+            finally:
+                self._opened = False
+                try:
+                    self._close()
+                finally:
+                    self._connection = None
+                    self._changed_by = None
+
+    def _ready(self, name: str) -> None:
+        """Refuse an operation that the device's state does not allow."""
+        if self._fault_reason is not None:
+            raise self._refusal() or DeviceFaultError(self._fault_reason, **self._facts(name))
+        if not self._opened:
+            if not self._open_on_use:
+                raise DeviceClosedError(f"{name!r} needs it open; it is closed", **self._facts())
+            self._references.add(local_session().id)
+            self._ensure_open()
+
+    # --- state ------------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The device's name."""
+        return self._name
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open."""
+        return self._opened
+
+    @property
+    def state(self) -> str:
+        """``"closed"``, ``"open"`` or ``"fault"``."""
+        return "fault" if self._fault_reason is not None else "open" if self._opened else "closed"
+
+    @property
+    def mutex(self) -> Mutex:
+        """The device's mutex."""
+        return self._mutex
+
+    @unlocked
+    def lock(self, timeout: float | None = None) -> Any:
+        """Keep the device to oneself during a block: ``with device.lock():``."""
+        return lock_all(self._mutex, timeout=timeout)
+
+    @unlocked
+    def acquire(self, timeout: float | None = None, raise_on_fail: bool = True) -> bool:
+        """Keep the device to oneself until ``release``; as ``Mutex.acquire``."""
+        return self._mutex.acquire(timeout, raise_on_fail)
+
+    @unlocked
+    def release(self) -> None:
+        """End what ``acquire`` began; as ``Mutex.release``."""
+        self._mutex.release()
+
+    @unlocked
+    def reset(self) -> None:
+        """Take the device out of FAULT, after a person has looked at it; the next open starts afresh."""
+        with self._opening:
+            if self._opened:
+                self._opened = False
+                with contextlib.suppress(CatkitDevicesError):
+                    self._close()
+                self._connection = None
+            self._fault_reason = None
+
+    # --- safety -----------------------------------------------------------------------------------------------------
+
+    @final
+    @unlocked
+    def make_safe(self) -> None:
+        """Make it safe now, whoever has the mutex: an emergency. Nothing on a closed device.
+
+        Raises:
+            DeviceFaultError: it could not be made safe within ``safe_timeout``; it refuses use until ``reset()``.
+        """
+        if self._opened:
+            self._make_safe_bounded()
+
+    def _make_safe_bounded(self) -> None:
+        failure: list[BaseException] = []
+
+        def make_safe() -> None:
+            try:
+                # A call of its own: the one that is running may be cancelled, this one must get through.
+                with calling(emergency_call()):
+                    self._make_safe()
+            except BaseException as error:  # noqa: BLE001 - told to the caller below
+                failure.append(error)
+
+        if type(self)._make_safe is Device._make_safe:
+            return
+        runner = threading.Thread(target=make_safe, name=f"make-safe-{self._name}", daemon=True)
+        runner.start()
+        runner.join(self._safe_timeout)
+        if runner.is_alive() or failure:
+            why = f"{type(failure[0]).__name__}: {failure[0]}" if failure else f"not done in {self._safe_timeout:g} s"
+            self._fault(f"could not be made safe ({why})")
+            raise DeviceFaultError(self._fault_reason or why, **self._facts("make_safe")) from (
+                failure[0] if failure else None
+            )
+
+    def _fault(self, reason: str) -> None:
+        """Refuse every further use until ``reset()``."""
+        self._fault_reason = reason
+        _log.error("device %r: %s", self._name, reason)
+
+    def _refusal(self) -> BaseException | None:
+        if self._fault_reason is None:
+            return None
+        return DeviceFaultError(f"is in FAULT: {self._fault_reason}; reset() it after looking at it", **self._facts())
+
+    # --- helpers for drivers ----------------------------------------------------------------------------------------
+
+    @property
+    def _address(self) -> str | None:
+        return None
+
+    def _facts(self, command: str | bytes | None = None) -> dict[str, Any]:
+        """Return what every error of this device tells: device, driver, address, command."""
+        driver = type(self).driver or type(self).__name__
+        return {"device": self._name, "driver": driver, "address": self._address, "command": command}
+
+    def _checkpoint(self) -> None:
+        """Raise if the running operation was cancelled or its mutex broken: to be called before every exchange."""
+        call = forwarded_call()
+        if call is not None and call.reason is not None:
+            raise call.reason
+
+    @unlocked
+    def wait(
+        self, until: float | Callable[[], bool], timeout: float | None = None, interval: float = 0.05
+    ) -> bool:
+        """Wait inside a long operation; ends at once when the operation is cancelled.
+
+        Args:
+            until: seconds, or a condition that is asked every ``interval`` seconds until it holds.
+            timeout: seconds that a condition may take; None for the device's own timeout.
+            interval: seconds.
+
+        Returns:
+            Whether the condition came to hold (True for plain seconds).
+
+        Raises:
+            OperationCancelled: the caller pressed Ctrl-C or died, or a stop came.
+            MutexBrokenError: the mutex was taken away.
+        """
+        call = current_call()
+        if not callable(until):
+            call.wait(until)
+            return True
+        deadline = time.monotonic() + (self._mutex.timeout if timeout is None else timeout)
+        while not until():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            call.wait(min(interval, left))
+        return True
+
+    # --- telling ----------------------------------------------------------------------------------------------------
+
+    @unlocked
+    def describe(self) -> dict[str, Any]:
+        """Return what the device can do: properties with type, unit, limits, choices and doc; commands with doc."""
+        properties: dict[str, Any] = {}
+        commands: dict[str, Any] = {}
+        for name in _public_names(type(self)):
+            if name in vars(Device):
+                continue
+            member = inspect.getattr_static(type(self), name)
+            if isinstance(member, DeviceProperty):
+                properties[name] = {**member.describe(), **self._describe_property(name)}
+            elif isinstance(member, property):
+                properties[name] = {
+                    "kind": "property", "type": None, "unit": None, "limits": None, "choices": None,
+                    "doc": inspect.getdoc(member), "readable": True, "writable": member.fset is not None,
+                    "shared": bool(getattr(member.fget, "_shared", False)),
+                }
+            elif callable(member) and not inspect.isclass(member):
+                commands[name] = {"signature": str(inspect.signature(member)), "doc": inspect.getdoc(member)}
+        return {"name": self._name, "driver": type(self).driver, "address": self._address, "properties": properties,
+                "commands": commands}
+
+    def _describe_property(self, name: str) -> dict[str, Any]:  # noqa: ARG002 - for drivers to override
+        """Return what is particular to this device about a declared property (narrowed limits)."""
+        return {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}: {self.state}>"
+
+    # --- rules for drivers, checked when the class is made -----------------------------------------------------------
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in cls.__mro__:
+            if base is Device or base is object or (base is not cls and issubclass(base, Device)):
+                continue
+            for name, member in list(vars(base).items()):
+                if _is_operation_name(name):
+                    _guard_member(cls, base, name, member)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            member = inspect.getattr_static(type(self), name, None)
+            if not hasattr(type(member), "__set__"):
+                raise AttributeError(
+                    f"{type(self).__name__} {self.__dict__.get('_name', '')!r} has no property {name!r} to set"
+                    "; a value that is not an operation is private (_name)"
+                )
+        object.__setattr__(self, name, value)
+
+    # --- life on a server -------------------------------------------------------------------------------------------
+
+    def _hosted_as(self, reference: Reference) -> None:
+        self._reference = reference
+
+    def _interface(self, kind: str) -> Interface:
+        from catkit_devices.multiprocessing.hosting import Interface
+
+        capabilities = tuple(base.__name__ for base in type(self).__mro__ if vars(base).get("_capability"))
+        methods: dict[str, str | None] = {}
+        properties: dict[str, str | None] = {}
+        for name in [*_public_names(type(self)), "__enter__", "__exit__", "__call__", "__getitem__", "__len__"]:
+            member = inspect.getattr_static(type(self), name, None)
+            if name in ("lock", "acquire", "release", "mutex", "wait") or member is None:
+                continue
+            if isinstance(member, (property, DeviceProperty)):
+                properties[name] = inspect.getdoc(member)
+            elif callable(member) and not inspect.isclass(member):
+                methods[name] = inspect.getdoc(member)
+        return Interface(kind, type(self).__name__, methods, properties, True, False, capabilities)
+
+    def _status(self) -> dict[str, Any]:
+        return {"state": self.state, "driver": type(self).driver, "address": self._address,
+                "fault": self._fault_reason}
+
+    def _session_ended(self, session: Session, goodbye: bool) -> None:
+        """Make it safe, before anybody else is granted, where the ended session leaves it in an unknown state."""
+        referenced = session.id in self._references
+        guardian = emergency_call()
+        died = not goodbye or self._mutex_lock.in_use_by(session)
+        due = self._opened and died and (self._changed_by is session or self._mutex_lock.in_use_by(session))
+        last = referenced and self._references == {session.id}
+        if not (due or last):
+            self._references.discard(session.id)
+            self._mutex_lock.end_session(session)
+            return
+        self._mutex_lock.end_session(session, guardian)
+        threading.Thread(
+            target=self._clean_up, args=(session, guardian, due), name=f"clean-up-{self._name}", daemon=True
+        ).start()
+
+    def _clean_up(self, session: Session, guardian: Call, due: bool) -> None:
+        try:
+            self._mutex_lock.claim(guardian, self._mutex.timeout)
+        except (MutexTimeoutError, OperationCancelled) as error:
+            self._fault(f"an operation of {session.process!r} (pid {session.pid}), which has ended, does not: {error}")
+            return
+        try:
+            with calling(guardian):
+                self._references.discard(session.id)
+                if due:
+                    _log.warning("device %r: %r (pid %d) died; making it safe", self._name, session.process, session.pid)
+                    with contextlib.suppress(DeviceFaultError):  # logged, and every later use is refused
+                        self._make_safe_bounded()
+                    self._changed_by = None
+                if not self._references:
+                    with contextlib.suppress(CatkitDevicesError):
+                        self._close_now()
+        finally:
+            self._mutex_lock.leave(guardian)
+
+    def _server_stops(self) -> None:
+        """Make safe and close, whoever holds the device, bounded in time: the server is ending."""
+        done = threading.Thread(target=self._close_quietly, name=f"close-{self._name}", daemon=True)
+        done.start()
+        done.join(self._safe_timeout + 5.0)
+        if done.is_alive():
+            _log.error("device %r: not closed in %g s", self._name, self._safe_timeout + 5.0)
+
+    def _close_quietly(self) -> None:
+        try:
+            self._close_now()
+        except CatkitDevicesError as error:
+            _log.error("device %r: %s", self._name, error)  # noqa: TRY400 - its text says it all
+
+    def __reduce__(self) -> Any:
+        from catkit_devices.multiprocessing.proxy import hosted_reference
+
+        if self._reference is None:
+            raise TypeError(f"device {self._name!r} lives in this process only and cannot be sent to another; "
+                            "have a SharedMemoryManager make it: manager.get_object(name, factory)")
+        return hosted_reference(self._reference)
+
+
+def _part_of_call() -> calling:
+    return calling(current_call())
+
+
+def _is_operation_name(name: str) -> bool:
+    return not name.startswith("_") or name in ("__call__", "__getitem__", "__setitem__", "__len__")
+
+
+def _is_unlocked(member: Any) -> bool:
+    inner = [member, *(getattr(member, name, None) for name in ("fget", "func", "__func__", "__wrapped__"))]
+    return any(getattr(one, "_unlocked", False) for one in inner)
+
+
+def _public_names(cls: type[Device]) -> list[str]:
+    return [name for name in dir(cls) if not name.startswith("_")]
+
+
+def _guard_member(cls: type[Device], base: type, name: str, member: Any) -> None:
+    """Put one public member of a driver or of its mixin under the locks, or refuse it with a word on what to do."""
+    if base is not cls and inspect.getattr_static(cls, name) is not member:
+        return  # overridden nearer by
+    if name in _FINAL:
+        raise TypeError(f"{cls.__qualname__}.{name} belongs to the framework; implement _{name} instead")
+    plain = not callable(member) and not hasattr(type(member), "__get__")
+    locked = getattr(member, "_locked", False) or getattr(getattr(member, "fget", None), "_locked", False)
+    if plain or locked or isinstance(member, DeviceProperty) or inspect.isclass(member) or _is_unlocked(member):
+        return
+    where = f"{cls.__qualname__}.{name}"
+    if isinstance(member, property):
+        if base is not cls:
+            setattr(cls, name, _through_super(cls, name, member))
+            return
+        fget = member.fget and _locked(name, member.fget, changes=False)
+        fset = member.fset and _locked(name, member.fset, changes=True)
+        fdel = member.fdel and _locked(name, member.fdel, changes=True)
+        setattr(cls, name, property(fget, fset, fdel, member.__doc__))
+        return
+    if not isinstance(member, FunctionType):
+        raise TypeError(
+            f"{where} is a {type(member).__name__}, which cannot run under the device's mutex: "
+            "write it as a plain method or property, or mark what it wraps @unlocked"
+        )
+    for wrong, what in ((inspect.isgeneratorfunction, "generator"), (inspect.iscoroutinefunction, "coroutine"),
+                        (inspect.isasyncgenfunction, "asynchronous generator")):
+        if wrong(member):
+            raise TypeError(
+                f"{where} is a {what}, whose body would run outside of the device's mutex: "
+                "return a list or take a callback, or mark it @unlocked"
+            )
+    if base is cls:
+        setattr(cls, name, _locked(name, member, changes=True))
+    else:
+        # Not a copy: a mixin's own super() must go on working.
+        setattr(cls, name, _locked(name, _super_call(cls, name, member), changes=True))
+
+
+def _super_call(cls: type, name: str, member: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(member)
+    def inherited(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(super(cls, self), name)(*args, **kwargs)
+
+    return inherited
+
+
+def _through_super(cls: type, name: str, member: property) -> property:
+    def get(self: Any) -> Any:
+        return getattr(super(cls, self), name)
+
+    def put(self: Any, value: Any) -> None:
+        if member.fset is not None:
+            member.fset(self, value)
+
+    get.__dict__.update(getattr(member.fget, "__dict__", {}))
+    return property(
+        _locked(name, get, changes=False) if member.fget else None,
+        _locked(name, put, changes=True) if member.fset else None,
+        doc=member.__doc__,
+    )
+
+
+_FINAL = frozenset({"open", "close", "make_safe", "is_open", "state", "mutex", "lock", "acquire", "release", "name",
+                    "wait", "reset"})

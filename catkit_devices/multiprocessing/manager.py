@@ -1,0 +1,265 @@
+"""The shared memory manager: named mutexes, events, barriers and objects for every process of a user."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from multiprocessing import connection, current_process, managers, util
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any, cast
+
+from catkit_devices.errors import ServerNotFoundError
+from catkit_devices.multiprocessing import server as serving
+from catkit_devices.multiprocessing.endpoint import Endpoint, Registration, default_name
+from catkit_devices.multiprocessing.hosting import CALL
+from catkit_devices.multiprocessing.process import spawning
+from catkit_devices.multiprocessing.proxy import ROOT, obtain, proxy_of, reach
+from catkit_devices.multiprocessing.session import ask, line_to
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catkit_devices.multiprocessing.endpoint import Address
+    from catkit_devices.multiprocessing.mutex import Mutex
+
+__all__ = ["SharedMemoryManager"]
+
+
+class SharedMemoryManager(managers.SyncManager):
+    """Starts a server, or connects to one, and hands out what lives on it.
+
+    All of ``multiprocessing.managers.SyncManager`` is there. In addition, by name from any process: mutexes, events,
+    barriers, conditions, queues, dicts, namespaces and objects of the user's own. A named object exists once, is made
+    by whoever asks first, and lives until the server ends. What a process held or waited for is given back when it
+    ends, however it ends.
+
+    Args:
+        name: of the server; None for ``CATKIT_DEVICES_SERVER``, else ``"default"``.
+        address: ``(host, port)`` to serve or reach it over TCP; None for a private socket on this host.
+        authkey: the secret of a server over TCP; None for that of this process (inherited by its children). Servers on
+            this host have a random one that only their user can read.
+        group: name of a lab's group whose members may use the server too.
+        stop_timeout: seconds that the server has to close its devices and end.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        address: tuple[str, int] | None = None,
+        authkey: bytes | None = None,
+        group: str | None = None,
+        stop_timeout: float = 30.0,
+    ) -> None:
+        self.name = name if name is not None else default_name()
+        self._asked = address
+        self._group = group
+        self._stop_timeout = stop_timeout
+        self._server: Endpoint | None = None
+        super().__init__(address, authkey, ctx=spawning)
+        self._has_key = authkey is not None or address is not None
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def start(self, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()) -> None:
+        """Start the server in a process of its own.
+
+        Raises:
+            ServerRunningError: one of that name runs already; says which process.
+        """
+        if self._state.value != managers.State.INITIAL:
+            raise managers.ProcessError("a manager is started or connected once")
+        key = bytes(self._authkey) if self._has_key else os.urandom(32)
+        reader, writer = connection.Pipe(duplex=False)
+        self._process = spawning.Process(
+            target=_serve,
+            args=(type(self), self._registry, self.name, self._asked, key, self._serializer, self._group, writer,
+                  initializer, initargs),
+            name=f"server {self.name!r}",
+        )
+        self._process.start()
+        writer.close()
+        try:
+            with reader:
+                self._server = reader.recv()
+        except EOFError:
+            self._process.join()  # raises what kept it from starting
+            raise
+        self._adopt(self._server)
+        self._state.value = managers.State.STARTED
+        self.shutdown = util.Finalize(
+            self, _stop, args=(self._process, self._server, self._state, self._stop_timeout), exitpriority=4
+        )
+
+    def connect(self) -> None:
+        """Use the running server of that name or address.
+
+        Raises:
+            ServerNotFoundError: there is none.
+            AuthenticationError: the key is not the server's.
+        """
+        server = reach(self.name, self._asked, self._authkey)
+        self._adopt(server)
+        line_to(server)
+        self._state.value = managers.State.STARTED
+
+    def __enter__(self) -> SharedMemoryManager:
+        if self._state.value == managers.State.INITIAL:
+            self.start()
+        return self
+
+    def _adopt(self, server: Endpoint) -> None:
+        self._server = server
+        self._address = server.address
+        self._authkey = type(current_process().authkey)(server.authkey)
+
+    @property
+    def server(self) -> Endpoint:
+        """How the server is reached.
+
+        Raises:
+            ServerNotFoundError: the manager is neither started nor connected.
+        """
+        if self._server is None:
+            raise ServerNotFoundError(f"the manager of server {self.name!r} is neither started nor connected",
+                                      server=self.name)
+        return self._server
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        return line_to(self.server).session.pid
+
+    def __reduce__(self) -> tuple[Callable[..., SharedMemoryManager], tuple[Any, ...]]:
+        return _connected, (type(self), self.name, self._asked)
+
+    # --- what lives on it -------------------------------------------------------------------------------------------
+
+    def get_mutex(self, name: str, timeout: float | None = None) -> Mutex:
+        """Return the mutex of that name; ``timeout`` is its default in seconds (60)."""
+        return cast("Mutex", self._named("mutex", name, timeout=timeout))
+
+    get_lock = get_mutex
+
+    def get_event(self, name: str) -> Any:
+        """Return the event of that name: ``set``, ``clear``, ``is_set``, ``wait(timeout=None)``."""
+        return self._named("event", name)
+
+    def get_barrier(self, name: str, parties: int | None = None, timeout: float | None = None) -> Any:
+        """Return the barrier of that name; this process takes part in it from now on.
+
+        Args:
+            name: of the barrier.
+            parties: how many processes it waits for; the first who asks must say.
+            timeout: seconds that ``wait`` waits unless told otherwise (60).
+        """
+        barrier = self._named("barrier", name, parties=parties, timeout=timeout)
+        barrier.join()
+        return barrier
+
+    def get_condition(self, name: str) -> Any:
+        """Return the condition variable of that name."""
+        return self._named("condition", name)
+
+    def get_queue(self, name: str, maxsize: int | None = None) -> Any:
+        """Return the first-in-first-out queue of that name; ``maxsize`` bounds it (0: unbounded)."""
+        return self._named("queue", name, maxsize=maxsize)
+
+    def get_dict(self, name: str) -> Any:
+        """Return the mutexed dict of that name."""
+        return self._named("dict", name)
+
+    def get_namespace(self, name: str) -> Any:
+        """Return the mutexed namespace of that name: an object whose attributes are shared."""
+        return self._named("namespace", name)
+
+    def get_object(self, name: str, factory: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Return the one object of that name, made on the server by ``factory(*args, **kwargs)`` if it is not there.
+
+        Its public methods, properties and attributes work through the proxy, each under the object's mutex.
+
+        Raises:
+            ConfigurationError: it is not there and ``factory`` was left out.
+        """
+        return proxy_of(obtain(self.server, "object", name, {}, factory, args, kwargs))
+
+    def get_exception(self, pid: int) -> BaseException | None:
+        """Return what the process of that pid died of, if it was a ``Process`` that had used this server."""
+        from catkit_devices.multiprocessing.relay import decode
+
+        data = self._ask("get_exception", pid)
+        return None if data is None else decode(data)
+
+    def status(self) -> dict[str, Any]:
+        """Return every object of the server with its holder and waiters, and every session."""
+        status: dict[str, Any] = self._ask("status")
+        return status
+
+    def break_mutex(self, name: str, reason: str) -> str | None:
+        """Take a mutex (or a device's) from whoever holds it, by force; return who that was.
+
+        The old owner's next operations raise ``MutexBrokenError`` until it has left its section; the next grant waits
+        until the operation that it has in flight has ended.
+        """
+        whose: str | None = self._ask("break_mutex", name, reason)
+        return whose
+
+    def _named(self, kind: str, name: str, **parameters: Any) -> Any:
+        return proxy_of(obtain(self.server, kind, name, parameters))
+
+    def _ask(self, verb: str, *args: Any) -> Any:
+        return line_to(self.server).call(ROOT, CALL, verb, args, None)
+
+
+def _connected(cls: type[SharedMemoryManager], name: str, address: tuple[str, int] | None) -> SharedMemoryManager:
+    manager = cls(name, address=address)
+    manager.connect()
+    return manager
+
+
+def _serve(
+    cls: type[SharedMemoryManager],
+    registry: Any,
+    name: str,
+    address: tuple[str, int] | None,
+    authkey: bytes,
+    serializer: str,
+    group: str | None,
+    ready: connection.Connection,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+) -> None:
+    """Run in the server's process."""
+    from catkit_devices.multiprocessing.primitives import MAKERS
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the business of whoever started it
+    registration = Registration(name, group) if address is None else None
+    current_process().authkey = authkey
+    if initializer is not None:
+        initializer(*initargs)
+    where: Address = registration.socket_path() if registration is not None and os.name == "posix" else (
+        address or ("127.0.0.1", 0))
+    server = serving.Server(registry, where, authkey, serializer, makers=MAKERS, registration=registration, name=name)
+    if registration is not None:
+        registration.publish(server.address, authkey)
+    ready.send(Endpoint(name, server.address, authkey, os.getpid()))
+    ready.close()
+    server.serve_forever()
+
+
+def _stop(process: Any, server: Endpoint, state: Any, timeout: float) -> None:
+    """Have the server close its devices and end; force it where it does not within the time."""
+    state.value = managers.State.SHUTDOWN
+    if process.is_alive():
+        try:
+            ask(server, "shutdown", timeout=timeout)
+        except ConnectionError:
+            process.terminate()
+    deadline = time.monotonic() + min(timeout, 5.0)
+    while process.is_alive() and time.monotonic() < deadline:
+        connection.wait([process.sentinel], max(0.0, deadline - time.monotonic()))
+    if process.is_alive():
+        process.kill()
+    connection.wait([process.sentinel], 5.0)
+    BaseProcess.join(process, 5.0)

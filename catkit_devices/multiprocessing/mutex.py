@@ -1,0 +1,208 @@
+"""The mutex that users hold: the same words for one in this process and for one that lives on a server."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from catkit_devices.errors import MutexTimeoutError
+from catkit_devices.multiprocessing.locks import OwnedLock
+from catkit_devices.multiprocessing.owner import calling, current_call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from catkit_devices.multiprocessing.locks import Holder
+    from catkit_devices.multiprocessing.owner import Call
+
+__all__ = ["DEFAULT_TIMEOUT", "Mutex", "lock_all"]
+
+DEFAULT_TIMEOUT = 60.0
+"""Seconds that a mutex is waited for unless told otherwise."""
+
+
+class Lockable(Protocol):
+    """What a mutex acts on: an ``OwnedLock`` here, or its counterpart on a server."""
+
+    name: str
+
+    def acquire(self, call: Call, timeout: float, *, depth: int | None = None, site: str | None = None) -> None: ...
+    def release(self, call: Call) -> None: ...
+    def holder(self) -> Holder | None: ...
+    def waiters(self) -> list[Holder]: ...
+    def break_(self, reason: str) -> str | None: ...
+
+
+class Mutex:
+    """A fair, reentrant lock that belongs to one owner: a thread of a process, or an asyncio task.
+
+    Guarantees: at most one owner is inside; waiters enter in the order in which they asked; a session that ends (a
+    process that is killed, say) gives back what it held; a live owner keeps its mutex for as long as it likes; waiting
+    that could never end raises at once instead.
+
+    Args:
+        name: shown in messages; on a server, what others find it by.
+        timeout: seconds that ``acquire`` waits unless told otherwise.
+        lock: another mutex whose lock this one shares, with a name and timeout of its own.
+    """
+
+    __slots__ = ("_lock", "name", "timeout")
+
+    def __init__(self, name: str | None = None, timeout: float = DEFAULT_TIMEOUT, lock: Mutex | None = None) -> None:
+        if timeout < 0:
+            raise ValueError(f"mutex {name!r}: timeout must be at least 0 s, got {timeout!r}")
+        self.timeout = timeout
+        self._lock: Lockable = lock._lock if lock is not None else OwnedLock(name or "mutex")
+        self.name = name if name is not None else self._lock.name
+
+    @classmethod
+    def _over(cls, lock: Lockable, timeout: float) -> Mutex:
+        mutex = cls.__new__(cls)
+        mutex._lock, mutex.name, mutex.timeout = lock, lock.name, timeout
+        return mutex
+
+    def acquire(self, timeout: float | None = None, raise_on_fail: bool = True) -> bool:
+        """Enter, or nest one deeper.
+
+        Args:
+            timeout: seconds to wait; None for the mutex's own default (never for ever), 0 to try once.
+            raise_on_fail: return False instead of raising when the time is over.
+
+        Raises:
+            MutexTimeoutError: not acquired in time; says who has it, since when, from where.
+            DeadlockError: waiting would never have ended; names every party.
+            MutexBrokenError: this owner's section was broken by force and it has not left it yet.
+        """
+        timeout = self.timeout if timeout is None else timeout
+        try:
+            self._lock.acquire(current_call(), timeout, site=call_site())
+        except MutexTimeoutError:
+            if raise_on_fail:
+                raise
+            return False
+        return True
+
+    def release(self) -> None:
+        """Leave, or come back one level.
+
+        Raises:
+            MutexBrokenError: it was taken away by force meanwhile.
+            MutexNotHeldError: this owner does not hold it.
+        """
+        self._lock.release(current_call())
+
+    def break_(self, reason: str) -> str | None:
+        """Take it from whoever holds it, by force; return who that was. See ``MutexBrokenError``."""
+        return self._lock.break_(reason)
+
+    @property
+    def holder(self) -> Holder | None:
+        """Who holds it, for how long, how deep and from where; None when nobody does."""
+        return self._lock.holder()
+
+    @property
+    def waiters(self) -> list[Holder]:
+        """Who waits for it, first come first."""
+        return self._lock.waiters()
+
+    def locked(self) -> bool:
+        """Whether anybody holds it."""
+        return self._lock.holder() is not None
+
+    def __enter__(self) -> Mutex:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    async def __aenter__(self) -> Mutex:
+        import asyncio
+
+        call = current_call()
+        call.apart = True
+        site = call_site()
+
+        def acquire() -> None:
+            with calling(call):
+                self._lock.acquire(call, self.timeout, site=site)
+
+        waiting = asyncio.ensure_future(asyncio.to_thread(acquire))
+        try:
+            await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            # The thread may win the mutex after its task was cancelled: then nobody else would ever give it back.
+            call.cancel(asyncio.CancelledError())
+            with contextlib.suppress(BaseException):
+                await waiting
+                self._lock.release(call)
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release(current_call())
+
+    def __repr__(self) -> str:
+        return f"<Mutex {self.name!r}: {self.holder or 'free'}>"
+
+    def __reduce__(self) -> Any:
+        reduce = getattr(self._lock, "_reduce_mutex", None)
+        if reduce is None:
+            raise TypeError(
+                f"mutex {self.name!r} lives in this process only and cannot be sent to another; "
+                "get one by name from a SharedMemoryManager: manager.get_mutex(name)"
+            )
+        return reduce(self)
+
+
+def call_site() -> str:
+    """Return file:line of the nearest caller outside this framework and contextlib."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
+        frame = frame.f_back
+    path = frame.f_code.co_filename
+    return f"{path[path.rfind('/') + 1 :]}:{frame.f_lineno}"
+
+
+_OURS = ("catkit_devices.multiprocessing", "catkit_devices.device", "catkit_devices.testbed", "contextlib")
+
+
+class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):
+    """Hold several mutexes (or devices) during a block: all of them or none.
+
+    They are acquired in one order that is the same in every process, so two that ask for the same ones in different
+    orders never block each other.
+
+    Args:
+        *lockables: mutexes, or anything that has one as ``.mutex``.
+        timeout: seconds for all of them together; None for the longest of their own defaults.
+
+    Raises:
+        MutexTimeoutError: not all were acquired in time; none is held.
+        DeadlockError: as ``Mutex.acquire``; none is held.
+    """
+
+    def __init__(self, *lockables: Any, timeout: float | None = None) -> None:
+        mutexes = [lockable if isinstance(lockable, Mutex) else lockable.mutex for lockable in lockables]
+        self._mutexes = sorted(mutexes, key=lambda mutex: getattr(mutex._lock, "order", ("", id(mutex._lock))))
+        self._timeout = max((m.timeout for m in mutexes), default=0.0) if timeout is None else timeout
+        self._held = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        deadline = time.monotonic() + self._timeout
+        with contextlib.ExitStack() as held:
+            for mutex in self._mutexes:
+                mutex.acquire(max(0.0, deadline - time.monotonic()))
+                held.callback(mutex.release)
+            self._held = held.pop_all()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._held.__exit__(kind, error, traceback)
+
+    def __iter__(self) -> Iterator[Mutex]:
+        return iter(self._mutexes)

@@ -1,0 +1,348 @@
+"""What clients hold: a stand-in for an object on a server, and the client's side of its lock.
+
+A proxy's class is generated from what the server tells of the object, so a client needs none of its code. A proxy
+travels as its server's name, its kind and its own name.
+"""
+
+from __future__ import annotations
+
+from multiprocessing import current_process
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import ConfigurationError, MutexBrokenError
+from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint
+from catkit_devices.multiprocessing.hosting import CALL, GET, LOCK, SELF, SET, SPECIAL
+from catkit_devices.multiprocessing.mutex import Mutex
+from catkit_devices.multiprocessing.session import line_to, lost_sections
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from catkit_devices.multiprocessing.endpoint import Address
+    from catkit_devices.multiprocessing.hosting import Interface, Reference
+    from catkit_devices.multiprocessing.locks import Holder
+    from catkit_devices.multiprocessing.owner import Call
+    from catkit_devices.multiprocessing.session import ClientSession, Line
+
+__all__ = ["ROOT", "ObjectProxy", "RemoteLock", "Remote", "obtain"]
+
+ROOT = -1
+
+
+class Remote:
+    """Where one object of a server is, found anew by its name when the server was started anew."""
+
+    __slots__ = ("_session", "kind", "name", "reference", "server")
+
+    def __init__(self, server: Endpoint, kind: str, name: str, reference: Reference, session: ClientSession) -> None:
+        self.server = server
+        self.kind = kind
+        self.name = name
+        self.reference = reference
+        self._session = session
+
+    def line(self) -> Line:
+        """Return this thread's line to the server, with ``reference`` right for it."""
+        line = line_to(self.server)
+        if line.session is not self._session:
+            self.reference = line.call(ROOT, CALL, "obtain", (self.kind, self.name, {}, None, ((), {})), None)
+            self._session = line.session
+        return line
+
+    def __reduce__(self) -> tuple[Callable[..., Remote], tuple[Any, ...]]:
+        return _found_again, (self.server.name, self.server.address, self.kind, self.name)
+
+
+def _found_again(server_name: str, address: Address, kind: str, name: str) -> Remote:
+    server = reach(server_name, address)
+    line = line_to(server)
+    reference = line.call(ROOT, CALL, "obtain", (kind, name, {}, None, ((), {})), None)
+    return Remote(server, kind, name, reference, line.session)
+
+
+def hosted_reference(reference: Reference) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Return what an object of this server is pickled as: where a proxy of it is to be had."""
+    from catkit_devices.multiprocessing.server import running_server
+
+    server = running_server[0]
+    return _proxy_found, (server.name, server.address, reference.kind, reference.name)
+
+
+def _proxy_found(server_name: str, address: Address, kind: str, name: str) -> Any:
+    from catkit_devices.multiprocessing.server import running_server
+
+    if running_server and running_server[0].address == address:
+        hosted = running_server[0].host.find(kind, name)
+        if hosted is not None:
+            return hosted.object
+    return proxy_of(_found_again(server_name, address, kind, name))
+
+
+def reach(name: str, address: Address | None = None, authkey: bytes | None = None) -> Endpoint:
+    """Return how a server is reached: by its name on this host, or at an address with this process's key.
+
+    Raises:
+        ServerNotFoundError: no server of that name runs here.
+    """
+    if address is None or isinstance(address, str):
+        return endpoint(name)
+    return Endpoint(name, address, bytes(authkey or current_process().authkey), 0)
+
+
+def obtain(
+    server: Endpoint, kind: str, name: str, parameters: dict[str, Any], factory: Any = None,
+    args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,
+) -> Remote:
+    """Return the one object of that kind and name on the server, made there now if it is not there."""
+    line = line_to(server)
+    reference = line.call(ROOT, CALL, "obtain", (kind, name, parameters, factory, (args, kwargs or {})), None)
+    return Remote(server, kind, name, reference, line.session)
+
+
+class RemoteLock:
+    """The client's side of a lock on a server: says on each call how many sections its owner then has."""
+
+    __slots__ = ("name", "remote")
+
+    def __init__(self, remote: Remote) -> None:
+        self.remote = remote
+        self.name = remote.name
+
+    @property
+    def order(self) -> tuple[str, str, str]:
+        """Where it stands in the one order in which several are acquired."""
+        return (str(self.remote.server.address), self.remote.kind, self.name)
+
+    def acquire(self, call: Call, timeout: float, *, depth: int | None = None, site: str | None = None) -> None:
+        """As ``OwnedLock.acquire``."""
+        line = self.remote.line()
+        target = self._target()
+        sections = line.session.sections.setdefault(call.owner.key, {})
+        depth = sections.get(target, 0) + 1
+        line.session.names[target] = self.name
+        try:
+            line.call(target, LOCK, "acquire", (timeout,), {"depth": depth, "site": site})
+            sections[target] = depth
+        except BaseException as error:
+            # Interrupted after the server granted: what it thinks must be what this side says.
+            if not isinstance(error, Exception):
+                line.abandon(line.number)
+            if not sections:
+                line.session.sections.pop(call.owner.key, None)
+            raise
+
+    def release(self, call: Call) -> None:
+        """As ``OwnedLock.release``."""
+        lost = lost_sections(self.remote.server, call.owner)
+        if lost is not None:
+            held, session = lost
+            _forget(session, call, held, self._target())
+            raise MutexBrokenError(self.name, f"the server that kept it is lost ({session.lost})")
+        line = self.remote.line()
+        target = self._target()
+        depth = line.session.sections.get(call.owner.key, {}).get(target, 0) - 1
+        if depth >= 0:
+            _forget(line.session, call, line.session.sections[call.owner.key], target)
+        line.call(target, LOCK, "release", (), {"depth": max(depth, 0)})
+
+    def holder(self) -> Holder | None:
+        """As ``OwnedLock.holder``."""
+        line = self.remote.line()
+        holder: Holder | None = line.call(self._target(), LOCK, "holder", (), None)
+        return holder
+
+    def waiters(self) -> list[Holder]:
+        """As ``OwnedLock.waiters``."""
+        line = self.remote.line()
+        waiters: list[Holder] = line.call(self._target(), LOCK, "waiters", (), None)
+        return waiters
+
+    def break_(self, reason: str) -> str | None:
+        """As ``OwnedLock.break_``."""
+        line = self.remote.line()
+        whose: str | None = line.call(self._target(), LOCK, "break_", (reason,), None)
+        return whose
+
+    def _target(self) -> int:
+        target = self.remote.reference.lock
+        if target is None:
+            raise ConfigurationError(f"{self.remote.kind} {self.name!r} has no mutex")
+        return target
+
+    @staticmethod
+    def _reduce_mutex(mutex: Mutex) -> tuple[Callable[..., Mutex], tuple[Any, ...]]:
+        lock = mutex._lock
+        if not isinstance(lock, RemoteLock):
+            raise TypeError(f"mutex {mutex.name!r} is not on a server")
+        return _mutex_over, (lock.remote, mutex.name, mutex.timeout)
+
+
+def _forget(session: ClientSession, call: Call, held: dict[int, int], target: int) -> None:
+    depth = held.get(target, 0) - 1
+    if depth > 0:
+        held[target] = depth
+    else:
+        held.pop(target, None)
+    if not held:
+        session.sections.pop(call.owner.key, None)
+
+
+def _mutex_over(remote: Remote, name: str, timeout: float) -> Mutex:
+    mutex = Mutex._over(RemoteLock(remote), timeout)
+    mutex.name = name
+    return mutex
+
+
+def mutex_of(remote: Remote) -> Mutex:
+    """Return the mutex of an object on a server."""
+    return Mutex._over(RemoteLock(remote), remote.reference.timeout)
+
+
+class ObjectProxy:
+    """Stands for an object on a server; one round trip per operation, under that object's mutex.
+
+    ``proxy.mutex`` is the object's mutex, ``with proxy.lock():`` keeps it over several operations. A proxy can be sent
+    to other processes.
+    """
+
+    __slots__ = ("_mutex", "_remote")
+    _remote: Remote
+    _mutex: Mutex | None
+    _interface: Interface
+
+    @property
+    def mutex(self) -> Mutex:
+        """The object's mutex."""
+        if self._mutex is None:
+            object.__setattr__(self, "_mutex", mutex_of(self._remote))
+        mutex: Mutex = self._mutex  # type: ignore[assignment]
+        return mutex
+
+    def lock(self, timeout: float | None = None) -> Any:
+        """Keep the object to oneself during a block: ``with proxy.lock():``."""
+        from catkit_devices.multiprocessing.mutex import lock_all
+
+        return lock_all(self.mutex, timeout=timeout)
+
+    def acquire(self, timeout: float | None = None, raise_on_fail: bool = True) -> bool:
+        """Keep the object to oneself until ``release``; as ``Mutex.acquire``."""
+        return self.mutex.acquire(timeout, raise_on_fail)
+
+    def release(self) -> None:
+        """End what ``acquire`` began; as ``Mutex.release``."""
+        self.mutex.release()
+
+    def _do(self, operation: int, name: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        remote = self._remote
+        line = remote.line()
+        result = line.call(remote.reference.target, operation, name, args, kwargs)
+        return self if result is SELF else result
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return self._do(GET, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} takes no attribute {name!r}")
+        member = getattr(type(self), name, None)
+        if member is not None and not isinstance(member, property):
+            raise AttributeError(f"{name!r} of {self._remote.kind} {self._remote.name!r} is not to be set")
+        self._do(SET, name, (value,))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._interface.methods, *self._interface.properties})
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, ObjectProxy):
+            mine, its = self._remote, other._remote
+            return (mine.server.address, mine.kind, mine.name) == (its.server.address, its.kind, its.name)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self._remote.server.address, self._remote.kind, self._remote.name))
+
+    def __repr__(self) -> str:
+        remote = self._remote
+        return f"<{self._interface.name} {remote.name!r} on server {remote.server.name!r}>"
+
+    def __reduce__(self) -> tuple[Callable[[Remote], Any], tuple[Remote]]:
+        return proxy_of, (self._remote,)
+
+
+def proxy_of(remote: Remote) -> Any:
+    """Return a proxy of the object; on the server that has it, the object itself."""
+    from catkit_devices.multiprocessing.server import running_server
+
+    if running_server and running_server[0].address == remote.server.address:
+        hosted = running_server[0].host.find(remote.kind, remote.name)
+        if hosted is not None:
+            return hosted.object if hosted.object is not None else hosted.mutex
+    interface = remote.reference.interface
+    if interface is None:
+        return mutex_of(remote)
+    proxy = _class_for(interface).__new__(_class_for(interface))
+    object.__setattr__(proxy, "_remote", remote)
+    object.__setattr__(proxy, "_mutex", None)
+    return proxy
+
+
+_classes: dict[tuple[Any, ...], type[ObjectProxy]] = {}
+
+
+def _class_for(interface: Interface) -> type[ObjectProxy]:
+    key = (*interface[:2], tuple(interface.methods), tuple(interface.properties), *interface[4:])
+    cls = _classes.get(key)
+    if cls is None:
+        cls = _classes[key] = _make_class(interface)
+    return cls
+
+
+def _make_class(interface: Interface) -> type[ObjectProxy]:
+    members: dict[str, Any] = {"__slots__": (), "_interface": interface, "__doc__": f"Proxy of a {interface.name}."}
+    for name, doc in interface.methods.items():
+        if name not in vars(ObjectProxy) or name in SPECIAL:
+            members[name] = _method(name, doc)
+    for name, doc in interface.properties.items():
+        if name not in vars(ObjectProxy):
+            members[name] = _property(name, doc)
+    if "__eq__" in members:
+        members["__hash__"] = None
+    if "__iter__" in members:
+        members["__iter__"] = _iterate
+    if interface.section:
+        members["__enter__"], members["__exit__"] = _enter_section, _exit_section
+    return type(f"{interface.name}Proxy", (ObjectProxy,), members)
+
+
+def _method(name: str, doc: str | None) -> Callable[..., Any]:
+    def method(self: ObjectProxy, *args: Any, **kwargs: Any) -> Any:
+        return self._do(CALL, name, args, kwargs or None)
+
+    method.__name__ = name
+    method.__doc__ = doc
+    return method
+
+
+def _property(name: str, doc: str | None) -> property:
+    def get(self: ObjectProxy) -> Any:
+        return self._do(GET, name)
+
+    def put(self: ObjectProxy, value: Any) -> None:
+        self._do(SET, name, (value,))
+
+    return property(get, put, doc=doc)
+
+
+def _iterate(self: ObjectProxy) -> Iterator[Any]:
+    return iter(self._do(CALL, "__iter__"))
+
+
+def _enter_section(self: ObjectProxy) -> ObjectProxy:
+    self.mutex.acquire()
+    return self
+
+
+def _exit_section(self: ObjectProxy, *_: object) -> None:
+    self.mutex.release()

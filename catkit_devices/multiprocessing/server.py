@@ -1,0 +1,394 @@
+"""The server: the standard library's manager server, with sessions, lines of calls and hosted objects.
+
+Every connection begins with the stock mutual authentication; nothing is unpickled before it. A session's lifeline has
+a thread that blocks in ``recv`` on it, so its end is noticed while its calls still run.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections import OrderedDict
+from multiprocessing import connection, managers, parent_process, util
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import OperationCancelled, ServerError
+from catkit_devices.multiprocessing import locks, session as client
+from catkit_devices.multiprocessing.channel import Channel, dumps, take_over
+from catkit_devices.multiprocessing.hosting import LOCK, Host, unknown_target
+from catkit_devices.multiprocessing.owner import Call, Owner, Session, calling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catkit_devices.multiprocessing.endpoint import Registration
+
+__all__ = ["Server", "running_server"]
+
+_HANDSHAKE = 5.0
+"""Seconds that a connection has to authenticate and say what it wants."""
+_HANDSHAKES = 64
+"""How many connections may be at that stage at once; beyond it the oldest is dropped."""
+_ROOT = -1
+"""The target number of the server itself."""
+
+running_server: list[Server] = []
+"""The server that this process is, if it is one."""
+
+
+class _ServedSession(Session):
+    """A client as this server knows it."""
+
+    __slots__ = ("calls", "connection", "newest", "said_goodbye", "sending", "void")
+
+    def __init__(self, identity: str, process: str, pid: int, host: str, conn: connection.Connection) -> None:
+        super().__init__(identity, process, pid, host)
+        self.connection = conn
+        self.sending = threading.Lock()
+        self.said_goodbye = False
+        self.calls: dict[int, Call] = {}
+        """The call in flight of each thread."""
+        self.newest: dict[int, int] = {}
+        self.void: dict[int, int] = {}
+
+    def tell(self, word: tuple[Any, ...]) -> None:
+        """Put a word on the lifeline, unless its end is noticed just now."""
+        try:
+            with self.sending:
+                self.connection.send(word)
+        except OSError:
+            return
+
+
+class Server(managers.Server):
+    """Runs in a process of its own until it is shut down or its parent ends."""
+
+    public = [*managers.Server.public, "open_session", "open_calls", "waits"]
+
+    def __init__(
+        self,
+        registry: Any,
+        address: Any,
+        authkey: bytes,
+        serializer: str,
+        *,
+        makers: dict[str, Callable[..., Any]],
+        registration: Registration | None,
+        name: str,
+    ) -> None:
+        super().__init__(registry, address, authkey, serializer)
+        self.name = name
+        self.host = Host(makers)
+        self._registration = registration
+        self._sessions: dict[str, _ServedSession] = {}
+        self._sessions_guard = threading.Lock()
+        self._pending: OrderedDict[int, connection.Connection] = OrderedDict()
+        self._pending_guard = threading.Lock()
+        self.exceptions: dict[int, bytes] = {}
+        self._closing = threading.Lock()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def serve_forever(self) -> None:
+        """Serve until told to stop, then close what is hosted, last made first."""
+        sys.setswitchinterval(1e-4)  # a busy neighbour object must not delay short calls by the default 5 ms
+        running_server.append(self)
+        client.own_server.append((self.address, locks.waits))
+        self.stop_event = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: self.stop_event.set())
+        threading.Thread(target=self._watch_parent, daemon=True).start()
+        threading.Thread(target=self.accepter, daemon=True).start()
+        try:
+            while not self.stop_event.wait(60.0):
+                continue
+        finally:
+            self._close_everything()
+            util._exit_function()  # type: ignore[attr-defined]
+            if self._registration is not None:
+                self._registration.withdraw()
+            os._exit(0)  # threads that serve clients are still there and must not delay the end
+
+    def shutdown(self, c: connection.Connection) -> None:
+        """Close what is hosted, then answer, then end."""
+        self._close_everything()
+        try:
+            c.send(("#RETURN", None))
+        finally:
+            self.stop_event.set()
+
+    def _watch_parent(self) -> None:
+        parent = parent_process()
+        if parent is not None:
+            connection.wait([parent.sentinel])
+            self.stop_event.set()
+
+    def _close_everything(self) -> None:
+        with self._closing:
+            for hosted in reversed(self.host.everything()):
+                close = getattr(hosted.object, "_server_stops", None)
+                if close is not None:
+                    close()
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    def accepter(self) -> None:
+        """Give every connection a thread; bound those that have not authenticated."""
+        while True:
+            try:
+                conn = self.listener.accept()
+            except OSError:
+                if self.stop_event.wait(0.05):  # out of descriptors, perhaps: some may be free in a moment
+                    return
+                continue
+            with self._pending_guard:
+                self._pending[id(conn)] = conn
+                if len(self._pending) > _HANDSHAKES:
+                    _, oldest = self._pending.popitem(last=False)
+                    _hang_up(oldest)
+            threading.Thread(target=self.handle_request, args=(conn,), daemon=True).start()
+
+    def handle_request(self, conn: connection.Connection) -> None:
+        """Authenticate, hear what is wanted, do it."""
+        try:
+            try:
+                with client.borrowed_socket(conn) as sock:
+                    client.set_receive_timeout(sock, _HANDSHAKE)
+                    if self.address_family == "AF_INET":
+                        client.keep_alive(sock)
+                connection.deliver_challenge(conn, self.authkey)
+                connection.answer_challenge(conn, self.authkey)
+                _, verb, args, kwargs = conn.recv()
+                if verb not in self.public:
+                    raise ServerError(f"{verb!r} is not a request that this server knows", server=self.name)
+                with client.borrowed_socket(conn) as sock:
+                    client.set_receive_timeout(sock, 0)
+            finally:
+                with self._pending_guard:
+                    self._pending.pop(id(conn), None)
+            reply = ("#RETURN", getattr(self, verb)(conn, *args, **kwargs))
+        except SystemExit:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever a stranger sends, the server goes on
+            reply = ("#TRACEBACK", f"{type(error).__name__}: {error}")
+        finally:
+            if sys.exc_info()[0] is not None:
+                conn.close()
+        try:
+            if not conn.closed:
+                conn.send(reply)
+        except OSError:
+            pass  # it has gone
+        finally:
+            conn.close()
+
+    @property
+    def address_family(self) -> str:
+        """``AF_UNIX`` or ``AF_INET``."""
+        return "AF_UNIX" if isinstance(self.address, str) else "AF_INET"
+
+    def waits(self, c: connection.Connection) -> list[locks.Wait]:  # noqa: ARG002 - the verb's signature
+        """Return this server's wait graph, for a waiter that looks for a deadlock across servers."""
+        return locks.waits()
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    def open_session(self, c: connection.Connection, identity: str, process: str, pid: int, host: str) -> None:
+        """Keep the lifeline of a session until its end."""
+        session = _ServedSession(identity, process, pid, host, c)
+        session.long_wait = lambda call: self._tell_waiter(session, call)
+        with self._sessions_guard:
+            self._sessions[identity] = session
+        c.send(("#RETURN", os.getpid()))
+        try:
+            while not session.said_goodbye:
+                self._hear(session, c.recv())
+        except (EOFError, OSError):
+            pass  # its death
+        finally:
+            self._end(session)
+        raise SystemExit
+
+    def _hear(self, session: _ServedSession, word: tuple[Any, ...]) -> None:
+        match word:
+            case ("ping",):
+                session.tell(("pong",))
+            case ("void", thread, number, owner, sections):
+                self._void(session, thread, number, owner, sections)
+            case ("cancel", thread, number):
+                call = session.calls.get(thread)
+                if call is not None and call.number == number:
+                    locks.cancel(call, OperationCancelled("the caller interrupted the operation"))
+            case ("deadlock", owner, sequence, parties):
+                from catkit_devices.errors import DeadlockError
+
+                waiter = locks.waiting_for(owner)
+                if waiter is not None:
+                    locks.withdraw(owner, DeadlockError(waiter, parties), sequence)
+            case ("acknowledged", thread, number):
+                self._settle_delivery(session, thread, number, delivered=True)
+            case ("goodbye",):
+                session.said_goodbye = True
+
+    @staticmethod
+    def _tell_waiter(session: _ServedSession, call: Call) -> None:
+        sequence = locks.sequence_of(call)
+        if sequence is not None:
+            session.tell(("waiting", call.owner.key, sequence))
+
+    def _void(
+        self, session: _ServedSession, thread: int, number: int, owner: Any, sections: dict[int, int]
+    ) -> None:
+        """The client gave up a call: it is not begun any more, or cancelled, and its sections are what the client says."""
+        if number < session.newest.get(thread, 0) or session.void.get(thread, 0) >= number:
+            return
+        session.void[thread] = number
+        call = session.calls.get(thread)
+        if call is not None and call.number <= number:
+            locks.cancel(call, OperationCancelled("the caller interrupted the operation"))
+        self._settle_delivery(session, thread, number, delivered=False)
+        for hosted in self.host.everything():
+            if hosted.lock is not None and hosted.reference.lock is not None:
+                hosted.lock.set_depth(owner, session, sections.get(hosted.reference.lock, 0))
+
+    def _end(self, session: _ServedSession) -> None:
+        """Give back what the session had; what it left unsafe is made safe first."""
+        locks.end_session(session)
+        with self._sessions_guard:
+            self._sessions.pop(session.id, None)
+        for call in list(session.calls.values()):
+            locks.cancel(call, OperationCancelled("the calling process has ended"))
+        for hosted in self.host.everything():
+            ended = getattr(hosted.object, "_session_ended", None)
+            if ended is not None:
+                ended(session, session.said_goodbye)
+            elif hosted.lock is not None:
+                hosted.lock.end_session(session)
+
+    @staticmethod
+    def _settle_delivery(session: _ServedSession, thread: int, number: int, *, delivered: bool) -> None:
+        from catkit_devices.multiprocessing.primitives import settle_delivery
+
+        settle_delivery(session, thread, number, delivered=delivered)
+
+    # --- calls ------------------------------------------------------------------------------------------------------
+
+    def open_calls(
+        self, c: connection.Connection, identity: str, thread: int, owner: Owner, void: tuple[Any, ...] | None
+    ) -> None:
+        """Serve one thread's calls until it closes the line."""
+        session = self._sessions.get(identity)
+        if session is None or session.ended:
+            raise ServerError("this session has ended", server=self.name)
+        if void is not None:
+            self._void(session, *void)
+        c.send(("#RETURN", None))
+        owner.ended = False
+        channel = Channel(take_over(c))
+        try:
+            while True:
+                self._serve(channel, session, thread, owner)
+        except (EOFError, OSError):
+            owner.ended = session.void.get(thread, -1) != session.newest.get(thread)
+        finally:
+            session.calls.pop(thread, None)
+            channel.close()
+        raise SystemExit
+
+    def _serve(self, channel: Channel, session: _ServedSession, thread: int, owner: Owner) -> None:
+        request = channel.receive()
+        try:
+            number, target, operation, name, args, kwargs, origin = pickle.loads(request)
+        except Exception as error:  # noqa: BLE001 - an argument that does not load here is the caller's error
+            channel.send(_failure(error))
+            return
+        call = session.calls.get(thread)
+        if origin is None:
+            call = Call(owner, (owner.key, number), session, number)
+        else:
+            first, chain, apart = origin
+            call = Call(first, chain or (first.key, number), session, number)
+            call.apart = apart
+        session.newest[thread] = number
+        session.calls[thread] = call
+        if number <= session.void.get(thread, 0):
+            raise EOFError  # the client gave this call up before it was begun, and this line with it
+        try:
+            with calling(call):
+                reply = dumps((0, self._perform(call, target, operation, name, args, kwargs)))
+        except BaseException as error:  # noqa: BLE001 - everything that a shared object raises belongs to the caller
+            reply = _failure(error)
+        channel.send(reply)
+
+    def _perform(self, call: Call, target: int, operation: int, name: str, args: Any, kwargs: Any) -> Any:
+        if target == _ROOT:
+            if name not in _ROOT_VERBS:
+                raise ServerError(f"{name!r} is not a request that this server knows", server=self.name)
+            return getattr(self, f"_root_{name}")(*args, **(kwargs or {}))
+        hosted = self.host.objects.get(target)
+        if hosted is None:
+            raise unknown_target(target)
+        if operation != LOCK:
+            return hosted.perform(operation, name, args, kwargs)
+        lock = hosted.lock
+        if lock is None or name not in _LOCK_VERBS:
+            raise unknown_target(target)
+        if name in ("acquire", "release"):
+            return getattr(lock, name)(call, *args, **(kwargs or {}))
+        return getattr(lock, name)(*args)
+
+    # --- what clients ask of the server itself ----------------------------------------------------------------------
+
+    def _root_obtain(self, kind: str, name: str, parameters: dict[str, Any], factory: Any, args: Any) -> Any:
+        return self.host.obtain(kind, name, parameters, factory, args)
+
+    def _root_status(self) -> dict[str, Any]:
+        objects = []
+        for hosted in self.host.everything():
+            entry: dict[str, Any] = {"kind": hosted.reference.kind, "name": hosted.reference.name}
+            if hosted.lock is not None:
+                holder = hosted.lock.holder()
+                entry["holder"] = holder._asdict() if holder is not None else None
+                entry["waiters"] = [waiter._asdict() for waiter in hosted.lock.waiters()]
+            tell = getattr(hosted.object, "_status", None)
+            if tell is not None:
+                entry.update(tell())
+            objects.append(entry)
+        with self._sessions_guard:
+            sessions = [{"process": one.process, "pid": one.pid, "host": one.host} for one in self._sessions.values()]
+        return {"server": self.name, "pid": os.getpid(), "time": time.time(), "sessions": sessions, "objects": objects}
+
+    def _root_break_mutex(self, name: str, reason: str) -> str | None:
+        for kind in ("mutex", "object"):
+            hosted = self.host.find(kind, name)
+            if hosted is not None and hosted.lock is not None:
+                return hosted.lock.break_(reason)
+        known = sorted(one.reference.name for one in self.host.everything() if one.lock is not None)
+        raise LookupError(f"no mutex or device named {name!r} (there are: {', '.join(known) or 'none'})")
+
+    def _root_post_exception(self, pid: int, encoded: bytes) -> None:
+        self.exceptions[pid] = encoded
+
+    def _root_get_exception(self, pid: int) -> bytes | None:
+        return self.exceptions.get(pid)
+
+
+_ROOT_VERBS = frozenset({"obtain", "status", "break_mutex", "post_exception", "get_exception"})
+_LOCK_VERBS = frozenset({"acquire", "release", "holder", "waiters", "break_"})
+
+
+def _failure(error: BaseException) -> bytes:
+    from catkit_devices.multiprocessing.relay import encode
+
+    return dumps((1, encode(error)))
+
+
+def _hang_up(conn: connection.Connection) -> None:
+    try:
+        with client.borrowed_socket(conn) as sock:
+            sock.shutdown(2)
+    except OSError:
+        pass  # it went by itself

@@ -1,0 +1,415 @@
+"""The client's side: one session per server, one line of calls per thread.
+
+A session is kept alive by its *lifeline*; calls travel on *lines*, one connection per thread, which are disposable: an
+interrupted call costs its line, and the server is told on the lifeline (and again by the next line) that the call is
+void and which sections its owner still has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import socket
+import sys
+import threading
+import time
+from multiprocessing import AuthenticationError, connection, util
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from catkit_devices.errors import (
+    MutexBrokenError,
+    ServerNotFoundError,
+    ServerUnresponsiveError,
+)
+from catkit_devices.multiprocessing import locks
+from catkit_devices.multiprocessing.channel import Channel, dumps, take_over
+from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint, endpoints
+from catkit_devices.multiprocessing.owner import current_owner, forwarded_call, process_id, process_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from catkit_devices.multiprocessing.endpoint import Address
+    from catkit_devices.multiprocessing.owner import Owner, OwnerKey
+
+__all__ = ["ClientSession", "Line", "ask", "line_to", "own_server"]
+
+SILENCE = 5.0
+"""Seconds of silence after which a server counts as unresponsive."""
+_BEAT = 1.0
+
+_sessions: dict[Address, ClientSession] = {}
+_sessions_lock = threading.Lock()
+_numbers = itertools.count(1)
+_local = threading.local()
+own_server: list[tuple[Address, Callable[[], list[locks.Wait]]]] = []
+"""Where this process is a server itself: its address (at most one entry)."""
+
+
+def _forget_parent() -> None:
+    """Close the forked child's copies of what belongs to its parent."""
+    global _sessions_lock, _local  # noqa: PLW0603 - a forked child is another process
+    _sessions_lock, _local = threading.Lock(), threading.local()
+    for session in _sessions.values():
+        session.abandon_copies()
+    _sessions.clear()
+    own_server.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
+
+
+def connect(address: Address, authkey: bytes, timeout: float, name: str | None = None) -> connection.Connection:
+    """Return an authenticated connection.
+
+    Raises:
+        ServerNotFoundError: nothing listens there.
+        ServerUnresponsiveError: something does, and does not answer within ``timeout`` seconds.
+        AuthenticationError: the key is not the server's.
+    """
+    label = name or str(address)
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect(address)
+        sock.settimeout(None)
+        if family == socket.AF_INET:
+            keep_alive(sock)
+        set_receive_timeout(sock, timeout)
+    except TimeoutError as error:
+        sock.close()
+        raise ServerUnresponsiveError(f"server {label!r} does not accept within {timeout:g} s", server=name) from error
+    except OSError as error:
+        sock.close()
+        raise ServerNotFoundError(f"no server is running at {label!r} ({error})", server=name) from error
+    conn = connection.Connection(sock.detach())
+    try:
+        connection.answer_challenge(conn, authkey)
+        connection.deliver_challenge(conn, authkey)
+    except BlockingIOError as error:
+        conn.close()
+        raise ServerUnresponsiveError(f"server {label!r} was silent for {timeout:g} s", server=name) from error
+    except (EOFError, ConnectionError) as error:
+        conn.close()
+        raise ServerUnresponsiveError(f"server {label!r} closed the connection", server=name) from error
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def set_receive_timeout(sock: socket.socket, timeout: float) -> None:
+    """Bound every blocking read of the socket in the kernel (0 for never)."""
+    if os.name == "posix":
+        import struct
+
+        seconds = int(timeout)
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, int((timeout - seconds) * 1e6))
+        )
+    else:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, int(timeout * 1000))
+
+
+@contextlib.contextmanager
+def borrowed_socket(conn: connection.Connection) -> Iterator[socket.socket]:
+    """Lend the socket under a connection, for its options."""
+    sock = socket.socket(fileno=conn.fileno())
+    try:
+        yield sock
+    finally:
+        sock.detach()
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Have the kernels notice within seconds that the other host is gone; a stopped process keeps answering."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 2), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 4), ("TCP_NODELAY", 1)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def ask(server: Endpoint, verb: str, *args: Any, timeout: float = SILENCE) -> Any:
+    """Put one question to a server on a connection of its own."""
+    conn = connect(server.address, server.authkey, timeout, server.name)
+    with conn:
+        return _request(conn, verb, args, server)
+
+
+def _request(conn: connection.Connection, verb: str, args: tuple[Any, ...], server: Endpoint) -> Any:
+    try:
+        conn.send((None, verb, args, {}))
+        kind, result = conn.recv()
+    except (EOFError, OSError) as error:
+        raise ServerUnresponsiveError(
+            f"server {server.name!r} did not answer {verb!r} ({error or 'connection closed'})", server=server.name
+        ) from error
+    if kind != "#RETURN":
+        raise ServerUnresponsiveError(f"server {server.name!r} refused {verb!r}: {result}", server=server.name)
+    return result
+
+
+class ClientSession:
+    """This process's session with one server. Its end is final; the next use of the server makes a new one."""
+
+    def __init__(self, server: Endpoint) -> None:
+        self.endpoint = server
+        self.id = f"{process_id()}.{next(_numbers)}"
+        self.lost: ServerUnresponsiveError | None = None
+        self.sections: dict[OwnerKey, dict[int, int]] = {}
+        """For every owner of this process, how many sections it has on which lock of the server."""
+        self.names: dict[int, str] = {}
+        self._channels: WeakSet[Channel] = WeakSet()
+        self._sending = threading.Lock()
+        self._lifeline = connect(server.address, server.authkey, SILENCE, server.name)
+        facts = (self.id, process_name(), os.getpid(), socket.gethostname())
+        self.pid: int = _request(self._lifeline, "open_session", facts, server)
+        with borrowed_socket(self._lifeline) as sock:
+            set_receive_timeout(sock, 0)
+        threading.Thread(target=self._watch, name=f"catkit-lifeline-{server.name}", daemon=True).start()
+
+    def open_channel(self, arguments: tuple[Any, ...]) -> Channel:
+        """Return a new connection for calls."""
+        conn = connect(self.endpoint.address, self.endpoint.authkey, SILENCE, self.endpoint.name)
+        try:
+            _request(conn, "open_calls", (self.id, *arguments), self.endpoint)
+            sock = take_over(conn)
+        except BaseException:
+            conn.close()
+            raise
+        set_receive_timeout(sock, 0)
+        channel = Channel(sock)
+        self._channels.add(channel)
+        if self.lost is not None:
+            channel.close()
+            raise self.lost
+        return channel
+
+    def say(self, word: tuple[Any, ...]) -> None:
+        """Put a word on the lifeline; silently nothing where the session is lost (the server knows)."""
+        if self.lost is None:
+            try:
+                with self._sending:
+                    self._lifeline.send(word)
+            except OSError as error:
+                self._lose(f"its connection broke ({error})")
+
+    def goodbye(self) -> None:
+        """End the session in good order."""
+        self.say(("goodbye",))
+        self._lose("this process has taken its leave")
+
+    def abandon_copies(self) -> None:
+        """Close what a forked child inherited, without a word to the server."""
+        self.lost = ServerUnresponsiveError("the session belongs to the parent process", server=self.endpoint.name)
+        self._lifeline.close()
+        for channel in list(self._channels):
+            channel.close()
+
+    def _lose(self, why: str) -> None:
+        if self.lost is None:
+            name = self.endpoint.name
+            self.lost = ServerUnresponsiveError(f"server {name!r} (pid {self.endpoint.pid}) is lost: {why}",
+                                                server=name, pid=self.endpoint.pid)
+        with _sessions_lock:
+            if _sessions.get(self.endpoint.address) is self:
+                del _sessions[self.endpoint.address]
+        for channel in list(self._channels):
+            try:
+                channel.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for an answer on it
+            except OSError:
+                continue
+
+    def _watch(self) -> None:
+        misses = 0
+        try:
+            while self.lost is None:
+                if self._lifeline.poll(_BEAT):
+                    word = self._lifeline.recv()
+                    misses = 0
+                    if word[0] == "waiting":
+                        threading.Thread(target=self._look_for_deadlock, args=word[1:], daemon=True).start()
+                else:
+                    # Beats are counted, not seconds: a process that was stopped itself must not blame the server.
+                    misses += 1
+                    if misses * _BEAT > SILENCE:
+                        self._lose(f"silent for {SILENCE:g} s")
+                    self.say(("ping",))
+        except (EOFError, OSError) as error:
+            self._lose(f"it has ended ({error})" if str(error) else "it has ended")
+        finally:
+            self._lifeline.close()
+
+    def _look_for_deadlock(self, owner: OwnerKey, sequence: int) -> None:
+        with _sessions_lock:
+            known = {session.endpoint.address: session.endpoint for session in _sessions.values()}
+        if len(known) + len(own_server) < 2:
+            return
+        known.update((found.address, found) for found in endpoints())
+        for address, _ in own_server:
+            known.pop(address, None)
+        first = self._cycle(known, owner, sequence)
+        if first is None or max(first, key=lambda wait: (wait.since, wait.waiter)).waiter != owner:
+            return  # no cycle, or another party closed it and will be told
+        time.sleep(0.02)  # so that the second picture is not the first one's twin
+        if self._cycle(known, owner, sequence) == first:
+            self.say(("deadlock", owner, sequence, [wait.text for wait in first]))
+
+    @staticmethod
+    def _cycle(known: dict[Address, Endpoint], owner: OwnerKey, sequence: int) -> list[locks.Wait] | None:
+        edges = locks.waits() if own_server else []
+        for other in known.values():
+            try:
+                edges += ask(other, "waits", timeout=1.0)
+            except (ConnectionError, AuthenticationError):  # gone meanwhile: no party any more
+                continue
+        cycle = locks.find_cycle(edges, owner)
+        return cycle if cycle is not None and cycle[0].sequence == sequence else None
+
+
+class Line:
+    """The calls of one thread to one server, one after the other."""
+
+    __slots__ = ("channel", "number", "session", "thread", "void")
+
+    def __init__(self, session: ClientSession) -> None:
+        self.session = session
+        self.thread = next(_numbers)
+        self.number = 0
+        self.void: tuple[Any, ...] | None = None
+        self.channel: Channel | None = None
+
+    def call(self, target: int, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+        """Have the server do something; return or raise what it did.
+
+        Raises:
+            ServerUnresponsiveError: the server is gone or silent; whether the operation was done is not known.
+        """
+        from_call = forwarded_call()
+        origin = None
+        if from_call is not None:
+            origin = (from_call.owner, from_call.chain, from_call.apart)
+        elif (asyncio := sys.modules.get("asyncio")) is not None and asyncio._get_running_loop() is not None:
+            origin = (current_owner(), None, False)
+        self.number = number = self.number + 1
+        data = dumps((number, target, operation, name, args, kwargs, origin))
+        try:
+            if self.channel is None:
+                self.channel = self.session.open_channel((self.thread, current_owner(), self.void))
+                self.void = None
+            if from_call is not None:
+                from_call.on_cancel(lambda: self.session.say(("cancel", self.thread, number)))
+            self.channel.send(data)
+            status, value = _loads(self.channel.receive())
+        except (EOFError, OSError) as error:
+            self.abandon(number)
+            if self.session.lost is None and not isinstance(error, ServerUnresponsiveError):
+                raise ServerUnresponsiveError(
+                    f"server {self.session.endpoint.name!r} dropped the connection during {name!r}",
+                    server=self.session.endpoint.name, pid=self.session.endpoint.pid,
+                ) from error
+            raise _again(self.session.lost or error) from None
+        except BaseException:
+            self.abandon(number)
+            raise
+        finally:
+            if from_call is not None:
+                from_call.on_cancel(None)
+        if status == 0:
+            return value
+        from catkit_devices.multiprocessing.relay import decode
+
+        raise decode(value)
+
+    def abandon(self, number: int) -> None:
+        """Give up the call and its connection, and tell the server what its owner still has."""
+        channel, self.channel = self.channel, None
+        owner = current_owner().key
+        self.void = (self.thread, number, owner, dict(self.session.sections.get(owner, {})))
+        if channel is not None:
+            self.session.say(("void", *self.void))
+            channel.close()
+
+
+def _again(error: BaseException) -> BaseException:
+    """Return a fresh exception of the same facts, so that threads do not share one traceback."""
+    import copy
+
+    return copy.copy(error)
+
+
+def _loads(data: Any) -> Any:
+    import pickle
+
+    return pickle.loads(data)
+
+
+def line_to(server: Endpoint) -> Line:
+    """Return this thread's line to the server, over a new session where the last one is lost.
+
+    Raises:
+        MutexBrokenError: the last one was lost while this owner was in sections that it has not left.
+        ServerNotFoundError, ServerUnresponsiveError: it cannot be reached.
+    """
+    try:
+        line: Line | None = _local.lines.get(server.address)
+    except AttributeError:
+        _local.lines, line = {}, None
+    if line is not None:
+        if line.session.lost is None:
+            return line
+        held = line.session.sections.get(current_owner().key)
+        if held:
+            name = line.session.names.get(next(iter(held)), "mutex")
+            raise MutexBrokenError(name, f"the server that kept it is lost ({line.session.lost})")
+    line = Line(_session_with(server))
+    _local.lines[server.address] = line
+    return line
+
+
+def lost_sections(server: Endpoint, owner: Owner) -> tuple[dict[int, int], ClientSession] | None:
+    """Return the sections that an owner has not left, of a session that was lost."""
+    line: Line | None = getattr(_local, "lines", {}).get(server.address)
+    if line is None or line.session.lost is None:
+        return None
+    held = line.session.sections.get(owner.key)
+    return (held, line.session) if held else None
+
+
+def _session_with(known: Endpoint) -> ClientSession:
+    with _sessions_lock:
+        session = _sessions.get(known.address)
+        if session is None or session.lost is not None:
+            session = _sessions[known.address] = ClientSession(_newest(known))
+        return session
+
+
+def _newest(known: Endpoint) -> Endpoint:
+    """Return how the server is reached now: one that was started anew on the same name has a new key."""
+    if isinstance(known.address, str):
+        with contextlib.suppress(ServerNotFoundError):
+            return endpoint(known.name)
+    return known
+
+
+def _take_leave() -> None:
+    with _sessions_lock:
+        sessions = list(_sessions.values())
+    for session in sessions:
+        session.goodbye()
+
+
+util.Finalize(None, _take_leave, exitpriority=5)
+
+
+def post_exception(pid: int, encoded: bytes) -> None:
+    """Leave an exception on every server that this process uses."""
+    with _sessions_lock:
+        sessions = list(_sessions.values())
+    for session in sessions:
+        if session.lost is None:
+            line_to(session.endpoint).call(-1, 0, "post_exception", (pid, encoded), None)
