@@ -16,7 +16,7 @@ import threading
 import time
 from abc import ABCMeta
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, final
 
 from catkit_devices.errors import (
     CatkitDevicesError,
@@ -100,13 +100,24 @@ class DeviceProperty:
 
     def describe(self) -> dict[str, Any]:
         """Return kind, type, unit, limits, choices, doc."""
-        return {"kind": type(self).__name__, "doc": self.doc, "readable": self.readable, "writable": self.writable,
-                "shared": self.shared}
+        return {
+            "kind": type(self).__name__,
+            "doc": self.doc,
+            "readable": self.readable,
+            "writable": self.writable,
+            "shared": self.shared,
+        }
 
 
 def perform(
-    device: Device, body: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *,
-    shared: bool, changes: bool,
+    device: Device,
+    body: Callable[..., Any],
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    shared: bool,
+    changes: bool,
 ) -> Any:
     """Run the body of one operation under the device's locks; raises what the locks or the body raise."""
     call = forwarded_call()
@@ -274,7 +285,7 @@ class Device(metaclass=_DeviceType):
             finally:
                 self._mutex_lock.leave(call)
 
-    def __enter__(self) -> Device:
+    def __enter__(self) -> Self:
         self.open()
         return self
 
@@ -425,9 +436,7 @@ class Device(metaclass=_DeviceType):
             raise call.reason
 
     @unlocked
-    def wait(
-        self, until: float | Callable[[], bool], timeout: float | None = None, interval: float = 0.05
-    ) -> bool:
+    def wait(self, until: float | Callable[[], bool], timeout: float | None = None, interval: float = 0.05) -> bool:
         """Wait inside a long operation; ends at once when the operation is cancelled.
 
         Args:
@@ -469,14 +478,25 @@ class Device(metaclass=_DeviceType):
                 properties[name] = {**member.describe(), **self._describe_property(name)}
             elif isinstance(member, property):
                 properties[name] = {
-                    "kind": "property", "type": None, "unit": None, "limits": None, "choices": None,
-                    "doc": inspect.getdoc(member), "readable": True, "writable": member.fset is not None,
+                    "kind": "property",
+                    "type": None,
+                    "unit": None,
+                    "limits": None,
+                    "choices": None,
+                    "doc": inspect.getdoc(member),
+                    "readable": True,
+                    "writable": member.fset is not None,
                     "shared": bool(getattr(member.fget, "_shared", False)),
                 }
             elif callable(member) and not inspect.isclass(member):
                 commands[name] = {"signature": str(inspect.signature(member)), "doc": inspect.getdoc(member)}
-        return {"name": self._name, "driver": type(self).driver, "address": self._address, "properties": properties,
-                "commands": commands}
+        return {
+            "name": self._name,
+            "driver": type(self).driver,
+            "address": self._address,
+            "properties": properties,
+            "commands": commands,
+        }
 
     def _describe_property(self, name: str) -> dict[str, Any]:  # noqa: ARG002 - for drivers to override
         """Return what is particular to this device about a declared property (narrowed limits)."""
@@ -528,8 +548,7 @@ class Device(metaclass=_DeviceType):
         return Interface(kind, type(self).__name__, methods, properties, True, False, capabilities)
 
     def _status(self) -> dict[str, Any]:
-        return {"state": self.state, "driver": type(self).driver, "address": self._address,
-                "fault": self._fault_reason}
+        return {"state": self.state, "driver": type(self).driver, "address": self._address, "fault": self._fault_reason}
 
     def _session_ended(self, session: Session, goodbye: bool) -> None:
         """Make it safe, before anybody else is granted, where the ended session leaves it in an unknown state."""
@@ -557,7 +576,7 @@ class Device(metaclass=_DeviceType):
             with calling(guardian):
                 self._references.discard(session.id)
                 if due:
-                    _log.warning("device %r: %r (pid %d) died; making it safe", self._name, session.process, session.pid)
+                    _log.warning("device %r: %r (pid %d) died; making safe", self._name, session.process, session.pid)
                     with contextlib.suppress(DeviceFaultError):  # logged, and every later use is refused
                         self._make_safe_bounded()
                     self._changed_by = None
@@ -579,14 +598,16 @@ class Device(metaclass=_DeviceType):
         try:
             self._close_now()
         except CatkitDevicesError as error:
-            _log.error("device %r: %s", self._name, error)  # noqa: TRY400 - its text says it all
+            _log.error("device %r: %s", self._name, error)
 
     def __reduce__(self) -> Any:
         from catkit_devices.multiprocessing.proxy import hosted_reference
 
         if self._reference is None:
-            raise TypeError(f"device {self._name!r} lives in this process only and cannot be sent to another; "
-                            "have a SharedMemoryManager make it: manager.get_object(name, factory)")
+            raise TypeError(
+                f"device {self._name!r} lives in this process only and cannot be sent to another; "
+                "have a SharedMemoryManager make it: manager.get_object(name, factory)"
+            )
         return hosted_reference(self._reference)
 
 
@@ -632,8 +653,11 @@ def _guard_member(cls: type[Device], base: type, name: str, member: Any) -> None
             f"{where} is a {type(member).__name__}, which cannot run under the device's mutex: "
             "write it as a plain method or property, or mark what it wraps @unlocked"
         )
-    for wrong, what in ((inspect.isgeneratorfunction, "generator"), (inspect.iscoroutinefunction, "coroutine"),
-                        (inspect.isasyncgenfunction, "asynchronous generator")):
+    for wrong, what in (
+        (inspect.isgeneratorfunction, "generator"),
+        (inspect.iscoroutinefunction, "coroutine"),
+        (inspect.isasyncgenfunction, "asynchronous generator"),
+    ):
         if wrong(member):
             raise TypeError(
                 f"{where} is a {what}, whose body would run outside of the device's mutex: "
@@ -670,5 +694,6 @@ def _through_super(cls: type, name: str, member: property) -> property:
     )
 
 
-_FINAL = frozenset({"open", "close", "make_safe", "is_open", "state", "mutex", "lock", "acquire", "release", "name",
-                    "wait", "reset"})
+_FINAL = frozenset(
+    {"open", "close", "make_safe", "is_open", "state", "mutex", "lock", "acquire", "release", "name", "wait", "reset"}
+)

@@ -9,6 +9,7 @@ import pickle
 import socket
 import struct
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -49,6 +50,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
+        finalize(self, sock.close)  # a thread that ends leaves its line behind
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
 

@@ -174,8 +174,9 @@ def _read(file: Path) -> dict[str, Any] | None:
 def _running(name: str, file: Path) -> ServerRunningError:
     facts = _read(file) or {}
     pid = facts.get("pid")
-    return ServerRunningError(f"a server named {name!r} is running already (pid {pid or 'not known yet'})", server=name,
-                              pid=pid)
+    return ServerRunningError(
+        f"a server named {name!r} is running already (pid {pid or 'not known yet'})", server=name, pid=pid
+    )
 
 
 if os.name == "posix":

@@ -20,8 +20,27 @@ CALL, GET, SET, LOCK = range(4)
 """The operations of the channel: call a method, get or set an attribute, act on the lock."""
 
 SPECIAL = frozenset(
-    "__call__ __getitem__ __setitem__ __delitem__ __contains__ __len__ __iter__ __reversed__ __eq__ __or__ __ror__ "
-    "__ior__ __bool__ __enter__ __exit__ __add__ __sub__ __iadd__ __isub__".split()
+    {
+        "__add__",
+        "__bool__",
+        "__call__",
+        "__contains__",
+        "__delitem__",
+        "__enter__",
+        "__eq__",
+        "__exit__",
+        "__getitem__",
+        "__iadd__",
+        "__ior__",
+        "__isub__",
+        "__iter__",
+        "__len__",
+        "__or__",
+        "__reversed__",
+        "__ror__",
+        "__setitem__",
+        "__sub__",
+    }
 )
 """The special methods that are passed on where a class of the user's defines them."""
 
@@ -171,7 +190,9 @@ class Host:
         """Return the object of that kind and name, if there is one."""
         return self._names.get((kind, name))
 
-    def obtain(self, kind: str, name: str, parameters: dict[str, Any], factory: Any = None, args: Any = ()) -> Reference:
+    def obtain(
+        self, kind: str, name: str, parameters: dict[str, Any], factory: Any = None, args: Any = ((), {})
+    ) -> Reference:
         """Return the one object of that name, made now if it is not there.
 
         Raises:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from multiprocessing import connection, current_process, managers, util
+from multiprocessing import ProcessError, connection, current_process, managers, util
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from catkit_devices.errors import ServerNotFoundError
 from catkit_devices.multiprocessing import server as serving
@@ -18,12 +18,14 @@ from catkit_devices.multiprocessing.proxy import ROOT, obtain, proxy_of, reach
 from catkit_devices.multiprocessing.session import ask, line_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from catkit_devices.multiprocessing.endpoint import Address
     from catkit_devices.multiprocessing.mutex import Mutex
 
 __all__ = ["SharedMemoryManager"]
+
+_State: Any = managers.State  # type: ignore[attr-defined]
 
 
 class SharedMemoryManager(managers.SyncManager):
@@ -42,6 +44,10 @@ class SharedMemoryManager(managers.SyncManager):
         group: name of a lab's group whose members may use the server too.
         stop_timeout: seconds that the server has to close its devices and end.
     """
+
+    _state: Any
+    _registry: Any
+    _serializer: str
 
     def __init__(
         self,
@@ -62,20 +68,29 @@ class SharedMemoryManager(managers.SyncManager):
 
     # --- life -------------------------------------------------------------------------------------------------------
 
-    def start(self, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()) -> None:
+    def start(self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
         """Start the server in a process of its own.
 
         Raises:
             ServerRunningError: one of that name runs already; says which process.
         """
-        if self._state.value != managers.State.INITIAL:
-            raise managers.ProcessError("a manager is started or connected once")
+        if self._state.value != _State.INITIAL:
+            raise ProcessError("a manager is started or connected once")
         key = bytes(self._authkey) if self._has_key else os.urandom(32)
         reader, writer = connection.Pipe(duplex=False)
         self._process = spawning.Process(
             target=_serve,
-            args=(type(self), self._registry, self.name, self._asked, key, self._serializer, self._group, writer,
-                  initializer, initargs),
+            args=(
+                self._registry,
+                self.name,
+                self._asked,
+                key,
+                self._serializer,
+                self._group,
+                writer,
+                initializer,
+                tuple(initargs),
+            ),
             name=f"server {self.name!r}",
         )
         self._process.start()
@@ -87,7 +102,7 @@ class SharedMemoryManager(managers.SyncManager):
             self._process.join()  # raises what kept it from starting
             raise
         self._adopt(self._server)
-        self._state.value = managers.State.STARTED
+        self._state.value = _State.STARTED
         self.shutdown = util.Finalize(
             self, _stop, args=(self._process, self._server, self._state, self._stop_timeout), exitpriority=4
         )
@@ -102,10 +117,10 @@ class SharedMemoryManager(managers.SyncManager):
         server = reach(self.name, self._asked, self._authkey)
         self._adopt(server)
         line_to(server)
-        self._state.value = managers.State.STARTED
+        self._state.value = _State.STARTED
 
-    def __enter__(self) -> SharedMemoryManager:
-        if self._state.value == managers.State.INITIAL:
+    def __enter__(self) -> Self:
+        if self._state.value == _State.INITIAL:
             self.start()
         return self
 
@@ -122,8 +137,9 @@ class SharedMemoryManager(managers.SyncManager):
             ServerNotFoundError: the manager is neither started nor connected.
         """
         if self._server is None:
-            raise ServerNotFoundError(f"the manager of server {self.name!r} is neither started nor connected",
-                                      server=self.name)
+            raise ServerNotFoundError(
+                f"the manager of server {self.name!r} is neither started nor connected", server=self.name
+            )
         return self._server
 
     @property
@@ -219,7 +235,6 @@ def _connected(cls: type[SharedMemoryManager], name: str, address: tuple[str, in
 
 
 def _serve(
-    cls: type[SharedMemoryManager],
     registry: Any,
     name: str,
     address: tuple[str, int] | None,
@@ -238,8 +253,9 @@ def _serve(
     current_process().authkey = authkey
     if initializer is not None:
         initializer(*initargs)
-    where: Address = registration.socket_path() if registration is not None and os.name == "posix" else (
-        address or ("127.0.0.1", 0))
+    where: Address = (
+        registration.socket_path() if registration is not None and os.name == "posix" else (address or ("127.0.0.1", 0))
+    )
     server = serving.Server(registry, where, authkey, serializer, makers=MAKERS, registration=registration, name=name)
     if registration is not None:
         registration.publish(server.address, authkey)
@@ -250,7 +266,7 @@ def _serve(
 
 def _stop(process: Any, server: Endpoint, state: Any, timeout: float) -> None:
     """Have the server close its devices and end; force it where it does not within the time."""
-    state.value = managers.State.SHUTDOWN
+    state.value = _State.SHUTDOWN
     if process.is_alive():
         try:
             ask(server, "shutdown", timeout=timeout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from catkit_devices.errors import MutexTimeoutError
 from catkit_devices.multiprocessing.locks import OwnedLock
@@ -112,14 +112,14 @@ class Mutex:
         """Whether anybody holds it."""
         return self._lock.holder() is not None
 
-    def __enter__(self) -> Mutex:
+    def __enter__(self) -> Self:
         self.acquire()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    async def __aenter__(self) -> Mutex:
+    async def __aenter__(self) -> Self:
         import asyncio
 
         call = current_call()

@@ -21,8 +21,18 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Call", "Owner", "OwnerKey", "Session", "calling", "current_call", "current_owner", "emergency_call", "forwarded_call",
-           "local_session"]
+__all__ = [
+    "Call",
+    "Owner",
+    "OwnerKey",
+    "Session",
+    "calling",
+    "current_call",
+    "current_owner",
+    "emergency_call",
+    "forwarded_call",
+    "local_session",
+]
 
 OwnerKey = tuple[str, int, int]
 """Process id (globally unique), number of the thread in it, number of the asyncio task (0 for the thread itself)."""
@@ -73,7 +83,18 @@ class Call:
     Nested operations share the owner and the chain of the outermost one, on whatever server they run.
     """
 
-    __slots__ = ("_on_cancel", "_wake", "apart", "chain", "changes", "emergency", "number", "owner", "reason", "session")
+    __slots__ = (
+        "_on_cancel",
+        "_wake",
+        "apart",
+        "chain",
+        "changes",
+        "emergency",
+        "number",
+        "owner",
+        "reason",
+        "session",
+    )
 
     def __init__(self, owner: Owner, chain: object, session: Session, number: int = 0) -> None:
         self.owner = owner

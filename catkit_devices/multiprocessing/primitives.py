@@ -276,7 +276,7 @@ class Condition(_Waiting):
         """Wake every waiter; the caller holds the mutex."""
         self.notify(len(self._tickets))
 
-    def _take_back(self, ticket: _Ticket) -> None:
+    def _take_back(self, ticket: _Ticket) -> None:  # noqa: ARG002 - a notification carries nothing
         if self._tickets:  # the notification was meant for somebody who lives
             self._tickets.popleft().grant()
 
@@ -326,7 +326,7 @@ class Queue(_Waiting):
                 self._putting.append(ticket)
             ticket.wait(None if deadline is None else deadline - time.monotonic())
             with self._guard:
-                if not ticket.granted:
+                if ticket in self._putting:
                     self._putting.remove(ticket)
                     call.check()
                     raise queue.Full
@@ -413,6 +413,6 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "condition": Condition,
     "queue": Queue,
     "dict": lambda name: MutexedDict(name=name),
-    "namespace": lambda name: MutexedNamespace(name),
+    "namespace": MutexedNamespace,
 }
 """How each kind of named object is made."""

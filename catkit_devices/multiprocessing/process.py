@@ -9,13 +9,13 @@ import signal
 import sys
 import threading
 import time
-from multiprocessing import connection, context, parent_process, popen_spawn_posix, process, spawn, util
+from multiprocessing import connection, context, parent_process, spawn, util
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ProcessDiedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 __all__ = ["Process", "spawning"]
 
@@ -23,16 +23,9 @@ _GRACE = 5.0
 """Seconds that a child whose parent is gone has to end by itself after SIGTERM."""
 
 
-class _Popen(popen_spawn_posix.Popen):
-    """Spawns a child that does not import its parent's ``__main__`` again: what it needs travels by value."""
-
-    def _launch(self, process_obj: Any) -> None:
-        with _without_main():
-            super()._launch(process_obj)
-
-
 @contextlib.contextmanager
-def _without_main() -> Any:
+def _without_main() -> Iterator[None]:
+    """Have a child not import its parent's ``__main__`` again: what it needs of that travels by value."""
     original = spawn.get_preparation_data
 
     def prepared(name: str) -> dict[str, Any]:
@@ -50,7 +43,6 @@ def _without_main() -> Any:
 
 
 _preparing = threading.Lock()
-_ABSENT = object()
 
 
 class Process(context.SpawnProcess):
@@ -87,12 +79,12 @@ class Process(context.SpawnProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the standard library's name
-        if os.name != "posix":
-            from multiprocessing.popen_spawn_win32 import Popen
-
-            with _without_main():
-                return Popen(process_obj)
-        return _Popen(process_obj)
+        if os.name == "posix":
+            from multiprocessing.popen_spawn_posix import Popen
+        else:
+            from multiprocessing.popen_spawn_win32 import Popen  # type: ignore[attr-defined, no-redef]
+        with _without_main():
+            return Popen(process_obj)  # type: ignore[no-untyped-call, unused-ignore]
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -155,10 +147,8 @@ class Process(context.SpawnProcess):
     def _raise(self) -> None:
         if self._outcome is None or self._outcome[0] == "exit":
             code = self.exitcode if self._outcome is None else self._outcome[1]
-            died = code is not None and code < 0
-            name = signal.Signals(-code).name if died and -code in signal.Signals.__members__.values() else None
-            self._outcome = self._outcome or ("exit", code)
-            raise ProcessDiedError(self.name, self.pid, code, name or (f"signal {-code}" if died else None))
+            self._outcome = ("exit", code)
+            raise ProcessDiedError(self.name, self.pid, code, _signal_name(code))
         if self._outcome[0] == "raised":
             from catkit_devices.multiprocessing.relay import decode
 
@@ -205,6 +195,15 @@ def _post(encoded: bytes) -> None:
             session.post_exception(os.getpid(), encoded)
 
 
+def _signal_name(code: int | None) -> str | None:
+    if code is None or code >= 0:
+        return None
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # a real-time signal
+        return f"signal {-code}"
+
+
 def _exit_code(leaving: SystemExit) -> int:
     if leaving.code is None:
         return 0
@@ -231,7 +230,7 @@ def _packed(value: Any) -> bytes:
         data = bytes(ForkingPickler.dumps(value, 5))
         if b"__main__" not in data:
             return data
-    except Exception:  # noqa: BLE001 - a class may refuse in any way; cloudpickle has the last word
+    except Exception:  # noqa: BLE001, S110 - a class may refuse in any way; cloudpickle has the last word
         pass
     import io
     from collections import ChainMap
@@ -239,7 +238,10 @@ def _packed(value: Any) -> bytes:
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        dispatch_table = ChainMap(ForkingPickler._extra_reducers, cloudpickle.Pickler.dispatch_table)  # type: ignore[attr-defined]
+        dispatch_table = ChainMap(  # noqa: RUF012 - an instance's own is ignored
+            ForkingPickler._extra_reducers,  # type: ignore[attr-defined]
+            cloudpickle.Pickler.dispatch_table,
+        )
 
     file = io.BytesIO()
     Pickler(file, 5).dump(value)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.owner import Call
     from catkit_devices.multiprocessing.session import ClientSession, Line
 
-__all__ = ["ROOT", "ObjectProxy", "RemoteLock", "Remote", "obtain"]
+__all__ = ["ROOT", "ObjectProxy", "Remote", "RemoteLock", "obtain"]
 
 ROOT = -1
 
@@ -90,8 +90,13 @@ def reach(name: str, address: Address | None = None, authkey: bytes | None = Non
 
 
 def obtain(
-    server: Endpoint, kind: str, name: str, parameters: dict[str, Any], factory: Any = None,
-    args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,
+    server: Endpoint,
+    kind: str,
+    name: str,
+    parameters: dict[str, Any],
+    factory: Any = None,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
 ) -> Remote:
     """Return the one object of that kind and name on the server, made there now if it is not there."""
     line = line_to(server)

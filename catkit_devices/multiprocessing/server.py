@@ -6,6 +6,7 @@ a thread that blocks in ``recv`` on it, so its end is noticed while its calls st
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -17,7 +18,8 @@ from multiprocessing import connection, managers, parent_process, util
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import OperationCancelled, ServerError
-from catkit_devices.multiprocessing import locks, session as client
+from catkit_devices.multiprocessing import locks
+from catkit_devices.multiprocessing import session as client
 from catkit_devices.multiprocessing.channel import Channel, dumps, take_over
 from catkit_devices.multiprocessing.hosting import LOCK, Host, unknown_target
 from catkit_devices.multiprocessing.owner import Call, Owner, Session, calling
@@ -25,7 +27,7 @@ from catkit_devices.multiprocessing.owner import Call, Owner, Session, calling
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from catkit_devices.multiprocessing.endpoint import Registration
+    from catkit_devices.multiprocessing.endpoint import Address, Registration
 
 __all__ = ["Server", "running_server"]
 
@@ -67,7 +69,10 @@ class _ServedSession(Session):
 class Server(managers.Server):
     """Runs in a process of its own until it is shut down or its parent ends."""
 
-    public = [*managers.Server.public, "open_session", "open_calls", "waits"]
+    public = [*managers.Server.public, "open_session", "open_calls", "waits"]  # noqa: RUF012 - as the base declares it
+    address: Address
+    authkey: bytes
+    listener: connection.Listener
 
     def __init__(
         self,
@@ -152,38 +157,34 @@ class Server(managers.Server):
             threading.Thread(target=self.handle_request, args=(conn,), daemon=True).start()
 
     def handle_request(self, conn: connection.Connection) -> None:
-        """Authenticate, hear what is wanted, do it."""
-        try:
+        """Authenticate, hear what is wanted, do it; whatever a stranger sends, the server goes on."""
+        with contextlib.suppress(OSError), conn:
             try:
-                with client.borrowed_socket(conn) as sock:
-                    client.set_receive_timeout(sock, _HANDSHAKE)
-                    if self.address_family == "AF_INET":
-                        client.keep_alive(sock)
-                connection.deliver_challenge(conn, self.authkey)
-                connection.answer_challenge(conn, self.authkey)
-                _, verb, args, kwargs = conn.recv()
-                if verb not in self.public:
-                    raise ServerError(f"{verb!r} is not a request that this server knows", server=self.name)
-                with client.borrowed_socket(conn) as sock:
-                    client.set_receive_timeout(sock, 0)
-            finally:
-                with self._pending_guard:
-                    self._pending.pop(id(conn), None)
-            reply = ("#RETURN", getattr(self, verb)(conn, *args, **kwargs))
-        except SystemExit:
-            return
-        except Exception as error:  # noqa: BLE001 - whatever a stranger sends, the server goes on
-            reply = ("#TRACEBACK", f"{type(error).__name__}: {error}")
-        finally:
-            if sys.exc_info()[0] is not None:
-                conn.close()
+                verb, args, kwargs = self._greet(conn)
+                reply = ("#RETURN", getattr(self, verb)(conn, *args, **kwargs))
+            except SystemExit:
+                return
+            except Exception as error:  # noqa: BLE001 - see above
+                reply = ("#TRACEBACK", f"{type(error).__name__}: {error}")
+            conn.send(reply)
+
+    def _greet(self, conn: connection.Connection) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         try:
-            if not conn.closed:
-                conn.send(reply)
-        except OSError:
-            pass  # it has gone
+            with client.borrowed_socket(conn) as sock:
+                client.set_receive_timeout(sock, _HANDSHAKE)
+                if self.address_family == "AF_INET":
+                    client.keep_alive(sock)
+            connection.deliver_challenge(conn, self.authkey)
+            connection.answer_challenge(conn, self.authkey)
+            _, verb, args, kwargs = conn.recv()
+            if verb not in self.public:
+                raise ServerError(f"{verb!r} is not a request that this server knows", server=self.name)
+            with client.borrowed_socket(conn) as sock:
+                client.set_receive_timeout(sock, 0)
         finally:
-            conn.close()
+            with self._pending_guard:
+                self._pending.pop(id(conn), None)
+        return verb, args, kwargs
 
     @property
     def address_family(self) -> str:
@@ -239,10 +240,8 @@ class Server(managers.Server):
         if sequence is not None:
             session.tell(("waiting", call.owner.key, sequence))
 
-    def _void(
-        self, session: _ServedSession, thread: int, number: int, owner: Any, sections: dict[int, int]
-    ) -> None:
-        """The client gave up a call: it is not begun any more, or cancelled, and its sections are what the client says."""
+    def _void(self, session: _ServedSession, thread: int, number: int, owner: Any, sections: dict[int, int]) -> None:
+        """The client gave up a call: it is not begun any more, or cancelled; its sections are what the client says."""
         if number < session.newest.get(thread, 0) or session.void.get(thread, 0) >= number:
             return
         session.void[thread] = number

@@ -50,7 +50,7 @@ own_server: list[tuple[Address, Callable[[], list[locks.Wait]]]] = []
 
 def _forget_parent() -> None:
     """Close the forked child's copies of what belongs to its parent."""
-    global _sessions_lock, _local  # noqa: PLW0603 - a forked child is another process
+    global _sessions_lock, _local
     _sessions_lock, _local = threading.Lock(), threading.local()
     for session in _sessions.values():
         session.abandon_copies()
@@ -62,7 +62,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
 
 
-def connect(address: Address, authkey: bytes, timeout: float, name: str | None = None) -> connection.Connection:
+def connect(server: Endpoint, timeout: float) -> connection.Connection:
     """Return an authenticated connection.
 
     Raises:
@@ -70,32 +70,32 @@ def connect(address: Address, authkey: bytes, timeout: float, name: str | None =
         ServerUnresponsiveError: something does, and does not answer within ``timeout`` seconds.
         AuthenticationError: the key is not the server's.
     """
-    label = name or str(address)
-    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    label = f"server {server.name!r} (pid {server.pid or 'not known'} at {server.address})"
+    facts: dict[str, Any] = {"server": server.name, "pid": server.pid}
+    sock = socket.socket(socket.AF_UNIX if isinstance(server.address, str) else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.settimeout(timeout)
-        sock.connect(address)
+        sock.connect(server.address)
         sock.settimeout(None)
-        if family == socket.AF_INET:
+        if sock.family == socket.AF_INET:
             keep_alive(sock)
         set_receive_timeout(sock, timeout)
     except TimeoutError as error:
         sock.close()
-        raise ServerUnresponsiveError(f"server {label!r} does not accept within {timeout:g} s", server=name) from error
+        raise ServerUnresponsiveError(f"{label} does not accept within {timeout:g} s", **facts) from error
     except OSError as error:
         sock.close()
-        raise ServerNotFoundError(f"no server is running at {label!r} ({error})", server=name) from error
+        raise ServerNotFoundError(f"{label} is not running ({error})", **facts) from error
     conn = connection.Connection(sock.detach())
     try:
-        connection.answer_challenge(conn, authkey)
-        connection.deliver_challenge(conn, authkey)
+        connection.answer_challenge(conn, server.authkey)
+        connection.deliver_challenge(conn, server.authkey)
     except BlockingIOError as error:
         conn.close()
-        raise ServerUnresponsiveError(f"server {label!r} was silent for {timeout:g} s", server=name) from error
+        raise ServerUnresponsiveError(f"{label} was silent for {timeout:g} s", **facts) from error
     except (EOFError, ConnectionError) as error:
         conn.close()
-        raise ServerUnresponsiveError(f"server {label!r} closed the connection", server=name) from error
+        raise ServerUnresponsiveError(f"{label} closed the connection", **facts) from error
     except BaseException:
         conn.close()
         raise
@@ -135,7 +135,7 @@ def keep_alive(sock: socket.socket) -> None:
 
 def ask(server: Endpoint, verb: str, *args: Any, timeout: float = SILENCE) -> Any:
     """Put one question to a server on a connection of its own."""
-    conn = connect(server.address, server.authkey, timeout, server.name)
+    conn = connect(server, timeout)
     with conn:
         return _request(conn, verb, args, server)
 
@@ -165,7 +165,7 @@ class ClientSession:
         self.names: dict[int, str] = {}
         self._channels: WeakSet[Channel] = WeakSet()
         self._sending = threading.Lock()
-        self._lifeline = connect(server.address, server.authkey, SILENCE, server.name)
+        self._lifeline = connect(server, SILENCE)
         facts = (self.id, process_name(), os.getpid(), socket.gethostname())
         self.pid: int = _request(self._lifeline, "open_session", facts, server)
         with borrowed_socket(self._lifeline) as sock:
@@ -174,7 +174,7 @@ class ClientSession:
 
     def open_channel(self, arguments: tuple[Any, ...]) -> Channel:
         """Return a new connection for calls."""
-        conn = connect(self.endpoint.address, self.endpoint.authkey, SILENCE, self.endpoint.name)
+        conn = connect(self.endpoint, SILENCE)
         try:
             _request(conn, "open_calls", (self.id, *arguments), self.endpoint)
             sock = take_over(conn)
@@ -213,8 +213,9 @@ class ClientSession:
     def _lose(self, why: str) -> None:
         if self.lost is None:
             name = self.endpoint.name
-            self.lost = ServerUnresponsiveError(f"server {name!r} (pid {self.endpoint.pid}) is lost: {why}",
-                                                server=name, pid=self.endpoint.pid)
+            self.lost = ServerUnresponsiveError(
+                f"server {name!r} (pid {self.endpoint.pid}) is lost: {why}", server=name, pid=self.endpoint.pid
+            )
         with _sessions_lock:
             if _sessions.get(self.endpoint.address) is self:
                 del _sessions[self.endpoint.address]
@@ -309,8 +310,10 @@ class Line:
             self.abandon(number)
             if self.session.lost is None and not isinstance(error, ServerUnresponsiveError):
                 raise ServerUnresponsiveError(
-                    f"server {self.session.endpoint.name!r} dropped the connection during {name!r}",
-                    server=self.session.endpoint.name, pid=self.session.endpoint.pid,
+                    f"server {self.session.endpoint.name!r} (pid {self.session.endpoint.pid}) dropped the connection"
+                    f" during {name!r}",
+                    server=self.session.endpoint.name,
+                    pid=self.session.endpoint.pid,
                 ) from error
             raise _again(self.session.lost or error) from None
         except BaseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex
 
@@ -43,7 +43,7 @@ class MutexedDict(dict[_K, _V]):
 
     _section = True
 
-    def __enter__(self) -> MutexedDict[_K, _V]:
+    def __enter__(self) -> Self:
         self.mutex.acquire()
         return self
 
@@ -91,17 +91,17 @@ class MutexedDict(dict[_K, _V]):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
-    def __or__(self, other: Any) -> dict[Any, Any]:  # type: ignore[override]
+    def __or__(self, other: Any) -> dict[Any, Any]:
         with self.mutex:
             return dict(super().items()) | dict(other)
 
-    def __ror__(self, other: Any) -> dict[Any, Any]:  # type: ignore[override]
+    def __ror__(self, other: Any) -> dict[Any, Any]:
         with self.mutex:
             return dict(other) | dict(super().items())
 
-    def __ior__(self, other: Any) -> MutexedDict[_K, _V]:  # type: ignore[override, misc]
+    def __ior__(self, other: Any) -> MutexedDict[_K, _V]:  # type: ignore[override]
         self.update(other)
         return self
 
@@ -175,7 +175,7 @@ class MutexedNamespace:
         object.__setattr__(self, "mutex", Mutex(name, timeout))
         vars(self).update(values)
 
-    def __enter__(self) -> MutexedNamespace:
+    def __enter__(self) -> Self:
         self.mutex.acquire()
         return self
 

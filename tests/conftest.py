@@ -1,0 +1,69 @@
+"""Every test has a runtime directory of its own and leaves no process behind."""
+
+import os
+import time
+
+import psutil
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--soak", action="store_true", help="run the long randomised tests at full length")
+
+
+@pytest.fixture
+def rounds(request):
+    """How often a randomised test repeats itself: ``rounds(20, soak=300)``."""
+
+    def choose(usual, soak):
+        return soak if request.config.getoption("--soak") else usual
+
+    return choose
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path, monkeypatch):
+    """A runtime directory of the test's own, for it and its children."""
+    directory = tmp_path / "rt"
+    directory.mkdir(mode=0o700)
+    monkeypatch.setenv("CATKIT_DEVICES_RUNTIME", str(directory))
+    monkeypatch.delenv("CATKIT_DEVICES_SERVER", raising=False)
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left(runtime):
+    me = psutil.Process()
+    before = {child.pid for child in me.children(recursive=True)}
+    yield
+    deadline = time.monotonic() + 10
+    while left := [child for child in me.children(recursive=True) if child.pid not in before and alive(child)]:
+        if time.monotonic() > deadline:
+            described = [(child.pid, child.cmdline()) for child in left]
+            for child in left:
+                child.kill()
+            pytest.fail(f"processes left behind: {described}")
+        time.sleep(0.02)
+    assert not [name for name in os.listdir(runtime) if name.endswith((".json", ".sock"))]
+
+
+def alive(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def until(condition, timeout=10.0):
+    """Wait until ``condition()`` holds; fail after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout} s: {condition}")
+        time.sleep(0.002)
+    return value
+
+
+@pytest.fixture(name="until")
+def _until():
+    return until

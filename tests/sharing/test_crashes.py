@@ -1,0 +1,430 @@
+"""What a killed or stopped client or server leaves behind: nothing."""
+
+import os
+import random
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+from instruments import Instrument
+
+from catkit_devices.errors import (
+    MutexBrokenError,
+    ProcessDiedError,
+    ServerNotFoundError,
+    ServerUnresponsiveError,
+)
+from catkit_devices.multiprocessing import Process, SharedMemoryManager, lock_all
+
+
+def connect(name="bench"):
+    manager = SharedMemoryManager(name)
+    manager.connect()
+    return manager
+
+
+def killed(process):
+    """Kill, and see that its parent is told."""
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(ProcessDiedError, match="SIGKILL"):
+        process.join(10)
+
+
+def stop(pid):
+    """Stop a process, and see that it has stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.001)
+
+
+def acquired_within(mutex, seconds):
+    started = time.monotonic()
+    mutex.acquire(timeout=30)
+    took = time.monotonic() - started
+    mutex.release()
+    assert took < seconds, f"{took:.3f} s"
+
+
+# What the victim is in the middle of; each tells on the queue "at" that it has begun.
+
+
+def idle_in_section():
+    manager = connect()
+    with manager.get_object("instrument").lock():
+        manager.get_queue("at").put("in")
+        time.sleep(60)
+
+
+def in_a_call():
+    manager = connect()
+    instrument = manager.get_object("instrument")
+    manager.get_queue("at").put("in")
+    while True:
+        instrument.nap(0.01)
+
+
+def in_short_sections():
+    manager = connect()
+    instrument = manager.get_object("instrument")
+    manager.get_queue("at").put("in")
+    while True:
+        with instrument.lock():
+            instrument.value = instrument.value + 1
+
+
+def waiting():
+    manager = connect()
+    manager.get_queue("at").put("in")
+    while True:
+        with manager.get_object("instrument").lock():
+            pass
+
+
+def connecting():
+    manager = connect()
+    manager.get_queue("at").put("in")
+    while True:
+        thread = threading.Thread(target=lambda: connect().get_object("instrument").null())
+        thread.start()
+        thread.join()
+
+
+def nested_three_deep():
+    manager = connect()
+    instrument = manager.get_object("instrument")
+    manager.get_queue("at").put("in")
+    while True:
+        with instrument.lock(), instrument.lock(), instrument.lock():
+            instrument.null()
+
+
+def holding_several():
+    manager = connect()
+    instrument = manager.get_object("instrument")
+    manager.get_queue("at").put("in")
+    while True:
+        with lock_all(instrument, manager.get_mutex("one"), manager.get_mutex("two")):
+            instrument.null()
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [idle_in_section, in_a_call, in_short_sections, waiting, connecting, nested_three_deep, holding_several],
+    ids=lambda victim: victim.__name__,
+)
+def test_a_client_killed_at_a_random_point_leaves_nothing(manager, instrument, victim, rounds):
+    """SIGKILL at 20 seeded random moments (hundreds with --soak); the next one always gets in."""
+    at = manager.get_queue("at")
+    chooser = random.Random(victim.__name__)
+    server = psutil.Process(manager.pid)
+    instrument.null()
+    for number in range(rounds(20, soak=200)):
+        process = Process(target=victim)
+        process.start()
+        at.get(timeout=30)
+        time.sleep(chooser.random() * 0.02)
+        killed(process)
+        with lock_all(instrument, manager.get_mutex("one"), manager.get_mutex("two"), timeout=5):
+            assert instrument.echo(number) == number
+        if number == 2:
+            threads = server.num_threads()
+            files = server.num_fds()
+    status = manager.status()
+    assert all(not one.get("waiters") and not one.get("holder") for one in status["objects"])
+    assert instrument.record["overlaps"] == 0
+    deadline = time.monotonic() + 5
+    while server.num_threads() > threads or server.num_fds() > files:
+        assert time.monotonic() < deadline, (server.num_threads(), threads, server.num_fds(), files)
+        time.sleep(0.01)
+
+
+def hold(what, seconds):
+    manager = connect()
+    mutex = manager.get_object("instrument").mutex if what == "device" else manager.get_mutex(what)
+    with mutex:
+        manager.get_queue("at").put(os.getpid())
+        time.sleep(seconds)
+
+
+@pytest.mark.parametrize("what", ["device", "plain"])
+def test_a_killed_holder_frees_the_mutex_at_once(manager, instrument, what):
+    mutex = instrument.mutex if what == "device" else manager.get_mutex(what)
+    for _ in range(5):
+        process = Process(target=hold, args=(what, 60))
+        process.start()
+        manager.get_queue("at").get(timeout=30)
+        killed(process)
+        acquired_within(mutex, 0.5)
+
+
+def test_a_killed_holder_is_made_safe_before_the_next_one_is_granted(manager, instrument, until):
+    instrument.on = True
+    process = Process(target=hold, args=("device", 60))
+    process.start()
+    manager.get_queue("at").get(timeout=30)
+    instrument_on = threading.Thread(target=lambda: record.append((instrument.echo("in"), instrument.record)))
+    record = []
+    instrument_on.start()
+    until(lambda: instrument.mutex.waiters)
+    killed(process)
+    instrument_on.join()
+    assert record[0][1]["safe"] == 1
+
+
+def switch_on_and_wait():
+    manager = connect()
+    manager.get_object("instrument").on = True
+    manager.get_queue("at").put("on")
+    time.sleep(60)
+
+
+def test_a_client_that_switched_on_and_died_holding_nothing_is_made_safe(manager, instrument, until):
+    process = Process(target=switch_on_and_wait)
+    process.start()
+    manager.get_queue("at").get(timeout=30)
+    assert instrument.on
+    killed(process)
+    until(lambda: instrument.record["safe"] == 1)
+    assert not instrument.on
+
+
+def read_for_ever():
+    manager = connect()
+    instrument = manager.get_object("instrument")
+    manager.get_queue("at").put("reading")
+    while True:
+        _ = instrument.value
+        _ = instrument.temperature
+
+
+def test_a_client_killed_while_merely_reading_makes_nothing_safe(manager, instrument):
+    instrument.on = True
+    for _ in range(10):
+        process = Process(target=read_for_ever)
+        process.start()
+        manager.get_queue("at").get(timeout=30)
+        time.sleep(0.01)
+        killed(process)
+        with instrument.lock():
+            assert instrument.on
+    assert instrument.record["safe"] == 0
+
+
+def switch_on_and_leave():
+    connect().get_object("instrument").on = True
+
+
+def test_a_client_that_ends_in_good_order_makes_nothing_safe(manager, instrument):
+    process = Process(target=switch_on_and_leave)
+    process.start()
+    process.join()
+    with instrument.lock():
+        assert instrument.on
+    assert instrument.record["safe"] == 0
+
+
+def work_in_section(seconds):
+    manager = connect()
+    instrument = manager.get_object("instrument")
+    manager.get_queue("at").put("in")
+    instrument.work(seconds)
+
+
+def test_the_operation_in_flight_of_a_killed_client_ends_before_anybody_else_is_granted(manager, instrument, until):
+    process = Process(target=work_in_section, args=(0.5,))
+    process.start()
+    manager.get_queue("at").get(timeout=30)
+    until(lambda: instrument.mutex.holder)
+    started = time.monotonic()
+    killed(process)
+    with instrument.lock():
+        record = instrument.record
+    assert time.monotonic() - started < 1.5
+    # Aborted at its next exchange, then made safe.
+    assert record["wire"][-1] == "safe"
+    assert "worked" not in record["wire"]
+    assert record["overlaps"] == 0
+
+
+def test_a_waiting_operation_of_a_killed_client_is_cancelled(manager, instrument, until):
+    def client():
+        connect().get_object("instrument").nap(60)
+
+    process = Process(target=client)
+    process.start()
+    until(lambda: instrument.mutex.holder)
+    killed(process)
+    acquired_within(instrument.mutex, 1.0)
+
+
+def test_a_killed_waiter_is_never_granted(manager, until):
+    mutex = manager.get_mutex("m")
+    order = manager.get_dict("order")
+
+    def client():
+        connect().get_mutex("m").acquire()
+        connect().get_dict("order")["granted"] = True
+
+    for _ in range(5):
+        with mutex:
+            process = Process(target=client)
+            process.start()
+            until(lambda: mutex.waiters)
+            killed(process)
+            until(lambda: not mutex.waiters)
+        assert mutex.holder is None
+    assert "granted" not in order
+
+
+def test_a_thread_that_ended_keeps_its_mutex_and_is_shown_as_ended(manager, until):
+    mutex = manager.get_mutex("m")
+    thread = threading.Thread(target=mutex.acquire, name="forgetful")
+    thread.start()
+    thread.join()
+    until(lambda: "forgetful, thread ended" in mutex.holder.owner)
+    assert not mutex.acquire(timeout=0.05, raise_on_fail=False)
+
+
+# --- servers -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_server_gives_every_client_a_clear_error_and_its_name_is_free_at_once(runtime, until):
+    first = SharedMemoryManager("bench")
+    first.start()
+    mutex = first.get_mutex("m")
+    event = first.get_event("e")
+    outcomes = []
+
+    def wait():
+        try:
+            event.wait()
+        except BaseException as error:
+            outcomes.append(error)
+
+    waiters = [threading.Thread(target=wait) for _ in range(3)]
+    for waiter in waiters:
+        waiter.start()
+    mutex.acquire()
+    pid = first.pid
+    until(lambda: len(first.status()["objects"][1]["waiting"]) == 3)
+    started = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    for waiter in waiters:
+        waiter.join(10)
+    assert time.monotonic() - started < 5
+    assert [type(outcome) for outcome in outcomes] == [ServerUnresponsiveError] * 3
+    assert f"pid {pid}" in str(outcomes[0])
+    with pytest.raises(MutexBrokenError, match="'m' was taken from this owner: the server"):
+        mutex.acquire()
+    with pytest.raises(MutexBrokenError, match="server"):
+        mutex.release()
+    with SharedMemoryManager("bench") as second:
+        fresh = second.get_mutex("m")
+        with fresh:
+            assert fresh.holder
+        with mutex:  # the old one finds the new server by its name
+            assert fresh.holder.depth == 1
+    first.shutdown()
+
+
+def test_no_server_is_a_clear_error(runtime):
+    with pytest.raises(ServerNotFoundError, match=r"no server named 'nowhere' is running \(running: none\)"):
+        connect("nowhere")
+
+
+def test_a_stopped_server_is_an_error_and_not_a_hang(manager):
+    mutex = manager.get_mutex("m")
+    pid = manager.pid
+    stop(pid)
+    try:
+        started = time.monotonic()
+        with pytest.raises(ServerUnresponsiveError, match="silent"):
+            mutex.acquire()
+        assert time.monotonic() - started < 20
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    with mutex:
+        pass
+
+
+def use_after_stop():
+    manager = connect()
+    instrument = manager.get_object("instrument")
+    outcomes = manager.get_queue("outcomes")
+    with instrument.lock():
+        manager.get_queue("at").put(os.getpid())
+        manager.get_event("go on").wait()
+        try:
+            instrument.value = 99
+        except MutexBrokenError as error:
+            outcomes.put(str(error))
+    # not reached: leaving raises too
+
+
+def test_a_stopped_client_keeps_its_mutex_and_its_late_command_is_fenced(manager, instrument):
+    process = Process(target=use_after_stop)
+    process.start()
+    pid = manager.get_queue("at").get(timeout=30)
+    stop(pid)
+    try:
+        time.sleep(6.5)  # longer than any silence that a server might be tempted to act upon
+        assert not instrument.mutex.acquire(timeout=0.2, raise_on_fail=False)
+        whose = manager.break_mutex("instrument", "the operator said so")
+        assert f"pid {pid}" in whose
+        with instrument.lock(timeout=1):
+            instrument.value = 1
+        manager.get_event("go on").set()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    with pytest.raises(MutexBrokenError, match="the operator said so"):
+        process.join(30)
+    assert "the operator said so" in manager.get_queue("outcomes").get(timeout=5)
+    assert instrument.value == 1
+    assert "value=99" not in instrument.record["wire"]
+
+
+def test_a_break_in_the_middle_of_an_operation_stops_it_before_its_next_exchange(manager, instrument, until):
+    def client():
+        connect().get_object("instrument").steps(1000, 0.01)
+
+    process = Process(target=client)
+    process.start()
+    until(lambda: len(instrument.record["wire"]) > 3)
+    manager.break_mutex("instrument", "enough")
+    with instrument.lock(timeout=2):
+        count = len(instrument.record["wire"])
+        time.sleep(0.1)
+        assert len(instrument.record["wire"]) == count
+    with pytest.raises(MutexBrokenError, match="enough"):
+        process.join(10)
+
+
+def test_after_leaving_a_broken_section_the_owner_may_acquire_again(manager):
+    mutex = manager.get_mutex("m")
+    mutex.acquire()
+    mutex.acquire()
+    manager.break_mutex("m", "test")
+    for _ in range(2):
+        with pytest.raises(MutexBrokenError):
+            mutex.release()
+    with mutex:
+        assert mutex.holder.depth == 1
+
+
+def test_a_device_that_cannot_be_made_safe_goes_to_fault_and_refuses(manager, until):
+    class Stubborn(Instrument):
+        def _make_safe(self):
+            raise OSError("the shutter is stuck")
+
+    stubborn = manager.get_object("instrument", Stubborn, "instrument", open_on_use=True)
+    process = Process(target=switch_on_and_wait)
+    process.start()
+    manager.get_queue("at").get(timeout=30)
+    killed(process)
+    until(lambda: stubborn.state == "fault")
+    with pytest.raises(RuntimeError, match="the shutter is stuck"):
+        stubborn.value = 3
+    stubborn.reset()
+    stubborn.value = 3
