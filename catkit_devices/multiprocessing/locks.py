@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Holder", "OwnedLock", "Wait", "cancel", "end_session", "find_cycle", "waits", "withdraw"]
 
 LONG_WAIT = 0.1
-"""Seconds after which a waiter looks for a deadlock that involves other servers."""
+"""Seconds after which a waiter looks for a deadlock that involves other servers; then after twice as long, ..."""
+LONGEST_PAUSE = 5.0
+"""... and at least every so many seconds."""
 
 _guard = threading.Lock()
 
@@ -78,7 +80,9 @@ class _Hold:
 
 
 class _Waiter:
-    __slots__ = ("body", "call", "depth", "failure", "granted", "key", "lock", "sequence", "since", "site", "wake")
+    __slots__ = (
+        "asked", "body", "call", "depth", "failure", "granted", "key", "lock", "sequence", "since", "site", "wake",
+    )
 
     def __init__(self, lock: OwnedLock, key: object, call: Call, body: bool, depth: int, site: str | None) -> None:
         self.lock = lock
@@ -88,6 +92,7 @@ class _Waiter:
         self.depth = depth
         self.site = site
         self.since = time.monotonic()
+        self.asked = time.time()
         self.granted = False
         self.failure: BaseException | None = None
         self.sequence = 0
@@ -333,11 +338,15 @@ class OwnedLock:
     def _await(self, waiter: _Waiter, timeout: float) -> None:
         """Wait for the grant. The guard is not held."""
         try:
-            woken = waiter.wake.acquire(timeout=min(timeout, LONG_WAIT, threading.TIMEOUT_MAX))
-            if not woken and timeout > LONG_WAIT:
+            deadline = time.monotonic() + timeout
+            pause = LONG_WAIT
+            while not waiter.wake.acquire(timeout=min(pause, max(0.0, deadline - time.monotonic()))):
+                if time.monotonic() >= deadline:
+                    break
+                # Again and again, because what a look at other servers found may have changed since.
                 if waiter.call.session.long_wait is not None:
                     waiter.call.session.long_wait(waiter.call)
-                waiter.wake.acquire(timeout=min(timeout - LONG_WAIT, threading.TIMEOUT_MAX))
+                pause = min(2 * pause, LONGEST_PAUSE)
         except BaseException:
             # KeyboardInterrupt where the waiter is a thread of this process: neither queued nor holding afterwards.
             with _guard:
@@ -450,14 +459,13 @@ def _next() -> int:
 
 def waits() -> list[Wait]:
     """Return the wait graph of this process."""
-    now, wall = time.monotonic(), time.time()
     edges = []
     with _guard:
         for key, waiter in _waiting.items():
             hold = waiter.lock._hold
             if hold is not None:
                 text = f"{hold.owner} holds {waiter.lock.name!r}, for which {waiter.call.owner} waits"
-                edges.append(Wait(key, hold.owner.key, text, waiter.sequence, wall - (now - waiter.since)))
+                edges.append(Wait(key, hold.owner.key, text, waiter.sequence, waiter.asked))
     return edges
 
 

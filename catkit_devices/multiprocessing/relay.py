@@ -18,103 +18,108 @@ from catkit_devices.multiprocessing.channel import dumps
 __all__ = ["decode", "encode"]
 
 _MOST_FRAMES = 100
+"""Of a longer traceback the outermost and the innermost halves are carried."""
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: set for classes that were made while the program runs
+_LINKS = ("__cause__", "__context__")
+_Frame = tuple[str, str, int, str]
 _Node = dict[str, Any]
 
 
 def encode(error: BaseException) -> bytes:
-    """Return the exception, with everything that hangs on it, as bytes."""
-    nodes: list[_Node] = []
-    _encode(error, nodes, {})
+    """Return the exception, with everything that hangs on it, as bytes. Does not fail, whatever the exception is."""
+    found = [error]
+    numbers = {id(error): 0}
+
+    def number(linked: BaseException) -> int:
+        if id(linked) not in numbers:
+            numbers[id(linked)] = len(found)
+            found.append(linked)
+        return numbers[id(linked)]
+
+    nodes = []
+    for one in found:  # which grows: a chain may be thousands long, or a circle
+        node = _node(one)
+        for link in _LINKS:
+            linked = getattr(one, link)
+            node[link] = None if linked is None else number(linked)
+        if isinstance(one, BaseExceptionGroup):
+            node["members"] = [number(member) for member in one.exceptions]
+        nodes.append(node)
     return pickle.dumps(nodes, 5)
 
 
 def decode(data: bytes | memoryview) -> BaseException:
     """Return the exception that ``encode`` was given, or a ``RemoteError`` in its place."""
     nodes: list[_Node] = pickle.loads(data)
-    return _decode(0, nodes, {})
+    errors: dict[int, BaseException] = {}
+    for index in range(len(nodes)):
+        _build(index, nodes, errors)
+    for index, node in enumerate(nodes):
+        error = errors[index]
+        # Written past the class, which may forbid that its attributes are set.
+        if node["notes"]:
+            BaseException.__setattr__(error, "__notes__", node["notes"])
+        if node["frames"]:
+            BaseException.__setattr__(error, "__traceback__", _traceback(node["frames"]))
+        for link in _LINKS:
+            if node[link] is not None:
+                BaseException.__setattr__(error, link, errors[node[link]])
+        BaseException.__setattr__(error, "__suppress_context__", node["suppress"])
+    return errors[0]
 
 
-def _encode(error: BaseException, nodes: list[_Node], done: dict[int, int]) -> int:
-    if id(error) in done:
-        return done[id(error)]
-    index = done[id(error)] = len(nodes)
+# --- taking apart --------------------------------------------------------------------------------------------------
+
+
+def _node(error: BaseException) -> _Node:
     cls = type(error)
-    node: _Node = {"kind": f"{cls.__module__}.{cls.__qualname__}", "text": _text(error), "frames": _frames(error)}
-    nodes.append(node)
-    node["class"] = _pickled(cls)
-    node["args"] = [_pickled(argument) or _pickled(_Lost(argument)) for argument in error.args]
-    node["notes"] = [str(note) for note in getattr(error, "__notes__", ())]
-    node["state"] = {}
-    for name, value in [*vars(error).items(), *_slots(error)]:
-        if name != "__notes__":
-            data = _pickled(value)
-            if data is not None:
-                node["state"][name] = data
-            else:
-                node["notes"].append(f"(its attribute {name!r}, a {type(value).__qualname__}, could not be carried)")
-    if isinstance(error, BaseExceptionGroup):
-        node["group"] = (error.message, [_encode(child, nodes, done) for child in error.exceptions])
-        node["args"] = []
-        node["state"].pop("exceptions", None)
-        node["state"].pop("message", None)
-    node["suppress"] = error.__suppress_context__
-    for link in ("__cause__", "__context__"):
-        linked = getattr(error, link)
-        node[link] = None if linked is None else _encode(linked, nodes, done)
-    return index
-
-
-def _decode(index: int, nodes: list[_Node], done: dict[int, BaseException]) -> BaseException:
-    if index in done:
-        return done[index]
-    node = nodes[index]
-    children = [_decode(child, nodes, done) for child in node["group"][1]] if "group" in node else None
+    frames, left_out = _frames(error.__traceback__)
+    node: _Node = {
+        "kind": f"{cls.__module__}.{cls.__qualname__}",
+        "class": None,
+        "args": [],
+        "state": {},
+        "members": None,
+        "message": None,
+        "notes": [],
+        "text": None,
+        "frames": frames,
+        "suppress": error.__suppress_context__,
+    }
     try:
-        error = _rebuild(node, children)
-    except Exception:  # noqa: BLE001 - whatever a foreign class does on loading, its text must arrive
-        error = RemoteError(node["kind"], node["text"], "".join(_lines(node)))
-    done[index] = error
-    for note in node["notes"]:
-        error.add_note(note)
-    if node["frames"]:
-        error.__traceback__ = _traceback(node["frames"])
-    for link in ("__cause__", "__context__"):
-        if node[link] is not None:
-            setattr(error, link, _decode(node[link], nodes, done))
-    error.__suppress_context__ = node["suppress"]
-    return error
+        node["text"] = _text(error)
+        node["notes"] = [str(note) for note in getattr(error, "__notes__", ())]
+        if isinstance(error, BaseExceptionGroup):
+            node["message"] = error.message
+        else:
+            node["args"] = [(_pickled(argument), _shown(argument)) for argument in error.args]
+        for name, value in [*vars(error).items(), *_slots(error)]:
+            if name != "__notes__":
+                node["state"][name] = (_pickled(value), type(value).__qualname__)
+        node["class"] = _pickled(cls)
+    except Exception as broken:  # noqa: BLE001 - a class may resist being looked at; its text must arrive all the same
+        node["notes"].append(f"(it could not be carried whole: {type(broken).__name__}: {broken})")
+    if left_out:
+        node["notes"].append(f"({left_out} frames left out of its traceback)")
+    return node
 
 
-def _rebuild(node: _Node, children: list[BaseException] | None) -> BaseException:
-    if node["class"] is None:
-        raise TypeError("its class cannot be carried")
-    cls: type[BaseException] = pickle.loads(node["class"])
-    args = tuple(pickle.loads(argument) for argument in node["args"])
-    if children is not None:
-        error = cls.__new__(cls, node["group"][0], children)
-    else:
-        error = cls.__new__(cls, *args)
-        error.args = args
-    for name, data in node["state"].items():
-        try:
-            object.__setattr__(error, name, pickle.loads(data))
-        except AttributeError:  # a read-only member, which args have set already
-            continue
-    str(error)
-    return error
+def _text(error: BaseException) -> str | None:
+    """Return the exception's text; None where it has none to give."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - see above
+        return None
 
 
-class _Lost:
-    """Stands where an argument could not be carried; looks as that did."""
-
-    def __init__(self, value: object) -> None:
-        try:
-            self._text = repr(value)
-        except Exception:  # noqa: BLE001 - a repr that raises must not hide the error that it belongs to
-            self._text = object.__repr__(value)
-
-    def __repr__(self) -> str:
-        return self._text
+def _shown(value: object) -> str | None:
+    """Return what stands for an argument that does not arrive; None for what certainly does."""
+    if type(value).__module__ == "builtins":
+        return None if isinstance(value, (str, bytes, int, float, complex)) else f"<{type(value).__qualname__}>"
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - see above
+        return object.__repr__(value)
 
 
 def _pickled(value: object) -> bytes | None:
@@ -124,38 +129,125 @@ def _pickled(value: object) -> bytes | None:
         return None
 
 
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as broken:  # noqa: BLE001 - see above
-        return f"(its text cannot be had: {type(broken).__name__})"
-
-
 def _slots(error: BaseException) -> list[tuple[str, Any]]:
+    """Return the values outside of the exception's ``__dict__``: ``errno``, ``filename``, a class's ``__slots__``."""
     found = []
     for cls in type(error).__mro__:
         for name, member in vars(cls).items():
-            if isinstance(member, MemberDescriptorType) and not name.startswith("__"):
-                value = getattr(error, name, None)
-                if value is not None:
-                    found.append((name, value))
+            if not isinstance(member, MemberDescriptorType) or name.startswith("__") or member in _TOLD_ELSEWHERE:
+                continue
+            value = getattr(error, name, _UNSET)
+            if value is not _UNSET and (value is not None or cls.__flags__ & _HEAP_TYPE):
+                found.append((name, value))
     return found
 
 
-def _frames(error: BaseException) -> list[tuple[str, str, int, str]]:
+_UNSET: Any = object()
+_TOLD_ELSEWHERE = (
+    vars(AttributeError)["obj"],  # the object whose attribute was missing: possibly a whole device
+    vars(BaseExceptionGroup)["message"],
+    vars(BaseExceptionGroup)["exceptions"],
+)
+
+
+def _frames(step: TracebackType | None) -> tuple[list[_Frame], int]:
+    """Return the frames of a traceback and how many were left out in its middle."""
     frames = []
-    step = error.__traceback__
     while step is not None:
         code = step.tb_frame.f_code
-        frames.append(
-            (code.co_filename, code.co_name, step.tb_lineno, str(step.tb_frame.f_globals.get("__name__", "")))
-        )
+        module = step.tb_frame.f_globals.get("__name__", "")
+        frames.append((code.co_filename, code.co_name, step.tb_lineno, str(module)))
         step = step.tb_next
+    left_out = max(0, len(frames) - _MOST_FRAMES)
     half = _MOST_FRAMES // 2
-    return frames if len(frames) <= _MOST_FRAMES else frames[:half] + frames[-half:]
+    return frames if not left_out else frames[:half] + frames[-half:], left_out
 
 
-def _traceback(frames: list[tuple[str, str, int, str]]) -> TracebackType | None:
+# --- putting together ----------------------------------------------------------------------------------------------
+
+
+def _build(index: int, nodes: list[_Node], errors: dict[int, BaseException]) -> BaseException:
+    if index not in errors:
+        node = nodes[index]
+        members = node["members"]
+        if members is not None:
+            members = [_build(member, nodes, errors) for member in members]
+        try:
+            errors[index] = _rebuilt(node, members)
+        except Exception as failure:  # noqa: BLE001 - whatever a class does on loading, its text must arrive
+            text = node["text"] if node["text"] is not None else "(it has no text)"
+            errors[index] = RemoteError(node["kind"], text, "".join(_lines(node)))
+            node["notes"].append(f"(it cannot be rebuilt here: {type(failure).__name__}: {failure})")
+    return errors[index]
+
+
+def _rebuilt(node: _Node, members: list[BaseException] | None) -> BaseException:
+    if node["class"] is None:
+        raise TypeError("its class could not be carried")
+    cls: type[BaseException] = pickle.loads(node["class"])
+    args: tuple[Any, ...] = tuple(_argument(data, shown) for data, shown in node["args"])
+    state = {}
+    notes = []
+    for name, (data, kind) in node["state"].items():
+        try:
+            state[name] = _loaded(data)
+        except Exception:  # noqa: BLE001 - see above
+            notes.append(f"(its attribute {name!r}, a {kind}, could not be carried)")
+    if members is None:
+        error = _bare(cls, args)
+        BaseException.__setattr__(error, "args", args)
+    else:
+        error = _bare(cls, (node["message"], members))
+    for name, value in state.items():
+        try:
+            BaseException.__setattr__(error, name, value)
+        except (AttributeError, TypeError):  # a property of the class is in the way
+            vars(error)[name] = value
+    if node["text"] is not None:
+        str(error)  # a class that cannot tell its text any more is better told by what it was over there
+    node["notes"] += notes
+    return error
+
+
+def _bare(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """Return a new exception by the built-in constructor that lies beneath the class's own."""
+    for base in cls.__mro__:
+        if base.__flags__ & _HEAP_TYPE or not issubclass(base, BaseException):
+            continue
+        for given in (args, ()):
+            try:
+                error: BaseException = base.__new__(cls, *given)
+            except TypeError:  # not the one that the instances of this class are built by
+                continue
+            if type(error) is cls:
+                return error
+    raise TypeError(f"no {cls.__qualname__} can be made")
+
+
+def _argument(data: bytes | None, shown: str | None) -> Any:
+    try:
+        return _loaded(data)
+    except Exception:  # noqa: BLE001 - see above
+        return _Lost(shown or "<unknown>")
+
+
+def _loaded(data: bytes | None) -> Any:
+    if data is None:
+        raise TypeError("it could not be pickled")
+    return pickle.loads(data)
+
+
+class _Lost:
+    """Stands where an argument could not be carried; looks as that did."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _traceback(frames: list[_Frame]) -> TracebackType | None:
     import tblib
 
     step: dict[str, Any] | None = None

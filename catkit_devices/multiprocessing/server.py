@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.errors import OperationCancelled, ServerError
 from catkit_devices.multiprocessing import locks
 from catkit_devices.multiprocessing import session as client
-from catkit_devices.multiprocessing.channel import Channel, dumps, take_over
+from catkit_devices.multiprocessing.channel import Channel, Message, dumps, take_over
 from catkit_devices.multiprocessing.hosting import LOCK, Host, unknown_target
 from catkit_devices.multiprocessing.owner import Call, Owner, Session, calling
 
@@ -300,7 +299,7 @@ class Server(managers.Server):
     def _serve(self, channel: Channel, session: _ServedSession, thread: int, owner: Owner) -> None:
         request = channel.receive()
         try:
-            number, target, operation, name, args, kwargs, origin = pickle.loads(request)
+            number, target, operation, name, args, kwargs, origin = channel.unpack(request)
         except Exception as error:  # noqa: BLE001 - an argument that does not load here is the caller's error
             channel.send(_failure(error))
             return
@@ -317,7 +316,7 @@ class Server(managers.Server):
             raise EOFError  # the client gave this call up before it was begun, and this line with it
         try:
             with calling(call):
-                reply = dumps((0, self._perform(call, target, operation, name, args, kwargs)))
+                reply = channel.pack((0, self._perform(call, target, operation, name, args, kwargs)))
         except BaseException as error:  # noqa: BLE001 - everything that a shared object raises belongs to the caller
             reply = _failure(error)
         channel.send(reply)
@@ -379,10 +378,10 @@ _ROOT_VERBS = frozenset({"obtain", "status", "break_mutex", "post_exception", "g
 _LOCK_VERBS = frozenset({"acquire", "release", "holder", "waiters", "break_"})
 
 
-def _failure(error: BaseException) -> bytes:
+def _failure(error: BaseException) -> Message:
     from catkit_devices.multiprocessing.relay import encode
 
-    return dumps((1, encode(error)))
+    return Message(dumps((1, encode(error))), [])
 
 
 def _hang_up(conn: connection.Connection) -> None:

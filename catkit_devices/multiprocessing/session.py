@@ -8,6 +8,7 @@ void and which sections its owner still has.
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import os
 import socket
@@ -24,7 +25,7 @@ from catkit_devices.errors import (
     ServerUnresponsiveError,
 )
 from catkit_devices.multiprocessing import locks
-from catkit_devices.multiprocessing.channel import Channel, dumps, take_over
+from catkit_devices.multiprocessing.channel import Channel, take_over
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint, endpoints
 from catkit_devices.multiprocessing.owner import current_owner, forwarded_call, process_id, process_name
 
@@ -297,36 +298,41 @@ class Line:
         elif (asyncio := sys.modules.get("asyncio")) is not None and asyncio._get_running_loop() is not None:
             origin = (current_owner(), None, False)
         self.number = number = self.number + 1
-        data = dumps((number, target, operation, name, args, kwargs, origin))
+        message = self._open().pack((number, target, operation, name, args, kwargs, origin))
         try:
-            if self.channel is None:
-                self.channel = self.session.open_channel((self.thread, current_owner(), self.void))
-                self.void = None
             if from_call is not None:
                 from_call.on_cancel(lambda: self.session.say(("cancel", self.thread, number)))
-            self.channel.send(data)
-            status, value = _loads(self.channel.receive())
+            channel = self._open()
+            channel.send(message)
+            answer = channel.receive()
         except (EOFError, OSError) as error:
             self.abandon(number)
-            if self.session.lost is None and not isinstance(error, ServerUnresponsiveError):
-                raise ServerUnresponsiveError(
-                    f"server {self.session.endpoint.name!r} (pid {self.session.endpoint.pid}) dropped the connection"
-                    f" during {name!r}",
-                    server=self.session.endpoint.name,
-                    pid=self.session.endpoint.pid,
-                ) from error
-            raise _again(self.session.lost or error) from None
+            if self.session.lost is not None:
+                raise copy.copy(self.session.lost) from None
+            server = self.session.endpoint
+            raise ServerUnresponsiveError(
+                f"server {server.name!r} (pid {server.pid}) dropped the connection during {name!r}",
+                server=server.name,
+                pid=server.pid,
+            ) from error
         except BaseException:
             self.abandon(number)
             raise
         finally:
             if from_call is not None:
                 from_call.on_cancel(None)
+        status, value = channel.unpack(answer)
         if status == 0:
             return value
         from catkit_devices.multiprocessing.relay import decode
 
         raise decode(value)
+
+    def _open(self) -> Channel:
+        if self.channel is None:
+            self.channel = self.session.open_channel((self.thread, current_owner(), self.void))
+            self.void = None
+        return self.channel
 
     def abandon(self, number: int) -> None:
         """Give up the call and its connection, and tell the server what its owner still has."""
@@ -336,19 +342,6 @@ class Line:
         if channel is not None:
             self.session.say(("void", *self.void))
             channel.close()
-
-
-def _again(error: BaseException) -> BaseException:
-    """Return a fresh exception of the same facts, so that threads do not share one traceback."""
-    import copy
-
-    return copy.copy(error)
-
-
-def _loads(data: Any) -> Any:
-    import pickle
-
-    return pickle.loads(data)
 
 
 def line_to(server: Endpoint) -> Line:

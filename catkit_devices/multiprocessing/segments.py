@@ -1,0 +1,126 @@
+"""Large arrays between two processes on one host: copied once into shared memory, seen there by the receiver.
+
+The memory is anonymous (``memfd_create``) and its descriptors travel over the Unix socket, so whatever way either
+process ends, nothing is left behind. Segments are used again: touching fresh memory costs more than copying into warm.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import finalize
+
+if TYPE_CHECKING:
+    from pickle import PickleBuffer
+
+__all__ = ["THRESHOLD", "Incoming", "Outgoing", "Parcel", "available"]
+
+THRESHOLD = 1 << 16
+"""Bytes from which a buffer goes through shared memory; below it copying through the socket is quicker."""
+
+_DATA = 64
+"""Where the data begins in a segment; before it stands one byte: 1 while the receiver uses it."""
+_MOST = 8
+"""How many segments are kept for the next arrays."""
+
+available = hasattr(os, "memfd_create") and hasattr(os, "posix_fallocate")
+
+
+class _Segment:
+    __slots__ = ("__weakref__", "capacity", "descriptor", "map", "number", "told")
+
+    def __init__(self, number: int, size: int) -> None:
+        self.number = number
+        self.capacity = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        self.descriptor = os.memfd_create("catkit_devices", os.MFD_CLOEXEC)
+        try:
+            # Allocated now, so that a full memory is an error here and not a bus error later.
+            os.posix_fallocate(self.descriptor, 0, self.capacity + mmap.PAGESIZE)
+            self.map = mmap.mmap(self.descriptor, self.capacity + mmap.PAGESIZE)
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+        self.told = False
+        finalize(self, os.close, self.descriptor)
+
+    @property
+    def free(self) -> bool:
+        return self.map[0] == 0
+
+
+class Parcel(NamedTuple):
+    """One buffer of a message."""
+
+    segment: int
+    size: int
+    capacity: int
+    fresh: bool
+    """Whether its descriptor comes with this message."""
+    retired: int
+    """A segment that the sender will not use again after this message (0: none)."""
+
+
+class Outgoing:
+    """The sender's segments on one connection."""
+
+    __slots__ = ("_count", "_segments")
+
+    def __init__(self) -> None:
+        self._segments: list[_Segment] = []
+        self._count = 0
+
+    def put(self, buffer: PickleBuffer) -> tuple[Parcel, _Segment]:
+        """Copy a buffer into a free segment.
+
+        Raises:
+            OSError: there is no memory for it.
+        """
+        source = buffer.raw()
+        size = source.nbytes
+        segment = next((one for one in self._segments if one.free and size <= one.capacity <= 4 * size + THRESHOLD),
+                       None)
+        retired = 0
+        if segment is None:
+            self._count += 1
+            segment = _Segment(self._count, size)
+            if len(self._segments) < _MOST:
+                self._segments.append(segment)
+            else:
+                unused = next((place for place, one in enumerate(self._segments) if one.free), None)
+                retired = segment.number if unused is None else self._segments[unused].number
+                if unused is not None:
+                    self._segments[unused] = segment
+        segment.map[0] = 1
+        segment.map[_DATA : _DATA + size] = source
+        fresh, segment.told = not segment.told, True
+        return Parcel(segment.number, size, segment.capacity + mmap.PAGESIZE, fresh, retired), segment
+
+
+class Incoming:
+    """The receiver's view of the other side's segments."""
+
+    __slots__ = ("_maps",)
+
+    def __init__(self) -> None:
+        self._maps: dict[int, mmap.mmap] = {}
+
+    def take(self, parcel: Parcel, descriptor: int | None) -> Any:
+        """Return a buffer over the data; the segment is free again when the last user of the buffer is gone."""
+        import ctypes
+
+        if descriptor is not None:
+            try:
+                self._maps[parcel.segment] = mmap.mmap(descriptor, parcel.capacity)
+            finally:
+                os.close(descriptor)
+        memory = self._maps[parcel.segment]
+        if parcel.retired:
+            self._maps.pop(parcel.retired, None)
+        view = (ctypes.c_char * parcel.size).from_buffer(memory, _DATA)
+        finalize(view, _set_free, memory)
+        return view
+
+
+def _set_free(memory: mmap.mmap) -> None:
+    memory[0] = 0
