@@ -62,7 +62,7 @@ class CatkitDevicesError(Exception):
         **facts: what the text was built from; each becomes an attribute.
     """
 
-    def __init__(self, text: str = "", **facts: Any) -> None:
+    def __init__(self, text: str = "", /, **facts: Any) -> None:
         super().__init__(text)
         self.__dict__.update(facts)
 
@@ -291,8 +291,9 @@ class RemoteError(CatkitDevicesError):
     """
 
     def __init__(self, kind: str, text: str, details: str = "") -> None:
-        super().__init__(f"{kind}: {text}" + (f"\n\n{details}" if details else ""), kind=kind, text=text,
-                         details=details)
+        super().__init__(
+            f"{kind}: {text}" + (f"\n\n{details}" if details else ""), kind=kind, text=text, details=details
+        )
 
     kind: str
     text: str
@@ -313,7 +314,10 @@ class ProcessDiedError(CatkitDevicesError):
         how = f"was killed by {signal}" if signal else f"exited with code {exitcode}"
         super().__init__(
             f"process {process!r} (pid {pid}) {how} before it returned",
-            process=process, pid=pid, exitcode=exitcode, signal=signal,
+            process=process,
+            pid=pid,
+            exitcode=exitcode,
+            signal=signal,
         )
 
     process: str
@@ -340,5 +344,5 @@ class SafetyError(CatkitDevicesError):
     problem: str
 
 
-class StopExperiment(BaseException):  # noqa: N818 - a request, not an error; `except Exception` must not eat it
-    """Raised once inside an experiment that was told to stop."""
+class StopExperiment(BaseException):
+    """Raised once inside an experiment that was told to stop; `except Exception` does not eat it."""

@@ -340,12 +340,14 @@ class OwnedLock:
         try:
             deadline = time.monotonic() + timeout
             pause = LONG_WAIT
+            attempt = 0
             while not waiter.wake.acquire(timeout=min(pause, max(0.0, deadline - time.monotonic()))):
                 if time.monotonic() >= deadline:
                     break
                 # Again and again, because what a look at other servers found may have changed since.
+                attempt += 1
                 if waiter.call.session.long_wait is not None:
-                    waiter.call.session.long_wait(waiter.call)
+                    waiter.call.session.long_wait(waiter.call, attempt)
                 pause = min(2 * pause, LONGEST_PAUSE)
         except BaseException:
             # KeyboardInterrupt where the waiter is a thread of this process: neither queued nor holding afterwards.

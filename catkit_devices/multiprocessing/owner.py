@@ -52,7 +52,7 @@ class Session:
         self.pid = pid
         self.host = host
         self.ended = False
-        self.long_wait: Callable[[Call], None] | None = None
+        self.long_wait: Callable[[Call, int], None] | None = None
 
 
 class Owner:

@@ -199,7 +199,7 @@ class Server(managers.Server):
     def open_session(self, c: connection.Connection, identity: str, process: str, pid: int, host: str) -> None:
         """Keep the lifeline of a session until its end."""
         session = _ServedSession(identity, process, pid, host, c)
-        session.long_wait = lambda call: self._tell_waiter(session, call)
+        session.long_wait = lambda call, attempt: self._tell_waiter(session, call, attempt)
         with self._sessions_guard:
             self._sessions[identity] = session
         c.send(("#RETURN", os.getpid()))
@@ -234,10 +234,10 @@ class Server(managers.Server):
                 session.said_goodbye = True
 
     @staticmethod
-    def _tell_waiter(session: _ServedSession, call: Call) -> None:
+    def _tell_waiter(session: _ServedSession, call: Call, attempt: int) -> None:
         sequence = locks.sequence_of(call)
         if sequence is not None:
-            session.tell(("waiting", call.owner.key, sequence))
+            session.tell(("waiting", call.owner.key, sequence, attempt))
 
     def _void(self, session: _ServedSession, thread: int, number: int, owner: Any, sections: dict[int, int]) -> None:
         """The client gave up a call: it is not begun any more, or cancelled; its sections are what the client says."""

@@ -40,6 +40,8 @@ __all__ = ["ClientSession", "Line", "ask", "line_to", "own_server"]
 SILENCE = 5.0
 """Seconds of silence after which a server counts as unresponsive."""
 _BEAT = 1.0
+_ANYBODY = 5
+"""From which look on any party of a deadlock ends it, not only the one whose clock says that it came last."""
 
 _sessions: dict[Address, ClientSession] = {}
 _sessions_lock = threading.Lock()
@@ -246,17 +248,21 @@ class ClientSession:
         finally:
             self._lifeline.close()
 
-    def _look_for_deadlock(self, owner: OwnerKey, sequence: int) -> None:
+    def _look_for_deadlock(self, owner: OwnerKey, sequence: int, attempt: int) -> None:
+        """Put the wait graphs of all servers together; raise in the waiting thread if it closed a cycle."""
         with _sessions_lock:
             known = {session.endpoint.address: session.endpoint for session in _sessions.values()}
-        if len(known) + len(own_server) < 2:
-            return
         known.update((found.address, found) for found in endpoints())
         for address, _ in own_server:
             known.pop(address, None)
+        if len(known) + len(own_server) < 2:
+            return
         first = self._cycle(known, owner, sequence)
-        if first is None or max(first, key=lambda wait: (wait.since, wait.waiter)).waiter != owner:
-            return  # no cycle, or another party closed it and will be told
+        if first is None:
+            return
+        newest = max(first, key=lambda wait: (wait.since, wait.waiter)).waiter
+        if newest != owner and attempt < _ANYBODY:
+            return  # another party closed it and will be told
         time.sleep(0.02)  # so that the second picture is not the first one's twin
         if self._cycle(known, owner, sequence) == first:
             self.say(("deadlock", owner, sequence, [wait.text for wait in first]))

@@ -1,1 +1,55 @@
-"""Simulated instruments under the real VISA stack."""
+"""Simulated instruments under the real VISA stack.
+
+A simulated instrument is a class with one method, ``feed(bytes) -> bytes``, or a pyvisa-sim YAML file. A bench holds
+the physics that instruments share. :func:`build_library` puts instruments at VISA addresses, and
+``pyvisa.ResourceManager(library)`` opens them as it opens real ones.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from catkit_devices.simulation.bench import Bench
+    from catkit_devices.simulation.clock import Clock, RealClock, VirtualClock
+    from catkit_devices.simulation.contract import LineDroppedError, Outbox, Simulator
+    from catkit_devices.simulation.faults import FAULTS, Fault, Line
+    from catkit_devices.simulation.library import Instrument, build_bench, build_library
+    from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
+    from catkit_devices.simulation.yaml_instrument import YamlInstrument
+
+__all__ = [
+    "FAULTS",
+    "Bench",
+    "Clock",
+    "Fault",
+    "Instrument",
+    "Line",
+    "LineDroppedError",
+    "Outbox",
+    "RealClock",
+    "SimulatedVisaLibrary",
+    "Simulator",
+    "VirtualClock",
+    "YamlInstrument",
+    "build_bench",
+    "build_library",
+]
+
+_HOMES = {
+    "bench": ("Bench",),
+    "clock": ("Clock", "RealClock", "VirtualClock"),
+    "contract": ("LineDroppedError", "Outbox", "Simulator"),
+    "faults": ("FAULTS", "Fault", "Line"),
+    "library": ("Instrument", "build_bench", "build_library"),
+    "visa_library": ("SimulatedVisaLibrary",),
+    "yaml_instrument": ("YamlInstrument",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
