@@ -8,8 +8,7 @@ from __future__ import annotations
 import pickle
 import socket
 import struct
-from array import array
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
 from catkit_devices.multiprocessing import segments
@@ -19,14 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
 
-__all__ = ["Channel", "Message", "dumps", "take_over"]
+__all__ = ["Channel", "dumps", "take_over"]
 
 _HEADER = struct.Struct("<Q")
 _COUNT = 48
 _LENGTH = (1 << _COUNT) - 1
 _PARCEL = struct.Struct("<IQQ?I")
 _BUFFER = 1 << 16
-_ANCILLARY = socket.CMSG_SPACE(64 * 4) if hasattr(socket, "CMSG_SPACE") else 0
 
 
 def dumps(value: Any, buffers: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
@@ -55,17 +53,10 @@ def take_over(connection: Connection) -> socket.socket:
     return sock
 
 
-class Message(NamedTuple):
-    """A value on its way: its pickle, and the parcels that hold its large buffers."""
-
-    data: bytes
-    parcels: list[tuple[Parcel, Any]]
-
-
 class Channel:
-    """The two ends of it behave alike. Not for several threads at once."""
+    """The two ends of it behave alike and take turns. Not for several threads at once."""
 
-    __slots__ = ("__weakref__", "_buffer", "_incoming", "_local", "_outgoing", "_view", "socket")
+    __slots__ = ("__weakref__", "_buffer", "_incoming", "_local", "_outgoing", "_parcels", "_view", "socket")
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
@@ -73,43 +64,52 @@ class Channel:
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
         self._local = segments.available and sock.family == socket.AF_UNIX
+        self._parcels: list[tuple[Parcel, segments.Segment]] = []
         self._incoming = segments.Incoming()
         self._outgoing = segments.Outgoing()
 
-    def pack(self, value: Any) -> Message:
-        """Pickle a value, putting its large buffers (arrays) into shared memory where both ends are on one host."""
-        parcels: list[tuple[Parcel, Any]] = []
+    def pack(self, value: Any) -> bytes:
+        """Pickle a value for ``send``; large buffers (arrays) go into shared memory where both ends are on one host."""
+        if self._parcels:  # of a message that was never sent
+            self._outgoing.forget(self._parcels)
+            self._parcels = []
+        return dumps(value, self._place if self._local else None)
 
-        def place(buffer: pickle.PickleBuffer) -> bool:
-            if buffer.raw().nbytes < segments.THRESHOLD:
-                return True
-            try:
-                parcels.append(self._outgoing.put(buffer))
-            except OSError:  # no shared memory left: the socket takes it, more slowly
-                return True
-            return False
+    def _place(self, buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes < segments.THRESHOLD:
+            return True
+        try:
+            self._parcels.append(self._outgoing.put(buffer))
+        except OSError:  # no shared memory left: the socket takes it, more slowly
+            return True
+        return False
 
-        data = dumps(value, place if self._local else None)
-        return Message(data, parcels)
-
-    def send(self, message: Message) -> None:
-        """Send one message.
+    def send(self, data: bytes) -> None:
+        """Send what ``pack`` returned last.
 
         Raises:
             OSError: the connection is gone.
         """
-        data, parcels = message
-        if parcels:
-            data = b"".join(_PARCEL.pack(*parcel) for parcel, _ in parcels) + data
-            head = _HEADER.pack(len(data) | len(parcels) << _COUNT)
-            fresh = [segment.descriptor for parcel, segment in parcels if parcel.fresh]
-            socket.send_fds(self.socket, [head], fresh)
-            self.socket.sendall(data)
+        if self._parcels:
+            self._send_with_parcels(data)
         elif len(data) < _BUFFER:
             self.socket.sendall(_HEADER.pack(len(data)) + data)
         else:
             self.socket.sendall(_HEADER.pack(len(data)))
             self.socket.sendall(data)
+
+    def _send_with_parcels(self, data: bytes) -> None:
+        parcels, self._parcels = self._parcels, []
+        fresh = [segment.descriptor for parcel, segment in parcels if parcel.fresh]
+        if fresh:
+            # Descriptors need a read of their own kind: announce them and wait until the other end is ready.
+            self.socket.sendall(_HEADER.pack(len(fresh) << _COUNT))
+            if not self.socket.recv(1):
+                raise EOFError
+            socket.send_fds(self.socket, [b"\0"], fresh)
+        table = b"".join(_PARCEL.pack(*parcel) for parcel, _ in parcels)
+        self.socket.sendall(_HEADER.pack(len(table) + len(data) | len(parcels) << _COUNT))
+        self.socket.sendall(table + data)
 
     def receive(self) -> tuple[memoryview, list[Any]]:
         """Return the next message, unread, for ``unpack``; it is valid until the next one is asked for.
@@ -118,50 +118,56 @@ class Channel:
             EOFError: the other end is gone.
             OSError: the connection is gone.
         """
-        descriptors: list[int] = []
-        got = 0
-        while got < _HEADER.size:
-            got += self._read(self._view[got:], descriptors)
+        got = self.socket.recv_into(self._buffer)
+        if got > 8 and _HEADER.unpack_from(self._buffer)[0] + 8 == got:
+            return self._view[8:got], _NONE
+        return self._receive_on(got, [])
+
+    def _receive_on(self, got: int, descriptors: list[int]) -> tuple[memoryview, list[Any]]:
+        if got == 0:
+            raise EOFError
+        while got < 8:
+            got += self._read(self._view[got:])
         (length,) = _HEADER.unpack_from(self._buffer)
         count, length = length >> _COUNT, length & _LENGTH
-        end = length + _HEADER.size
-        if end <= _BUFFER:
-            while got < end:
-                got += self._read(self._view[got:], descriptors)
-            body = self._view[_HEADER.size : end]
+        if length == 0:
+            return self._receive_on(self._receive_descriptors(count, descriptors), descriptors)
+        got -= 8
+        if length + 8 <= _BUFFER:
+            body = self._view[8 : 8 + length]
         else:
-            whole = bytearray(length)
-            body = memoryview(whole)
-            body[: got - _HEADER.size] = self._view[_HEADER.size : got]
-            got -= _HEADER.size
-            while got < length:
-                got += self._read(body[got:], descriptors)
-        buffers: list[Any] = []
-        for number in range(count):
-            parcel = Parcel(*_PARCEL.unpack_from(body, number * _PARCEL.size))
-            buffers.append(self._incoming.take(parcel, descriptors.pop(0) if parcel.fresh else None))
+            body = memoryview(bytearray(length))
+            body[:got] = self._view[8 : 8 + got]
+        while got < length:
+            got += self._read(body[got:])
+        buffers = [
+            self._incoming.take(parcel, descriptors.pop(0) if parcel.fresh else None)
+            for parcel in (Parcel(*_PARCEL.unpack_from(body, number * _PARCEL.size)) for number in range(count))
+        ]
         return body[count * _PARCEL.size :], buffers
+
+    def _receive_descriptors(self, count: int, descriptors: list[int]) -> int:
+        self.socket.sendall(b"\0")
+        _, received, _, _ = socket.recv_fds(self.socket, 1, count)
+        descriptors.extend(received)
+        if len(received) != count:
+            raise EOFError
+        return self.socket.recv_into(self._buffer)
+
+    def _read(self, view: memoryview) -> int:
+        got = self.socket.recv_into(view)
+        if got == 0:
+            raise EOFError
+        return got
 
     @staticmethod
     def unpack(received: tuple[memoryview, list[Any]]) -> Any:
         """Return the value of a message; raises whatever its classes raise on loading."""
         return pickle.loads(received[0], buffers=received[1])
 
-    def _read(self, view: memoryview, descriptors: list[int]) -> int:
-        if not self._local:
-            got = self.socket.recv_into(view)
-        else:
-            got, ancillary, _, _ = self.socket.recvmsg_into([view], _ANCILLARY)
-            if ancillary:
-                received = array("i")
-                for level, kind, data in ancillary:
-                    if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                        received.frombytes(data[: len(data) - len(data) % received.itemsize])
-                descriptors.extend(received)
-        if got == 0:
-            raise EOFError
-        return got
-
     def close(self) -> None:
         """Close the socket; harmless when done already."""
         self.socket.close()
+
+
+_NONE: list[Any] = []

@@ -147,7 +147,7 @@ class OwnedLock:
 
     # --- sections ---------------------------------------------------------------------------------------------------
 
-    def acquire(self, call: Call, timeout: float, *, depth: int | None = None, site: str | None = None) -> None:
+    def acquire(self, call: Call, timeout: float, depth: int | None = None, site: str | None = None) -> None:
         """Open a section, nested if this owner has one already.
 
         Args:

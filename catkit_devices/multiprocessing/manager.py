@@ -93,6 +93,7 @@ class SharedMemoryManager(managers.SyncManager):
             ),
             name=f"server {self.name!r}",
         )
+        self._process.grace = self._stop_timeout  # it makes its devices safe when this process dies
         self._process.start()
         writer.close()
         try:
@@ -267,6 +268,7 @@ def _serve(
 def _stop(process: Any, server: Endpoint, state: Any, timeout: float) -> None:
     """Have the server close its devices and end; force it where it does not within the time."""
     state.value = _State.SHUTDOWN
+    process.expect_end()
     if process.is_alive():
         try:
             ask(server, "shutdown", timeout=timeout)

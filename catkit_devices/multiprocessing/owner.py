@@ -254,6 +254,11 @@ def current_call() -> Call:
     return call
 
 
+def set_call(call: Call) -> None:
+    """Make ``call`` what this thread works on from now on (a server's thread, which does one after the other)."""
+    _call.set(call)
+
+
 class calling:  # noqa: N801 - reads as a statement: with calling(call):
     """Run the block as part of ``call``."""
 

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from multiprocessing import connection, context, parent_process, spawn, util
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +20,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Process", "spawning"]
 
-_GRACE = 5.0
-"""Seconds that a child whose parent is gone has to end by itself after SIGTERM."""
+_HEARING = 5.0
+"""Seconds that the last words of a child that has ended may take to be read."""
 
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
     """Have a child not import its parent's ``__main__`` again: what it needs of that travels by value."""
     original = spawn.get_preparation_data
+    starter = threading.get_ident()
 
     def prepared(name: str) -> dict[str, Any]:
         data = original(name)
-        data.pop("init_main_from_name", None)
-        data.pop("init_main_from_path", None)
+        if threading.get_ident() == starter:  # another thread may start a process of the standard library's kind
+            data.pop("init_main_from_name", None)
+            data.pop("init_main_from_path", None)
         return data
 
     with _preparing:
@@ -46,12 +49,13 @@ _preparing = threading.Lock()
 
 
 class Process(context.SpawnProcess):
-    """Runs ``target(*args, **kwargs)`` in a new interpreter and relays what becomes of it.
+    """Runs ``target(*args, **kwargs)`` (or an overridden ``run()``) in a new interpreter and relays what becomes of it.
 
     ``join()`` raises what the target raised, with its traceback, and ``ProcessDiedError`` for a child that was killed
     or called ``sys.exit``; ``result`` is what the target returned. Functions and classes of ``__main__``, of a notebook
     or of a function body travel by value; the child never imports ``__main__`` again, so a script needs no
-    ``if __name__ == "__main__"``. The child does not outlive its parent.
+    ``if __name__ == "__main__"``. The child does not outlive its parent. A failure that nobody has joined is reported
+    on stderr when the interpreter exits.
 
     Args:
         target: what to run.
@@ -59,6 +63,9 @@ class Process(context.SpawnProcess):
         name: shown in messages.
         daemon: as in ``multiprocessing``.
     """
+
+    grace = 5.0
+    """Seconds that the child has to end by itself, after SIGTERM, when its parent is gone."""
 
     def __init__(
         self,
@@ -71,11 +78,9 @@ class Process(context.SpawnProcess):
         daemon: bool | None = None,
     ) -> None:
         super().__init__(group, None, name, (), {}, daemon=daemon)
-        self._work = (target, tuple(args), dict(kwargs or {}))
-        self._outcome: Any = None
+        self._work: Any = (target, tuple(args), dict(kwargs or {}))
         self._outbox: connection.Connection | None = None
-        self._inbox: connection.Connection | None = None
-        self._raised = False
+        self._outcome: _Outcome | None = None
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the standard library's name
@@ -86,20 +91,22 @@ class Process(context.SpawnProcess):
         with _without_main():
             return Popen(process_obj)  # type: ignore[no-untyped-call, unused-ignore]
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state["_inbox"] = None
-        state["_popen"] = None
-        state["_work"] = _packed(self._work)
-        return state
+    def __reduce__(self) -> tuple[Callable[..., Process], tuple[bytes, dict[str, Any]]]:
+        state = {**vars(self), "_work": _packed(self._work), "_outcome": None, "_popen": None}
+        return _arrived, (_packed(type(self)), state)
 
     # --- the parent's side ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the child."""
-        self._inbox, self._outbox = connection.Pipe(duplex=False)
+        inbox, self._outbox = connection.Pipe(duplex=False)
+        self._outcome = _Outcome(self, inbox)
         try:
             super().start()
+            self._outcome.pid = self.pid
+        except BaseException:
+            self._outcome.expected = True  # there is no child that could fail
+            raise
         finally:
             self._outbox.close()
             self._outbox = None
@@ -115,76 +122,195 @@ class Process(context.SpawnProcess):
             ProcessDiedError: it was killed, or exited, before its target returned.
             BaseException: whatever the target raised, with its traceback.
         """
-        if self._inbox is None and self._outcome is None:
-            super().join(timeout)  # raises what the standard library raises for a child not started or not one's own
-        deadline = None if timeout is None else time.monotonic() + timeout
-        self._hear(deadline)
-        super().join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        if self.exitcode is None:
+        super().join(timeout)
+        if self.exitcode is None or self._outcome is None:
             raise TimeoutError(f"process {self.name!r} (pid {self.pid}) is still running after {timeout:g} s")
-        self._raise()
+        if util.is_exiting():  # it is the interpreter that joins what nobody else has joined: reported at its end
+            self._outcome.heard()
+            return
+        error = self._outcome.failure(self.exitcode)
+        if error is not None:
+            raise error
 
     @property
     def result(self) -> Any:
-        """What the target returned; waits for it, and raises as ``join``."""
+        """What the target returned; waits for it, and raises as ``join``.
+
+        Raises:
+            BaseException: what kept the result from being pickled in the child or from being loaded here.
+        """
         self.join()
-        return self._outcome[1]
+        return None if self._outcome is None else self._outcome.result()
 
-    def _hear(self, deadline: float | None) -> None:
-        """Read the outcome while the child still runs: a large one would otherwise keep it from ending."""
-        if self._inbox is None:
-            return
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if self._inbox in connection.wait([self._inbox, self.sentinel], left) or self._inbox.poll(0):
-            with contextlib.suppress(EOFError, OSError):  # it died before it could say anything, or while it did
-                self._outcome = pickle.loads(self._inbox.recv_bytes())
-            self._inbox.close()
-            self._inbox = None
-        elif self.exitcode is not None:
-            self._inbox.close()
-            self._inbox = None
+    def terminate(self) -> None:
+        """Ask the child to end (SIGTERM)."""
+        self.expect_end()
+        super().terminate()
 
-    def _raise(self) -> None:
-        if self._outcome is None or self._outcome[0] == "exit":
-            code = self.exitcode if self._outcome is None else self._outcome[1]
-            self._outcome = ("exit", code)
-            raise ProcessDiedError(self.name, self.pid, code, _signal_name(code))
-        if self._outcome[0] == "raised":
-            from catkit_devices.multiprocessing.relay import decode
+    def kill(self) -> None:
+        """End the child at once (SIGKILL)."""
+        self.expect_end()
+        super().kill()
 
-            error = decode(self._outcome[1])
-            if util.is_exiting() and self._raised is False:  # the interpreter joins what nobody else has joined
-                sys.stderr.write(f"process {self.name!r} (pid {self.pid}) was never joined; it had failed: {error!r}\n")
-                return
-            self._raised = True
-            raise error
+    def expect_end(self) -> None:
+        """Have its end, however it comes, be no failure where nobody joins it."""
+        if self._outcome is not None:
+            self._outcome.expected = True
 
     # --- the child's side -------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Run the target and send its outcome to the parent."""
-        threading.Thread(target=_follow_parent, name="catkit-parent", daemon=True).start()
-        code = 0
-        try:
-            target, args, kwargs = pickle.loads(self._work) if isinstance(self._work, bytes) else self._work
-            result = target(*args, **kwargs) if target is not None else None
-            outcome = _packed(("returned", result))
-        except SystemExit as leaving:
-            code = _exit_code(leaving)
-            outcome = pickle.dumps(("exit", code))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the parent
-            from catkit_devices.multiprocessing.relay import encode
+    def run(self) -> Any:
+        """Run the target; a subclass may do something else. What it returns becomes ``result``."""
+        work = pickle.loads(self._work) if isinstance(self._work, bytes) else self._work
+        target, args, kwargs = work
+        return target(*args, **kwargs) if target is not None else None
 
-            encoded = encode(error)
-            outcome = pickle.dumps(("raised", encoded))
-            code = 1
-            _post(encoded)
-        if self._outbox is not None:
-            with contextlib.suppress(OSError):  # the parent is gone, and so is its interest
-                self._outbox.send_bytes(outcome)
-            self._outbox.close()
-        if code:
-            sys.exit(code)
+
+class _Outcome:
+    """What a child says before it ends; a thread listens, so that a child with much to say can end unjoined.
+
+    The words are ("returned", pickled result or None, None or the encoded exception of pickling it),
+    ("raised", encoded exception) or ("left", exit code, text or None).
+    """
+
+    def __init__(self, process: Process, inbox: connection.Connection) -> None:
+        self.name = process.name
+        self.pid = process.pid
+        self.expected = process.daemon
+        """Whether its end needs no explanation."""
+        self._words: Any = None
+        self._listener = threading.Thread(
+            target=self._listen, args=(inbox,), name=f"catkit-process-{self.name}", daemon=True
+        )
+        self._listener.start()
+
+    def _listen(self, inbox: connection.Connection) -> None:
+        with inbox, contextlib.suppress(EOFError, OSError):  # it died before it could say anything, or while it did
+            self._words = pickle.loads(inbox.recv_bytes())
+        if self.report() is not None:
+            if not _unjoined:
+                util.Finalize(None, _report_unjoined, exitpriority=-100)
+            _unjoined.append(self)
+
+    def heard(self) -> None:
+        """Wait for the last words of a child that has ended."""
+        self._listener.join(_HEARING)
+
+    def failure(self, exitcode: int) -> BaseException | None:
+        """Return what ``join`` raises."""
+        self.heard()
+        if self in _unjoined:
+            _unjoined.remove(self)
+        match self._words:
+            case ("returned", *_):
+                return None
+            case ("raised", encoded):
+                from catkit_devices.multiprocessing.relay import decode
+
+                return decode(encoded)
+            case _:
+                died = ProcessDiedError(self.name, self.pid, exitcode, _signal_name(exitcode))
+                if self._words is not None and self._words[2] is not None:
+                    died.add_note(self._words[2])
+                return died
+
+    def result(self) -> Any:
+        """Return what the target returned."""
+        _, data, failure = self._words
+        if failure is not None:
+            from catkit_devices.multiprocessing.relay import decode
+
+            raise decode(failure)
+        return pickle.loads(data)
+
+    def report(self, *, fully: bool = False) -> str | None:
+        """Return what is to be said of a child that nobody has joined, if anything."""
+        what = f"process {self.name!r} (pid {self.pid}) was never joined; "
+        match self._words:
+            case ("raised", encoded):
+                return f"{what}it had failed:\n{_shown(encoded) if fully else ''}"
+            case ("left", code, text) if code:
+                return f"{what}it exited with code {code}{f': {text}' if text else ''}\n"
+            case None if not self.expected:
+                return f"{what}it ended before it returned\n"
+        return None
+
+
+_unjoined: list[_Outcome] = []
+"""Failures that nobody has seen yet."""
+
+
+def _report_unjoined() -> None:
+    while _unjoined:
+        sys.stderr.write(_unjoined.pop(0).report(fully=True) or "")
+
+
+def _shown(encoded: bytes) -> str:
+    import traceback
+
+    from catkit_devices.multiprocessing.relay import decode
+
+    return "".join(traceback.format_exception(decode(encoded)))
+
+
+def _signal_name(code: int) -> str | None:
+    if code >= 0:
+        return None
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # a real-time signal
+        return f"signal {-code}"
+
+
+# --- the child's side ----------------------------------------------------------------------------------------------
+
+
+def _arrived(cls: bytes, state: dict[str, Any]) -> Process:
+    process_class: type[Process] = pickle.loads(cls)
+    process = process_class.__new__(process_class)
+    vars(process).update(state)
+    vars(process)["run"] = partial(_run_and_tell, process)  # so that a subclass may have a run() of its own
+    return process
+
+
+def _run_and_tell(process: Process) -> None:
+    """Run in the child: do the work and send its outcome to the parent."""
+    threading.Thread(target=_follow_parent, args=(process.grace,), name="catkit-parent", daemon=True).start()
+    code = 0
+    encoded = None
+    try:
+        outcome = pickle.dumps(("returned", *_result(type(process).run(process))))
+    except SystemExit as leaving:
+        code, text = _exit_code(leaving)
+        outcome = pickle.dumps(("left", code, text))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the parent
+        from catkit_devices.multiprocessing.relay import encode
+
+        code, encoded = 1, encode(error)
+        outcome = pickle.dumps(("raised", encoded))
+    outbox = process._outbox
+    if outbox is not None:
+        with contextlib.suppress(OSError):  # the parent is gone, and so is its interest
+            outbox.send_bytes(outcome)
+        outbox.close()
+    if encoded is not None:
+        _post(encoded)
+    if code:
+        sys.exit(code)
+
+
+def _result(value: Any) -> tuple[bytes | None, bytes | None]:
+    """Return the result pickled; what keeps it from that matters only to who asks for it."""
+    if value is None:
+        return pickle.dumps(None), None
+    from catkit_devices.multiprocessing.channel import dumps
+    from catkit_devices.multiprocessing.relay import encode
+
+    try:
+        return dumps(value), None
+    except Exception as error:  # noqa: BLE001 - anything may refuse to be pickled, in any way
+        error.add_note("the target's result could not be sent to the parent")
+        return None, encode(error)
 
 
 def _post(encoded: bytes) -> None:
@@ -195,31 +321,30 @@ def _post(encoded: bytes) -> None:
             session.post_exception(os.getpid(), encoded)
 
 
-def _signal_name(code: int | None) -> str | None:
-    if code is None or code >= 0:
-        return None
-    try:
-        return signal.Signals(-code).name
-    except ValueError:  # a real-time signal
-        return f"signal {-code}"
-
-
-def _exit_code(leaving: SystemExit) -> int:
+def _exit_code(leaving: SystemExit) -> tuple[int, str | None]:
     if leaving.code is None:
-        return 0
+        return 0, None
     if isinstance(leaving.code, int):
-        return leaving.code
+        return leaving.code, None
     sys.stderr.write(f"{leaving.code}\n")
-    return 1
+    return 1, str(leaving.code)
 
 
-def _follow_parent() -> None:
+def _follow_parent(grace: float) -> None:
+    """End when the parent does."""
     parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        signal.raise_signal(signal.SIGTERM) if os.name != "posix" else os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_GRACE)
-        os._exit(1)
+    if parent is None:
+        return
+    # Processes that the parent has forked may keep its end of the sentinel open: look who the parent is as well.
+    while not connection.wait([parent.sentinel], 1.0):
+        if os.name == "posix" and os.getppid() != parent.pid:
+            break
+    if os.name == "posix":
+        os.kill(os.getpid(), signal.SIGTERM)
+    else:
+        signal.raise_signal(signal.SIGTERM)
+    time.sleep(grace)
+    os._exit(1)
 
 
 def _packed(value: Any) -> bytes:
@@ -228,30 +353,33 @@ def _packed(value: Any) -> bytes:
 
     try:
         data = bytes(ForkingPickler.dumps(value, 5))
-        if b"__main__" not in data:
-            return data
-    except Exception:  # noqa: BLE001, S110 - a class may refuse in any way; cloudpickle has the last word
-        pass
-    import io
-    from collections import ChainMap
+    except Exception:  # noqa: BLE001 - a class may refuse in any way; cloudpickle has the last word
+        data = None
+    if data is None or b"__main__" in data:
+        import io
+        from collections import ChainMap
 
-    import cloudpickle
+        import cloudpickle
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        dispatch_table = ChainMap(  # noqa: RUF012 - an instance's own is ignored
-            ForkingPickler._extra_reducers,  # type: ignore[attr-defined]
-            cloudpickle.Pickler.dispatch_table,
-        )
+        class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+            dispatch_table = ChainMap(  # noqa: RUF012 - an instance's own is ignored
+                ForkingPickler._extra_reducers,  # type: ignore[attr-defined]
+                cloudpickle.Pickler.dispatch_table,
+            )
 
-    file = io.BytesIO()
-    Pickler(file, 5).dump(value)
-    return file.getvalue()
+        file = io.BytesIO()
+        Pickler(file, 5).dump(value)
+        data = file.getvalue()
+    descriptors = getattr(context.get_spawning_popen(), "_fds", None)
+    if descriptors is not None:
+        descriptors[:] = dict.fromkeys(descriptors)  # two attempts leave them twice, and starting refuses that
+    return data
 
 
 class _SpawnContext(context.SpawnContext):
     """The spawn context with our kind of process, for managers."""
 
-    Process = Process  # type: ignore[assignment]
+    Process = Process
 
 
 spawning = _SpawnContext()

@@ -118,7 +118,7 @@ class RemoteLock:
         """Where it stands in the one order in which several are acquired."""
         return (str(self.remote.server.address), self.remote.kind, self.name)
 
-    def acquire(self, call: Call, timeout: float, *, depth: int | None = None, site: str | None = None) -> None:
+    def acquire(self, call: Call, timeout: float, depth: int | None = None, site: str | None = None) -> None:
         """As ``OwnedLock.acquire``."""
         line = self.remote.line()
         target = self._target()
@@ -126,7 +126,7 @@ class RemoteLock:
         depth = sections.get(target, 0) + 1
         line.session.names[target] = self.name
         try:
-            line.call(target, LOCK, "acquire", (timeout,), {"depth": depth, "site": site})
+            line.call(target, LOCK, "acquire", (timeout, depth, site), None)
             sections[target] = depth
         except BaseException as error:
             # Interrupted after the server granted: what it thinks must be what this side says.
@@ -148,7 +148,7 @@ class RemoteLock:
         depth = line.session.sections.get(call.owner.key, {}).get(target, 0) - 1
         if depth >= 0:
             _forget(line.session, call, line.session.sections[call.owner.key], target)
-        line.call(target, LOCK, "release", (), {"depth": max(depth, 0)})
+        line.call(target, LOCK, "release", (max(depth, 0),), None)
 
     def holder(self) -> Holder | None:
         """As ``OwnedLock.holder``."""

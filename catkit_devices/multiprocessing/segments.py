@@ -14,7 +14,7 @@ from weakref import finalize
 if TYPE_CHECKING:
     from pickle import PickleBuffer
 
-__all__ = ["THRESHOLD", "Incoming", "Outgoing", "Parcel", "available"]
+__all__ = ["THRESHOLD", "Incoming", "Outgoing", "Parcel", "Segment", "available"]
 
 THRESHOLD = 1 << 16
 """Bytes from which a buffer goes through shared memory; below it copying through the socket is quicker."""
@@ -27,7 +27,9 @@ _MOST = 8
 available = hasattr(os, "memfd_create") and hasattr(os, "posix_fallocate")
 
 
-class _Segment:
+class Segment:
+    """One piece of shared memory, gone with its last holder."""
+
     __slots__ = ("__weakref__", "capacity", "descriptor", "map", "number", "told")
 
     def __init__(self, number: int, size: int) -> None:
@@ -46,6 +48,7 @@ class _Segment:
 
     @property
     def free(self) -> bool:
+        """Whether the receiver is done with it."""
         return self.map[0] == 0
 
 
@@ -67,11 +70,11 @@ class Outgoing:
     __slots__ = ("_count", "_segments")
 
     def __init__(self) -> None:
-        self._segments: list[_Segment] = []
+        self._segments: list[Segment] = []
         self._count = 0
 
-    def put(self, buffer: PickleBuffer) -> tuple[Parcel, _Segment]:
-        """Copy a buffer into a free segment.
+    def put(self, buffer: PickleBuffer) -> tuple[Parcel, Segment]:
+        """Copy a buffer into a free segment; return what to tell the receiver, and the segment.
 
         Raises:
             OSError: there is no memory for it.
@@ -83,7 +86,7 @@ class Outgoing:
         retired = 0
         if segment is None:
             self._count += 1
-            segment = _Segment(self._count, size)
+            segment = Segment(self._count, size)
             if len(self._segments) < _MOST:
                 self._segments.append(segment)
             else:
@@ -95,6 +98,11 @@ class Outgoing:
         segment.map[_DATA : _DATA + size] = source
         fresh, segment.told = not segment.told, True
         return Parcel(segment.number, size, segment.capacity + mmap.PAGESIZE, fresh, retired), segment
+
+    def forget(self, parcels: list[tuple[Parcel, Segment]]) -> None:
+        """Free the segments of a message that was not sent."""
+        numbers = {parcel.segment for parcel, _ in parcels}
+        self._segments = [one for one in self._segments if one.number not in numbers]
 
 
 class Incoming:

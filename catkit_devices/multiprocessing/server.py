@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.errors import OperationCancelled, ServerError
 from catkit_devices.multiprocessing import locks
 from catkit_devices.multiprocessing import session as client
-from catkit_devices.multiprocessing.channel import Channel, Message, dumps, take_over
+from catkit_devices.multiprocessing.channel import Channel, dumps, take_over
 from catkit_devices.multiprocessing.hosting import LOCK, Host, unknown_target
-from catkit_devices.multiprocessing.owner import Call, Owner, Session, calling
+from catkit_devices.multiprocessing.owner import Call, Owner, Session, set_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -315,8 +315,8 @@ class Server(managers.Server):
         if number <= session.void.get(thread, 0):
             raise EOFError  # the client gave this call up before it was begun, and this line with it
         try:
-            with calling(call):
-                reply = channel.pack((0, self._perform(call, target, operation, name, args, kwargs)))
+            set_call(call)
+            reply = channel.pack((0, self._perform(call, target, operation, name, args, kwargs)))
         except BaseException as error:  # noqa: BLE001 - everything that a shared object raises belongs to the caller
             reply = _failure(error)
         channel.send(reply)
@@ -334,8 +334,10 @@ class Server(managers.Server):
         lock = hosted.lock
         if lock is None or name not in _LOCK_VERBS:
             raise unknown_target(target)
-        if name in ("acquire", "release"):
-            return getattr(lock, name)(call, *args, **(kwargs or {}))
+        if name == "acquire":
+            return lock.acquire(call, *args)
+        if name == "release":
+            return lock.release(call, *args)
         return getattr(lock, name)(*args)
 
     # --- what clients ask of the server itself ----------------------------------------------------------------------
@@ -378,10 +380,10 @@ _ROOT_VERBS = frozenset({"obtain", "status", "break_mutex", "post_exception", "g
 _LOCK_VERBS = frozenset({"acquire", "release", "holder", "waiters", "break_"})
 
 
-def _failure(error: BaseException) -> Message:
+def _failure(error: BaseException) -> bytes:
     from catkit_devices.multiprocessing.relay import encode
 
-    return Message(dumps((1, encode(error))), [])
+    return dumps((1, encode(error)))
 
 
 def _hang_up(conn: connection.Connection) -> None:

@@ -288,7 +288,7 @@ def test_a_class_that_is_not_here_arrives_as_text(tmp_path):
 
 @pytest.mark.parametrize(
     ("code", "expected", "text"),
-    [(3, 3, "exited with code 3"), (0, 0, "exited with code 0"), (-1, 255, "exited with code 255"), (None, 0, "code 0")],
+    [(3, 3, "exited with code 3"), (0, 0, "exited with code 0"), (-1, 255, "with code 255"), (None, 0, "code 0 ")],
 )
 def test_sys_exit_in_a_child_is_told_with_its_code(code, expected, text):
     process = Process(target=sys.exit, args=(code,), name="leaver")
