@@ -9,14 +9,12 @@ bytes whole; emergencies take only that.
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import logging
 import threading
 import time
 from abc import ABCMeta
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 from catkit_devices.errors import (
     CatkitDevicesError,
@@ -28,6 +26,7 @@ from catkit_devices.errors import (
 from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, lock_all
 from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call, forwarded_call, local_session
+from catkit_devices.operations import SPECIAL, DeviceProperty, guarded, operation, unlocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,146 +36,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Device", "DeviceProperty", "operation", "unlocked"]
 
-_F = TypeVar("_F", bound="Callable[..., Any]")
 _log = logging.getLogger(__name__)
 
 
-def operation(*, shared: bool = False) -> Callable[[_F], _F]:
-    """Mark a method or a property's getter: ``shared=True`` is a read that skips the mutex.
-
-    A shared operation runs between other operations even while somebody keeps the device to himself, and is not
-    taken for a change of the device's state. Everything else needs no mark.
-    """
-
-    def mark(function: _F) -> _F:
-        function.__dict__["_shared"] = shared
-        return function
-
-    return mark
-
-
-def unlocked(function: _F) -> _F:
-    """Mark a method that takes no lock: it must not touch the instrument other than by whole wire exchanges."""
-    function.__dict__["_unlocked"] = True
-    return function
-
-
-class DeviceProperty:
-    """Base of the properties that are declared in one line; access to one is one operation.
-
-    A subclass implements ``read``, ``write`` and ``describe``.
-    """
-
-    readable = True
-    writable = True
-
-    def __init__(self, doc: str, *, shared: bool = False) -> None:
-        self.__doc__ = self.doc = inspect.cleandoc(doc)
-        self.shared = shared
-        self.name = "?"
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, device: Device | None, owner: type | None = None) -> Any:
-        if device is None:
-            return self
-        if not self.readable:
-            raise AttributeError(f"{self.name!r} of {device!r} can be set, not read")
-        return perform(device, self.read, self.name, (), {}, shared=self.shared, changes=False)
-
-    def __set__(self, device: Device, value: Any) -> None:
-        if not self.writable:
-            raise AttributeError(f"{self.name!r} of {device!r} can be read, not set")
-        perform(device, self.write, self.name, (value,), {}, shared=False, changes=True)
-
-    def read(self, device: Any) -> Any:
-        """Return the value."""
-        raise NotImplementedError
-
-    def write(self, device: Any, value: Any) -> None:
-        """Set the value, checked before anything reaches the instrument."""
-        raise NotImplementedError
-
-    def describe(self) -> dict[str, Any]:
-        """Return kind, type, unit, limits, choices, doc."""
-        return {
-            "kind": type(self).__name__,
-            "doc": self.doc,
-            "readable": self.readable,
-            "writable": self.writable,
-            "shared": self.shared,
-        }
-
-
-def perform(
-    device: Device,
-    body: Callable[..., Any],
-    name: str,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    *,
-    shared: bool,
-    changes: bool,
-) -> Any:
-    """Run the body of one operation under the device's locks; raises what the locks or the body raise."""
-    call = forwarded_call()
-    if call is None:
-        with calling(current_call()):
-            return perform(device, body, name, args, kwargs, shared=shared, changes=changes)
-    if call.emergency:
-        return body(device, *args, **kwargs)
-    site = f"{device._name}.{name}"
-    timeout = device._mutex.timeout
-    mutex, exclusive = device._mutex_lock, device._operation_lock
-    before, call.changes = call.changes, changes
-    if not shared:
-        mutex.enter(call, timeout, site)
-    try:
-        exclusive.enter(call, timeout, site)
-        try:
-            device._ready(name)
-            if changes:
-                device._changed_by = call.session
-            result = body(device, *args, **kwargs)
-        finally:
-            exclusive.leave(call)
-    finally:
-        if not shared:
-            mutex.leave(call)
-        call.changes = before
-    if type(result) in _LAZY:
-        raise TypeError(
-            f"{site} returned a {type(result).__name__}, whose work would be done outside of the device's mutex: "
-            "return a list"
-        )
-    return result
-
-
-_LAZY = (GeneratorType, CoroutineType, AsyncGeneratorType, map, filter, zip)
-
-
-def _locked(name: str, function: Callable[..., Any], *, changes: bool) -> Callable[..., Any]:
-    shared = bool(getattr(function, "_shared", False))
-    changes = changes and not shared
-
-    # The wrapper of a driver defined in __main__ travels by value: it may only call what can be imported.
-    @functools.wraps(function)
-    def operation(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return perform(self, function, name, args, kwargs, shared=shared, changes=changes)
-
-    operation.__dict__["_locked"] = True
-    operation.__dict__["_shared"] = shared
-    return operation
-
-
 class _DeviceType(ABCMeta):
-    """Checks what is assigned to a driver after its class body as well."""
+    """Puts the public members of every driver under the device's locks, also those assigned after the class body."""
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(name, bases, namespace, **kwargs)
+        if not any(isinstance(base, _DeviceType) for base in bases):
+            return  # Device itself
+        for base in cls.__mro__:
+            if base is object or (base is not cls and isinstance(base, _DeviceType)):
+                continue
+            for member_name, member in list(vars(base).items()):
+                if inspect.getattr_static(cls, member_name) is member:  # not overridden nearer by
+                    guard = guarded(cls, member_name, member, inherited=base is not cls)
+                    if guard is not member:
+                        super().__setattr__(member_name, guard)
 
     def __setattr__(cls, name: str, value: Any) -> None:
+        if any(isinstance(base, _DeviceType) for base in cls.__bases__):
+            value = guarded(cls, name, value)
         super().__setattr__(name, value)
-        if cls.__bases__ != (object,) and _is_operation_name(name):
-            _guard_member(cls, cls, name, value)  # type: ignore[arg-type]
 
 
 class Device(metaclass=_DeviceType):
@@ -507,15 +389,6 @@ class Device(metaclass=_DeviceType):
 
     # --- rules for drivers, checked when the class is made -----------------------------------------------------------
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for base in cls.__mro__:
-            if base is Device or base is object or (base is not cls and issubclass(base, Device)):
-                continue
-            for name, member in list(vars(base).items()):
-                if _is_operation_name(name):
-                    _guard_member(cls, base, name, member)
-
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_"):
             member = inspect.getattr_static(type(self), name, None)
@@ -537,7 +410,7 @@ class Device(metaclass=_DeviceType):
         capabilities = tuple(base.__name__ for base in type(self).__mro__ if vars(base).get("_capability"))
         methods: dict[str, str | None] = {}
         properties: dict[str, str | None] = {}
-        for name in [*_public_names(type(self)), "__enter__", "__exit__", "__call__", "__getitem__", "__len__"]:
+        for name in [*_public_names(type(self)), "__enter__", "__exit__", *sorted(SPECIAL)]:
             member = inspect.getattr_static(type(self), name, None)
             if name in ("lock", "acquire", "release", "mutex", "wait") or member is None:
                 continue
@@ -615,85 +488,5 @@ def _part_of_call() -> calling:
     return calling(current_call())
 
 
-def _is_operation_name(name: str) -> bool:
-    return not name.startswith("_") or name in ("__call__", "__getitem__", "__setitem__", "__len__")
-
-
-def _is_unlocked(member: Any) -> bool:
-    inner = [member, *(getattr(member, name, None) for name in ("fget", "func", "__func__", "__wrapped__"))]
-    return any(getattr(one, "_unlocked", False) for one in inner)
-
-
 def _public_names(cls: type[Device]) -> list[str]:
     return [name for name in dir(cls) if not name.startswith("_")]
-
-
-def _guard_member(cls: type[Device], base: type, name: str, member: Any) -> None:
-    """Put one public member of a driver or of its mixin under the locks, or refuse it with a word on what to do."""
-    if base is not cls and inspect.getattr_static(cls, name) is not member:
-        return  # overridden nearer by
-    if name in _FINAL:
-        raise TypeError(f"{cls.__qualname__}.{name} belongs to the framework; implement _{name} instead")
-    plain = not callable(member) and not hasattr(type(member), "__get__")
-    locked = getattr(member, "_locked", False) or getattr(getattr(member, "fget", None), "_locked", False)
-    if plain or locked or isinstance(member, DeviceProperty) or inspect.isclass(member) or _is_unlocked(member):
-        return
-    where = f"{cls.__qualname__}.{name}"
-    if isinstance(member, property):
-        if base is not cls:
-            setattr(cls, name, _through_super(cls, name, member))
-            return
-        fget = member.fget and _locked(name, member.fget, changes=False)
-        fset = member.fset and _locked(name, member.fset, changes=True)
-        fdel = member.fdel and _locked(name, member.fdel, changes=True)
-        setattr(cls, name, property(fget, fset, fdel, member.__doc__))
-        return
-    if not isinstance(member, FunctionType):
-        raise TypeError(
-            f"{where} is a {type(member).__name__}, which cannot run under the device's mutex: "
-            "write it as a plain method or property, or mark what it wraps @unlocked"
-        )
-    for wrong, what in (
-        (inspect.isgeneratorfunction, "generator"),
-        (inspect.iscoroutinefunction, "coroutine"),
-        (inspect.isasyncgenfunction, "asynchronous generator"),
-    ):
-        if wrong(member):
-            raise TypeError(
-                f"{where} is a {what}, whose body would run outside of the device's mutex: "
-                "return a list or take a callback, or mark it @unlocked"
-            )
-    if base is cls:
-        setattr(cls, name, _locked(name, member, changes=True))
-    else:
-        # Not a copy: a mixin's own super() must go on working.
-        setattr(cls, name, _locked(name, _super_call(cls, name, member), changes=True))
-
-
-def _super_call(cls: type, name: str, member: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(member)
-    def inherited(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return getattr(super(cls, self), name)(*args, **kwargs)
-
-    return inherited
-
-
-def _through_super(cls: type, name: str, member: property) -> property:
-    def get(self: Any) -> Any:
-        return getattr(super(cls, self), name)
-
-    def put(self: Any, value: Any) -> None:
-        if member.fset is not None:
-            member.fset(self, value)
-
-    get.__dict__.update(getattr(member.fget, "__dict__", {}))
-    return property(
-        _locked(name, get, changes=False) if member.fget else None,
-        _locked(name, put, changes=True) if member.fset else None,
-        doc=member.__doc__,
-    )
-
-
-_FINAL = frozenset(
-    {"open", "close", "make_safe", "is_open", "state", "mutex", "lock", "acquire", "release", "name", "wait", "reset"}
-)

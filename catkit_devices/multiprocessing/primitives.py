@@ -6,10 +6,8 @@ and consumes no notification.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -32,17 +30,17 @@ class _Ticket:
 
     __slots__ = ("_wake", "call", "granted", "value")
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, value: Any = None) -> None:
         self.call = call
         self.granted = False
-        self.value: Any = None
+        self.value = value
         self._wake = threading.Lock()
         self._wake.acquire()
 
     def grant(self, value: Any = None) -> None:
         """Let it go on; the object's guard is held."""
         self.granted, self.value = True, value
-        self._wake.release()
+        self._woken()
 
     def wait(self, timeout: float | None) -> None:
         """Wait for the grant, the timeout (None: none) or the cancellation, whichever comes first."""
@@ -56,11 +54,13 @@ class _Ticket:
         try:
             self._wake.release()
         except RuntimeError:
-            return  # granted at the same moment
+            return  # granted and cancelled at the same moment
 
 
 class _Waiting:
     """Waiters in the order in which they came."""
+
+    _fixed = True
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -131,7 +131,7 @@ class Event(_Waiting):
 class Barrier(_Waiting):
     """As ``threading.Barrier``, and it breaks at once when one of its participants ends.
 
-    The participants are the processes that asked for it by name.
+    The participants are the processes that asked for it by name or have waited at it.
     """
 
     def __init__(self, name: str, parties: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -139,11 +139,16 @@ class Barrier(_Waiting):
             raise ConfigurationError(f"barrier {name!r} needs a number of parties of at least 1, got {parties!r}")
         super().__init__()
         self._name = name
-        self.parties = parties
+        self._parties = parties
         self._timeout = timeout
         self._participants: dict[str, str] = {}
         self._broken: str | None = None
         self._inside = 0
+
+    @property
+    def parties(self) -> int:
+        """How many it waits for."""
+        return self._parties
 
     @property
     def n_waiting(self) -> int:
@@ -152,7 +157,7 @@ class Barrier(_Waiting):
 
     @property
     def broken(self) -> bool:
-        """Whether it is broken just now."""
+        """Whether it is broken just now: some of those who were waiting have not left yet."""
         return self._broken is not None
 
     def join(self) -> None:
@@ -172,37 +177,44 @@ class Barrier(_Waiting):
         Raises:
             BrokenBarrierError: somebody's time was over, a participant ended, or it was aborted; says which.
         """
+        call = current_call()
+        ticket = _Ticket(call)
         with self._guard:
+            call.check()
+            self._participants[call.session.id] = str(call.owner)
             if self._broken is not None:
                 raise threading.BrokenBarrierError(self._broken)
-            position = self.parties - 1 - len(self._tickets)
+            position = self._parties - 1 - len(self._tickets)
             if position == 0:
                 while self._tickets:
-                    self._tickets.popleft().grant("passed")
+                    self._tickets.popleft().grant(_PASSED)
                 return 0
-            ticket = _Ticket(current_call())
             self._tickets.append(ticket)
             self._inside += 1
         limit = self._timeout if timeout is None else timeout
         try:
             try:
-                granted = self._wait(ticket, limit)
+                if not self._wait(ticket, limit):
+                    raise threading.BrokenBarrierError(self._late(limit))
             except OperationCancelled:
-                self._break(f"barrier {self._name!r}: {ticket.call.owner} gave up waiting")
+                if not ticket.granted:
+                    self._break(f"barrier {self._name!r}: {call.owner} gave up waiting")
                 raise
-            if not granted:
-                self._break(
-                    f"barrier {self._name!r}: {position} of {self.parties} parties had not come after {limit:g} s"
-                )
-                raise threading.BrokenBarrierError(self._broken)
-            if ticket.value != "passed":
-                raise threading.BrokenBarrierError(ticket.value)
-            return position
         finally:
             with self._guard:
                 self._inside -= 1
-                if self._inside == 0 and self._broken is not None:
+                if self._inside == 0:
                     self._broken = None
+        if ticket.value is not _PASSED:
+            raise threading.BrokenBarrierError(ticket.value)
+        return position
+
+    def _late(self, limit: float) -> str:
+        with self._guard:
+            missing = self._parties - 1 - len(self._tickets)
+        why = f"barrier {self._name!r}: {missing} of {self._parties} parties had not come after {limit:g} s"
+        self._break(why)
+        return why
 
     def abort(self) -> None:
         """Break it for those who wait now."""
@@ -226,7 +238,10 @@ class Barrier(_Waiting):
             self._break(f"barrier {self._name!r}: {participant} {'left' if goodbye else 'died'}")
 
     def _status(self) -> dict[str, Any]:
-        return {"parties": self.parties, "participants": list(self._participants.values()), **super()._status()}
+        return {"parties": self._parties, "participants": list(self._participants.values()), **super()._status()}
+
+
+_PASSED = object()
 
 
 class Condition(_Waiting):
@@ -285,14 +300,25 @@ class Condition(_Waiting):
 
 
 class Queue(_Waiting):
-    """As ``queue.Queue``. An item handed to a process that dies before it has it goes to the next one."""
+    """As ``queue.Queue``, without ``join``. An item handed to a process that dies before it has it goes to the next one.
+
+    A ``put`` that waits for room has happened when there is room; one whose process ends before that has not.
+    """
+
+    _handed_over = frozenset({"get", "get_nowait"})
+    """The methods whose result is given back by ``_returned`` when it does not reach the client."""
 
     def __init__(self, name: str, maxsize: int = 0) -> None:
         super().__init__()
         self._name = name
-        self.maxsize = maxsize
+        self._maxsize = maxsize
         self._items: deque[Any] = deque()
         self._putting: deque[_Ticket] = deque()
+
+    @property
+    def maxsize(self) -> int:
+        """How many items it has room for; 0 for any number."""
+        return self._maxsize
 
     def qsize(self) -> int:
         """How many items it has."""
@@ -304,7 +330,7 @@ class Queue(_Waiting):
 
     def full(self) -> bool:
         """Whether it has ``maxsize`` of them."""
-        return 0 < self.maxsize <= len(self._items)
+        return 0 < self._maxsize <= len(self._items)
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Append an item, waiting for room at most ``timeout`` seconds (None: for as long as it takes).
@@ -313,23 +339,21 @@ class Queue(_Waiting):
             queue.Full: there was no room.
         """
         call = current_call()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            with self._guard:
+        with self._guard:
+            call.check()
+            if not self.full():
+                self._deliver(item)
+                return
+            if not block:
+                raise queue.Full
+            ticket = _Ticket(call, item)
+            self._putting.append(ticket)
+        ticket.wait(timeout)
+        with self._guard:
+            if not ticket.granted:
+                self._putting.remove(ticket)
                 call.check()
-                if not self.full():
-                    self._deliver(item)
-                    return
-                if not block:
-                    raise queue.Full
-                ticket = _Ticket(call)
-                self._putting.append(ticket)
-            ticket.wait(None if deadline is None else deadline - time.monotonic())
-            with self._guard:
-                if ticket in self._putting:
-                    self._putting.remove(ticket)
-                    call.check()
-                    raise queue.Full
+                raise queue.Full
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the first item, waiting for one at most ``timeout`` seconds (None: for as long as it takes).
@@ -343,7 +367,6 @@ class Queue(_Waiting):
             if self._items:
                 item = self._items.popleft()
                 self._made_room()
-                _on_its_way(call, self, item)
                 return item
             if not block:
                 raise queue.Empty
@@ -351,7 +374,6 @@ class Queue(_Waiting):
             self._tickets.append(ticket)
         if not self._wait(ticket, timeout):
             raise queue.Empty
-        _on_its_way(call, self, ticket.value)
         return ticket.value
 
     def put_nowait(self, item: Any) -> None:
@@ -369,8 +391,10 @@ class Queue(_Waiting):
             self._items.append(item)
 
     def _made_room(self) -> None:
-        if self._putting:
-            self._putting.popleft().grant()
+        if self._putting and not self.full():
+            ticket = self._putting.popleft()
+            self._deliver(ticket.value)
+            ticket.grant()
 
     def _take_back(self, ticket: _Ticket) -> None:
         self._return(ticket.value)
@@ -382,29 +406,12 @@ class Queue(_Waiting):
         else:
             self._items.appendleft(item)
 
-    def returned(self, item: Any) -> None:
-        """Put back an item that did not reach its taker."""
+    def _returned(self, item: Any) -> None:
         with self._guard:
             self._return(item)
 
     def _status(self) -> dict[str, Any]:
         return {"items": len(self._items), **super()._status()}
-
-
-_under_way: dict[tuple[int, int], tuple[int, Queue, Any]] = {}
-"""Items that were answered to a (session, thread) and not yet acknowledged by it."""
-
-
-def _on_its_way(call: Call, taken_from: Queue, item: Any) -> None:
-    if call.number:
-        _under_way[id(call.session), call.number] = (os.getpid(), taken_from, item)
-
-
-def settle_delivery(session: Session, thread: int, number: int, *, delivered: bool) -> None:  # noqa: ARG001
-    """Forget an item that arrived, or put back one that did not."""
-    entry = _under_way.pop((id(session), number), None)
-    if entry is not None and not delivered:
-        entry[1].returned(entry[2])
 
 
 MAKERS: dict[str, Callable[..., Any]] = {

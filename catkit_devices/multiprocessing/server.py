@@ -44,12 +44,13 @@ running_server: list[Server] = []
 class _ServedSession(Session):
     """A client as this server knows it."""
 
-    __slots__ = ("calls", "connection", "newest", "said_goodbye", "sending", "void")
+    __slots__ = ("calls", "connection", "newest", "said_goodbye", "sending", "void", "voiding")
 
     def __init__(self, identity: str, process: str, pid: int, host: str, conn: connection.Connection) -> None:
         super().__init__(identity, process, pid, host)
         self.connection = conn
         self.sending = threading.Lock()
+        self.voiding = threading.Lock()
         self.said_goodbye = False
         self.calls: dict[int, Call] = {}
         """The call in flight of each thread."""
@@ -241,16 +242,19 @@ class Server(managers.Server):
 
     def _void(self, session: _ServedSession, thread: int, number: int, owner: Any, sections: dict[int, int]) -> None:
         """The client gave up a call: it is not begun any more, or cancelled; its sections are what the client says."""
-        if number < session.newest.get(thread, 0) or session.void.get(thread, 0) >= number:
-            return
-        session.void[thread] = number
-        call = session.calls.get(thread)
-        if call is not None and call.number <= number:
-            locks.cancel(call, OperationCancelled("the caller interrupted the operation"))
-        self._settle_delivery(session, thread, number, delivered=False)
-        for hosted in self.host.everything():
-            if hosted.lock is not None and hosted.reference.lock is not None:
-                hosted.lock.set_depth(owner, session, sections.get(hosted.reference.lock, 0))
+        # The word comes twice, on the lifeline and with the next line: the second must wait until the first is done,
+        # or what the next line acquires would be taken away again.
+        with session.voiding:
+            if number < session.newest.get(thread, 0) or session.void.get(thread, 0) >= number:
+                return
+            session.void[thread] = number
+            call = session.calls.get(thread)
+            if call is not None and call.number <= number:
+                locks.cancel(call, OperationCancelled("the caller interrupted the operation"))
+            self._settle_delivery(session, thread, number, delivered=False)
+            for hosted in self.host.everything():
+                if hosted.lock is not None and hosted.reference.lock is not None:
+                    hosted.lock.set_depth(owner, session, sections.get(hosted.reference.lock, 0))
 
     def _end(self, session: _ServedSession) -> None:
         """Give back what the session had; what it left unsafe is made safe first."""

@@ -42,6 +42,7 @@ class MutexedDict(dict[_K, _V]):
         super().__init__(*args, **kwargs)
 
     _section = True
+    _fixed = True
 
     def __enter__(self) -> Self:
         self.mutex.acquire()

@@ -1,0 +1,117 @@
+"""The commands, and what happens when one fails.
+
+Exit codes: 0 when all went well, 1 for a run or an operation that failed, 2 for a usage or configuration error, 130
+after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from catkit_devices.cli.output import report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "demo": "catkit_devices.cli.demo:demo",
+    "run": "catkit_devices.cli.run:run",
+    "devices": "catkit_devices.cli.devices:devices",
+    "drivers": "catkit_devices.cli.drivers:drivers",
+    "check-config": "catkit_devices.cli.check_config:check_config",
+}
+"""Every command, and the function that it is. What only one command needs is imported inside that function."""
+
+_DEBUG = "--debug"
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: of the command line; this process's by default.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = _DEBUG in given
+    # One looks for it at the end of a command that just failed, so it is understood in every place.
+    given = [argument for argument in given if argument != _DEBUG]
+    try:
+        _application()(args=given, prog_name="catkit-devices")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - an experiment may raise anything
+        return report(error, debug=debug)
+    return 0
+
+
+def _application() -> typer.Typer:
+    application = typer.Typer(
+        cls=_Commands,
+        name="catkit-devices",
+        help="Laboratory instruments shared by many programs.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    application.callback()(_general)
+    for name, place in COMMANDS.items():
+        module, _, function = place.partition(":")
+        settings = getattr(importlib.import_module(module), "SETTINGS", None)
+        application.command(name, context_settings=settings)(getattr(importlib.import_module(module), function))
+    return application
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"catkit-devices {version('catkit-devices')}")
+        raise typer.Exit
+
+
+def _general(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(_DEBUG, help="Show tracebacks; may stand anywhere.")] = False,
+) -> None:
+    """Laboratory instruments shared by many programs."""
+
+
+class _Commands(TyperGroup):
+    """Our commands and, for a word or a list that goes beyond them, those that plugins add.
+
+    Plugins are only loaded then: a command of ours starts without them.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *sorted(self._from_plugins().commands)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        return command if command is not None else self._from_plugins().commands.get(cmd_name)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # some versions of what typer builds on make code 1 of it
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(_INTERRUPTED) from None
+
+    def _from_plugins(self) -> Any:
+        from catkit_devices.drivers import Plugins
+
+        application = typer.Typer()
+        application.callback()(_general)
+        Plugins().hook.catkit_devices_commands(cli=application)
+        return typer.main.get_group(application)

@@ -1,0 +1,45 @@
+"""``catkit-devices check-config``."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from catkit_devices.cli.options import Json, Overrides
+from catkit_devices.cli.output import console, print_json, warn
+
+__all__ = ["check_config"]
+
+
+def check_config(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", show_default=False, help="Configuration files, later over earlier ones."),
+    ],
+    overrides: Overrides = [],  # noqa: B006 - typer wants a list and copies it
+    as_json: Json = False,
+) -> None:
+    """Check a configuration without touching any hardware, and say everything that is wrong with it."""
+    from catkit_devices.testbed.configuration import load_configuration
+
+    configuration = load_configuration(files, overrides)
+    plugin_problems = [str(problem) for problem in configuration.plugins().problems]
+    if as_json:
+        print_json({
+            "testbed": configuration.testbed.name,
+            "devices": list(configuration.devices),
+            "safety": list(configuration.safety),
+            "plugin_problems": plugin_problems,
+        })  # fmt: skip
+        return
+    counts = f"{_count(configuration.devices, 'device')}, {_count(configuration.safety, 'safety check')}"
+    console().print(f"{', '.join(map(str, files))}: testbed {configuration.testbed.name!r} is valid: {counts}")
+    for problem in plugin_problems:
+        warn(problem)
+
+
+def _count(things: Sized, what: str) -> str:
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"

@@ -1,0 +1,72 @@
+"""``catkit-devices demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from catkit_devices.cli.options import Overrides
+from catkit_devices.cli.output import console, print_table
+
+if TYPE_CHECKING:
+    from catkit_devices.demo.results import FilterPower
+
+__all__ = ["demo"]
+
+
+def demo(
+    runs: Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where to keep the run directories.")] = Path(
+        "runs"
+    ),
+    overrides: Overrides = [],  # noqa: B006 - typer wants a list and copies it
+) -> None:
+    """Run two experiments at once on a simulated bench, and draw what they measured.
+
+    One measures the power behind every filter, the other keeps the spot in place with the tip/tilt stage while it
+    drifts. They take turns on the devices that both need.
+    """
+    from catkit_devices.cli.live import LiveView
+    from catkit_devices.demo import FilterScan, KeepCentred, plot
+    from catkit_devices.testbed import Testbed, bundled, load_configuration
+
+    configuration = load_configuration([bundled("demo")], overrides)
+    with Testbed(configuration, simulate=True, runs=runs) as testbed, LiveView(testbed) as view:
+        try:
+            testbed.run(FilterScan(patience=20.0), KeepCentred(), on_tick=view.tick)
+        finally:
+            view.draw()
+        directories = {progress.name: Path(str(progress.run)) for progress in testbed.progress()}
+    scan, loop = directories["FilterScan"], directories["KeepCentred"]
+    picture = loop.parent / f"{loop.name.partition('_')[0]}_demo.png"
+    plot(scan, loop, picture)
+    _print_results(scan, loop)
+    console().print(f"\nruns: {scan}\n      {loop}\nplot: {picture}")
+
+
+def _print_results(scan: Path, loop: Path) -> None:
+    import numpy as np
+
+    from catkit_devices.datalog import RunReader
+    from catkit_devices.demo.results import read_filters, read_loop
+
+    with RunReader(scan) as reader:
+        filters, _ = read_filters(reader)
+    with RunReader(loop) as reader:
+        held = read_loop(reader)
+    print_table(
+        "power behind every filter",
+        ["wheel", "#filter", "#power (W)", "#spread (%)", "#of the most"],
+        [_row(item, max(other.mean for other in filters)) for item in filters],
+    )
+    offset, without = (float(np.sqrt(np.mean(values**2))) for values in (held.offset, held.without))
+    console().print(
+        f"the spot was held to {offset:.2f} pixels (rms of {len(held.offset)} frames); "
+        f"without the loop it would have wandered {without:.1f} (up to {held.without.max():.1f})"
+    )
+
+
+def _row(item: FilterPower, most: float) -> tuple[str, ...]:
+    spread = 100.0 * (max(item.readings) - min(item.readings)) / item.mean
+    return item.wheel, str(item.slot), f"{item.mean:.3e}", f"{spread:.1f}", f"{item.mean / most:.2e}"

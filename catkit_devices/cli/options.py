@@ -1,0 +1,30 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["ConfigFiles", "Json", "Overrides", "Runs"]
+
+ConfigFiles = Annotated[
+    list[Path],
+    typer.Option(
+        "--config", "-c", metavar="FILE", envvar="CATKIT_DEVICES_CONFIG", show_default=False,
+        help="Configuration of the testbed (TOML); may be repeated, later files over earlier ones.",
+    ),
+]  # fmt: skip
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", show_default=False,
+        help='Override one key of the configuration, such as devices.wheel.server="slow"; may be repeated.',
+    ),
+]  # fmt: skip
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
+Runs = Annotated[
+    Path | None,
+    typer.Option("--runs", metavar="DIR", show_default=False, help="Where to keep the run directories."),
+]

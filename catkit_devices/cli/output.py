@@ -1,0 +1,114 @@
+"""What commands print: tables and errors for people, JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, Literal
+
+from catkit_devices.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["console", "print_json", "print_table", "report", "table", "warn"]
+
+FAILED = 1
+USAGE = 2
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return where to print for people; colours only on a terminal, and no lines cut or broken elsewhere."""
+    from rich.console import Console
+
+    found = Console(stderr=stderr, highlight=False)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=10_000, soft_wrap=True)
+
+
+def table(title: str, *columns: str) -> Table:
+    """Return an empty table in the style of all our tables; a column whose name begins with ``#`` holds numbers."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column.startswith("#") else "left"
+        made.add_column(column.removeprefix("#"), justify=justify, overflow="fold")
+    return made
+
+
+def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Print a table; None shows as an empty cell."""
+    from rich.text import Text
+
+    made = table(title, *columns)
+    for row in rows:
+        made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    console().print(made)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def warn(text: str) -> None:
+    """Print one line on stderr that begins with ``warning:``."""
+    from rich.text import Text
+
+    console(stderr=True).print(Text.assemble(("warning: ", "yellow"), text))
+
+
+def report(error: BaseException, *, debug: bool) -> int:
+    """Say on stderr what failed, and return the exit code for it.
+
+    One panel on a terminal, plain lines elsewhere; tracebacks only with ``debug``.
+    """
+    from rich.text import Text
+
+    if debug:
+        traceback.print_exception(error)
+    failures = list(_failures(error))
+    texts = list(dict.fromkeys(_text(failure) for failure in failures))
+    out = console(stderr=True)
+    if out.is_terminal:
+        from rich.panel import Panel
+
+        out.print(Panel(Text("\n".join(texts)), title="error", title_align="left", border_style="red", padding=(0, 1)))
+    else:
+        for text in texts:
+            out.print(Text(f"error: {text}"))
+    return USAGE if all(isinstance(failure, ConfigurationError) for failure in failures) else FAILED
+
+
+def _failures(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _failures(inner)
+    else:
+        yield error
+
+
+def _text(error: BaseException) -> str:
+    from catkit_devices.errors import CatkitDevicesError
+
+    text = str(error)
+    if not isinstance(error, CatkitDevicesError):
+        # Somebody's own exception: its class is part of what it says, and so is where it was raised.
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        text += _place(error)
+    return "\n".join([text, *getattr(error, "__notes__", [])])
+
+
+def _place(error: BaseException) -> str:
+    """Return where it was raised, in the innermost code that is neither Python's nor an installed library's."""
+    import sysconfig
+
+    libraries = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((*libraries, "<"))] or frames
+    return f" (at {own[-1].filename}:{own[-1].lineno} in {own[-1].name}; --debug shows more)" if own else ""

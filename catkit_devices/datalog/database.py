@@ -1,0 +1,152 @@
+"""The SQLite file of a run: its tables, and how it is opened for writing and for reading.
+
+It is in WAL mode with ``synchronous=NORMAL``: a statement that returned has reached the operating system and survives
+the death of this process by any signal; after a power failure the newest statements may be missing, the file is whole.
+Readers never wait for the writer, nor it for them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from catkit_devices.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["FILE_NAME", "FORMAT", "connect_reader", "connect_writer", "create", "explain"]
+
+FILE_NAME = "data.sqlite"
+FORMAT = 1
+
+# Times are integers, nanoseconds since 1970 UTC. `id` grows in the order in which records were committed. SQLite has no
+# NaN and keeps it as NULL, so a scalar's value may be NULL and NULL is read back as NaN.
+_TABLES = """
+CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE tags (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, tag TEXT NOT NULL, unit TEXT, UNIQUE (kind, tag)
+);
+CREATE TABLE scalars (
+    id INTEGER PRIMARY KEY, tag INTEGER NOT NULL REFERENCES tags (id), time INTEGER NOT NULL, value
+);
+-- Where an array lies: a whole .npy record of `size` bytes at `offset` of `file`, which lies beside the database.
+CREATE TABLE arrays (
+    id INTEGER PRIMARY KEY, tag INTEGER NOT NULL REFERENCES tags (id), time INTEGER NOT NULL,
+    file TEXT NOT NULL, offset INTEGER NOT NULL, size INTEGER NOT NULL, dtype TEXT NOT NULL, shape TEXT NOT NULL
+);
+CREATE TABLE objects (
+    id INTEGER PRIMARY KEY, tag INTEGER NOT NULL REFERENCES tags (id), time INTEGER NOT NULL,
+    data BLOB NOT NULL, attributes TEXT NOT NULL
+);
+"""
+
+
+def create(directory: Path) -> None:
+    """Make the empty database of a new run.
+
+    Raises:
+        DataError: there is one already, or it cannot be written there.
+    """
+    path = directory / FILE_NAME
+    if path.exists():
+        raise DataError(f"run {directory}: it has a {FILE_NAME} already")
+    connection = None
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
+    except sqlite3.Error as error:
+        raise explain(error, directory, "the data file cannot be made") from error
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def connect_writer(directory: Path, *, busy_timeout: float = 10.0) -> sqlite3.Connection:
+    """Open a run's database for appending, beside whoever else has it open.
+
+    Args:
+        directory: the run's directory.
+        busy_timeout: seconds that a statement waits for another process's statement to end before it fails.
+
+    Returns:
+        A connection that commits every statement by itself and that threads may use in turn.
+
+    Raises:
+        DataError: it is missing, of another format, or not writable.
+    """
+    path = directory / FILE_NAME
+    connection = None
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw",
+            uri=True, isolation_level=None, check_same_thread=False, timeout=busy_timeout,
+        )
+        _check_format(connection, directory)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except (sqlite3.Error, DataError) as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, DataError):
+            raise
+        raise explain(error, directory, f"{FILE_NAME} cannot be opened for writing") from error
+    return connection
+
+
+def connect_reader(directory: Path) -> sqlite3.Connection:
+    """Open a run's database for reading, also while another process writes it, also on a read-only medium.
+
+    Raises:
+        DataError: it is missing, damaged or of another format.
+    """
+    path = directory / FILE_NAME
+    if not path.is_file():
+        raise DataError(f"{directory} is not a run: it has no {FILE_NAME}")
+    failure: Exception | None = None
+    for options in _reading_options(path):
+        connection = None
+        try:
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?{options}", uri=True, isolation_level=None, check_same_thread=False
+            )
+            _check_format(connection, directory)
+        except (sqlite3.Error, DataError) as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, DataError):
+                raise
+            failure = error
+        else:
+            return connection
+    raise explain(failure, directory, f"{FILE_NAME} cannot be read") from failure
+
+
+def _reading_options(path: Path) -> Iterator[str]:
+    yield "mode=ro"
+    # WAL needs its side files, which cannot be made on a read-only medium. Without a WAL all is in the file itself.
+    if not path.with_name(path.name + "-wal").exists() and not os.access(path.parent, os.W_OK):
+        yield "mode=ro&immutable=1"
+
+
+def _check_format(connection: sqlite3.Connection, directory: Path) -> None:
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found != FORMAT:
+        raise DataError(f"run {directory}: {FILE_NAME} has format {found}, this version reads format {FORMAT}")
+
+
+def explain(error: BaseException | None, directory: Path, what: str) -> DataError:
+    """Build the DataError for a failure of SQLite or of a file, in words that say what to do about it."""
+    text = str(error)
+    if isinstance(error, sqlite3.ProgrammingError) and "closed" in text:
+        return DataError(f"run {directory} is closed: nothing more can be recorded in it or read from it")
+    if "readonly" in text or "unable to open" in text:
+        text += "; is the directory there, and writable by this user?"
+    elif "full" in text or "disk I/O" in text:
+        text += "; free some space: everything recorded before is intact"
+    elif "locked" in text:
+        text += " by another process"
+    return DataError(f"run {directory}: {what}: {text}")

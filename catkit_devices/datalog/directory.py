@@ -1,0 +1,90 @@
+"""The directory of a run: its name, and the files that describe the run."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.datalog import database
+from catkit_devices.datalog.values import from_json, to_json
+from catkit_devices.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["CONFIGURATION", "INFORMATION", "make_directory", "read_description", "write_description"]
+
+INFORMATION = "run.json"
+CONFIGURATION = "configuration.json"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+def make_directory(root: Path, name: str, directory: str | None) -> tuple[Path, dt.datetime]:
+    """Make the directory of a new run, which nobody else has made.
+
+    Args:
+        root: where runs are kept; made when it is not there.
+        name: what ran: letters, digits and ``._+-``.
+        directory: the directory's exact name; by default the time (UTC, to the millisecond) and the name.
+
+    Returns:
+        The directory and when the run started.
+
+    Raises:
+        DataError: it exists, or cannot be made.
+    """
+    if not _NAME.fullmatch(name):
+        raise DataError(f"a run's name consists of letters, digits and any of ._+- after the first, got {name!r}")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        while True:
+            started = dt.datetime.now(dt.UTC)
+            stamp = f"{started:%Y%m%dT%H%M%S}.{started.microsecond // 1000:03d}Z"
+            path = root / (directory or f"{stamp}_{name}")
+            try:
+                path.mkdir()
+            except FileExistsError as error:
+                if directory is None:
+                    continue  # another run of this millisecond: the next one has another name
+                raise DataError(f"run directory {path} exists already: a run never writes into another's") from error
+            return path, started
+    except OSError as error:
+        raise DataError(f"run {name!r}: no directory can be made in {root}: {error}") from error
+
+
+def write_description(path: Path, information: Mapping[str, Any], configuration: Mapping[str, Any]) -> None:
+    """Write what the run is and what it was configured with.
+
+    Raises:
+        DataError: they cannot be written, or hold something that JSON cannot say.
+    """
+    for file_name, content in ((INFORMATION, information), (CONFIGURATION, configuration)):
+        text = to_json(content, f"run {path}: {file_name}")
+        try:
+            (path / file_name).write_text(_indented(text), encoding="utf-8")
+        except OSError as error:
+            raise database.explain(error, path, f"{file_name} cannot be written") from error
+
+
+def read_description(path: Path, file_name: str) -> dict[str, Any]:
+    """Read one of the files that :func:`write_description` wrote.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        content: dict[str, Any] = from_json((path / file_name).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not a run: it has no {file_name}") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"run {path}: {file_name} cannot be read: {error}") from error
+    return content
+
+
+def _indented(text: str) -> str:
+    import json
+
+    return json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"

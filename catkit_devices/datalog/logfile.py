@@ -1,0 +1,54 @@
+"""The log of a run, written by all of its processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+__all__ = ["FILE_NAME", "LogFileHandler"]
+
+FILE_NAME = "log.txt"
+_FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)-8s %(processName)s (%(process)d) %(threadName)s %(name)s: %(message)s"
+
+
+class LogFileHandler(logging.Handler):
+    """Appends log records to a file that other processes append to as well.
+
+    Each record is one write at the file's end, so records of several processes never mix and stand in the order in
+    which they were made. A record that was handled is there after SIGKILL of the process.
+
+    Args:
+        path: the file; made when it is not there.
+        level: the lowest level that is written.
+    """
+
+    def __init__(self, path: Path, level: int = logging.NOTSET) -> None:
+        super().__init__(level)
+        self.setFormatter(_UtcFormatter(_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S"))
+        self._descriptor: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; after :meth:`close` this does nothing."""
+        if self._descriptor is None:
+            return
+        try:
+            os.write(self._descriptor, (self.format(record) + "\n").encode("utf-8", "backslashreplace"))
+        except (OSError, TypeError, ValueError):
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        self.acquire()
+        try:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+        finally:
+            self.release()
+        super().close()
+
+
+class _UtcFormatter(logging.Formatter):
+    converter = staticmethod(time.gmtime)

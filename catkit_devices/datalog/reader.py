@@ -1,0 +1,220 @@
+"""Reading a run back, finished or not."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from catkit_devices.datalog import database, directory, logfile
+from catkit_devices.datalog.arrays import decode
+from catkit_devices.datalog.records import Arrays, Curve, Figure, Fits, Location, Scalars, Tag, Value
+from catkit_devices.datalog.values import from_json
+from catkit_devices.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["Moment", "RunReader", "find_runs"]
+
+Moment = float | dt.datetime
+
+_TABLES = {
+    "scalar": "scalars", "array": "arrays", "curve": "objects", "figure": "objects", "fits": "objects",
+    "value": "objects",
+}  # fmt: skip
+
+
+def find_runs(root: str | os.PathLike[str]) -> list[Path]:
+    """Return the directories of all runs kept under ``root``, oldest first."""
+    return sorted(file.parent for file in Path(root).glob(f"*/{database.FILE_NAME}"))
+
+
+class RunReader:
+    """Reads a run, also one that another process is writing: each call gives what was committed by then.
+
+    What is read may be narrowed by time and then by index. ``since`` and ``until`` (both inclusive) are seconds since
+    1970 UTC or datetimes (naive ones count as UTC); ``index`` is a number or a slice, as of a list, of the records
+    within that time.
+
+    Threads may share a reader. Every method raises :class:`~catkit_devices.errors.DataError` for what is not there, is
+    damaged or was closed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._lock = threading.Lock()
+        self._connection = database.connect_reader(self._path)
+
+    @property
+    def path(self) -> Path:
+        """The run's directory."""
+        return self._path
+
+    @property
+    def information(self) -> dict[str, Any]:
+        """What the run is: name, started, parameters, versions, git, user, host, pid and command."""
+        return directory.read_description(self._path, directory.INFORMATION)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The configuration that the run had."""
+        return directory.read_description(self._path, directory.CONFIGURATION)
+
+    @property
+    def outcome(self) -> dict[str, Any] | None:
+        """How it ended: ``outcome``, ``detail`` and ``time_ns``; None for a run that goes on or that was killed."""
+        rows = self._query("SELECT value FROM facts WHERE key = 'outcome'", ())
+        return from_json(rows[0][0]) if rows else None
+
+    def log_text(self) -> str:
+        """Return the whole log; empty where nothing was logged."""
+        try:
+            return (self._path / logfile.FILE_NAME).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise DataError(f"run {self._path}: the log cannot be read: {error}") from error
+
+    def tags(self, kind: str | None = None) -> list[Tag]:
+        """Return every tag (of one kind, where given) that has a record, in the order of their first appearance."""
+        counts: dict[int, int] = {}
+        for table in ("scalars", "arrays", "objects"):
+            counts.update(self._query(f"SELECT tag, count(*) FROM {table} GROUP BY tag", ()))  # noqa: S608 - names
+        rows = self._query("SELECT id, kind, tag, unit FROM tags ORDER BY id", ())
+        return [
+            Tag(row[1], row[2], row[3], counts[row[0]])
+            for row in rows
+            if row[0] in counts and kind in (None, row[1])
+        ]
+
+    def scalars(
+        self, tag: str, *, since: Moment | None = None, until: Moment | None = None, index: int | slice | None = None
+    ) -> Scalars:
+        """Return the numbers logged under a tag."""
+        import numpy as np
+
+        unit, rows = self._records("scalar", tag, "value", since, until, index)
+        integers = bool(rows) and all(type(row[1]) is int for row in rows)
+        values = [np.nan if row[1] is None else row[1] for row in rows]
+        return Scalars(tag, unit, _times(rows), np.array(values, dtype=np.int64 if integers else np.float64))
+
+    def arrays(
+        self, tag: str, *, since: Moment | None = None, until: Moment | None = None, index: int | slice | None = None
+    ) -> Arrays:
+        """Return the arrays logged under a tag; they are read from disk as they are asked for."""
+        unit, rows = self._records("array", tag, "file, offset, size, dtype, shape", since, until, index)
+        locations = [
+            Location(time_ns, file, offset, size, dtype, tuple(map(int, shape.split(","))) if shape else ())
+            for time_ns, file, offset, size, dtype, shape in rows
+        ]
+        return Arrays(tag, unit, _times(rows), self._path, locations)
+
+    def curves(
+        self, tag: str, *, since: Moment | None = None, until: Moment | None = None, index: int | slice | None = None
+    ) -> list[Curve]:
+        """Return the curves logged under a tag."""
+        unit, rows = self._records("curve", tag, "data, attributes", since, until, index)
+        curves = []
+        for time_ns, data, attributes in rows:
+            x, y = decode(data)
+            curves.append(Curve(tag, time_ns, x, y, y_unit=unit, **from_json(attributes)))
+        return curves
+
+    def figures(
+        self, tag: str, *, since: Moment | None = None, until: Moment | None = None, index: int | slice | None = None
+    ) -> list[Figure]:
+        """Return the pictures logged under a tag."""
+        _, rows = self._records("figure", tag, "data", since, until, index)
+        return [Figure(tag, time_ns, data) for time_ns, data in rows]
+
+    def fits(
+        self, tag: str, *, since: Moment | None = None, until: Moment | None = None, index: int | slice | None = None
+    ) -> list[Fits]:
+        """Return the FITS files logged under a tag."""
+        _, rows = self._records("fits", tag, "data", since, until, index)
+        return [Fits(tag, time_ns, data) for time_ns, data in rows]
+
+    def values(
+        self, tag: str, *, since: Moment | None = None, until: Moment | None = None, index: int | slice | None = None
+    ) -> list[Value]:
+        """Return the values that :meth:`Run.log <catkit_devices.datalog.Run.log>` recorded under a tag."""
+        _, rows = self._records("value", tag, "data", since, until, index)
+        return [Value(tag, time_ns, from_json(data)) for time_ns, data in rows]
+
+    def close(self) -> None:
+        """Close the files; closing twice is harmless."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _records(
+        self, kind: str, tag: str, columns: str, since: Moment | None, until: Moment | None, index: int | slice | None
+    ) -> tuple[str | None, list[Any]]:
+        """Return a tag's unit and rows of time and the columns."""
+        found = self._query("SELECT id, unit FROM tags WHERE kind = ? AND tag = ?", (kind, tag))
+        if not found:
+            raise self._unknown(kind, tag)
+        tag_id, unit = found[0]
+        condition, arguments = "tag = ?", [tag_id]
+        for operator, moment in ((">=", since), ("<=", until)):
+            if moment is not None:
+                condition += f" AND time {operator} ?"
+                arguments.append(_nanoseconds(moment))
+        query = f"SELECT time, {columns} FROM {_TABLES[kind]} WHERE {condition} ORDER BY id"  # noqa: S608 - our names
+        if not isinstance(index, int):
+            rows = self._query(query, arguments)
+            return unit, rows if index is None else rows[index]
+        backwards = index < 0
+        offset = -index - 1 if backwards else index
+        rows = self._query(f"{query} {'DESC' if backwards else 'ASC'} LIMIT 1 OFFSET ?", [*arguments, offset])
+        if not rows:
+            raise DataError(f"run {self._path}: {kind} {tag!r} has no record {index} in what was asked for")
+        return unit, rows
+
+    def _query(self, query: str, arguments: Any) -> list[Any]:
+        with self._lock:
+            try:
+                return self._connection.execute(query, arguments).fetchall()
+            except sqlite3.Error as error:
+                raise database.explain(error, self._path, f"{database.FILE_NAME} cannot be read") from error
+
+    def _unknown(self, kind: str, tag: str) -> DataError:
+        known = self.tags()
+        guess = nearest(tag, [item.tag for item in known if item.kind == kind])
+        text = f"run {self._path}: no {kind} was logged as {tag!r}"
+        others = sorted(item.kind for item in known if item.tag == tag)
+        if others:
+            text += f" (there is a {' and a '.join(others)} of that tag)"
+        elif guess:
+            text += f" (did you mean {guess!r}?)"
+        return DataError(text)
+
+
+def _times(rows: list[Any]) -> npt.NDArray[np.datetime64]:
+    import numpy as np
+
+    times: npt.NDArray[np.datetime64] = np.array([row[0] for row in rows], dtype=np.int64).astype("datetime64[ns]")
+    return times
+
+
+def _nanoseconds(moment: Moment) -> int:
+    if isinstance(moment, dt.datetime):
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=dt.UTC)
+        whole = moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+        return whole // dt.timedelta(microseconds=1) * 1000
+    return round(moment * 1e9)

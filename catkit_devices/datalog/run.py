@@ -1,0 +1,316 @@
+"""Recording a run."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from catkit_devices.datalog import database, directory, information, logfile
+from catkit_devices.datalog.arrays import ArrayFile, encode
+from catkit_devices.datalog.values import magnitude, number, to_json
+from catkit_devices.errors import DataError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+__all__ = ["Run"]
+
+_SCALAR = "INSERT INTO scalars (tag, time, value) VALUES (?, ?, ?)"
+_ARRAY = "INSERT INTO arrays (tag, time, file, offset, size, dtype, shape) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_OBJECT = "INSERT INTO objects (tag, time, data, attributes) VALUES (?, ?, ?, ?)"
+
+
+class Run:
+    """Writes what a run records; made by :meth:`create`, or by :meth:`open` in another process of the same run.
+
+    Every ``log…`` call that returned is in the run's files whatever happens to this process afterwards, SIGKILL
+    included (not so for a power failure, after which the newest records may be missing; what is there is whole). One
+    that raised recorded nothing. Threads may share a run, and processes may each open it; records count in the order
+    in which they were committed. Reading meanwhile is what :class:`~catkit_devices.datalog.RunReader` is for.
+
+    A record belongs to a *tag*. Each kind of record has tags of its own, and a tag has one unit: logging it in another
+    is an error, since nobody could read such a column. Values are plain numbers in that unit or pint quantities, which
+    are converted. The time of a record is now, or ``at`` in seconds since 1970 UTC.
+
+    Every method raises :class:`~catkit_devices.errors.DataError` when a record cannot be kept: on a full disk, in a
+    directory that became read-only, after :meth:`close`. What was recorded before stays readable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the run that is at ``path`` for writing; user code calls :meth:`create` or :meth:`open`."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._scalar_tags: dict[tuple[str, Any], int] = {}
+        self._tags: dict[tuple[str, str, str | None], int] = {}
+        self._arrays: ArrayFile | None = None
+        self._handler: logfile.LogFileHandler | None = None
+        self._closed = False
+        self._connection = database.connect_writer(path)
+
+    @classmethod
+    def create(
+        cls,
+        root: str | os.PathLike[str],
+        name: str,
+        *,
+        configuration: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        source: str | os.PathLike[str] | None = None,
+        directory_name: str | None = None,
+    ) -> Self:
+        """Start a run, in a directory of its own: ``<root>/<time in UTC>_<name>``.
+
+        Args:
+            root: where runs are kept; made when it is not there.
+            name: what ran; letters, digits and ``._+-``.
+            configuration: the whole configuration, kept as ``configuration.json``.
+            parameters: the parameters of this run, kept in ``run.json`` with versions, git revision, user and host.
+            source: the file or directory whose git revision is kept; the current directory by default.
+            directory_name: an exact name for the directory instead of time and name.
+
+        Raises:
+            DataError: the directory exists, or cannot be made or written.
+        """
+        path, started = directory.make_directory(Path(root), name, directory_name)
+        directory.write_description(
+            path,
+            {
+                "name": name,
+                "started": started.isoformat(),
+                "parameters": dict(parameters or {}),
+                **information.gather(None if source is None else Path(source)),
+            },
+            dict(configuration or {}),
+        )
+        database.create(path)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open a run that exists, to record more in it.
+
+        Raises:
+            DataError: it is not a run, or cannot be written.
+        """
+        directory.read_description(Path(path), directory.INFORMATION)
+        return cls(Path(path))
+
+    @property
+    def path(self) -> Path:
+        """The run's directory."""
+        return self._path
+
+    @property
+    def handler(self) -> logfile.LogFileHandler:
+        """A handler for Python's logging that writes to the run's ``log.txt``; closed together with the run.
+
+        Raises:
+            DataError: the file cannot be opened, or the run is closed.
+        """
+        with self._lock:
+            self._refuse_when_closed()
+            if self._handler is None:
+                try:
+                    self._handler = logfile.LogFileHandler(self._path / logfile.FILE_NAME)
+                except OSError as error:
+                    raise database.explain(error, self._path, "the log cannot be opened") from error
+            return self._handler
+
+    def log_scalar(self, tag: str, value: Any, unit: Any = None, *, at: float | None = None) -> None:
+        """Record one real number (NaN and infinities too; a truth value as 0 or 1).
+
+        Args:
+            tag: what it is a value of.
+            value: a number, or a pint quantity.
+            unit: its unit as text (or a pint unit).
+            at: when it was true, in seconds since 1970 UTC; now by default.
+        """
+        if type(value) is not float:
+            value, unit = magnitude(value, unit)
+            value = number(value)
+        try:
+            tag_id = self._scalar_tags[tag, unit]
+        except (KeyError, TypeError):
+            tag_id = self._declare("scalar", tag, None if unit is None else str(unit))
+            self._scalar_tags[tag, unit] = tag_id
+        with self._lock:
+            moment = time.time_ns() if at is None else round(at * 1e9)
+            try:
+                self._connection.execute(_SCALAR, (tag_id, moment, value))
+            except sqlite3.Error as error:
+                raise database.explain(error, self._path, f"{tag!r} is not recorded") from error
+
+    def log_array(self, tag: str, array: npt.ArrayLike, unit: Any = None, *, at: float | None = None) -> None:
+        """Record an array of any shape and any type but Python objects.
+
+        Args:
+            tag: what it shows.
+            array: the array, or a pint quantity of one.
+            unit: the unit of its elements.
+            at: when it was true, in seconds since 1970 UTC; now by default.
+        """
+        import numpy as np
+
+        bare, unit = magnitude(array, unit)
+        data = np.asarray(bare)
+        tag_id = self._declare("array", tag, unit)
+        with self._lock:
+            self._refuse_when_closed()
+            moment = time.time_ns() if at is None else round(at * 1e9)
+            try:
+                if self._arrays is None:
+                    self._arrays = ArrayFile(self._path)
+                # The array first, its row second: a row never points to bytes that are not there.
+                offset, size = self._arrays.append(data)
+                shape = ",".join(map(str, data.shape))
+                row = (tag_id, moment, self._arrays.name, offset, size, str(data.dtype), shape)
+                self._connection.execute(_ARRAY, row)
+            except (sqlite3.Error, OSError) as error:
+                raise database.explain(error, self._path, f"{tag!r} is not recorded") from error
+
+    def log_curve(
+        self,
+        tag: str,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        x_unit: Any = None,
+        y_unit: Any = None,
+        x_label: str = "",
+        y_label: str = "",
+        at: float | None = None,
+    ) -> None:
+        """Record a curve: two sequences of one length, or quantities of such, with their units and axis labels."""
+        import numpy as np
+
+        x, x_unit = magnitude(x, x_unit)
+        y, y_unit = magnitude(y, y_unit)
+        xs, ys = np.asarray(x), np.asarray(y)
+        if xs.ndim != 1 or xs.shape != ys.shape:
+            raise DataError(f"curve {tag!r}: x and y must be of one length, got shapes {xs.shape} and {ys.shape}")
+        attributes = {"x_unit": x_unit, "x_label": x_label, "y_label": y_label}
+        self._store("curve", tag, encode(xs) + encode(ys), y_unit, at, attributes)
+
+    def log_figure(self, tag: str, figure: Any, *, at: float | None = None) -> None:
+        """Record a picture: a matplotlib figure, drawn as PNG, or the bytes of a PNG file."""
+        if isinstance(figure, bytes | bytearray):
+            picture = bytes(figure)
+        else:
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png")
+            picture = buffer.getvalue()
+        if not picture.startswith(b"\x89PNG\r\n\x1a\n"):
+            raise DataError(f"figure {tag!r}: expected a matplotlib figure or the bytes of a PNG file")
+        self._store("figure", tag, picture, None, at)
+
+    def log_fits(self, tag: str, fits: Any, *, at: float | None = None) -> None:
+        """Record a FITS file: its bytes, its path, or an astropy HDU or list of HDUs."""
+        if isinstance(fits, bytes | bytearray):
+            data = bytes(fits)
+        elif isinstance(fits, str | Path):
+            try:
+                data = Path(fits).read_bytes()
+            except OSError as error:
+                raise DataError(f"FITS {tag!r}: {fits} cannot be read: {error}") from error
+        else:
+            buffer = io.BytesIO()
+            fits.writeto(buffer)
+            data = buffer.getvalue()
+        if not data.startswith(b"SIMPLE  ="):
+            raise DataError(f"FITS {tag!r}: what was given does not begin as a FITS file does")
+        self._store("fits", tag, data, None, at)
+
+    def log(self, tag: str, value: Any, *, at: float | None = None) -> None:
+        """Record any value that JSON can say, or that turns into one: dictionaries, lists, text, dates, dataclasses."""
+        self._store("value", tag, to_json(value, f"value {tag!r}").encode(), None, at)
+
+    def set_outcome(self, outcome: str, detail: str = "") -> None:
+        """Record how the run ended (``finished``, ``failed``, ``stopped``) and why; a run without ended unheard."""
+        text = to_json({"outcome": outcome, "detail": detail, "time_ns": time.time_ns()}, "outcome")
+        with self._lock:
+            try:
+                self._connection.execute("INSERT OR REPLACE INTO facts (key, value) VALUES ('outcome', ?)", (text,))
+            except sqlite3.Error as error:
+                raise database.explain(error, self._path, "the outcome is not recorded") from error
+
+    def close(self) -> None:
+        """End recording in this process; closing twice is harmless.
+
+        The last process to close leaves one plain database file, without the side files of a live one.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                with contextlib.suppress(sqlite3.OperationalError):  # somebody else has it open: it stays as it is
+                    self._connection.execute("PRAGMA busy_timeout = 0")
+                    self._connection.execute("PRAGMA journal_mode = DELETE")
+                if self._arrays is not None:
+                    self._arrays.close()
+            except OSError as error:
+                raise database.explain(error, self._path, "closing failed") from error
+            finally:
+                self._connection.close()
+                if self._handler is not None:
+                    self._handler.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Run {self._path}{' (closed)' if self._closed else ''}>"
+
+    def _store(
+        self, kind: str, tag: str, data: bytes, unit: str | None, at: float | None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        tag_id = self._declare(kind, tag, unit)
+        text = to_json(dict(attributes or {}), f"{kind} {tag!r}")
+        with self._lock:
+            moment = time.time_ns() if at is None else round(at * 1e9)
+            try:
+                self._connection.execute(_OBJECT, (tag_id, moment, data, text))
+            except sqlite3.Error as error:
+                raise database.explain(error, self._path, f"{tag!r} is not recorded") from error
+
+    def _declare(self, kind: str, tag: str, unit: str | None) -> int:
+        """Return the number of a tag, known or new; a unit left out is that of the tag."""
+        if not isinstance(tag, str) or not tag:
+            raise DataError(f"a tag is a text that is not empty, got {tag!r}")
+        tag_id = self._tags.get((kind, tag, unit))
+        if tag_id is not None:
+            return tag_id
+        with self._lock:
+            self._refuse_when_closed()
+            try:
+                self._connection.execute(
+                    "INSERT OR IGNORE INTO tags (kind, tag, unit) VALUES (?, ?, ?)", (kind, tag, unit)
+                )
+                tag_id, known = self._connection.execute(
+                    "SELECT id, unit FROM tags WHERE kind = ? AND tag = ?", (kind, tag)
+                ).fetchone()
+            except sqlite3.Error as error:
+                raise database.explain(error, self._path, f"{tag!r} is not recorded") from error
+        if unit is not None and unit != known:
+            raise DataError(f"{kind} {tag!r} is in {known or 'no unit'} in this run and cannot be logged in {unit}")
+        self._tags[kind, tag, unit] = int(tag_id)
+        return int(tag_id)
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise DataError(f"run {self._path} is closed: nothing more can be recorded in it")

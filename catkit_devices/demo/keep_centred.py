@@ -1,0 +1,138 @@
+"""A control loop that keeps the spot where it belongs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from catkit_devices.demo.light import LIGHT, SPOT_HELD, switch_on, testbed_event
+from catkit_devices.demo.spot import find_spot
+from catkit_devices.errors import CatkitDevicesError
+from catkit_devices.testbed import Experiment
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from catkit_devices.demo.spot import Spot
+
+__all__ = ["KeepCentred"]
+
+
+class KeepCentred(Experiment):
+    """Keeps the spot in the centre of the camera's frames with the tip/tilt stage, while it drifts.
+
+    First it learns how the spot follows the stage, then it integrates: each step moves the stage by a part of what is
+    missing. It has the light, the camera and the stage to itself for several steps at a time, so that the frame, the
+    power and the move of each belong together. A frame with too little light (somebody left a filter in) moves nothing.
+
+    Records for each step, at the time of its frame: ``offset_x`` and ``offset_y`` (pixels from the centre),
+    ``without_x`` and ``without_y`` (where the spot would have been had the stage stayed where it was),
+    ``coupled_power`` (W), ``light`` (counts); and ``frame`` now and then. ``response`` holds how the spot follows.
+
+    Sets the event :data:`SPOT_HELD` of the testbed when the spot is within ``tolerance`` for the first time. It goes on
+    for as long as the experiments that it was started with.
+
+    Returns:
+        ``steps``, ``skipped`` (frames with too little light) and ``response`` (pixels per microradian).
+    """
+
+    daemon: ClassVar[bool] = True
+
+    gain: float = 0.7
+    """What part of the offset one step takes away."""
+    steps_at_a_time: int = 4
+    """How many steps it takes before it lets others have the light."""
+    interval: float = 0.05
+    """Seconds before it asks for the light again."""
+    tolerance: float = 1.0
+    """Pixels from the centre within which the spot counts as held."""
+    exposure_time: float = 0.01
+    """Seconds for each frame."""
+    settling_time: float = 0.03
+    """Seconds for the stage to arrive."""
+    poke: float = 50.0
+    """How far the stage moves to learn, in microradians."""
+    minimum_light: float = 0.2
+    """The least light that counts as enough, as a part of what there was in the beginning."""
+
+    def pre_experiment(self) -> None:
+        """Have light, and learn how the spot follows the stage."""
+        import numpy as np
+
+        switch_on(self)
+        with self._everything():
+            self.devices.camera.exposure_time = self.exposure_time
+            first = self._look()
+            self._enough = self.minimum_light * first.light
+            if not first.light:
+                raise CatkitDevicesError("the camera sees no light although the laser is on and the wheels are clear")
+            stage = self.devices.tiptilt
+            self._start = self._target = np.array([stage.tip, stage.tilt])
+            self._response = np.column_stack([self._learn(axis) for axis in np.eye(2)])
+            self._move(self._start)
+        self.log_array("response", self._response, "pixel/urad")
+        self.logger.info("the spot follows the stage by %s pixels per microradian", self._response.tolist())
+
+    def _learn(self, axis: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return by how many pixels the spot follows one microradian along an axis."""
+        import numpy as np
+
+        change = np.zeros(2)
+        for sign in (+1.0, -1.0, -1.0, +1.0):  # in this order a steady drift cancels out
+            self._move(self._start + sign * self.poke * axis)
+            spot = self._look()
+            change += sign * np.array([spot.x, spot.y])
+        return change / (4 * self.poke)
+
+    def experiment(self) -> dict[str, Any]:
+        """Hold the spot until told to finish."""
+        import numpy as np
+
+        held = testbed_event(SPOT_HELD)
+        inverse = np.linalg.inv(self._response)
+        steps = skipped = 0
+        for turn in self.track(itertools.count(), "turns of the loop"):
+            with self._everything():
+                for number in range(self.steps_at_a_time):
+                    at = time.time()
+                    spot = self._look(keep=turn % 10 == number == 0)
+                    if spot.light < self._enough:
+                        skipped += 1
+                        break
+                    power = self.devices.meter.power
+                    self._record(at, spot, power)
+                    steps += 1
+                    self._move(self._target - self.gain * (inverse @ (spot.x, spot.y)))
+            if math.hypot(spot.x, spot.y) < self.tolerance:
+                held.set()
+            time.sleep(self.interval)
+        return {"steps": steps, "skipped": skipped, "response": self._response.tolist()}
+
+    def _record(self, at: float, spot: Spot, power: float) -> None:
+        moved = self._response @ (self._target - self._start)
+        for tag, value, unit in (
+            ("offset_x", spot.x, "pixel"),
+            ("offset_y", spot.y, "pixel"),
+            ("without_x", spot.x - float(moved[0]), "pixel"),
+            ("without_y", spot.y - float(moved[1]), "pixel"),
+            ("coupled_power", power, "W"),
+            ("light", spot.light, "count"),
+        ):
+            self.run.log_scalar(tag, value, unit, at=at)
+
+    def _everything(self) -> Any:
+        return self.lock(*LIGHT, "camera", "tiptilt")
+
+    def _look(self, *, keep: bool = False) -> Spot:
+        frame = self.devices.camera.frame()
+        if keep:
+            self.log_array("frame", frame, "count")
+        return find_spot(frame)
+
+    def _move(self, target: npt.NDArray[np.float64]) -> None:
+        self.devices.tiptilt.move(float(target[0]), float(target[1]))
+        self._target = target
+        time.sleep(self.settling_time)

@@ -1,0 +1,268 @@
+"""Question and answer with an instrument: one exchange at a time, on a line that can be trusted.
+
+A reply that did not come in time may still come. So after a timeout, an unreadable reply, or bytes that nobody asked
+for, the line is *suspect*: before the next exchange it must fall silent, is cleared, and the instrument must identify
+itself again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from catkit_devices.device import Device
+from catkit_devices.errors import (
+    DeviceClosedError,
+    DeviceDisconnectedError,
+    DeviceError,
+    DeviceFaultError,
+    DeviceOpenError,
+    DeviceProtocolError,
+    DeviceTimeoutError,
+)
+from catkit_devices.properties import Quantity, narrow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from catkit_devices.line import Line
+    from catkit_devices.transport import Transport
+
+__all__ = ["DialogueDevice"]
+
+_log = logging.getLogger(__name__)
+
+
+class DialogueDevice(Device):
+    """A device that is asked and answers over a line. What is said, and how a line is opened, is left to subclasses.
+
+    Args:
+        name: the device's name.
+        address: where the line is.
+        late_window: seconds by which a reply may be late: one that is late by no more is never taken for the answer
+            to a later question.
+        limits: limits narrowed for this device, by property; they may be quantities or text with units.
+        **options: of :class:`~catkit_devices.device.Device`.
+    """
+
+    #: Seconds for one exchange.
+    io_timeout: ClassVar[float] = 2.0
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        address: str,
+        late_window: float = 1.0,
+        limits: Mapping[str, Sequence[Any]] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(name, **options)
+        self._where = address
+        self._late_window = late_window
+        self._narrowed = narrow(type(self), name, limits or {})
+        self._transport: Transport | None = None
+        self._depth = 0
+        self._recovering = False
+
+    # --- what a subclass implements
+
+    def _connect(self) -> Transport:
+        """Return the transport of the address, opened."""
+        raise NotImplementedError(f"{type(self).__qualname__} must implement _connect()")
+
+    def _identify(self) -> None:
+        """Make sure that the right instrument answers; called after opening and whenever the line was suspect.
+
+        Raises:
+            DeviceOpenError: something else answers.
+            DeviceError: nothing does.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__} must implement _identify()")
+
+    # --- for drivers
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Hold the wire for several exchanges that belong together, against every device at the same address."""
+        with self._held(self._opened_transport()):
+            yield
+
+    @contextlib.contextmanager
+    def _exchange(self, command: str | bytes | None, *, fresh: bool = True) -> Iterator[Line]:
+        """Hold the wire for one dialogue, which may write and read several times.
+
+        Errors from below become DeviceErrors; so does a ValueError of the driver's own, for a reply that makes no
+        sense. Whatever ends it early leaves the line suspect.
+
+        Args:
+            command: what errors name.
+            fresh: whether nothing may be waiting to be read when it begins.
+        """
+        transport = self._opened_transport()
+        with self._held(transport):
+            if self._depth:  # part of a dialogue that has begun already
+                yield transport.line
+                return
+            self._checkpoint()
+            if transport.lost is not None:
+                raise DeviceDisconnectedError(transport.lost, **self._facts(command))
+            self._depth += 1
+            try:
+                self._trust(transport, fresh=fresh)
+                yield transport.line
+            except DeviceProtocolError as error:
+                transport.suspect = error.problem
+                raise
+            except DeviceError:
+                raise
+            except BaseException as error:
+                translated = self._translated(transport, error, command)
+                if translated is None:  # cancelled, or a mistake of the driver: a reply may have been left behind
+                    transport.suspect = f"{command!r} was interrupted"
+                    raise
+                raise translated from error
+            finally:
+                self._depth -= 1
+
+    def _distrust(self, reason: str) -> None:
+        """Have the line recovered before the next exchange."""
+        if self._transport is not None:
+            self._transport.suspect = reason
+
+    # --- opening and closing
+
+    @property
+    def _address(self) -> str | None:
+        return self._where
+
+    def _open(self) -> Transport:
+        try:
+            self._transport = self._connect()
+        except DeviceOpenError as error:  # somebody else has it
+            raise type(error)(error.problem, **self._facts()) from None
+        except Exception as error:  # pyvisa-py raises whatever its layers do, bare Exception among it
+            raise DeviceOpenError(f"cannot be opened: {error}", **self._facts()) from error
+        try:
+            self._greet(self._transport)
+        except DeviceOpenError:
+            self._close()
+            raise
+        except DeviceError as error:
+            self._close()
+            silent = isinstance(error, DeviceTimeoutError | DeviceDisconnectedError)
+            what = "nothing answers" if silent else "no instrument of this kind answers"
+            raise DeviceOpenError(f"{what}: {error.problem}", **self._facts(error.command)) from error
+        except BaseException:
+            self._close()
+            raise
+        return self._transport
+
+    def _close(self) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.release()
+
+    def _greet(self, transport: Transport) -> None:
+        with self._held(transport):
+            if transport.suspect is not None:
+                self._settle(transport)
+            # What an instrument says when it is switched on, or had left to say to somebody else.
+            with self._exchange(None, fresh=False) as line:
+                line.discard()
+            try:
+                self._identify()
+            except (DeviceProtocolError, DeviceOpenError) as error:
+                # The answer to somebody else's last question, perhaps: once the line has been silent, that is over.
+                _log.info("%s at %s: %s; asking once more", self.name, self._address, error.problem)
+                self._settle(transport)
+                self._identify()
+
+    # --- below
+
+    def _describe_property(self, name: str) -> dict[str, Any]:
+        declared = getattr(type(self), name)
+        return declared.describe(self) if isinstance(declared, Quantity) else {}
+
+    def _opened_transport(self) -> Transport:
+        if self._transport is None:
+            raise DeviceClosedError("is not open", **self._facts())
+        return self._transport
+
+    @contextlib.contextmanager
+    def _held(self, transport: Transport) -> Iterator[None]:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(transport.hold())
+            except TimeoutError as error:
+                raise DeviceTimeoutError(str(error), **self._facts()) from error
+            yield
+
+    def _settle(self, transport: Transport) -> None:
+        _log.warning("%s at %s: waiting for silence: %s", self.name, self._address, transport.suspect)
+        transport.suspect = None
+        with self._exchange(None, fresh=False) as line:
+            line.settle(self._late_window, self.io_timeout, self._checkpoint)
+
+    def _trust(self, transport: Transport, *, fresh: bool) -> None:
+        if self._recovering:
+            transport.line.discard()  # late beyond the window; what is asked next is who is there
+            return
+        if transport.suspect is None and fresh and (unread := transport.line.unread()):
+            transport.suspect = f"{unread!r} came without being asked for"
+        if transport.suspect is not None:
+            self._recover(transport, transport.suspect)
+
+    def _recover(self, transport: Transport, reason: str) -> None:
+        depth, self._depth, self._recovering = self._depth, 0, True
+        try:
+            self._settle(transport)
+            self._identify()
+        except DeviceDisconnectedError:
+            raise
+        except DeviceError as error:
+            transport.suspect = reason
+            self._fault(f"the line could not be trusted any more ({reason}): {error}")
+            raise DeviceFaultError(f"could not be recovered after this: {reason}", **self._facts()) from error
+        except BaseException:
+            transport.suspect = reason
+            raise
+        finally:
+            self._depth, self._recovering = depth, False
+
+    def _translated(
+        self, transport: Transport, error: BaseException, command: str | bytes | None
+    ) -> DeviceError | None:
+        import pyvisa
+        from pyvisa.constants import StatusCode
+
+        facts = self._facts(command)
+        code = error.error_code if isinstance(error, pyvisa.VisaIOError) else None
+        number = error.errno if isinstance(error, OSError) else None
+        if code == StatusCode.error_timeout or isinstance(error, TimeoutError) or number == errno.ETIMEDOUT:
+            text = str(error) if isinstance(error, TimeoutError) else f"not sent in {self.io_timeout:g} s"
+            transport.suspect = text
+            return DeviceTimeoutError(text, **facts)
+        if isinstance(error, OSError | pyvisa.InvalidSession) or code in _gone():
+            transport.lost = f"the connection is gone: {error}"
+            return DeviceDisconnectedError(transport.lost, **facts)
+        if isinstance(error, ValueError | pyvisa.Error):
+            transport.suspect = str(error)
+            return DeviceProtocolError(str(error), **facts)
+        return None
+
+
+def _gone() -> frozenset[Any]:
+    from pyvisa.constants import StatusCode
+
+    return frozenset(
+        {
+            StatusCode.error_connection_lost,
+            StatusCode.error_io,
+            StatusCode.error_invalid_object,
+            StatusCode.error_system_error,
+            StatusCode.error_resource_not_found,
+        }
+    )

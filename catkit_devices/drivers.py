@@ -1,0 +1,279 @@
+"""Finding, checking and naming what plugins provide, and building a device from its driver's name.
+
+Plugins come from four places: the modules bundled with the framework, installed distributions (entry points of the
+group ``catkit_devices``), the directories named in a configuration, and those in ``CATKIT_DEVICES_PLUGINS``. A plugin
+that cannot be imported is kept in :attr:`Plugins.problems` and takes nothing else down; a plugin that breaks the rules
+(a name given twice, a misspelt hook, a wrong signature) is an error at once, which names the culprits.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import os
+import pkgutil
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pluggy
+
+from catkit_devices import hookspecs
+from catkit_devices.device import Device
+from catkit_devices.errors import ConfigurationError, PluginError, nearest
+from catkit_devices.hookspecs import PROJECT
+from catkit_devices.options import bind_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from types import ModuleType
+
+__all__ = ["Plugins", "create_device"]
+
+#: Directories with plugin files, separated as in PATH; see also ``plugins/__init__.py``, which makes them importable.
+VARIABLE = "CATKIT_DEVICES_PLUGINS"
+
+_T = TypeVar("_T")
+
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where one plugin comes from: how to load it, what to call it, and the file to look into when that fails."""
+
+    title: str
+    load: Callable[[], Any]
+    file: Path | None = None
+
+
+class Plugins:
+    """What all plugins provide.
+
+    Args:
+        directories: further directories, whose ``.py`` files (and packages) are plugins each. They are importable as
+            ``catkit_devices.plugins.<name>`` from then on, so what they define pickles by name. Files whose names
+            begin with ``_`` or ``test_``, and ``conftest.py``, are left alone.
+
+    Attributes:
+        problems: one error for each plugin that could not be imported, with the reason as ``__cause__``.
+
+    Raises:
+        PluginError: when a plugin breaks the rules.
+        ConfigurationError: when a directory does not exist.
+    """
+
+    def __init__(self, directories: Iterable[str | Path] = ()) -> None:
+        self.problems: list[PluginError] = []
+        self._loaded: dict[Any, _Source] = {}
+        self._failed: list[tuple[_Source, PluginError]] = []
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        for source in self._sources(directories):
+            self._register(source)
+        self.drivers: Mapping[str, type[Device]] = self._collect("catkit_devices_drivers", "driver", _check_driver)
+        self.simulators: Mapping[str, type | Path] = self._collect(
+            "catkit_devices_simulators", "simulator", _check_simulator
+        )
+        self.benches: Mapping[str, type] = self._collect("catkit_devices_benches", "bench", _check_class)
+        self.safety_tests: Mapping[str, type] = self._collect(
+            "catkit_devices_safety_tests", "safety test", _check_class
+        )
+        for name, cls in self.drivers.items():
+            cls.driver = name
+
+    @property
+    def hook(self) -> pluggy.HookRelay:
+        """The hooks of every loaded plugin: ``plugins.hook.safety_tripped(testbed=..., ...)`` calls them all."""
+        return self._manager.hook
+
+    def driver(self, name: str) -> type[Device]:
+        """Return the driver of that name.
+
+        Raises:
+            ConfigurationError: naming the nearest spelling, or the plugin that would have provided it and why it
+                could not be imported.
+        """
+        return self._find(self.drivers, "driver", name)
+
+    def simulator(self, name: str) -> type | Path:
+        """Return the simulator of that name; the errors are those of :meth:`driver`."""
+        return self._find(self.simulators, "simulator", name)
+
+    def bench(self, name: str) -> type:
+        """Return the bench model of that name; the errors are those of :meth:`driver`."""
+        return self._find(self.benches, "bench", name)
+
+    def safety_test(self, name: str) -> type:
+        """Return the kind of safety test of that name; the errors are those of :meth:`driver`."""
+        return self._find(self.safety_tests, "safety test", name)
+
+    # --- loading
+
+    def _sources(self, directories: Iterable[str | Path]) -> Iterator[_Source]:
+        plugins = importlib.import_module("catkit_devices.plugins")
+        simulators = importlib.import_module("catkit_devices.sim")
+        yield from _modules(plugins, Path(str(plugins.__file__)).parent)
+        yield from _modules(simulators, Path(str(simulators.__file__)).parent)
+        for entry_point in importlib.metadata.entry_points(group=PROJECT):
+            distribution = f" of {entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else ""
+            yield _Source(f"entry point {entry_point.name!r}{distribution}", entry_point.load)
+        for directory in _directories(directories):
+            if str(directory) not in plugins.__path__:
+                plugins.__path__.append(str(directory))
+                importlib.invalidate_caches()
+            yield from _modules(plugins, directory)
+
+    def _register(self, source: _Source) -> None:
+        try:
+            plugin = source.load()
+        except PluginError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a module does when it is imported
+            self._fail(source, "cannot be imported", error)
+            return
+        if plugin in self._loaded:  # by way of an entry point and of a directory
+            return
+        self._loaded[plugin] = source
+        try:
+            self._manager.register(plugin, name=source.title)
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise PluginError(f"{source.title}: {error}") from error
+        self._check_names(plugin, source.title)
+
+    def _fail(self, source: _Source, what: str, error: BaseException) -> None:
+        problem = PluginError(f"{source.title} {what}: {type(error).__name__}: {error}")
+        problem.__cause__ = error
+        self.problems.append(problem)
+        self._failed.append((source, problem))
+
+    def _check_names(self, plugin: Any, title: str) -> None:
+        known = [name for name in vars(hookspecs) if name in vars(self._manager.hook)]
+        for caller in self._manager.get_hookcallers(plugin) or ():
+            if not caller.has_spec():
+                raise PluginError(f"{title}: there is no hook {caller.name!r}", suggestion=nearest(caller.name, known))
+        for name in known:
+            function = vars(plugin).get(name) if hasattr(plugin, "__dict__") else None
+            if name.startswith(PROJECT) and callable(function) and not hasattr(function, f"{PROJECT}_impl"):
+                raise PluginError(f"{title}: {name}() is not marked with @hookimpl, so it would never be called")
+
+    def _collect(self, hook: str, kind: str, check: Callable[[Any], str | None]) -> Mapping[str, Any]:
+        found: dict[str, Any] = {}
+        owners: dict[str, str] = {}
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            title = self._loaded[implementation.plugin].title
+            try:
+                provided = implementation.function()
+            except Exception as error:  # noqa: BLE001 - kept as a problem, with its cause
+                self._fail(self._loaded[implementation.plugin], f"failed in {hook}()", error)
+                continue
+            if not isinstance(provided, dict):
+                raise PluginError(f"{title}: {hook}() must return a dict, got {provided!r}")
+            for name, thing in provided.items():
+                if not isinstance(name, str) or not _NAME.fullmatch(name):
+                    raise PluginError(f"{title}: {name!r} is no name for a {kind}: letters, digits and underscores")
+                if name in found:
+                    raise PluginError(f"{kind} {name!r} is provided twice: by {owners[name]} and by {title}")
+                if problem := check(thing):
+                    raise PluginError(f"{title}: {kind} {name!r} {problem}, got {thing!r}")
+                found[name], owners[name] = thing, title
+        return MappingProxyType(dict(sorted(found.items())))
+
+    # --- naming
+
+    def _find(self, things: Mapping[str, _T], kind: str, name: str) -> _T:
+        if name in things:
+            return things[name]
+        for source, problem in self._failed:
+            if _mentions(source, name):
+                raise ConfigurationError(f"{kind} {name!r} is not available: {problem}") from problem.__cause__
+        also = "".join(f"; {problem}" for problem in self.problems)
+        raise ConfigurationError(f"there is no {kind} {name!r}{also}", suggestion=nearest(name, things))
+
+
+def create_device(
+    driver: str,
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    plugin_directories: Sequence[str | Path] = (),
+    visa_library: Any = None,
+) -> Device:
+    """Build the device ``name`` from its driver's name and options; it is not opened.
+
+    Args:
+        driver: the driver's name.
+        name: the device's name.
+        options: keyword arguments of the driver's class, as a configuration gives them.
+        plugin_directories: as for :class:`Plugins`.
+        visa_library: for drivers that use VISA: ``"@py"``, ``"@ivi"``, or a library object; None leaves the choice to
+            ``options`` and the driver.
+
+    Raises:
+        ConfigurationError: for an unknown driver, an option that it does not have (with the nearest spelling), one
+            that is missing, and whatever the driver refuses.
+    """
+    cls = Plugins(plugin_directories).driver(driver)
+    given = dict(options)
+    if visa_library is not None:
+        given["visa_library"] = visa_library
+    return bind_options(cls, name, given)
+
+
+def _directories(configured: Iterable[str | Path]) -> list[Path]:
+    inherited = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    found: list[Path] = []
+    for part in [*configured, *inherited]:
+        directory = Path(part).resolve()
+        if not directory.is_dir():
+            raise ConfigurationError(f"there is no plugin directory {str(directory)!r}")
+        if directory not in found:
+            found.append(directory)
+    return found
+
+
+def _modules(package: ModuleType, directory: Path) -> Iterator[_Source]:
+    for found in sorted(pkgutil.iter_modules([str(directory)]), key=lambda module: module.name):
+        if found.name.startswith(("_", "test_")) or found.name == "conftest":
+            continue
+        file = directory / found.name / "__init__.py" if found.ispkg else directory / f"{found.name}.py"
+        module = f"{package.__name__}.{found.name}"
+        yield _Source(f"plugin {found.name!r} ({file})", functools.partial(_load, module, file), file)
+
+
+def _load(name: str, file: Path) -> ModuleType:
+    module = importlib.import_module(name)
+    if Path(str(module.__file__)).resolve() != file.resolve():
+        raise PluginError(
+            f"two plugin files have the name {file.stem!r}: {module.__file__} and {file}; rename one of them"
+        )
+    return module
+
+
+def _mentions(source: _Source, name: str) -> bool:
+    if source.file is None:
+        return repr(name) in source.title
+    try:
+        text = source.file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return source.file.stem == name or re.search(rf"""(["']){re.escape(name)}\1""", text) is not None
+
+
+def _check_driver(thing: Any) -> str | None:
+    return None if isinstance(thing, type) and issubclass(thing, Device) else "must be a subclass of Device"
+
+
+def _check_simulator(thing: Any) -> str | None:
+    if isinstance(thing, Path):
+        return None if thing.is_file() else "must be a file that exists"
+    if isinstance(thing, type) and callable(getattr(thing, "feed", None)):
+        return None
+    return "must be a class with feed(data), or the Path of a YAML file"
+
+
+def _check_class(thing: Any) -> str | None:
+    return None if isinstance(thing, type) else "must be a class"

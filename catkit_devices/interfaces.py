@@ -1,0 +1,168 @@
+"""What a device is good for, whoever made it: the capabilities that experiments are written against.
+
+A driver derives from the interfaces that it implements, beside its base class, and cannot be instantiated while a
+member is missing. ``testbed.devices.one(PowerMeter)`` finds a device by what it can do. A plugin may define more, by
+deriving a class directly from :class:`Capability`.
+
+Every number is a plain one in the unit that its docstring states.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = [
+    "Camera",
+    "Capability",
+    "EnvironmentSensor",
+    "FilterWheel",
+    "LaserSource",
+    "PowerMeter",
+    "TipTilt",
+    "interface",
+    "interfaces_of",
+]
+
+
+class Capability(ABC):  # noqa: B024 - it only marks what derives from it
+    """Base of all interfaces. Each class derived directly from it is one, known by its name in every process."""
+
+    _capability: ClassVar[bool] = False
+    """In the class itself: whether it is an interface. What devices are asked for, without importing this module."""
+
+    _known: ClassVar[dict[str, type[Capability]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if Capability in cls.__bases__:
+            cls._capability = True
+            # The later one of a name wins: a module that is reloaded defines its classes anew.
+            Capability._known[cls.__name__] = cls
+
+
+def interface(name: str) -> type[Capability] | None:
+    """Return the interface of that name, if this process has loaded one."""
+    return Capability._known.get(name)
+
+
+def interfaces_of(cls: type) -> tuple[str, ...]:
+    """Return the names of the interfaces that ``cls`` implements, in the order of its bases."""
+    return tuple(base.__name__ for base in cls.__mro__ if vars(base).get("_capability"))
+
+
+class Camera(Capability):
+    """Takes pictures."""
+
+    @property
+    @abstractmethod
+    def exposure_time(self) -> float:
+        """Exposure time of one frame, in seconds; can be set."""
+
+    @exposure_time.setter
+    def exposure_time(self, value: float) -> None: ...
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """Height and width of a frame, in pixels."""
+
+    @abstractmethod
+    def frame(self) -> npt.NDArray[np.uint16]:
+        """Expose and return one frame: ``shape`` unsigned 16-bit counts, the first row at the top."""
+
+
+class FilterWheel(Capability):
+    """Puts one of several filters into the beam."""
+
+    @property
+    @abstractmethod
+    def position(self) -> int:
+        """Slot that is in the beam, from 1; setting it returns when the wheel has arrived."""
+
+    @position.setter
+    def position(self, value: int) -> None: ...
+
+    @property
+    @abstractmethod
+    def positions(self) -> int:
+        """Number of slots."""
+
+
+class PowerMeter(Capability):
+    """Measures optical power."""
+
+    @property
+    @abstractmethod
+    def power(self) -> float:
+        """Optical power on the sensor, in watts."""
+
+    @property
+    @abstractmethod
+    def wavelength(self) -> float:
+        """Wavelength that the reading is corrected for, in nanometres; can be set."""
+
+    @wavelength.setter
+    def wavelength(self, value: float) -> None: ...
+
+
+class LaserSource(Capability):
+    """One laser whose light can be switched."""
+
+    @property
+    @abstractmethod
+    def current(self) -> float:
+        """Drive current, in milliamperes; can be set."""
+
+    @current.setter
+    def current(self, value: float) -> None: ...
+
+    @property
+    @abstractmethod
+    def enabled(self) -> bool:
+        """Whether it emits; can be set."""
+
+    @enabled.setter
+    def enabled(self, value: bool) -> None: ...
+
+
+class TipTilt(Capability):
+    """Tilts a mirror about two axes."""
+
+    @property
+    @abstractmethod
+    def tip(self) -> float:
+        """Position about the first axis, in microradians from the middle of the range; can be set."""
+
+    @tip.setter
+    def tip(self, value: float) -> None: ...
+
+    @property
+    @abstractmethod
+    def tilt(self) -> float:
+        """Position about the second axis, in microradians from the middle of the range; can be set."""
+
+    @tilt.setter
+    def tilt(self, value: float) -> None: ...
+
+    @abstractmethod
+    def move(self, tip: float, tilt: float) -> None:
+        """Set both axes, in microradians from the middle of their ranges; neither moves when one is out of range."""
+
+
+class EnvironmentSensor(Capability):
+    """Measures the air."""
+
+    @property
+    @abstractmethod
+    def temperature(self) -> float:
+        """Temperature of the air, in degrees Celsius."""
+
+    @property
+    @abstractmethod
+    def humidity(self) -> float:
+        """Relative humidity of the air, in percent."""

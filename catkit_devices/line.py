@@ -1,0 +1,329 @@
+"""The bytes of one opened VISA resource, counted, matched and waited for.
+
+Only bytes here. What they mean, and whose error it is when they do not come, is the business of the devices above.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["IncompleteReplyError", "Line"]
+
+_SLICE = 0.1
+"""Seconds for which a stream is waited on at a time, so that a cancelled operation ends soon."""
+
+_CHUNK = 1 << 18
+"""Bytes that are asked for at a time; each chunk may take the whole timeout."""
+
+_LONGEST_LINE = 1 << 20
+"""Bytes after which a line that does not end is given up."""
+
+
+class IncompleteReplyError(TimeoutError):
+    """A reply did not come, or not to its end; ``received`` is what did come."""
+
+    def __init__(self, waited: float, received: bytes) -> None:
+        got = f"only {received[:80]!r}" if received else "no reply"
+        super().__init__(f"{got} in {waited:g} s")
+        self.received = received
+
+
+class Line:
+    """An opened VISA resource, as bytes. Whoever uses it holds the wire lock of its address.
+
+    A *stream* (a serial port, a socket) carries plain bytes; every other interface carries messages, whose ends it
+    marks itself. Waiting is counted by what the library was asked to wait, which in a simulation need not be the
+    wall's time.
+
+    Args:
+        resource: from pyvisa, opened; it stays the caller's to close.
+        settings: attributes of the resource that are set where it is a serial port.
+
+    Attributes:
+        stream: whether it is one.
+    """
+
+    def __init__(self, resource: Any, settings: Mapping[str, Any]) -> None:
+        from pyvisa import constants
+
+        self._resource = resource
+        self._timeout: float | None = None
+        self._received = bytearray()
+        self._serial = resource.interface_type == constants.InterfaceType.asrl
+        self._socket: socket.socket | None = None
+        if self._serial:
+            for name, value in settings.items():
+                setattr(resource, name, value)
+            # Bytes are counted and matched here; the library must not stop at one that looks like an end.
+            resource.end_input = constants.SerialTermination.none
+        over_tcp = (resource.interface_type, resource.resource_class) == (constants.InterfaceType.tcpip, "SOCKET")
+        if over_tcp:
+            self._socket = _socket_of(resource)
+            _send_at_once(resource, self._socket)
+        self.stream = self._serial or over_tcp
+
+    def write(self, data: bytes, timeout: float) -> None:
+        """Send ``data``."""
+        self._set_timeout(timeout)
+        self._resource.write_raw(data)
+
+    def read_until(self, end: bytes, timeout: float, check: Callable[[], None]) -> bytes:
+        """Return what comes before ``end``, which is matched as a whole and taken off the line.
+
+        Args:
+            end: any number of bytes, at least one.
+            timeout: seconds for the whole of it.
+            check: called at least every 0.1 s while a stream is waited on; what it raises ends the wait.
+
+        Raises:
+            IncompleteReplyError: it did not come in time.
+        """
+        deadline = _Budget(timeout)
+        searched = 0
+        while (found := self._received.find(end, max(0, searched - len(end) + 1))) < 0:
+            searched = len(self._received)
+            if searched > _LONGEST_LINE:
+                raise IncompleteReplyError(timeout, bytes(self._received))
+            self._fill(deadline, check)
+        line = self._take(found)
+        self._take(len(end))
+        return line
+
+    def read_message(self, end: bytes, timeout: float, check: Callable[[], None]) -> bytes:
+        """Return one reply without its ``end``: on a stream, up to there; else the message as the interface ends it.
+
+        Raises:
+            IncompleteReplyError: it did not come in time.
+            ValueError: a message did not end so, because part of it is missing or something was added.
+        """
+        if self.stream:
+            return self.read_until(end, timeout, check)
+        if not self._received:
+            self._fill(_Budget(timeout), check)
+        message = self._take(len(self._received))
+        if not message.endswith(end):
+            raise ValueError(f"a message that ends with {end!r} was expected, got {message[-80:]!r}")
+        return message.removesuffix(end)
+
+    def read_bytes(self, count: int, timeout: float, check: Callable[[], None]) -> bytes:
+        """Return exactly ``count`` bytes, whatever they are; every 256 KiB may take the whole ``timeout``.
+
+        Raises:
+            IncompleteReplyError: they did not come in time.
+        """
+        while (missing := count - len(self._received)) > 0:
+            wanted = min(missing, _CHUNK)
+            before = len(self._received)
+            deadline = _Budget(timeout)
+            while len(self._received) - before < wanted:
+                self._fill(deadline, check, wanted - (len(self._received) - before))
+        return self._take(count)
+
+    def unread(self) -> bytes:
+        """Return what is waiting to be read, or the beginning of it, without waiting; b"" when there is nothing.
+
+        Only streams are looked at: an instrument with messages forgets an unread reply when the next command comes.
+
+        Raises:
+            ConnectionResetError: the other end has closed the connection.
+        """
+        if self.stream and not self._received:
+            waiting = self._waiting()
+            if waiting != 0:
+                self._set_timeout(0.0)
+                self._received += self._visa_read(waiting or 1)
+        return bytes(self._received[:80])
+
+    def settle(self, window: float, timeout: float, check: Callable[[], None]) -> None:
+        """Wait until the line has been silent for ``window`` seconds, and throw away what came until then.
+
+        Args:
+            window: seconds.
+            timeout: seconds beyond ``window`` after which a line that never falls silent is given up.
+            check: called at least every 0.1 s.
+
+        Raises:
+            TimeoutError: it never fell silent.
+        """
+        deadline = _Budget(window + timeout)
+        if not self.stream and self._clear():
+            # An instrument must not be asked for a reply that it does not have, so this is waited for, not read.
+            _sleep(self._resource.visalib, window, check)
+            self._clear()
+            self._received.clear()
+            return
+        silence = _Budget(window)
+        while silence.left > 0:
+            check()
+            self._received.clear()
+            slice_ = min(_SLICE, silence.left)
+            self._set_timeout(slice_)
+            begun = time.monotonic()
+            if self._visa_read(1 if self.stream else _CHUNK):
+                while waiting := self._waiting():
+                    self._visa_read(waiting)
+                deadline.spend(time.monotonic() - begun)
+                silence = _Budget(window)
+                if deadline.left <= 0:
+                    raise TimeoutError(f"bytes kept coming for {deadline.total:g} s")
+            else:
+                silence.spend(slice_)
+                deadline.spend(slice_)
+
+    def discard(self) -> None:
+        """Throw away what has come so far."""
+        self._received.clear()
+        while self.stream and self.unread():
+            self._received.clear()
+
+    # --- below
+
+    def _take(self, count: int) -> bytes:
+        taken = bytes(memoryview(self._received)[:count])
+        del self._received[:count]
+        return taken
+
+    def _fill(self, deadline: _Budget, check: Callable[[], None], count: int = 0) -> None:
+        """Receive at least one byte: a whole message where there are messages, else what is there.
+
+        Args:
+            deadline: of the wait.
+            check: called every 0.1 s.
+            count: how many bytes are sure to come; 0 where that is not known.
+        """
+        while deadline.left > 0:
+            check()
+            slice_ = min(_SLICE, deadline.left) if self.stream else deadline.left
+            self._set_timeout(slice_)
+            begun = time.monotonic()
+            # A read that times out loses what it had, so on a stream the first byte is waited for alone.
+            data = self._visa_read(1) if self.stream else self._read_whole_message()
+            deadline.spend(time.monotonic() - begun if data else slice_)
+            if data:
+                self._received += data
+                if self.stream:
+                    self._fill_up(deadline, count - 1)
+                return
+            self._waiting()  # raises where the connection is gone
+        raise IncompleteReplyError(deadline.total, bytes(self._received))
+
+    def _fill_up(self, deadline: _Budget, count: int) -> None:
+        """Receive what else is there: all of ``count`` bytes where the interface cannot tell how many there are."""
+        waiting = self._waiting()
+        if waiting is None and count > 0:
+            self._set_timeout(max(deadline.left, _SLICE))
+            self._received += self._visa_read(count)
+        elif waiting:
+            self._received += self._visa_read(waiting)
+
+    def _read_whole_message(self) -> bytes:
+        from pyvisa.constants import StatusCode
+
+        message = bytearray()
+        status = StatusCode.success_max_count_read
+        while status == StatusCode.success_max_count_read:
+            data, status = self._visa_read_status(_CHUNK)
+            message += data
+        return bytes(message)
+
+    def _visa_read(self, count: int) -> bytes:
+        return self._visa_read_status(count)[0]
+
+    def _visa_read_status(self, count: int) -> tuple[bytes, Any]:
+        import pyvisa
+        from pyvisa.constants import StatusCode
+
+        try:
+            data, status = self._resource.visalib.read(self._resource.session, count)
+        except pyvisa.VisaIOError as error:
+            if error.error_code != StatusCode.error_timeout:
+                raise
+            return b"", StatusCode.error_timeout
+        return bytes(data), status
+
+    @property
+    def _pending(self) -> bytes:
+        # What pyvisa-py has taken from the socket and not handed out yet.
+        session = self._resource.visalib.sessions[self._resource.session]
+        pending: bytes = getattr(session, "_pending_buffer", b"")
+        return pending
+
+    def _set_timeout(self, timeout: float) -> None:
+        if timeout != self._timeout:
+            self._resource.timeout = max(0, round(timeout * 1000))
+            self._timeout = timeout
+
+    def _clear(self) -> bool:
+        import pyvisa
+
+        try:
+            self._resource.clear()
+        except (NotImplementedError, pyvisa.VisaIOError):
+            return False
+        return True
+
+    def _waiting(self) -> int | None:
+        """Return how many bytes can be read without waiting; None where the interface cannot tell.
+
+        Raises:
+            ConnectionResetError: the other end has closed the connection, which pyvisa-py shows as mere silence.
+        """
+        if self._serial:
+            return int(self._resource.bytes_in_buffer)
+        if self._socket is None:
+            return None
+        waiting = len(self._pending)
+        if select.select([self._socket], [], [], 0)[0]:
+            there = len(self._socket.recv(_CHUNK, socket.MSG_PEEK))
+            if not there and not waiting:
+                raise ConnectionResetError("the other end has closed the connection")
+            waiting += there
+        return waiting
+
+
+class _Budget:
+    """Seconds that may still be waited."""
+
+    def __init__(self, total: float) -> None:
+        self.total = total
+        self.left = total
+
+    def spend(self, seconds: float) -> None:
+        self.left -= seconds
+
+
+def _socket_of(resource: Any) -> socket.socket | None:
+    # pyvisa-py keeps the socket there; other libraries look after their connections themselves.
+    session = getattr(resource.visalib, "sessions", {}).get(resource.session)
+    interface = getattr(session, "interface", None)
+    return interface if isinstance(interface, socket.socket) else None
+
+
+def _send_at_once(resource: Any, line: socket.socket | None) -> None:
+    """Switch Nagle's algorithm off: it delays a second small write by 40 ms."""
+    import pyvisa
+    from pyvisa.constants import ResourceAttribute
+
+    if line is not None:
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return
+    with contextlib.suppress(pyvisa.VisaIOError):
+        resource.set_visa_attribute(ResourceAttribute.tcpip_nodelay, True)
+
+
+def _sleep(library: Any, seconds: float, check: Callable[[], None]) -> None:
+    """Wait on the library's own clock, where a simulation brings one."""
+    clock = getattr(getattr(library, "bench", None), "clock", None)
+    wait = time.sleep if clock is None else clock.wait
+    left = seconds
+    while left > 0:
+        check()
+        wait(min(_SLICE, left))
+        left -= _SLICE

@@ -1,0 +1,221 @@
+"""One line per quantity of an instrument: Control, Measurement and Setting.
+
+::
+
+    position = Control("pos?", "pos={}", type=int, limits=(1, 6), doc="Filter slot in the beam.")
+    power = Measurement("MEAS:POW?", unit="W", doc="Optical power on the sensor.")
+    enabled = Setting("OUTP {:d}", type=bool, doc="Laser output.")
+
+Commands are text, for every device that has ``_query(command) -> str`` and ``_write(command)``; where that does not
+fit, functions of the device take their place::
+
+    gain = Control(lambda camera: camera._sdk.gain(), lambda camera, value: camera._sdk.set_gain(value), doc="...")
+
+Either way a value is converted and checked before anything reaches the instrument, and a reply that is not what was
+declared is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from catkit_devices.device import Device, DeviceProperty
+from catkit_devices.errors import ConfigurationError, DeviceProtocolError, DeviceValueError, nearest
+from catkit_devices.values import Limits, Rule, checked, intersection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+__all__ = ["Control", "Limits", "Measurement", "Quantity", "Setting", "narrow"]
+
+Get: TypeAlias = "str | Callable[[Any], Any]"
+Set: TypeAlias = "str | Callable[[Any, Any], object]"
+
+
+class Quantity(DeviceProperty):
+    """What Control, Measurement and Setting have in common.
+
+    Args:
+        get: the command that reads it, or a function of the device that returns the value; None if it cannot be read.
+        set: the command that sets it, with one ``{}`` for the value, or a function of the device and the value; None
+            if it cannot be set.
+        type: ``float``, ``int``, ``bool``, ``str``, or a function from the reply's text to a value, which raises
+            ValueError when the reply makes no sense.
+        unit: the unit of the plain numbers on the wire and in Python; a quantity or text such as ``"50 mA"`` is
+            converted to it.
+        limits: lowest and highest value, both included and in ``unit``; None on either side for no bound. Where they
+            depend on the instrument, a function of the device that returns what the driver learned when it opened it;
+            it may be called at any time while the device is open, so it must not talk to the instrument itself.
+        choices: the values that are allowed, or a mapping from each of them to what stands for it on the wire.
+        doc: begins with the noun that is controlled or measured; states what unit and limits do not.
+        shared: whether reading it skips the mutex, so that safety checks and displays never wait for a section.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        get: Get | None,
+        set: Set | None,  # noqa: A002
+        *,
+        type: Callable[[str], Any] = float,  # noqa: A002
+        unit: str | None = None,
+        limits: Limits | Callable[[Any], Limits] | None = None,
+        choices: Iterable[Any] | Mapping[Any, Any] | None = None,
+        doc: str,
+        shared: bool = False,
+    ) -> None:
+        super().__init__(doc, shared=shared)
+        if not self.doc:
+            raise TypeError(f"a {self.kind} needs a doc that says what it is")
+        if isinstance(set, str) and set.format(1) == set:
+            raise TypeError(f"the set command {set!r} has no {{}} for the value")
+        self.readable = get is not None
+        self.writable = set is not None
+        self._get = get
+        self._set = set
+        self._rule = Rule(type, unit, choices)
+        if limits is not None and not self._rule.numeric:
+            raise TypeError("limits are for numbers; for anything else there are choices")
+        self._limits = limits if callable(limits) or limits is None else checked(limits)
+
+    def read(self, device: Any) -> Any:
+        """Ask the instrument and return the value.
+
+        Raises:
+            DeviceProtocolError: when the reply is not what was declared.
+        """
+        if callable(self._get):
+            return self._get(device)
+        command = self._get or ""
+        reply = device._query(command)
+        try:
+            return self._rule.parse(reply.strip())
+        except ValueError as error:
+            getattr(device, "_distrust", _ignore)(f"{self.name} was answered with {reply!r}")
+            raise DeviceProtocolError(f"{self.name}: {error}", **device._facts(command)) from error
+
+    def write(self, device: Any, value: Any) -> None:
+        """Check ``value`` and set it.
+
+        Raises:
+            DeviceValueError: when it is refused; nothing has reached the instrument.
+        """
+        plain = self.check(device, value)
+        if callable(self._set):
+            self._set(device, plain)
+        else:
+            device._write((self._set or "").format(self._rule.token(plain)))
+
+    def check(self, device: Any, value: Any) -> Any:
+        """Return ``value`` as a plain one in the declared unit, if it may be set; raises as :meth:`write` does."""
+        try:
+            plain = self._rule.convert(value)
+            self._rule.check(plain, self.limits(device))
+        except ValueError as error:
+            raise DeviceValueError(f"{self.name} {error}", **device._facts()) from None
+        return plain
+
+    def limits(self, device: Any = None) -> Limits | None:
+        """Return the limits in force for ``device``, or without one those that the driver declares.
+
+        Limits that depend on the instrument are known while the device is open; before, None stands for them.
+        """
+        if device is None:
+            return None if callable(self._limits) else self._limits
+        declared = self._limits
+        if callable(declared):
+            declared = declared(device) if device.is_open else None
+        return intersection(declared, getattr(device, "_narrowed", {}).get(self.name))
+
+    def describe(self, device: Any = None) -> dict[str, Any]:
+        """Return everything that was declared, as plain data; with ``device``, the limits in force for it."""
+        rule = self._rule
+        return {
+            "kind": self.kind,
+            "type": rule.type_name,
+            "unit": rule.unit,
+            "limits": self.limits(device),
+            "choices": None if rule.choices is None else list(rule.choices),
+            "doc": self.doc,
+            "readable": self.readable,
+            "writable": self.writable,
+            "shared": self.shared,
+        }
+
+    def narrowed(self, limits: Sequence[Any]) -> Limits:
+        """Return ``limits``, as a configuration has them, as numbers in the declared unit.
+
+        Raises:
+            ValueError: they make no sense, or would be wider than what the driver declares.
+        """
+        if not self.writable:
+            raise ValueError("cannot be set, so it has no limits")
+        return self._rule.narrowed(limits, self.limits())
+
+
+class Control(Quantity):
+    """A quantity that can be read and set: ``Control(get, set, ...)``."""
+
+    kind = "control"
+
+
+class Measurement(Quantity):
+    """A quantity that can be read: ``Measurement(get, ...)``."""
+
+    kind = "measurement"
+
+    def __init__(
+        self,
+        get: Get,
+        *,
+        type: Callable[[str], Any] = float,  # noqa: A002
+        unit: str | None = None,
+        choices: Iterable[Any] | Mapping[Any, Any] | None = None,
+        doc: str,
+        shared: bool = False,
+    ) -> None:
+        super().__init__(get, None, type=type, unit=unit, choices=choices, doc=doc, shared=shared)
+
+
+class Setting(Quantity):
+    """A quantity that can be set, and that the instrument does not tell: ``Setting(set, ...)``."""
+
+    kind = "setting"
+
+    def __init__(
+        self,
+        set: Set,  # noqa: A002
+        *,
+        type: Callable[[str], Any] = float,  # noqa: A002
+        unit: str | None = None,
+        limits: Limits | Callable[[Any], Limits] | None = None,
+        choices: Iterable[Any] | Mapping[Any, Any] | None = None,
+        doc: str,
+    ) -> None:
+        super().__init__(None, set, type=type, unit=unit, limits=limits, choices=choices, doc=doc)
+
+
+def narrow(cls: type[Device], name: str, limits: Mapping[str, Sequence[Any]]) -> dict[str, Limits]:
+    """Return the limits that a configuration narrows for device ``name`` of class ``cls``.
+
+    A driver that takes the option ``limits`` keeps the result as ``self._narrowed``.
+
+    Raises:
+        ConfigurationError: for a property that does not exist or has no limits, and for wider limits.
+    """
+    known = {key: value for key in dir(cls) if isinstance(value := getattr(cls, key, None), Quantity)}
+    narrowed: dict[str, Limits] = {}
+    for attribute, wanted in limits.items():
+        key = f"devices.{name}.limits.{attribute}"
+        if attribute not in known:
+            raise ConfigurationError("there is no such property", key=key, suggestion=nearest(attribute, known))
+        try:
+            narrowed[attribute] = known[attribute].narrowed(wanted)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(str(error), key=key) from error
+    return narrowed
+
+
+def _ignore(_reason: str) -> None:
+    """Stand for what devices without a line do not need."""

@@ -1,0 +1,197 @@
+"""What can go wrong between an instrument and the computer, on demand and reproducibly.
+
+Every simulated instrument is reached over a :class:`Line`. A fault strikes one reply: everything that the instrument
+sends from one write to the next. Which replies are struck is decided by a test, call by call (:meth:`Line.inject`), or
+by a schedule: a probability for each kind of fault, drawn from a stream that depends on the seed and the address only,
+so the same seed and the same dialogue give the same faults.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.simulation.contract import LineDroppedError, Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from catkit_devices.simulation.clock import Clock
+    from catkit_devices.simulation.contract import Simulator
+
+__all__ = ["FAULTS", "Fault", "Line", "Piece"]
+
+#: Every kind of fault and what it does to a reply.
+FAULTS: Mapping[str, str] = {
+    "no_reply": "the reply is lost",
+    "late": "the reply comes `delay` seconds later; those after it keep their place behind it",
+    "truncated": "only the first `keep` bytes of the reply come",
+    "garbled": "the byte at `position` comes with the bits of `mask` flipped",
+    "extra": "`data`, which nobody asked for, comes before or (`after`) behind the first part of the reply",
+    "disconnect": "the connection drops where the reply would have begun; it can be opened again at once",
+    "slow": "the reply comes one byte each `interval` seconds",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault. What is left at None is drawn from the line's random numbers when the fault strikes.
+
+    Args:
+        kind: one of :data:`FAULTS`.
+        delay: of "late", in seconds.
+        keep: of "truncated", in bytes.
+        position: of "garbled", an index into the first part of the reply.
+        mask: of "garbled"; the top bit by default, so that garbled text is no longer text.
+        data: of "extra".
+        after: of "extra".
+        interval: of "slow", in seconds.
+    """
+
+    kind: str
+    delay: float = 0.5
+    keep: int | None = None
+    position: int | None = None
+    mask: int = 0x80
+    data: bytes | None = None
+    after: bool | None = None
+    interval: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.kind not in FAULTS:
+            raise ConfigurationError(f"there is no fault {self.kind!r}; there are {', '.join(FAULTS)}",
+                                     suggestion=nearest(str(self.kind), FAULTS))
+
+
+class Piece(NamedTuple):
+    """Some bytes of a message, and whether its last byte is among them."""
+
+    data: bytes
+    end: bool
+
+
+class Line:
+    """The line between one instrument and whoever talks to it.
+
+    Args:
+        instrument: what is at its other end.
+        clock: the bench's.
+        seed: of what is drawn; a number or a text.
+        schedule: the probability, from 0 to 1 for each reply, of each kind of fault.
+
+    Attributes:
+        history: each fault that struck, as (number of the write whose reply it was, kind).
+    """
+
+    def __init__(
+        self,
+        instrument: Simulator,
+        clock: Clock,
+        *,
+        seed: int | str = 0,
+        schedule: Mapping[str, float] | None = None,
+    ) -> None:
+        self.history: list[tuple[int, str]] = []
+        self._instrument = instrument
+        self._rng = random.Random(f"{seed}")  # noqa: S311 - noise, not a secret
+        self._schedule = {Fault(kind): _probability(kind, value) for kind, value in (schedule or {}).items()}
+        if sum(self._schedule.values()) > 1:
+            raise ConfigurationError(f"the probabilities of faults add up to more than 1: {dict(schedule or {})!r}")
+        self._injected: deque[Fault] = deque()
+        self._writes = 0
+        self._fault: Fault | None = None
+        self._decided = False
+        self._left = 0  # of a truncated reply
+        self._outbox = Outbox(clock)
+        self._ends: deque[bool] = deque()
+
+    def inject(self, fault: Fault, count: int = 1) -> None:
+        """Strike the next ``count`` replies; several calls queue up, and come before what the schedule draws."""
+        self._injected.extend([fault] * count)
+
+    def clear(self) -> None:
+        """Forget the faults that were injected and have not struck yet."""
+        self._injected.clear()
+
+    def exchange(self, data: bytes) -> list[Piece]:
+        """Send ``data`` to the instrument (``b""`` asks for what became due) and return what arrives.
+
+        Raises:
+            LineDroppedError: when the connection drops.
+        """
+        if data:
+            self._writes += 1
+            self._decided = False
+        reply = self._instrument.feed(data)
+        if reply:
+            first = not self._decided
+            if first:
+                self._decide(reply)
+            self._send(reply, first=first)
+        return [Piece(piece, self._ends.popleft()) for piece in self._outbox.take_pieces()]
+
+    def _decide(self, reply: bytes) -> None:
+        self._decided = True
+        self._fault = self._injected.popleft() if self._injected else self._draw()
+        if self._fault is None:
+            return
+        self.history.append((self._writes, self._fault.kind))
+        if self._fault.kind == "truncated":
+            keep = self._fault.keep
+            self._left = self._rng.randrange(len(reply)) if keep is None else keep
+
+    def _draw(self) -> Fault | None:
+        if not self._schedule:
+            return None
+        drawn = self._rng.random()
+        for fault, probability in self._schedule.items():
+            if drawn < probability:
+                return fault
+            drawn -= probability
+        return None
+
+    def _send(self, reply: bytes, *, first: bool) -> None:
+        fault = self._fault
+        match fault.kind if fault is not None else None, fault:
+            case "no_reply", _:
+                pass
+            case "disconnect", _:
+                raise LineDroppedError("the simulated connection dropped", passing=True)
+            case "late", Fault(delay=delay):
+                self._put(reply, delay=delay)
+            case "truncated", _:
+                kept, self._left = reply[: self._left], max(self._left - len(reply), 0)
+                self._put(kept)
+            case "slow", Fault(interval=interval):
+                for number in range(len(reply)):
+                    last = number == len(reply) - 1
+                    self._put(reply[number : number + 1], delay=(number + 1) * interval, end=last)
+            case "garbled", Fault() as garbled if first:
+                self._put(self._garbled(reply, garbled))
+            case "extra", Fault() as extra if first:
+                self._put(self._with_extra(reply, extra))
+            case _:
+                self._put(reply)
+
+    def _put(self, data: bytes, *, delay: float = 0.0, end: bool = True) -> None:
+        if data:
+            self._outbox.put(data, delay)
+            self._ends.append(end)
+
+    def _garbled(self, reply: bytes, fault: Fault) -> bytes:
+        position = self._rng.randrange(len(reply)) if fault.position is None else fault.position % len(reply)
+        return reply[:position] + bytes([reply[position] ^ fault.mask]) + reply[position + 1 :]
+
+    def _with_extra(self, reply: bytes, fault: Fault) -> bytes:
+        data = bytes(self._rng.choices(range(256), k=self._rng.randint(1, 4))) if fault.data is None else fault.data
+        after = self._rng.random() < 0.5 if fault.after is None else fault.after
+        return reply + data if after else data + reply
+
+
+def _probability(kind: str, value: float) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ConfigurationError(f"the probability of {kind!r} must be from 0 to 1, got {value!r}")
+    return float(value)

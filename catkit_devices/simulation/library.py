@@ -1,0 +1,189 @@
+"""Building the simulated instruments of a configuration, and the VISA library that serves them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.options import options_of
+from catkit_devices.simulation.bench import Bench
+from catkit_devices.simulation.clock import make_clock
+from catkit_devices.simulation.faults import Line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from catkit_devices.drivers import Plugins
+    from catkit_devices.simulation.clock import Clock
+    from catkit_devices.simulation.contract import Simulator
+    from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
+
+__all__ = ["Instrument", "build_bench", "build_library"]
+
+_RESERVED = {"bench", "clock", "seed"}
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """One simulated instrument of a configuration.
+
+    Args:
+        address: where it is: any VISA address of a serial line, TCPIP, USB or GPIB instrument.
+        simulator: a plugin's name for it, a class with the simulator contract, or the path of a pyvisa-sim YAML file
+            (a text that names one ends in ``.yaml`` or ``.yml``).
+        options: keyword arguments of the class; for a YAML file, ``device`` says which of its devices.
+        faults: the probability of each kind of fault for each reply, see :mod:`catkit_devices.simulation.faults`.
+    """
+
+    address: str
+    simulator: str | Path | type
+    options: Mapping[str, Any] = field(default_factory=dict)
+    faults: Mapping[str, float] = field(default_factory=dict)
+
+
+def build_library(
+    instruments: Iterable[Instrument],
+    *,
+    bench: str | type[Bench] | Bench | None = None,
+    bench_options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    clock: Clock | str | None = None,
+    plugins: Plugins | None = None,
+    plugin_directories: Iterable[str | Path] = (),
+) -> SimulatedVisaLibrary:
+    """Build simulated instruments on one bench, and a VISA library for ``pyvisa.ResourceManager(library)``.
+
+    An instrument that is listed twice in the same words, because two devices share its address, is built once.
+
+    Args:
+        instruments: what there is, and where.
+        bench: a plugin's name for the physical model, its class, or an existing bench (which then keeps its own clock
+            and seed); None is the empty bench.
+        bench_options: keyword arguments of the model's class.
+        seed: of all noise and of scheduled faults.
+        clock: ``"real"`` (the default), ``"virtual"``, or a clock.
+        plugins: where names are looked up; by default plugins are loaded when the first name is.
+        plugin_directories: as for :class:`~catkit_devices.drivers.Plugins`.
+
+    Raises:
+        ConfigurationError: for an unknown name (with the nearest spelling), an address that is used for two different
+            instruments or that is none, an option that is not there or not acceptable, a file that cannot be used.
+    """
+    from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
+    from catkit_devices.simulation.wire import Wire, parse_address
+
+    names = _Names(plugins, plugin_directories)
+    model = build_bench(
+        names.bench(bench) if isinstance(bench, str) else bench, bench_options or {}, seed=seed, clock=clock,
+        name=bench if isinstance(bench, str) else None,
+    )
+    wires: dict[str, tuple[Instrument, Wire]] = {}
+    for instrument in instruments:
+        parsed = parse_address(instrument.address)
+        address = str(parsed)
+        if address in wires:
+            if _same(wires[address][0], instrument):
+                continue
+            raise ConfigurationError(
+                f"two different simulated instruments are at {address}: {_title(wires[address][0])} and "
+                f"{_title(instrument)}"
+            )
+        simulator = _build_instrument(instrument, names, model)
+        line = Line(simulator, model.clock, seed=f"{model.seed}/{address}", schedule=instrument.faults)
+        wires[address] = (instrument, Wire(parsed, simulator, line, model))
+    return SimulatedVisaLibrary(model, [wire for _instrument, wire in wires.values()])
+
+
+def build_bench(
+    bench: type[Bench] | Bench | None,
+    options: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    clock: Clock | str | None = None,
+    name: str | None = None,
+) -> Bench:
+    """Build a bench from its class; the arguments and errors are those of :func:`build_library`."""
+    if isinstance(bench, Bench):
+        if options:
+            raise ConfigurationError("a bench that is built already takes no options")
+        return bench
+    if not isinstance(seed, int) or seed < 0:
+        raise ConfigurationError(f"a seed must be a whole number from 0 up, got {seed!r}")
+    cls = bench or Bench
+    title = f"bench {name or cls.__name__!r}"
+    _check_options(cls, options, title)
+    built: Bench = _construct(lambda: cls(clock=make_clock(clock), seed=seed, **options), title)
+    return built
+
+
+def _build_instrument(instrument: Instrument, names: _Names, bench: Bench) -> Simulator:
+    from catkit_devices.simulation.yaml_instrument import YamlInstrument
+
+    title = f"simulator {_title(instrument)} at {instrument.address}"
+    what = instrument.simulator
+    if isinstance(what, str):
+        what = Path(what) if what.endswith((".yaml", ".yml")) else names.simulator(what)
+    if isinstance(what, Path):
+        path = what
+        for option in instrument.options:
+            if option != "device":
+                raise ConfigurationError(f"{title} has no option {option!r}; a YAML file takes 'device' only")
+        return YamlInstrument(bench, path, address=instrument.address, **instrument.options)
+    if not callable(getattr(what, "feed", None)):
+        raise ConfigurationError(f"{title} is no simulator: it has no feed(data)")
+    cls = what
+    _check_options(cls, instrument.options, title)
+    built: Simulator = _construct(lambda: cls(bench, **instrument.options), title)
+    return built
+
+
+class _Names:
+    """Plugins, loaded when the first name is looked up."""
+
+    def __init__(self, plugins: Plugins | None, directories: Iterable[str | Path]) -> None:
+        self._plugins = plugins
+        self._directories = tuple(directories)
+
+    def simulator(self, name: str) -> type | Path:
+        return self._load().simulator(name)
+
+    def bench(self, name: str) -> type:
+        return self._load().bench(name)
+
+    def _load(self) -> Plugins:
+        if self._plugins is None:
+            from catkit_devices.drivers import Plugins
+
+            self._plugins = Plugins(self._directories)
+        return self._plugins
+
+
+def _check_options(cls: type, options: Mapping[str, Any], title: str) -> None:
+    known = {name: parameter for name, parameter in options_of(cls).items() if name not in _RESERVED}
+    for option in options:
+        if option not in known:
+            has = f"it has {', '.join(sorted(known))}" if known else "it has none"
+            raise ConfigurationError(f"{title} has no option {option!r}; {has}", suggestion=nearest(option, known))
+    for option, parameter in known.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise ConfigurationError(f"{title} needs the option {option!r}")
+
+
+def _construct(build: Any, title: str) -> Any:
+    try:
+        return build()
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{title}: {error}") from error
+
+
+def _same(one: Instrument, other: Instrument) -> bool:
+    return (one.simulator, dict(one.options), dict(one.faults)) == (
+        other.simulator, dict(other.options), dict(other.faults)
+    )
+
+
+def _title(instrument: Instrument) -> str:
+    what = instrument.simulator
+    return repr(what.__name__ if isinstance(what, type) else str(what))

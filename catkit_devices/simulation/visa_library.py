@@ -1,0 +1,106 @@
+"""The VISA library of a bench in this process: the one place where pyvisa and simulators meet.
+
+Programs use it as they use any other, ``pyvisa.ResourceManager(library)``, and cannot tell the difference.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyvisa.constants import StatusCode
+
+from catkit_devices.errors import ConfigurationError, SimulationError, nearest
+from catkit_devices.simulation.session import Session
+from catkit_devices.simulation.session_library import SessionLibrary
+from catkit_devices.simulation.wire import Wire, parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from catkit_devices.simulation.bench import Bench
+    from catkit_devices.simulation.contract import Simulator
+    from catkit_devices.simulation.faults import Line
+
+__all__ = ["SimulatedVisaLibrary"]
+
+
+class SimulatedVisaLibrary(SessionLibrary):
+    """A VISA library that serves the simulated instruments of one bench.
+
+    Safe to use from several threads. Several sessions on one address share the instrument. What VISA knows but
+    laboratories rarely use (VISA's own locks, events, register access) reports VI_ERROR_NSUP_OPER; exclusive access is
+    not enforced, as in pyvisa-py.
+
+    Args:
+        bench: what the instruments share.
+        wires: the instruments at their addresses.
+
+    Attributes:
+        bench: as given; its ``lock`` serialises all instruments.
+    """
+
+    bench: Bench
+
+    def __init__(self, bench: Bench, wires: Iterable[Wire]) -> None:
+        super().__init__()
+        self.bench = bench
+        self._wires: dict[str, Wire] = {}
+        for wire in wires:
+            if wire.address in self._wires:
+                raise ConfigurationError(f"there are two simulated instruments at {wire.address}")
+            self._wires[wire.address] = wire
+
+    # --- for tests and tools: the other end of the wires
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where instruments are, connected or not."""
+        return tuple(self._wires)
+
+    def instrument(self, address: str) -> Simulator:
+        """Return the simulated instrument at ``address``.
+
+        Raises:
+            SimulationError: when there is none.
+        """
+        return self.wire(address).instrument
+
+    def line(self, address: str) -> Line:
+        """Return the line to the instrument at ``address``, to inject faults into."""
+        return self.wire(address).line
+
+    def disconnect(self, address: str) -> None:
+        """Pull the cable of the instrument at ``address``: open sessions are lost, and none can be opened."""
+        wire = self.wire(address)
+        with wire.lock:
+            wire.disconnect()
+
+    def reconnect(self, address: str) -> None:
+        """Plug the cable back in; the instrument is in the state in which it was."""
+        wire = self.wire(address)
+        with wire.lock:
+            wire.reconnect()
+
+    def wire(self, address: str) -> Wire:
+        """Return the instrument at ``address`` with what has arrived from it."""
+        canonical = str(parse_address(address))
+        try:
+            return self._wires[canonical]
+        except KeyError:
+            closest = nearest(canonical, self._wires)
+            hint = f"; the nearest is {closest}" if closest else ""
+            raise SimulationError(f"there is no simulated instrument at {canonical}{hint}") from None
+
+    # --- what the library of sessions asks
+
+    def _connected(self) -> Iterable[str]:
+        return [wire.address for wire in self._wires.values() if wire.connected]
+
+    def _connect(self, address: str, manager: int) -> Session | StatusCode:
+        try:
+            wire = self._wires.get(str(parse_address(address)))
+        except ConfigurationError:
+            return StatusCode.error_invalid_resource_name
+        if wire is None or not wire.connected:
+            return StatusCode.error_resource_not_found
+        return Session(wire, manager)

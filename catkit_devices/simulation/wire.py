@@ -1,0 +1,200 @@
+"""One simulated instrument at its address, and what has arrived from it for each session that is open on it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from pyvisa import rname
+from pyvisa.constants import InterfaceType
+
+from catkit_devices.errors import ConfigurationError
+from catkit_devices.simulation.attributes import hexadecimal
+from catkit_devices.simulation.contract import LineDroppedError
+
+if TYPE_CHECKING:
+    from catkit_devices.simulation.bench import Bench
+    from catkit_devices.simulation.contract import Simulator
+    from catkit_devices.simulation.faults import Line, Piece
+
+__all__ = ["Receiver", "Wire", "parse_address"]
+
+#: Kinds of address that carry plain bytes, and those that also mark where a message ends.
+_STREAMS = {(InterfaceType.asrl, "INSTR"), (InterfaceType.tcpip, "SOCKET")}
+_MESSAGES = {
+    (InterfaceType.gpib, "INSTR"),
+    (InterfaceType.tcpip, "INSTR"),
+    (InterfaceType.usb, "INSTR"),
+    (InterfaceType.usb, "RAW"),
+    (InterfaceType.vicp, "INSTR"),
+}
+
+
+def parse_address(address: str) -> rname.ResourceName:
+    """Return the parsed address, spelt in one way however it was given.
+
+    Raises:
+        ConfigurationError: for what is no VISA address, or one of an interface that carries no messages.
+    """
+    try:
+        parsed = rname.ResourceName.from_string(address)
+        if isinstance(parsed, rname.USBInstr | rname.USBRaw):
+            parsed.manufacturer_id = f"0x{hexadecimal(parsed.manufacturer_id):04X}"
+            parsed.model_code = f"0x{hexadecimal(parsed.model_code):04X}"
+    except ValueError as error:
+        raise ConfigurationError(f"{address!r} is no VISA address: {error}") from error
+    if (parsed.interface_type_const, parsed.resource_class) not in _STREAMS | _MESSAGES:
+        raise ConfigurationError(f"{address!r} cannot be simulated: its interface carries no messages")
+    return parsed
+
+
+class Receiver:
+    """What arrived for one session and was not read yet."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._ends: deque[int] = deque()  # index behind the last byte of each message
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def put(self, data: bytes, *, end: bool) -> None:
+        """Add what arrived, and whether a message ends with it."""
+        self._data += data
+        if end and data:
+            self._ends.append(len(self._data))
+
+    def take(self, count: int) -> bytes:
+        """Remove and return the first ``count`` bytes."""
+        taken = bytes(self._data[:count])
+        del self._data[:count]
+        self._ends = deque(end - count for end in self._ends if end > count)
+        return taken
+
+    def clear(self) -> None:
+        """Discard everything."""
+        self.take(len(self._data))
+
+    def discard(self, byte: int) -> None:
+        """Remove every ``byte`` (on serial lines, which mark no ends)."""
+        self._data = self._data.replace(bytes([byte]), b"")
+
+    def end(self) -> int | None:
+        """Return how many bytes there are until the end of the first message; None while it is not there."""
+        return self._ends[0] if self._ends else None
+
+    def find(self, byte: int) -> int | None:
+        """Return how many bytes there are until ``byte``, itself included; None if there is none."""
+        found = self._data.find(byte)
+        return None if found < 0 else found + 1
+
+    def find_bit(self, mask: int) -> int | None:
+        """Return how many bytes there are until the first that has the bits of ``mask`` set, itself included."""
+        return next((index + 1 for index, byte in enumerate(self._data) if byte & mask), None)
+
+
+class Wire:
+    """One instrument at one address. Whoever uses it holds :attr:`lock`, the lock of the whole bench.
+
+    A reply goes to the session that wrote last, also when it comes late. When that one is closed, a reply over TCP is
+    lost with its connection; on every other interface it goes to the session that looks next.
+
+    Args:
+        parsed: the address.
+        instrument: the simulated instrument.
+        line: how it is reached.
+        bench: what it belongs to.
+    """
+
+    def __init__(self, parsed: rname.ResourceName, instrument: Simulator, line: Line, bench: Bench) -> None:
+        self.parsed = parsed
+        self.address = str(parsed)
+        self.instrument = instrument
+        self.line = line
+        self.clock = bench.clock
+        self.lock = bench.lock
+        self.kind = (parsed.interface_type_const, parsed.resource_class)
+        self.has_end = self.kind in _MESSAGES
+        self.connected = True
+        self.generation = 0
+        self._writer: Receiver | None = None
+        self._open: list[Receiver] = []
+
+    def attach(self) -> Receiver:
+        """Open one more session on the instrument."""
+        receiver = Receiver()
+        self._open.append(receiver)
+        return receiver
+
+    def detach(self, receiver: Receiver) -> None:
+        """Close a session."""
+        self._open = [other for other in self._open if other is not receiver]
+
+    def write(self, data: bytes, writer: Receiver, *, end: bool) -> None:
+        """Send ``data``; ``end`` says that a message ends with it, where the interface can tell."""
+        if end and self.has_end:
+            message_end: bytes = getattr(self.instrument, "message_end", b"")
+            if not data.endswith(message_end):
+                data += message_end
+        self._writer = writer
+        if data:
+            self._exchange(data, writer)
+
+    def poll(self, reader: Receiver) -> None:
+        """Fetch what became due; ``reader`` is who looks."""
+        self._exchange(b"", reader)
+
+    def trigger(self, writer: Receiver) -> bool:
+        """Trigger the instrument; False if it has no trigger."""
+        trigger: Any = getattr(self.instrument, "trigger", None)
+        if trigger is None:
+            return False
+        self._writer = writer
+        writer.put(trigger(), end=self.has_end)
+        return True
+
+    def clear(self, reader: Receiver) -> None:
+        """Discard what arrived and, where the interface has a device clear, tell the instrument."""
+        self.poll(reader)
+        for receiver in self._open if self.has_end else [reader]:
+            receiver.clear()
+        clear: Any = getattr(self.instrument, "clear", None)
+        if self.has_end and clear is not None:
+            clear()
+
+    def status_byte(self, reader: Receiver) -> int:
+        """Return the instrument's status byte."""
+        self.poll(reader)
+        read_stb: Any = getattr(self.instrument, "read_stb", None)
+        return int(read_stb()) if read_stb is not None else 16 * bool(len(reader))
+
+    def drop(self) -> None:
+        """Drop the connection: every open session is lost; others can be opened at once."""
+        self.generation += 1
+
+    def disconnect(self) -> None:
+        """Drop the connection: every open session is lost, and none can be opened until :meth:`reconnect`."""
+        self.connected = False
+        self.drop()
+
+    def reconnect(self) -> None:
+        """Let sessions be opened again; those that were lost stay lost."""
+        self.connected = True
+
+    def _exchange(self, data: bytes, session: Receiver) -> None:
+        try:
+            pieces: list[Piece] = self.line.exchange(data)
+        except LineDroppedError as error:
+            self.drop() if error.passing else self.disconnect()
+            return
+        for piece in pieces:
+            receiver = self._receiver(session)
+            if receiver is not None:
+                receiver.put(piece.data, end=piece.end and self.has_end)
+
+    def _receiver(self, session: Receiver) -> Receiver | None:
+        if self._writer is None:
+            return session
+        if any(receiver is self._writer for receiver in self._open):
+            return self._writer
+        return None if self.kind[0] is InterfaceType.tcpip else session

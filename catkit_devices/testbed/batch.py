@@ -1,0 +1,88 @@
+"""Experiments that were started together: waiting for them, and what becomes of the others when one fails."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catkit_devices.testbed.supervision import RunningExperiment
+
+__all__ = ["Batch"]
+
+_TICK = 0.1
+_LONGEST_END = 60.0
+"""Seconds for ending everything; every step of every experiment is bounded well below."""
+
+
+class Batch:
+    """Waits for experiments in the calling thread.
+
+    Args:
+        experiments: those that were started; may grow until :meth:`wait` is called.
+        stop_all_on_exception: whether the failure of one stops the others.
+        on_tick: called about ten times a second while waiting.
+    """
+
+    def __init__(
+        self,
+        experiments: list[RunningExperiment],
+        *,
+        stop_all_on_exception: bool,
+        on_tick: Callable[[], None] | None,
+    ) -> None:
+        self._experiments = experiments
+        self._stop_all_on_exception = stop_all_on_exception
+        self._on_tick = on_tick
+
+    def wait(self) -> None:
+        """Return when all have ended."""
+        finishing = False
+        while alive := self._alive():
+            alive[0].wait(_TICK)
+            for running in alive:
+                running.advance()
+            failed = next((running for running in self._experiments if running.error is not None), None)
+            if failed is not None and self._stop_all_on_exception:
+                for running in alive:
+                    if running.stopping is None:
+                        running.stop(f"{failed.name} failed")
+            if not finishing and all(running.daemon for running in alive):
+                finishing = True
+                for running in alive:
+                    running.finish()
+            if self._on_tick is not None:
+                self._on_tick()
+
+    def end(self, error: BaseException) -> None:
+        """End all that still run, in bounded steps; Ctrl-C meanwhile makes the steps quicker."""
+        reason = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+        deadline = time.monotonic() + _LONGEST_END
+        told = False
+        while (alive := self._alive()) and time.monotonic() < deadline:
+            try:
+                for running in alive:
+                    if not told:
+                        running.stop(reason)
+                    running.advance()
+                told = True
+                alive[0].wait(_TICK)
+                if self._on_tick is not None and isinstance(error, KeyboardInterrupt):
+                    self._on_tick()
+            except KeyboardInterrupt:
+                for running in alive:
+                    running.hurry()
+
+    def results(self) -> list[Any]:
+        """Return what each returned, in order; raise what failed."""
+        failures = [running.error for running in self._experiments if running.error is not None]
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise BaseExceptionGroup(f"{len(failures)} experiments failed", failures)
+        return [None if running.outcome is None else running.outcome.result for running in self._experiments]
+
+    def _alive(self) -> list[RunningExperiment]:
+        return [running for running in self._experiments if running.alive]

@@ -1,0 +1,213 @@
+"""What a configuration must satisfy beyond its form: names, drivers, options, limits, references."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.options import options_of
+from catkit_devices.testbed.device_checks import check_devices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from catkit_devices.device import Device
+    from catkit_devices.drivers import Plugins
+    from catkit_devices.testbed.configuration import Configuration
+    from catkit_devices.testbed.overlay import Overlay
+
+__all__ = ["check", "start_order"]
+
+
+def check(configuration: Configuration, overlay: Overlay) -> list[ConfigurationError]:
+    """Return every problem of a well-formed configuration, in the order of the file."""
+    missing = list(_plugin_directories(configuration, overlay))
+    if missing:
+        return missing  # without their plugins every driver of theirs would be reported as well
+    plugins = configuration.plugins()
+    return [
+        *_names(configuration, overlay),
+        *check_devices(configuration, plugins, overlay),
+        *_uses(configuration, overlay),
+        *_shared_addresses(configuration, overlay),
+        *_simulation(configuration, plugins, overlay),
+        *_safety(configuration, plugins, overlay),
+    ]
+
+
+def _plugin_directories(configuration: Configuration, overlay: Overlay) -> Iterator[ConfigurationError]:
+    for index, directory in enumerate(configuration.testbed.plugins):
+        if not Path(directory).is_dir():
+            yield overlay.problem(("testbed", "plugins", index), f"expected a directory, found none at {directory}")
+
+
+def _names(configuration: Configuration, overlay: Overlay) -> Iterator[ConfigurationError]:
+    from catkit_devices.testbed.caching import Devices
+
+    taken: dict[str, str] = {}
+    for device in configuration.devices:
+        path: tuple[Any, ...] = ("devices", device)
+        if hasattr(Devices, device) or device == "mro":
+            yield overlay.problem(path, f"expected another name: 'devices.{device}' means something else")
+        taken[device] = f"the device {device!r}"
+    for device, table in configuration.devices.items():
+        for index, alias in enumerate(table.aliases):
+            path = ("devices", device, "aliases", index)
+            if alias in taken:
+                yield overlay.problem(path, f"expected a name of its own, {alias!r} is {taken[alias]}")
+            elif hasattr(Devices, alias) or alias == "mro":
+                yield overlay.problem(path, f"expected another name: 'devices.{alias}' means something else")
+            taken.setdefault(alias, f"an alias of {device!r}")
+
+
+# --- between devices -----------------------------------------------------------------------------------------------
+
+
+def start_order(configuration: Configuration) -> list[str]:
+    """Return the devices in the order in which they can be made: each after those that it uses.
+
+    Raises:
+        ConfigurationError: devices use each other in a circle.
+    """
+    order: list[str] = []
+    open_: list[str] = []
+
+    def visit(device: str) -> None:
+        if device in order:
+            return
+        if device in open_:
+            circle = " -> ".join([*open_[open_.index(device) :], device])
+            raise ConfigurationError(f"expected no circle, found {circle}", key=f"devices.{device}.uses")
+        open_.append(device)
+        for used in configuration.devices[device].uses.values():
+            name = configuration.device_name(used)
+            if name is not None:
+                visit(name)
+        open_.pop()
+        order.append(device)
+
+    for device in configuration.devices:
+        visit(device)
+    return order
+
+
+def _uses(configuration: Configuration, overlay: Overlay) -> Iterator[ConfigurationError]:
+    for device, table in configuration.devices.items():
+        for role, used in table.uses.items():
+            if configuration.device_name(used) is None:
+                yield _no_device(("devices", device, "uses", role), used, configuration, overlay)
+    try:
+        start_order(configuration)
+    except ConfigurationError as error:
+        yield overlay.problem(str(error.key).split("."), error.problem)
+
+
+def _shared_addresses(configuration: Configuration, overlay: Overlay) -> Iterator[ConfigurationError]:
+    first: dict[str, str] = {}
+    for device, table in configuration.devices.items():
+        if table.address is None:
+            continue
+        other = first.setdefault(table.address.upper(), device)
+        server = configuration.devices[other].server
+        if table.server != server:
+            yield overlay.problem(
+                ("devices", device, "server"),
+                f"expected {server!r}: {other!r} has the same address and lives there, got {table.server!r}",
+            )
+
+
+def _no_device(
+    path: tuple[Any, ...], name: str, configuration: Configuration, overlay: Overlay
+) -> ConfigurationError:
+    known = [*configuration.devices, *(alias for table in configuration.devices.values() for alias in table.aliases)]
+    return overlay.problem(
+        path, f"expected a device ({', '.join(known) or 'there are none'}), got {name!r}", nearest(name, known)
+    )
+
+
+# --- simulation and safety -----------------------------------------------------------------------------------------
+
+
+def _simulation(configuration: Configuration, plugins: Plugins, overlay: Overlay) -> Iterator[ConfigurationError]:
+    for device, table in configuration.devices.items():
+        if table.simulator is None:
+            continue
+        path: tuple[Any, ...] = ("devices", device, "simulator")
+        if table.simulator not in plugins.simulators:
+            yield _unregistered(path, "simulator", table.simulator, list(plugins.simulators), overlay)
+            continue
+        simulator = plugins.simulators[table.simulator]
+        if isinstance(simulator, type):
+            path = ("devices", device, "simulator_options")
+            what = f"simulator {table.simulator!r}"
+            yield from _model_options(path, what, simulator, table.simulator_options, overlay)
+    shared = configuration.simulation
+    if shared.bench is None:
+        return
+    if shared.bench not in plugins.benches:
+        yield _unregistered(("simulation", "bench"), "bench", shared.bench, list(plugins.benches), overlay)
+        return
+    bench = plugins.benches[shared.bench]
+    yield from _model_options(("simulation", "options"), f"bench {shared.bench!r}", bench, shared.options, overlay)
+
+
+def _model_options(
+    path: tuple[Any, ...], what: str, cls: type, given: dict[str, Any], overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    known = sorted(name for name in options_of(cls) if name not in {"bench", "clock", "seed"})
+    for option in given:
+        if option not in known:
+            yield overlay.problem(
+                (*path, option),
+                f"{what} has no such option, expected one of {', '.join(known) or 'none'}",
+                nearest(option, known),
+            )
+
+
+def _unregistered(
+    path: tuple[Any, ...], kind: str, name: str, known: list[str], overlay: Overlay
+) -> ConfigurationError:
+    listed = ", ".join(sorted(known)) or "there are none"
+    return overlay.problem(path, f"expected a registered {kind} ({listed}), got {name!r}", nearest(name, known))
+
+
+def _safety(configuration: Configuration, plugins: Plugins, overlay: Overlay) -> Iterator[ConfigurationError]:
+    for check_name, table in configuration.safety.items():
+        path = ("safety", check_name)
+        device = configuration.device_name(table.device)
+        if device is None:
+            yield _no_device((*path, "device"), table.device, configuration, overlay)
+            continue
+        try:
+            driver = plugins.driver(configuration.devices[device].driver)
+        except ConfigurationError:
+            continue  # reported with the device
+        shared = _shared_properties(driver)
+        if table.property not in shared:
+            exists = isinstance(inspect.getattr_static(driver, table.property, None), property) or hasattr(
+                driver, table.property
+            )
+            what = "its driver does not share that one (a long section would starve the check)" if exists else "none"
+            yield overlay.problem(
+                (*path, "property"),
+                f"expected a shared property of {device!r} ({', '.join(shared) or 'there are none'}), "
+                f"found {what}: {table.property!r}",
+                nearest(table.property, shared),
+            )
+
+
+def _shared_properties(driver: type[Device]) -> list[str]:
+    """Return the properties that can be read while somebody else has the device."""
+    from catkit_devices.device import DeviceProperty
+
+    found = []
+    for name in dir(driver):
+        member = inspect.getattr_static(driver, name)
+        if isinstance(member, DeviceProperty):
+            if member.readable and member.shared:
+                found.append(name)
+        elif isinstance(member, property) and getattr(member.fget, "_shared", False):
+            found.append(name)
+    return found

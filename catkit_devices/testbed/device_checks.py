@@ -1,0 +1,106 @@
+"""What a device's table must satisfy: its driver exists, takes these options, and has these limits."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.options import options_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from catkit_devices.device import Device
+    from catkit_devices.drivers import Plugins
+    from catkit_devices.testbed.configuration import Configuration, DeviceConfiguration
+    from catkit_devices.testbed.overlay import Overlay
+
+__all__ = ["check_devices"]
+
+_SET_BY_THE_TESTBED = frozenset({"visa_library", "limits", "open_on_use"})
+
+
+def check_devices(
+    configuration: Configuration, plugins: Plugins, overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    """Tell every problem of the devices' own tables."""
+    for device, table in configuration.devices.items():
+        path = ("devices", device)
+        try:
+            driver = plugins.driver(table.driver)
+        except ConfigurationError as error:
+            yield overlay.problem((*path, "driver"), error.problem, error.suggestion)
+            continue
+        yield from _options(path, table, driver, overlay)
+        yield from _limits(path, table, driver, overlay)
+
+
+def _options(
+    path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    accepted = {name: option for name, option in options_of(driver).items() if name not in _SET_BY_THE_TESTBED}
+    hints = _type_hints(driver)
+    given = table.options
+    for key, value in given.items():
+        if key not in accepted:
+            yield overlay.problem(
+                (*path, key),
+                f"driver {table.driver!r} has no such option, expected one of {', '.join(sorted(accepted)) or 'none'}",
+                nearest(key, [*accepted, *type(table).model_fields]),
+            )
+        elif key in hints and (problem := _type_problem(hints[key], value)):
+            yield overlay.problem((*path, key), problem)
+    for role in table.uses:
+        if role not in accepted:
+            yield overlay.problem(
+                (*path, "uses", role), f"driver {table.driver!r} uses no such device", nearest(role, accepted)
+            )
+    for key, parameter in accepted.items():
+        if parameter.default is parameter.empty and key not in given and key not in table.uses:
+            yield overlay.problem((*path, key), f"is missing, driver {table.driver!r} needs it")
+
+
+def _type_hints(driver: type[Device]) -> dict[str, Any]:
+    """Return what the constructors' arguments are declared as; those that only type checkers can tell are left out."""
+    hints: dict[str, Any] = {}
+    for cls in reversed(driver.__mro__):
+        constructor = vars(cls).get("__init__")
+        if constructor is None or cls is object:
+            continue
+        for name, annotation in inspect.get_annotations(constructor).items():
+            one = types.SimpleNamespace(__annotations__={name: annotation})
+            try:
+                hints.update(typing.get_type_hints(one, globalns=constructor.__globals__))
+            except (NameError, TypeError):
+                hints.pop(name, None)
+    return hints
+
+
+def _type_problem(annotation: Any, value: Any) -> str | None:
+    import pydantic
+
+    try:
+        adapter = pydantic.TypeAdapter(annotation)
+    except pydantic.PydanticUserError:
+        return None  # a type of the driver's own
+    try:
+        adapter.validate_python(value)
+    except pydantic.ValidationError as error:
+        text = error.errors(include_url=False)[0]["msg"].replace("Input should be", "expected")
+        return f"{text}, got {value!r}"
+    return None
+
+
+def _limits(
+    path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    from catkit_devices.properties import narrow
+
+    for name, wanted in table.limits.items():
+        try:
+            narrow(driver, path[-1], {name: wanted})
+        except ConfigurationError as error:
+            yield overlay.problem((*path, "limits", name), error.problem, error.suggestion)

@@ -1,0 +1,90 @@
+"""How a request to stop reaches the code of an experiment, wherever that code is."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+
+from catkit_devices.errors import StopExperiment
+from catkit_devices.testbed.signals import deliver_again
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+__all__ = ["StopGuard"]
+
+# A signal is what wakes a main thread that sleeps, waits for a lock or reads a socket. The terminal's Ctrl-C is not for
+# experiments, so where there is a choice it is another signal; where there is none, one that nobody asked for is
+# ignored.
+_WAKE: signal.Signals = getattr(signal, "SIGUSR1", signal.SIGINT)
+_WAKE_INTERVAL = 0.1
+
+
+class StopGuard:
+    """Raises :class:`StopExperiment` in the main thread of an experiment's process, at most once, while it is armed.
+
+    The terminal's Ctrl-C is ignored throughout the block: the testbed's process receives it too, and decides.
+
+    Used as a context manager in the main thread; requests may come from any thread. A request that comes before the
+    guard is armed is raised by arming it; one that comes after it was disarmed is dropped.
+    """
+
+    def __init__(self) -> None:
+        self.finishing = threading.Event()
+        """Set when the experiment is to end with its current step."""
+        self._armed = False
+        self._asked: BaseException | None = None
+        self._stopped = False
+
+    def __enter__(self) -> Self:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(_WAKE, self._raise)
+        deliver_again(signal.SIGINT, _WAKE)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._armed = False
+
+    def arm(self) -> None:
+        """Let requests through from now on; raise the one that came before."""
+        self._armed = True
+        self._raise(_WAKE, None)
+
+    def disarm(self) -> None:
+        """Let no request through any more."""
+        self._armed = False
+
+    def stop(self, reason: str) -> None:
+        """Ask for :class:`StopExperiment`; asking again changes nothing."""
+        if not self._stopped:
+            self._stopped = True
+            self._ask(StopExperiment(reason))
+
+    def interrupt(self, reason: str) -> None:
+        """Ask for ``KeyboardInterrupt``, for code that did not end when it was stopped."""
+        self._ask(KeyboardInterrupt(reason))
+
+    def _ask(self, error: BaseException) -> None:
+        self._asked = error
+        if self._armed:
+            threading.Thread(target=self._wake, args=(error,), name="wake", daemon=True).start()
+
+    def _wake(self, error: BaseException) -> None:
+        # More than once: a signal that comes just before the main thread begins to wait does not end its waiting.
+        main = threading.main_thread().ident
+        while self._armed and self._asked is error:
+            if hasattr(signal, "pthread_kill") and main is not None:
+                signal.pthread_kill(main, _WAKE)
+            else:
+                signal.raise_signal(_WAKE)
+            time.sleep(_WAKE_INTERVAL)
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler
+        asked = self._asked
+        if self._armed and asked is not None:
+            self._asked = None
+            raise asked

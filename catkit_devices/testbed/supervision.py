@@ -1,0 +1,177 @@
+"""An experiment as its testbed sees it: a process that is started, watched, and ended in bounded steps."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import CatkitDevicesError, ProcessDiedError
+from catkit_devices.multiprocessing import Process
+from catkit_devices.testbed.running import FINISH, INTERRUPT, STOP, Outcome, run_experiment
+from catkit_devices.testbed.signals import kept_from_children
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from catkit_devices.testbed.experiment import Experiment
+    from catkit_devices.testbed.layout import Layout
+
+__all__ = ["RunningExperiment"]
+
+_INTERRUPT_TIMEOUT = 5.0
+_TERMINATE_TIMEOUT = 3.0
+_KILL_TIMEOUT = 5.0
+
+_STEPS = 4
+
+_log = logging.getLogger(__name__)
+
+
+class RunningExperiment:
+    """One experiment in its process.
+
+    Args:
+        experiment: what runs.
+        name: what it is called on this testbed.
+        layout: of the testbed.
+        run_path: its run directory.
+        control: the queue on which it listens.
+        stop_timeout: seconds that it has to end when it was told to stop.
+        on_end: called, in a thread of its own, when its process has ended, before :attr:`alive` tells so.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        name: str,
+        layout: Layout,
+        run_path: Path,
+        control: Any,
+        *,
+        stop_timeout: float,
+        on_end: Callable[[RunningExperiment], None],
+    ) -> None:
+        self.name = name
+        self.kind = type(experiment).__name__
+        self.run_path = run_path
+        self.daemon = experiment.daemon
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+        self.stopping: str | None = None
+        """Why it was told to stop, once it was."""
+        self._control = control
+        self._stop_timeout = stop_timeout
+        self._on_end = on_end
+        self._steps = self._ways_to_end()
+        self._deadline = float("inf")
+        self._forced = False
+        self._ended = threading.Event()
+        self._process = Process(target=run_experiment, args=(experiment, name, layout, str(run_path)), name=name)
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Start its process; Ctrl-C never reaches that."""
+        with kept_from_children():
+            self._process.start()
+            # A thread waits for each: what a child says last may be large, and is read while it still runs.
+            threading.Thread(target=self._collect, name=f"join {self.name}", daemon=True).start()
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process was started and has not ended."""
+        return self._process.pid is not None and not self._ended.is_set()
+
+    def wait(self, timeout: float) -> bool:
+        """Return whether it has ended, after at most ``timeout`` seconds."""
+        return self._ended.wait(timeout)
+
+    def finish(self) -> None:
+        """Tell it to end with its current step; stop it when it has not done so in the time that stopping may take."""
+        self._tell(FINISH, "")
+        with self._lock:
+            if self.stopping is None:
+                self.stopping = f"it did not finish in {self._stop_timeout:g} s"
+                self._deadline = time.monotonic() + self._stop_timeout
+
+    def stop(self, reason: str) -> None:
+        """Begin to end it: it is told to stop, then interrupted, then terminated, then killed, each after its time."""
+        with self._lock:
+            if len(self._steps) == _STEPS:
+                self.stopping = reason
+                self._deadline = 0.0
+        self.advance()
+
+    def hurry(self) -> None:
+        """Take the next step at once."""
+        with self._lock:
+            if self.stopping is not None:
+                self._deadline = 0.0
+        self.advance()
+
+    def advance(self) -> None:
+        """Take the next step of ending it, when that is due; to be called regularly."""
+        with self._lock:
+            if self.stopping is None or not self.alive or time.monotonic() < self._deadline:
+                return
+            step, patience = self._steps.pop(0) if self._steps else (self._process.kill, _KILL_TIMEOUT)
+            self._deadline = time.monotonic() + patience
+        step()
+
+    def kill(self) -> None:
+        """End its process at once; bounded."""
+        if self.alive:
+            self._forced = True
+            self._process.kill()
+            self.wait(_KILL_TIMEOUT)
+
+    def _ways_to_end(self) -> list[tuple[Callable[[], None], float]]:
+        def interrupt() -> None:
+            _log.warning("%s did not stop in %g s: interrupted", self.name, self._stop_timeout)
+            self._tell(INTERRUPT, self.stopping or "")
+
+        def terminate() -> None:
+            _log.warning("%s (pid %s) did not end when it was interrupted: terminated", self.name, self.pid)
+            self._forced = True
+            self._process.terminate()
+
+        def kill() -> None:
+            _log.warning("%s (pid %s) did not end when it was terminated: killed", self.name, self.pid)
+            self._process.kill()
+
+        return [
+            (lambda: self._tell(STOP, self.stopping or ""), self._stop_timeout),
+            (interrupt, min(_INTERRUPT_TIMEOUT, self._stop_timeout)),
+            (terminate, _TERMINATE_TIMEOUT),
+            (kill, _KILL_TIMEOUT),
+        ]
+
+    def _tell(self, word: str, reason: str) -> None:
+        try:
+            self._control.put((word, reason))
+        except CatkitDevicesError as error:  # then it hears of that itself; the next step needs no server
+            _log.warning("%s could not be told to %s: %s", self.name, word, error)
+
+    def _collect(self) -> None:
+        try:
+            self._process.join()
+            self.outcome = self._process.result
+        except ProcessDiedError as error:
+            if self._forced:
+                self.outcome = Outcome("stopped", message=f"{self.stopping}; it had to be ended by force")
+            else:
+                self.error = error
+        except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the results
+            self.error = error
+        finally:
+            try:
+                self._on_end(self)
+            finally:
+                self._ended.set()

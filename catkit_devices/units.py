@@ -1,0 +1,130 @@
+"""The one pint registry of the process, and the conversion of whatever a user writes to a plain number.
+
+pint takes a quarter of a second to import, so it is loaded only when a unit has to be looked at: plain numbers never
+need it. Values inside the framework are plain Python numbers in a declared unit; quantities exist only at its edge.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pint
+
+__all__ = ["check_unit", "convert", "quantity", "registry"]
+
+_TEXT = re.compile(r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*?)\s*")
+
+
+@functools.cache
+def registry() -> pint.UnitRegistry[Any]:
+    """Return the registry of this process; it is pint's application registry too, so quantities pickle and compare."""
+    import pint
+
+    # A registry that the user's program has set already is kept: its quantities would not mix with those of another.
+    holder: Any = pint.application_registry
+    if not isinstance(holder.get(), pint.UnitRegistry):  # not used yet: pint's placeholder
+        holder.set(pint.UnitRegistry())
+    chosen: pint.UnitRegistry[Any] = holder.get()
+    return chosen
+
+
+def quantity(value: float, unit: str | None) -> pint.Quantity[Any]:
+    """Return ``value`` in ``unit`` (None: dimensionless) as a quantity.
+
+    Raises:
+        ValueError: when there is no such unit.
+    """
+    check_unit(unit)
+    return registry().Quantity(value, unit or "dimensionless")
+
+
+def check_unit(unit: str | None) -> None:
+    """Raise ValueError unless ``unit`` is None or a unit that the registry knows."""
+    if unit is not None:
+        _parse_unit(unit)
+
+
+def convert(value: Any, unit: str | None = None) -> float:
+    """Return ``value`` as a finite plain number in ``unit``.
+
+    Accepted are numbers (those of numpy and zero-dimensional arrays among them), which are taken to be in ``unit``
+    already; pint quantities; and text: ``"50 mA"``, ``"25 degC"``, ``"1e-3"`` (taken to be in ``unit``).
+
+    Refused are booleans (True is no number of milliamperes), NaN and infinities (a limit compares false with NaN, and
+    no instrument can be set to either), complex numbers, and arrays of one or more dimensions.
+
+    Raises:
+        ValueError: for everything that is refused, an unknown unit, and one of another dimension.
+    """
+    if isinstance(value, str):
+        number = _convert_text(value, unit)
+    elif _is_quantity(value):
+        number = _convert_quantity(value, unit)
+    else:
+        number = _plain(value)
+    if not math.isfinite(number):
+        raise ValueError(f"must be a finite number, got {value!r}")
+    return number
+
+
+def _plain(value: Any) -> float:
+    # numpy's scalars and zero-dimensional arrays know how to become Python's own numbers.
+    plain = value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+    if isinstance(plain, bool):
+        raise ValueError(f"must be a number, got {value!r}")  # noqa: TRY004 - a value that a user gave
+    if isinstance(plain, numbers.Real) or _is_decimal(plain):
+        return float(plain)
+    raise ValueError(f"must be a number, got {value!r}")
+
+
+def _is_decimal(value: Any) -> bool:
+    # Decimal is deliberately not registered as Real, yet it is a number that people read from files.
+    decimal = sys.modules.get("decimal")
+    return decimal is not None and isinstance(value, decimal.Decimal)
+
+
+def _is_quantity(value: Any) -> bool:
+    pint = sys.modules.get("pint")  # a quantity cannot exist before pint was imported
+    return pint is not None and isinstance(value, pint.Quantity)
+
+
+def _convert_text(text: str, unit: str | None) -> float:
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        raise ValueError(f"must be a number, with or without a unit, got {text!r}")
+    number = float(match["number"])
+    if not match["unit"]:
+        return number
+    if match["unit"] == unit:
+        return number
+    # Number and unit are put together here rather than by pint's parser, which multiplies: degC cannot be multiplied.
+    try:
+        given = registry().Quantity(number, _parse_unit(match["unit"]))
+    except ValueError as error:
+        raise ValueError(f"must be {'in ' + unit if unit else 'a plain number'}, got {text!r}: {error}") from error
+    return _convert_quantity(given, unit)
+
+
+def _convert_quantity(value: Any, unit: str | None) -> float:
+    import pint
+
+    try:
+        # A factor of ten is not exact in binary: "0.635 um" must be 635 nm, and "0.05 A" within a limit of 50 mA.
+        return float(f"{_plain(value.to(unit or 'dimensionless').magnitude):.15g}")
+    except pint.DimensionalityError:
+        raise ValueError(f"must be {'in ' + unit if unit else 'a plain number'}, got {value}") from None
+    except (pint.PintError, AttributeError, TypeError) as error:
+        raise ValueError(f"must be {'in ' + unit if unit else 'a plain number'}, got {value}: {error}") from error
+
+
+def _parse_unit(unit: str) -> Any:
+    try:
+        return registry().Unit(unit)
+    except Exception as error:  # pint lets through whatever Python's tokenizer makes of the text
+        raise ValueError(f"{unit!r} is not a unit: {error}") from error

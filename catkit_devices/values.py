@@ -1,0 +1,210 @@
+"""What a value may be: its type, unit, choices and limits, and how it is written on the wire and read back from there.
+
+Nothing here knows of devices; every refusal is a ValueError whose text goes behind the name of what was set.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import re
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from catkit_devices import units
+from catkit_devices.errors import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+__all__ = ["Limits", "Rule", "checked", "intersection", "range_text"]
+
+#: Lowest and highest value allowed, both included; None where there is no bound.
+Limits: TypeAlias = "tuple[float | None, float | None]"
+
+# Stricter than float(), which takes "1_0" and "infinity": what instruments send, and nothing else.
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf)", re.IGNORECASE | re.ASCII)
+_BOOLEANS = {"1": True, "0": False, "on": True, "off": False, "true": True, "false": False}
+
+
+class Rule:
+    """What values a quantity has.
+
+    Args:
+        type: ``float``, ``int``, ``bool``, ``str``, or a function from a reply's text to a value, which raises
+            ValueError when the reply makes no sense.
+        unit: of the plain numbers; None for those without, and for what is no number.
+        choices: the values that are allowed, or a mapping from each of them to what stands for it on the wire.
+    """
+
+    def __init__(
+        self,
+        type: Callable[[str], Any],  # noqa: A002
+        unit: str | None,
+        choices: Iterable[Any] | Mapping[Any, Any] | None,
+    ) -> None:
+        if unit is not None and type in (bool, str):
+            raise TypeError(f"a {type.__name__} has no unit")
+        self.type = type
+        self.unit = unit
+        self.choices: dict[Any, Any] | None = None
+        if choices is not None:
+            self.choices = dict(choices) if hasattr(choices, "keys") else {value: value for value in choices}
+
+    @property
+    def numeric(self) -> bool:
+        """Whether values are numbers that can have limits."""
+        return self.choices is None and (self.type in (float, int) or self.unit is not None)
+
+    @property
+    def type_name(self) -> str:
+        """What people call the type of the values."""
+        if self.choices is not None:
+            return "choice"
+        if self.type in (int, bool, str):
+            return self.type.__name__
+        return "float" if self.numeric else getattr(self.type, "__name__", "value")
+
+    # --- from Python to the wire
+
+    def convert(self, value: Any) -> Any:
+        """Return ``value`` as a plain Python value of the declared type, in the declared unit.
+
+        Raises:
+            ValueError: it is none, or not among the choices.
+        """
+        if self.choices is not None:
+            return self._chosen(value)
+        if self.type is int:
+            number = units.convert(value, self.unit)
+            if not number.is_integer():
+                raise ValueError(f"must be a whole number, got {value!r}")
+            # Not by way of float where it can be avoided: that rounds large ones.
+            return int(value) if isinstance(value, numbers.Integral) else int(number)
+        if self.numeric:
+            return units.convert(value, self.unit)
+        if self.type is bool:
+            return _boolean(value)
+        # A line end inside the text would be a second command.
+        if self.type is str and not (isinstance(value, str) and value.isprintable()):
+            raise ValueError(f"must be printable text, got {value!r}")
+        return value
+
+    def check(self, value: Any, limits: Limits | None) -> None:
+        """Raise ValueError unless ``value``, which is a converted one, is within ``limits``."""
+        if limits is None:
+            return
+        low, high = limits
+        # Written so that NaN, which compares false with everything, is refused.
+        if not ((low is None or value >= low) and (high is None or value <= high)):
+            unit = f" {self.unit}" if self.unit else ""
+            raise ValueError(f"must be {range_text(limits, self.unit)}, got {value!r}{unit}")
+
+    def token(self, value: Any) -> Any:
+        """Return what stands for ``value``, which is a converted one, on the wire."""
+        token = value if self.choices is None else self.choices[value]
+        return int(token) if isinstance(token, bool) else token
+
+    def narrowed(self, limits: Sequence[Any], declared: Limits | None) -> Limits:
+        """Return ``limits``, which a user wrote, as numbers in the declared unit.
+
+        Raises:
+            ValueError: they make no sense, or would be wider than those ``declared``.
+        """
+        if not self.numeric:
+            raise ValueError("has no limits that could be narrowed")
+        if isinstance(limits, str) or len(limits) != 2:
+            raise ValueError(f"needs a lowest and a highest value, got {limits!r}")
+        low, high = (None if bound is None else self.convert(bound) for bound in limits)
+        wanted = checked((low, high))
+        if declared is not None and intersection(declared, wanted) != wanted:
+            raise ValueError(
+                f"can only be narrowed: {range_text(wanted, self.unit)} is not within {range_text(declared, self.unit)}"
+            )
+        return wanted
+
+    def _chosen(self, value: Any) -> Any:
+        choices = self.choices or {}
+        numeric = any(isinstance(choice, numbers.Real) and not isinstance(choice, bool) for choice in choices)
+        named = isinstance(value, str) and value in choices
+        wanted = units.convert(value, self.unit) if numeric and not named else value
+        for choice in choices:
+            if choice == wanted and isinstance(choice, bool) == isinstance(wanted, bool):
+                return choice
+        words = [choice for choice in choices if isinstance(choice, str)]
+        near = nearest(value, words) if isinstance(value, str) else None
+        hint = f" (did you mean {near!r}?)" if near else ""
+        raise ValueError(f"must be one of {', '.join(map(repr, choices))}, got {value!r}{hint}")
+
+    # --- from the wire to Python
+
+    def parse(self, reply: str) -> Any:
+        """Return the value that ``reply``, which has no white space around it, stands for.
+
+        Raises:
+            ValueError: it stands for none.
+        """
+        if self.choices is not None:
+            wanted = _comparable(reply)
+            for value, token in self.choices.items():
+                if _comparable(token) == wanted:
+                    return value
+            raise ValueError(f"one of {', '.join(map(repr, self.choices.values()))} was expected, got {reply!r}")
+        if self.type in (float, int):
+            if not _NUMBER.fullmatch(reply):
+                raise ValueError(f"a number was expected, got {reply!r}")
+            number = float(reply)
+            if self.type is float:
+                return number
+            if not number.is_integer():
+                raise ValueError(f"a whole number was expected, got {reply!r}")
+            return int(reply) if reply.lstrip("+-").isdigit() else int(number)
+        if self.type is bool:
+            if reply.lower() not in _BOOLEANS:
+                raise ValueError(f"on or off was expected, got {reply!r}")
+            return _BOOLEANS[reply.lower()]
+        return self.type(reply)
+
+
+def checked(limits: Limits) -> Limits:
+    """Return ``limits``; raise ValueError when they are no range."""
+    low, high = limits
+    if any(bound is not None and math.isnan(bound) for bound in limits):
+        raise ValueError("limits cannot be NaN")
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"the lowest value {low!r} is above the highest {high!r}")
+    return low, high
+
+
+def intersection(one: Limits | None, other: Limits | None) -> Limits | None:
+    """Return the limits that satisfy both; None is no limits."""
+    if one is None or other is None:
+        return one or other
+    lows = [low for low in (one[0], other[0]) if low is not None]
+    highs = [high for high in (one[1], other[1]) if high is not None]
+    return max(lows, default=None), min(highs, default=None)
+
+
+def range_text(limits: Limits, unit: str | None) -> str:
+    """Return limits as people write them: ``1 to 6``, ``at most 50 mA``."""
+    low, high = (None if bound is None else f"{bound:.10g}" for bound in limits)
+    text = f"{low} to {high}"
+    if high is None:
+        text = f"at least {low}"
+    elif low is None:
+        text = f"at most {high}"
+    return f"{text} {unit}" if unit else text
+
+
+def _comparable(token: Any) -> Any:
+    text = str(int(token) if isinstance(token, bool) else token).strip()
+    return float(text) if _NUMBER.fullmatch(text) else text.casefold()
+
+
+def _boolean(value: Any) -> bool:
+    plain = value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
+    if isinstance(plain, bool):
+        return plain
+    text = plain.strip().lower() if isinstance(plain, str) else str(plain) if isinstance(plain, int) else ""
+    if text not in _BOOLEANS:
+        raise ValueError(f"must be true or false, got {value!r}")
+    return _BOOLEANS[text]

@@ -1,0 +1,191 @@
+"""Devices that are reached through VISA.
+
+Whether the backend is real or simulated is decided by whoever gives ``visa_library``, never by the driver.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from catkit_devices.dialogue import DialogueDevice
+from catkit_devices.errors import DeviceOpenError, DeviceProtocolError, DeviceValueError
+from catkit_devices.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyvisa.highlevel import VisaLibraryBase
+
+__all__ = ["VisaDevice"]
+
+_T = TypeVar("_T")
+
+
+class VisaDevice(DialogueDevice):
+    """A device at a VISA address.
+
+    A driver sets the class attributes below, declares its quantities, and overrides :meth:`_identify` where ``*IDN?``
+    is not understood. :meth:`query`, :meth:`write` and their relatives are operations, for users; inside a driver the
+    same without the operation are :meth:`_query`, :meth:`_write` and so on, and ``with self._exchange(command):`` makes
+    one dialogue of several of them. Each such exchange has the wire to itself, begins only on a line that can be
+    trusted, and fails with a DeviceError that names device, address and command.
+
+    After a timeout, an unreadable reply, or bytes that nobody asked for, the line must fall silent for ``late_window``
+    seconds, is cleared, and the instrument must identify itself again before the next exchange; failing that the
+    device goes to FAULT. A reply that is late by no more than ``late_window`` is therefore never taken for the answer
+    to a later question.
+
+    Args:
+        name: the device's name.
+        address: a VISA address, such as ``"ASRL/dev/ttyUSB0::INSTR"`` or ``"TCPIP0::10.0.0.7::2000::SOCKET"``.
+        visa_library: ``"@py"`` (pyvisa-py), ``"@ivi"`` (the vendor's), or a pyvisa library object: a simulation.
+        **options: of :class:`~catkit_devices.dialogue.DialogueDevice` (``late_window``, ``limits``) and
+            :class:`~catkit_devices.device.Device`.
+    """
+
+    #: What ends a reply.
+    read_termination: ClassVar[str] = "\n"
+    #: What ends a command.
+    write_termination: ClassVar[str] = "\n"
+    #: A regular expression that is searched for, whatever the case, in the reply to ``*IDN?``.
+    identity: ClassVar[str] = "."
+    #: Of serial ports; elsewhere they mean nothing.
+    baud_rate: ClassVar[int] = 9600
+    data_bits: ClassVar[int] = 8
+    parity: ClassVar[str] = "none"
+    stop_bits: ClassVar[float] = 1
+    flow_control: ClassVar[str] = "none"
+
+    def __init__(self, name: str, *, address: str, visa_library: str | VisaLibraryBase = "@py", **options: Any) -> None:
+        super().__init__(name, address=address, **options)
+        self._visa_library = visa_library
+
+    # --- the dialogue
+
+    def query(self, command: str, timeout: float | None = None) -> str:
+        """Send ``command`` and return the reply, without their terminations.
+
+        Args:
+            command: text.
+            timeout: seconds for the reply; the driver's ``io_timeout`` when None.
+        """
+        return self._query(command, timeout)
+
+    def write(self, command: str) -> None:
+        """Send ``command``, which has no reply."""
+        self._write(command)
+
+    def read(self, timeout: float | None = None) -> str:
+        """Return the next reply, without its termination."""
+        return self._read(timeout)
+
+    def read_until(self, end: bytes, timeout: float | None = None) -> bytes:
+        """Return what comes before ``end``, which may be several bytes and is matched as a whole."""
+        return self._read_until(end, timeout)
+
+    def read_bytes(self, count: int, timeout: float | None = None) -> bytes:
+        """Return exactly ``count`` bytes, whatever they are."""
+        return self._read_bytes(count, timeout)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Send ``data`` as it is."""
+        self._write_bytes(data)
+
+    def query_binary(self, command: str, timeout: float | None = None) -> bytes:
+        """Send ``command`` and return the content of the IEEE 488.2 definite-length block that is the reply.
+
+        The block is read by its count, so it may contain any byte (IEEE 488.2, 8.7.9).
+        """
+        return self._query_binary(command, timeout)
+
+    # --- for drivers: the same, inside an operation
+
+    def _ask(self, command: str, parse: Callable[[str], _T], timeout: float | None = None) -> _T:
+        """Send ``command`` and return what ``parse`` makes of the reply; its ValueError is a DeviceProtocolError."""
+        reply = self._query(command, timeout)
+        try:
+            return parse(reply)
+        except ValueError as error:
+            self._distrust(f"{command!r} was answered with {reply!r}")
+            raise DeviceProtocolError(str(error), **self._facts(command)) from error
+
+    def _query(self, command: str, timeout: float | None = None) -> str:
+        """As :meth:`query`; a driver whose instrument echoes or prompts overrides this and :meth:`_write`."""
+        with self._exchange(command):
+            self._send(command)
+            return self._read(timeout)
+
+    def _write(self, command: str) -> None:
+        with self._exchange(command, fresh=False):
+            self._send(command)
+
+    def _read(self, timeout: float | None = None) -> str:
+        end = self.read_termination.encode("ascii")
+        with self._exchange(None, fresh=False) as line:
+            return line.read_message(end, self._seconds(timeout), self._checkpoint).decode("ascii")
+
+    def _read_until(self, end: bytes, timeout: float | None = None) -> bytes:
+        with self._exchange(None, fresh=False) as line:
+            return line.read_until(end, self._seconds(timeout), self._checkpoint)
+
+    def _read_bytes(self, count: int, timeout: float | None = None) -> bytes:
+        with self._exchange(None, fresh=False) as line:
+            return line.read_bytes(count, self._seconds(timeout), self._checkpoint)
+
+    def _write_bytes(self, data: bytes) -> None:
+        with self._exchange(data, fresh=False) as line:
+            line.write(data, self.io_timeout)
+
+    def _query_binary(self, command: str, timeout: float | None = None) -> bytes:
+        with self._exchange(command):
+            self._send(command)
+            head = self._read_bytes(2, timeout)
+            if head[:1] != b"#" or head[1:] not in {b"%d" % digit for digit in range(1, 10)}:
+                raise ValueError(f"a definite-length block was expected, got {head!r}")
+            digits = self._read_bytes(int(head[1:]), timeout)
+            if not digits.isdigit():
+                raise ValueError(f"the length of a block was expected, got {digits!r}")
+            block = self._read_bytes(int(digits), timeout)
+            end = self.read_termination.encode("ascii")
+            if (found := self._read_bytes(len(end), timeout)) != end:
+                raise ValueError(f"{end!r} was expected behind the block, got {found!r}")
+            return block
+
+    def _identify(self) -> None:
+        """Make sure that the right instrument answers; called after opening and whenever the line was suspect.
+
+        Raises:
+            DeviceOpenError: something else answers.
+            DeviceError: nothing does.
+        """
+        self._check_identity(self._query("*IDN?"))
+
+    def _check_identity(self, reply: str) -> None:
+        """Raise DeviceOpenError unless ``reply`` matches :attr:`identity`."""
+        if not re.search(self.identity, reply, re.IGNORECASE):
+            raise DeviceOpenError(
+                f"an instrument that calls itself {self.identity!r} was expected, found {reply!r}", **self._facts()
+            )
+
+    # --- below
+
+    def _connect(self) -> Transport:
+        from pyvisa import constants
+
+        settings = {
+            "baud_rate": self.baud_rate,
+            "data_bits": self.data_bits,
+            "parity": constants.Parity[self.parity],
+            "stop_bits": constants.StopBits(round(self.stop_bits * 10)),
+            "flow_control": constants.ControlFlow[self.flow_control],
+        }
+        return Transport.acquire(self._visa_library, self._where, settings)
+
+    def _send(self, command: str) -> None:
+        if not command.isascii() or (self.write_termination and self.write_termination in command):
+            raise DeviceValueError("must be one command in ASCII", **self._facts(command))
+        self._opened_transport().line.write((command + self.write_termination).encode("ascii"), self.io_timeout)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self.io_timeout if timeout is None else timeout

@@ -1,0 +1,104 @@
+"""The camera of the simulated bench: driver ``scpi_camera``.
+
+There is no such product; its commands, in the manner of SCPI on a TCP socket, are those that
+:mod:`catkit_devices.sim.camera` documents and serves. It shows how a driver reads frames.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import DeviceProtocolError, DeviceValueError
+from catkit_devices.hookspecs import hookimpl
+from catkit_devices.interfaces import Camera
+from catkit_devices.plugins._scpi import ScpiDevice, number
+from catkit_devices.properties import Control, Measurement
+from catkit_devices.visa import VisaDevice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from catkit_devices.device import Device
+
+__all__ = ["ScpiCamera"]
+
+
+class ScpiCamera(ScpiDevice, Camera):
+    """A camera with 16-bit pixels."""
+
+    identity = r"CATKIT_DEVICES,SIMCAM,"
+
+    exposure_time = Control(
+        "EXP?", "EXP {}", type=number, unit="s", limits=(1e-5, 10.0), doc="Exposure time of one frame."
+    )
+    pixel_size = Measurement("SENS:PIX?", unit="um", doc="Pitch of the pixels.")
+    saturation = Measurement("SENS:SAT?", type=int, doc="Value at which a pixel saturates, in counts.")
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self._sensor = (0, 0)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of a frame, in pixels: those of the region that is read out."""
+        return self.region[2:]
+
+    @property
+    def region(self) -> tuple[int, int, int, int]:
+        """Region of the sensor that is read out: first row and column from 0, height and width, in pixels."""
+        row, column, rows, columns = self._integers("ROI?", 4)
+        return row, column, rows, columns
+
+    @region.setter
+    def region(self, value: Sequence[int]) -> None:
+        numbers = [int(part) for part in value]
+        if len(numbers) != 4 or any(part != whole for part, whole in zip(value, numbers, strict=True)):
+            raise DeviceValueError(f"region must be four whole numbers, got {value!r}", **self._facts())
+        for first, length, available in zip(numbers[:2], numbers[2:], self._sensor, strict=True):
+            if first < 0 or length < 1 or first + length > available:
+                rows, columns = self._sensor
+                raise DeviceValueError(
+                    f"region must lie within the sensor's {rows} rows and {columns} columns, got {value!r}",
+                    **self._facts(),
+                )
+        self._write("ROI " + ",".join(map(str, numbers)))
+
+    def frame(self) -> npt.NDArray[np.uint16]:
+        """Expose and return one frame: ``shape`` unsigned 16-bit counts, row 0 first."""
+        import numpy as np
+
+        exposure = self._ask("EXP?", number)
+        rows, columns = self._integers("ROI?", 4)[2:]
+        data = self._query_binary("READ?", timeout=exposure + self.io_timeout)
+        expected = 2 * rows * columns
+        if len(data) != expected:
+            self._distrust(f"a frame had {len(data)} bytes")
+            raise DeviceProtocolError(f"a frame has {expected} bytes, got {len(data)}", **self._facts("READ?"))
+        return np.frombuffer(data, dtype="<u2").astype(np.uint16).reshape(rows, columns)
+
+    def _identify(self) -> None:
+        VisaDevice._write(self, "ABOR")  # a frame that nobody waits for any more would come before the identity
+        super()._identify()
+        rows, columns = self._integers("SENS:SIZE?", 2)
+        self._sensor = (rows, columns)
+
+    def _integers(self, command: str, count: int) -> list[int]:
+        def parse(reply: str) -> list[int]:
+            if not re.fullmatch(r"\d+(,\d+)*", reply) or reply.count(",") != count - 1:
+                raise ValueError(f"{count} whole numbers were expected, got {reply!r}")
+            return [int(part) for part in reply.split(",")]
+
+        return self._ask(command, parse)
+
+    def _make_safe(self) -> None:
+        self._write("ABOR")
+
+
+@hookimpl
+def catkit_devices_drivers() -> dict[str, type[Device]]:
+    """Hand in the driver."""
+    return {"scpi_camera": ScpiCamera}

@@ -1,0 +1,130 @@
+r"""Thorlabs MCLS1 four-channel laser source: driver ``thorlabs_mcls1``, one device for each channel.
+
+The dialogue is that of :mod:`catkit_devices.plugins._thorlabs_prompt`. No page of a manual was found for the commands.
+``id?`` (not ``*idn?``) and ``specs?`` are from github epics-containers/ibek-runtime-streamdevice
+``thorlabsMcls1/thorlabsMcls1.proto`` and its simulator; ``channel``, ``enable``, ``system``, ``current`` (mA),
+``power?`` (mW), ``target`` and ``temp?`` (°C) are there and in github spacetelescope/catkit
+``catkit/hardware/thorlabs/ThorlabsMCLS1.py`` or github ChrisDelaX/HCIFS ``HCIFS/Device/Source/MCLS1.py`` too.
+
+``channel=n`` selects what the commands that follow apply to, and the selection belongs to the box, so selecting and
+asking is one transaction on the wire. Devices for the other channels have the same address and share it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import ConfigurationError, DeviceProtocolError, DeviceTimeoutError
+from catkit_devices.hookspecs import hookimpl
+from catkit_devices.interfaces import LaserSource
+from catkit_devices.plugins._thorlabs_prompt import PromptDevice
+from catkit_devices.properties import Control, Measurement
+
+if TYPE_CHECKING:
+    from catkit_devices.device import Device
+
+__all__ = ["MCLS1"]
+
+_OF_THE_BOX = frozenset({"id", "channel", "system", "statword", "step", "save"})
+
+
+class MCLS1(PromptDevice, LaserSource):
+    """One channel of the source; it is safe when the channel is off.
+
+    Args:
+        name: the device's name.
+        channel: 1 to 4.
+        **options: of :class:`~catkit_devices.visa.VisaDevice`.
+    """
+
+    identity = r"THORLABS MCLS"
+
+    current = Control(
+        "current?",
+        "current={:.2f}",
+        unit="mA",
+        limits=lambda device: (0.0, device._maximum_current),
+        doc="Drive current of the channel, in steps of 0.01 mA up to what its diode stands.",
+    )
+    power = Measurement("power?", unit="mW", doc="Optical power of the channel; settles about 2 s after a change.")
+    temperature = Measurement("temp?", unit="degC", doc="Temperature of the channel's diode.", shared=True)
+    target_temperature = Control(
+        "target?",
+        "target={:.2f}",
+        unit="degC",
+        limits=(20.0, 30.0),
+        doc="Temperature at which the channel's diode is held (range: ibek-runtime-streamdevice's simulator).",
+    )
+    system = Control("system?", "system={}", type=bool, doc="Master switch of all four channels.")
+
+    def __init__(self, name: str, *, channel: int = 1, **options: Any) -> None:
+        super().__init__(name, **options)
+        if isinstance(channel, bool) or channel not in (1, 2, 3, 4):
+            raise ConfigurationError(f"channel must be 1 to 4, got {channel!r}", key=f"devices.{name}.channel")
+        self._channel = channel
+        self._maximum_current = 0.0
+
+    @property
+    def channel(self) -> int:
+        """Number of the channel, 1 to 4."""
+        return self._channel
+
+    @property
+    def enabled(self) -> bool:
+        """Emission of the channel: its own switch and the master switch.
+
+        Switching on switches the master on too; switching off leaves it, for the other channels.
+        """
+        return self._query("enable?") == "1" and self._query("system?") == "1"
+
+    @enabled.setter
+    def enabled(self, value: bool) -> None:
+        if type(self).system.check(self, value):
+            self._switch("enable", 1)
+            self._switch("system", 1)
+        else:
+            self._switch("enable", 0)
+
+    def _identify(self) -> None:
+        self._check_identity(self._query("id?"))
+        # "IOp" is the operating current of the diode that is fitted, and taken for its limit.
+        specifications = self._query("specs?")
+        found = re.search(r"^\W*IOp\W+(\d+(?:\.\d+)?)", specifications, re.MULTILINE)
+        if found is None:
+            raise DeviceProtocolError(f"the diode's IOp was expected, got {specifications!r}", **self._facts("specs?"))
+        self._maximum_current = float(found[1])
+
+    def _query(self, command: str, timeout: float | None = None) -> str:
+        with self._transaction():
+            self._select(command)
+            return super()._query(command, timeout)
+
+    def _write(self, command: str) -> None:
+        with self._transaction():
+            self._select(command)
+            super()._write(command)
+
+    def _select(self, command: str) -> None:
+        if re.split("[=?]", command)[0] not in _OF_THE_BOX:
+            self._confirm(f"channel={self._channel}")
+
+    def _switch(self, what: str, state: int) -> None:
+        with self._transaction():
+            self._write(f"{what}={state}")
+            found = self._query(f"{what}?")
+        if found != str(state):
+            raise DeviceProtocolError(f"{what} must be {state} now, found {found!r}", **self._facts(f"{what}={state}"))
+
+    def _make_safe(self) -> None:
+        try:
+            self._switch("enable", 0)
+        except (DeviceTimeoutError, DeviceProtocolError):
+            # Switching off may be repeated, and a laser that stays on because one reply was lost may not be.
+            self._switch("enable", 0)
+
+
+@hookimpl
+def catkit_devices_drivers() -> dict[str, type[Device]]:
+    """Hand in the driver."""
+    return {"thorlabs_mcls1": MCLS1}

@@ -1,0 +1,221 @@
+r"""A simulated camera with a command set of our own, in the manner of SCPI instruments on a raw TCP socket.
+
+There is no such product: this file is its manual. Commands and text replies end with LF. Keywords are accepted in
+short and long form and in either case; one command a line. A command that is wrong is answered by nothing, and noted
+in the error queue.
+
+=============================  ========================================================================================
+``*IDN?``                      ``CATKIT_DEVICES,SIMCAM,<serial number>,1.0``
+``*RST``, ``*CLS``, ``*OPC?``  defaults; clear errors; ``1``
+``SYSTem:ERRor[:NEXT]?``       oldest error: ``-113,"Undefined header"``; ``+0,"No error"`` when there is none
+``SENSor:SIZE?``               rows and columns of the sensor: ``128,128``
+``SENSor:PIXel?``              pixel pitch in µm: ``5.0``
+``SENSor:SATuration?``         largest pixel value: ``65535``
+``EXPosure <s>``               exposure time, 1e-5 to 10 s; ``EXPosure?`` asks, ``EXPosure? MIN|MAX`` the limits
+``ROI <row>,<column>,<n>,<m>``  region of n rows by m columns from (row, column), from 0; ``ROI?`` asks
+``INITiate``                   begin an exposure; -213 while one is under way
+``INITiate:STATe?``            ``1`` while an exposure is under way, else ``0``
+``ABORt``                      give the exposure up
+``FETCh?``                     the last frame, when it is complete; -230 and no reply when there is none
+``READ?``                      ``INITiate`` and ``FETCh?``
+=============================  ========================================================================================
+
+A frame is a definite-length block of IEEE 488.2 (``#``, number of digits, length in bytes, data) and LF. The data are
+the rows of the region from row 0 on, each pixel a little-endian unsigned 16-bit number. A frame is complete after the
+exposure time and 2 ms for reading out.
+
+One count is one photo-electron: the value of a pixel is a bias of 100, plus the electrons of the spot and of a
+background of 50 per pixel and second (Poisson), plus read noise (sigma 3), at most 65535, where it saturates. x goes
+with the columns and y with the rows; the middle of the sensor is x = y = 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import ConfigurationError
+from catkit_devices.hookspecs import hookimpl
+from catkit_devices.sim import scpi
+from catkit_devices.simulation import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from catkit_devices.simulation import Bench
+
+__all__ = ["Camera"]
+
+_KEYWORDS = scpi.Keywords(
+    "SYSTem ERRor NEXT SENSor SIZE PIXel SATuration EXPosure ROI INITiate STATe ABORt FETCh READ MINimum MAXimum"
+)
+_EXPOSURES = (1e-5, 10.0)
+_READ_OUT = 0.002
+_BIAS, _READ_NOISE, _BACKGROUND, _SATURATION = 100.0, 3.0, 50.0, 65535
+
+#: What a camera on a bench without a spot sees: photons per second, x, y and sigma in µm.
+_TEST_SPOT = (1e7, 0.0, 0.0, 25.0)
+
+
+class _WrongError(Exception):
+    """A command that is not obeyed: its number and text for the error queue."""
+
+
+@dataclass
+class _Frame:
+    exposure: float
+    region: tuple[int, int, int, int]
+    complete_at: float
+    pixels: bytes | None = None
+
+
+class Camera:
+    """The simulator ``scpi_camera``.
+
+    Args:
+        bench: what it belongs to; its ``spot(time)``, if it has one, is what the camera sees.
+        rows: of the sensor.
+        columns: of the sensor.
+        pixel: µm, the pixel pitch.
+        serial_number: for ``*IDN?``.
+    """
+
+    message_end = b"\n"
+
+    def __init__(
+        self, bench: Bench, *, rows: int = 128, columns: int = 128, pixel: float = 5.0, serial_number: str = "0001"
+    ) -> None:
+        if rows < 1 or columns < 1 or not pixel > 0:
+            raise ConfigurationError(f"rows, columns and pixel must be above 0, got {rows!r}, {columns!r}, {pixel!r}")
+        self.bench = bench
+        self._shape = (rows, columns)
+        self._pixel = pixel
+        self._serial_number = serial_number
+        self._errors = scpi.Errors()
+        self._outbox = Outbox(bench.clock)
+        self._received = bytearray()
+        self._rng = bench.rng(f"camera {serial_number}")
+        self._reset()
+        self._queries: dict[str, Callable[[], str]] = {
+            "*IDN?": lambda: f"CATKIT_DEVICES,SIMCAM,{serial_number},1.0",
+            "*OPC?": lambda: "1",
+            "SYST:ERR?": self._errors.next,
+            "SYST:ERR:NEXT?": self._errors.next,
+            "SENS:SIZE?": lambda: f"{rows},{columns}",
+            "SENS:PIX?": lambda: f"{pixel}",
+            "SENS:SAT?": lambda: f"{_SATURATION}",
+            "EXP?": lambda: f"{self._exposure:.6E}",
+            "ROI?": lambda: ",".join(str(number) for number in self._region),
+            "INIT:STAT?": lambda: f"{self._busy():d}",
+        }
+        self._commands: dict[str, Callable[[str], None]] = {
+            "*RST": lambda _argument: self._reset(),
+            "*CLS": lambda _argument: self._errors.clear(),
+            "EXP": self._set_exposure,
+            "ROI": self._set_region,
+            "INIT": lambda _argument: self._begin(),
+            "ABOR": lambda _argument: self._abort(),
+            "FETC?": lambda _argument: self._fetch(),
+            "READ?": lambda _argument: self._read(),
+        }
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes, and return the replies that are due."""
+        self._received += data
+        *lines, rest = bytes(self._received).split(b"\n")
+        self._received = bytearray(rest)
+        for line in lines:
+            self._execute(line.decode("latin-1").strip())
+        return self._outbox.take()
+
+    def _execute(self, line: str) -> None:
+        header, _space, argument = line.partition(" ")
+        header, argument = _KEYWORDS.short(header), argument.strip()
+        try:
+            if header == "EXP?" and argument:
+                limits = dict(zip(("MIN", "MAX"), _EXPOSURES, strict=True))
+                self._reply(f"{limits[_KEYWORDS.short(argument)]:.6E}")
+            elif header in self._queries:
+                self._reply(self._queries[header]())
+            elif header in self._commands:
+                self._commands[header](argument)
+            elif header:
+                self._errors.add(scpi.UNDEFINED_HEADER)
+        except _WrongError as error:
+            self._errors.add((error.args[0], error.args[1]))
+        except (KeyError, ValueError):
+            self._errors.add(scpi.PARAMETER_ERROR)
+
+    def _reply(self, text: str) -> None:
+        self._outbox.put(text.encode() + b"\n")
+
+    def _reset(self) -> None:
+        self._exposure = 0.01
+        self._region = (0, 0, *self._shape)
+        self._abort()
+
+    def _abort(self) -> None:
+        self._outbox.clear()
+        self._frame: _Frame | None = None
+
+    def _set_exposure(self, argument: str) -> None:
+        exposure = float(argument)
+        if not _EXPOSURES[0] <= exposure <= _EXPOSURES[1]:
+            raise _WrongError(*scpi.OUT_OF_RANGE)
+        self._exposure = exposure
+
+    def _set_region(self, argument: str) -> None:
+        row, column, rows, columns = (int(number) for number in argument.split(","))
+        inside = rows > 0 and columns > 0 and 0 <= row <= self._shape[0] - rows
+        if not inside or not 0 <= column <= self._shape[1] - columns:
+            raise _WrongError(*scpi.OUT_OF_RANGE)
+        self._region = (row, column, rows, columns)
+
+    def _busy(self) -> bool:
+        return self._frame is not None and self.bench.clock.time() < self._frame.complete_at
+
+    def _begin(self) -> None:
+        if self._busy():
+            raise _WrongError(*scpi.INIT_IGNORED)
+        complete_at = self.bench.clock.time() + self._exposure + _READ_OUT
+        self._frame = _Frame(self._exposure, self._region, complete_at)
+
+    def _fetch(self) -> None:
+        frame = self._frame
+        if frame is None:
+            raise _WrongError(*scpi.DATA_STALE)
+        self._outbox.put(lambda: scpi.block(self._pixels(frame)) + b"\n", at=frame.complete_at)
+
+    def _read(self) -> None:
+        self._begin()
+        self._fetch()
+
+    def _pixels(self, frame: _Frame) -> bytes:
+        """Return a frame's data, made when it is first sent: noise is drawn once for each exposure."""
+        if frame.pixels is None:
+            row, column, rows, columns = frame.region
+            image = self._image(frame.exposure, frame.complete_at - _READ_OUT - frame.exposure / 2)
+            frame.pixels = image[row : row + rows, column : column + columns].astype("<u2").tobytes()
+        return frame.pixels
+
+    def _image(self, exposure: float, time: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+        import numpy as np
+
+        spot: Any = getattr(self.bench, "spot", None)
+        photons, x, y, sigma = _TEST_SPOT if spot is None else spot(time)
+        profiles = []
+        for offset, length in ((y, self._shape[0]), (x, self._shape[1])):
+            place = (np.arange(length) - (length - 1) / 2) * self._pixel
+            profiles.append(np.exp(-0.5 * ((place - offset) / sigma) ** 2))
+        peak = photons * exposure * self._pixel**2 / (2 * np.pi * sigma**2)
+        expected = peak * np.outer(*profiles) + _BACKGROUND * exposure
+        electrons = self._rng.poisson(expected) + self._rng.normal(_BIAS, _READ_NOISE, self._shape)
+        return np.asarray(np.minimum(np.maximum(np.rint(electrons), 0), _SATURATION), dtype=np.float64)
+
+
+@hookimpl
+def catkit_devices_simulators() -> dict[str, type]:
+    """Hand in the simulator."""
+    return {"scpi_camera": Camera}

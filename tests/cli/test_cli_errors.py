@@ -1,0 +1,319 @@
+"""Every mistake of a user ends in one clear error on one screen, with an exit code that means something."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+CONFIGURATION = """
+[testbed]
+name = "bench"
+simulate = true
+plugins = ["plugins"]
+
+[simulation]
+bench = "optical"
+
+[devices.wheel]
+driver = "thorlabs_fw102c"
+address = "ASRL3::INSTR"
+simulator = "thorlabs_fw102c"
+simulator_options = {{ role = "nd", step_time = 0.01 }}
+aliases = ["filters"]
+{wheel}
+
+[devices.sensor]
+driver = "omega_ithx"
+address = "TCPIP0::192.168.1.200::2000::SOCKET"
+simulator = "omega_ithx"
+
+[safety.humidity]
+device = "sensor"
+property = "humidity"
+maximum = 28
+{safety}
+"""
+
+EXPERIMENT = """
+from catkit_devices.testbed import Experiment
+
+class Turn(Experiment):
+    to: int = 3
+
+    def experiment(self):
+        self.devices.wheel.position = self.to
+        self.log_scalar("position", self.devices.filters.position)
+        return self.devices.wheel.position
+"""
+
+
+@pytest.fixture
+def bench(tmp_path):
+    (tmp_path / "plugins").mkdir()
+
+    def write(wheel="", safety=""):
+        (tmp_path / "bench.toml").write_text(CONFIGURATION.format(wheel=wheel, safety=safety))
+        (tmp_path / "turn.py").write_text(EXPERIMENT)
+        return tmp_path
+
+    return write
+
+
+def command(directory, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "catkit_devices", *map(str, arguments)],
+        cwd=directory, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "CATKIT_DEVICES_RUNTIME": str(directory / "runtime"), **environment},
+    )  # fmt: skip
+
+
+def screen_lines(text):
+    """How many lines of a terminal of 80 columns it takes."""
+    return sum(1 + max(0, len(line) - 1) // 80 for line in text.splitlines())
+
+
+def assert_one_clear_error(result, exit_code, *words):
+    assert result.returncode == exit_code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert screen_lines(result.stderr) <= 20
+    for word in words:
+        assert word in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_good_configuration_is_said_to_be_valid(bench):
+    result = command(bench(), "check-config", "bench.toml")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "testbed 'bench' is valid: 2 devices, 1 safety check" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("where", "line", "words"),
+    [
+        ("wheel", 'adress = "x"', ["bench.toml: devices.wheel.adress", "(did you mean 'address'?)"]),
+        ("wheel", "server = 3", ["bench.toml: devices.wheel.server", "expected", "string", "got 3"]),
+        ("wheel", "limits = { position = [1, 9] }", ["devices.wheel.limits.position", "1 to 9 is not within 1 to 6"]),
+        ("wheel", "limits = { positon = [1, 4] }", ["devices.wheel.limits.positon", "(did you mean 'position'?)"]),
+        ("safety", 'interval = "soon"', ["bench.toml: safety.humidity.interval", "number", "'soon'"]),
+        ("safety", "interval = -1", ["bench.toml: safety.humidity.interval", "greater than 0", "-1"]),
+        ("safety", "minimum = 90", ["bench.toml: safety.humidity", "minimum <= maximum", "90 > 28"]),
+        ("safety", "maximun = 3", ["bench.toml: safety.humidity.maximun", "(did you mean 'maximum'?)"]),
+        ("safety", "not toml", ["bench.toml", "not valid TOML"]),
+    ],
+)
+def test_a_wrong_configuration_is_one_clear_error(bench, where, line, words):
+    directory = bench(**{where: line})
+    assert_one_clear_error(command(directory, "check-config", "bench.toml"), 2, *words)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ('devices.wheel.driver="thorlabs_fw102"', ["devices.wheel.driver", "did you mean 'thorlabs_fw102c'?"]),
+        ('safety.humidity.device="senser"', ["safety.humidity.device", "did you mean 'sensor'?"]),
+        ('devices.wheel.simulator="thorlabs_fw102"', ["devices.wheel.simulator", "did you mean 'thorlabs_fw102c'?"]),
+        ("devices.wheel.server=fast", ["--set", "expected a TOML value"]),
+        ("nonsense", ["--set", "expected KEY=VALUE, got 'nonsense'"]),
+    ],
+)
+def test_a_wrong_override_is_one_clear_error(bench, setting, words):
+    result = command(bench(), "run", "turn.py", "--config", "bench.toml", "--set", setting)
+    assert_one_clear_error(result, 2, *words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["check-config", "absent.toml"], ["absent.toml", "no such file"]),
+        (["devices", "--config", "absent.toml"], ["absent.toml", "no such file"]),
+        (["run", "absent.py", "--config", "bench.toml"], ["absent.py", "no such file"]),
+        (["run", "turn.py"], ["--config"]),
+        (["devices"], ["--config"]),
+        (["run", "turn.py:Tern", "--config", "bench.toml"], ["did you mean 'Turn'?"]),
+        (["run", "turn.py", "--config", "bench.toml", "--too", "3"], ["--too", "did you mean '--to'?"]),
+        (["run", "turn.py", "--config", "bench.toml", "--to", "far"], ["Turn: to", "integer", "'far'"]),
+        (["drivers", "--plugins", "nowhere"], ["nowhere"]),
+        (["frobnicate"], ["frobnicate"]),
+        (["check-config"], ["FILE"]),
+        (["drivers", "--jsn"], ["--jsn"]),
+    ],
+)
+def test_wrong_usage_is_one_clear_error_with_code_2(bench, arguments, words):
+    assert_one_clear_error(command(bench(), *arguments), 2, *words)
+
+
+def test_a_plugin_that_cannot_be_imported_is_named_and_the_others_still_work(bench):
+    directory = bench()
+    (directory / "plugins" / "broken.py").write_text("import no_such_vendor\n")
+    listed = command(directory, "drivers", "--config", "bench.toml")
+    assert listed.returncode == 2
+    assert "broken.py" in listed.stderr
+    assert "No module named 'no_such_vendor'" in listed.stderr
+    assert "Traceback" not in listed.stderr
+    assert "thorlabs_fw102c" in listed.stdout
+
+    checked = command(directory, "check-config", "bench.toml")
+    assert checked.returncode == 0
+    assert "warning: " in checked.stderr
+    assert "no_such_vendor" in checked.stderr
+
+
+def test_a_driver_of_a_plugin_that_cannot_be_imported_is_an_error_that_says_why(bench):
+    directory = bench()
+    (directory / "plugins" / "lamp.py").write_text("import no_such_vendor\n# drivers: {'lamp': Lamp}\n")
+    result = command(directory, "check-config", "bench.toml", "--set", 'devices.wheel.driver="lamp"')
+    assert_one_clear_error(result, 2, "devices.wheel.driver", "lamp.py", "No module named 'no_such_vendor'")
+
+
+def test_an_address_where_nothing_answers_fails_the_run_naming_device_and_address(bench):
+    directory = bench()
+    configuration = (directory / "bench.toml").read_text()
+    (directory / "bench.toml").write_text(configuration.replace('simulator = "thorlabs_fw102c"', "", 1).replace(
+        'simulator_options = { role = "nd", step_time = 0.01 }', ""))  # fmt: skip
+    result = command(directory, "run", "turn.py", "--config", "bench.toml")
+    assert result.returncode == 1, result.stderr
+    assert "error: device 'wheel' (thorlabs_fw102c at ASRL3::INSTR)" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_experiment_that_raises_fails_the_run_with_what_it_raised_and_where(bench):
+    directory = bench()
+    (directory / "turn.py").write_text(
+        "from catkit_devices.testbed import Experiment\n"
+        "class Turn(Experiment):\n"
+        "    def experiment(self):\n"
+        "        raise ZeroDivisionError('the lamp is too dim')\n"
+    )
+    result = command(directory, "run", "turn.py", "--config", "bench.toml")
+    assert result.returncode == 1
+    assert "error: ZeroDivisionError: the lamp is too dim" in result.stderr
+    assert "turn.py:4" in result.stderr
+    assert "run directory: runs/" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_value_out_of_limits_fails_the_run_and_says_which_are_allowed(bench):
+    result = command(bench(), "run", "turn.py", "--config", "bench.toml", "--to", "9")
+    assert result.returncode == 1
+    assert "device 'wheel'" in result.stderr
+    assert "1 to 6, got 9" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_safety_check_that_fails_at_the_start_fails_the_run(bench):
+    result = command(bench(), "run", "turn.py", "--config", "bench.toml", "--set", "safety.humidity.maximum=5")
+    assert result.returncode == 1
+    assert "safety check 'humidity'" in result.stderr
+    assert "at most 5" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(bench):
+    directory = bench()
+    for arguments in (["--debug", "check-config", "absent.toml"], ["check-config", "absent.toml", "--debug"]):
+        result = command(directory, *arguments)
+        assert result.returncode == 2
+        assert "Traceback" in result.stderr
+
+
+def test_an_experiment_runs_and_its_result_is_printed(bench):
+    result = command(bench(), "run", "turn.py", "--config", "bench.toml", "--to", "4", "--json")
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert (answer["experiment"], answer["state"], answer["result"]) == ("Turn", "finished", 4)
+    assert os.path.isdir(os.path.join(bench(), answer["run"]))  # noqa: PTH112, PTH118
+
+
+def test_devices_are_listed_with_driver_address_and_state(bench):
+    result = command(bench(), "devices", "--config", "bench.toml", "--json")
+    assert result.returncode == 0, result.stderr
+    listed = json.loads(result.stdout)
+    assert listed["running"] is False
+    assert [device["name"] for device in listed["devices"]] == ["wheel", "sensor"]
+    assert listed["devices"][0] == {
+        "name": "wheel", "driver": "thorlabs_fw102c", "address": "ASRL3::INSTR", "state": "not running",
+        "holder": None, "aliases": ["filters"], "server": "devices",
+    }  # fmt: skip
+    plain = command(bench(), "devices", CATKIT_DEVICES_CONFIG="bench.toml")
+    assert ["wheel", "thorlabs_fw102c", "ASRL3::INSTR"] in [line.split()[:3] for line in plain.stdout.splitlines()]
+
+
+def test_devices_of_a_running_testbed_are_listed_with_who_holds_them(bench):
+    directory = bench()
+    (directory / "hold.py").write_text(
+        "import pathlib, time\n"
+        "from catkit_devices.testbed import Experiment\n"
+        "class Hold(Experiment):\n"
+        "    def experiment(self):\n"
+        "        deadline = time.monotonic() + 30\n"
+        "        with self.lock('wheel'):\n"
+        "            self.devices.wheel.position\n"
+        "            while not pathlib.Path('go').exists() and time.monotonic() < deadline: time.sleep(0.02)\n"
+    )
+    environment = {**os.environ, "CATKIT_DEVICES_RUNTIME": str(directory / "runtime")}
+    arguments = [sys.executable, "-m", "catkit_devices", "run", "hold.py", "-c", "bench.toml"]
+    with subprocess.Popen(arguments, cwd=directory, env=environment, stderr=subprocess.PIPE) as running:
+        try:
+            deadline = time.monotonic() + 30
+            while True:
+                answer = command(directory, "devices", "-c", "bench.toml", "--json")
+                assert answer.returncode == 0, answer.stderr
+                listed = json.loads(answer.stdout)
+                wheel = listed["devices"][0]
+                if (wheel["holder"] and wheel["state"] == "open") or time.monotonic() > deadline:
+                    break
+        finally:
+            (directory / "go").write_text("")
+            _, errors = running.communicate(timeout=30)
+    assert running.returncode == 0, errors
+    assert listed["running"] is True
+    assert wheel["state"] == "open"
+    assert wheel["holder"]["process"] == "Hold"
+
+
+def test_drivers_are_listed_with_what_they_drive(bench):
+    result = command(bench(), "drivers", "--json")
+    assert result.returncode == 0, result.stderr
+    drivers = {driver["driver"]: driver for driver in json.loads(result.stdout)["drivers"]}
+    assert drivers["thorlabs_fw102c"]["class"].startswith("catkit_devices.plugins.")
+    assert drivers["thorlabs_fw102c"]["summary"]
+
+
+def test_a_plugin_adds_a_command(bench):
+    directory = bench()
+    (directory / "plugins" / "greeting.py").write_text(
+        "from catkit_devices.hookspecs import hookimpl\n"
+        "@hookimpl\n"
+        "def catkit_devices_commands(cli):\n"
+        "    @cli.command()\n"
+        "    def greet():\n"
+        "        '''Say hello.'''\n"
+        "        print('hello')\n"
+    )
+    environment = {"CATKIT_DEVICES_PLUGINS": str(directory / "plugins")}
+    assert command(directory, "greet", **environment).stdout == "hello\n"
+    assert "Say hello." in command(directory, "--help", **environment).stdout
+
+
+def test_version_and_help_answer():
+    from importlib.metadata import version
+
+    directory = None
+    result = subprocess.run([sys.executable, "-m", "catkit_devices", "--version"], cwd=directory, capture_output=True,
+                            text=True, timeout=60, check=False)  # fmt: skip
+    assert result.stdout == f"catkit-devices {version('catkit-devices')}\n"
+    assert result.returncode == 0
+
+
+def test_starting_a_command_loads_nothing_heavy():
+    program = (
+        "import sys\nfrom catkit_devices.cli import main\n"
+        "main(['run', '--help'])\n"
+        "heavy = {'numpy', 'pint', 'pyvisa', 'matplotlib', 'pluggy'} & set(sys.modules)\n"
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,82 @@
+"""SIGKILL at any moment loses no record whose call returned, and the run opens afterwards."""
+
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from catkit_devices.datalog import Run, RunReader
+
+WRITER = """
+import os, sys
+import numpy as np
+from catkit_devices.datalog import Run
+
+run = Run.open(sys.argv[1])
+count = 0
+while True:
+    run.log_scalar("count", count, unit="1")
+    os.write(1, b"s")
+    if count % 4 == 0:
+        run.log_array("frame", np.full((50, 60), count))
+        os.write(1, b"a")
+        run.log("state", {"count": count})
+        os.write(1, b"v")
+    count += 1
+"""
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_value_whose_call_returned_is_there_after_sigkill(tmp_path, seed):
+    chance = random.Random(seed)
+    with Run.create(tmp_path, "killed") as run:
+        path = run.path
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+    try:
+        acknowledged = writer.stdout.read(chance.randrange(1, 3000))
+        time.sleep(chance.random() * 0.003)  # the moment is what is random here; nothing is waited for
+        writer.kill()
+        acknowledged += writer.stdout.read()
+    finally:
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()
+
+    with RunReader(path) as reader:
+        counts = reader.scalars("count").values.tolist()
+        assert counts == list(range(len(counts)))
+        assert acknowledged.count(b"s") <= len(counts) <= acknowledged.count(b"s") + 1
+        frames = reader.arrays("frame") if acknowledged.count(b"a") else []
+        assert len(frames) >= acknowledged.count(b"a")
+        for number, frame in enumerate(frames):
+            np.testing.assert_array_equal(frame, np.full((50, 60), 4 * number))
+        states = [state.value["count"] for state in reader.values("state")] if acknowledged.count(b"v") else []
+        assert states == [4 * number for number in range(len(states))]
+        assert len(states) >= acknowledged.count(b"v")
+        assert reader.outcome is None
+    with Run.open(path) as again:
+        again.log_scalar("count", -1, unit="1")
+        again.log_array("frame", [0])
+
+
+def test_a_run_is_read_while_another_process_writes_it(tmp_path):
+    with Run.create(tmp_path, "live") as run:
+        path = run.path
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+    try:
+        acknowledged = b""
+        with RunReader(path) as reader:
+            for _ in range(20):
+                acknowledged += writer.stdout.read(100)
+                counts = reader.scalars("count").values
+                assert len(counts) >= acknowledged.count(b"s")
+                assert counts.tolist() == list(range(len(counts)))
+                for number, frame in enumerate(reader.arrays("frame", index=slice(-3, None))):
+                    assert frame.min() == frame.max(), number
+    finally:
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()

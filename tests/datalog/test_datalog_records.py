@@ -1,0 +1,310 @@
+"""Every kind of record comes back as it was logged, by tag, time and index, also while it is being written."""
+
+import datetime as dt
+import logging
+import math
+import subprocess
+import sys
+import threading
+
+import matplotlib as mpl
+import numpy as np
+import pint
+import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as hnp
+
+from catkit_devices.datalog import LogFileHandler, Run, RunReader, Tag, find_runs
+from catkit_devices.datalog.arrays import decode, encode
+from catkit_devices.errors import DataError
+
+
+@pytest.fixture
+def run(tmp_path):
+    with Run.create(tmp_path, "scan", configuration={"testbed": {"name": "bench"}}, parameters={"repeats": 3}) as run:
+        yield run
+
+
+@pytest.fixture
+def reader(run):
+    with RunReader(run.path) as reader:
+        yield reader
+
+
+def test_scalars_come_back_with_unit_time_and_order(run, reader):
+    before = dt.datetime.now(dt.UTC)
+    for value in (1.5, np.float32(0.25), -math.inf):
+        run.log_scalar("power", value, unit="W")
+    scalars = reader.scalars("power")
+    assert (scalars.tag, scalars.unit, scalars.values.tolist()) == ("power", "W", [1.5, 0.25, -math.inf])
+    assert scalars.times.dtype == "datetime64[ns]"
+    assert np.all(np.diff(scalars.times.astype(int)) >= 0)
+    assert before.timestamp() - 1e-3 <= scalars.seconds[0] <= dt.datetime.now(dt.UTC).timestamp()
+
+
+def test_nan_comes_back_as_nan(run, reader):
+    run.log_scalar("power", math.nan)
+    run.log_scalar("power", 1.0)
+    np.testing.assert_array_equal(reader.scalars("power").values, [math.nan, 1.0])
+
+
+def test_integers_stay_exact_and_truth_values_become_numbers(run, reader):
+    for value in (2**63 - 1, np.int16(-4), True, np.bool_(False)):
+        run.log_scalar("count", value)
+    values = reader.scalars("count").values
+    assert values.dtype == np.int64
+    assert values.tolist() == [2**63 - 1, -4, 1, 0]
+
+
+@pytest.mark.parametrize("value", [2**63, "1.5", None, 1j, [1.0, 2.0], np.zeros(2)])
+def test_what_is_not_one_real_number_is_refused_as_a_scalar(run, reader, value):
+    with pytest.raises(DataError, match="scalar must be"):
+        run.log_scalar("power", value)
+    assert reader.tags() == []
+
+
+def test_a_quantity_is_converted_to_the_unit_of_its_tag(run, reader):
+    ureg = pint.UnitRegistry()
+    run.log_scalar("power", ureg.Quantity(2.0, "mW"), unit="W")
+    run.log_scalar("power", ureg.Quantity(3.0, "W"))
+    scalars = reader.scalars("power")
+    assert (scalars.unit, scalars.values.tolist()) == ("W", [0.002, 3.0])
+
+
+def test_a_tag_keeps_its_unit(run, reader):
+    run.log_scalar("power", 1.0, unit="W")
+    with pytest.raises(DataError, match="'power' is in W in this run and cannot be logged in mW"):
+        run.log_scalar("power", 1.0, unit="mW")
+    run.log_scalar("power", 2.0)
+    assert reader.scalars("power").values.tolist() == [1.0, 2.0]
+
+
+def test_reading_can_be_narrowed_by_time_and_index(run, reader):
+    for second in range(10):
+        run.log_scalar("power", float(second), at=1000.0 + second)
+    assert reader.scalars("power", since=1003.0, until=1005.0).values.tolist() == [3.0, 4.0, 5.0]
+    assert reader.scalars("power", since=dt.datetime.fromtimestamp(1008, dt.UTC)).values.tolist() == [8.0, 9.0]
+    assert reader.scalars("power", index=-1).values.tolist() == [9.0]
+    assert reader.scalars("power", index=2).values.tolist() == [2.0]
+    assert reader.scalars("power", since=1003.0, index=slice(None, -2, 2)).values.tolist() == [3.0, 5.0, 7.0]
+    with pytest.raises(DataError, match="no record 10"):
+        reader.scalars("power", index=10)
+
+
+def test_arrays_come_back_equal_and_the_file_is_a_sequence_of_npy_records(run, reader):
+    arrays = [
+        np.arange(12, dtype=np.uint16).reshape(3, 4).T,
+        np.array(2.5),
+        np.zeros((0, 3)),
+        np.array([(1, b"ab")], dtype=[("a", ">i4"), ("b", "S2")]),
+        np.array(["2026-11-22"], dtype="datetime64[D]"),
+    ]
+    for array in arrays:
+        run.log_array("frame", array, unit="count")
+    stored = reader.arrays("frame")
+    assert stored.unit == "count"
+    assert stored.shapes == [array.shape for array in arrays]
+    with (run.path / "arrays-0001.npy").open("rb") as file:
+        for found, expected in zip(stored, arrays, strict=True):
+            np.testing.assert_array_equal(found, expected, strict=True)
+            np.testing.assert_array_equal(np.load(file), expected, strict=True)
+        assert file.read() == b""
+
+
+@given(hnp.arrays(dtype=hnp.scalar_dtypes() | hnp.byte_string_dtypes(min_len=1), shape=hnp.array_shapes(min_dims=0)))
+def test_any_array_round_trips_through_its_bytes(array):
+    (found,) = decode(encode(array))
+    assert found.dtype == array.dtype
+    assert found.tobytes() == array.tobytes()
+
+
+def test_arrays_of_one_shape_stack_and_slice(run, reader):
+    for number in range(4):
+        run.log_array("frame", np.full((2, 2), number))
+    stored = reader.arrays("frame")
+    assert stored.stack()[:, 0, 0].tolist() == [0, 1, 2, 3]
+    assert [frame[0, 0] for frame in stored[1:3]] == [1, 2]
+    assert stored[-1].max() == 3
+
+
+def test_an_array_of_objects_is_refused(run):
+    with pytest.raises(DataError, match="Python objects"):
+        run.log_array("frame", np.array([object()]))
+
+
+def test_a_curve_comes_back_with_both_units(run, reader):
+    run.log_curve("spectrum", [500, 600], [0.1, 0.9], x_unit="nm", y_unit="W", x_label="wavelength", y_label="power")
+    (curve,) = reader.curves("spectrum")
+    assert (curve.x.tolist(), curve.y.tolist()) == ([500, 600], [0.1, 0.9])
+    assert (curve.x_unit, curve.y_unit, curve.x_label, curve.y_label) == ("nm", "W", "wavelength", "power")
+    with pytest.raises(DataError, match="of one length"):
+        run.log_curve("spectrum", [1, 2], [1])
+
+
+def test_a_figure_is_kept_as_png(run, reader):
+    mpl.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1, 1))
+    figure.subplots().plot([1, 2])
+    run.log_figure("plot", figure)
+    (stored,) = reader.figures("plot")
+    assert stored.png.startswith(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(DataError, match="PNG"):
+        run.log_figure("plot", b"GIF89a")
+
+
+def test_a_fits_file_opens_again(run, reader):
+    fits = pytest.importorskip("astropy.io.fits")
+    run.log_fits("image", fits.PrimaryHDU(np.eye(3)))
+    with reader.fits("image")[0].open() as hdus:
+        np.testing.assert_array_equal(hdus[0].data, np.eye(3))
+    with pytest.raises(DataError, match="FITS"):
+        run.log_fits("image", b"not one")
+
+
+def test_a_value_is_anything_that_json_can_say(run, reader):
+    run.log("state", {"gain": np.float64(0.5), "taps": np.arange(2), "when": dt.date(2026, 11, 22), "set": {2, 1}})
+    (value,) = reader.values("state")
+    assert value.value == {"gain": 0.5, "taps": [0, 1], "when": "2026-11-22", "set": [1, 2]}
+    with pytest.raises(DataError, match="'state' cannot be written as JSON"):
+        run.log("state", object())
+
+
+def test_tags_of_one_name_and_different_kinds_stand_side_by_side(run, reader):
+    run.log_scalar("power", 1.0, "W")
+    run.log_array("power", [1.0])
+    run.log_scalar("power", 2.0, "W")
+    assert reader.tags() == [Tag("scalar", "power", "W", 2), Tag("array", "power", None, 1)]
+    assert reader.tags("array") == [Tag("array", "power", None, 1)]
+
+
+def test_an_unknown_tag_is_answered_with_the_nearest_one(run, reader):
+    run.log_scalar("power", 1.0)
+    with pytest.raises(DataError, match=r"no scalar was logged as 'powr' \(did you mean 'power'\?\)"):
+        reader.scalars("powr")
+    with pytest.raises(DataError, match="there is a scalar of that tag"):
+        reader.arrays("power")
+
+
+def test_a_run_says_what_it_was(run, reader):
+    run.set_outcome("failed", "the lamp broke")
+    assert reader.configuration == {"testbed": {"name": "bench"}}
+    information = reader.information
+    assert information["name"] == "scan"
+    assert information["parameters"] == {"repeats": 3}
+    assert {"python", "catkit-devices", "numpy", "pyvisa"} <= set(information["versions"])
+    assert information["pid"] > 0
+    assert dt.datetime.fromisoformat(information["started"]).tzinfo is not None
+    assert (reader.outcome["outcome"], reader.outcome["detail"]) == ("failed", "the lamp broke")
+
+
+def test_the_git_revision_is_that_of_the_source(tmp_path):
+    repository = tmp_path / "code"
+    repository.mkdir()
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org", "-C", str(repository)]
+    script = repository / "scan.py"
+    script.write_text("1")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    revisions = []
+    for text in ("1", "2"):
+        script.write_text(text)
+        with Run.create(tmp_path / "runs", "scan", source=script) as run, RunReader(run.path) as reader:
+            revisions.append(reader.information["git"])
+    assert revisions == [commit, f"{commit}-dirty"]
+
+
+def test_runs_started_at_the_same_moment_have_directories_of_their_own(tmp_path):
+    runs = []
+    threads = [threading.Thread(target=lambda: runs.append(Run.create(tmp_path, "scan"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for run in runs:
+        run.close()
+    assert len({run.path for run in runs}) == 8
+    assert find_runs(tmp_path) == sorted(run.path for run in runs)
+
+
+def test_threads_share_a_run_without_losing_a_record(run, reader):
+    def log(number):
+        for count in range(200):
+            run.log_scalar(f"thread{number}", count)
+            if count % 20 == 0:
+                run.log_array("frames", np.full(5, number))
+
+    threads = [threading.Thread(target=log, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(4):
+        assert reader.scalars(f"thread{number}").values.tolist() == list(range(200))
+    assert sorted(reader.arrays("frames").stack()[:, 0].tolist()) == sorted([0, 1, 2, 3] * 10)
+
+
+def test_another_process_adds_to_a_run_that_is_open_here(run, reader):
+    run.log_scalar("power", 1.0, unit="W")
+    run.log_array("frame", [1])
+    program = (
+        "import sys; from catkit_devices.datalog import Run\n"
+        "with Run.open(sys.argv[1]) as run:\n"
+        "    run.log_scalar('power', 2.0, unit='W'); run.log_array('frame', [2])\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(run.path)], check=True, timeout=30)
+    run.log_scalar("power", 3.0, unit="W")
+    assert reader.scalars("power").values.tolist() == [1.0, 2.0, 3.0]
+    assert [frame.tolist() for frame in reader.arrays("frame")] == [[1], [2]]
+
+
+def test_the_log_of_several_processes_stands_in_the_order_of_time(run, reader):
+    program = (
+        "import sys, logging; from catkit_devices.datalog import Run\n"
+        "with Run.open(sys.argv[1]) as run:\n"
+        "    logger = logging.getLogger('child'); logger.addHandler(run.handler)\n"
+        "    logger.warning('from the child')\n"
+    )
+    logger = logging.getLogger("test_datalog.parent")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(run.handler)
+    logger.info("before")
+    subprocess.run([sys.executable, "-c", program, str(run.path)], check=True, timeout=30)
+    logger.info("after")
+    lines = reader.log_text().splitlines()
+    assert [line.split(": ", 1)[1] for line in lines] == ["before", "from the child", "after"]
+    assert lines == sorted(lines)
+    assert "WARNING" in lines[1]
+
+
+def test_a_closed_log_handler_writes_no_more_and_raises_nothing(tmp_path):
+    handler = LogFileHandler(tmp_path / "log.txt")
+    logger = logging.getLogger("test_datalog.it")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    logger.info("one")
+    handler.close()
+    handler.close()
+    logger.info("two")
+    assert "two" not in (tmp_path / "log.txt").read_text()
+
+
+def test_a_finished_run_is_one_database_file_and_reads_from_a_read_only_copy(tmp_path):
+    with Run.create(tmp_path, "scan") as run:
+        run.log_scalar("power", 1.0)
+    assert sorted(path.name for path in run.path.iterdir()) == ["configuration.json", "data.sqlite", "run.json"]
+    with RunReader(run.path) as reader:
+        assert reader.scalars("power").values.tolist() == [1.0]
+
+
+def test_scalars_and_arrays_go_to_pandas_and_xarray_with_their_units(run, reader):
+    pytest.importorskip("pandas")
+    pytest.importorskip("xarray")
+    run.log_scalar("power", 1.0, "W", at=1000.0)
+    run.log_array("frame", np.eye(2), "count", at=1000.0)
+    series = reader.scalars("power").to_pandas()
+    assert (series.name, series.attrs["unit"], series.index[0].timestamp(), series.iloc[0]) == ("power", "W", 1000.0, 1)
+    assert reader.scalars("power").to_xarray().attrs["units"] == "W"
+    assert reader.arrays("frame").to_xarray().sizes == {"time": 1, "axis_1": 2, "axis_2": 2}

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from catkit_devices.simulation import Instrument, VirtualClock, build_library
+
+
+class Script:
+    """A simulated instrument that answers each command by a list of replies in turn, or always by the same one.
+
+    ``sent`` is what came over the wire; nothing is answered to what the script does not know.
+    """
+
+    message_end = b"\n"
+
+    def __init__(self, bench, *, replies, end=b"\n"):
+        self.bench = bench
+        self.sent = []
+        self._replies = {key: list(value) if isinstance(value, list) else value for key, value in replies.items()}
+        self._end = end
+        self._received = b""
+
+    def feed(self, data):
+        self._received += data
+        reply = b""
+        while self._end in self._received:
+            line, _end, self._received = self._received.partition(self._end)
+            self.sent.append(line)
+            answer = self._replies.get(line, b"")
+            reply += answer.pop(0) if isinstance(answer, list) else answer
+        return reply
+
+
+class Bytes(Script):
+    """The same with frames in place of lines: what is written at once is one command."""
+
+    def feed(self, data):
+        if not data:
+            return b""
+        self.sent.append(data)
+        return self._replies.get(data, b"")
+
+
+@pytest.fixture
+def often():
+    """Let threads take turns as often as they can, so that what can interleave does."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
+def script():
+    return Script
+
+
+@pytest.fixture
+def frames():
+    return Bytes
+
+
+@pytest.fixture
+def serve():
+    """Serve one simulator at an address on a virtual clock: ``library = serve(address, simulator, **options)``."""
+
+    def build(address, simulator, bench=None, **options):
+        return build_library([Instrument(address, simulator, options)], bench=bench, clock=VirtualClock())
+
+    return build

@@ -1,0 +1,65 @@
+import pickle
+import subprocess
+import sys
+from decimal import Decimal
+
+import numpy as np
+import pint
+import pytest
+
+from catkit_devices import units
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "number"),
+    [
+        (5, "mA", 5.0),
+        ("50 mA", "A", 0.05),
+        ("50mA", "mA", 50.0),
+        ("-1.5e-3 A", "mA", -1.5),
+        ("25 degC", "K", 298.15),
+        ("1.1 um", "nm", 1100.0),
+        ("50 %", None, 0.5),
+        ("1e-3", "W", 0.001),
+        (np.float32(2), "A", 2.0),
+        (np.int64(2), "A", 2.0),
+        (np.array(3), "A", 3.0),
+        (Decimal("1.5"), None, 1.5),
+    ],
+)
+def test_numbers_quantities_and_text_become_plain_numbers_in_the_unit(value, unit, number):
+    converted = units.convert(value, unit)
+
+    assert type(converted) is float
+    assert converted == number
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, np.True_, float("nan"), float("inf"), "nan", "inf", "", "five", "5 m", "5 blargh", "5 mA)",
+     "5 mA; import os", 1j, None, np.ones(1), [1], "1_0"],
+)  # fmt: skip
+def test_what_is_no_finite_number_in_the_unit_is_refused(value):
+    with pytest.raises(ValueError, match="must be"):
+        units.convert(value, "mA")
+
+
+def test_a_quantity_of_any_registry_is_converted():
+    assert units.convert(units.quantity(5, "mA"), "A") == 0.005
+    assert units.convert(pint.UnitRegistry().Quantity(5, "mA"), "A") == 0.005
+
+
+def test_quantities_pickle_into_the_application_registry():
+    quantity = units.quantity(5, "mA")
+
+    assert pickle.loads(pickle.dumps(quantity)) == quantity
+    assert pint.application_registry.get() is units.registry()
+
+
+def test_plain_numbers_never_load_pint():
+    code = (
+        "import sys; from catkit_devices import units; units.convert(5, 'mA'); units.convert('5', 'mA');"
+        "units.convert('5 mA', 'mA'); sys.exit('pint' in sys.modules)"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

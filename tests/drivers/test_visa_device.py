@@ -1,0 +1,358 @@
+"""What a VisaDevice does on the wire, on pyvisa's own stack, when all is well and when it is not."""
+
+import pickle
+import threading
+
+import pytest
+
+from catkit_devices.errors import (
+    DeviceDisconnectedError,
+    DeviceFaultError,
+    DeviceOpenError,
+    DeviceProtocolError,
+    DeviceTimeoutError,
+    DeviceValueError,
+)
+from catkit_devices.properties import Control, Measurement
+from catkit_devices.simulation import Fault
+from catkit_devices.visa import VisaDevice
+
+SERIAL = "ASRL7::INSTR"
+SOCKET = "TCPIP0::10.0.0.7::5025::SOCKET"
+USB = "USB0::0x1313::0x8078::P0001::INSTR"
+ADDRESSES = pytest.mark.parametrize("address", [SERIAL, SOCKET, USB])
+
+REPLIES = {b"*IDN?": b"ACME,Widget,7,1.0\n", b"A?": b"1.5\n", b"B?": b"2.5\n"}
+
+
+class Widget(VisaDevice):
+    identity = "acme,widget"
+    io_timeout = 0.5
+
+    a = Control("A?", "A {}", limits=(0, 10), doc="Amplitude.")
+    b = Measurement("B?", doc="Backlash.", shared=True)
+
+
+@pytest.fixture
+def widget(serve, script):
+    """Build a widget at an address: ``device, library = widget(address, replies)``; it is closed at the end."""
+    made = []
+
+    def build(address, replies=REPLIES, cls=Widget, **options):
+        library = serve(address, script, replies=replies)
+        device = cls("widget", address=address, visa_library=library, **options)
+        made.append(device)
+        return device, library
+
+    yield build
+    for device in made:
+        device.close(force=True)
+
+
+@ADDRESSES
+def test_a_dialogue_is_exactly_what_was_declared(widget, address):
+    device, library = widget(address)
+
+    with device:
+        assert (device.a, device.b) == (1.5, 2.5)
+        device.a = 3
+
+    assert library.instrument(address).sent == [b"*IDN?", b"A?", b"B?", b"A 3.0"]
+
+
+@ADDRESSES
+def test_no_reply_is_a_timeout_that_names_device_address_and_command(widget, address):
+    device, library = widget(address)
+
+    with device:
+        library.line(address).inject(Fault("no_reply"))
+        with pytest.raises(DeviceTimeoutError, match=r"no reply in 0.5 s") as caught:
+            _ = device.a
+
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert (error.device, error.address, error.command) == ("widget", address, "A?")
+    assert isinstance(error, TimeoutError)
+
+
+@ADDRESSES
+@pytest.mark.parametrize("late", [0.1, 0.5, 0.9])
+def test_a_reply_within_the_late_window_is_never_taken_for_the_next_one(widget, address, late):
+    device, library = widget(address)
+
+    with device:
+        library.line(address).inject(Fault("late", delay=0.5 + late))
+        with pytest.raises(DeviceTimeoutError):
+            _ = device.a
+
+        assert [device.b, device.a] == [2.5, 1.5]
+
+    assert library.instrument(address).sent.count(b"*IDN?") == 2
+
+
+@ADDRESSES
+def test_a_late_reply_is_not_taken_for_another_after_opening_again(widget, address):
+    device, library = widget(address, {**REPLIES, b"A?": b"acme,widget\n"})
+
+    device.open()
+    library.line(address).inject(Fault("late", delay=0.9))
+    with pytest.raises(DeviceTimeoutError):
+        device.query("A?")
+    device.close()
+    device.open()
+
+    assert device.b == 2.5
+
+
+@ADDRESSES
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("truncated", keep=2),
+        Fault("truncated", keep=0),
+        Fault("garbled"),
+        Fault("extra", data=b"??", after=False),
+        Fault("disconnect"),
+    ],
+    ids=lambda fault: f"{fault.kind}{fault.keep or ''}",
+)
+def test_a_damaged_reply_is_an_error_and_the_next_reply_is_right(widget, address, fault):
+    device, library = widget(address)
+
+    with device:
+        library.line(address).inject(fault)
+        with pytest.raises((DeviceProtocolError, DeviceTimeoutError, DeviceDisconnectedError)):
+            _ = device.a
+        if fault.kind != "disconnect":
+            assert [device.b, device.a] == [2.5, 1.5]
+
+
+@pytest.mark.parametrize("address", [SERIAL, SOCKET])
+def test_bytes_that_nobody_asked_for_are_not_taken_for_a_reply(widget, address):
+    device, library = widget(address)
+
+    with device:
+        library.line(address).inject(Fault("extra", data=b"9.5\n", after=True))
+        assert device.a == 1.5
+
+        assert device.b == 2.5
+
+    assert library.instrument(address).sent.count(b"*IDN?") == 2
+
+
+@ADDRESSES
+def test_a_slow_reply_is_read_to_its_end(widget, address):
+    device, library = widget(address)
+
+    with device:
+        library.line(address).inject(Fault("slow", interval=0.05))
+        assert device.a == 1.5
+
+
+@ADDRESSES
+def test_a_line_that_cannot_be_recovered_puts_the_device_into_fault(widget, address):
+    device, library = widget(address)
+
+    with device:
+        library.line(address).inject(Fault("no_reply"), count=2)
+        with pytest.raises(DeviceTimeoutError):
+            _ = device.a
+        with pytest.raises(DeviceFaultError, match=r"no reply in 0\.5 s"):
+            _ = device.a
+
+        assert device.state == "fault"
+        with pytest.raises(DeviceFaultError):
+            _ = device.a
+        device.reset()
+
+
+def test_after_recovery_another_instrument_is_not_accepted(widget):
+    replies = {**REPLIES, b"*IDN?": [b"ACME,Widget,7,1.0\n", b"OTHER,Thing,1,1\n"]}
+    device, library = widget(SERIAL, replies)
+
+    with device:
+        library.line(SERIAL).inject(Fault("no_reply"))
+        with pytest.raises(DeviceTimeoutError):
+            _ = device.a
+        with pytest.raises(DeviceFaultError):
+            _ = device.a
+        device.reset()
+
+
+@ADDRESSES
+def test_a_pulled_cable_is_a_disconnection_and_opening_again_works(widget, address):
+    device, library = widget(address)
+
+    device.open()
+    library.disconnect(address)
+    for _ in range(2):
+        with pytest.raises(DeviceDisconnectedError) as caught:
+            _ = device.a
+    device.close(force=True)
+    with pytest.raises(DeviceOpenError):
+        device.open()
+    library.reconnect(address)
+    device.open()
+
+    assert isinstance(caught.value, ConnectionError)
+    assert device.a == 1.5
+
+
+def test_an_address_with_nothing_behind_it_does_not_open(widget):
+    _device, library = widget(SERIAL)
+    stranger = Widget("stranger", address="ASRL8::INSTR", visa_library=library)
+
+    with pytest.raises(DeviceOpenError, match=r"'stranger'.*ASRL8::INSTR.*cannot be opened"):
+        stranger.open()
+
+    assert stranger.state == "closed"
+
+
+@ADDRESSES
+def test_an_instrument_that_does_not_answer_does_not_open(widget, address):
+    device, _library = widget(address, {})
+
+    with pytest.raises(DeviceOpenError, match=r"nothing answers: no reply in 0\.5 s") as caught:
+        device.open()
+
+    assert isinstance(caught.value.__cause__, DeviceTimeoutError)
+    assert device.state == "closed"
+
+
+@ADDRESSES
+def test_the_wrong_instrument_does_not_open(widget, address):
+    device, _library = widget(address, {b"*IDN?": b"OTHER,Thing,1,1\n"})
+
+    with pytest.raises(DeviceOpenError, match=r"'acme,widget' was expected, found 'OTHER,Thing,1,1'"):
+        device.open()
+
+
+def test_what_an_instrument_had_left_to_say_does_not_keep_it_from_opening(widget):
+    device, library = widget(SERIAL, {**REPLIES, b"*IDN?": [b"7.5\nACME,Widget,7,1.0\n", b"ACME,Widget,7,1.0\n"]})
+
+    with device:
+        assert device.a == 1.5
+
+    assert library.instrument(SERIAL).sent == [b"*IDN?", b"*IDN?", b"A?"]
+
+
+@ADDRESSES
+def test_what_an_instrument_says_on_its_own_when_it_is_switched_on_is_thrown_away(serve, script, address):
+    class Talkative(script):
+        def feed(self, data):
+            greeting, self._greeting = self._greeting, b""
+            return greeting + super().feed(data)
+
+        _greeting = b"" if address == USB else b"Welcome to the ACME Widget\n"
+
+    library = serve(address, Talkative, replies=REPLIES)
+
+    with Widget("widget", address=address, visa_library=library) as device:
+        assert device.a == 1.5
+
+    assert library.instrument(address).sent == [b"*IDN?", b"A?"]
+
+
+def test_an_address_that_is_none_does_not_open():
+    with pytest.raises(DeviceOpenError, match="nonsense"):
+        Widget("widget", address="nonsense").open()
+
+
+class Prompting(VisaDevice):
+    read_termination = write_termination = "\r"
+    identity = "x"
+
+    def say(self, command):
+        return self.read_until(b"> ") if self.write(command) is None else None
+
+
+def test_a_prompt_of_several_bytes_is_matched_as_a_whole(serve, script):
+    library = serve(SERIAL, script, end=b"\r", replies={b"*IDN?": b"x\r", b"list?": b"a b >c\r> ", b"old": b">> "})
+
+    with Prompting("p", address=SERIAL, visa_library=library) as device:
+        assert device.say("list?") == b"a b >c\r"
+        assert device.say("old") == b">"
+
+
+@ADDRESSES
+@pytest.mark.parametrize("size", [0, 1, 9, 70_000])
+def test_a_block_is_read_by_its_count_whatever_it_contains(widget, address, size):
+    data = bytes(range(256)) * (size // 256) + b"\n" * (size % 256)
+    head = b"#%d%d" % (len(str(size)), size)
+    device, _library = widget(address, {**REPLIES, b"D?": head + data + b"\n"})
+
+    with device:
+        assert device.query_binary("D?") == data
+        assert device.a == 1.5
+
+
+@ADDRESSES
+@pytest.mark.parametrize("reply", [b"1.5\n", b"#0abc\n", b"#2x1a\n", b"#13abcd\n", b"#14abc\n"])
+def test_a_block_that_is_none_is_an_error(widget, address, reply):
+    device, _library = widget(address, {**REPLIES, b"D?": reply})
+
+    with device:
+        with pytest.raises((DeviceProtocolError, DeviceTimeoutError), match="D\\?"):
+            device.query_binary("D?")
+        assert device.a == 1.5
+
+
+@pytest.mark.parametrize("command", ["A 1\nB 2", "A µ"])
+def test_a_command_is_one_line_of_ascii(widget, command):
+    device, library = widget(SERIAL)
+
+    with device, pytest.raises(DeviceValueError):
+        device.write(command)
+
+    assert library.instrument(SERIAL).sent == [b"*IDN?"]
+
+
+class TwoWords(Widget):
+    def pair(self, command):
+        with self._transaction():
+            self._write(f"SEL {command}")
+            return self._query(f"{command}?")
+
+
+def test_devices_at_one_address_share_its_wire(serve, script, often):
+    replies = {**REPLIES, b"SEL A": b"", b"SEL B": b""}
+    library = serve(SERIAL, script, replies=replies)
+    first, second = (TwoWords(name, address=SERIAL, visa_library=library) for name in ("first", "second"))
+    count = 200
+
+    def use(device, command):
+        for _ in range(count):
+            device.pair(command)
+
+    with first, second:
+        threads = [threading.Thread(target=use, args=pair) for pair in ((first, "A"), (second, "B"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    sent = library.instrument(SERIAL).sent[2:]
+    pairs = set(zip(sent[::2], sent[1::2], strict=True))
+    assert pairs == {(b"SEL A", b"A?"), (b"SEL B", b"B?")}
+    assert len(sent) == 4 * count
+
+
+def test_the_last_device_of_an_address_closes_it(serve, script):
+    library = serve(SERIAL, script, replies=REPLIES)
+    first, second = (Widget(name, address=SERIAL, visa_library=library) for name in ("first", "second"))
+
+    first.open()
+    second.open()
+    first.close()
+    assert second.a == 1.5
+    second.close()
+
+    assert library._sessions == {}
+
+
+def test_a_failed_open_leaves_nothing_open(serve, script):
+    library = serve(SERIAL, script, replies={})
+
+    with pytest.raises(DeviceOpenError):
+        Widget("widget", address=SERIAL, visa_library=library).open()
+
+    assert library._sessions == {}

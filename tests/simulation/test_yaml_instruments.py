@@ -1,0 +1,147 @@
+"""pyvisa-sim files, served by the same backend as coded simulators."""
+
+from __future__ import annotations
+
+import pytest
+import pyvisa
+
+from catkit_devices.errors import ConfigurationError, SimulationError
+from catkit_devices.simulation import Bench, VirtualClock, YamlInstrument
+
+SUPPLY = r"""
+spec: "1.1"
+devices:
+  supply:
+    eom:
+      ASRL INSTR: {q: "\r", r: "\r> "}
+      USB INSTR: {q: "\n", r: "\n"}
+    error: ERR
+    dialogues:
+      - {q: "ID?", r: "supply of ours"}
+      - {q: "BEEP"}
+    properties:
+      voltage:
+        default: 1.5
+        getter: {q: "V?", r: "{:.2f}"}
+        setter: {q: "V {}", r: "OK"}
+        specs: {type: float, min: 0, max: 10}
+"""
+
+
+@pytest.fixture
+def supply(tmp_path):
+    path = tmp_path / "supply.yaml"
+    path.write_text(SUPPLY)
+    return path
+
+
+def bench():
+    return Bench(clock=VirtualClock())
+
+
+def test_dialogues_getters_and_setters_work(visa, supply):
+    resource = visa(("USB::1::2::3::INSTR", supply)).open_resource(
+        "USB::1::2::3::INSTR", read_termination="\n", write_termination="\n"
+    )
+    assert resource.query("ID?") == "supply of ours"
+    assert resource.query("V?") == "1.50"
+    assert resource.query("V 2.25") == "OK"
+    assert resource.query("V?") == "2.25"
+    assert resource.query("V 11") == "ERR"
+    assert resource.query("nonsense") == "ERR"
+    assert resource.query("V?") == "2.25"
+
+
+def test_the_address_decides_which_terminators_hold_and_their_spaces_are_kept(visa, supply):
+    resource = visa(("ASRL/dev/ttyUSB0::INSTR", supply)).open_resource("ASRL/dev/ttyUSB0::INSTR")
+    resource.write_raw(b"ID?\r")
+    assert resource.read_bytes(17) == b"supply of ours\r> "
+
+
+def test_a_message_may_come_in_pieces_and_two_in_one_write(supply):
+    instrument = YamlInstrument(bench(), supply, address="USB::1::2::3::INSTR")
+    assert instrument.feed(b"I") == b""
+    assert instrument.feed(b"D?\nV?\nBEEP\n") == b"supply of ours\n1.50\n"
+
+
+def test_what_is_not_text_is_an_unknown_command(supply):
+    instrument = YamlInstrument(bench(), supply, address="USB::1::2::3::INSTR")
+    assert instrument.feed(b"\xff\xfe\n") == b"ERR\n"
+    assert instrument.feed(b"V?\n") == b"1.50\n"
+
+
+def test_the_end_of_a_usb_message_stands_for_its_terminator(visa, supply):
+    resource = visa(("USB::1::2::3::INSTR", supply)).open_resource("USB::1::2::3::INSTR")
+    resource.write("V?", termination="")
+    assert resource.read_raw() == b"1.50\n"
+
+
+def test_a_coupled_property_comes_from_the_bench_and_what_was_set_is_kept(supply):
+    instrument = YamlInstrument(bench(), supply, address="USB::1::2::3::INSTR")
+    instrument.couple("voltage", lambda: 10 * instrument.value("voltage"))
+    assert instrument.feed(b"V?\nV 0.5\nV?\nV 99\nV?\n") == b"15.00\nOK\n5.00\nERR\n5.00\n"
+    instrument.reset()
+    assert instrument.feed(b"V?\n") == b"15.00\n"
+
+
+def test_coupling_what_is_not_there_is_refused(supply):
+    with pytest.raises(SimulationError, match="supply has no property 'current'"):
+        YamlInstrument(bench(), supply).couple("current", float)
+
+
+def test_half_a_message_is_forgotten_when_the_instrument_is_cleared(visa, supply):
+    resource = visa(("USB::1::2::3::INSTR", supply)).open_resource("USB::1::2::3::INSTR", send_end=False)
+    resource.write_raw(b"garb")
+    resource.clear()
+    resource.write_raw(b"V?\n")
+    assert resource.read_raw() == b"1.50\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (SUPPLY, {"address": "GPIB::1"}, "its eom says nothing of GPIB INSTR, only of ASRL INSTR, USB INSTR"),
+        (SUPPLY, {"device": "suply"}, "there is no device 'suply' (did you mean 'supply'?)"),
+        (SUPPLY.replace("supply:", "a: {}\n  b:"), {}, "it has 2 devices (a, b): say which"),
+        (SUPPLY.replace("type: float", "type: flot"), {}, "Invalid property type 'flot'"),
+        ("spec: '9.9'\ndevices: {}", {}, "The spec version of the file is"),
+        ("devices: [", {}, "while parsing"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, text, options, message):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        YamlInstrument(bench(), path, **options)
+    assert str(caught.value).startswith(str(path))
+    assert message in str(caught.value)
+
+
+def test_a_file_with_several_devices_may_say_which_one_is_at_an_address(tmp_path):
+    path = tmp_path / "two.yaml"
+    path.write_text("""
+spec: "1.1"
+devices:
+  one: {dialogues: [{q: "?", r: "one"}]}
+  two: {dialogues: [{q: "?", r: "two"}]}
+resources:
+  GPIB0::1::INSTR: {device: one}
+  GPIB0::2::INSTR: {device: two}
+""")
+    assert YamlInstrument(bench(), path, address="GPIB::2").feed(b"?\n") == b"two\n"
+    assert YamlInstrument(bench(), path, address="GPIB::9", device="one").feed(b"?\n") == b"one\n"
+
+
+def test_a_terminator_pair_that_is_the_only_one_holds_everywhere(tmp_path, visa):
+    path = tmp_path / "one.yaml"
+    path.write_text('spec: "1.1"\ndevices: {x: {eom: {ASRL INSTR: {q: ";", r: "!"}}, dialogues: [{q: "a", r: "b"}]}}')
+    resource = visa(("GPIB::1", path)).open_resource("GPIB::1", read_termination="!", write_termination=";")
+    assert resource.query("a") == "b"
+
+
+def test_an_unknown_command_without_an_error_reply_is_met_with_silence(tmp_path, visa):
+    path = tmp_path / "shy.yaml"
+    path.write_text('spec: "1.1"\ndevices: {x: {dialogues: [{q: "a", r: "b"}]}}')
+    resource = visa(("GPIB::1", path)).open_resource("GPIB::1", write_termination="\n")
+    with pytest.raises(pyvisa.VisaIOError):
+        resource.query("what?")

@@ -1,0 +1,111 @@
+"""An instrument for the testbed's tests: it can be out of range, silent or slow, and writes down what reaches it."""
+
+import time
+from pathlib import Path
+
+from catkit_devices.device import Device, operation
+from catkit_devices.hookspecs import hookimpl
+from catkit_devices.properties import Control
+from catkit_devices.visa import VisaDevice
+
+
+class Gauge(VisaDevice):
+    """A level that is watched, a lamp that must be off when nobody looks."""
+
+    io_timeout = 0.3
+    level = Control("LEVEL?", "LEVEL {}", limits=(-100, 100), shared=True, doc="Level in the tank.")
+    private_level = Control("LEVEL?", "LEVEL {}", doc="The same, not shared.")
+    lamp = Control("LAMP?", "LAMP {}", type=bool, doc="Lamp.")
+    mode = Control("MODE?", "MODE {}", type=str, doc="How it behaves: fine, nan, silent.")
+
+    @property
+    @operation(shared=True)
+    def slow_level(self) -> float:
+        """Level, after as long as the level says."""
+        time.sleep(max(0.0, self.level))
+        return 0.0
+
+    def pause(self, seconds: float) -> None:
+        """Do nothing for a while, inside an operation."""
+        self.wait(seconds)
+
+    def _make_safe(self) -> None:
+        self.write("LAMP 0")
+
+
+class GaugeSimulator:
+    """Answers as :class:`Gauge` expects; appends each command to the file ``journal``."""
+
+    def __init__(self, bench, *, journal, label="gauge", level=0.0):
+        self._journal = Path(journal)
+        self._label = label
+        self._values = {"LEVEL": str(level), "LAMP": "0", "MODE": "fine"}
+        self._buffer = b""
+
+    def feed(self, data):
+        self._buffer += data
+        replies = b""
+        while b"\n" in self._buffer:
+            line, self._buffer = self._buffer.split(b"\n", 1)
+            replies += self._answer(line.decode())
+        return replies
+
+    def _answer(self, line):
+        if line == "*IDN?":
+            return b"Gauge\n"
+        if line.endswith("?"):
+            if self._values["MODE"] == "silent" and line == "LEVEL?":
+                return b""
+            if self._values["MODE"] == "nan" and line == "LEVEL?":
+                return b"nan\n"
+            return self._values[line[:-1]].encode() + b"\n"
+        with self._journal.open("a") as file:
+            file.write(f"{self._label} {line}\n")
+        word, _, value = line.partition(" ")
+        self._values[word] = value
+        return b""
+
+
+class Reader(Device):
+    """Uses another device, wherever that lives."""
+
+    def __init__(self, name, *, gauge, factor: float = 1.0, **options):
+        super().__init__(name, **options)
+        self._gauge = gauge
+        self._factor = factor
+
+    def _open(self):
+        return self._gauge
+
+    @property
+    @operation(shared=True)
+    def scaled(self) -> float:
+        """The gauge's level, times the factor."""
+        return self._factor * self._gauge.level
+
+
+class Sticky(Device):
+    """Takes its time to close."""
+
+    def __init__(self, name, *, close_seconds: float, **options):
+        super().__init__(name, **options)
+        self._close_seconds = close_seconds
+
+    def _open(self):
+        return self
+
+    def _close(self):
+        time.sleep(self._close_seconds)
+
+    def touch(self) -> None:
+        """Do nothing."""
+
+
+@hookimpl
+def catkit_devices_drivers():
+    return {"test_gauge": Gauge, "test_reader": Reader, "test_sticky": Sticky}
+
+
+@hookimpl
+def catkit_devices_simulators():
+    return {"test_gauge": GaugeSimulator}

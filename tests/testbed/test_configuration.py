@@ -1,0 +1,167 @@
+import json
+
+import pytest
+
+from catkit_devices.errors import ConfigurationError
+from catkit_devices.testbed.configuration import Configuration, bundled, load_configuration
+
+
+def refusal(path, *overrides):
+    with pytest.raises(ConfigurationError) as caught:
+        load_configuration([path], overrides)
+    return str(caught.value)
+
+
+def test_a_configuration_is_read_with_its_defaults(bench):
+    configuration = load_configuration([bench])
+
+    assert configuration.testbed.name == "trial"
+    assert list(configuration.devices) == ["tank", "basin"]
+    assert configuration.devices["tank"].server == "devices"
+    assert configuration.devices["tank"].options == {"address": "ASRL1::INSTR"}
+    assert configuration.device_name("reservoir") == "tank"
+
+
+def test_a_testbed_without_a_name_is_called_after_its_file(tmp_path):
+    path = tmp_path / "my-bench.toml"
+    path.write_text("")
+
+    assert load_configuration([path]).testbed.name == "my_bench"
+
+
+def test_local_toml_overlays_the_file_and_an_override_overlays_both(bench):
+    bench.with_name("local.toml").write_text(
+        '[devices.tank]\naddress = "ASRL7::INSTR"\nlate_window = 2.0\n[simulation]\nseed = 7\n'
+    )
+
+    configuration = load_configuration([bench], ["devices.tank.late_window=3.0"])
+
+    assert configuration.devices["tank"].options == {"address": "ASRL7::INSTR", "late_window": 3.0}
+    assert configuration.devices["tank"].driver == "test_gauge"
+    assert configuration.simulation.seed == 7
+
+
+def test_a_problem_names_the_file_that_said_it(bench):
+    local = bench.with_name("local.toml")
+    local.write_text("[testbed]\nsimulate = 3\n")
+
+    text = refusal(bench, "simulation.seed=-1")
+
+    assert f"{local}: testbed.simulate: expected a valid boolean, got 3" in text
+    assert "--set: simulation.seed: expected greater than or equal to 0, got -1" in text
+
+
+def test_problems_of_several_devices_are_listed_together(bench):
+    bench.write_text(bench.read_text().replace('driver = "test_gauge"', 'driver = "test_gouge"', 1))
+
+    text = refusal(bench, "devices.basin.late_windov=1.0", "devices.basin.aliases=['tank']")
+
+    assert text.startswith("3 problems in the configuration\n")
+    assert "devices.tank.driver: there is no driver 'test_gouge' (did you mean 'test_gauge'?)" in text
+    assert "--set: devices.basin.late_windov: driver 'test_gauge' has no such option" in text
+    assert "(did you mean 'late_window'?)" in text
+    assert "--set: devices.basin.aliases[0]: expected a name of its own, 'tank' is the device 'tank'" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("testbed.runz='x'", "--set: testbed.runz: unknown key, expected one of name, plugins, runs"),
+        ("testbed.runz='x'", "(did you mean 'runs'?)"),
+        ("devices.tank.drivr='x'", "devices.tank.drivr: driver 'test_gauge' has no such option"),
+        ("devices.tank.drivr='x'", "(did you mean 'driver'?)"),
+        ("devices.tnk.server='slow'", "--set: devices.tnk.driver: is missing (did you mean 'tank'?)"),
+        ("devices.tank.late_window='slow'", "expected a valid number, unable to parse string as a number, got 'slow'"),
+        ("devices.lock.driver='test_gauge'", "--set: devices.lock: expected another name"),
+        ("devices.class.driver='test_gauge'", "devices.class: expected a Python name such as 'wheel'"),
+        ("devices.tank.simulator='test_gage'", "expected a registered simulator"),
+        ("simulation.bench='nowhere'", "--set: simulation.bench: expected a registered bench"),
+        ("devices.tank.limits={level=[0, 500]}", "devices.tank.limits.level: can only be narrowed"),
+        ("devices.tank.limits={leval=[0, 5]}", "(did you mean 'level'?)"),
+        ("devices.tank.uses={gauge='basin'}", "devices.tank.uses.gauge: driver 'test_gauge' uses no such device"),
+        ("devices.tank.address='ASRL2::INSTR'", "devices.basin.server: expected 'devices'"),
+        ("safety.hot={device='tank', property='level'}", "expected a minimum, a maximum or both, got neither"),
+        ("safety.hot={device='tank', property='level', maximum=nan}", "expected a finite number"),
+        ("safety.hot={device='tank', property='level', minimum=3, maximum=2}", "expected minimum <= maximum"),
+        ("safety.hot={device='tnk', property='level', maximum=2}", "safety.hot.device: expected a device"),
+        ("safety.hot={device='tank', property='levl', maximum=2}", "(did you mean 'level'?)"),
+        ("safety.hot={device='tank', property='private_level', maximum=2}", "does not share that one"),
+        ("testbed.plugins=['nowhere']", "testbed.plugins[0]: expected a directory, found none at"),
+        ("simulation.seed=one", "--set: simulation.seed: expected a TOML value"),
+        ("simulation.seed", "--set: expected KEY=VALUE, got 'simulation.seed'"),
+    ],
+)
+def test_a_wrong_key_or_value_is_refused_and_the_message_says_what_was_expected(bench, override, expected):
+    assert expected in refusal(bench, override)
+
+
+def test_a_device_that_another_one_needs_must_be_named(bench):
+    text = refusal(bench, "devices.double.driver='test_reader'")
+
+    assert "devices.double.gauge: is missing, driver 'test_reader' needs it" in text
+
+
+def test_devices_that_use_each_other_in_a_circle_are_refused(bench):
+    text = refusal(
+        bench,
+        "devices.one={driver='test_reader', uses={gauge='two'}}",
+        "devices.two={driver='test_reader', uses={gauge='one'}}",
+    )
+
+    assert "expected no circle, found one -> two -> one" in text
+
+
+def test_a_missing_file_and_broken_toml_are_named(tmp_path):
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[testbed\n")
+
+    assert refusal(tmp_path / "nowhere.toml") == f"{tmp_path / 'nowhere.toml'}: no such file"
+    assert refusal(broken).startswith(f"{broken}: is not valid TOML: ")
+
+
+def test_plugin_directories_are_relative_to_the_file_that_names_them(bench, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir("/")
+    bench.with_name("local.toml").write_text('[testbed]\nplugins = ["mine"]\n[devices]\n')
+    bench.write_text("[testbed]\n")
+
+    assert load_configuration([bench]).testbed.plugins == (str(tmp_path / "mine"),)
+
+
+def test_the_driver_of_a_plugin_that_does_not_import_is_named_with_the_reason(bench, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "needs_a_missing_sdk.py").write_text("import vendor_sdk_that_is_not_there\n")
+
+    text = refusal(
+        bench, f"testbed.plugins=['{tmp_path / 'mine'}']", "devices.tank.driver='needs_a_missing_sdk'"
+    )
+
+    assert "devices.tank.driver" in text
+    assert "No module named 'vendor_sdk_that_is_not_there'" in text
+
+
+def test_a_snapshot_in_json_loads_as_the_configuration_that_it_was_made_of(bench, tmp_path):
+    configuration = load_configuration([bench])
+    snapshot = tmp_path / "configuration.json"
+    snapshot.write_text(json.dumps(configuration.model_dump(mode="json")))
+
+    assert load_configuration([snapshot]) == configuration
+
+
+def test_a_configuration_does_not_change_after_loading(bench):
+    configuration = load_configuration([bench])
+
+    with pytest.raises(ValueError, match="frozen"):
+        configuration.testbed.name = "other"
+
+
+def test_editors_can_have_a_json_schema():
+    schema = Configuration.model_json_schema()
+
+    assert schema["$defs"]["SafetyConfiguration"]["required"] == ["device", "property"]
+    assert schema["$defs"]["SafetyConfiguration"]["properties"]["interval"]["description"]
+
+
+def test_an_unknown_bundled_configuration_is_refused():
+    with pytest.raises(ConfigurationError, match="expected a bundled configuration"):
+        bundled("nowhere")

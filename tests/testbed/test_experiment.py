@@ -1,0 +1,374 @@
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import pytest
+
+from catkit_devices.datalog import RunReader
+from catkit_devices.errors import ConfigurationError, MutexTimeoutError, ProcessDiedError, StopExperiment
+from catkit_devices.testbed import Experiment, Testbed, load_configuration
+
+MARK = "mark"  # a file in which an experiment says how far it has come
+
+
+class Returns(Experiment):
+    value: int
+
+    def experiment(self):
+        return self.value
+
+
+class Fails(Experiment):
+    mark: Path
+
+    def experiment(self):
+        raise ValueError("no such thing")
+
+    def teardown(self):
+        self.mark.write_text("torn down")
+
+
+class Sleeps(Experiment):
+    """Sleeps until it is told to stop, and says in ``mark`` what it went through."""
+
+    mark: Path
+    way: Literal["sleep", "device", "lock", "event"] = "sleep"
+
+    def experiment(self):
+        self.mark.write_text("begun ")
+        try:
+            if self.way == "sleep":
+                time.sleep(60)
+            elif self.way == "device":
+                self.devices.tank.pause(60)
+            elif self.way == "lock":
+                with self.lock("tank", timeout=60):
+                    pass
+            else:
+                threading.Event().wait(60)
+        except StopExperiment as stop:
+            self.note(f"stopped ({stop}) ")
+            raise
+
+    def teardown(self):
+        time.sleep(0.05)
+        self.note("torn down")
+
+    def note(self, text):
+        with self.mark.open("a") as file:
+            file.write(text)
+
+
+def stop_when_begun(testbed, mark):
+    stopped = []
+
+    def on_tick():
+        if not stopped and mark.exists() and mark.read_text():
+            stopped.append(True)
+            testbed.stop(reason="enough")
+
+    return on_tick
+
+
+# --- results and failures ---
+
+
+def test_results_come_back_in_the_order_of_the_experiments(shared_testbed):
+    assert shared_testbed.run(Returns(value=1), Returns(value=2), Returns(value=3)) == [1, 2, 3]
+
+
+def test_a_failure_reaches_the_caller_as_it_was_raised_after_teardown(shared_testbed, tmp_path):
+    with pytest.raises(ValueError, match="no such thing") as caught:
+        shared_testbed.run(Fails(mark=tmp_path / MARK))
+
+    assert (tmp_path / MARK).read_text() == "torn down"
+    assert "experiment" in [frame.name for frame in caught.traceback]
+    ended = shared_testbed.progress()[-1]
+    assert (ended.state, ended.message) == ("failed", "ValueError: no such thing")
+
+
+def test_failures_of_several_arrive_as_a_group(shared_testbed, tmp_path):
+    with pytest.raises(ExceptionGroup, match="2 experiments failed") as caught:
+        shared_testbed.run(
+            Fails(mark=tmp_path / "a"), Fails(mark=tmp_path / "b"), stop_all_on_exception=False
+        )
+
+    assert [str(error) for error in caught.value.exceptions] == ["no such thing", "no such thing"]
+
+
+class FailsOnceOthersHaveBegun(Experiment):
+    mark: Path
+
+    def experiment(self):
+        while not (self.mark.exists() and self.mark.read_text()):
+            time.sleep(0.01)
+        raise ValueError("no such thing")
+
+
+def test_a_failure_stops_the_others(shared_testbed, tmp_path):
+    mark = tmp_path / MARK
+
+    with pytest.raises(ValueError, match="no such thing"):
+        shared_testbed.run(Sleeps(mark=mark), FailsOnceOthersHaveBegun(mark=mark))
+
+    assert mark.read_text().startswith("begun stopped (FailsOnceOthersHaveBegun")
+    assert mark.read_text().endswith("failed) torn down")
+
+
+class Counts(Experiment):
+    steps: int = 3
+
+    def experiment(self):
+        for step in self.track(range(self.steps), "counting"):
+            self.log_scalar("count", step, unit="mm")
+            time.sleep(0.01)
+        self.logger.info("counted to %d", step)
+        return step
+
+
+def test_a_failure_leaves_the_others_alone_when_told_so(shared_testbed, tmp_path):
+    with pytest.raises(ValueError, match="no such thing"):
+        shared_testbed.run(Counts(steps=30), Fails(mark=tmp_path / MARK), stop_all_on_exception=False)
+
+    counted = next(p for p in reversed(shared_testbed.progress()) if p.name.startswith("Counts"))
+    assert (counted.state, counted.done) == ("finished", 30)
+
+
+class Dies(Experiment):
+    def experiment(self):
+        self.devices.tank.lamp = True
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_experiment_is_an_error_and_its_device_is_made_safe(bench, journal, until):
+    with Testbed(load_configuration([bench])) as testbed:
+        with pytest.raises(ProcessDiedError, match=r"'Dies' .* was killed by SIGKILL"):
+            testbed.run(Dies())
+        until(lambda: "tank LAMP 0" in journal.read_text())
+        (progress,) = testbed.progress()
+
+    assert progress.state == "failed"
+    with RunReader(progress.run) as run:
+        assert run.outcome["outcome"] == "failed"
+
+
+# --- being stopped ---
+
+
+@pytest.mark.parametrize("way", ["sleep", "device", "event"])
+def test_stopping_interrupts_whatever_it_waits_for_and_lets_teardown_run(shared_testbed, tmp_path, way):
+    mark = tmp_path / MARK
+    begun = time.monotonic()
+
+    results = shared_testbed.run(Sleeps(mark=mark, way=way), on_tick=stop_when_begun(shared_testbed, mark))
+
+    assert results == [None]
+    assert mark.read_text() == "begun stopped (enough) torn down"
+    assert time.monotonic() - begun < 10.0
+    assert shared_testbed.progress()[-1].state == "stopped"
+
+
+def test_stopping_interrupts_waiting_for_a_lock(shared_testbed, tmp_path):
+    mark = tmp_path / MARK
+
+    with shared_testbed.lock("tank"):
+        shared_testbed.run(Sleeps(mark=mark, way="lock"), on_tick=stop_when_begun(shared_testbed, mark))
+
+    assert mark.read_text() == "begun stopped (enough) torn down"
+    assert shared_testbed.devices.tank.mutex.holder is None
+
+
+class Clings(Experiment):
+    """Ignores everything that it is told."""
+
+    mark: Path
+
+    def experiment(self):
+        self.devices.tank.lamp = True
+        self.mark.write_text("begun")
+        while True:
+            try:
+                time.sleep(60)
+            except BaseException as error:
+                with self.mark.open("a") as file:
+                    file.write(f" {type(error).__name__}")
+
+
+def test_one_that_ignores_being_stopped_is_ended_by_force_and_its_device_made_safe(bench, journal, tmp_path, until):
+    mark = tmp_path / MARK
+    with Testbed(load_configuration([bench], ["testbed.stop_timeout=0.3"])) as testbed:
+        results = testbed.run(Clings(mark=mark), on_tick=stop_when_begun(testbed, mark))
+        until(lambda: "tank LAMP 0" in journal.read_text())
+        (progress,) = testbed.progress()
+
+    assert results == [None]
+    assert mark.read_text() == "begun StopExperiment KeyboardInterrupt"
+    assert (progress.state, progress.message) == ("stopped", "enough; it had to be ended by force")
+
+
+class CountsForEver(Experiment):
+    daemon = True
+
+    def experiment(self):
+        steps = 0
+        for steps in self.track(iter(int, 1)):  # noqa: B007
+            time.sleep(0.01)
+        return "finished its step"
+
+
+def test_a_daemon_finishes_its_step_when_the_others_have_ended(shared_testbed):
+    assert shared_testbed.run(CountsForEver(), Counts()) == ["finished its step", 2]
+
+
+def test_finishing_ends_with_the_current_step(shared_testbed):
+    class Steps(Experiment):
+        def experiment(self):
+            done = []
+            for step in self.track(range(1000)):
+                done.append(step)
+                time.sleep(0.01)
+                done.append(step)
+            return done
+
+    told = []
+
+    def on_tick():
+        if not told and shared_testbed.progress()[-1].done > 2:
+            told.append(True)
+            shared_testbed.finish()
+
+    (done,) = shared_testbed.run(Steps(), on_tick=on_tick)
+
+    assert 2 < len(done) < 2000
+    assert done[-1] == done[-2]
+
+
+# --- sharing devices ---
+
+
+class TakesTurns(Experiment):
+    journal: Path
+
+    def experiment(self):
+        for _ in range(20):
+            with self.lock("reservoir", "basin"):
+                self.note("in")
+                self.devices.tank.level = 1
+                self.devices.basin.level = 2
+                self.note("out")
+
+    def note(self, text):
+        with self.journal.open("a") as file:
+            file.write(f"{os.getpid()} {text}\n")
+
+
+def test_experiments_take_turns_over_several_calls_on_several_servers(shared_testbed, tmp_path):
+    path = tmp_path / "turns"
+
+    shared_testbed.run(TakesTurns(journal=path), TakesTurns(journal=path))
+
+    lines = [line.split() for line in path.read_text().splitlines()]
+    assert len(lines) == 80
+    for (entered, began), (left, ended) in zip(lines[::2], lines[1::2], strict=True):
+        assert (entered, began, ended) == (left, "in", "out")
+
+
+class Locks(Experiment):
+    def experiment(self):
+        with self.lock("tank", timeout=0.05):
+            pass
+
+
+def test_a_lock_that_is_not_had_in_time_says_who_has_it(shared_testbed):
+    with shared_testbed.lock("tank"), pytest.raises(MutexTimeoutError, match=r"'tank' not acquired .*: held for"):
+        shared_testbed.run(Locks())
+
+
+# --- what it records and shows ---
+
+
+def test_a_run_has_its_parameters_data_and_log(shared_testbed):
+    shared_testbed.run(Counts(steps=3))
+
+    progress = shared_testbed.progress()[-1]
+    with RunReader(progress.run) as run:
+        assert run.information["parameters"] == {"steps": 3}
+        assert run.configuration["testbed"]["name"] == "trial"
+        assert list(run.scalars("count").values) == [0.0, 1.0, 2.0]
+        assert run.scalars("count").unit == "mm"
+        assert run.outcome["outcome"] == "finished"
+    assert "counted to 2" in (Path(progress.run) / "log.txt").read_text()
+
+
+def test_progress_is_seen_from_outside_while_it_runs(shared_testbed):
+    seen = []
+
+    shared_testbed.run(Counts(steps=60), on_tick=lambda: seen.append(shared_testbed.progress()[-1]))
+
+    assert any(p.state == "running" and p.description == "counting" and 0 < p.done < 60 == p.total for p in seen)
+    assert (shared_testbed.progress()[-1].state, shared_testbed.progress()[-1].done) == ("finished", 60)
+
+
+# --- parameters ---
+
+
+class Typed(Experiment):
+    limit: ClassVar[int] = 3
+    repeats: int = 2
+    settle: float
+    kind: Literal["fast", "slow"] = "fast"
+    _private: int = 0
+
+    def experiment(self):
+        return None
+
+
+def test_parameters_are_the_annotated_public_attributes():
+    parameters = Typed.parameters()
+
+    assert list(parameters) == ["repeats", "settle", "kind"]
+    assert (parameters["repeats"].annotation, parameters["repeats"].default) == (int, 2)
+    assert parameters["settle"].required
+
+
+def test_parameters_are_converted_to_their_types():
+    experiment = Typed(settle="0.5", kind="slow")
+
+    assert (experiment.repeats, experiment.settle, experiment.kind) == (2, 0.5, "slow")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"settle": 1.0, "repeat": 3}, r"Typed has no parameter 'repeat', expected .*\(did you mean 'repeats'\?\)"),
+        ({}, "Typed needs a value for settle"),
+        ({"settle": "long"}, "Typed: settle: expected a valid number, .*got 'long'"),
+        ({"settle": 1.0, "kind": "slw"}, "Typed: kind: expected 'fast' or 'slow', got 'slw'"),
+    ],
+)
+def test_wrong_parameters_are_refused_when_it_is_constructed(given, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Typed(**given)
+
+
+def test_a_parameter_cannot_take_the_place_of_what_every_experiment_has():
+    with pytest.raises(TypeError, match="'devices' cannot be a parameter"):
+
+        class Wrong(Experiment):
+            devices: int = 3
+
+
+def test_an_experiment_that_is_not_running_says_so():
+    with pytest.raises(RuntimeError, match="Returns is not running"):
+        _ = Returns(value=1).devices
+
+
+def test_a_class_that_does_not_say_what_it_does_cannot_be_made():
+    class Nothing(Experiment):
+        pass
+
+    with pytest.raises(TypeError, match=r"abstract method '?experiment"):
+        Nothing()
