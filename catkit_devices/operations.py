@@ -164,7 +164,9 @@ def perform(
     if call is None:
         with calling(current_call()):
             return perform(device, body, name, args, kwargs, shared=shared, changes=changes)
-    if call.emergency:
+    if call.emergency or device._operation_lock.held_by_chain(call):
+        # Part of an operation of this device already: its locks, and what it was announced as, cover this too.
+        call.check()
         return body(device, *args, **kwargs)
     site = f"{device._name}.{name}"
     timeout = device._mutex.timeout

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from catkit_devices.datalog.logfile import LogFileHandler
     from catkit_devices.datalog.reader import RunReader, find_runs
-    from catkit_devices.datalog.records import Arrays, Curve, Figure, Fits, Scalars, Tag, Value
+    from catkit_devices.datalog.records import Arrays, Curve, Event, Figure, Fits, Scalars, Tag, Value
     from catkit_devices.datalog.run import Run
 
 __all__ = [
     "Arrays",
     "Curve",
+    "Event",
     "Figure",
     "Fits",
     "LogFileHandler",
@@ -31,6 +32,7 @@ __all__ = [
 _HOME = {
     "Arrays": "records",
     "Curve": "records",
+    "Event": "records",
     "Figure": "records",
     "Fits": "records",
     "LogFileHandler": "logfile",

@@ -12,6 +12,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from catkit_devices.datalog.filesystem import refuse_network
 from catkit_devices.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def create(directory: Path) -> None:
     connection = None
     try:
         connection = sqlite3.connect(path, isolation_level=None)
-        connection.execute("PRAGMA journal_mode = WAL")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise DataError(f"run {directory}: this file system lacks what a live run needs: keep runs elsewhere")
         connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
     except sqlite3.Error as error:
         raise explain(error, directory, "the data file cannot be made") from error
@@ -76,8 +79,9 @@ def connect_writer(directory: Path, *, busy_timeout: float = 10.0) -> sqlite3.Co
         A connection that commits every statement by itself and that threads may use in turn.
 
     Raises:
-        DataError: it is missing, of another format, or not writable.
+        DataError: it is missing, of another format, not writable, or on a network file system.
     """
+    refuse_network(directory)
     path = directory / FILE_NAME
     connection = None
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.datalog import database
+from catkit_devices.datalog.filesystem import refuse_network
 from catkit_devices.datalog.values import from_json, to_json
 from catkit_devices.errors import DataError
 
@@ -34,10 +35,11 @@ def make_directory(root: Path, name: str, directory: str | None) -> tuple[Path, 
         The directory and when the run started.
 
     Raises:
-        DataError: it exists, or cannot be made.
+        DataError: it exists, cannot be made, or would be on a network file system.
     """
     if not _NAME.fullmatch(name):
         raise DataError(f"a run's name consists of letters, digits and any of ._+- after the first, got {name!r}")
+    refuse_network(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         while True:

@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from catkit_devices.datalog import database, directory, logfile
+from catkit_devices.datalog import database, directory, logfile, tables
 from catkit_devices.datalog.arrays import decode
-from catkit_devices.datalog.records import Arrays, Curve, Figure, Fits, Location, Scalars, Tag, Value
+from catkit_devices.datalog.records import Arrays, Curve, Event, Figure, Fits, Location, Scalars, Tag, Value
 from catkit_devices.datalog.values import from_json
 from catkit_devices.errors import DataError, nearest
 
@@ -27,7 +27,7 @@ Moment = float | dt.datetime
 
 _TABLES = {
     "scalar": "scalars", "array": "arrays", "curve": "objects", "figure": "objects", "fits": "objects",
-    "value": "objects",
+    "value": "objects", "event": "objects",
 }  # fmt: skip
 
 
@@ -74,9 +74,9 @@ class RunReader:
         return from_json(rows[0][0]) if rows else None
 
     def log_text(self) -> str:
-        """Return the whole log; empty where nothing was logged."""
+        """Return the whole log, of all processes, in time order; empty where nothing was logged."""
         try:
-            return (self._path / logfile.FILE_NAME).read_text(encoding="utf-8")
+            return logfile.in_time_order((self._path / logfile.FILE_NAME).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return ""
         except OSError as error:
@@ -147,6 +147,29 @@ class RunReader:
         """Return the values that :meth:`Run.log <catkit_devices.datalog.Run.log>` recorded under a tag."""
         _, rows = self._records("value", tag, "data", since, until, index)
         return [Value(tag, time_ns, from_json(data)) for time_ns, data in rows]
+
+    def events(self, kind: str | None = None) -> list[Event]:
+        """Return what happened to the run (of one kind, where given), in the order in which it was recorded."""
+        rows = self._query(
+            "SELECT tags.tag, time, data FROM objects JOIN tags ON tags.id = objects.tag "
+            "WHERE tags.kind = 'event' AND ? IN (tags.tag, '') ORDER BY objects.id",
+            (kind or "",),
+        )
+        return [Event(found, time_ns, **from_json(data)) for found, time_ns, data in rows]
+
+    def to_pandas(self, *tags: str) -> Any:
+        """Return scalars as a pandas DataFrame over time: a column for each tag, of all tags where none is given.
+
+        Where a tag has no record at another's time, there is NaN. The units are in ``attrs``. Needs pandas.
+        """
+        return tables.frame([self.scalars(tag) for tag in tags or self._scalar_tags()])
+
+    def to_xarray(self, *tags: str) -> Any:
+        """Return scalars as an xarray Dataset over time, as :meth:`to_pandas` does. Needs xarray and pandas."""
+        return tables.dataset([self.scalars(tag) for tag in tags or self._scalar_tags()])
+
+    def _scalar_tags(self) -> list[str]:
+        return [tag.tag for tag in self.tags("scalar")]
 
     def close(self) -> None:
         """Close the files; closing twice is harmless."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 from catkit_devices.datalog.arrays import read
+from catkit_devices.datalog.extras import extra
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Arrays", "Curve", "Figure", "Fits", "Location", "Scalars", "Tag", "Value"]
+__all__ = ["Arrays", "Curve", "Event", "Figure", "Fits", "Location", "Scalars", "Tag", "Value"]
 
 
 @dataclass(frozen=True)
 class Tag:
-    """One tag of a run: its kind (scalar, array, curve, figure, fits, value), its unit and how many records it has."""
+    """One tag of a run: its kind, its unit and how many records it has.
+
+    A kind is one of scalar, array, curve, figure, fits, value and event (whose tag is the kind of event).
+    """
 
     kind: str
     tag: str
@@ -50,16 +54,14 @@ class Scalars:
 
     def to_pandas(self) -> Any:
         """Return a pandas Series over time, named after the tag; its unit is in ``attrs``. Needs pandas."""
-        import pandas as pd
-
+        pd = extra("pandas", "a table of scalars")
         series = pd.Series(self.values, index=pd.DatetimeIndex(self.times, name="time", tz="UTC"), name=self.tag)
         series.attrs["unit"] = self.unit
         return series
 
     def to_xarray(self) -> Any:
         """Return an xarray DataArray over time, named after the tag; its unit is in ``attrs``. Needs xarray."""
-        import xarray as xr
-
+        xr = extra("xarray", "a labelled array")
         return xr.DataArray(
             self.values, dims=["time"], coords={"time": self.times}, name=self.tag, attrs={"units": self.unit or ""}
         )
@@ -118,8 +120,7 @@ class Arrays(Sequence["npt.NDArray[Any]"]):
 
     def to_xarray(self) -> Any:
         """Return an xarray DataArray with time as its first dimension; its unit is in ``attrs``. Needs xarray."""
-        import xarray as xr
-
+        xr = extra("xarray", "a labelled array")
         data = self.stack()
         dimensions = ["time", *(f"axis_{number}" for number in range(1, data.ndim))]
         return xr.DataArray(
@@ -160,9 +161,7 @@ class Fits:
 
     def open(self) -> Any:
         """Return it as astropy's HDUList, read whole. Needs astropy."""
-        from astropy.io import fits
-
-        return fits.open(io.BytesIO(self.data), lazy_load_hdus=False)
+        return extra("astropy.io.fits", "reading FITS").open(io.BytesIO(self.data), lazy_load_hdus=False)
 
 
 @dataclass(frozen=True)
@@ -172,6 +171,16 @@ class Value:
     tag: str
     time_ns: int
     value: Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to the run, such as a mutex that was broken or a safety check that tripped."""
+
+    kind: str
+    time_ns: int
+    text: str
+    facts: dict[str, Any]
 
 
 def _seconds(times: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float64]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import sqlite3
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from catkit_devices.datalog import database, directory, information, logfile
-from catkit_devices.datalog.arrays import ArrayFile, encode
+from catkit_devices.datalog import contents, database, directory, information, logfile
+from catkit_devices.datalog.arrays import ArrayFile
 from catkit_devices.datalog.values import magnitude, number, to_json
 from catkit_devices.errors import DataError
 
@@ -78,7 +77,7 @@ class Run:
             directory_name: an exact name for the directory instead of time and name.
 
         Raises:
-            DataError: the directory exists, or cannot be made or written.
+            DataError: the directory exists, cannot be made or written, or would be on a network file system.
         """
         path, started = directory.make_directory(Path(root), name, directory_name)
         directory.write_description(
@@ -99,7 +98,7 @@ class Run:
         """Open a run that exists, to record more in it.
 
         Raises:
-            DataError: it is not a run, or cannot be written.
+            DataError: it is not a run, cannot be written, or is on a network file system.
         """
         directory.read_description(Path(path), directory.INFORMATION)
         return cls(Path(path))
@@ -190,48 +189,33 @@ class Run:
         at: float | None = None,
     ) -> None:
         """Record a curve: two sequences of one length, or quantities of such, with their units and axis labels."""
-        import numpy as np
-
         x, x_unit = magnitude(x, x_unit)
         y, y_unit = magnitude(y, y_unit)
-        xs, ys = np.asarray(x), np.asarray(y)
-        if xs.ndim != 1 or xs.shape != ys.shape:
-            raise DataError(f"curve {tag!r}: x and y must be of one length, got shapes {xs.shape} and {ys.shape}")
         attributes = {"x_unit": x_unit, "x_label": x_label, "y_label": y_label}
-        self._store("curve", tag, encode(xs) + encode(ys), y_unit, at, attributes)
+        self._store("curve", tag, contents.curve(tag, x, y), y_unit, at, attributes)
 
     def log_figure(self, tag: str, figure: Any, *, at: float | None = None) -> None:
         """Record a picture: a matplotlib figure, drawn as PNG, or the bytes of a PNG file."""
-        if isinstance(figure, bytes | bytearray):
-            picture = bytes(figure)
-        else:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png")
-            picture = buffer.getvalue()
-        if not picture.startswith(b"\x89PNG\r\n\x1a\n"):
-            raise DataError(f"figure {tag!r}: expected a matplotlib figure or the bytes of a PNG file")
-        self._store("figure", tag, picture, None, at)
+        self._store("figure", tag, contents.picture(tag, figure), None, at)
 
     def log_fits(self, tag: str, fits: Any, *, at: float | None = None) -> None:
         """Record a FITS file: its bytes, its path, or an astropy HDU or list of HDUs."""
-        if isinstance(fits, bytes | bytearray):
-            data = bytes(fits)
-        elif isinstance(fits, str | Path):
-            try:
-                data = Path(fits).read_bytes()
-            except OSError as error:
-                raise DataError(f"FITS {tag!r}: {fits} cannot be read: {error}") from error
-        else:
-            buffer = io.BytesIO()
-            fits.writeto(buffer)
-            data = buffer.getvalue()
-        if not data.startswith(b"SIMPLE  ="):
-            raise DataError(f"FITS {tag!r}: what was given does not begin as a FITS file does")
-        self._store("fits", tag, data, None, at)
+        self._store("fits", tag, contents.fits_file(tag, fits), None, at)
 
     def log(self, tag: str, value: Any, *, at: float | None = None) -> None:
         """Record any value that JSON can say, or that turns into one: dictionaries, lists, text, dates, dataclasses."""
         self._store("value", tag, to_json(value, f"value {tag!r}").encode(), None, at)
+
+    def log_event(self, kind: str, text: str, *, at: float | None = None, **facts: Any) -> None:
+        """Record something that happened to the run rather than in it: a mutex that was broken, a check that tripped.
+
+        Args:
+            kind: what kind of event, such as ``safety_tripped``; events are found by it.
+            text: what happened, for people.
+            at: when it happened, in seconds since 1970 UTC; now by default.
+            **facts: what the text was built from, as values that JSON can say.
+        """
+        self._store("event", kind, to_json({"text": text, "facts": facts}, f"event {kind!r}").encode(), None, at)
 
     def set_outcome(self, outcome: str, detail: str = "") -> None:
         """Record how the run ended (``finished``, ``failed``, ``stopped``) and why; a run without ended unheard."""

@@ -6,6 +6,7 @@ the name) and has its address and key in ``<name>.json``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -83,11 +84,19 @@ class Registration:
         self._group = group
         self._directory = runtime_directory(group)
         self._file = self._directory / f"{name}.json"
-        self._lock = os.open(self._directory / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        if not _try_lock(self._lock):
-            os.close(self._lock)
-            raise _running(name, self._file)
+        self._lock = self._claim()
         self._clean()
+
+    def _claim(self) -> int:
+        path = self._directory / f"{self.name}.lock"
+        while True:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            if not _try_lock(lock):
+                os.close(lock)
+                raise _running(self.name, self._file)
+            if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
+                return lock
+            os.close(lock)  # the last owner took the file away between our opening and our locking it
 
     def socket_path(self) -> str:
         """Return a path at which a Unix socket can be bound."""
@@ -118,6 +127,8 @@ class Registration:
     def withdraw(self) -> None:
         """Give the name back."""
         self._clean()
+        with contextlib.suppress(OSError):  # Windows does not remove what is open; the next server of the name will
+            (self._directory / f"{self.name}.lock").unlink()
         os.close(self._lock)
 
     def _clean(self) -> None:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import inspect
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from catkit_devices.errors import ConfigurationError, RemoteError
+from catkit_devices.multiprocessing.delivery import Deliveries
 from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex
 from catkit_devices.multiprocessing.owner import current_call
+from catkit_devices.multiprocessing.shared import MutexedDict, MutexedNamespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CALL", "GET", "LOCK", "SET", "Host", "Hosted", "Interface", "Reference"]
+    from catkit_devices.multiprocessing.channel import Channel
 
-CALL, GET, SET, LOCK = range(4)
-"""The operations of the channel: call a method, get or set an attribute, act on the lock."""
+__all__ = ["CALL", "DELETE", "GET", "LOCK", "SET", "Host", "Hosted", "Interface", "Reference"]
+
+CALL, GET, SET, LOCK, DELETE = range(5)
+"""The operations of the channel: call a method, get, set or delete an attribute, act on the lock."""
+RETURNED, RAISED, HANDED_OVER = range(3)
+"""How a call ended: with a value, with an exception, with a value whose arrival is to be acknowledged."""
 
 SPECIAL = frozenset(
     {
@@ -75,18 +82,46 @@ class Reference(NamedTuple):
 class Hosted:
     """One object of a server."""
 
-    __slots__ = ("lock", "mutex", "object", "reference", "wrapped")
+    __slots__ = ("_deliveries", "_handed_over", "lock", "mutex", "object", "reference", "wrapped")
 
-    def __init__(self, reference: Reference, value: Any, lock: OwnedLock | None, *, wrapped: bool) -> None:
+    def __init__(
+        self, reference: Reference, value: Any, lock: OwnedLock | None, deliveries: Deliveries, *, wrapped: bool
+    ) -> None:
         self.reference = reference
         self.object = value
         self.lock = lock
         self.wrapped = wrapped
         """Whether the server takes the lock around each call (else the object does it itself)."""
         self.mutex = None if lock is None else Mutex._over(lock, reference.timeout)
+        self._deliveries = deliveries
+        self._handed_over: frozenset[str] = getattr(type(value), "_handed_over", frozenset())
+
+    def answer(
+        self, channel: Channel, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> bytes:
+        """Do what a client asked for and return the answer, packed for the channel."""
+        if self.wrapped and self.lock is not None:
+            call = current_call()
+            self.lock.enter(call, self.reference.timeout, f"{self.reference.name}.{name}")
+            try:
+                # Packed under the lock: the value may be what the next call changes.
+                return channel.pack((RETURNED, self._do(operation, name, args, kwargs)))
+            finally:
+                self.lock.leave(call)
+        value = self._do(operation, name, args, kwargs)
+        if name not in self._handed_over:
+            return channel.pack((RETURNED, value))
+        give_back = partial(self.object._returned, value)
+        try:
+            data = channel.pack((HANDED_OVER, value))
+        except BaseException:
+            give_back()
+            raise
+        self._deliveries.begin(current_call(), give_back)
+        return data
 
     def perform(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
-        """Do what a client asked for, under the lock where the object does not take it itself."""
+        """Do what another object of this server asked for."""
         if not self.wrapped or self.lock is None:
             return self._do(operation, name, args, kwargs)
         call = current_call()
@@ -103,19 +138,44 @@ class Hosted:
         if operation == CALL:
             if name not in interface.methods:
                 raise self._refusal(name)
-            result = getattr(self.object, name)(*args, **kwargs) if kwargs else getattr(self.object, name)(*args)
-            if name in _LAZY:
-                return list(result)
-            return SELF if result is self.object else result
+            if name == "__exit__" and args and isinstance(args[0], bytes):
+                args = _exit_arguments(args[0])
+            method = getattr(self.object, name)
+            result = method(*args, **kwargs) if kwargs else method(*args)
+            return SELF if result is self.object else self._whole(name, result)
         if name.startswith("_") or (interface.fixed and name not in interface.properties):
+            raise self._refusal(name)
+        if operation == GET:
+            value = getattr(self.object, name)
+            if inspect.isroutine(value) and not isinstance(self.object, MutexedNamespace):
+                raise self._refusal(name)
+            return value
+        if name in interface.methods or name in RESERVED:
             raise self._refusal(name)
         if operation == SET:
             setattr(self.object, name, args[0])
-            return None
-        value = getattr(self.object, name)
-        if callable(value) and inspect.ismethod(value):
-            raise self._refusal(name)
-        return value
+        elif operation == DELETE:
+            delattr(self.object, name)
+        else:
+            raise unknown_operation(operation)
+        return None
+
+    def _whole(self, name: str, result: Any) -> Any:
+        """Return a result that is worked out, not one whose work would be done later, without the lock."""
+        kind = type(result)
+        if kind in _VIEWS:
+            return list(result)
+        if hasattr(kind, "__next__") or hasattr(kind, "__await__") or hasattr(kind, "__anext__"):
+            if name in ("__iter__", "__reversed__"):
+                return list(result)
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+            raise TypeError(
+                f"{self.reference.name}.{name} returned a {kind.__name__}, whose work would be done outside of the "
+                "object's mutex: return a list"
+            )
+        return result
 
     def _refusal(self, name: str) -> AttributeError:
         interface = self.reference.interface
@@ -126,6 +186,13 @@ class Hosted:
         )
 
 
+def _exit_arguments(encoded: bytes) -> tuple[Any, ...]:
+    from catkit_devices.multiprocessing.relay import decode
+
+    error = decode(encoded)
+    return type(error), error, error.__traceback__
+
+
 class _Self:
     """Travels in place of the object itself when a method returns it."""
 
@@ -134,7 +201,10 @@ class _Self:
 
 
 SELF = _Self()
-_LAZY = frozenset({"__iter__", "__reversed__", "keys", "values", "items"})
+_EMPTY: dict[Any, Any] = {}
+_VIEWS = frozenset({type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items())})
+RESERVED = frozenset({"acquire", "lock", "mutex", "release"})
+"""What a proxy has of its own."""
 
 
 def interface_of(kind: str, value: Any) -> Interface:
@@ -146,6 +216,12 @@ def interface_of(kind: str, value: Any) -> Interface:
     cls = type(value)
     methods: dict[str, str | None] = {}
     properties: dict[str, str | None] = {}
+    taken = sorted(name for name in RESERVED if hasattr(cls, name) and not isinstance(getattr(value, name), Mutex))
+    if taken:
+        raise TypeError(
+            f"{cls.__qualname__}.{taken[0]} cannot be shared: proxies use the names {', '.join(sorted(RESERVED))} for "
+            "the object's mutex; name it otherwise"
+        )
     for name in dir(cls):
         if name.startswith("_") and (name not in SPECIAL or _from_object(cls, name)):
             continue
@@ -158,7 +234,8 @@ def interface_of(kind: str, value: Any) -> Interface:
     if section:
         methods.pop("__enter__", None)
         methods.pop("__exit__", None)
-    return Interface(kind, cls.__qualname__, methods, properties, False, section, ())
+    fixed = bool(getattr(value, "_fixed", False))
+    return Interface(kind, cls.__qualname__, methods, properties, fixed, section, ())
 
 
 def _from_object(cls: type, name: str) -> bool:
@@ -174,8 +251,9 @@ class Host:
 
     def __init__(self, makers: dict[str, Callable[..., Any]]) -> None:
         self._makers = makers
+        self.deliveries = Deliveries()
         self._guard = threading.RLock()
-        self._making: dict[tuple[str, str], threading.Lock] = {}
+        self._making: dict[tuple[str, str], _Making] = {}
         self._names: dict[tuple[str, str], Hosted] = {}
         self._parameters: dict[tuple[str, str], dict[str, Any]] = {}
         self.objects: dict[int, Hosted] = {}
@@ -196,19 +274,25 @@ class Host:
         """Return the one object of that name, made now if it is not there.
 
         Raises:
-            ConfigurationError: it was made with other parameters (both are shown), or is not there and ``factory``
-                was left out.
+            ConfigurationError: it was made with other parameters (both are shown), it is not there and ``factory``
+                was left out, or making it asked for itself.
         """
         key = (kind, name)
+        chain = current_call().chain
         with self._guard:
-            making = self._making.setdefault(key, threading.Lock())
-        with making:
+            making = self._making.setdefault(key, _Making())
+        if making.chain == chain:
+            raise ConfigurationError(f"making {kind} {name!r} asks for {kind} {name!r} itself")
+        with making.lock:
             hosted = self._names.get(key)
-            if hosted is None:
+            if hosted is not None:
+                self._compare(hosted, parameters)
+                return hosted.reference
+            making.chain = chain
+            try:
                 hosted = self._make(kind, name, parameters, factory, args)
-                self._parameters[key] = {name: value for name, value in parameters.items() if value is not None}
-            else:
-                self._compare(key, parameters)
+            finally:
+                making.chain = None
         return hosted.reference
 
     def _make(self, kind: str, name: str, parameters: dict[str, Any], factory: Any, args: Any) -> Hosted:
@@ -221,42 +305,83 @@ class Host:
         if kind == "mutex":
             lock = OwnedLock(name)
         elif kind in self._makers:
-            value = self._makers[kind](name, **{key: value for key, value in parameters.items() if value is not None})
+            value = self._makers[kind](name, **_given(parameters))
         elif factory is None:
             existing = ", ".join(sorted(other for other_kind, other in self._names if other_kind == kind)) or "none"
             raise ConfigurationError(f"there is no {kind} named {name!r} on this server (there are: {existing})")
         else:
             value = factory(*args[0], **args[1])
         if value is not None:
+            interface = interface_of(kind, value)
             mutex = getattr(value, "mutex", None)
-            wrapped = not isinstance(mutex, Mutex) and kind not in self._makers
+            # Devices and what waits (barriers, queues) know best when to take their lock.
+            wrapped = isinstance(value, (MutexedDict, MutexedNamespace)) or not (
+                kind in self._makers or hasattr(value, "_interface")
+            )
             if isinstance(mutex, Mutex) and isinstance(mutex._lock, OwnedLock):
                 lock, timeout = mutex._lock, mutex.timeout
             elif wrapped:
                 lock = OwnedLock(name)
-            interface = interface_of(kind, value)
         if lock is not None:
             lock.on_timeout = self.on_timeout
         with self._guard:
             target = 2 * len(self._names)
             reference = Reference(target, None if lock is None else target + 1, kind, name, timeout, interface)
-            hosted = Hosted(reference, value, lock, wrapped=wrapped)
+            hosted = Hosted(reference, value, lock, self.deliveries, wrapped=wrapped)
             self.objects[target] = self.objects[target + 1] = hosted
             self._names[kind, name] = hosted
+            self._parameters[kind, name] = {**_DEFAULTS, **_given(parameters)}
         attach = getattr(value, "_hosted_as", None)
         if attach is not None:
             attach(reference)
         return hosted
 
-    def _compare(self, key: tuple[str, str], parameters: dict[str, Any]) -> None:
-        had = self._parameters[key]
-        for name, value in parameters.items():
-            if value is not None and had.get(name) != value:
+    def _compare(self, hosted: Hosted, parameters: dict[str, Any]) -> None:
+        kind, name = hosted.reference.kind, hosted.reference.name
+        had = self._parameters[kind, name]
+        for parameter, value in _given(parameters).items():
+            if not _same(had.get(parameter), value):
                 raise ConfigurationError(
-                    f"{key[0]} {key[1]!r} exists with {name}={had.get(name)!r} and was asked for with {name}={value!r}"
+                    f"{kind} {name!r} exists with {parameter}={had.get(parameter)!r}"
+                    f" and was asked for with {parameter}={value!r}"
                 )
+
+
+class _Making:
+    """The making of one object: one at a time, and never as a part of itself."""
+
+    __slots__ = ("chain", "lock")
+
+    def __init__(self) -> None:
+        self.chain: object = None
+        self.lock = threading.Lock()
+
+
+def _same(had: Any, asked: Any) -> bool:
+    if isinstance(had, Mutex) or isinstance(asked, Mutex):
+        return getattr(had, "_lock", None) is getattr(asked, "_lock", had)
+    # A function that travelled by value is another object each time.
+    code = getattr(had, "__code__", None)
+    return bool(had == asked) or (code is not None and code == getattr(asked, "__code__", None))
+
+
+_DEFAULTS = {"timeout": DEFAULT_TIMEOUT, "maxsize": 0}
+"""What a parameter is where nobody has said it."""
+
+
+def _given(parameters: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in parameters.items() if value is not None}
+    if "lock" in given:
+        lock = given["lock"]
+        given["lock"] = lock if isinstance(lock, Mutex) else lock.mutex
+    return given
 
 
 def unknown_target(target: int) -> RemoteError:
     """Return the error for a target that this server never had."""
     return RemoteError("LookupError", f"this server has no object number {target}; was it started anew?")
+
+
+def unknown_operation(operation: object) -> RemoteError:
+    """Return the error for an operation that does not exist."""
+    return RemoteError("LookupError", f"there is no operation {operation!r}")

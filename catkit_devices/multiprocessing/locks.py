@@ -281,6 +281,11 @@ class OwnedLock:
                 for waiter in self._queue
             ]
 
+    def held_by_chain(self, call: Call) -> bool:
+        """Whether a lock that is re-entered by chain is held by the chain of ``call``."""
+        hold = self._hold  # without the guard: nobody else can make it, or end it, being this chain's
+        return hold is not None and hold.key == call.chain and hold.broken is None
+
     def in_use_by(self, session: Session) -> bool:
         """Whether a session has sections, or an operation that may change something, under the lock."""
         with _guard:

@@ -151,6 +151,34 @@ class SharedMemoryManager(managers.SyncManager):
     def __reduce__(self) -> tuple[Callable[..., SharedMemoryManager], tuple[Any, ...]]:
         return _connected, (type(self), self.name, self._asked)
 
+    @classmethod
+    def register(
+        cls,
+        typeid: str,
+        callable: Callable[..., Any] | None = None,  # noqa: A002 - the standard library's name
+        proxytype: Any = None,
+        exposed: Any = None,
+        method_to_typeid: Any = None,
+        create_method: bool = True,
+    ) -> None:
+        """Share a class of one's own: ``manager.<typeid>(...)`` then makes a new object on the server.
+
+        A class given without more is shared as by ``get_object``: every public method, property and attribute, each
+        under the object's mutex; the object has no name, travels as its proxy and lives until the server ends. With a
+        proxy type or a list of what is exposed it is the standard library's ``BaseManager.register``.
+        """
+        if callable is None or proxytype is not None or exposed is not None or method_to_typeid is not None:
+            super().register(typeid, callable, proxytype, exposed, method_to_typeid, create_method)
+            return
+        factory = callable
+
+        def make(self: SharedMemoryManager, /, *args: Any, **kwargs: Any) -> Any:
+            return self.get_object(f"{typeid}-{os.urandom(8).hex()}", factory, *args, **kwargs)
+
+        make.__name__ = typeid
+        make.__doc__ = f"Make a {typeid} on the server and return its proxy."
+        setattr(cls, typeid, make)
+
     # --- what lives on it -------------------------------------------------------------------------------------------
 
     def get_mutex(self, name: str, timeout: float | None = None) -> Mutex:
@@ -183,9 +211,15 @@ class SharedMemoryManager(managers.SyncManager):
         """Return the first-in-first-out queue of that name; ``maxsize`` bounds it (0: unbounded)."""
         return self._named("queue", name, maxsize=maxsize)
 
-    def get_dict(self, name: str) -> Any:
-        """Return the mutexed dict of that name."""
-        return self._named("dict", name)
+    def get_dict(self, name: str, load: Callable[[Any], Any] | None = None, lock: Any = None) -> Any:
+        """Return the mutexed dict of that name.
+
+        Args:
+            name: of the dict.
+            load: called on the server with a missing key, to make its value; travels like a process's target.
+            lock: a mutex of that server, or anything on it that has one as ``.mutex``, for the dict to share.
+        """
+        return self._named("dict", name, load=load, lock=lock)
 
     def get_namespace(self, name: str) -> Any:
         """Return the mutexed namespace of that name: an object whose attributes are shared."""
@@ -250,6 +284,7 @@ def _serve(
     from catkit_devices.multiprocessing.primitives import MAKERS
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the business of whoever started it
+    os.environ["CATKIT_DEVICES_SERVER"] = name
     registration = Registration(name, group) if address is None else None
     current_process().authkey = authkey
     if initializer is not None:

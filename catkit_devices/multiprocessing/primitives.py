@@ -300,7 +300,7 @@ class Condition(_Waiting):
 
 
 class Queue(_Waiting):
-    """As ``queue.Queue``, without ``join``. An item handed to a process that dies before it has it goes to the next one.
+    """As ``queue.Queue``, without ``join``. An item on its way to a process that dies goes to the next one.
 
     A ``put`` that waits for room has happened when there is room; one whose process ends before that has not.
     """
@@ -419,7 +419,7 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "barrier": Barrier,
     "condition": Condition,
     "queue": Queue,
-    "dict": lambda name: MutexedDict(name=name),
+    "dict": lambda name, **options: MutexedDict(name=name, **options),
     "namespace": MutexedNamespace,
 }
 """How each kind of named object is made."""

@@ -6,12 +6,13 @@ travels as its server's name, its kind and its own name.
 
 from __future__ import annotations
 
+import time
 from multiprocessing import current_process
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError, MutexBrokenError
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint
-from catkit_devices.multiprocessing.hosting import CALL, GET, LOCK, SELF, SET, SPECIAL
+from catkit_devices.multiprocessing.hosting import CALL, DELETE, GET, LOCK, SELF, SET, SPECIAL
 from catkit_devices.multiprocessing.mutex import Mutex
 from catkit_devices.multiprocessing.session import line_to, lost_sections
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from catkit_devices.multiprocessing.endpoint import Address
-    from catkit_devices.multiprocessing.hosting import Interface, Reference
+    from catkit_devices.multiprocessing.hosting import Hosted, Interface, Reference
     from catkit_devices.multiprocessing.locks import Holder
     from catkit_devices.multiprocessing.owner import Call
     from catkit_devices.multiprocessing.session import ClientSession, Line
@@ -49,8 +50,30 @@ class Remote:
             self._session = line.session
         return line
 
-    def __reduce__(self) -> tuple[Callable[..., Remote], tuple[Any, ...]]:
-        return _found_again, (self.server.name, self.server.address, self.kind, self.name)
+
+class _Here:
+    """In the place of a ``Remote`` for an object of this very server: its calls take its lock, and no connection."""
+
+    __slots__ = ("_hosted", "kind", "name", "reference", "server")
+
+    def __init__(self, hosted: Hosted, server: Endpoint) -> None:
+        self._hosted = hosted
+        self.reference = hosted.reference
+        self.kind = hosted.reference.kind
+        self.name = hosted.reference.name
+        self.server = server
+
+    def line(self) -> _Here:
+        """Return itself: there is no line."""
+        return self
+
+    def call(self, target: int, operation: int, name: str, args: tuple[Any, ...], kwargs: Any) -> Any:  # noqa: ARG002
+        """As ``Line.call``."""
+        return self._hosted.perform(operation, name, args, kwargs)
+
+
+def _whereabouts(remote: Remote | _Here) -> tuple[str, Address, str, str]:
+    return remote.server.name, remote.server.address, remote.kind, remote.name
 
 
 def _found_again(server_name: str, address: Address, kind: str, name: str) -> Remote:
@@ -65,17 +88,38 @@ def hosted_reference(reference: Reference) -> tuple[Callable[..., Any], tuple[An
     from catkit_devices.multiprocessing.server import running_server
 
     server = running_server[0]
-    return _proxy_found, (server.name, server.address, reference.kind, reference.name)
+    return proxy_found, (server.name, server.address, reference.kind, reference.name)
 
 
-def _proxy_found(server_name: str, address: Address, kind: str, name: str) -> Any:
+def _hosted_here(address: Address, kind: str, name: str) -> Hosted | None:
+    """Return an object of the server that this process is."""
     from catkit_devices.multiprocessing.server import running_server
 
     if running_server and running_server[0].address == address:
-        hosted = running_server[0].host.find(kind, name)
-        if hosted is not None:
-            return hosted.object
+        return running_server[0].host.find(kind, name)
+    return None
+
+
+def proxy_found(server_name: str, address: Address, kind: str, name: str) -> Any:
+    """Return the object, or the proxy, that a proxy was when it was sent to this process."""
+    hosted = _hosted_here(address, kind, name)
+    if hosted is not None:
+        return _local(hosted, server_name)
     return proxy_of(_found_again(server_name, address, kind, name))
+
+
+def _local(hosted: Hosted, server_name: str) -> Any:
+    """Return an object of this server for use by another: a device is itself, others have a proxy without a line."""
+    from catkit_devices.multiprocessing.server import running_server
+
+    interface = hosted.reference.interface
+    if interface is None:
+        return hosted.mutex
+    if hasattr(hosted.object, "_interface"):
+        return hosted.object
+    server = running_server[0]
+    here = _Here(hosted, Endpoint(server_name, server.address, bytes(server.authkey), 0))
+    return _make_proxy(here, interface, hosted.mutex)
 
 
 def reach(name: str, address: Address | None = None, authkey: bytes | None = None) -> Endpoint:
@@ -179,7 +223,7 @@ class RemoteLock:
         lock = mutex._lock
         if not isinstance(lock, RemoteLock):
             raise TypeError(f"mutex {mutex.name!r} is not on a server")
-        return _mutex_over, (lock.remote, mutex.name, mutex.timeout)
+        return _mutex_found, (*_whereabouts(lock.remote), mutex.name, mutex.timeout)
 
 
 def _forget(session: ClientSession, call: Call, held: dict[int, int], target: int) -> None:
@@ -192,9 +236,13 @@ def _forget(session: ClientSession, call: Call, held: dict[int, int], target: in
         session.sections.pop(call.owner.key, None)
 
 
-def _mutex_over(remote: Remote, name: str, timeout: float) -> Mutex:
-    mutex = Mutex._over(RemoteLock(remote), timeout)
-    mutex.name = name
+def _mutex_found(server_name: str, address: Address, kind: str, name: str, shown: str, timeout: float) -> Mutex:
+    hosted = _hosted_here(address, kind, name)
+    if hosted is not None and hosted.lock is not None:
+        mutex = Mutex._over(hosted.lock, timeout)
+    else:
+        mutex = Mutex._over(RemoteLock(_found_again(server_name, address, kind, name)), timeout)
+    mutex.name = shown
     return mutex
 
 
@@ -211,14 +259,14 @@ class ObjectProxy:
     """
 
     __slots__ = ("_mutex", "_remote")
-    _remote: Remote
+    _remote: Remote | _Here
     _mutex: Mutex | None
     _interface: Interface
 
     @property
     def mutex(self) -> Mutex:
         """The object's mutex."""
-        if self._mutex is None:
+        if self._mutex is None and isinstance(self._remote, Remote):
             object.__setattr__(self, "_mutex", mutex_of(self._remote))
         mutex: Mutex = self._mutex  # type: ignore[assignment]
         return mutex
@@ -256,6 +304,9 @@ class ObjectProxy:
             raise AttributeError(f"{name!r} of {self._remote.kind} {self._remote.name!r} is not to be set")
         self._do(SET, name, (value,))
 
+    def __delattr__(self, name: str) -> None:
+        self._do(DELETE, name)
+
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._interface.methods, *self._interface.properties})
 
@@ -272,24 +323,24 @@ class ObjectProxy:
         remote = self._remote
         return f"<{self._interface.name} {remote.name!r} on server {remote.server.name!r}>"
 
-    def __reduce__(self) -> tuple[Callable[[Remote], Any], tuple[Remote]]:
-        return proxy_of, (self._remote,)
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return proxy_found, _whereabouts(self._remote)
 
 
 def proxy_of(remote: Remote) -> Any:
     """Return a proxy of the object; on the server that has it, the object itself."""
-    from catkit_devices.multiprocessing.server import running_server
-
-    if running_server and running_server[0].address == remote.server.address:
-        hosted = running_server[0].host.find(remote.kind, remote.name)
-        if hosted is not None:
-            return hosted.object if hosted.object is not None else hosted.mutex
+    hosted = _hosted_here(remote.server.address, remote.kind, remote.name)
+    if hosted is not None:
+        return _local(hosted, remote.server.name)
     interface = remote.reference.interface
-    if interface is None:
-        return mutex_of(remote)
-    proxy = _class_for(interface).__new__(_class_for(interface))
+    return mutex_of(remote) if interface is None else _make_proxy(remote, interface, None)
+
+
+def _make_proxy(remote: Remote | _Here, interface: Interface, mutex: Mutex | None) -> ObjectProxy:
+    cls = _class_for(interface)
+    proxy = cls.__new__(cls)
     object.__setattr__(proxy, "_remote", remote)
-    object.__setattr__(proxy, "_mutex", None)
+    object.__setattr__(proxy, "_mutex", mutex)
     return proxy
 
 
@@ -318,6 +369,10 @@ def _make_class(interface: Interface) -> type[ObjectProxy]:
         members["__iter__"] = _iterate
     if interface.section:
         members["__enter__"], members["__exit__"] = _enter_section, _exit_section
+    elif "__exit__" in members:
+        members["__exit__"] = _exit
+    if interface.kind == "condition":
+        members["wait_for"] = _wait_for
     return type(f"{interface.name}Proxy", (ObjectProxy,), members)
 
 
@@ -351,3 +406,22 @@ def _enter_section(self: ObjectProxy) -> ObjectProxy:
 
 def _exit_section(self: ObjectProxy, *_: object) -> None:
     self.mutex.release()
+
+
+def _exit(self: ObjectProxy, kind: object, error: BaseException | None, traceback: object) -> Any:  # noqa: ARG001
+    encoded = None
+    if error is not None:
+        from catkit_devices.multiprocessing.relay import encode
+
+        encoded = encode(error)
+    return self._do(CALL, "__exit__", (encoded, None, None))
+
+
+def _wait_for(self: Any, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+    """Wait until ``predicate()``, asked here and with the mutex held, is true; return what it returned last."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while not (result := predicate()):
+        left = None if deadline is None else deadline - time.monotonic()
+        if (left is not None and left <= 0) or not self.wait(left):
+            return predicate()
+    return result

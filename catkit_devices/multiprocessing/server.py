@@ -20,7 +20,7 @@ from catkit_devices.errors import OperationCancelled, ServerError
 from catkit_devices.multiprocessing import locks
 from catkit_devices.multiprocessing import session as client
 from catkit_devices.multiprocessing.channel import Channel, dumps, take_over
-from catkit_devices.multiprocessing.hosting import LOCK, Host, unknown_target
+from catkit_devices.multiprocessing.hosting import LOCK, RAISED, RETURNED, Host, unknown_target
 from catkit_devices.multiprocessing.owner import Call, Owner, Session, set_call
 
 if TYPE_CHECKING:
@@ -229,8 +229,8 @@ class Server(managers.Server):
                 waiter = locks.waiting_for(owner)
                 if waiter is not None:
                     locks.withdraw(owner, DeadlockError(waiter, parties), sequence)
-            case ("acknowledged", thread, number):
-                self._settle_delivery(session, thread, number, delivered=True)
+            case ("arrived", number):
+                self.host.deliveries.settle(session, number, arrived=True)
             case ("goodbye",):
                 session.said_goodbye = True
 
@@ -251,7 +251,7 @@ class Server(managers.Server):
             call = session.calls.get(thread)
             if call is not None and call.number <= number:
                 locks.cancel(call, OperationCancelled("the caller interrupted the operation"))
-            self._settle_delivery(session, thread, number, delivered=False)
+            self.host.deliveries.settle(session, number, arrived=False)
             for hosted in self.host.everything():
                 if hosted.lock is not None and hosted.reference.lock is not None:
                     hosted.lock.set_depth(owner, session, sections.get(hosted.reference.lock, 0))
@@ -263,18 +263,13 @@ class Server(managers.Server):
             self._sessions.pop(session.id, None)
         for call in list(session.calls.values()):
             locks.cancel(call, OperationCancelled("the calling process has ended"))
+        self.host.deliveries.end_session(session)
         for hosted in self.host.everything():
             ended = getattr(hosted.object, "_session_ended", None)
             if ended is not None:
                 ended(session, session.said_goodbye)
             elif hosted.lock is not None:
                 hosted.lock.end_session(session)
-
-    @staticmethod
-    def _settle_delivery(session: _ServedSession, thread: int, number: int, *, delivered: bool) -> None:
-        from catkit_devices.multiprocessing.primitives import settle_delivery
-
-        settle_delivery(session, thread, number, delivered=delivered)
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
@@ -307,7 +302,6 @@ class Server(managers.Server):
         except Exception as error:  # noqa: BLE001 - an argument that does not load here is the caller's error
             channel.send(_failure(error))
             return
-        call = session.calls.get(thread)
         if origin is None:
             call = Call(owner, (owner.key, number), session, number)
         else:
@@ -320,12 +314,17 @@ class Server(managers.Server):
             raise EOFError  # the client gave this call up before it was begun, and this line with it
         try:
             set_call(call)
-            reply = channel.pack((0, self._perform(call, target, operation, name, args, kwargs)))
+            hosted = self.host.objects.get(target)
+            if hosted is not None and operation != LOCK:
+                reply = hosted.answer(channel, operation, name, args, kwargs)
+            else:
+                reply = channel.pack((RETURNED, self._perform(call, target, name, args, kwargs)))
         except BaseException as error:  # noqa: BLE001 - everything that a shared object raises belongs to the caller
             reply = _failure(error)
         channel.send(reply)
 
-    def _perform(self, call: Call, target: int, operation: int, name: str, args: Any, kwargs: Any) -> Any:
+    def _perform(self, call: Call, target: int, name: str, args: Any, kwargs: Any) -> Any:
+        """Do what is asked of the server itself or of a lock."""
         if target == _ROOT:
             if name not in _ROOT_VERBS:
                 raise ServerError(f"{name!r} is not a request that this server knows", server=self.name)
@@ -333,8 +332,6 @@ class Server(managers.Server):
         hosted = self.host.objects.get(target)
         if hosted is None:
             raise unknown_target(target)
-        if operation != LOCK:
-            return hosted.perform(operation, name, args, kwargs)
         lock = hosted.lock
         if lock is None or name not in _LOCK_VERBS:
             raise unknown_target(target)
@@ -387,7 +384,7 @@ _LOCK_VERBS = frozenset({"acquire", "release", "holder", "waiters", "break_"})
 def _failure(error: BaseException) -> bytes:
     from catkit_devices.multiprocessing.relay import encode
 
-    return dumps((1, encode(error)))
+    return dumps((RAISED, encode(error)))
 
 
 def _hang_up(conn: connection.Connection) -> None:

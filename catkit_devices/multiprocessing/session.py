@@ -27,6 +27,7 @@ from catkit_devices.errors import (
 from catkit_devices.multiprocessing import locks
 from catkit_devices.multiprocessing.channel import Channel, take_over
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint, endpoints
+from catkit_devices.multiprocessing.hosting import HANDED_OVER, RETURNED
 from catkit_devices.multiprocessing.owner import current_owner, forwarded_call, process_id, process_name
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ __all__ = ["ClientSession", "Line", "ask", "line_to", "own_server"]
 SILENCE = 5.0
 """Seconds of silence after which a server counts as unresponsive."""
 _BEAT = 1.0
+_NOTICE = 0.5
+"""Seconds within which the lifeline of a dead server is seen to have ended."""
 _ANYBODY = 5
 """From which look on any party of a deadlock ends it, not only the one whose clock says that it came last."""
 
@@ -163,6 +166,7 @@ class ClientSession:
         self.endpoint = server
         self.id = f"{process_id()}.{next(_numbers)}"
         self.lost: ServerUnresponsiveError | None = None
+        self._gone = threading.Event()
         self.sections: dict[OwnerKey, dict[int, int]] = {}
         """For every owner of this process, how many sections it has on which lock of the server."""
         self.names: dict[int, str] = {}
@@ -201,6 +205,10 @@ class ClientSession:
             except OSError as error:
                 self._lose(f"its connection broke ({error})")
 
+    def has_ended(self) -> bool:
+        """Whether the session is lost; a server that has just died is noticed on the lifeline within this call."""
+        return self._gone.wait(_NOTICE)
+
     def goodbye(self) -> None:
         """End the session in good order."""
         self.say(("goodbye",))
@@ -219,6 +227,7 @@ class ClientSession:
             self.lost = ServerUnresponsiveError(
                 f"server {name!r} (pid {self.endpoint.pid}) is lost: {why}", server=name, pid=self.endpoint.pid
             )
+        self._gone.set()
         with _sessions_lock:
             if _sessions.get(self.endpoint.address) is self:
                 del _sessions[self.endpoint.address]
@@ -279,6 +288,9 @@ class ClientSession:
         return cycle if cycle is not None and cycle[0].sequence == sequence else None
 
 
+_DOES_NOT_LOAD = -1
+
+
 class Line:
     """The calls of one thread to one server, one after the other."""
 
@@ -303,7 +315,7 @@ class Line:
             origin = (from_call.owner, from_call.chain, from_call.apart)
         elif (asyncio := sys.modules.get("asyncio")) is not None and asyncio._get_running_loop() is not None:
             origin = (current_owner(), None, False)
-        self.number = number = self.number + 1
+        self.number = number = next(_numbers)
         message = self._open().pack((number, target, operation, name, args, kwargs, origin))
         try:
             if from_call is not None:
@@ -311,9 +323,17 @@ class Line:
             channel = self._open()
             channel.send(message)
             answer = channel.receive()
+            try:
+                status, value = channel.unpack(answer)
+            except Exception as error:  # noqa: BLE001 - a class may do anything on loading
+                error.add_note(f"the answer of {name!r} does not load in this process")
+                self.abandon(number)
+                status, value = _DOES_NOT_LOAD, error
+            if status == HANDED_OVER:
+                self.session.say(("arrived", number))
         except (EOFError, OSError) as error:
             self.abandon(number)
-            if self.session.lost is not None:
+            if self.session.has_ended():
                 raise copy.copy(self.session.lost) from None
             server = self.session.endpoint
             raise ServerUnresponsiveError(
@@ -327,9 +347,10 @@ class Line:
         finally:
             if from_call is not None:
                 from_call.on_cancel(None)
-        status, value = channel.unpack(answer)
-        if status == 0:
+        if status in (RETURNED, HANDED_OVER):
             return value
+        if status == _DOES_NOT_LOAD:
+            raise value
         from catkit_devices.multiprocessing.relay import decode
 
         raise decode(value)

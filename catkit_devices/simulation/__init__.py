@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from catkit_devices.simulation.contract import LineDroppedError, Outbox, Simulator
     from catkit_devices.simulation.faults import FAULTS, Fault, Line
     from catkit_devices.simulation.library import Instrument, build_bench, build_library
+    from catkit_devices.simulation.shared import RemoteVisaLibrary, SharedSimulation
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
     from catkit_devices.simulation.yaml_instrument import YamlInstrument
 
@@ -29,6 +30,8 @@ __all__ = [
     "LineDroppedError",
     "Outbox",
     "RealClock",
+    "RemoteVisaLibrary",
+    "SharedSimulation",
     "SimulatedVisaLibrary",
     "Simulator",
     "VirtualClock",
@@ -43,6 +46,7 @@ _HOMES = {
     "contract": ("LineDroppedError", "Outbox", "Simulator"),
     "faults": ("FAULTS", "Fault", "Line"),
     "library": ("Instrument", "build_bench", "build_library"),
+    "shared": ("RemoteVisaLibrary", "SharedSimulation"),
     "visa_library": ("SimulatedVisaLibrary",),
     "yaml_instrument": ("YamlInstrument",),
 }

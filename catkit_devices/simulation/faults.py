@@ -159,6 +159,7 @@ class Line:
             case "no_reply", _:
                 pass
             case "disconnect", _:
+                self._fault = None  # what else the instrument has to say comes over the next connection
                 raise LineDroppedError("the simulated connection dropped", passing=True)
             case "late", Fault(delay=delay):
                 self._put(reply, delay=delay)

@@ -49,9 +49,14 @@ def parse_address(address: str) -> rname.ResourceName:
 
 
 class Receiver:
-    """What arrived for one session and was not read yet."""
+    """What arrived for one session and was not read yet.
 
-    def __init__(self) -> None:
+    Args:
+        connection: whether it stands for a connection of its own, with which late replies to it are lost.
+    """
+
+    def __init__(self, *, connection: bool) -> None:
+        self.connection = connection
         self._data = bytearray()
         self._ends: deque[int] = deque()  # index behind the last byte of each message
 
@@ -97,7 +102,8 @@ class Wire:
     """One instrument at one address. Whoever uses it holds :attr:`lock`, the lock of the whole bench.
 
     A reply goes to the session that wrote last, also when it comes late. When that one is closed, a reply over TCP is
-    lost with its connection; on every other interface it goes to the session that looks next.
+    lost with its connection; on every other interface it goes to the session that looks next. What several sessions
+    write reaches the instrument in the order in which they wrote it.
 
     Args:
         parsed: the address.
@@ -120,9 +126,14 @@ class Wire:
         self._writer: Receiver | None = None
         self._open: list[Receiver] = []
 
-    def attach(self) -> Receiver:
-        """Open one more session on the instrument."""
-        receiver = Receiver()
+    def attach(self, *, connection: bool | None = None) -> Receiver:
+        """Open one more session on the instrument.
+
+        Args:
+            connection: whether late replies are lost with it; by default, as the kind of address has it.
+        """
+        own = self.kind[0] is InterfaceType.tcpip if connection is None else connection
+        receiver = Receiver(connection=own)
         self._open.append(receiver)
         return receiver
 
@@ -197,4 +208,4 @@ class Wire:
             return session
         if any(receiver is self._writer for receiver in self._open):
             return self._writer
-        return None if self.kind[0] is InterfaceType.tcpip else session
+        return None if self._writer.connection else session

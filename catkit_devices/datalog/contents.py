@@ -1,0 +1,72 @@
+"""Turning curves, pictures and FITS files, however an experiment has them, into the bytes that are kept."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.datalog.arrays import encode
+from catkit_devices.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["curve", "fits_file", "picture"]
+
+
+def curve(tag: str, x: npt.ArrayLike, y: npt.ArrayLike) -> bytes:
+    """Return two sequences of one length as two consecutive ``.npy`` records.
+
+    Raises:
+        DataError: they are not of one length, or hold Python objects.
+    """
+    import numpy as np
+
+    xs, ys = np.asarray(x), np.asarray(y)
+    if xs.ndim != 1 or xs.shape != ys.shape:
+        raise DataError(f"curve {tag!r}: x and y must be of one length, got shapes {xs.shape} and {ys.shape}")
+    return encode(xs) + encode(ys)
+
+
+def picture(tag: str, figure: Any) -> bytes:
+    """Return a matplotlib figure drawn as PNG, or the bytes of a PNG file as they are.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if isinstance(figure, bytes | bytearray):
+        data = bytes(figure)
+    elif callable(getattr(figure, "savefig", None)):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        data = buffer.getvalue()
+    else:
+        data = b""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise DataError(f"figure {tag!r}: expected a matplotlib figure or the bytes of a PNG file")
+    return data
+
+
+def fits_file(tag: str, fits: Any) -> bytes:
+    """Return the bytes of a FITS file, given as bytes, as a path, or as an astropy HDU or list of HDUs.
+
+    Raises:
+        DataError: it is none of these, or cannot be read.
+    """
+    if isinstance(fits, bytes | bytearray):
+        data = bytes(fits)
+    elif isinstance(fits, str | Path):
+        try:
+            data = Path(fits).read_bytes()
+        except OSError as error:
+            raise DataError(f"FITS {tag!r}: {fits} cannot be read: {error}") from error
+    elif callable(getattr(fits, "writeto", None)):
+        buffer = io.BytesIO()
+        fits.writeto(buffer)
+        data = buffer.getvalue()
+    else:
+        data = b""
+    if not data.startswith(b"SIMPLE  ="):
+        raise DataError(f"FITS {tag!r}: what was given does not begin as a FITS file does")
+    return data

@@ -1,0 +1,44 @@
+"""Scalars of several tags side by side, as pandas and xarray have them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.datalog.extras import extra
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from catkit_devices.datalog.records import Scalars
+
+__all__ = ["dataset", "frame"]
+
+
+def frame(columns: Sequence[Scalars]) -> Any:
+    """Return a DataFrame over time with a column for each tag, NaN where a tag has no record; units in ``attrs``."""
+    pd = extra("pandas", "a table of scalars")
+    series = []
+    for scalars in columns:
+        one = scalars.to_pandas()
+        # A tag may have several records of one time: the first of them goes beside the first of another tag's.
+        occurrence = one.groupby(level=0).cumcount().rename("occurrence")
+        series.append(one.to_frame().set_index(occurrence, append=True))
+    if series:
+        joined = pd.concat(series, axis=1).sort_index().droplevel("occurrence")
+    else:
+        joined = pd.DataFrame(index=pd.DatetimeIndex([], name="time", tz="UTC"))
+    joined.attrs["units"] = {scalars.tag: scalars.unit for scalars in columns}
+    return joined
+
+
+def dataset(columns: Sequence[Scalars]) -> Any:
+    """Return a Dataset over time with a variable for each tag, NaN where a tag has no record; units in ``attrs``."""
+    xr = extra("xarray", "a labelled array")
+    joined = frame(columns)
+    return xr.Dataset(
+        {
+            scalars.tag: ("time", joined[scalars.tag].to_numpy(), {"units": scalars.unit or ""})
+            for scalars in columns
+        },
+        coords={"time": joined.index.tz_localize(None).to_numpy()},
+    )  # fmt: skip

@@ -1,0 +1,278 @@
+"""Simulated instruments on TCP ports, for several programs at once and for programs that know nothing of this project.
+
+Each instrument has a port of its own that carries its bytes as they are. What the simulated interface adds to bytes
+(ends of messages, device clear, status bytes) does not travel over a plain socket: an instrument with a USB address,
+served so, is talked to as one with an Ethernet port, every command with its terminator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import selectors
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from catkit_devices.errors import ConfigurationError
+from catkit_devices.simulation.clock import VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
+    from catkit_devices.simulation.wire import Wire
+
+__all__ = ["InstrumentServer", "Served"]
+
+_log = logging.getLogger(__name__)
+
+_CHUNK = 1 << 16
+_BACKLOG = 1 << 20
+"""Bytes that a client may leave unread before no more commands are taken from it."""
+_STOPPING = 5.0
+"""Seconds that stopping may take."""
+_SHORTEST, _LONGEST = 0.0005, 0.01
+"""Seconds between two looks at the instruments: at first, and when nothing has happened for a while."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """Where one simulated instrument is served.
+
+    Attributes:
+        address: the VISA address at which the configuration has it.
+        host: to connect to.
+        port: to connect to.
+    """
+
+    address: str
+    host: str
+    port: int
+
+    @property
+    def visa(self) -> str:
+        """The VISA address to use instead."""
+        return f"TCPIP0::{self.host}::{self.port}::SOCKET"
+
+    @property
+    def serial(self) -> str:
+        """The VISA address as a serial line, which pyvisa-py understands."""
+        return f"ASRL{self.url}::INSTR"
+
+    @property
+    def url(self) -> str:
+        """What ``serial.serial_for_url()`` takes."""
+        return f"socket://{self.host}:{self.port}"
+
+
+class InstrumentServer:
+    """Serves the simulated instruments of one bench, each on a TCP port; a context manager.
+
+    Any number of clients may be connected to one instrument. As with the real thing there is one instrument behind
+    all of them: what one sets another reads, and an answer goes to the client that wrote last. Each client has its own
+    buffers; when it goes, answers to it are lost, and so is a command that it had begun, if the instrument says what
+    ends one (``message_end``): then commands reach it whole, one after the other. An instrument that does not say, such
+    as one with a prompt on a serial line, gets the bytes of all clients in the order in which they come. Where a cable
+    is pulled or a fault drops the line, its clients are disconnected.
+
+    Everything happens in one thread; a client that does not read what it asked for is not listened to meanwhile.
+
+    Args:
+        library: of the bench, whose clock must be the real one.
+        host: address of this machine to serve on. Whoever can reach it can use the instruments: there is no password.
+        port_base: the first instrument's port; the others follow in order. None takes whichever are free.
+
+    Raises:
+        ConfigurationError: the bench runs on a virtual clock, or a port is not free.
+    """
+
+    def __init__(
+        self, library: SimulatedVisaLibrary, *, host: str = "127.0.0.1", port_base: int | None = None
+    ) -> None:
+        if isinstance(library.bench.clock, VirtualClock):
+            raise ConfigurationError("a bench whose clock is virtual cannot be served: its clients live in real time")
+        self._selector = selectors.DefaultSelector()
+        self._clients: list[_Client] = []
+        self._stopped = threading.Event()
+        self._active = time.monotonic()
+        served: dict[str, Served] = {}
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(self._selector.close)
+            for index, address in enumerate(library.addresses):
+                listener = _listen(host, 0 if port_base is None else port_base + index)
+                cleanup.callback(listener.close)
+                self._selector.register(listener, selectors.EVENT_READ, library.wire(address))
+                served[address] = Served(address, _reachable(host), listener.getsockname()[1])
+            waker, self._wake = socket.socketpair()
+            cleanup.callback(waker.close)
+            cleanup.callback(self._wake.close)
+            self._selector.register(waker, selectors.EVENT_READ)
+            self._cleanup = cleanup.pop_all()
+        self.served: Mapping[str, Served] = served
+        self._thread = threading.Thread(target=self._run, name="simulated instruments", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect every client and free the ports, within 5 s; harmless when that is done."""
+        self._stopped.set()
+        with contextlib.suppress(OSError):
+            self._wake.send(b"\0")
+        self._thread.join(_STOPPING)
+        if self._thread.is_alive():
+            _log.error("a simulated instrument keeps its server from ending")
+            return
+        self._cleanup.close()
+
+    # --- the thread
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                for key, events in self._selector.select(self._patience()):
+                    self._attend_to(key, events)
+                for wire in {id(client.wire): client.wire for client in self._clients}.values():
+                    self._poll(wire)
+        finally:
+            for client in list(self._clients):
+                self._drop(client)
+
+    def _patience(self) -> float | None:
+        if not self._clients:
+            return None
+        return min(_SHORTEST + 0.05 * (time.monotonic() - self._active), _LONGEST)
+
+    def _attend_to(self, key: selectors.SelectorKey, events: int) -> None:
+        if isinstance(key.data, _Client):
+            with self._dropping(key.data):
+                if events & selectors.EVENT_READ:
+                    self._receive(key.data)
+                if events & selectors.EVENT_WRITE:
+                    self._send(key.data)
+        elif key.data is not None:
+            self._accept(key.fileobj, key.data)
+
+    def _accept(self, listener: Any, wire: Wire) -> None:
+        try:
+            connection, peer = listener.accept()
+        except OSError:  # it has gone again
+            return
+        with wire.lock:
+            if not wire.connected:
+                connection.close()
+                return
+            client = _Client(connection, wire)
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._selector.register(connection, selectors.EVENT_READ, client)
+        self._clients.append(client)
+        self._active = time.monotonic()
+        _log.info("%s: %s:%d has connected", wire.address, *peer[:2])
+
+    def _receive(self, client: _Client) -> None:
+        data = client.socket.recv(_CHUNK)
+        if not data:
+            self._send(client)
+            self._drop(client)
+            return
+        self._active = time.monotonic()
+        for part in client.complete(data):
+            with client.wire.lock:
+                if not client.lost:
+                    client.wire.write(part, client.receiver, end=False)
+        self._forward(client.wire)
+
+    def _poll(self, wire: Wire) -> None:
+        client = next(client for client in self._clients if client.wire is wire)
+        with self._dropping(client):
+            with wire.lock:
+                wire.poll(client.receiver)
+            self._forward(wire)
+
+    def _forward(self, wire: Wire) -> None:
+        """Send on what has arrived; disconnect the clients whose connection is lost."""
+        for client in [client for client in self._clients if client.wire is wire]:
+            with self._dropping(client):
+                with wire.lock:
+                    client.outgoing += client.receiver.take(len(client.receiver))
+                    lost = client.lost
+                if client.outgoing:
+                    self._active = time.monotonic()
+                    self._send(client)
+                if lost:
+                    self._drop(client)
+
+    def _send(self, client: _Client) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while client.outgoing:
+                sent = client.socket.send(memoryview(client.outgoing)[:_CHUNK])
+                del client.outgoing[:sent]
+        wanted = selectors.EVENT_READ if len(client.outgoing) < _BACKLOG else 0
+        wanted |= selectors.EVENT_WRITE if client.outgoing else 0
+        self._selector.modify(client.socket, wanted, client)
+
+    @contextlib.contextmanager
+    def _dropping(self, client: _Client) -> Iterator[None]:
+        """Drop the client where something goes wrong; the others go on."""
+        try:
+            yield
+        except OSError:
+            self._drop(client)
+        except Exception:  # a mistake of the simulator's
+            _log.exception("%s: the simulated instrument failed; its client is disconnected", client.wire.address)
+            self._drop(client)
+
+    def _drop(self, client: _Client) -> None:
+        if client in self._clients:
+            self._clients.remove(client)
+            self._selector.unregister(client.socket)
+            with client.wire.lock:
+                client.wire.detach(client.receiver)
+        client.socket.close()
+
+
+class _Client:
+    """One connection to one instrument."""
+
+    def __init__(self, connection: socket.socket, wire: Wire) -> None:
+        self.socket = connection
+        self.wire = wire
+        self.receiver = wire.attach(connection=True)
+        self.outgoing = bytearray()
+        self._generation = wire.generation
+        self._begun = b""
+
+    @property
+    def lost(self) -> bool:
+        """Whether the line to the instrument was dropped since this client connected."""
+        return self._generation != self.wire.generation
+
+    def complete(self, data: bytes) -> list[bytes]:
+        """Return what can go to the instrument now: whole commands, where it says what ends one."""
+        end: bytes = getattr(self.wire.instrument, "message_end", b"")
+        if not end:
+            return [data]
+        *commands, self._begun = (self._begun + data).split(end)
+        return [command + end for command in commands]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(f"simulated instruments cannot be served on {host}:{port}: {error}") from error
+
+
+def _reachable(host: str) -> str:
+    return socket.gethostname() if host in ("", "0.0.0.0") else host  # noqa: S104 - compared, not bound
