@@ -220,7 +220,7 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False) -> An
         instead = f": implement {_IMPLEMENTED_AS[name]} instead" if name in _IMPLEMENTED_AS else ": name it otherwise"
         raise TypeError(f"{where} belongs to the framework{instead}")
     if name in _ITERATION:
-        raise TypeError(f"{where} would be worked off outside of the device's mutex: write a method that returns a list")
+        raise TypeError(f"{where} would run outside of the device's mutex: write a method that returns a list")
     if name.startswith("_") and name not in SPECIAL:
         return member
     if isinstance(member, DeviceProperty) or inspect.isclass(member):

@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from catkit_devices.datalog.exporting import export
+    from catkit_devices.datalog.finding import RunSummary, find_run, find_runs, summarise
     from catkit_devices.datalog.logfile import LogFileHandler
-    from catkit_devices.datalog.reader import RunReader, find_runs
+    from catkit_devices.datalog.plotting import plot
+    from catkit_devices.datalog.reader import RunReader
     from catkit_devices.datalog.records import Arrays, Curve, Event, Figure, Fits, Scalars, Tag, Value
     from catkit_devices.datalog.run import Run
 
@@ -23,10 +26,15 @@ __all__ = [
     "LogFileHandler",
     "Run",
     "RunReader",
+    "RunSummary",
     "Scalars",
     "Tag",
     "Value",
+    "export",
+    "find_run",
     "find_runs",
+    "plot",
+    "summarise",
 ]
 
 _HOME = {
@@ -40,8 +48,13 @@ _HOME = {
     "RunReader": "reader",
     "Scalars": "records",
     "Tag": "records",
+    "RunSummary": "finding",
     "Value": "records",
-    "find_runs": "reader",
+    "export": "exporting",
+    "find_run": "finding",
+    "find_runs": "finding",
+    "plot": "plotting",
+    "summarise": "finding",
 }
 
 

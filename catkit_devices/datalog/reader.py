@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Moment", "RunReader", "find_runs"]
+__all__ = ["Moment", "RunReader"]
 
 Moment = float | dt.datetime
 
@@ -29,11 +29,6 @@ _TABLES = {
     "scalar": "scalars", "array": "arrays", "curve": "objects", "figure": "objects", "fits": "objects",
     "value": "objects", "event": "objects",
 }  # fmt: skip
-
-
-def find_runs(root: str | os.PathLike[str]) -> list[Path]:
-    """Return the directories of all runs kept under ``root``, oldest first."""
-    return sorted(file.parent for file in Path(root).glob(f"*/{database.FILE_NAME}"))
 
 
 class RunReader:

@@ -102,6 +102,11 @@ class Arrays(Sequence["npt.NDArray[Any]"]):
         """The shape of each array, known without reading it."""
         return [location.shape for location in self._locations]
 
+    @property
+    def uniform(self) -> bool:
+        """Whether all arrays are of one shape and one type, known without reading them."""
+        return len({(location.shape, location.dtype) for location in self._locations}) <= 1
+
     @overload
     def __getitem__(self, index: int) -> npt.NDArray[Any]: ...
     @overload

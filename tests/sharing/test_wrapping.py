@@ -629,4 +629,4 @@ def test_a_driver_of_main_travels_by_value_and_stays_locked(tmp_path):
         """)
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("2 1 1 DriverProxy\n", "")
+    assert (done.stdout, done.stderr) == ("1 1 1 DriverProxy\n", "")

@@ -1,0 +1,120 @@
+"""Finding runs: all that are kept in a directory, and the one that somebody means."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catkit_devices.datalog import database, directory
+from catkit_devices.datalog.reader import RunReader
+from catkit_devices.errors import ConfigurationError, DataError, nearest
+
+__all__ = ["LAST", "RunSummary", "find_run", "find_runs", "summarise"]
+
+LAST = "last"
+"""What the newest run is called."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run at a glance.
+
+    ``outcome`` is what the run was ended with (finished, failed, stopped), ``running`` while it goes on, ``killed``
+    for one whose processes are gone, ``unknown`` for one without an outcome that another computer made, and
+    ``unreadable`` for one whose files are damaged; ``detail`` says why, where that is known.
+    """
+
+    path: Path
+    name: str
+    started: dt.datetime | None
+    ended: dt.datetime | None
+    outcome: str
+    detail: str
+    records: int
+
+
+def find_runs(root: str | os.PathLike[str]) -> list[Path]:
+    """Return the directories of all runs kept under ``root``, oldest first."""
+    return sorted((file.parent for file in Path(root).glob(f"*/{database.FILE_NAME}")), key=_age)
+
+
+def find_run(text: str, root: str | os.PathLike[str]) -> Path:
+    """Return the directory of the run that somebody means.
+
+    Args:
+        text: a path; or, of a run under ``root``, its directory's name, the name of what ran (the newest of that name
+            counts), or ``last`` for the newest of all.
+        root: where runs are kept.
+
+    Raises:
+        ConfigurationError: there is none; names the nearest.
+    """
+    if (Path(text) / database.FILE_NAME).is_file():
+        return Path(text)
+    runs = find_runs(root)
+    if not runs:
+        raise ConfigurationError(f"there is no run in {root}, and {text} is not the directory of one")
+    if text == LAST:
+        return runs[-1]
+    for run in reversed(runs):
+        if text in (run.name, _name(run)):
+            return run
+    names = dict.fromkeys([LAST, *map(_name, runs), *(run.name for run in runs)])
+    raise ConfigurationError(
+        f"no run {text!r} in {root}: expected the path of a run, its name, or {LAST!r}",
+        suggestion=nearest(text, names),
+    )
+
+
+def summarise(path: Path) -> RunSummary:
+    """Return what can be said of a run at a glance; one that is damaged is described as such."""
+    try:
+        information = directory.read_description(path, directory.INFORMATION)
+        with RunReader(path) as reader:
+            outcome = reader.outcome or {"outcome": _unfinished(information), "detail": ""}
+            records = sum(tag.count for tag in reader.tags() if tag.kind != "event")
+    except DataError as error:
+        return RunSummary(path, path.name, None, None, "unreadable", str(error), 0)
+    ended = dt.datetime.fromtimestamp(outcome["time_ns"] / 1e9, dt.UTC) if "time_ns" in outcome else None
+    return RunSummary(
+        path, information["name"], _started(information), ended, outcome["outcome"], outcome["detail"], records
+    )
+
+
+def _unfinished(information: dict[str, Any]) -> str:
+    """Say what has become of a run without an outcome: whoever made it records that, for as long as it lives."""
+    if information.get("host") != platform.node() or os.name != "posix":
+        return "unknown"
+    try:
+        os.kill(int(information["pid"]), 0)
+    except ProcessLookupError:
+        return "killed"
+    except PermissionError:
+        pass  # it lives, and is somebody else's
+    return "running"
+
+
+def _started(information: dict[str, Any]) -> dt.datetime | None:
+    try:
+        return dt.datetime.fromisoformat(information["started"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _name(run: Path) -> str:
+    try:
+        return str(directory.read_description(run, directory.INFORMATION)["name"])
+    except (DataError, KeyError):
+        return run.name
+
+
+def _age(run: Path) -> tuple[float, str]:
+    try:
+        started = _started(directory.read_description(run, directory.INFORMATION))
+    except DataError:
+        started = None
+    return (run.stat().st_mtime if started is None else started.timestamp()), run.name
