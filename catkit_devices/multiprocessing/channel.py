@@ -163,7 +163,8 @@ class Channel:
     @staticmethod
     def unpack(received: tuple[memoryview, list[Any]]) -> Any:
         """Return the value of a message; raises whatever its classes raise on loading."""
-        return pickle.loads(received[0], buffers=received[1])
+        # A copy, because loading a value may use this very channel: a proxy in it asks its server what it is.
+        return pickle.loads(bytes(received[0]), buffers=received[1])
 
     def close(self) -> None:
         """Close the socket; harmless when done already."""

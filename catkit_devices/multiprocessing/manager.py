@@ -39,8 +39,8 @@ class SharedMemoryManager(managers.SyncManager):
     Args:
         name: of the server; None for ``CATKIT_DEVICES_SERVER``, else ``"default"``.
         address: ``(host, port)`` to serve or reach it over TCP; None for a private socket on this host.
-        authkey: the secret of a server over TCP; None for that of this process (inherited by its children). Servers on
-            this host have a random one that only their user can read.
+        authkey: the secret of the server; None for that of this process (random, inherited by its children). For a
+            server on this host it is left where only its user can read it.
         group: name of a lab's group whose members may use the server too.
         stop_timeout: seconds that the server has to close its devices and end.
     """
@@ -64,7 +64,6 @@ class SharedMemoryManager(managers.SyncManager):
         self._stop_timeout = stop_timeout
         self._server: Endpoint | None = None
         super().__init__(address, authkey, ctx=spawning)
-        self._has_key = authkey is not None or address is not None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -76,7 +75,9 @@ class SharedMemoryManager(managers.SyncManager):
         """
         if self._state.value != _State.INITIAL:
             raise ProcessError("a manager is started or connected once")
-        key = bytes(self._authkey) if self._has_key else os.urandom(32)
+        # The process family's own secret: with another one, proxies of the standard library that come back from a
+        # child or out of one of its containers could not connect.
+        key = bytes(self._authkey)
         reader, writer = connection.Pipe(duplex=False)
         self._process = spawning.Process(
             target=_serve,

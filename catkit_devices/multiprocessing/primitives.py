@@ -276,7 +276,13 @@ class Condition(_Waiting):
             notified = self._wait(ticket, timeout)
         finally:
             if call.reason is None:
-                self._lock.acquire(call, DEFAULT_TIMEOUT, depth=depth, site=f"{self._name}.wait")
+                try:
+                    self._lock.acquire(call, DEFAULT_TIMEOUT, depth=depth, site=f"{self._name}.wait")
+                except BaseException:
+                    with self._guard:
+                        if ticket.granted:
+                            self._take_back(ticket)
+                    raise
         return notified
 
     def notify(self, n: int = 1) -> None:
@@ -411,7 +417,7 @@ class Queue(_Waiting):
             self._return(item)
 
     def _status(self) -> dict[str, Any]:
-        return {"items": len(self._items), **super()._status()}
+        return {"items": len(self._items), "putting": len(self._putting), **super()._status()}
 
 
 MAKERS: dict[str, Callable[..., Any]] = {

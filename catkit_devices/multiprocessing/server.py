@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from multiprocessing import connection, managers, parent_process, util
+from multiprocessing import connection, current_process, managers, parent_process, util
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import OperationCancelled, ServerError
@@ -26,6 +26,7 @@ from catkit_devices.multiprocessing.owner import Call, Owner, Session, set_call
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from catkit_devices.errors import MutexTimeoutError
     from catkit_devices.multiprocessing.endpoint import Address, Registration
 
 __all__ = ["Server", "running_server"]
@@ -88,6 +89,7 @@ class Server(managers.Server):
         super().__init__(registry, address, authkey, serializer)
         self.name = name
         self.host = Host(makers)
+        self.host.on_timeout = _tell_timeout
         self._registration = registration
         self._sessions: dict[str, _ServedSession] = {}
         self._sessions_guard = threading.Lock()
@@ -102,6 +104,7 @@ class Server(managers.Server):
         """Serve until told to stop, then close what is hosted, last made first."""
         sys.setswitchinterval(1e-4)  # a busy neighbour object must not delay short calls by the default 5 ms
         running_server.append(self)
+        current_process()._manager_server = self  # type: ignore[attr-defined]  # as the base does, for nested proxies
         client.own_server.append((self.address, locks.waits))
         self.stop_event = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: self.stop_event.set())
@@ -339,6 +342,8 @@ class Server(managers.Server):
             return lock.acquire(call, *args)
         if name == "release":
             return lock.release(call, *args)
+        if name == "break_":
+            return _broken(lock, *args)
         return getattr(lock, name)(*args)
 
     # --- what clients ask of the server itself ----------------------------------------------------------------------
@@ -366,7 +371,7 @@ class Server(managers.Server):
         for kind in ("mutex", "object"):
             hosted = self.host.find(kind, name)
             if hosted is not None and hosted.lock is not None:
-                return hosted.lock.break_(reason)
+                return _broken(hosted.lock, reason)
         known = sorted(one.reference.name for one in self.host.everything() if one.lock is not None)
         raise LookupError(f"no mutex or device named {name!r} (there are: {', '.join(known) or 'none'})")
 
@@ -379,6 +384,27 @@ class Server(managers.Server):
 
 _ROOT_VERBS = frozenset({"obtain", "status", "break_mutex", "post_exception", "get_exception"})
 _LOCK_VERBS = frozenset({"acquire", "release", "holder", "waiters", "break_"})
+
+
+def _broken(lock: locks.OwnedLock, reason: str) -> str | None:
+    whose = lock.break_(reason)
+    if whose is not None:
+        facts = {"mutex": lock.name, "holder": whose, "reason": reason}
+        _logger().warning(
+            "mutex %r was taken from %s: %s", lock.name, whose, reason, extra={"event": "mutex_broken", "facts": facts}
+        )
+    return whose
+
+
+def _tell_timeout(error: MutexTimeoutError) -> None:
+    facts = {name: getattr(error, name) for name in ("mutex", "waited", "holder", "waiting")}
+    _logger().info("%s", error, extra={"event": "mutex_timeout", "facts": facts})
+
+
+def _logger() -> Any:
+    import logging  # an import that a server without devices is spared until something happens
+
+    return logging.getLogger(__name__)
 
 
 def _failure(error: BaseException) -> bytes:

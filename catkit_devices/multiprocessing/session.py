@@ -205,9 +205,10 @@ class ClientSession:
             except OSError as error:
                 self._lose(f"its connection broke ({error})")
 
-    def has_ended(self) -> bool:
-        """Whether the session is lost; a server that has just died is noticed on the lifeline within this call."""
-        return self._gone.wait(_NOTICE)
+    def ending(self) -> ServerUnresponsiveError | None:
+        """Return why the session is lost, if it is; that a server has just died is noticed within this call."""
+        self._gone.wait(_NOTICE)
+        return copy.copy(self.lost)
 
     def goodbye(self) -> None:
         """End the session in good order."""
@@ -333,8 +334,9 @@ class Line:
                 self.session.say(("arrived", number))
         except (EOFError, OSError) as error:
             self.abandon(number)
-            if self.session.has_ended():
-                raise copy.copy(self.session.lost) from None
+            lost = self.session.ending()
+            if lost is not None:
+                raise lost from None
             server = self.session.endpoint
             raise ServerUnresponsiveError(
                 f"server {server.name!r} (pid {server.pid}) dropped the connection during {name!r}",

@@ -276,7 +276,7 @@ def pint_undefined():
 
 
 def missing_file():
-    open("/nonexistent/file")  # noqa: PTH123, SIM115
+    open("/nonexistent/file")  # noqa: SIM115
 
 
 def unicode():

@@ -1,0 +1,771 @@
+"""Events, barriers, conditions, queues, dicts, namespaces and objects of one's own, by name from any process."""
+
+import contextlib
+import os
+import queue
+import random
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+import shareable
+from shareable import Tally
+
+from catkit_devices.errors import (
+    ConfigurationError,
+    MutexNotHeldError,
+    MutexTimeoutError,
+    ProcessDiedError,
+    ServerUnresponsiveError,
+)
+from catkit_devices.multiprocessing import Mutex, MutexedDict, MutexedNamespace, Process, SharedMemoryManager
+from catkit_devices.multiprocessing.owner import Call, calling, current_owner, local_session
+from catkit_devices.multiprocessing.primitives import Event, Queue
+
+
+@pytest.fixture
+def manager(runtime):
+    with SharedMemoryManager() as started:
+        yield started
+
+
+@pytest.fixture
+def start():
+    """Start children; those that are still there in the end are killed."""
+    started = []
+
+    def start(target, *args):
+        process = Process(target=target, args=args)
+        process.start()
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        with contextlib.suppress(BaseException):
+            process.join(10)
+
+
+def waiting(manager, name):
+    (entry,) = [one for one in manager.status()["objects"] if one["name"] == name]
+    return len(entry["waiting"])
+
+
+def kill(process):
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(ProcessDiedError, match="SIGKILL"):
+        process.join(10)
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_set_in_one_process_is_seen_in_another(manager, start):
+    event = manager.get_event("go")
+    assert event.is_set() is False
+    assert event.wait(0) is False
+    child = start(shareable.wait_for_event, event, 30)
+    start(shareable.set_event, "go").join(30)
+    assert child.result is True
+    assert event.wait() is True
+    event.clear()
+    assert event.is_set() is False
+
+
+def test_a_cancelled_wait_does_not_trouble_who_sets_the_event():
+    # The waiter's process has died and the event is set, before the waiter could look.
+    event = Event("e")
+    outcomes = []
+
+    def wait(call):
+        with calling(call):
+            try:
+                outcomes.append(event.wait(30))
+            except BaseException as error:
+                outcomes.append(error)
+
+    calls = [Call(current_owner(), object(), local_session()) for _ in range(2)]
+    threads = [threading.Thread(target=wait, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    while len(event._tickets) < 2:
+        time.sleep(0.001)
+    with event._guard:
+        calls[0].cancel(KeyError("dead"))
+        time.sleep(0.05)
+        for ticket in event._tickets:
+            ticket.grant()
+        event._tickets.clear()
+    for thread in threads:
+        thread.join(10)
+    assert {type(one) for one in outcomes} == {KeyError, bool}
+
+
+# --- barriers --------------------------------------------------------------------------------------------------------
+
+
+def test_a_barrier_lets_all_parties_pass_together_again_and_again(manager, start):
+    barrier = manager.get_barrier("meet", 3)
+    children = [start(shareable.pass_barrier, "meet", 3) for _ in range(2)]
+    mine = [barrier.wait(30) for _ in range(3)]
+    positions = [mine, *(child.result for child in children)]
+    assert [sorted(column) for column in zip(*positions, strict=True)] == [[0, 1, 2]] * 3
+    assert (barrier.parties, barrier.n_waiting, barrier.broken) == (3, 0, False)
+
+
+def test_a_participant_killed_before_it_came_breaks_the_barrier_at_once(manager, start, until):
+    barrier = manager.get_barrier("meet", 2)
+    child = start(shareable.take_part, "meet")
+    assert manager.get_event("taken part").wait(30)
+    failures = []
+
+    def wait():
+        try:
+            barrier.wait(60)
+        except threading.BrokenBarrierError as error:
+            failures.append((str(error), time.monotonic()))
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    until(lambda: waiting(manager, "meet") == 1)
+    before = time.monotonic()
+    kill(child)
+    waiter.join(10)
+    text, when = failures[0]
+    assert f"pid {child.pid}" in text
+    assert text.endswith("died")
+    assert when - before < 2
+    assert barrier.broken is False  # as new
+    again = start(shareable.pass_barrier, "meet", 1)
+    assert sorted([barrier.wait(30), *again.result]) == [0, 1]
+
+
+def test_a_participant_killed_while_it_waits_satisfies_no_barrier(manager, start, until):
+    barrier = manager.get_barrier("meet", 2)
+    child = start(shareable.wait_at, barrier)  # a proxy that was sent; it has never asked by name
+    until(lambda: waiting(manager, "meet") == 1)
+    kill(child)
+    until(lambda: waiting(manager, "meet") == 0)
+    with pytest.raises(threading.BrokenBarrierError, match=r"'meet': 1 of 2 parties had not come after 0\.1 s"):
+        barrier.wait(0.1)
+
+
+def test_an_aborted_barrier_says_who_did_it(manager, start, until):
+    barrier = manager.get_barrier("meet", 2)
+    child = start(shareable.wait_at, barrier)
+    until(lambda: waiting(manager, "meet") == 1)
+    barrier.abort()
+    with pytest.raises(threading.BrokenBarrierError, match=rf"'meet' was aborted by .*pid {os.getpid()}"):
+        child.join(30)
+
+
+def test_a_barrier_has_a_default_timeout(manager):
+    barrier = manager.get_barrier("meet", 2, timeout=0.05)
+    with pytest.raises(threading.BrokenBarrierError, match="0.05 s"):
+        barrier.wait()
+
+
+def test_the_first_to_ask_for_a_barrier_says_how_many_parties_it_has(manager):
+    with pytest.raises(ConfigurationError, match="'meet' needs a number of parties"):
+        manager.get_barrier("meet")
+    manager.get_barrier("meet", 2)
+    assert manager.get_barrier("meet").parties == 2
+
+
+# --- conditions ------------------------------------------------------------------------------------------------------
+
+
+def test_a_notification_meant_for_a_killed_waiter_goes_to_the_next(manager, start, until):
+    condition = manager.get_condition("changed")
+    order = manager.get_queue("waiting")
+    first = start(shareable.wait_notified, "changed", "first")
+    assert order.get(timeout=30) == first.pid
+    until(lambda: waiting(manager, "changed") == 1)
+    second = start(shareable.wait_notified, "changed", "second")
+    assert order.get(timeout=30) == second.pid
+    until(lambda: waiting(manager, "changed") == 2)
+    os.kill(first.pid, signal.SIGSTOP)
+    with condition:
+        condition.notify()
+        kill(first)
+    assert manager.get_queue("notified").get(timeout=30) == ("second", True)
+    with condition:
+        assert condition.wait(0.01) is False
+
+
+def test_a_condition_waits_for_a_predicate_of_its_user(manager, start):
+    numbers = manager.get_dict("numbers")
+    numbers["n"] = 0
+    condition = manager.get_condition("changed")
+    child = start(shareable.wait_until_five, "changed")
+    assert manager.get_event("waiting").wait(30)
+    for number in range(1, 6):
+        with condition:
+            numbers["n"] = number
+            condition.notify_all()
+    assert child.result == 5
+    with condition:
+        assert condition.wait_for(lambda: False, 0.01) is False
+
+
+def test_a_condition_is_used_only_with_its_mutex_held(manager):
+    condition = manager.get_condition("changed")
+    for use in (condition.wait, condition.notify, condition.notify_all):
+        with pytest.raises(MutexNotHeldError):
+            use()
+
+
+# --- queues ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_queue_keeps_the_order_and_its_size(manager, start):
+    numbers = manager.get_queue("numbers", maxsize=3)
+    for number in range(3):
+        numbers.put(number)
+    assert (numbers.qsize(), numbers.full(), numbers.empty(), numbers.maxsize) == (3, True, False, 3)
+    with pytest.raises(queue.Full):
+        numbers.put_nowait(3)
+    with pytest.raises(queue.Full):
+        numbers.put(3, timeout=0.01)
+    putter = start(shareable.put_one, "numbers", 3)
+    assert [numbers.get(timeout=30) for _ in range(4)] == [0, 1, 2, 3]
+    putter.join(30)
+    with pytest.raises(queue.Empty):
+        numbers.get_nowait()
+    with pytest.raises(queue.Empty):
+        numbers.get(timeout=0.01)
+
+
+def test_who_waits_for_room_longest_is_first():
+    numbers = Queue("numbers", 1)
+    numbers.put(0)
+    putters = []
+    for number in range(1, 4):
+        putters.append(threading.Thread(target=numbers.put, args=(number,)))
+        putters[-1].start()
+        while len(numbers._putting) < number:
+            time.sleep(0.001)
+    assert [numbers.get(timeout=10) for _ in range(4)] == [0, 1, 2, 3]
+    for putter in putters:
+        putter.join(10)
+
+
+def test_a_killed_getter_takes_no_item_with_it(manager, start, until):
+    numbers = manager.get_queue("numbers")
+    child = start(shareable.get_one, "numbers")
+    until(lambda: waiting(manager, "numbers") == 1)
+    kill(child)
+    until(lambda: waiting(manager, "numbers") == 0)
+    numbers.put(1)
+    assert numbers.get(timeout=10) == 1
+
+
+def test_an_item_on_its_way_to_a_process_that_dies_goes_to_the_next(manager, start, until):
+    numbers = manager.get_queue("numbers")
+    first = start(shareable.get_one, "numbers")
+    until(lambda: waiting(manager, "numbers") == 1)
+    os.kill(first.pid, signal.SIGSTOP)  # it does not read what it is sent
+    numbers.put(1)
+    numbers.put(2)
+    assert numbers.qsize() == 1
+    second = start(shareable.get_one, "numbers")
+    assert second.result == 2
+    third = start(shareable.get_one, "numbers")
+    until(lambda: waiting(manager, "numbers") == 1)
+    kill(first)
+    assert third.result == 1
+
+
+def test_an_item_that_arrived_stays_with_its_process_when_that_ends(manager, start):
+    numbers = manager.get_queue("numbers")
+    numbers.put(1)
+    assert start(shareable.get_one, "numbers").result == 1
+    manager.get_event("another word")
+    assert numbers.empty()
+
+
+def test_consumers_killed_at_random_lose_no_item(manager, start, tmp_path, until, rounds):
+    """Each item is written down once, but for at most the one that a killed consumer had just received."""
+    numbers = manager.get_queue("numbers")
+    log = tmp_path / "log"
+    log.touch()
+    moments = random.Random(3)
+    count = killed = 0
+    for _ in range(rounds(8, soak=200)):
+        consumers = [start(shareable.consume, "numbers", str(log)) for _ in range(2)]
+        until(lambda: waiting(manager, "numbers") == 2)
+        enough = len(written(log)) + moments.randrange(60)
+        for _ in range(100):
+            numbers.put(count)
+            count += 1
+        while len(written(log)) < enough:
+            pass
+        for consumer in consumers:
+            kill(consumer)
+            killed += 1
+    last = start(shareable.consume, "numbers", str(log))
+    until(lambda: waiting(manager, "numbers") == 1 and numbers.empty())
+    kill(last)
+    assert len(written(log)) == len(set(written(log)))
+    assert len(set(range(count)) - set(map(int, written(log)))) <= killed
+
+
+def written(log):
+    return log.read_text().split()
+
+
+def test_a_killed_putter_puts_nothing(manager, start, until):
+    numbers = manager.get_queue("numbers", maxsize=1)
+    numbers.put(0)
+    child = start(shareable.put_one, "numbers", "of the dead")
+    until(lambda: status(manager, "numbers")["putting"] == 1)
+    kill(child)
+    until(lambda: status(manager, "numbers")["putting"] == 0)
+    assert numbers.get() == 0
+    assert numbers.empty()
+
+
+def status(manager, name):
+    return next(one for one in manager.status()["objects"] if one["name"] == name)
+
+
+def test_ctrl_c_in_get_loses_no_item(manager, start, until):
+    numbers = manager.get_queue("numbers")
+    child = start(shareable.get_interrupted, "numbers")
+    until(lambda: waiting(manager, "numbers") == 1)
+    os.kill(child.pid, signal.SIGINT)
+    assert manager.get_event("interrupted").wait(30)
+    numbers.put(1)
+    assert child.result == 1
+
+
+def test_an_item_that_does_not_load_at_the_getter_goes_back(manager, start):
+    child = start(shareable.get_what_does_not_load, "numbers")
+    assert child.result == ("OSError", "not in this process", ["the answer of 'get' does not load in this process"])
+    assert manager.get_queue("numbers").get(timeout=10).value == 42
+
+
+# --- dicts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["local", "shared"])
+def shared_dict(request):
+    if request.param == "local":
+        yield MutexedDict()
+    else:
+        with SharedMemoryManager() as manager:
+            yield manager.get_dict("settings")
+
+
+def test_a_mutexed_dict_has_all_of_dict(shared_dict):
+    d, plain = shared_dict, {}
+    for one in (d, plain):
+        one["a"] = 1
+        one.update({"b": 2}, c=3)
+        one.update([("d", 4)])
+        one |= {"e": 5}
+    assert d == plain
+    assert plain == d
+    assert d != {"a": 1}
+    assert dict(d) == plain
+    assert {**d} == plain
+    assert list(d) == list(plain)
+    assert list(reversed(d)) == list(reversed(plain))
+    assert list(d.keys()) == list(plain.keys())
+    assert list(d.values()) == list(plain.values())
+    assert list(d.items()) == list(plain.items())
+    assert (len(d), "a" in d, "z" in d) == (5, True, False)
+    assert (d["a"], d.get("a"), d.get("z"), d.get("z", 9)) == (1, 1, None, 9)
+    assert (d.setdefault("a", 7), d.setdefault("f", 6), d.setdefault("g")) == (1, 6, None)
+    assert (d.pop("f"), d.pop("z", 8), d.popitem()) == (6, 8, ("g", None))
+    del d["e"]
+    assert d | {"z": 1} == {"a": 1, "b": 2, "c": 3, "d": 4, "z": 1}
+    assert {"z": 1} | d == {"z": 1, "a": 1, "b": 2, "c": 3, "d": 4}
+    assert type(d | {}) is dict
+    copied = d.copy()
+    assert (type(copied), copied) == (dict, {"a": 1, "b": 2, "c": 3, "d": 4})
+    assert dict(d.fromkeys("xy", 1)) == {"x": 1, "y": 1}
+    for missing in (lambda: d["z"], lambda: d.pop("z"), lambda: d.__delitem__("z")):
+        with pytest.raises(KeyError, match="z"):
+            missing()
+    assert bool(d) is True
+    d.clear()
+    assert (bool(d), len(d), d) == (False, 0, {})
+    with pytest.raises(KeyError):
+        d.popitem()
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(d)
+
+
+def test_several_operations_on_a_dict_are_made_one(shared_dict):
+    shared_dict["n"] = 0
+
+    def add():
+        for _ in range(50):
+            with shared_dict as same:
+                assert same is shared_dict
+                shared_dict["n"] = shared_dict["n"] + 1
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert shared_dict["n"] == 200
+
+
+def test_counts_of_several_processes_in_a_dict_and_a_namespace_add_up(manager, start):
+    d, namespace = manager.get_dict("counts"), manager.get_namespace("counts")
+    d["n"] = namespace.n = 0
+    children = [
+        *(start(shareable.count_in_dict, "counts", 60) for _ in range(3)),
+        *(start(shareable.count_in_namespace, "counts", 60) for _ in range(3)),
+    ]
+    for child in children:
+        child.join(60)
+    assert (d["n"], namespace.n) == (180, 180)
+
+
+def test_missing_keys_are_loaded_once_locally():
+    asked = []
+
+    def load(key):
+        asked.append(key)
+        return shareable.load_square(key)
+
+    d = MutexedDict(load=load)
+    assert 3 not in d
+    assert d.get(3) is None
+    assert (d[3], d[3], asked) == (9, 9, [3])
+    with pytest.raises(TypeError):
+        d["x"]
+    assert list(d) == [3]
+
+
+def test_missing_keys_are_loaded_through_a_manager(manager, start):
+    offset = 10
+    squares = manager.get_dict("squares", load=shareable.load_square)
+
+    def load(key):
+        return key + offset
+
+    offsets = manager.get_dict("offsets", load=load)
+    assert (squares[3], offsets[3]) == (9, 13)
+    assert manager.get_dict("squares", load=shareable.load_square)[4] == 16
+    assert manager.get_dict("offsets", load=load)[4] == 14
+    with pytest.raises(ConfigurationError, match="dict 'squares' exists with load=.*load_square.*asked for with load="):
+        manager.get_dict("squares", load=shareable.square)
+
+
+def test_a_dict_shares_the_mutex_of_something_else(manager):
+    mutex = manager.get_mutex("stage")
+    positions = manager.get_dict("positions", lock=mutex)
+    tally = manager.get_object("tally", Tally)
+    counts = manager.get_dict("counts", lock=tally)
+    positions["x"] = counts["x"] = 1
+    assert manager.get_dict("positions", lock=mutex)["x"] == 1
+    for hold, blocked in ((mutex, positions), (tally.lock(), counts)):
+        failures = []
+
+        def use(blocked=blocked, failures=failures):
+            try:
+                blocked.mutex.acquire(0)
+            except MutexTimeoutError as error:
+                failures.append(error)
+
+        with hold:
+            blocked["x"] = 2  # the same owner goes in
+            other = threading.Thread(target=use)
+            other.start()
+            other.join(30)
+        assert failures
+    with pytest.raises(ConfigurationError, match="'positions' exists with lock="):
+        manager.get_dict("positions", lock=manager.get_mutex("other"))
+
+
+def test_a_local_dict_shares_the_mutex_of_something_else():
+    mutex = Mutex("m")
+    d = MutexedDict({"a": 1}, lock=mutex)
+    both = MutexedDict(lock=d)
+    with mutex:
+        assert (d["a"], d.mutex.holder.depth, both.mutex.holder.depth) == (1, 1, 1)
+
+
+def test_what_a_killed_process_held_is_free_again(manager, start):
+    d = manager.get_dict("counts")
+    child = start(shareable.die_holding, "counts")
+    with pytest.raises(ProcessDiedError):
+        child.join(30)
+    with d.lock(timeout=5):
+        d["n"] = 1
+
+
+# --- namespaces ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["local", "shared"])
+def namespace(request):
+    if request.param == "local":
+        yield MutexedNamespace()
+    else:
+        with SharedMemoryManager() as manager:
+            yield manager.get_namespace("state")
+
+
+def test_a_namespace_shares_attributes(namespace):
+    namespace.slot = 4
+    namespace.update = [1]
+    assert (namespace.slot, namespace.update) == (4, [1])
+    del namespace.slot
+    assert not hasattr(namespace, "slot")
+    with pytest.raises(AttributeError, match="slot"):
+        _ = namespace.slot
+    with pytest.raises(AttributeError):
+        del namespace.slot
+    with pytest.raises(AttributeError, match="mutex"):
+        namespace.mutex = 1
+    with pytest.raises(AttributeError, match="_private"):
+        _ = namespace._private
+    with namespace as same:
+        assert same is namespace
+        assert namespace.mutex.holder.depth >= 1
+
+
+# --- parameters ------------------------------------------------------------------------------------------------------
+
+
+def test_a_later_asker_may_leave_parameters_out_or_repeat_them_but_not_differ(manager):
+    manager.get_mutex("m", timeout=5)
+    assert manager.get_mutex("m").timeout == 5
+    assert manager.get_lock("m", timeout=5).timeout == 5
+    with pytest.raises(ConfigurationError, match=r"mutex 'm' exists with timeout=5 and was asked for with timeout=7"):
+        manager.get_mutex("m", timeout=7)
+    manager.get_queue("q")
+    manager.get_queue("q", maxsize=0)  # what it is
+    with pytest.raises(ConfigurationError, match=r"queue 'q' exists with maxsize=0 and was asked for with maxsize=2"):
+        manager.get_queue("q", maxsize=2)
+    manager.get_mutex("default")
+    manager.get_mutex("default", timeout=60)
+    with pytest.raises(ConfigurationError, match=r"exists with timeout=60\.0 and was asked for with timeout=1"):
+        manager.get_mutex("default", timeout=1)
+    manager.get_barrier("b", 2)
+    with pytest.raises(ConfigurationError, match=r"barrier 'b' exists with parties=2 and was asked for with parties=3"):
+        manager.get_barrier("b", 3)
+
+
+@pytest.mark.parametrize("kind", ["event", "condition", "queue", "dict"])
+def test_an_undeclared_attribute_of_a_named_object_does_not_exist(manager, kind):
+    thing = getattr(manager, f"get_{kind}")("thing")
+    with pytest.raises(AttributeError, match=f"{kind} 'thing' shares no 'colour'"):
+        thing.colour = 1
+    with pytest.raises(AttributeError, match=f"{kind} 'thing' shares no 'colour'"):
+        _ = thing.colour
+
+
+# --- objects of one's own --------------------------------------------------------------------------------------------
+
+
+def test_an_object_of_ones_own_works_through_its_proxy(manager):
+    tally = manager.get_object("tally", Tally, 5)
+    assert (tally.add(2), tally.add(number=1), tally.count) == (7, 8, 8)
+    tally.count = 3
+    tally.comment = "new"
+    assert (tally.count, tally.comment, tally.double, tally.colour, tally.unit()) == (3, "new", 6, "grey", "counts")
+    tally.double = 8
+    assert (tally.count, len(tally), tally(10), bool(tally)) == (4, 4, 40, True)
+    tally["a"] = 1
+    tally["b"] = 2
+    del tally["b"]
+    assert (tally["a"], "a" in tally, "b" in tally, list(tally)) == (1, True, False, ["a"])
+    assert tally.chain() is tally
+    del tally.comment
+    with pytest.raises(AttributeError, match="comment"):
+        _ = tally.comment
+    with pytest.raises(AttributeError, match="fixed"):
+        tally.fixed = 1
+    with pytest.raises(AttributeError, match="add"):
+        tally.add = 1
+    with pytest.raises(ValueError, match="at 4"):
+        tally.fail()
+    assert manager.get_object("tally").count == 4
+    assert manager.get_object("tally") == tally
+    assert "add" in dir(tally)
+    assert type(tally).add.__doc__ is None
+    assert "Tally 'tally' on server" in repr(tally)
+
+
+def test_its_own_context_manager_hears_of_exceptions(manager):
+    tally = manager.get_object("tally", Tally)
+    with tally as same:
+        assert same is tally
+    with pytest.raises(ValueError, match="inside"), tally:
+        raise ValueError("inside")
+    with tally:
+        raise KeyError("swallowed")
+    with pytest.raises(LookupError, match="a lock"), tally:
+        error = LookupError("a lock")
+        error.lock = threading.Lock()
+        raise error
+    assert tally.entered == [
+        "in",
+        (None, None, False),
+        "in",
+        ("ValueError", ("inside",), True),
+        "in",
+        ("KeyError", ("swallowed",), True),
+        "in",
+        ("LookupError", ("a lock",), True),
+    ]
+
+
+@pytest.mark.parametrize("name", ["numbers", "later"])
+def test_a_lazy_result_of_a_shared_object_is_refused(manager, name):
+    tally = manager.get_object("tally", Tally)
+    with pytest.raises(TypeError, match=rf"tally\.{name} returned a .* outside of the object's mutex: return a list"):
+        getattr(tally, name)()
+    assert tally.add() == 1
+
+
+def test_a_class_with_a_method_that_proxies_need_is_refused(manager):
+    with pytest.raises(TypeError, match=r"Gate\.release cannot be shared: .* name it otherwise"):
+        manager.get_object("gate", Gate := shareable.Gate)
+    with pytest.raises(ConfigurationError, match="there is no object named 'gate'"):
+        manager.get_object("gate")
+    assert Gate().release() == "released"
+
+
+def test_an_object_asked_for_by_many_processes_at_once_is_made_once_and_every_call_is_mutexed(manager, start, tmp_path):
+    log = tmp_path / "log"
+    children = [start(shareable.add_to_tally, "tally", 100, str(log)) for _ in range(4)]
+    for child in children:
+        child.join(60)
+    assert log.read_text() == f"made in {manager.pid}\n"
+    tally = manager.get_object("tally")
+    assert (tally.count, tally.overlaps) == (400, 0)
+
+
+def test_a_proxy_that_is_sent_to_a_process_works_there_and_comes_back(manager, start):
+    tally = manager.get_object("tally", Tally)
+    children = [start(shareable.add_by_proxy, tally, 50) for _ in range(2)]
+    assert [child.result for child in children] == [tally, tally]
+    assert tally.count == 100
+
+
+def test_an_object_used_by_another_of_the_same_server_keeps_its_mutex(manager):
+    first, second = manager.get_object("first", Tally), manager.get_object("second", Tally)
+    assert first.add_to(second) == second
+    assert (first.count, second.count) == (1, 1)
+    failures = []
+
+    def use():
+        second.mutex.timeout = 0.1
+        try:
+            first.add_to(second)
+        except BaseException as error:
+            failures.append(error)
+
+    manager2 = manager.get_object("short", Tally)
+    manager2.count = 0
+    with second.lock():
+        user = threading.Thread(target=use)
+        user.start()
+        while not [one for one in manager.status()["objects"] if one["name"] == "second" and one["waiters"]]:
+            assert user.is_alive()
+        assert second.count == 1
+    user.join(30)
+    assert (failures, second.count) == ([], 3)
+    assert len(manager.status()["sessions"]) == 1  # the server has none with itself
+
+
+def test_a_factory_that_fails_leaves_nothing_and_can_be_tried_again(manager):
+    with pytest.raises(OSError, match="no hardware"):
+        manager.get_object("camera", shareable.make_and_fail)
+    with pytest.raises(ConfigurationError, match=r"no object named 'camera' .*there are: none"):
+        manager.get_object("camera")
+    assert manager.get_object("camera", Tally).count == 0
+
+
+def test_an_object_that_needs_itself_to_be_made_is_an_error_not_a_hang(manager):
+    with pytest.raises(ConfigurationError, match="making object 'a' asks for object 'a' itself"):
+        manager.get_object("a", shareable.Inner, "a", "b")
+
+
+def test_a_registered_class_makes_a_new_object_each_time(manager, start):
+    class Manager(SharedMemoryManager):
+        pass
+
+    Manager.register("Tally", Tally)
+    Manager.register("get_shared", callable=dict, exposed=("__len__",))  # as in the standard library
+    assert not hasattr(SharedMemoryManager, "Tally")
+    with Manager("registered") as own:
+        first, second = own.Tally(5), own.Tally(start=6)
+        assert (first.add(), second.add()) == (6, 7)
+        assert first != second
+        assert start(shareable.add_by_proxy, first, 2).result == first
+        assert first.count == 8
+        assert len(own.get_shared()) == 0
+
+
+# --- the standard library's types ------------------------------------------------------------------------------------
+
+
+def test_every_type_of_the_standard_library_works_here_and_in_a_child(manager, start):
+    things = {
+        "lock": manager.Lock(),
+        "rlock": manager.RLock(),
+        "semaphore": manager.Semaphore(2),
+        "bounded": manager.BoundedSemaphore(1),
+        "condition": manager.Condition(),
+        "event": manager.Event(),
+        "barrier": manager.Barrier(2),
+        "queue": manager.Queue(3),
+        "joinable": manager.JoinableQueue(),
+        "dict": manager.dict(a=1),
+        "list": manager.list([1, 2]),
+        "namespace": manager.Namespace(x=1),
+        "value": manager.Value("i", 41),
+        "array": manager.Array("i", [1, 2, 3]),
+    }
+    child = start(shareable.use_all, things)
+    assert {things["barrier"].wait(30), child.result} == {0, 1}
+    assert things["dict"].copy() == {"a": 1, "child": child.pid}
+    assert things["list"][:] == [1, 2, "child"]
+    assert (things["namespace"].x, things["namespace"].child) == (1, True)
+    assert (things["value"].value, list(things["array"])) == (42, [7, 2, 3])
+    assert things["queue"].get(timeout=10) == "from the child"
+    assert things["joinable"].get(timeout=10) == "work"
+    things["joinable"].task_done()
+    things["joinable"].join()
+    assert things["event"].wait(10)
+    with pytest.raises(ValueError, match="released too many"):
+        things["bounded"].release()
+
+
+def test_proxies_of_the_standard_library_can_be_nested_and_come_back_from_children(manager, start):
+    outer, through = manager.dict(), manager.Queue()
+    outer["list"] = manager.list([1])
+    outer["list"].append(2)
+    through.put(manager.list([5]))
+    assert outer["list"][:] == [1, 2]
+    assert through.get()[:] == [5]
+    assert start(shareable.append_to_nested, outer).result[:] == [1, 2, 3]
+    assert start(shareable.length_of_nested, manager).result == 0
+
+
+def test_a_pool_of_the_manager_works_and_keeps_nothing_of_a_killed_server(manager, until):
+    pool = manager.Pool(2)
+    assert pool.map(shareable.square, range(5)) == [0, 1, 4, 9, 16]
+    assert pool.apply_async(shareable.square, (7,)).get(30) == 49
+    event = manager.get_event("go")
+    workers = [child for child in psutil.Process(manager.pid).children() if "resource_tracker" not in str(child.cmdline())]
+    assert len(workers) == 2
+    os.kill(manager.pid, signal.SIGKILL)
+    with pytest.raises(ServerUnresponsiveError):
+        event.wait(30)
+    with SharedMemoryManager() as second:  # the name is free at once
+        second.get_event("go").set()
+        assert event.wait(30)
+    until(lambda: not any(worker.is_running() for worker in workers))
