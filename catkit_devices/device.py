@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.hosting import Interface, Reference
     from catkit_devices.multiprocessing.owner import Call, Session
 
+    Gate = Callable[[str, str, bool], BaseException | None]
+    """Asked with device, operation and whether that changes its state; returns why it may not be done now."""
+
 __all__ = ["Device", "DeviceProperty", "operation", "unlocked"]
 
 _log = logging.getLogger(__name__)
@@ -104,6 +107,7 @@ class Device(metaclass=_DeviceType):
         self._fault_reason: str | None = None
         self._changed_by: Session | None = None
         self._reference: Reference | None = None
+        self._safety_gate: Gate | None = None
 
     # --- what a driver implements -----------------------------------------------------------------------------------
 
@@ -181,6 +185,7 @@ class Device(metaclass=_DeviceType):
             self._connection = self._open()
             self._opened = True
             self._fault_reason = None
+        _log.info("device %r opened", self._name, extra=self._event_record("device_opened"))
 
     def _close_now(self) -> None:
         with self._opening:
@@ -195,9 +200,19 @@ class Device(metaclass=_DeviceType):
                 finally:
                     self._connection = None
                     self._changed_by = None
+                    _log.info("device %r closed", self._name, extra=self._event_record("device_closed"))
 
-    def _ready(self, name: str) -> None:
+    def _require_permission(self, name: str, changes: bool) -> None:
+        """Refuse an operation that may not be done now: on a testbed whose safety checks have tripped, say."""
+        if self._safety_gate is not None:
+            refusal = self._safety_gate(self._name, name, changes)
+            if refusal is not None:
+                raise refusal
+
+    def _ready(self, name: str, changes: bool) -> None:
         """Refuse an operation that the device's state does not allow."""
+        if changes or not self._opened:
+            self._require_permission(name, changes)
         if self._fault_reason is not None:
             raise self._refusal() or DeviceFaultError(self._fault_reason, **self._facts(name))
         if not self._opened:
@@ -293,7 +308,7 @@ class Device(metaclass=_DeviceType):
     def _fault(self, reason: str) -> None:
         """Refuse every further use until ``reset()``."""
         self._fault_reason = reason
-        _log.error("device %r: %s", self._name, reason)
+        _log.error("device %r: %s", self._name, reason, extra=self._event_record("device_fault", reason=reason))
 
     def _refusal(self) -> BaseException | None:
         if self._fault_reason is None:
@@ -310,6 +325,12 @@ class Device(metaclass=_DeviceType):
         """Return what every error of this device tells: device, driver, address, command."""
         driver = type(self).driver or type(self).__name__
         return {"device": self._name, "driver": driver, "address": self._address, "command": command}
+
+    def _event_record(self, kind: str, **facts: Any) -> dict[str, Any]:
+        """Return what marks a log record as something that happened, for whoever follows the log."""
+        about = self._facts()
+        del about["command"]
+        return {"event": kind, "facts": {**about, **facts}}
 
     def _checkpoint(self) -> None:
         """Raise if the running operation was cancelled or its mutex broken: to be called before every exchange."""
@@ -449,7 +470,10 @@ class Device(metaclass=_DeviceType):
             with calling(guardian):
                 self._references.discard(session.id)
                 if due:
-                    _log.warning("device %r: %r (pid %d) died; making safe", self._name, session.process, session.pid)
+                    _log.warning(
+                        "device %r: %r (pid %d) died; making safe", self._name, session.process, session.pid,
+                        extra=self._event_record("owner_died", process=session.process, pid=session.pid),
+                    )  # fmt: skip
                     with contextlib.suppress(DeviceFaultError):  # logged, and every later use is refused
                         self._make_safe_bounded()
                     self._changed_by = None

@@ -171,13 +171,15 @@ def perform(
     site = f"{device._name}.{name}"
     timeout = device._mutex.timeout
     mutex, exclusive = device._mutex_lock, device._operation_lock
+    if changes:
+        device._require_permission(name, changes)  # before waiting for whoever has it
     before, call.changes = call.changes, changes
     if not shared:
         mutex.enter(call, timeout, site)
     try:
         exclusive.enter(call, timeout, site)
         try:
-            device._ready(name)
+            device._ready(name, changes)
             if changes:
                 device._changed_by = call.session
             result = body(device, *args, **kwargs)

@@ -26,6 +26,11 @@ COMMANDS = {
     "devices": "catkit_devices.cli.devices:devices",
     "drivers": "catkit_devices.cli.drivers:drivers",
     "check-config": "catkit_devices.cli.check_config:check_config",
+    "simulate": "catkit_devices.cli.simulate:simulate",
+    "record": "catkit_devices.cli.record:record",
+    "runs": "catkit_devices.cli.runs:runs",
+    "plot": "catkit_devices.cli.plot:plot",
+    "export": "catkit_devices.cli.export:export",
 }
 """Every command, and the function that it is. What only one command needs is imported inside that function."""
 
@@ -65,10 +70,18 @@ def _application() -> typer.Typer:
     )
     application.callback()(_general)
     for name, place in COMMANDS.items():
-        module, _, function = place.partition(":")
-        settings = getattr(importlib.import_module(module), "SETTINGS", None)
-        application.command(name, context_settings=settings)(getattr(importlib.import_module(module), function))
+        place, _, function = place.partition(":")
+        module = importlib.import_module(place)
+        command = application.command(
+            name, context_settings=getattr(module, "SETTINGS", None), epilog=_examples(getattr(module, "EXAMPLES", ()))
+        )
+        command(getattr(module, function))
     return application
+
+
+def _examples(lines: Sequence[str]) -> str | None:
+    # Square brackets would be taken for styles.
+    return "\n\n".join(["Examples:", *(line.replace("[", "\\[") for line in lines)]) if lines else None
 
 
 def _show_version(wanted: bool) -> None:

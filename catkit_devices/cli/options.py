@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ConfigFiles", "Json", "Overrides", "Runs"]
+__all__ = ["ConfigFiles", "Json", "OneRun", "Overrides", "Runs", "RunsKept"]
 
 ConfigFiles = Annotated[
     list[Path],
@@ -26,5 +26,16 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 Runs = Annotated[
     Path | None,
-    typer.Option("--runs", metavar="DIR", show_default=False, help="Where to keep the run directories."),
+    typer.Option(
+        "--runs", metavar="DIR", envvar="CATKIT_DEVICES_RUNS", show_default=False,
+        help="Where to keep the run directories.",
+    ),
+]  # fmt: skip
+RunsKept = Annotated[
+    Path,
+    typer.Option("--runs", metavar="DIR", envvar="CATKIT_DEVICES_RUNS", help="Where the run directories are kept."),
+]
+OneRun = Annotated[
+    str,
+    typer.Argument(metavar="RUN", show_default=False, help="A run: its path, its name, or 'last' for the newest."),
 ]

@@ -87,7 +87,10 @@ def connect_writer(directory: Path, *, busy_timeout: float = 10.0) -> sqlite3.Co
     try:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw",
-            uri=True, isolation_level=None, check_same_thread=False, timeout=busy_timeout,
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=busy_timeout,
         )
         _check_format(connection, directory)
         connection.execute("PRAGMA journal_mode = WAL")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catkit_devices.datalog.reader import RunReader
-from catkit_devices.errors import ConfigurationError, DataError
+from catkit_devices.errors import ConfigurationError, DataError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from catkit_devices.datalog.records import Tag
 
@@ -54,7 +53,7 @@ def export(
     if module is None:
         raise ConfigurationError(f"{target}: expected a file name that ends in {', '.join(FORMATS)}")
     if target.exists() and not replace:
-        raise DataError(f"{target} exists already, and is not replaced unless that is asked for")
+        raise DataError(f"{target} exists already, and is only replaced when asked to (replace=True, --replace)")
     write = _writer(module)
     with contextlib.ExitStack() as stack:
         reader = run if isinstance(run, RunReader) else stack.enter_context(RunReader(run))
@@ -79,18 +78,24 @@ def _writer(module: str) -> Callable[[RunReader, list[Tag], Path], list[str]]:
 
 
 def _selected(reader: RunReader, tags: Sequence[str]) -> list[Tag]:
-    from catkit_devices.errors import nearest
-
     known = reader.tags()
     if not tags:
         return known
     names = {tag.tag for tag in known}
     for tag in tags:
         if tag not in names:
-            raise ConfigurationError(f"run {reader.path}: nothing was logged as {tag!r}", suggestion=nearest(tag, names))
+            raise ConfigurationError(
+                f"run {reader.path}: nothing was logged as {tag!r}", suggestion=nearest(tag, names)
+            )
     return [tag for tag in known if tag.tag in tags]
 
 
 @contextlib.contextmanager
-def _beside(target: Path):  # type: ignore[no-untyped-def]
-    raise NotImplementedError
+def _beside(target: Path) -> Iterator[Path]:
+    """Have the name of a file in the same directory, which is not there afterwards."""
+    temporary = target.with_name(f".{target.stem}-{os.getpid()}{target.suffix}")
+    try:
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):  # it has its own name by now, or could never be made
+            temporary.unlink()

@@ -84,9 +84,7 @@ class RunReader:
             counts.update(self._query(f"SELECT tag, count(*) FROM {table} GROUP BY tag", ()))  # noqa: S608 - names
         rows = self._query("SELECT id, kind, tag, unit FROM tags ORDER BY id", ())
         return [
-            Tag(row[1], row[2], row[3], counts[row[0]])
-            for row in rows
-            if row[0] in counts and kind in (None, row[1])
+            Tag(row[1], row[2], row[3], counts[row[0]]) for row in rows if row[0] in counts and kind in (None, row[1])
         ]
 
     def scalars(

@@ -32,12 +32,17 @@ def frame(columns: Sequence[Scalars]) -> Any:
 
 
 def dataset(columns: Sequence[Scalars]) -> Any:
-    """Return a Dataset over time with a variable for each tag, NaN where a tag has no record; units in ``attrs``."""
+    """Return a Dataset over time with a variable for each tag, NaN where a tag has no record; units in ``attrs``.
+
+    A tag called ``time`` is there as ``time_``.
+    """
     xr = extra("xarray", "a labelled array")
     joined = frame(columns)
     return xr.Dataset(
         {
-            scalars.tag: ("time", joined[scalars.tag].to_numpy(), {"units": scalars.unit or ""})
+            "time_" if scalars.tag == "time" else scalars.tag: (
+                "time", joined[scalars.tag].to_numpy(), {"units": scalars.unit or ""},
+            )
             for scalars in columns
         },
         coords={"time": joined.index.tz_localize(None).to_numpy()},

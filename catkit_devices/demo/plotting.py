@@ -153,4 +153,3 @@ def _scale(watts: float) -> tuple[float, str]:
 def _power(watts: float) -> str:
     scale, unit = _scale(watts)
     return f"{watts * scale:.3g} {unit}"
-

@@ -73,8 +73,7 @@ def read_loop(reader: RunReader) -> Loop:
 
     offset_x = reader.scalars("offset_x")
     columns = {
-        name: reader.scalars(name).values
-        for name in ("offset_y", "without_x", "without_y", "coupled_power", "light")
+        name: reader.scalars(name).values for name in ("offset_y", "without_x", "without_y", "coupled_power", "light")
     }
     count = min(len(offset_x), *(len(values) for values in columns.values()))
     if not count:

@@ -25,6 +25,7 @@ _COUNT = 48
 _LENGTH = (1 << _COUNT) - 1
 _PARCEL = struct.Struct("<IQQ?I")
 _BUFFER = 1 << 16
+_AT_ONCE = 1 << 26
 
 
 def dumps(value: Any, buffers: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
@@ -135,16 +136,26 @@ class Channel:
         got -= 8
         if length + 8 <= _BUFFER:
             body = self._view[8 : 8 + length]
+            while got < length:
+                got += self._read(body[got:])
         else:
-            body = memoryview(bytearray(length))
-            body[:got] = self._view[8 : 8 + got]
-        while got < length:
-            got += self._read(body[got:])
+            body = self._receive_long(length, got)
         buffers = [
             self._incoming.take(parcel, descriptors.pop(0) if parcel.fresh else None)
             for parcel in (Parcel(*_PARCEL.unpack_from(body, number * _PARCEL.size)) for number in range(count))
         ]
         return body[count * _PARCEL.size :], buffers
+
+    def _receive_long(self, length: int, got: int) -> memoryview:
+        """Return a message that is longer than the buffer, which has its beginning."""
+        whole = bytearray(min(length, _AT_ONCE))
+        whole[:got] = self._view[8 : 8 + got]
+        while got < length:
+            if got == len(whole):  # room for more is made only for what has come
+                whole.extend(bytes(min(got, length - got)))
+            with memoryview(whole)[got:] as rest:
+                got += self._read(rest)
+        return memoryview(whole)
 
     def _receive_descriptors(self, count: int, descriptors: list[int]) -> int:
         self.socket.sendall(b"\0")

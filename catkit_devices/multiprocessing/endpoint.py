@@ -56,10 +56,18 @@ def runtime_directory(group: str | None = None) -> Path:
 
             shutil.chown(directory, group=group)
             directory.chmod(0o750)
-        status = directory.stat()
-        if status.st_mode & 0o022 and not status.st_mode & 0o1000:
-            raise PermissionError(f"{directory} must not be writable by others (mode {status.st_mode & 0o777:o})")
+        _check_private(directory)
     return directory
+
+
+def _check_private(directory: Path) -> None:
+    """Refuse a directory in which others could put a server of theirs in the place of one's own."""
+    status = directory.stat()
+    if status.st_mode & 0o022:
+        raise PermissionError(f"{directory} must not be writable by others (mode {status.st_mode & 0o7777:o})")
+    ours = status.st_gid in {os.getegid(), *os.getgroups()} and not status.st_mode & 0o007
+    if status.st_uid != os.getuid() and not ours:
+        raise PermissionError(f"{directory} belongs to user {status.st_uid}, and is not that of a group of this user's")
 
 
 def _home() -> Path:
@@ -109,11 +117,12 @@ class Registration:
         """Let clients find the server."""
         mode = 0o640 if self._group else 0o600
         facts = {"address": address, "authkey": authkey.hex(), "pid": os.getpid()}
-        if self._group and isinstance(address, str):
-            import shutil
+        if isinstance(address, str) and os.name == "posix":
+            if self._group:
+                import shutil
 
-            shutil.chown(address, group=self._group)
-            Path(address).chmod(0o660)
+                shutil.chown(address, group=self._group)
+            Path(address).chmod(0o660 if self._group else 0o600)
         handle, temporary = tempfile.mkstemp(dir=self._directory, prefix=f".{self.name}-")
         with os.fdopen(handle, "w") as file:
             json.dump(facts, file)

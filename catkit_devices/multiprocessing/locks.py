@@ -81,7 +81,18 @@ class _Hold:
 
 class _Waiter:
     __slots__ = (
-        "asked", "body", "call", "depth", "failure", "granted", "key", "lock", "sequence", "since", "site", "wake",
+        "asked",
+        "body",
+        "call",
+        "depth",
+        "failure",
+        "granted",
+        "key",
+        "lock",
+        "sequence",
+        "since",
+        "site",
+        "wake",
     )
 
     def __init__(self, lock: OwnedLock, key: object, call: Call, body: bool, depth: int, site: str | None) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.multiprocessing.endpoint import Address
     from catkit_devices.multiprocessing.mutex import Mutex
+    from catkit_devices.multiprocessing.streams import FrameStream
 
 __all__ = ["SharedMemoryManager"]
 
@@ -225,6 +226,21 @@ class SharedMemoryManager(managers.SyncManager):
     def get_namespace(self, name: str) -> Any:
         """Return the mutexed namespace of that name: an object whose attributes are shared."""
         return self._named("namespace", name)
+
+    def get_stream(
+        self, name: str, shape: tuple[int, ...] | None = None, dtype: Any = None, slots: int | None = None
+    ) -> FrameStream:
+        """Return the frame stream of that name: one writer, many readers, through shared memory.
+
+        Args:
+            name: of the stream.
+            shape, dtype: of its frames; the first who asks must say.
+            slots: how many frames the ring holds (16).
+        """
+        from catkit_devices.multiprocessing.streams import _stream_over
+
+        kind = None if dtype is None else str(dtype.str if hasattr(dtype, "str") else dtype)
+        return _stream_over(self._named("stream", name, shape=shape and tuple(shape), dtype=kind, slots=slots))
 
     def get_object(self, name: str, factory: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
         """Return the one object of that name, made on the server by ``factory(*args, **kwargs)`` if it is not there.

@@ -16,6 +16,7 @@ from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex
 from catkit_devices.multiprocessing.owner import current_call
 from catkit_devices.multiprocessing.shared import MutexedDict, MutexedNamespace
+from catkit_devices.multiprocessing.streams import StreamMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -427,5 +428,6 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "queue": Queue,
     "dict": lambda name, **options: MutexedDict(name=name, **options),
     "namespace": MutexedNamespace,
+    "stream": StreamMemory,
 }
 """How each kind of named object is made."""

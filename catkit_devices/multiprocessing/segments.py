@@ -81,8 +81,9 @@ class Outgoing:
         """
         source = buffer.raw()
         size = source.nbytes
-        segment = next((one for one in self._segments if one.free and size <= one.capacity <= 4 * size + THRESHOLD),
-                       None)
+        segment = next(
+            (one for one in self._segments if one.free and size <= one.capacity <= 4 * size + THRESHOLD), None
+        )
         retired = 0
         if segment is None:
             self._count += 1

@@ -7,8 +7,10 @@ a thread that blocks in ``recv`` on it, so its end is noticed while its calls st
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -37,6 +39,8 @@ _HANDSHAKES = 64
 """How many connections may be at that stage at once; beyond it the oldest is dropped."""
 _ROOT = -1
 """The target number of the server itself."""
+
+_log = logging.getLogger(__name__)
 
 running_server: list[Server] = []
 """The server that this process is, if it is one."""
@@ -70,7 +74,7 @@ class _ServedSession(Session):
 class Server(managers.Server):
     """Runs in a process of its own until it is shut down or its parent ends."""
 
-    public = [*managers.Server.public, "open_session", "open_calls", "waits"]  # noqa: RUF012 - as the base declares it
+    public = [*managers.Server.public, "open_session", "open_calls", "share_memory", "waits"]  # noqa: RUF012 - as the base declares it
     address: Address
     authkey: bytes
     listener: connection.Listener
@@ -139,7 +143,10 @@ class Server(managers.Server):
             for hosted in reversed(self.host.everything()):
                 close = getattr(hosted.object, "_server_stops", None)
                 if close is not None:
-                    close()
+                    try:
+                        close()
+                    except Exception:  # one that fails must not keep the others from being closed
+                        _log.exception("%s %r was not closed", hosted.reference.kind, hosted.reference.name)
 
     # --- connections ------------------------------------------------------------------------------------------------
 
@@ -156,7 +163,7 @@ class Server(managers.Server):
                 self._pending[id(conn)] = conn
                 if len(self._pending) > _HANDSHAKES:
                     _, oldest = self._pending.popitem(last=False)
-                    _hang_up(oldest)
+                    _hang_up(oldest)  # under the guard, so that its thread does not close it meanwhile
             threading.Thread(target=self.handle_request, args=(conn,), daemon=True).start()
 
     def handle_request(self, conn: connection.Connection) -> None:
@@ -193,6 +200,18 @@ class Server(managers.Server):
     def address_family(self) -> str:
         """``AF_UNIX`` or ``AF_INET``."""
         return "AF_UNIX" if isinstance(self.address, str) else "AF_INET"
+
+    def share_memory(self, c: connection.Connection, target: int) -> None:
+        """Send the descriptor of the memory that an object has (a frame stream)."""
+        hosted = self.host.objects.get(target)
+        share = getattr(hosted.object, "_shared_memory", None) if hosted is not None else None
+        if share is None:
+            raise unknown_target(target)
+        descriptor, size = share()
+        c.send(("#RETURN", size))
+        with client.borrowed_socket(c) as sock:
+            socket.send_fds(sock, [b"\0"], [descriptor])
+        raise SystemExit
 
     def waits(self, c: connection.Connection) -> list[locks.Wait]:  # noqa: ARG002 - the verb's signature
         """Return this server's wait graph, for a waiter that looks for a deadlock across servers."""

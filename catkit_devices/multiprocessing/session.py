@@ -21,6 +21,7 @@ from weakref import WeakSet
 
 from catkit_devices.errors import (
     MutexBrokenError,
+    ServerError,
     ServerNotFoundError,
     ServerUnresponsiveError,
 )
@@ -76,6 +77,22 @@ def connect(server: Endpoint, timeout: float) -> connection.Connection:
         ServerUnresponsiveError: something does, and does not answer within ``timeout`` seconds.
         AuthenticationError: the key is not the server's.
     """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return _connect_once(server, timeout)
+        except _CrowdedError as crowded:
+            # Too many come at once: the queue of a Unix socket is full, or the server has dropped who waited longest.
+            if time.monotonic() > deadline:
+                raise ServerUnresponsiveError(str(crowded), server=server.name, pid=server.pid) from crowded
+            time.sleep(0.005)
+
+
+class _CrowdedError(Exception):
+    pass
+
+
+def _connect_once(server: Endpoint, timeout: float) -> connection.Connection:
     label = f"server {server.name!r} (pid {server.pid or 'not known'} at {server.address})"
     facts: dict[str, Any] = {"server": server.name, "pid": server.pid}
     sock = socket.socket(socket.AF_UNIX if isinstance(server.address, str) else socket.AF_INET, socket.SOCK_STREAM)
@@ -86,6 +103,9 @@ def connect(server: Endpoint, timeout: float) -> connection.Connection:
         if sock.family == socket.AF_INET:
             keep_alive(sock)
         set_receive_timeout(sock, timeout)
+    except BlockingIOError as error:
+        sock.close()
+        raise _CrowdedError(f"{label} does not accept within {timeout:g} s") from error
     except TimeoutError as error:
         sock.close()
         raise ServerUnresponsiveError(f"{label} does not accept within {timeout:g} s", **facts) from error
@@ -101,7 +121,7 @@ def connect(server: Endpoint, timeout: float) -> connection.Connection:
         raise ServerUnresponsiveError(f"{label} was silent for {timeout:g} s", **facts) from error
     except (EOFError, ConnectionError) as error:
         conn.close()
-        raise ServerUnresponsiveError(f"{label} closed the connection", **facts) from error
+        raise _CrowdedError(f"{label} closed the connection") from error
     except BaseException:
         conn.close()
         raise
@@ -144,6 +164,22 @@ def ask(server: Endpoint, verb: str, *args: Any, timeout: float = SILENCE) -> An
     conn = connect(server, timeout)
     with conn:
         return _request(conn, verb, args, server)
+
+
+def receive_descriptor(server: Endpoint, target: int) -> tuple[int, int]:
+    """Return the descriptor and the size of the shared memory that an object of the server has.
+
+    Raises:
+        ServerError: the server is on another host, or the object has none.
+    """
+    if not isinstance(server.address, str):
+        raise ServerError(f"server {server.name!r} is reached over TCP: memory is shared on one host only")
+    conn = connect(server, SILENCE)
+    with conn:
+        size: int = _request(conn, "share_memory", (target,), server)
+        with borrowed_socket(conn) as sock:
+            _, descriptors, _, _ = socket.recv_fds(sock, 1, 1)
+    return descriptors[0], size
 
 
 def _request(conn: connection.Connection, verb: str, args: tuple[Any, ...], server: Endpoint) -> Any:

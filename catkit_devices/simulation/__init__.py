@@ -16,21 +16,31 @@ if TYPE_CHECKING:
     from catkit_devices.simulation.contract import LineDroppedError, Outbox, Simulator
     from catkit_devices.simulation.faults import FAULTS, Fault, Line
     from catkit_devices.simulation.library import Instrument, build_bench, build_library
+    from catkit_devices.simulation.recording import RecordingVisaLibrary
+    from catkit_devices.simulation.replay import Dialogue, Replay
+    from catkit_devices.simulation.serving import InstrumentServer, Served
     from catkit_devices.simulation.shared import RemoteVisaLibrary, SharedSimulation
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
+    from catkit_devices.simulation.wire_file import Entry, read_entries
     from catkit_devices.simulation.yaml_instrument import YamlInstrument
 
 __all__ = [
     "FAULTS",
     "Bench",
     "Clock",
+    "Dialogue",
+    "Entry",
     "Fault",
     "Instrument",
+    "InstrumentServer",
     "Line",
     "LineDroppedError",
     "Outbox",
     "RealClock",
+    "RecordingVisaLibrary",
     "RemoteVisaLibrary",
+    "Replay",
+    "Served",
     "SharedSimulation",
     "SimulatedVisaLibrary",
     "Simulator",
@@ -38,6 +48,7 @@ __all__ = [
     "YamlInstrument",
     "build_bench",
     "build_library",
+    "read_entries",
 ]
 
 _HOMES = {
@@ -46,8 +57,12 @@ _HOMES = {
     "contract": ("LineDroppedError", "Outbox", "Simulator"),
     "faults": ("FAULTS", "Fault", "Line"),
     "library": ("Instrument", "build_bench", "build_library"),
+    "recording": ("RecordingVisaLibrary",),
+    "replay": ("Dialogue", "Replay"),
+    "serving": ("InstrumentServer", "Served"),
     "shared": ("RemoteVisaLibrary", "SharedSimulation"),
     "visa_library": ("SimulatedVisaLibrary",),
+    "wire_file": ("Entry", "read_entries"),
     "yaml_instrument": ("YamlInstrument",),
 }
 

@@ -19,10 +19,12 @@ class Attributes:
     Args:
         parsed: the address.
         resource_manager: the session of the resource manager that opened it.
-        available: returns the number of bytes that can be read without waiting.
+        available: returns the number of bytes that can be read without waiting, and whether that could be told.
     """
 
-    def __init__(self, parsed: rname.ResourceName, resource_manager: int, available: Callable[[], int]) -> None:
+    def __init__(
+        self, parsed: rname.ResourceName, resource_manager: int, available: Callable[[], tuple[int, StatusCode]]
+    ) -> None:
         self._kind = (parsed.interface_type_const, parsed.resource_class)
         self._available = available
         self._values: dict[int, Any] = {
@@ -44,7 +46,7 @@ class Attributes:
         if known is None or not known.read:
             return 0, StatusCode.error_nonsupported_attribute
         if attribute == constants.VI_ATTR_ASRL_AVAIL_NUM:
-            return self._available(), StatusCode.success
+            return self._available()
         value = self._values.get(attribute, known.default)
         if value is attributes.NotAvailable:
             return 0, StatusCode.error_nonsupported_attribute

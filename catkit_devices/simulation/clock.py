@@ -101,6 +101,7 @@ def make_clock(clock: Clock | str | None) -> Clock:
     if clock is None:
         return RealClock()
     if clock not in kinds:
-        raise ConfigurationError(f"there is no clock {clock!r}; there are {', '.join(kinds)}",
-                                 suggestion=nearest(str(clock), kinds))
+        raise ConfigurationError(
+            f"there is no clock {clock!r}; there are {', '.join(kinds)}", suggestion=nearest(str(clock), kinds)
+        )
     return kinds[clock]()

@@ -85,6 +85,13 @@ class Outbox:
             due.append(data if isinstance(data, bytes) else data())
         return due
 
+    def take_one(self) -> bytes:
+        """Remove and return the next piece if it is due by now, else b""."""
+        if not self._pieces or self._pieces[0][0] > self._clock.time():
+            return b""
+        data = self._pieces.popleft()[1]
+        return data if isinstance(data, bytes) else data()
+
     def clear(self) -> None:
         """Forget everything that was not taken yet."""
         self._pieces.clear()

@@ -62,8 +62,10 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.kind not in FAULTS:
-            raise ConfigurationError(f"there is no fault {self.kind!r}; there are {', '.join(FAULTS)}",
-                                     suggestion=nearest(str(self.kind), FAULTS))
+            raise ConfigurationError(
+                f"there is no fault {self.kind!r}; there are {', '.join(FAULTS)}",
+                suggestion=nearest(str(self.kind), FAULTS),
+            )
 
 
 class Piece(NamedTuple):

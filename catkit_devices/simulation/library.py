@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from catkit_devices.simulation.contract import Simulator
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
 
-__all__ = ["Instrument", "build_bench", "build_library"]
+__all__ = ["Instrument", "build_bench", "build_library", "is_file"]
 
 _RESERVED = {"bench", "clock", "seed"}
 
@@ -32,8 +32,9 @@ class Instrument:
     Args:
         address: where it is: any VISA address of a serial line, TCPIP, USB or GPIB instrument.
         simulator: a plugin's name for it, a class with the simulator contract, or the path of a pyvisa-sim YAML file
-            (a text that names one ends in ``.yaml`` or ``.yml``).
-        options: keyword arguments of the class; for a YAML file, ``device`` says which of its devices.
+            (``.yaml``, ``.yml``) or of a recording that is replayed (``.wire``).
+        options: keyword arguments of the class; for a YAML file, ``device`` says which of its devices; for a recording,
+            ``timing`` says whether it takes the time that it took.
         faults: the probability of each kind of fault for each reply, see :mod:`catkit_devices.simulation.faults`.
     """
 
@@ -76,7 +77,10 @@ def build_library(
 
     names = _Names(plugins, plugin_directories)
     model = build_bench(
-        names.bench(bench) if isinstance(bench, str) else bench, bench_options or {}, seed=seed, clock=clock,
+        names.bench(bench) if isinstance(bench, str) else bench,
+        bench_options or {},
+        seed=seed,
+        clock=clock,
         name=bench if isinstance(bench, str) else None,
     )
     wires: dict[str, tuple[Instrument, Wire]] = {}
@@ -119,17 +123,21 @@ def build_bench(
 
 
 def _build_instrument(instrument: Instrument, names: _Names, bench: Bench) -> Simulator:
+    from catkit_devices.simulation.replay import Replay
     from catkit_devices.simulation.yaml_instrument import YamlInstrument
 
     title = f"simulator {_title(instrument)} at {instrument.address}"
     what = instrument.simulator
     if isinstance(what, str):
-        what = Path(what) if what.endswith((".yaml", ".yml")) else names.simulator(what)
+        what = Path(what) if is_file(what) else names.simulator(what)
     if isinstance(what, Path):
         path = what
+        kind, known = ("recording", "timing") if path.suffix == ".wire" else ("YAML file", "device")
         for option in instrument.options:
-            if option != "device":
-                raise ConfigurationError(f"{title} has no option {option!r}; a YAML file takes 'device' only")
+            if option != known:
+                raise ConfigurationError(f"{title} has no option {option!r}; a {kind} takes {known!r} only")
+        if path.suffix == ".wire":
+            return Replay(bench, path, **instrument.options)
         return YamlInstrument(bench, path, address=instrument.address, **instrument.options)
     if not callable(getattr(what, "feed", None)):
         raise ConfigurationError(f"{title} is no simulator: it has no feed(data)")
@@ -137,6 +145,11 @@ def _build_instrument(instrument: Instrument, names: _Names, bench: Bench) -> Si
     _check_options(cls, instrument.options, title)
     built: Simulator = _construct(lambda: cls(bench, **instrument.options), title)
     return built
+
+
+def is_file(simulator: str) -> bool:
+    """Return whether a configuration names a file so, rather than a plugin's simulator."""
+    return simulator.endswith((".yaml", ".yml", ".wire"))
 
 
 class _Names:
@@ -180,7 +193,9 @@ def _construct(build: Any, title: str) -> Any:
 
 def _same(one: Instrument, other: Instrument) -> bool:
     return (one.simulator, dict(one.options), dict(one.faults)) == (
-        other.simulator, dict(other.options), dict(other.faults)
+        other.simulator,
+        dict(other.options),
+        dict(other.faults),
     )
 
 

@@ -90,9 +90,7 @@ class InstrumentServer:
         ConfigurationError: the bench runs on a virtual clock, or a port is not free.
     """
 
-    def __init__(
-        self, library: SimulatedVisaLibrary, *, host: str = "127.0.0.1", port_base: int | None = None
-    ) -> None:
+    def __init__(self, library: SimulatedVisaLibrary, *, host: str = "127.0.0.1", port_base: int | None = None) -> None:
         if isinstance(library.bench.clock, VirtualClock):
             raise ConfigurationError("a bench whose clock is virtual cannot be served: its clients live in real time")
         self._selector = selectors.DefaultSelector()
@@ -156,9 +154,9 @@ class InstrumentServer:
     def _attend_to(self, key: selectors.SelectorKey, events: int) -> None:
         if isinstance(key.data, _Client):
             with self._dropping(key.data):
-                if events & selectors.EVENT_READ:
+                if events & selectors.EVENT_READ and key.data in self._clients:
                     self._receive(key.data)
-                if events & selectors.EVENT_WRITE:
+                if events & selectors.EVENT_WRITE and key.data in self._clients:
                     self._send(key.data)
         elif key.data is not None:
             self._accept(key.fileobj, key.data)
@@ -229,7 +227,7 @@ class InstrumentServer:
             yield
         except OSError:
             self._drop(client)
-        except Exception:  # a mistake of the simulator's
+        except Exception:  # noqa: BLE001 - a mistake of the simulator's
             _log.exception("%s: the simulated instrument failed; its client is disconnected", client.wire.address)
             self._drop(client)
 
@@ -268,9 +266,11 @@ class _Client:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise ConfigurationError(f"a port must be 0 to 65535, got {port}")
     try:
         return socket.create_server((host, port))
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConfigurationError(f"simulated instruments cannot be served on {host}:{port}: {error}") from error
 
 

@@ -126,12 +126,13 @@ class Session:
             return StatusCode.error_invalid_object
         return StatusCode.error_connection_lost if self._generation != self._wire.generation else None
 
-    def _available(self) -> int:
+    def _available(self) -> tuple[int, StatusCode]:
         with self._wire.lock:
-            if self._lost() is None:
-                self._wire.poll(self._receiver)
-                self._discard_nulls()
-            return len(self._receiver)
+            if (lost := self._lost()) is not None:
+                return 0, lost
+            self._wire.poll(self._receiver)
+            self._discard_nulls()
+            return len(self._receiver), StatusCode.success
 
     def _find(self, count: int) -> tuple[int, StatusCode] | None:
         value = self.attributes.value

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from catkit_devices.simulation.contract import Simulator
     from catkit_devices.simulation.faults import Line, Piece
 
-__all__ = ["Receiver", "Wire", "parse_address"]
+__all__ = ["STREAMS", "Receiver", "Wire", "parse_address"]
 
 #: Kinds of address that carry plain bytes, and those that also mark where a message ends.
-_STREAMS = {(InterfaceType.asrl, "INSTR"), (InterfaceType.tcpip, "SOCKET")}
+STREAMS = {(InterfaceType.asrl, "INSTR"), (InterfaceType.tcpip, "SOCKET")}
 _MESSAGES = {
     (InterfaceType.gpib, "INSTR"),
     (InterfaceType.tcpip, "INSTR"),
@@ -43,7 +43,7 @@ def parse_address(address: str) -> rname.ResourceName:
             parsed.model_code = f"0x{hexadecimal(parsed.model_code):04X}"
     except ValueError as error:
         raise ConfigurationError(f"{address!r} is no VISA address: {error}") from error
-    if (parsed.interface_type_const, parsed.resource_class) not in _STREAMS | _MESSAGES:
+    if (parsed.interface_type_const, parsed.resource_class) not in STREAMS | _MESSAGES:
         raise ConfigurationError(f"{address!r} cannot be simulated: its interface carries no messages")
     return parsed
 
@@ -147,6 +147,8 @@ class Wire:
             message_end: bytes = getattr(self.instrument, "message_end", b"")
             if not data.endswith(message_end):
                 data += message_end
+        if self._writer is not writer:
+            self.poll(writer)  # what is due by now belongs to whoever wrote before
         self._writer = writer
         if data:
             self._exchange(data, writer)

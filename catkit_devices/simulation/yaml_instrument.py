@@ -127,8 +127,9 @@ class YamlInstrument:
         if name is None:
             raise self._unusable(f"it has {len(definitions)} devices ({', '.join(definitions)}): say which")
         if name not in definitions:
-            raise ConfigurationError(f"there is no device {name!r}", file=self._path,
-                                     suggestion=nearest(name, definitions))
+            raise ConfigurationError(
+                f"there is no device {name!r}", file=self._path, suggestion=nearest(name, definitions)
+            )
         self._name: str = name
         return definitions[name], resource if resource.get("device") == name else {}
 

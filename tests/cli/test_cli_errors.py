@@ -224,7 +224,7 @@ def test_an_experiment_runs_and_its_result_is_printed(bench):
     assert result.returncode == 0, result.stderr
     answer = json.loads(result.stdout)
     assert (answer["experiment"], answer["state"], answer["result"]) == ("Turn", "finished", 4)
-    assert os.path.isdir(os.path.join(bench(), answer["run"]))  # noqa: PTH112, PTH118
+    assert os.path.isdir(os.path.join(bench(), answer["run"]))
 
 
 def test_devices_are_listed_with_driver_address_and_state(bench):

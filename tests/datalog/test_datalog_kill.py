@@ -29,9 +29,14 @@ while True:
 """
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_every_value_whose_call_returned_is_there_after_sigkill(tmp_path, seed):
-    chance = random.Random(seed)
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("share", range(4))
+def test_every_value_whose_call_returned_is_there_after_sigkill(tmp_path, share, rounds):
+    for seed in range(share, rounds(20, soak=200), 4):
+        kill_at_a_random_moment(tmp_path, random.Random(seed))
+
+
+def kill_at_a_random_moment(tmp_path, chance):
     with Run.create(tmp_path, "killed") as run:
         path = run.path
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
@@ -62,9 +67,10 @@ def test_every_value_whose_call_returned_is_there_after_sigkill(tmp_path, seed):
         again.log_array("frame", [0])
 
 
-def test_a_run_is_read_while_another_process_writes_it(tmp_path):
+def test_a_run_is_read_as_numpy_pandas_and_xarray_while_another_process_writes_it(tmp_path):
     with Run.create(tmp_path, "live") as run:
         path = run.path
+    pytest.importorskip("xarray")
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
     try:
         acknowledged = b""
@@ -76,6 +82,10 @@ def test_a_run_is_read_while_another_process_writes_it(tmp_path):
                 assert counts.tolist() == list(range(len(counts)))
                 for number, frame in enumerate(reader.arrays("frame", index=slice(-3, None))):
                     assert frame.min() == frame.max(), number
+                series = reader.scalars("count", index=slice(-50, None)).to_pandas()
+                assert series.diff().iloc[1:].eq(1).all()
+                table = reader.to_xarray("count")
+                assert table["count"].values.tolist() == list(range(table.sizes["time"]))
     finally:
         writer.kill()
         writer.wait()

@@ -308,3 +308,32 @@ def test_scalars_and_arrays_go_to_pandas_and_xarray_with_their_units(run, reader
     assert (series.name, series.attrs["unit"], series.index[0].timestamp(), series.iloc[0]) == ("power", "W", 1000.0, 1)
     assert reader.scalars("power").to_xarray().attrs["units"] == "W"
     assert reader.arrays("frame").to_xarray().sizes == {"time": 1, "axis_1": 2, "axis_2": 2}
+
+
+def test_scalars_of_several_tags_stand_side_by_side_over_time(run, reader):
+    pytest.importorskip("pandas")
+    pytest.importorskip("xarray")
+    for at, power in ((1.0, 0.1), (2.0, 0.2), (2.0, 0.3)):
+        run.log_scalar("power", power, "W", at=at)
+    run.log_scalar("count", 7, at=2.0)
+    frame = reader.to_pandas()
+    assert frame.attrs["units"] == {"power": "W", "count": None}
+    assert [moment.timestamp() for moment in frame.index] == [1.0, 2.0, 2.0]
+    np.testing.assert_array_equal(frame["power"], [0.1, 0.2, 0.3])
+    np.testing.assert_array_equal(frame["count"], [math.nan, 7, math.nan])
+    dataset = reader.to_xarray("power")
+    assert list(dataset) == ["power"]
+    assert dataset["power"].attrs["units"] == "W"
+    np.testing.assert_array_equal(dataset["power"], [0.1, 0.2, 0.3])
+
+
+def test_the_log_is_read_in_time_order_whatever_came_late(run, reader):
+    (run.path / "log.txt").write_text(
+        "2026-11-22T10:00:00.100Z INFO     a: first\n"
+        "2026-11-22T10:00:00.300Z ERROR    a: third\nTraceback (most recent call last):\n  2026 is not a time\n"
+        "2026-11-22T10:00:00.200Z INFO     b: second, which came late\n"
+    )
+    lines = reader.log_text().splitlines()
+    assert [line.rpartition(": ")[2] for line in lines] == [
+        "first", "second, which came late", "third", "Traceback (most recent call last):", "  2026 is not a time",
+    ]  # fmt: skip

@@ -10,11 +10,11 @@ import matplotlib.image
 import numpy as np
 import psutil
 import pytest
-from catkit_devices.sim.optical_bench import DIODES, OpticalBench
 
 from catkit_devices.datalog import RunReader
 from catkit_devices.demo.light import CLEAR
 from catkit_devices.demo.results import read_filters, read_loop
+from catkit_devices.sim.optical_bench import DIODES, OpticalBench
 from catkit_devices.simulation import VirtualClock
 
 FAST = [f"--set=devices.{wheel}.simulator_options.step_time=0.02" for wheel in CLEAR]

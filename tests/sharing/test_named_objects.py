@@ -760,7 +760,9 @@ def test_a_pool_of_the_manager_works_and_keeps_nothing_of_a_killed_server(manage
     assert pool.map(shareable.square, range(5)) == [0, 1, 4, 9, 16]
     assert pool.apply_async(shareable.square, (7,)).get(30) == 49
     event = manager.get_event("go")
-    workers = [child for child in psutil.Process(manager.pid).children() if "resource_tracker" not in str(child.cmdline())]
+    workers = [
+        child for child in psutil.Process(manager.pid).children() if "resource_tracker" not in str(child.cmdline())
+    ]
     assert len(workers) == 2
     os.kill(manager.pid, signal.SIGKILL)
     with pytest.raises(ServerUnresponsiveError):

@@ -11,7 +11,7 @@ import catkit_devices.simulation
 from catkit_devices.errors import ConfigurationError, SimulationError
 from catkit_devices.simulation import Bench, Instrument, RealClock, VirtualClock, build_library
 
-PLUGIN = r'''
+PLUGIN = r"""
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.simulation import Bench
 
@@ -36,7 +36,7 @@ def catkit_devices_simulators():
 @hookimpl
 def catkit_devices_benches():
     return {"room": Room}
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,10 @@ class Silent:
 def test_names_of_plugins_are_found_and_options_reach_what_they_name(plugins):
     library = build_library(
         [Instrument("ASRL1::INSTR", "lamp", {"colour": "red"})],
-        bench="room", bench_options={"room": "cellar"}, plugins=plugins, clock="virtual",
+        bench="room",
+        bench_options={"room": "cellar"},
+        plugins=plugins,
+        clock="virtual",
     )
     with pyvisa.ResourceManager(library).open_resource("ASRL1::INSTR", read_termination="\n") as lamp:
         assert lamp.query("?") == "cellar red 10"

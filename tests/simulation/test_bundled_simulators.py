@@ -95,11 +95,14 @@ class TestFW102C:
         assert talk(wheel, b"pcount=12\r") == b"pcount=12\r> "
         assert talk(wheel, b"pos=12\r", 9) == b"pos=12\r> "
 
-    @pytest.mark.parametrize(("options", "message"), [
-        ({"role": "nd"}, "role 'nd' needs a bench with filter wheels"),
-        ({"position": 7}, "position must be 1 to 6, got 7"),
-        ({"step_time": -1}, "step_time must not be negative"),
-    ])
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"role": "nd"}, "role 'nd' needs a bench with filter wheels"),
+            ({"position": 7}, "position must be 1 to 6, got 7"),
+            ({"step_time": -1}, "step_time must not be negative"),
+        ],
+    )
     def test_options_that_cannot_be_are_refused(self, visa, options, message):
         with pytest.raises(ConfigurationError, match=message):
             visa((SERIAL, FW102C, options))
@@ -129,8 +132,18 @@ class TestMCLS1:
             (b"statword?\r", b"statword?\r00000000\r> "),
             (
                 b"specs?\r",
-                b"specs?\r" + b"\r".join([b"Wavelength = 635.0", b"POut = 2.50", b"IOp = 68.09", b"IMon = 0.0",
-                                          b"ITh = 30.00", b"SerialNumber = SIM-635-01"]) + b"\r> ",
+                b"specs?\r"
+                + b"\r".join(
+                    [
+                        b"Wavelength = 635.0",
+                        b"POut = 2.50",
+                        b"IOp = 68.09",
+                        b"IMon = 0.0",
+                        b"ITh = 30.00",
+                        b"SerialNumber = SIM-635-01",
+                    ]
+                )
+                + b"\r> ",
             ),
         ],
     )

@@ -39,7 +39,10 @@ class Laboratory:
         }  # fmt: skip
         library = build_library(
             [Instrument(ADDRESSES[name], *simulator) for name, simulator in simulators.items()],
-            bench=OpticalBench, bench_options=options, clock=clock, seed=seed,
+            bench=OpticalBench,
+            bench_options=options,
+            clock=clock,
+            seed=seed,
         )
         self.bench = library.bench
         self.manager = pyvisa.ResourceManager(library)

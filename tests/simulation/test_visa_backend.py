@@ -111,8 +111,15 @@ def test_resources_are_listed_where_they_are_and_while_they_are_connected(visa):
 def test_the_attributes_that_programs_set_are_kept(visa):
     manager = visa((SERIAL, Parrot), (SOCKET, Parrot), (USB, Parrot), (GPIB, Parrot))
     serial = manager.open_resource(
-        SERIAL, baud_rate=115200, data_bits=7, parity=constants.Parity.odd, stop_bits=constants.StopBits.two,
-        flow_control=constants.ControlFlow.rts_cts, timeout=1500, send_end=False, end_input=SerialTermination.none,
+        SERIAL,
+        baud_rate=115200,
+        data_bits=7,
+        parity=constants.Parity.odd,
+        stop_bits=constants.StopBits.two,
+        flow_control=constants.ControlFlow.rts_cts,
+        timeout=1500,
+        send_end=False,
+        end_input=SerialTermination.none,
     )
     assert (serial.baud_rate, serial.parity, serial.timeout) == (115200, constants.Parity.odd, 1500)
     assert serial.resource_name == SERIAL

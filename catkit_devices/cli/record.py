@@ -1,0 +1,60 @@
+"""``catkit-devices record``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs
+from catkit_devices.cli.output import console
+from catkit_devices.errors import ConfigurationError
+
+__all__ = ["SETTINGS", "record"]
+
+# What this command does not know is for the experiment.
+SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def record(
+    context: typer.Context,
+    experiment: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE[:CLASS]", show_default=False, help="Python file, and which of its experiments to run."
+        ),
+    ],
+    to: Annotated[
+        Path,
+        typer.Option(
+            "--to", metavar="DIR", show_default=False, help="Where to keep the recordings, one for each device."
+        ),
+    ],
+    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
+    overrides: Overrides = [],  # noqa: B006
+    simulate: Annotated[
+        bool | None,
+        typer.Option("--simulate/--hardware", show_default=False, help="Use simulated instruments, or real ones."),
+    ] = None,
+    runs: Runs = None,
+    as_json: Json = False,
+) -> None:
+    """Run an experiment and record what goes over the wire of every instrument.
+
+    A recording is text, one line for what was sent and one for what was answered. It is replayed as a simulated
+    instrument: `simulator = "recordings/wheel.wire"`.
+    """
+    from catkit_devices.cli.run import run
+
+    there = sorted(path.name for path in to.glob("*.wire"))
+    if there:
+        raise ConfigurationError(f"has recordings already ({', '.join(there)}): choose another directory", file=str(to))
+    # A TOML string is a JSON string, except that it has no escaped slash, which json does not write.
+    override = f"testbed.record={json.dumps(str(to.resolve()))}"
+    try:
+        run(context, experiment, configs, [*overrides, override], simulate, runs, as_json)
+    finally:
+        written = sorted(path for path in to.glob("*.wire"))
+        console(stderr=True).print(f"recorded: {', '.join(map(str, written)) or 'nothing'}", markup=False)

@@ -1,0 +1,112 @@
+"""``catkit-devices simulate``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides
+from catkit_devices.cli.output import console, print_json, print_table, warn
+from catkit_devices.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from catkit_devices.simulation import Served
+    from catkit_devices.testbed.configuration import Configuration
+
+__all__ = ["simulate"]
+
+
+def simulate(
+    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
+    overrides: Overrides = [],  # noqa: B006
+    host: Annotated[
+        str, typer.Option("--host", help="Address of this machine to serve on; there is no password.")
+    ] = "127.0.0.1",
+    port_base: Annotated[
+        int | None,
+        typer.Option("--port-base", metavar="PORT", show_default=False, help="First port; else those that are free."),
+    ] = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-config", metavar="FILE", show_default=False,
+            help="Write a configuration to lay over the other one, so that a testbed uses what is served.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Serve the simulated instruments of a configuration over TCP until Ctrl-C.
+
+    Any VISA or pyserial program can use them, several at once. With --write-config, so can another testbed:
+    `run FILE --config bench.toml --config served.toml --hardware`.
+    """
+    from catkit_devices.simulation import InstrumentServer
+    from catkit_devices.testbed.configuration import load_configuration
+    from catkit_devices.testbed.hosting import build_simulation
+    from catkit_devices.testbed.layout import lay_out
+
+    if not configs:
+        raise ConfigurationError("say which testbed, with --config FILE")
+    configuration = load_configuration(configs, overrides)
+    library = build_simulation(lay_out(configuration, "simulate", simulate=True))
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with InstrumentServer(library, host=host, port_base=port_base) as server:
+        rows = _rows(configuration, server.served)
+        if overlay is not None:
+            overlay.write_text(_overlay(rows), encoding="utf-8")
+        if as_json:
+            print_json({"testbed": configuration.testbed.name, "instruments": rows})
+        else:
+            _print(configuration, rows)
+        sys.stdout.flush()
+        while not stop.wait(0.5):  # in pieces: some systems interrupt no longer wait
+            continue
+
+
+def _rows(configuration: Configuration, served: Mapping[str, Served]) -> list[dict[str, Any]]:
+    from catkit_devices.simulation.wire import parse_address
+
+    rows = []
+    for name, table in configuration.devices.items():
+        if table.simulator is None or table.address is None:
+            warn(f"device {name!r} has no simulator and is not served")
+            continue
+        where = served[str(parse_address(table.address))]
+        rows.append(
+            {
+                "device": name,
+                "driver": table.driver,
+                "simulates": where.address,
+                "host": where.host,
+                "port": where.port,
+                "address": where.visa,
+                "serial_address": where.serial,
+                "url": where.url,
+            }
+        )
+    return rows
+
+
+def _print(configuration: Configuration, rows: list[dict[str, Any]]) -> None:
+    print_table(
+        f"simulated instruments of {configuration.testbed.name!r}",
+        ["device", "simulates", "VISA address", "pyserial URL"],
+        [(row["device"], row["simulates"], row["address"], row["url"]) for row in rows],
+    )
+    console(stderr=True).print("Ctrl-C ends it")
+
+
+def _overlay(rows: list[dict[str, Any]]) -> str:
+    lines = ["# Written by `catkit-devices simulate`: where it serves what it simulates."]
+    for row in rows:
+        lines += ["", f"[devices.{row['device']}]", f'address = "{row["address"]}"']
+    return "\n".join(lines) + "\n"

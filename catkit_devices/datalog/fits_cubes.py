@@ -1,0 +1,85 @@
+"""Images of FITS, written an array at a time: a run's frames need not fit into memory together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["ImageType", "image_type", "write_cube"]
+
+_BLOCK = 2880
+
+
+class ImageType(NamedTuple):
+    """How FITS keeps numbers of a type: BITPIX, and the offset (BZERO) with which it keeps what it has no type for."""
+
+    bitpix: int
+    offset: int = 0
+
+
+_TYPES = {
+    "b1": ImageType(8), "u1": ImageType(8), "i2": ImageType(16), "i4": ImageType(32), "i8": ImageType(64),
+    "f2": ImageType(-32), "f4": ImageType(-32), "f8": ImageType(-64),
+    "i1": ImageType(8, -(2**7)), "u2": ImageType(16, 2**15), "u4": ImageType(32, 2**31), "u8": ImageType(64, 2**63),
+}  # fmt: skip
+_STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+
+
+def image_type(dtype: np.dtype[Any]) -> ImageType | None:
+    """Return how FITS keeps numbers of a type exactly, or None where it cannot."""
+    return None if dtype.names else _TYPES.get(f"{dtype.kind}{dtype.itemsize}")
+
+
+def write_cube(
+    fits: Any,
+    stream: Any,
+    arrays: Iterable[npt.NDArray[Any]],
+    kind: ImageType,
+    shape: tuple[int, ...],
+    cards: Mapping[str, Any],
+) -> None:
+    """Append an image extension to a FITS file.
+
+    Args:
+        fits: ``astropy.io.fits``.
+        stream: the file, open for writing bytes, at the end of an extension.
+        arrays: what it consists of, along its first axis; all of one type.
+        kind: of all arrays.
+        shape: of all of them together.
+        cards: of its header.
+    """
+    header = fits.ImageHDU().header
+    header["BITPIX"] = kind.bitpix
+    header["NAXIS"] = len(shape)
+    after = "NAXIS"
+    for number, length in enumerate(reversed(shape), start=1):
+        header.set(f"NAXIS{number}", length, after=after)
+        after = f"NAXIS{number}"
+    if kind.offset:
+        header["BSCALE"], header["BZERO"] = 1, kind.offset
+    for card, value in cards.items():
+        header[card] = value
+    stream.write(header.tostring().encode("ascii"))
+    size = 0
+    for array in arrays:
+        data = _stored(array, kind).tobytes()
+        stream.write(data)
+        size += len(data)
+    stream.write(b"\0" * (-size % _BLOCK))
+
+
+def _stored(array: npt.NDArray[Any], kind: ImageType) -> npt.NDArray[Any]:
+    stored = _STORED[kind.bitpix]
+    if not kind.offset:
+        plain: npt.NDArray[Any] = array.astype(stored)
+        return plain
+    # Adding or subtracting half of the range is flipping the topmost bit, and that never overflows.
+    bits = array.astype(f"u{array.dtype.itemsize}", copy=False)
+    flipped = bits ^ bits.dtype.type(1 << (8 * array.dtype.itemsize - 1))
+    shifted: npt.NDArray[Any] = flipped.view(f"{'u' if kind.bitpix == 8 else 'i'}{array.dtype.itemsize}")
+    return shifted.astype(stored)

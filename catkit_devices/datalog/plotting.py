@@ -1,0 +1,193 @@
+"""Pictures of what a run recorded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.datalog.reader import RunReader
+from catkit_devices.errors import ConfigurationError, DataError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+    from catkit_devices.datalog.records import Tag
+
+__all__ = ["plot"]
+
+_STYLE: Any = {
+    "font.size": 10.0,
+    "axes.titlesize": 11.0,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#dfe4e8",
+    "legend.frameon": False,
+}
+_MANY = 300
+"""From so many points on, a line says more than dots."""
+_PREFERRED = ("scalar", "curve", "array", "figure")
+"""What is drawn of a tag that several kinds of record have."""
+
+
+def plot(
+    run: str | os.PathLike[str] | RunReader, tags: Sequence[str] | str, file: str | os.PathLike[str], index: int = -1
+) -> None:
+    """Draw what was logged, finished run or not, into a picture (PNG, PDF or SVG, as the file's ending says).
+
+    Scalars over time, one below the other where their units differ; curves, all of a tag in one plot; of arrays one
+    record, as an image or, with one dimension, as a line; a logged figure is written out as it was logged.
+
+    Args:
+        run: the run's directory, or a reader of it.
+        tags: what to draw.
+        file: the picture.
+        index: which record of arrays and figures; the newest by default.
+
+    Raises:
+        ConfigurationError: a tag that nothing was logged under, or one that cannot be drawn.
+        DataError: there is no such record, or the picture cannot be written.
+    """
+    wanted = [tags] if isinstance(tags, str) else list(tags)
+    target = Path(file)
+    if isinstance(run, RunReader):
+        _plot(run, wanted, target, index)
+    else:
+        with RunReader(run) as reader:
+            _plot(reader, wanted, target, index)
+
+
+def _plot(reader: RunReader, names: list[str], target: Path, index: int) -> None:
+    tags = [_tag(reader, name) for name in names]
+    if len(tags) == 1 and tags[0].kind == "figure" and target.suffix.lower() == ".png":
+        (figure,) = reader.figures(tags[0].tag, index=index)
+        _write(target, lambda: target.write_bytes(figure.png))
+        return
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        drawing = _draw(reader, tags, index)
+        _write(target, lambda: drawing.savefig(target, dpi=150, facecolor="white"))
+
+
+def _write(target: Path, write: Any) -> None:
+    try:
+        write()
+    except (OSError, ValueError) as error:  # matplotlib knows no format of that ending
+        raise DataError(f"{target} cannot be written: {error}") from error
+
+
+def _tag(reader: RunReader, name: str) -> Tag:
+    known = reader.tags()
+    kinds = {tag.kind: tag for tag in known if tag.tag == name}
+    for kind in _PREFERRED:
+        if kind in kinds:
+            return kinds[kind]
+    drawable = [tag.tag for tag in known if tag.kind in _PREFERRED]
+    problem = f"{' and '.join(kinds)} {name!r} cannot be drawn" if kinds else f"nothing was logged as {name!r}"
+    listed = f": there is {', '.join(drawable[:20])}{', ...' if len(drawable) > 20 else ''}" if drawable else ""
+    raise ConfigurationError(f"run {reader.path}: {problem}{listed}", suggestion=nearest(name, drawable))
+
+
+def _draw(reader: RunReader, tags: list[Tag], index: int) -> Drawing:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels: list[list[Tag]] = []
+    for tag in tags:
+        beside = next((panel for panel in panels if _fits_beside(panel[0], tag)), None)
+        if beside is None:
+            panels.append([tag])
+        else:
+            beside.append(tag)
+    drawing = Figure(figsize=(9.0, 1.4 + 3.2 * len(panels)), layout="constrained")
+    FigureCanvasAgg(drawing)
+    # What has a time axis shares it, so that one sees what happened together.
+    first: Axes | None = None
+    for number, panel in enumerate(panels):
+        over_time = panel[0].kind == "scalar"
+        axes = drawing.add_subplot(len(panels), 1, number + 1, sharex=first if over_time else None)
+        if over_time:
+            first = first or axes
+            _scalars(reader, panel, axes)
+        elif panel[0].kind == "curve":
+            _curves(reader, panel[0], axes)
+        else:
+            _record(reader, panel[0], axes, index)
+    drawing.suptitle(reader.path.name, x=0.01, ha="left", fontsize=9.0, color="#667480")
+    return drawing
+
+
+def _fits_beside(first: Tag, tag: Tag) -> bool:
+    return first.kind == tag.kind == "scalar" and first.unit == tag.unit
+
+
+def _scalars(reader: RunReader, tags: list[Tag], axes: Axes) -> None:
+    from matplotlib import dates
+
+    formatter: Any = dates.ConciseDateFormatter  # which has no types
+    for tag in tags:
+        scalars = reader.scalars(tag.tag)
+        marker = "" if len(scalars) > _MANY else "."
+        axes.plot(scalars.times.astype("datetime64[us]"), scalars.values, marker=marker, linewidth=1.2, label=tag.tag)
+    if len(tags) > 1:
+        axes.legend()
+    else:
+        axes.set_title(tags[0].tag)
+    axes.xaxis.set_major_formatter(formatter(axes.xaxis.get_major_locator()))
+    axes.set_ylabel(tags[0].unit or "")
+    axes.set_xlabel("time (UTC)")
+    axes.grid()
+
+
+def _curves(reader: RunReader, tag: Tag, axes: Axes) -> None:
+    curves = reader.curves(tag.tag)
+    for number, curve in enumerate(curves):
+        newest = number == len(curves) - 1
+        axes.plot(curve.x, curve.y, linewidth=1.2, color="C0", alpha=1.0 if newest else max(0.15, 1.0 / len(curves)))
+    last = curves[-1]
+    axes.set_xlabel(_labelled(last.x_label, last.x_unit))
+    axes.set_ylabel(_labelled(last.y_label, last.y_unit))
+    axes.set_title(f"{tag.tag} ({len(curves)}, the newest strongest)" if len(curves) > 1 else tag.tag)
+    axes.grid()
+
+
+def _record(reader: RunReader, tag: Tag, axes: Axes, index: int) -> None:
+    import io
+
+    import numpy as np
+
+    if tag.kind == "figure":
+        from matplotlib.image import imread
+
+        (figure,) = reader.figures(tag.tag, index=index)
+        axes.imshow(imread(io.BytesIO(figure.png)))
+        axes.set_axis_off()
+        return
+    arrays = reader.arrays(tag.tag, index=index)
+    data = np.squeeze(arrays[0])
+    if data.dtype.names or data.dtype.kind not in "biuf" or data.ndim not in (1, 2) or not data.size:
+        raise ConfigurationError(
+            f"array {tag.tag!r} cannot be drawn: expected numbers in one or two dimensions, "
+            f"got {arrays[0].dtype} of shape {arrays[0].shape}"
+        )
+    moment = str(arrays.times[0].astype("datetime64[ms]")).replace("T", " ")
+    which = (index if index >= 0 else tag.count + index) + 1
+    axes.set_title(f"{tag.tag}, {which} of {tag.count}, {moment} UTC")
+    if data.ndim == 1:
+        axes.plot(data, linewidth=1.2)
+        axes.set_xlabel("element")
+        axes.set_ylabel(arrays.unit or "")
+        axes.grid()
+        return
+    image = axes.imshow(data, interpolation="nearest")
+    axes.figure.colorbar(image, ax=axes, label=arrays.unit or "")
+
+
+def _labelled(label: str, unit: str | None) -> str:
+    return f"{label} ({unit})" if label and unit else label or unit or ""

@@ -1,0 +1,177 @@
+"""A whole run as HDF5.
+
+Every tag is a group, ``/scalars/TAG``, ``/arrays/TAG``, ``/curves/TAG``, ``/figures/TAG``, ``/fits/TAG`` or
+``/values/TAG`` (slashes in a tag make groups in groups), with ``time``, in nanoseconds since 1970 UTC, and ``value``,
+whose attribute ``unit`` says what it is in. ``value`` is a dataset for scalars, for arrays of one shape and type (the
+records along its first axis) and for values (as JSON). It is a group of ``0``, ``1``, ... for other arrays, for curves
+(each with ``x`` and ``y``) and for pictures and FITS files (their bytes). ``/events`` has ``time``, ``kind``, ``text``
+and ``facts``; ``/run`` has ``information``, ``configuration`` and ``log``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.datalog.extras import extra
+from catkit_devices.datalog.values import to_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from catkit_devices.datalog.reader import RunReader
+    from catkit_devices.datalog.records import Tag
+
+__all__ = ["write"]
+
+_TIME_UNIT = "nanoseconds since 1970-01-01 UTC"
+_OURS = ("time", "value", "", ".", "..")
+
+
+def write(reader: RunReader, tags: list[Tag], file: Path) -> list[str]:
+    """Write everything that was logged under the tags; return what was left out, in words."""
+    h5py = extra("h5py", "export to HDF5")
+    with h5py.File(file, "w", track_order=True) as root:
+        return _Writer(h5py, reader, root).write(tags)
+
+
+class _Writer:
+    def __init__(self, h5py: Any, reader: RunReader, root: Any) -> None:
+        self._text = h5py.string_dtype()
+        self._type_of = h5py.h5t.py_create
+        self._reader = reader
+        self._root = root
+
+    def write(self, tags: list[Tag]) -> list[str]:
+        information = self._reader.information
+        self._root.attrs["name"] = information["name"]
+        self._root.attrs["started"] = information["started"]
+        self._root.attrs["outcome"] = (self._reader.outcome or {}).get("outcome", "")
+        run = self._root.create_group("run")
+        run["information"] = to_json(information, "information")
+        run["configuration"] = to_json(self._reader.configuration, "configuration")
+        run["log"] = self._reader.log_text().replace("\0", "\N{REPLACEMENT CHARACTER}")
+        left_out = []
+        for tag in tags:
+            try:
+                getattr(self, f"_{tag.kind}")(tag)
+            except TypeError as error:  # what h5py says of a type that HDF5 has no place for
+                left_out.append(f"{tag.kind} {tag.tag}: {error}")
+        self._events()
+        return left_out
+
+    def _group(self, tag: Tag, place: str) -> Any:
+        group = self._root.require_group(place).require_group(_path(tag.tag))
+        group.attrs["tag"] = tag.tag
+        return group
+
+    def _times(self, group: Any, times: npt.NDArray[Any]) -> None:
+        group["time"] = times.astype("datetime64[ns]").astype("int64")
+        group["time"].attrs["unit"] = _TIME_UNIT
+
+    def _scalar(self, tag: Tag) -> None:
+        column = self._reader.scalars(tag.tag)
+        group = self._group(tag, "scalars")
+        self._times(group, column.times)
+        group["value"] = column.values
+        group["value"].attrs["unit"] = column.unit or ""
+
+    def _array(self, tag: Tag) -> None:
+        arrays = self._reader.arrays(tag.tag)
+        for array in arrays[:1] if arrays.uniform else arrays:
+            self._storable(array)  # before there is half a group of it
+        group = self._group(tag, "arrays")
+        self._times(group, arrays.times)
+        if arrays.uniform:
+            first, original = self._storable(arrays[0])
+            shape = first.shape
+            chunks = (1, *shape) if shape and first.size else None
+            value = group.create_dataset("value", (len(arrays), *shape), first.dtype, chunks=chunks)
+            for number, array in enumerate(arrays):
+                value[number] = self._storable(array)[0]
+            value.attrs["numpy_type"] = original
+        else:
+            value = group.create_group("value", track_order=True)
+            for number, array in enumerate(arrays):
+                storable, original = self._storable(array)
+                value.create_dataset(str(number), data=storable, dtype=storable.dtype)
+                value[str(number)].attrs["numpy_type"] = original
+        value.attrs["unit"] = arrays.unit or ""
+
+    def _storable(self, array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], str]:
+        """Return an array of a type that HDF5 has, and the name of the type that it had; TypeError if there is none."""
+        original = str(array.dtype)
+        if array.dtype.kind in "mM":
+            return array.astype("int64"), original
+        if array.dtype.kind == "U":
+            return array.astype(self._text), original
+        self._type_of(array.dtype, logical=True)
+        return array, original
+
+    def _curve(self, tag: Tag) -> None:
+        curves = self._reader.curves(tag.tag)
+        group = self._numbered(tag, "curves", [curve.time_ns for curve in curves])
+        for number, curve in enumerate(curves):
+            one = group.create_group(str(number))
+            for axis, values, unit, label in (
+                ("x", curve.x, curve.x_unit, curve.x_label),
+                ("y", curve.y, curve.y_unit, curve.y_label),
+            ):
+                one[axis] = self._storable(values)[0]
+                one[axis].attrs["unit"] = unit or ""
+                one[axis].attrs["label"] = label
+
+    def _figure(self, tag: Tag) -> None:
+        self._files(tag, "figures", [(figure.time_ns, figure.png) for figure in self._reader.figures(tag.tag)])
+
+    def _fits(self, tag: Tag) -> None:
+        self._files(tag, "fits", [(fits.time_ns, fits.data) for fits in self._reader.fits(tag.tag)])
+
+    def _files(self, tag: Tag, place: str, files: list[tuple[int, bytes]]) -> None:
+        import numpy as np
+
+        group = self._numbered(tag, place, [time_ns for time_ns, _ in files])
+        for number, (_, data) in enumerate(files):
+            group[str(number)] = np.frombuffer(data, dtype=np.uint8)
+
+    def _numbered(self, tag: Tag, place: str, times: list[int]) -> Any:
+        """Return the group for the numbered records of a tag."""
+        import numpy as np
+
+        group = self._group(tag, place)
+        self._times(group, np.array(times, dtype="datetime64[ns]"))
+        return group.create_group("value", track_order=True)
+
+    def _value(self, tag: Tag) -> None:
+        import numpy as np
+
+        values = self._reader.values(tag.tag)
+        group = self._group(tag, "values")
+        self._times(group, np.array([value.time_ns for value in values], dtype="datetime64[ns]"))
+        texts = [to_json(value.value, tag.tag) for value in values]
+        group.create_dataset("value", data=texts, dtype=self._text)
+
+    def _event(self, tag: Tag) -> None:
+        """Events of all kinds are written together."""
+
+    def _events(self) -> None:
+        import numpy as np
+
+        events = self._reader.events()
+        group = self._root.create_group("events")
+        self._times(group, np.array([event.time_ns for event in events], dtype="datetime64[ns]"))
+        for name, texts in (
+            ("kind", [event.kind for event in events]),
+            ("text", [event.text.replace("\0", "") for event in events]),
+            ("facts", [to_json(event.facts, "event") for event in events]),
+        ):
+            group.create_dataset(name, (len(texts),), data=texts or None, dtype=self._text)
+
+
+def _path(tag: str) -> str:
+    """Return where a tag's group lies; a part that is called as a dataset of ours has its first letter escaped."""
+    parts = tag.replace("%", "%25").replace("\0", "%00").split("/")
+    return "/".join(
+        part if part not in _OURS else (f"%{ord(part[0]):02X}{part[1:]}" if part else "%") for part in parts
+    )

@@ -1,0 +1,317 @@
+"""Frames from one writer to many readers, through a ring of slots in shared memory.
+
+The writer never waits for a reader. A reader takes the newest frame or every one in turn; one that was lapped is told
+how many it missed. A copy is never torn: each slot carries the number of its frame, odd while it is being written, and a
+copy counts only when that number was the same before and after. The memory is anonymous and comes from the server that
+knows the stream by name, so nothing is left behind by any exit.
+
+Linux only (``memfd_create``, futex): elsewhere, frames travel as arrays do.
+"""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import os
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from catkit_devices.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from catkit_devices.multiprocessing.mutex import Mutex
+
+__all__ = ["Frame", "FrameReader", "FrameStream", "StreamMemory"]
+
+_HEAD = 4096
+_SLOT_HEAD = 64
+_PUBLISHED, _BELL = 0, 1
+"""Places of the header, as 64-bit words: frames published so far, and the word that the futex is on."""
+
+
+class StreamMemory:
+    """The server's side: the memory, its shape, and the mutex of its one writer."""
+
+    def __init__(
+        self, name: str, shape: tuple[int, ...] | None = None, dtype: str | None = None, slots: int = 16
+    ) -> None:
+        import numpy as np
+
+        from catkit_devices.multiprocessing.mutex import Mutex
+
+        if not hasattr(os, "memfd_create"):
+            raise ConfigurationError(f"stream {name!r}: frame streams need Linux; send arrays through a device instead")
+        if shape is None or dtype is None:
+            raise ConfigurationError(
+                f"stream {name!r} does not exist yet: the first who asks must give shape and dtype"
+            )
+        if slots < 2:
+            raise ConfigurationError(f"stream {name!r} needs at least 2 slots, got {slots}")
+        self.shape = tuple(int(length) for length in shape)
+        self.dtype = np.dtype(dtype).str
+        self.slots = int(slots)
+        self.mutex = Mutex(f"{name} (writer)")
+        frame = int(np.dtype(dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+        self.slot_size = -(-(frame + _SLOT_HEAD) // 64) * 64
+        self._size = _HEAD + self.slots * self.slot_size
+        self._descriptor = os.memfd_create(f"catkit_devices-{name}", os.MFD_CLOEXEC)
+        os.posix_fallocate(self._descriptor, 0, self._size)
+
+    def _shared_memory(self) -> tuple[int, int]:
+        return self._descriptor, self._size
+
+
+class Frame(NamedTuple):
+    """One frame."""
+
+    array: np.ndarray[Any, Any]
+    number: int
+    """Counted from 0 since the stream was made."""
+    time: float
+    """When it was published, in seconds since the epoch."""
+    missed: int
+    """How many frames this reader missed just before it (it was lapped, or asked for the newest)."""
+
+
+class _Ring:
+    """The mapped memory."""
+
+    def __init__(self, descriptor: int, size: int, memory: Any) -> None:
+        import numpy as np
+
+        self.slots: int = memory.slots
+        self.shape: tuple[int, ...] = memory.shape
+        dtype = np.dtype(memory.dtype)
+        slot_size: int = memory.slot_size
+        self.map = mmap.mmap(descriptor, size)
+        self.head = np.frombuffer(self.map, np.uint64, _HEAD // 8)
+        self.bell: int = self.head.ctypes.data + 8 * _BELL
+        self.marks = []
+        self.stamps = []
+        self.frames = []
+        for slot in range(self.slots):
+            start = _HEAD + slot * slot_size
+            self.marks.append(np.frombuffer(self.map, np.uint64, 1, start))
+            self.stamps.append(np.frombuffer(self.map, np.float64, 1, start + 8))
+            count = int(np.prod(self.shape, dtype=np.int64))
+            self.frames.append(np.frombuffer(self.map, dtype, count, start + _SLOT_HEAD).reshape(self.shape))
+
+    @property
+    def published(self) -> int:
+        return int(self.head[_PUBLISHED])
+
+
+class FrameStream:
+    """A stream of frames of one shape and type, found by name: ``manager.get_stream(name, shape, dtype)``."""
+
+    def __init__(self, memory: Any, ring: _Ring) -> None:
+        self._memory = memory
+        self._ring = ring
+        self.shape: tuple[int, ...] = ring.shape
+        self.dtype: str = ring.frames[0].dtype.str
+
+    @property
+    def mutex(self) -> Mutex:
+        """The mutex of the writer."""
+        mutex: Mutex = self._memory.mutex
+        return mutex
+
+    def writer(self, timeout: float | None = None) -> FrameWriter:
+        """Become the one writer during a block: ``with stream.writer() as publish: publish(frame)``.
+
+        Raises:
+            MutexTimeoutError: somebody else is; says who.
+        """
+        return FrameWriter(self, timeout)
+
+    def reader(self) -> FrameReader:
+        """Return a reader that begins with the next frame to be published."""
+        return FrameReader(self._ring)
+
+    def newest(self, timeout: float | None = None) -> Frame:
+        """Return a copy of the newest frame, waiting for the first one at most ``timeout`` seconds.
+
+        Raises:
+            TimeoutError: none was published in time.
+        """
+        return FrameReader(self._ring, begin=0).newest(timeout)
+
+    def view(self) -> tuple[Frame, Any]:
+        """Return the newest frame without a copy, and a function that says whether it is still valid.
+
+        Raises:
+            TimeoutError: none was published yet.
+        """
+        ring = self._ring
+        number = ring.published - 1
+        if number < 0:
+            raise TimeoutError("no frame was published yet")
+        slot = number % ring.slots
+        array = ring.frames[slot].view()
+        array.flags.writeable = False
+        mark = ring.marks[slot]
+
+        def valid() -> bool:
+            return int(mark[0]) == 2 * number + 2
+
+        return Frame(array, number, float(ring.stamps[slot][0]), 0), valid
+
+    def __reduce__(self) -> Any:
+        return _stream_over, (self._memory,)
+
+
+class FrameWriter:
+    """The writer of a stream during a block."""
+
+    def __init__(self, stream: FrameStream, timeout: float | None) -> None:
+        self._stream = stream
+        self._timeout = timeout
+
+    def __enter__(self) -> Self:
+        self._stream.mutex.acquire(self._timeout)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.mutex.release()
+
+    def __call__(self, frame: Any) -> int:
+        """Publish a frame; return its number.
+
+        Raises:
+            ValueError: it has not the stream's shape.
+        """
+        ring = self._stream._ring
+        number = ring.published
+        slot = number % ring.slots
+        if getattr(frame, "shape", None) != ring.shape:
+            raise ValueError(f"a frame of shape {ring.shape} was expected, got {getattr(frame, 'shape', type(frame))}")
+        mark = ring.marks[slot]
+        mark[0] = 2 * number + 1
+        ring.frames[slot][...] = frame
+        ring.stamps[slot][0] = time.time()
+        mark[0] = 2 * number + 2
+        ring.head[_PUBLISHED] = number + 1
+        ring.head[_BELL] = (number + 1) & 0xFFFFFFFF
+        _futex(ring, _WAKE, 1 << 30, None)
+        return number
+
+
+class FrameReader:
+    """Reads a stream at its own pace; not for several threads at once."""
+
+    def __init__(self, ring: _Ring, begin: int | None = None) -> None:
+        self._ring = ring
+        self._next = ring.published if begin is None else begin
+
+    def next(self, timeout: float | None = None) -> Frame:
+        """Return a copy of the next frame; ``missed`` says how many were overwritten before they could be read.
+
+        Raises:
+            TimeoutError: none was published within ``timeout`` seconds.
+        """
+        self._wait_for(self._next, timeout)
+        missed = 0
+        while True:
+            behind = self._ring.published - self._next
+            if behind >= self._ring.slots:  # the oldest slot is being written over, or is about to be
+                skip = behind - self._ring.slots + 1
+                missed += skip
+                self._next += skip
+            frame = self._copy(self._next, missed)
+            if frame is not None:
+                self._next += 1
+                return frame
+
+    def newest(self, timeout: float | None = None) -> Frame:
+        """Return a copy of the newest frame that this reader has not had yet.
+
+        Raises:
+            TimeoutError: none was published within ``timeout`` seconds.
+        """
+        self._wait_for(self._next, timeout)
+        while True:
+            number = self._ring.published - 1
+            frame = self._copy(number, number - self._next)
+            if frame is not None:
+                self._next = number + 1
+                return frame
+
+    def __iter__(self) -> Iterator[Frame]:
+        while True:
+            yield self.next()
+
+    def _copy(self, number: int, missed: int) -> Frame | None:
+        ring = self._ring
+        slot = number % ring.slots
+        mark, complete = ring.marks[slot], 2 * number + 2
+        if int(mark[0]) != complete:
+            return None
+        array, stamp = ring.frames[slot].copy(), float(ring.stamps[slot][0])
+        return Frame(array, number, stamp, missed) if int(mark[0]) == complete else None
+
+    def _wait_for(self, number: int, timeout: float | None) -> None:
+        ring = self._ring
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while ring.published <= number:
+            left = _PATIENCE if deadline is None else min(_PATIENCE, deadline - time.monotonic())
+            if left <= 0:
+                raise TimeoutError(f"frame {number} was not published within {timeout:g} s")
+            bell = int(ring.head[_BELL])
+            if ring.published <= number:
+                _futex(ring, _WAIT, bell & 0xFFFFFFFF, left)
+
+
+_PATIENCE = 0.5
+"""Seconds of one wait for the bell, so that Ctrl-C is noticed."""
+_WAIT, _WAKE = 0, 1
+
+
+def _futex(ring: _Ring, operation: int, value: int, timeout: float | None) -> None:
+    """Wait on, or wake, the bell of the ring (Linux futex(2))."""
+    syscall, number = _system()
+    if number is None:
+        if operation == _WAIT:
+            time.sleep(0.001)
+        return
+    span = None
+    if timeout is not None:
+        import ctypes
+
+        span = (ctypes.c_long * 2)(int(timeout), int((timeout % 1) * 1e9))
+    syscall(number, ring.bell, operation, value, span, None, 0)
+
+
+@functools.cache
+def _system() -> tuple[Any, int | None]:
+    import ctypes
+    import platform
+
+    syscall = ctypes.CDLL(None).syscall
+    # Numbers of futex(2): Linux arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
+    syscall.argtypes = [
+        ctypes.c_long,
+        ctypes.c_void_p,
+        ctypes.c_int,
+        ctypes.c_uint32,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int,
+    ]
+    return syscall, {"x86_64": 202, "aarch64": 98}.get(platform.machine())
+
+
+def _stream_over(memory: Any) -> FrameStream:
+    """Map the memory of a stream on a server, whose proxy is given."""
+    from catkit_devices.multiprocessing.session import receive_descriptor
+
+    remote = memory._remote
+    line = remote.line()
+    descriptor, size = receive_descriptor(line.session.endpoint, remote.reference.target)
+    try:
+        return FrameStream(memory, _Ring(descriptor, size, memory))
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,278 @@
+"""Recording what goes over the wires of instruments, real or simulated, while a program uses them."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TextIO, cast
+
+from pyvisa import constants, highlevel, rname
+from pyvisa.constants import StatusCode
+
+from catkit_devices.ownership import normalise
+from catkit_devices.simulation.wire import STREAMS
+from catkit_devices.simulation.wire_file import HEADER, escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pyvisa.constants import AccessModes, TriggerProtocol
+    from pyvisa.typing import VISARMSession, VISASession
+
+__all__ = ["Recording", "RecordingVisaLibrary", "Recordings", "file_name"]
+
+_GAP = 0.1
+"""Seconds of silence within a reply that begin another line, so that one sees what took time."""
+
+_WIDTH = 100
+"""Characters after which a line is continued on the next."""
+
+_INDENT = " " * 13
+
+
+class Recording:
+    """The recording of one wire, written to its file as it happens.
+
+    The file is open from what is noted first until :meth:`close`, after which it is continued.
+
+    Args:
+        path: of the file; an existing recording is continued.
+        address: of the instrument, for the reader's information.
+        clock: returns seconds.
+        messages: whether the wire marks the ends of messages.
+    """
+
+    def __init__(self, path: Path, address: str, clock: Callable[[], float], *, messages: bool) -> None:
+        self._path = path
+        self._address = address
+        self._messages = messages
+        self._clock = clock
+        self._start = clock()
+        self._lock = threading.Lock()
+        self._column = 0
+        self._open_reply = False
+        self._last_read = 0.0
+        self._file: TextIO | None = None
+
+    def sent(self, data: bytes) -> None:
+        """Note what was sent to the instrument."""
+        with self._lock:
+            self._begin(">")
+            self._add(data)
+            self._end()
+
+    def received(self, data: bytes, *, end: bool) -> None:
+        """Note what was read; ``end`` says whether a message ended with it, where there are messages."""
+        with self._lock:
+            now = self._clock()
+            pause = not self._messages and now - self._last_read > _GAP
+            if not self._open_reply or pause:
+                self._begin("<")
+            self._add(data)
+            self._last_read = now
+            self._open_reply = True
+            if end and self._messages:
+                self._end()
+
+    def happened(self, event: str) -> None:
+        """Note something else."""
+        if event == "clear" and not self._messages:
+            return  # it throws away what has arrived; nothing is sent to the instrument
+        with self._lock:
+            self._begin("!")
+            self._add(event.encode("ascii"))
+            self._end()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._end()
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    def _begin(self, kind: str) -> None:
+        self._end()
+        if self._file is None:
+            self._open()
+        self._column = self._write(f"{self._clock() - self._start:10.6f} {kind} ")
+
+    def _add(self, data: bytes) -> None:
+        while data:
+            if self._column > _WIDTH:
+                self._column = self._write("\\\n" + _INDENT) - 2
+            count = _fitting(data, _WIDTH - self._column)
+            self._column += self._write(escape(data[:count]))
+            data = data[count:]
+
+    def _end(self) -> None:
+        if self._column:
+            self._write("\n")
+        self._column = 0
+        self._open_reply = False
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("a", encoding="utf-8", newline="\n")
+        if self._file.tell() == 0:
+            when = datetime.now(UTC).isoformat(timespec="seconds")
+            self._write(f"{HEADER}\n# address: {self._address}\n# recorded: {when}\n")
+
+    def _write(self, text: str) -> int:
+        if self._file is None:
+            return 0
+        self._file.write(text)
+        self._file.flush()  # so that it is there whatever becomes of this process
+        return len(text)
+
+
+class Recordings:
+    """The recordings of several instruments, each made when its address is first opened.
+
+    Args:
+        files: a directory, which gets one file for each address; or the file of each address that is to be recorded.
+        clock: returns seconds.
+    """
+
+    def __init__(self, files: Path | Mapping[str, Path], clock: Callable[[], float]) -> None:
+        self._files = files if isinstance(files, Path) else {normalise(address): files[address] for address in files}
+        self._clock = clock
+        self._by_address: dict[str, Recording] = {}
+        self._by_session: dict[int, Recording] = {}
+        self._lock = threading.Lock()
+
+    def opened(self, session: int, address: str) -> None:
+        """Note that ``session`` was opened at ``address``."""
+        canonical = normalise(address)
+        with self._lock:
+            recording = self._by_address.get(canonical) or self._make(canonical)
+            if recording is not None:
+                self._by_session[session] = recording
+                recording.happened("open")
+
+    def closed(self, session: int) -> None:
+        """Note that ``session`` was closed."""
+        with self._lock:
+            recording = self._by_session.pop(session, None)
+            if recording is not None:
+                recording.happened("close")
+                if recording not in self._by_session.values():
+                    recording.close()
+
+    def of(self, session: int) -> Recording | None:
+        """Return the recording of what ``session`` is open on, if it is recorded."""
+        return self._by_session.get(session)
+
+    def _make(self, address: str) -> Recording | None:
+        if isinstance(self._files, Path):
+            path: Path | None = self._files / file_name(address)
+        else:
+            path = self._files.get(address)
+        if path is None:
+            return None
+        parsed = rname.ResourceName.from_string(address)
+        kind = (parsed.interface_type_const, parsed.resource_class)
+        self._by_address[address] = Recording(path, address, self._clock, messages=kind not in STREAMS)
+        return self._by_address[address]
+
+
+class RecordingVisaLibrary(highlevel.VisaLibraryBase):
+    """A VISA library that is another one, and records what goes over its wires.
+
+    ``pyvisa.ResourceManager(RecordingVisaLibrary("@py", Path("recordings")))`` serves any program that uses pyvisa;
+    drivers of this project take it as their ``visa_library``. What is recorded is what the program sends and reads.
+    Bytes that it never reads, or throws away unread, and status bytes, are not.
+
+    Args:
+        library: ``"@py"``, ``"@ivi"``, or a library object; a simulation is recorded with its own clock's times.
+        files: a directory, which gets one file for each address that is opened; or the file of each address that is
+            to be recorded. Files that exist are continued.
+    """
+
+    recordings: Recordings
+    _inner: highlevel.VisaLibraryBase
+
+    def __new__(cls, *_args: Any, **_options: Any) -> Self:  # noqa: D102 - pyvisa keeps one library for each path
+        return cast("Self", super().__new__(cls, f"recording-{uuid.uuid4().hex}"))
+
+    def __init__(self, library: str | highlevel.VisaLibraryBase, files: Path | Mapping[str, Path]) -> None:
+        inner = highlevel.open_visa_library(library) if isinstance(library, str) else library
+        clock = getattr(getattr(inner, "bench", None), "clock", None)
+        self.recordings = Recordings(files, time.monotonic if clock is None else clock.time)
+        self._inner = inner
+
+    def __getattribute__(self, name: str) -> Any:
+        # Everything that is not recorded is the other library's own: sessions, statuses, attributes, whatever else.
+        own = object.__getattribute__(self, "__dict__")
+        if "_inner" not in own or name in _OWN or name in vars(RecordingVisaLibrary) or name.startswith("__"):
+            return object.__getattribute__(self, name)
+        return getattr(own["_inner"], name)
+
+    def open(
+        self,
+        session: VISARMSession,
+        resource_name: str,
+        access_mode: AccessModes = constants.AccessModes.no_lock,
+        open_timeout: int = constants.VI_TMO_IMMEDIATE,
+    ) -> tuple[VISASession, StatusCode]:
+        """Open a session (viOpen)."""
+        opened, status = self._inner.open(session, resource_name, access_mode, open_timeout)
+        self.recordings.opened(opened, resource_name)
+        return opened, status
+
+    def close(self, session: Any) -> StatusCode:
+        """Close a session of any kind (viClose)."""
+        self.recordings.closed(session)
+        return self._inner.close(session)
+
+    def write(self, session: VISASession, data: bytes) -> tuple[int, StatusCode]:
+        """Write ``data`` (viWrite)."""
+        recording = self.recordings.of(session)
+        if recording is not None:  # first, so that what it makes an instrument say in another thread comes behind it
+            recording.sent(bytes(data))
+        return self._inner.write(session, data)
+
+    def read(self, session: VISASession, count: int) -> tuple[bytes, StatusCode]:
+        """Read up to ``count`` bytes (viRead)."""
+        data, status = self._inner.read(session, count)
+        recording = self.recordings.of(session)
+        if recording is not None and data:
+            recording.received(bytes(data), end=status != StatusCode.success_max_count_read)
+        return data, status
+
+    def clear(self, session: VISASession) -> StatusCode:
+        """Clear the instrument and what arrived from it (viClear)."""
+        status = self._inner.clear(session)
+        recording = self.recordings.of(session)
+        if recording is not None:
+            recording.happened("clear")
+        return status
+
+    def assert_trigger(self, session: VISASession, protocol: TriggerProtocol) -> StatusCode:
+        """Trigger the instrument (viAssertTrigger)."""
+        status = self._inner.assert_trigger(session, protocol)
+        recording = self.recordings.of(session)
+        if recording is not None:
+            recording.happened("trigger")
+        return status
+
+
+_OWN = frozenset({"_inner", "recordings", "resource_manager"})
+
+
+def _fitting(data: bytes, room: int) -> int:
+    """Return how many bytes fill ``room`` characters; at least one."""
+    used = count = 0
+    while count < len(data) and used <= room:
+        used += len(escape(data[count : count + 1]))
+        count += 1
+    return count
+
+
+def file_name(address: str) -> str:
+    """Return a name for the recording of what is at ``address``: ``ASRL3_INSTR.wire``."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", address).strip("_") + ".wire"

@@ -1,0 +1,186 @@
+"""Dialogues that are known in advance, as simulated instruments: a recording, or what a test writes down.
+
+What is sent must be what the dialogue says, byte for byte; then what it says is answered. A difference is an error that
+shows what was expected and what was sent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from catkit_devices.errors import SimulationError
+from catkit_devices.simulation.contract import Outbox
+from catkit_devices.simulation.wire_file import Entry, escape, read_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from catkit_devices.simulation.bench import Bench
+
+__all__ = ["Dialogue", "Replay"]
+
+_SHOWN = 40
+"""Bytes that are shown before the first difference, and behind it."""
+
+
+class Dialogue:
+    """An instrument that expects certain bytes, in this order, and answers with others.
+
+    How the expected bytes are divided into writes does not matter. Each answer is given when everything that is before
+    it in the dialogue was sent; where there are messages, each answer is one.
+
+    Args:
+        bench: what it belongs to.
+        entries: the dialogue.
+        title: what errors call it.
+        timing: whether an answer takes as long after what was sent last as the entries' times say; else it comes at
+            once.
+    """
+
+    def __init__(
+        self, bench: Bench, entries: Iterable[Entry], *, title: str = "dialogue", timing: bool = False
+    ) -> None:
+        self._title = title
+        self._timing = timing
+        self._clock = bench.clock
+        self._entries = deque(entry for entry in entries if entry.kind != "!" or entry.data in _TOLD)
+        self._outbox = Outbox(bench.clock)
+        self._answered: deque[Entry] = deque()
+        self._matched = 0
+        self._difference: SimulationError | None = None
+        self._recorded_at = 0.0
+        self._now = bench.clock.time()
+        self._answer()
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what is sent, and return the next answer that is due.
+
+        Raises:
+            SimulationError: it is not what the dialogue says.
+        """
+        if self._difference is not None and data:
+            raise self._difference
+        sent = data
+        while sent:
+            expected = self._expect(sent)
+            part = expected.data[self._matched :]
+            same = _common(part, sent)
+            if same < min(len(part), len(sent)):
+                raise self._differs(expected, self._matched + same, sent, same)
+            self._matched += same
+            sent = sent[same:]
+            if self._matched == len(expected.data):
+                self._next()
+        return self._take()
+
+    def clear(self) -> None:
+        """Take a device clear, which the dialogue must have here; unread answers are lost."""
+        self._outbox.clear()
+        self._answered.clear()
+        self._event(b"clear", "a device clear")
+
+    def trigger(self) -> bytes:
+        """Take a trigger, which the dialogue must have here, and return the next answer that is due."""
+        self._event(b"trigger", "a trigger")
+        return self._take()
+
+    def finish(self) -> None:
+        """Raise SimulationError unless the whole dialogue has taken place, or what it differed by."""
+        if self._difference is not None:
+            raise self._difference
+        left = [entry for entry in [*self._answered, *self._entries] if entry.kind != "!"]
+        if left:
+            entry = left[0]
+            what = "never sent" if entry.kind == ">" else "never read"
+            if entry.kind == ">" and self._matched:
+                what = f"only {escape(entry.data[: self._matched])} was sent of this"
+            raise SimulationError(f"{self._place(entry)}: {what}: {entry} ({len(left)} such entries are left)")
+
+    # --- below
+
+    def _expect(self, sent: bytes) -> Entry:
+        """Return the entry that ``sent`` should match."""
+        if not self._entries:
+            raise self._refuse(f"{self._title}: nothing more is expected, got  {escape(sent[:_SHOWN])}")
+        if self._entries[0].kind != ">":
+            entry = self._entries[0]
+            raise self._refuse(
+                f"{self._place(entry)}: a device {entry.data.decode()} is expected, got  {escape(sent[:_SHOWN])}"
+            )
+        return self._entries[0]
+
+    def _event(self, name: bytes, title: str) -> None:
+        if self._difference is not None:
+            raise self._difference
+        expected = self._entries[0] if self._entries else None
+        if expected is None or expected.kind != "!" or expected.data != name or self._matched:
+            where = f"{self._title}: nothing more" if expected is None else f"{self._place(expected)}: {expected}"
+            raise self._refuse(f"{where} is expected, got {title}")
+        self._next()
+
+    def _next(self) -> None:
+        done = self._entries.popleft()
+        self._matched = 0
+        self._recorded_at, self._now = done.time, self._clock.time()
+        self._answer()
+
+    def _answer(self) -> None:
+        while self._entries and self._entries[0].kind == "<":
+            entry = self._entries.popleft()
+            delay = max(entry.time - self._recorded_at, 0.0) if self._timing else 0.0
+            self._outbox.put(entry.data, at=self._now + delay)
+            self._answered.append(entry)
+
+    def _take(self) -> bytes:
+        # One at a time: each is a message of its own where there are messages.
+        answer = self._outbox.take_one()
+        if answer:
+            self._answered.popleft()
+        return answer
+
+    def _differs(self, expected: Entry, position: int, sent: bytes, same: int) -> SimulationError:
+        begin = max(position - _SHOWN, 0)
+        before = escape(expected.data[begin:position])
+        dots = "..." if begin else ""
+        rest = expected.data[position : position + _SHOWN]
+        return self._refuse(
+            f"{self._place(expected)}: what was sent is not what is expected, from byte {position} on\n"
+            f"  expected  {dots}{before}{escape(rest)}\n"
+            f"  sent      {dots}{before}{escape(sent[same : same + _SHOWN])}\n"
+            f"            {' ' * len(dots + before)}^"
+        )
+
+    def _refuse(self, text: str) -> SimulationError:
+        self._difference = SimulationError(text)
+        return self._difference
+
+    def _place(self, entry: Entry) -> str:
+        return f"{self._title}:{entry.line}" if entry.line else self._title
+
+
+class Replay(Dialogue):
+    """A recording as an instrument; in a configuration, ``simulator = "recordings/wheel.wire"``.
+
+    Args:
+        bench: what it belongs to.
+        path: the recording.
+        timing: whether answers take the time that they took when it was recorded; else they come at once.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+
+    def __init__(self, bench: Bench, path: Path | str, *, timing: bool = False) -> None:
+        super().__init__(bench, read_entries(path), title=str(path), timing=timing)
+
+
+_TOLD = frozenset({b"clear", b"trigger"})
+"""What an instrument notices beside bytes."""
+
+
+def _common(one: bytes, other: bytes) -> int:
+    """Return how many bytes are the same at the beginning of both."""
+    length = min(len(one), len(other))
+    return next((index for index in range(length) if one[index] != other[index]), length)

@@ -1,0 +1,109 @@
+"""Faults by call, in a test: what goes wrong on the line of one device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from catkit_devices.simulation import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Faults", "FaultyLine"]
+
+
+class FaultyLine(Protocol):
+    """The line of one simulated instrument, in this process or in another one."""
+
+    def inject(self, fault: Fault, count: int) -> None:
+        """Strike the next replies."""
+
+    def clear(self) -> None:
+        """Forget what has not struck yet."""
+
+    def history(self) -> list[tuple[int, str]]:
+        """Return what has struck."""
+
+    def disconnect(self) -> None:
+        """Pull the cable."""
+
+    def reconnect(self) -> None:
+        """Plug it back in."""
+
+
+class Faults:
+    """Makes things go wrong between a device and its simulated instrument.
+
+    Kinds and details are those of :class:`catkit_devices.simulation.Fault`: ``no_reply``, ``late`` (``delay``),
+    ``truncated`` (``keep``), ``garbled`` (``position``, ``mask``), ``extra`` (``data``, ``after``), ``disconnect``,
+    ``slow`` (``interval``).
+
+    Args:
+        line: returns the line of a device.
+    """
+
+    def __init__(self, line: Callable[[Any], FaultyLine]) -> None:
+        self._line = line
+
+    def inject(self, device: Any, kind: str, count: int = 1, **details: Any) -> None:
+        """Strike the next ``count`` replies of the instrument behind ``device``.
+
+        Args:
+            device: it, or its name.
+            kind: of the fault.
+            count: how many replies; several calls queue up.
+            **details: of the fault; what is left out is drawn from the seed of the simulation.
+
+        Raises:
+            ConfigurationError: there is no such fault, or the device is not simulated.
+        """
+        self._line(device).inject(Fault(kind, **details), count)
+
+    def clear(self, device: Any) -> None:
+        """Forget what was injected and has not struck yet."""
+        self._line(device).clear()
+
+    def history(self, device: Any) -> list[tuple[int, str]]:
+        """Return each fault that has struck: the number of the write whose reply it was, and its kind."""
+        return self._line(device).history()
+
+    def disconnect(self, device: Any) -> None:
+        """Pull the cable: the connection is gone, and the address cannot be opened until :meth:`reconnect`."""
+        self._line(device).disconnect()
+
+    def reconnect(self, device: Any) -> None:
+        """Plug the cable back in; the instrument is in the state in which it was."""
+        self._line(device).reconnect()
+
+
+class LocalLine:
+    """The line of an instrument that is simulated in this process.
+
+    Args:
+        library: that serves it.
+        address: where it is.
+    """
+
+    def __init__(self, library: Any, address: str) -> None:
+        self._library = library
+        self._address = address
+
+    def inject(self, fault: Fault, count: int) -> None:
+        """Strike the next replies."""
+        self._library.line(self._address).inject(fault, count)
+
+    def clear(self) -> None:
+        """Forget what has not struck yet."""
+        self._library.line(self._address).clear()
+
+    def history(self) -> list[tuple[int, str]]:
+        """Return what has struck."""
+        return list(self._library.line(self._address).history)
+
+    def disconnect(self) -> None:
+        """Pull the cable."""
+        self._library.disconnect(self._address)
+
+    def reconnect(self) -> None:
+        """Plug it back in."""
+        self._library.reconnect(self._address)

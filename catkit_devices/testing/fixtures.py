@@ -1,0 +1,185 @@
+"""What the fixtures of the pytest plugin do."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+
+from catkit_devices.errors import ConfigurationError, SimulationError
+from catkit_devices.simulation import VirtualClock, build_bench
+from catkit_devices.simulation.replay import Dialogue
+from catkit_devices.simulation.wire_file import Entry, read_entries
+from catkit_devices.testing.faults import LocalLine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from catkit_devices.device import Device
+    from catkit_devices.drivers import Plugins
+    from catkit_devices.simulation import Bench
+    from catkit_devices.testbed import Configuration
+    from catkit_devices.testing.faults import FaultyLine
+    from catkit_devices.testing.simulations import Simulations
+
+__all__ = ["ConfiguredDevices", "Exchange", "dialogue", "find_line", "make_bench"]
+
+#: What must be sent and what is answered. Bytes are exact; the driver's terminations are added to text; None is nothing.
+Exchange: TypeAlias = "tuple[bytes | str | None, bytes | str | None]"
+
+
+def make_bench(marker: pytest.Mark | None, plugins: Plugins) -> Bench:
+    """Return the bench that a marker ``simulation`` asks for; an empty one without it."""
+    options = dict(marker.kwargs) if marker is not None else {}
+    if marker is not None and marker.args:
+        raise pytest.UsageError("the marker 'simulation' takes keyword arguments only, such as bench='optical'")
+    wanted = options.pop("bench", None)
+    seed = options.pop("seed", 0)
+    cls = plugins.bench(wanted) if isinstance(wanted, str) else wanted
+    return build_bench(cls, options, seed=seed, clock=VirtualClock(), name=wanted if isinstance(wanted, str) else None)
+
+
+# --- dialogues
+
+
+class Script(Dialogue):
+    """A dialogue that a test has written down.
+
+    Args:
+        bench: what it belongs to.
+        entries: the dialogue.
+    """
+
+    def __init__(self, bench: Bench, *, entries: tuple[Entry, ...]) -> None:
+        super().__init__(bench, entries, title="exchange")
+
+    @property
+    def differs(self) -> bool:
+        """Whether something else was sent than what is expected."""
+        return self._difference is not None
+
+
+@contextlib.contextmanager
+def dialogue(
+    simulations: Simulations,
+    driver: str | type[Device],
+    exchanges: Iterable[Exchange] | Path | str,
+    *,
+    address: str | None = None,
+    **options: Any,
+) -> Iterator[Device]:
+    """Open a driver on an instrument that expects certain bytes; close it; see that all of them were sent.
+
+    Args:
+        simulations: of the test; the fixture ``wire`` has filled this in.
+        driver: its registered name, or its class.
+        exchanges: pairs of what must be sent and what is answered, in order, with what opening and closing take. How
+            the bytes are divided into writes does not matter. Bytes are exact; to text the driver's
+            ``write_termination`` or ``read_termination`` is added; None is nothing. Or the path of a recording.
+        address: as for ``simulated_device``.
+        **options: keyword arguments of the driver.
+    """
+    cls = simulations.driver(driver)
+    entries = read_entries(exchanges) if isinstance(exchanges, Path | str) else list(_entries(cls, exchanges))
+    device = simulations.make(
+        cls, Script, address=address, simulator_options={"entries": tuple(entries)}, opens=False, **options
+    )
+    script: Script = simulations.instrument(device)
+    failure: Exception | None = None
+    try:
+        try:
+            device.open()
+            yield device
+        finally:
+            try:
+                device.close(force=True)
+            finally:
+                device.reset()  # where it could not be closed, because what that takes was not expected
+    except Exception as error:  # noqa: BLE001 - a difference on the wire explains it better
+        failure = error
+    try:
+        script.finish()
+    except SimulationError as problem:
+        if failure is None or script.differs:
+            text = f"device {device.name!r}: the dialogue on the wire is not as expected\n{problem}"
+            raise pytest.fail.Exception(text, pytrace=False) from failure
+    if failure is not None:
+        raise failure
+
+
+def _entries(cls: type[Device], exchanges: Iterable[Exchange]) -> Iterator[Entry]:
+    for number, exchange in enumerate(exchanges, 1):
+        sent, answered = exchange
+        for kind, data, termination in ((">", sent, "write_termination"), ("<", answered, "read_termination")):
+            if isinstance(data, str):
+                data = (data + getattr(cls, termination, "")).encode("ascii")  # noqa: PLW2901
+            if data is not None:
+                yield Entry(kind, data, line=number)
+
+
+# --- devices of a configuration
+
+
+class ConfiguredDevices:
+    """Opens real devices of a configuration, by their drivers.
+
+    Args:
+        configuration: of the testbed.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._cleanup = contextlib.ExitStack()
+
+    def open(self, driver: str | type[Device], *_simulator: Any, name: str | None = None, **options: Any) -> Device:
+        """Open the device that has a driver; what concerns the simulation only is ignored.
+
+        Args:
+            driver: its registered name, or its class.
+            name: of the device, where several have the driver.
+            **options: override those of the configuration.
+        """
+        from catkit_devices.drivers import create_device
+
+        wanted = driver if isinstance(driver, str) else driver.driver
+        tables = self._configuration.devices
+        found = [key for key, table in tables.items() if table.driver == wanted and name in (None, key)]
+        if not found:
+            pytest.skip(f"the configuration of the testbed has no device with driver {wanted!r}")
+        table = tables[found[0]]
+        given = {key: value for key, value in options.items() if key not in _OF_THE_SIMULATION}
+        device = create_device(
+            wanted,
+            found[0],
+            {**table.options, **({"limits": dict(table.limits)} if table.limits else {}), **given},
+            plugin_directories=self._configuration.testbed.plugins,
+            visa_library=self._configuration.testbed.visa_library if table.address is not None else None,
+        )
+        self._cleanup.callback(device.close, force=True)
+        return device.open()
+
+    def close(self) -> None:
+        """Close them."""
+        self._cleanup.close()
+
+
+_OF_THE_SIMULATION = frozenset({"address", "faults", "opens", "simulator", "simulator_options"})
+
+
+# --- faults
+
+
+def find_line(device: Any, request: pytest.FixtureRequest) -> FaultyLine:
+    """Return the line of a device of this test.
+
+    Raises:
+        ConfigurationError: it has no simulated instrument.
+    """
+    if request.config.getoption("--hardware"):
+        pytest.skip("faults need a simulation")
+    if "_catkit_devices_simulations" in request.fixturenames or "testbed" not in request.fixturenames:
+        simulations: Simulations = request.getfixturevalue("_catkit_devices_simulations")
+        return LocalLine(*simulations.line_of(device))
+    raise ConfigurationError("the instruments of a testbed have no lines here")

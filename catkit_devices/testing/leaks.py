@@ -1,0 +1,214 @@
+"""What a test has left behind: held mutexes, processes, threads of ours, sockets, shared memory.
+
+A picture is taken before a test and compared with what is there after it. What is on its way out gets a few seconds.
+Sockets, shared memory and processes that were started by other means than :mod:`multiprocessing` are seen where the
+operating system shows them as files (Linux) or psutil is installed.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from multiprocessing import process as processes
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Mapping
+
+__all__ = ["Leaks"]
+
+_GRACE = 5.0
+"""Seconds for what is on its way out."""
+_PAUSE = 0.01
+
+_OURS = str(Path(__file__).parents[1]) + os.sep
+_DESCRIPTORS = Path("/proc/self/fd")
+_ARRAYS = "/memfd:catkit_devices"
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, never written to
+_LIFELINE = "catkit-lifeline-"
+"""Begins the names of threads that live as long as a server to which this process is connected."""
+_LASTING = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+"""Helpers that multiprocessing starts once and keeps until the end."""
+
+
+class _Kind(NamedTuple):
+    title: str
+    find: Callable[[], Mapping[Hashable, str]]
+
+
+class Leaks:
+    """A picture of this process, to be compared with a later one."""
+
+    def __init__(self) -> None:
+        self._before = {kind.title: frozenset(kind.find()) for kind in _KINDS}
+
+    def found(self, grace: float = _GRACE) -> list[str]:
+        """Return one line for each thing that was not there before and is not gone after ``grace`` seconds.
+
+        Args:
+            grace: seconds; 0 looks once.
+        """
+        deadline = time.monotonic() + grace
+        leaks = self._look()
+        if leaks:
+            gc.collect()
+            leaks = self._look()
+        while leaks and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+            leaks = self._look()
+        return leaks
+
+    def _look(self) -> list[str]:
+        return [
+            f"{kind.title}: {text}"
+            for kind in _KINDS
+            for key, text in kind.find().items()
+            if key not in self._before[kind.title]
+        ]
+
+
+# --- mutexes
+
+
+def _held_mutexes() -> dict[Hashable, str]:
+    held: dict[Hashable, str] = {}
+    locks = sys.modules.get("catkit_devices.multiprocessing.locks")
+    if locks is not None:
+        for lock in gc.get_referrers(locks.OwnedLock):
+            if isinstance(lock, locks.OwnedLock) and (holder := lock.holder()) is not None:
+                held["here", id(lock)] = f"{lock.name!r} is {holder}"
+    session = sys.modules.get("catkit_devices.multiprocessing.session")
+    if session is not None:
+        for client in list(session._sessions.values()):
+            for owner, sections in list(client.sections.items()):
+                for number, depth in list(sections.items()):
+                    name = client.names.get(number, "?")
+                    text = f"{name!r} of server {client.endpoint.name!r} is held ({depth} deep) by thread {owner[1]}"
+                    held[client.id, owner, number] = text
+    return held
+
+
+# --- processes
+
+
+def _children() -> dict[Hashable, str]:
+    found: dict[Hashable, str] = {
+        child.pid: f"{child.name} (pid {child.pid})"
+        for child in processes.active_children()  # which also buries the dead
+    }
+    try:
+        import psutil
+    except ImportError:
+        return found
+    for child in psutil.Process().children():
+        try:
+            command = " ".join(child.cmdline())
+            if child.status() != psutil.STATUS_ZOMBIE and not any(helper in command for helper in _LASTING):
+                found.setdefault(child.pid, f"{command[:100]} (pid {child.pid})")
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+# --- threads
+
+
+def _our_threads() -> dict[Hashable, str]:
+    frames = sys._current_frames()
+    me = threading.get_ident()
+    return {
+        thread.ident: f"{thread.name!r} in {place}"
+        for thread in threading.enumerate()
+        if thread.ident in frames
+        and thread.ident != me
+        and not thread.name.startswith(_LIFELINE)
+        and (place := _our_code(frames[thread.ident]))
+    }
+
+
+def _our_code(frame: object) -> str | None:
+    """Return where a thread is in our code; None where it is in none."""
+    while frame is not None:
+        code = getattr(frame, "f_code")  # noqa: B009 - frames have no public type
+        if code.co_filename.startswith(_OURS):
+            return f"{code.co_filename.removeprefix(_OURS)}:{code.co_name}"
+        frame = getattr(frame, "f_back")  # noqa: B009
+    return None
+
+
+# --- sockets and shared memory
+
+
+def _descriptors() -> Iterator[tuple[str, str]]:
+    """Return what every open descriptor is, as the kernel names it."""
+    try:
+        names = os.listdir(_DESCRIPTORS)  # noqa: PTH208 - names only, and often
+    except OSError:
+        return
+    for name in names:
+        try:
+            yield name, os.readlink(_DESCRIPTORS / name)  # noqa: PTH115
+        except OSError:  # it was the listing's own, or was closed meanwhile
+            continue
+
+
+def _sockets() -> dict[Hashable, str]:
+    ours = _connected()
+    return {
+        target: f"descriptor {name}"
+        for name, target in _descriptors()
+        if target.startswith("socket:") and int(name) not in ours
+    }
+
+
+def _connected() -> set[int]:
+    """Return the descriptors of connections to servers: they last as long as the server, which is a process."""
+    session = sys.modules.get("catkit_devices.multiprocessing.session")
+    if session is None:
+        return set()
+    found = {client._lifeline.fileno() for client in list(session._sessions.values()) if not client._lifeline.closed}
+    return found | {channel.socket.fileno() for channel in _channels()}
+
+
+def _channels() -> list[Any]:
+    module = sys.modules.get("catkit_devices.multiprocessing.channel")
+    if module is None:
+        return []
+    return [one for one in gc.get_referrers(module.Channel) if isinstance(one, module.Channel)]
+
+
+def _segments() -> dict[Hashable, str]:
+    # A connection keeps its segments for the next arrays.
+    kept = _ARRAYS if _channels() else None
+    found: dict[Hashable, str] = {
+        ("memfd", name): f"{target.removesuffix(' (deleted)')}, descriptor {name}"
+        for name, target in _descriptors()
+        if target.startswith(_ARRAYS) and target.removesuffix(" (deleted)") != kept
+    }
+    try:
+        entries = list(os.scandir(_SHARED_MEMORY))
+    except OSError:
+        return found
+    for entry in entries:
+        # Named by multiprocessing; other programs, and other workers, make such segments too.
+        if entry.name.startswith("psm_") and _mapped(entry.path):
+            found["name", entry.name] = entry.path
+    return found
+
+
+def _mapped(path: str) -> bool:
+    """Return whether this process maps the file."""
+    return path in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+
+
+_KINDS = (
+    _Kind("held mutex", _held_mutexes),
+    _Kind("process", _children),
+    _Kind("thread", _our_threads),
+    _Kind("socket", _sockets),
+    _Kind("shared memory", _segments),
+)

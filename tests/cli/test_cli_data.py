@@ -1,0 +1,96 @@
+"""``runs``, ``plot`` and ``export``, each run as a process, as a user and a script run them."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from catkit_devices.datalog import Run
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    with Run.create(tmp_path / "runs", "FilterScan", parameters={"repeats": 3}) as run:
+        for number in range(3):
+            run.log_scalar("power/1", number, "W")
+        run.log_array("frame", [[1, 2], [3, 4]], "count")
+        run.log_event("mutex_broken", "the mutex 'wheel' was broken by an operator")
+        run.set_outcome("failed", "the lamp [red] went out")
+    with Run.create(tmp_path / "runs", "Loop") as run:
+        run.log_scalar("offset", 1.0)
+        run.set_outcome("finished")
+    return tmp_path
+
+
+def command(directory, *arguments, exit_code=0, **environment):
+    result = subprocess.run(
+        [sys.executable, "-m", "catkit_devices", *map(str, arguments)],
+        cwd=directory, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+    assert result.returncode == exit_code, result.stderr
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def test_runs_are_listed_oldest_first_with_their_outcome(recorded):
+    lines = command(recorded, "runs").stdout.splitlines()
+    rows = [line.split() for line in lines if "_" in line and "─" not in line]
+    assert [row[1] for row in rows] == ["FilterScan", "Loop"]
+    assert "failed" in rows[0]
+    assert "the lamp [red] went out" in next(line for line in lines if "FilterScan" in line)
+
+
+def test_runs_for_a_script_are_json(recorded):
+    first, second = json.loads(command(recorded, "runs", "--json").stdout)
+    assert (first["name"], first["outcome"], first["records"]) == ("FilterScan", "failed", 4)
+    assert os.path.isdir(recorded / first["run"])
+    assert (second["name"], second["outcome"]) == ("Loop", "finished")
+    assert json.loads(command(recorded, "runs", "--json", "--runs", "elsewhere").stdout) == []
+    assert "no runs in elsewhere" in command(recorded, "runs", CATKIT_DEVICES_RUNS="elsewhere").stdout
+
+
+def test_one_run_is_shown_with_its_parameters_tags_and_events(recorded):
+    shown = command(recorded, "runs", "FilterScan").stdout
+    assert "repeats = 3" in shown
+    assert ["scalar", "power/1", "W", "3"] in [line.split() for line in shown.splitlines()]
+    assert "mutex_broken: the mutex 'wheel' was broken by an operator" in shown
+    answer = json.loads(command(recorded, "runs", "last", "--json").stdout)
+    assert answer["tags"] == [{"kind": "scalar", "tag": "offset", "unit": None, "count": 1}]
+
+
+def test_a_run_that_is_not_there_is_an_error_with_code_2(recorded):
+    for arguments in (
+        ["runs", "FilterSkan"],
+        ["plot", "FilterSkan", "power"],
+        ["export", "FilterSkan", "--to", "x.h5"],
+    ):
+        assert "did you mean 'FilterScan'?" in command(recorded, *arguments, exit_code=2).stderr
+
+
+def test_plot_draws_into_a_file_called_after_the_tag_or_as_told(recorded):
+    assert "plot of runs/" in command(recorded, "plot", "FilterScan", "power/1").stdout
+    assert (recorded / "power_1.png").read_bytes().startswith(b"\x89PNG")
+    result = command(recorded, "plot", "FilterScan", "frame", "--index", "0", "--out", "frame.pdf", "--json")
+    assert json.loads(result.stdout)["plot"] == "frame.pdf"
+    assert (recorded / "frame.pdf").read_bytes().startswith(b"%PDF")
+    assert "did you mean 'power/1'?" in command(recorded, "plot", "FilterScan", "powr/1", exit_code=2).stderr
+
+
+def test_export_writes_the_file_and_warns_of_what_it_leaves_out(recorded):
+    result = command(recorded, "export", "FilterScan", "--to", "scan.csv")
+    assert result.stderr.startswith("warning: left out: array")
+    rows = list(csv.reader((recorded / "scan.csv").read_text().splitlines()))
+    assert [row[1:] for row in rows] == [["tag", "value", "unit"], *(["power/1", str(n), "W"] for n in range(3))]
+    assert "exists already" in command(recorded, "export", "FilterScan", "--to", "scan.csv", exit_code=1).stderr
+    answer = json.loads(command(recorded, "export", "last", "--to", "scan.csv", "--replace", "--json").stdout)
+    assert answer["left_out"] == []
+
+
+def test_export_to_hdf5_is_a_file_that_h5py_reads(recorded):
+    h5py = pytest.importorskip("h5py")
+    command(recorded, "export", "FilterScan", "--to", "scan.h5", "--tag", "frame")
+    with h5py.File(recorded / "scan.h5") as file:
+        assert file["arrays/frame/value"][0].tolist() == [[1, 2], [3, 4]]

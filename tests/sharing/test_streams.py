@@ -1,0 +1,151 @@
+"""Frames from one writer to many readers: whole, counted, and gone with their holders."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from catkit_devices.errors import ConfigurationError, MutexTimeoutError
+from catkit_devices.multiprocessing import Process, SharedMemoryManager
+
+
+def connect():
+    manager = SharedMemoryManager("bench")
+    manager.connect()
+    return manager
+
+
+def write(count, pause):
+    manager = connect()
+    stream = manager.get_stream("frames")
+    with stream.writer() as publish:
+        manager.get_event("writing").set()
+        for number in range(count):
+            publish(np.full(stream.shape, number, stream.dtype))
+            if pause:
+                time.sleep(pause)
+
+
+def read_every(count):
+    """Return the numbers read, how many were missed, and how many were torn."""
+    manager = connect()
+    reader = manager.get_stream("frames").reader()
+    manager.get_barrier("readers ready").wait()
+    numbers, missed, torn = [], 0, 0
+    while not numbers or numbers[-1] < count - 1:
+        frame = reader.next(timeout=20)
+        torn += frame.array.min() != frame.array.max() or frame.array.flat[0] != frame.number
+        missed += frame.missed
+        numbers.append(frame.number)
+    return numbers, missed, torn
+
+
+def test_every_frame_arrives_whole_and_lapped_readers_are_told_how_many_they_missed(manager):
+    count = 3000
+    manager.get_stream("frames", (100, 100), "<f8", slots=8)
+    manager.get_barrier("readers ready", parties=3)
+    readers = [Process(target=read_every, args=(count,)) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    manager.get_barrier("readers ready").wait()
+    writer = Process(target=write, args=(count, 0))
+    writer.start()
+    for reader in readers:
+        numbers, missed, torn = reader.result
+        assert torn == 0
+        assert numbers == sorted(set(numbers))
+        assert len(numbers) + missed == count
+    writer.join()
+
+
+def test_a_reader_that_keeps_up_misses_nothing(manager):
+    stream = manager.get_stream("frames", (4, 4), "u2", slots=4)
+    reader = stream.reader()
+    with stream.writer() as publish:
+        for number in range(20):
+            publish(np.full((4, 4), number, "u2"))
+            frame = reader.next(timeout=1)
+            assert (frame.number, frame.missed, int(frame.array[0, 0])) == (number, 0, number)
+
+
+def test_the_newest_skips_and_counts_what_it_skipped(manager):
+    stream = manager.get_stream("frames", (2,), "i4")
+    reader = stream.reader()
+    with stream.writer() as publish:
+        for number in range(5):
+            publish(np.full(2, number, "i4"))
+    assert reader.newest(timeout=1)[1::2] == (4, 4)
+    with pytest.raises(TimeoutError, match="frame 5 was not published"):
+        reader.newest(timeout=0.01)
+
+
+def test_a_waiting_reader_is_woken(manager):
+    stream = manager.get_stream("frames", (2,), "i4")
+    reader = stream.reader()
+    frames = []
+    thread = threading.Thread(target=lambda: frames.append(reader.next(timeout=20)))
+    thread.start()
+    with stream.writer() as publish:
+        publish(np.zeros(2, "i4"))
+    thread.join(10)
+    assert frames[0].number == 0
+
+
+def test_a_view_says_whether_it_is_still_valid(manager):
+    stream = manager.get_stream("frames", (2,), "i4", slots=2)
+    with stream.writer() as publish:
+        publish(np.full(2, 7, "i4"))
+        frame, valid = stream.view()
+        assert valid()
+        assert frame.array[0] == 7
+        publish(np.full(2, 8, "i4"))
+        assert valid()
+        publish(np.full(2, 9, "i4"))
+        assert not valid()
+    with pytest.raises(ValueError, match="read-only"):
+        frame.array[0] = 1
+
+
+def test_a_second_writer_is_told_who_writes(manager, until):
+    stream = manager.get_stream("frames", (2,), "i4")
+    writer = Process(target=write, args=(10_000, 0.001), name="acquisition")
+    writer.start()
+    manager.get_event("writing").wait(20)
+    with pytest.raises(MutexTimeoutError, match="'acquisition'"), stream.writer(timeout=0.1):
+        pass
+    writer.kill()
+    with pytest.raises(Exception, match="SIGKILL"):
+        writer.join()
+
+
+def test_after_a_writer_was_killed_in_the_middle_the_next_one_goes_on_at_once(manager):
+    before = set(os.listdir("/dev/shm"))
+    stream = manager.get_stream("frames", (300, 300), "<f8", slots=4)
+    for _ in range(10):
+        process = Process(target=write, args=(10**6, 0))
+        process.start()
+        manager.get_event("writing").wait(20)
+        manager.get_event("writing").clear()
+        time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(Exception, match="SIGKILL"):
+            process.join()
+        with stream.writer(timeout=1) as publish:
+            number = publish(np.full(stream.shape, -1.0))
+        frame = stream.newest(timeout=1)
+        assert frame.number == number
+        assert frame.array.max() == -1
+    assert set(os.listdir("/dev/shm")) == before
+
+
+def test_wrong_frames_and_unknown_streams_are_clear_errors(manager):
+    with pytest.raises(ConfigurationError, match="must give shape and dtype"):
+        manager.get_stream("nothing")
+    stream = manager.get_stream("frames", (2,), "i4")
+    with pytest.raises(ConfigurationError, match="shape"):
+        manager.get_stream("frames", (3,), "i4")
+    with stream.writer() as publish, pytest.raises(ValueError, match=r"shape \(2,\) was expected, got \(3,\)"):
+        publish(np.zeros(3))
