@@ -70,8 +70,8 @@ def _application() -> typer.Typer:
     )
     application.callback()(_general)
     for name, place in COMMANDS.items():
-        place, _, function = place.partition(":")
-        module = importlib.import_module(place)
+        module_name, _, function = place.partition(":")
+        module = importlib.import_module(module_name)
         command = application.command(
             name, context_settings=getattr(module, "SETTINGS", None), epilog=_examples(getattr(module, "EXAMPLES", ()))
         )

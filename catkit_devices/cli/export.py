@@ -34,7 +34,7 @@ def export(
 ) -> None:
     """Write a run into one HDF5, FITS or CSV file, also while it goes on.
 
-    HDF5 and FITS need libraries of their own: pip install 'catkit-devices\\[export]'
+    HDF5 and FITS need h5py and astropy, which the extra `export` of catkit-devices installs.
     """
     from catkit_devices.datalog import export as write
     from catkit_devices.datalog import find_run

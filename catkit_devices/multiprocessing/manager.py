@@ -234,7 +234,8 @@ class SharedMemoryManager(managers.SyncManager):
 
         Args:
             name: of the stream.
-            shape, dtype: of its frames; the first who asks must say.
+            shape: of its frames; the first who asks must say.
+            dtype: of its frames; the first who asks must say.
             slots: how many frames the ring holds (16).
         """
         from catkit_devices.multiprocessing.streams import _stream_over

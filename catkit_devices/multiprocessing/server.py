@@ -145,7 +145,7 @@ class Server(managers.Server):
                 if close is not None:
                     try:
                         close()
-                    except Exception:  # one that fails must not keep the others from being closed
+                    except Exception:  # noqa: BLE001 - one that fails must not keep the others from being closed
                         _log.exception("%s %r was not closed", hosted.reference.kind, hosted.reference.name)
 
     # --- connections ------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Frames from one writer to many readers, through a ring of slots in shared memory.
 
 The writer never waits for a reader. A reader takes the newest frame or every one in turn; one that was lapped is told
-how many it missed. A copy is never torn: each slot carries the number of its frame, odd while it is being written, and a
-copy counts only when that number was the same before and after. The memory is anonymous and comes from the server that
-knows the stream by name, so nothing is left behind by any exit.
+how many it missed. A copy is never torn: each slot carries the number of its frame, odd while it is being written, and
+a copy counts only when that number was the same before and after. The memory is anonymous and comes from the server
+that knows the stream by name, so nothing is left behind by any exit.
 
 Linux only (``memfd_create``, futex): elsewhere, frames travel as arrays do.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -103,10 +104,20 @@ def dialogue(
         script.finish()
     except SimulationError as problem:
         if failure is None or script.differs:
-            text = f"device {device.name!r}: the dialogue on the wire is not as expected\n{problem}"
-            raise pytest.fail.Exception(text, pytrace=False) from failure
+            text = f"device {device.name!r}: the dialogue on the wire is not as expected{_whose(failure)}\n{problem}"
+            raise pytest.fail.Exception(text, pytrace=False) from None
     if failure is not None:
         raise failure
+
+
+def _whose(failure: BaseException | None) -> str:
+    """Return which line of the test an error came out of."""
+    while failure is not None:
+        for frame in traceback.extract_tb(failure.__traceback__):
+            if not frame.filename.startswith((_FRAMEWORK, _STANDARD)):
+                return f" (at {Path(frame.filename).name}:{frame.lineno}: {frame.line})"
+        failure = failure.__context__
+    return ""
 
 
 def _entries(cls: type[Device], exchanges: Iterable[Exchange]) -> Iterator[Entry]:
@@ -117,6 +128,10 @@ def _entries(cls: type[Device], exchanges: Iterable[Exchange]) -> Iterator[Entry
                 data = (data + getattr(cls, termination, "")).encode("ascii")  # noqa: PLW2901
             if data is not None:
                 yield Entry(kind, data, line=number)
+
+
+_FRAMEWORK = str(Path(__file__).parents[1])
+_STANDARD = str(Path(contextlib.__file__).parent / "contextlib.py")
 
 
 # --- devices of a configuration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from catkit_devices.errors import ConfigurationError, DeviceError
+from catkit_devices.errors import CatkitDevicesError, ConfigurationError, DeviceError, MutexError
 from catkit_devices.options import bind_options, options_of
 from catkit_devices.simulation import Instrument, VirtualClock, build_bench, build_library
 from catkit_devices.simulation.wire import parse_address
@@ -129,23 +129,28 @@ class Simulations:
         """Close every device, last made first; what was injected into its line and has not struck is forgotten.
 
         Raises:
-            ExceptionGroup: of the DeviceErrors of devices that could not be closed, unless a fault or a cable that was
-                pulled accounts for them.
+            ExceptionGroup: of one error for each device that is still held, or that could not be closed, unless a fault
+                or a cable that was pulled accounts for that.
         """
-        problems = []
+        problems: list[CatkitDevicesError] = []
         for made in reversed(self._made):
-            struck = _mend(made)
+            device, struck = made.device, _mend(made)
+            if (holder := device.mutex.holder) is not None:
+                problems.append(MutexError(f"device {device.name!r} is still {holder}", mutex=device.name))
+                device.mutex.break_("the test is over")
             try:
-                if made.device.state == "fault":
-                    made.device.reset()
-                made.device.close(force=True)
+                if device.state == "fault":
+                    device.reset()
+                device.close(force=True)
             except DeviceError as error:
-                made.device.reset()  # gives the address back
+                device.reset()  # gives the address back
                 if not struck:
                     problems.append(error)
+            except MutexError:  # the holder that was broken is this thread: it may leave now
+                device.reset()
         self._made.clear()
         if problems:
-            raise ExceptionGroup("devices that could not be closed", problems)
+            raise ExceptionGroup("devices were left behind", problems)
 
     def _simulator(self, driver: str | type[Device], simulator: str | type | Path | None) -> str | type | Path:
         if simulator is not None:

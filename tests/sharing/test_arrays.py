@@ -108,7 +108,6 @@ def send_for_ever():
 
 
 def test_nothing_is_left_of_a_sender_killed_in_the_middle(manager, store):
-    before = set(os.listdir("/dev/shm"))
     for _ in range(5):
         process = Process(target=send_for_ever)
         process.start()
@@ -122,5 +121,4 @@ def test_nothing_is_left_of_a_sender_killed_in_the_middle(manager, store):
     while descriptors(manager.pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(descriptors(manager.pid)) <= 1
-    assert set(os.listdir("/dev/shm")) == before
     assert psutil.Process(manager.pid).num_fds() < 40
