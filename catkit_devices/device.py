@@ -31,7 +31,7 @@ from catkit_devices.operations import SPECIAL, DeviceProperty, guarded, operatio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from catkit_devices.multiprocessing.hosting import Interface, Reference
+    from catkit_devices.multiprocessing.interface import Interface, Reference
     from catkit_devices.multiprocessing.owner import Call, Session
 
     Gate = Callable[[str, str, bool], BaseException | None]
@@ -426,7 +426,7 @@ class Device(metaclass=_DeviceType):
         self._reference = reference
 
     def _interface(self, kind: str) -> Interface:
-        from catkit_devices.multiprocessing.hosting import Interface
+        from catkit_devices.multiprocessing.interface import Interface
 
         capabilities = tuple(base.__name__ for base in type(self).__mro__ if vars(base).get("_capability"))
         methods: dict[str, str | None] = {}

@@ -7,7 +7,6 @@ Each one stores its facts as attributes, builds its text from them, survives pic
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -50,6 +49,8 @@ _E = TypeVar("_E", bound="CatkitDevicesError")
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate spelt most like ``word``, or None where none is close."""
+    import difflib
+
     matches = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
     return matches[0] if matches else None
 

@@ -5,18 +5,18 @@ The peers take turns (a call, its answer), so one message is all that a socket e
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import struct
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
-from catkit_devices.multiprocessing import segments
-from catkit_devices.multiprocessing.segments import Parcel
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
+
+    from catkit_devices.multiprocessing.segments import Incoming, Outgoing, Parcel, Segment
 
 __all__ = ["Channel", "dumps", "take_over"]
 
@@ -25,6 +25,9 @@ _COUNT = 48
 _LENGTH = (1 << _COUNT) - 1
 _PARCEL = struct.Struct("<IQQ?I")
 _BUFFER = 1 << 16
+THRESHOLD = 1 << 16
+"""Bytes from which a buffer goes through shared memory; below it copying through the socket is quicker."""
+_SHARES = hasattr(os, "memfd_create") and hasattr(os, "posix_fallocate")
 _AT_ONCE = 1 << 26
 
 
@@ -64,21 +67,25 @@ class Channel:
         finalize(self, sock.close)  # a thread that ends leaves its line behind
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
-        self._local = segments.available and sock.family == socket.AF_UNIX
-        self._parcels: list[tuple[Parcel, segments.Segment]] = []
-        self._incoming = segments.Incoming()
-        self._outgoing = segments.Outgoing()
+        self._local = _SHARES and sock.family == socket.AF_UNIX
+        self._parcels: list[tuple[Parcel, Segment]] = []
+        self._incoming: Incoming | None = None  # these two are made when the first large array comes
+        self._outgoing: Outgoing | None = None
 
     def pack(self, value: Any) -> bytes:
         """Pickle a value for ``send``; large buffers (arrays) go into shared memory where both ends are on one host."""
-        if self._parcels:  # of a message that was never sent
+        if self._parcels and self._outgoing is not None:  # of a message that was never sent
             self._outgoing.forget(self._parcels)
             self._parcels = []
         return dumps(value, self._place if self._local else None)
 
     def _place(self, buffer: pickle.PickleBuffer) -> bool:
-        if buffer.raw().nbytes < segments.THRESHOLD:
+        if buffer.raw().nbytes < THRESHOLD:
             return True
+        if self._outgoing is None:
+            from catkit_devices.multiprocessing.segments import Outgoing
+
+            self._outgoing = Outgoing()
         try:
             self._parcels.append(self._outgoing.put(buffer))
         except OSError:  # no shared memory left: the socket takes it, more slowly
@@ -140,10 +147,17 @@ class Channel:
                 got += self._read(body[got:])
         else:
             body = self._receive_long(length, got)
-        buffers = [
-            self._incoming.take(parcel, descriptors.pop(0) if parcel.fresh else None)
-            for parcel in (Parcel(*_PARCEL.unpack_from(body, number * _PARCEL.size)) for number in range(count))
-        ]
+        return (body, _NONE) if count == 0 else self._take_parcels(body, count, descriptors)
+
+    def _take_parcels(self, body: memoryview, count: int, descriptors: list[int]) -> tuple[memoryview, list[Any]]:
+        from catkit_devices.multiprocessing.segments import Incoming, Parcel
+
+        if self._incoming is None:
+            self._incoming = Incoming()
+        buffers = []
+        for number in range(count):
+            parcel = Parcel(*_PARCEL.unpack_from(body, number * _PARCEL.size))
+            buffers.append(self._incoming.take(parcel, descriptors.pop(0) if parcel.fresh else None))
         return body[count * _PARCEL.size :], buffers
 
     def _receive_long(self, length: int, got: int) -> memoryview:

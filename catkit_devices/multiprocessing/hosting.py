@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError, RemoteError
 from catkit_devices.multiprocessing.delivery import Deliveries
+from catkit_devices.multiprocessing.interface import (
+    CALL,
+    DELETE,
+    GET,
+    HANDED_OVER,
+    RETURNED,
+    SELF,
+    SET,
+    SPECIAL,
+    Interface,
+    Reference,
+)
 from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex
 from catkit_devices.multiprocessing.owner import current_call
@@ -19,64 +30,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.multiprocessing.channel import Channel
 
-__all__ = ["CALL", "DELETE", "GET", "LOCK", "SET", "Host", "Hosted", "Interface", "Reference"]
-
-CALL, GET, SET, LOCK, DELETE = range(5)
-"""The operations of the channel: call a method, get, set or delete an attribute, act on the lock."""
-RETURNED, RAISED, HANDED_OVER = range(3)
-"""How a call ended: with a value, with an exception, with a value whose arrival is to be acknowledged."""
-
-SPECIAL = frozenset(
-    {
-        "__add__",
-        "__bool__",
-        "__call__",
-        "__contains__",
-        "__delitem__",
-        "__enter__",
-        "__eq__",
-        "__exit__",
-        "__getitem__",
-        "__iadd__",
-        "__ior__",
-        "__isub__",
-        "__iter__",
-        "__len__",
-        "__or__",
-        "__reversed__",
-        "__ror__",
-        "__setitem__",
-        "__sub__",
-    }
-)
-"""The special methods that are passed on where a class of the user's defines them."""
-
-
-class Interface(NamedTuple):
-    """What clients may do with an object, as told to them."""
-
-    kind: str
-    name: str
-    methods: dict[str, str | None]
-    """Docstrings by name."""
-    properties: dict[str, str | None]
-    fixed: bool
-    """Whether other attributes do not exist (devices)."""
-    section: bool
-    """Whether `with` on it means holding its lock."""
-    capabilities: tuple[str, ...]
-    """Names of the capability interfaces that its class implements."""
-
-
-class Reference(NamedTuple):
-    """Where an object is found: what a proxy is made from."""
-
-    target: int
-    lock: int | None
-    kind: str
-    name: str
-    timeout: float
-    interface: Interface | None
+__all__ = ["Host", "Hosted"]
 
 
 class Hosted:
@@ -147,6 +101,8 @@ class Hosted:
             raise self._refusal(name)
         if operation == GET:
             value = getattr(self.object, name)
+            import inspect
+
             if inspect.isroutine(value) and not isinstance(self.object, MutexedNamespace):
                 raise self._refusal(name)
             return value
@@ -193,14 +149,6 @@ def _exit_arguments(encoded: bytes) -> tuple[Any, ...]:
     return type(error), error, error.__traceback__
 
 
-class _Self:
-    """Travels in place of the object itself when a method returns it."""
-
-    def __reduce__(self) -> str:
-        return "SELF"
-
-
-SELF = _Self()
 _EMPTY: dict[Any, Any] = {}
 _VIEWS = frozenset({type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items())})
 RESERVED = frozenset({"acquire", "lock", "mutex", "release"})
@@ -209,6 +157,8 @@ RESERVED = frozenset({"acquire", "lock", "mutex", "release"})
 
 def interface_of(kind: str, value: Any) -> Interface:
     """Return what clients may do with ``value``: its public methods and properties, or what it says itself."""
+    import inspect
+
     describe = getattr(value, "_interface", None)
     if describe is not None:
         told: Interface = describe(kind)

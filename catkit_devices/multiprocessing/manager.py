@@ -10,9 +10,8 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from catkit_devices.errors import ServerNotFoundError
-from catkit_devices.multiprocessing import server as serving
 from catkit_devices.multiprocessing.endpoint import Endpoint, Registration, default_name
-from catkit_devices.multiprocessing.hosting import CALL
+from catkit_devices.multiprocessing.interface import CALL
 from catkit_devices.multiprocessing.process import spawning
 from catkit_devices.multiprocessing.proxy import ROOT, obtain, proxy_of, reach
 from catkit_devices.multiprocessing.session import ask, line_to
@@ -299,6 +298,7 @@ def _serve(
     initargs: tuple[Any, ...],
 ) -> None:
     """Run in the server's process."""
+    from catkit_devices.multiprocessing import server as serving
     from catkit_devices.multiprocessing.primitives import MAKERS
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the business of whoever started it

@@ -6,13 +6,14 @@ travels as its server's name, its kind and its own name.
 
 from __future__ import annotations
 
+import threading
 import time
 from multiprocessing import current_process
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError, MutexBrokenError
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint
-from catkit_devices.multiprocessing.hosting import CALL, DELETE, GET, LOCK, SELF, SET, SPECIAL
+from catkit_devices.multiprocessing.interface import CALL, DELETE, GET, LOCK, SELF, SET, SPECIAL, running_server
 from catkit_devices.multiprocessing.mutex import Mutex
 from catkit_devices.multiprocessing.session import line_to, lost_sections
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from catkit_devices.multiprocessing.endpoint import Address
-    from catkit_devices.multiprocessing.hosting import Hosted, Interface, Reference
+    from catkit_devices.multiprocessing.hosting import Hosted
+    from catkit_devices.multiprocessing.interface import Interface, Reference
     from catkit_devices.multiprocessing.locks import Holder
     from catkit_devices.multiprocessing.owner import Call
     from catkit_devices.multiprocessing.session import ClientSession, Line
@@ -85,18 +87,15 @@ def _found_again(server_name: str, address: Address, kind: str, name: str) -> Re
 
 def hosted_reference(reference: Reference) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Return what an object of this server is pickled as: where a proxy of it is to be had."""
-    from catkit_devices.multiprocessing.server import running_server
-
     server = running_server[0]
     return proxy_found, (server.name, server.address, reference.kind, reference.name)
 
 
 def _hosted_here(address: Address, kind: str, name: str) -> Hosted | None:
     """Return an object of the server that this process is."""
-    from catkit_devices.multiprocessing.server import running_server
-
     if running_server and running_server[0].address == address:
-        return running_server[0].host.find(kind, name)
+        hosted: Hosted | None = running_server[0].host.find(kind, name)
+        return hosted
     return None
 
 
@@ -110,8 +109,6 @@ def proxy_found(server_name: str, address: Address, kind: str, name: str) -> Any
 
 def _local(hosted: Hosted, server_name: str) -> Any:
     """Return an object of this server for use by another: a device is itself, others have a proxy without a line."""
-    from catkit_devices.multiprocessing.server import running_server
-
     interface = hosted.reference.interface
     if interface is None:
         return hosted.mutex
@@ -294,6 +291,9 @@ class ObjectProxy:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        asked, raised = vars(_missing).pop("last", (None, None))
+        if asked == name:
+            raise raised
         return self._do(GET, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -344,6 +344,7 @@ def _make_proxy(remote: Remote | _Here, interface: Interface, mutex: Mutex | Non
     return proxy
 
 
+_missing = threading.local()
 _classes: dict[tuple[Any, ...], type[ObjectProxy]] = {}
 
 
@@ -387,7 +388,11 @@ def _method(name: str, doc: str | None) -> Callable[..., Any]:
 
 def _property(name: str, doc: str | None) -> property:
     def get(self: ObjectProxy) -> Any:
-        return self._do(GET, name)
+        try:
+            return self._do(GET, name)
+        except AttributeError as error:
+            _missing.last = (name, error)  # Python asks __getattr__ next: that must not ask the server a second time
+            raise
 
     def put(self: ObjectProxy, value: Any) -> None:
         self._do(SET, name, (value,))

@@ -14,17 +14,12 @@ from weakref import finalize
 if TYPE_CHECKING:
     from pickle import PickleBuffer
 
-__all__ = ["THRESHOLD", "Incoming", "Outgoing", "Parcel", "Segment", "available"]
-
-THRESHOLD = 1 << 16
-"""Bytes from which a buffer goes through shared memory; below it copying through the socket is quicker."""
+__all__ = ["Incoming", "Outgoing", "Parcel", "Segment"]
 
 _DATA = 64
 """Where the data begins in a segment; before it stands one byte: 1 while the receiver uses it."""
 _MOST = 8
 """How many segments are kept for the next arrays."""
-
-available = hasattr(os, "memfd_create") and hasattr(os, "posix_fallocate")
 
 
 class Segment:
@@ -82,7 +77,7 @@ class Outgoing:
         source = buffer.raw()
         size = source.nbytes
         segment = next(
-            (one for one in self._segments if one.free and size <= one.capacity <= 4 * size + THRESHOLD), None
+            (one for one in self._segments if one.free and size <= one.capacity <= 4 * size + mmap.PAGESIZE), None
         )
         retired = 0
         if segment is None:

@@ -22,7 +22,8 @@ from catkit_devices.errors import OperationCancelled, ServerError
 from catkit_devices.multiprocessing import locks
 from catkit_devices.multiprocessing import session as client
 from catkit_devices.multiprocessing.channel import Channel, dumps, take_over
-from catkit_devices.multiprocessing.hosting import LOCK, RAISED, RETURNED, Host, unknown_target
+from catkit_devices.multiprocessing.hosting import Host, unknown_target
+from catkit_devices.multiprocessing.interface import LOCK, RAISED, RETURNED, running_server
 from catkit_devices.multiprocessing.owner import Call, Owner, Session, set_call
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from catkit_devices.errors import MutexTimeoutError
     from catkit_devices.multiprocessing.endpoint import Address, Registration
 
-__all__ = ["Server", "running_server"]
+__all__ = ["Server", "break_lock", "running_server"]
 
 _HANDSHAKE = 5.0
 """Seconds that a connection has to authenticate and say what it wants."""
@@ -41,9 +42,6 @@ _ROOT = -1
 """The target number of the server itself."""
 
 _log = logging.getLogger(__name__)
-
-running_server: list[Server] = []
-"""The server that this process is, if it is one."""
 
 
 class _ServedSession(Session):
@@ -362,7 +360,7 @@ class Server(managers.Server):
         if name == "release":
             return lock.release(call, *args)
         if name == "break_":
-            return _broken(lock, *args)
+            return break_lock(lock, *args)
         return getattr(lock, name)(*args)
 
     # --- what clients ask of the server itself ----------------------------------------------------------------------
@@ -390,7 +388,7 @@ class Server(managers.Server):
         for kind in ("mutex", "object"):
             hosted = self.host.find(kind, name)
             if hosted is not None and hosted.lock is not None:
-                return _broken(hosted.lock, reason)
+                return break_lock(hosted.lock, reason)
         known = sorted(one.reference.name for one in self.host.everything() if one.lock is not None)
         raise LookupError(f"no mutex or device named {name!r} (there are: {', '.join(known) or 'none'})")
 
@@ -405,7 +403,8 @@ _ROOT_VERBS = frozenset({"obtain", "status", "break_mutex", "post_exception", "g
 _LOCK_VERBS = frozenset({"acquire", "release", "holder", "waiters", "break_"})
 
 
-def _broken(lock: locks.OwnedLock, reason: str) -> str | None:
+def break_lock(lock: locks.OwnedLock, reason: str) -> str | None:
+    """Take a lock from its holder, by force, and say so in the log; return who that was."""
     whose = lock.break_(reason)
     if whose is not None:
         facts = {"mutex": lock.name, "holder": whose, "reason": reason}

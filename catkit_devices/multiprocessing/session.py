@@ -28,7 +28,7 @@ from catkit_devices.errors import (
 from catkit_devices.multiprocessing import locks
 from catkit_devices.multiprocessing.channel import Channel, take_over
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint, endpoints
-from catkit_devices.multiprocessing.hosting import HANDED_OVER, RETURNED
+from catkit_devices.multiprocessing.interface import HANDED_OVER, RETURNED
 from catkit_devices.multiprocessing.owner import current_owner, forwarded_call, process_id, process_name
 
 if TYPE_CHECKING:

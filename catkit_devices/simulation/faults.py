@@ -46,7 +46,7 @@ class Fault:
         keep: of "truncated", in bytes.
         position: of "garbled", an index into the first part of the reply.
         mask: of "garbled"; the top bit by default, so that garbled text is no longer text.
-        data: of "extra".
+        data: of "extra"; by default bytes from 0x80 up, so that text with them is no longer text.
         after: of "extra".
         interval: of "slow", in seconds.
     """
@@ -102,7 +102,7 @@ class Line:
         self._schedule = {Fault(kind): _probability(kind, value) for kind, value in (schedule or {}).items()}
         if sum(self._schedule.values()) > 1:
             raise ConfigurationError(f"the probabilities of faults add up to more than 1: {dict(schedule or {})!r}")
-        self._injected: deque[Fault] = deque()
+        self._injected: deque[Fault | None] = deque()
         self._writes = 0
         self._fault: Fault | None = None
         self._decided = False
@@ -110,9 +110,12 @@ class Line:
         self._outbox = Outbox(clock)
         self._ends: deque[bool] = deque()
 
-    def inject(self, fault: Fault, count: int = 1) -> None:
-        """Strike the next ``count`` replies; several calls queue up, and come before what the schedule draws."""
-        self._injected.extend([fault] * count)
+    def inject(self, fault: Fault, count: int = 1, *, after: int = 0) -> None:
+        """Strike the next ``count`` replies, once ``after`` replies have come unharmed.
+
+        Several calls queue up, and come before what the schedule draws.
+        """
+        self._injected.extend([None] * after + [fault] * count)
 
     def clear(self) -> None:
         """Forget the faults that were injected and have not struck yet."""
@@ -189,7 +192,7 @@ class Line:
         return reply[:position] + bytes([reply[position] ^ fault.mask]) + reply[position + 1 :]
 
     def _with_extra(self, reply: bytes, fault: Fault) -> bytes:
-        data = bytes(self._rng.choices(range(256), k=self._rng.randint(1, 4))) if fault.data is None else fault.data
+        data = bytes(self._rng.choices(range(0x80, 0x100), k=self._rng.randint(1, 4))) if fault.data is None else fault.data
         after = self._rng.random() < 0.5 if fault.after is None else fault.after
         return reply + data if after else data + reply
 

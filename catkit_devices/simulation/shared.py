@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pyvisa.constants import BufferOperation
 
-    from catkit_devices.multiprocessing.hosting import Interface
+    from catkit_devices.multiprocessing.interface import Interface
     from catkit_devices.multiprocessing.owner import Session as ClientSession
     from catkit_devices.simulation.faults import Fault
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
@@ -71,11 +71,11 @@ class SharedSimulation:
         with self._library.bench.lock:
             return function(self._library, *arguments)
 
-    def inject(self, address: str, fault: Fault, count: int = 1) -> None:
-        """Strike the next ``count`` replies of the instrument at ``address``."""
+    def inject(self, address: str, fault: Fault, count: int = 1, *, after: int = 0) -> None:
+        """Strike ``count`` replies of the instrument at ``address``, once ``after`` have come unharmed."""
         line = self._library.line(address)
         with self._library.bench.lock:
-            line.inject(fault, count)
+            line.inject(fault, count, after=after)
 
     def clear_faults(self, address: str) -> None:
         """Forget the faults that were injected at ``address`` and have not struck yet."""
@@ -152,7 +152,7 @@ class SharedSimulation:
 
     def _interface(self, kind: str) -> Interface:
         # What says itself what clients may do is given no mutex: while one of them waits for a reply, others go on.
-        from catkit_devices.multiprocessing.hosting import Interface
+        from catkit_devices.multiprocessing.interface import Interface
 
         methods = {name: inspect.getdoc(member) for name, member in vars(type(self)).items() if name[0] != "_"}
         return Interface(kind, type(self).__name__, methods, {}, True, False, ())

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import SafetyError
+from catkit_devices.testbed.alarm import new_trip
 
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping
 
-    from catkit_devices.testbed.configuration import Configuration
+    from catkit_devices.testbed.caching import Devices
+    from catkit_devices.testbed.configuration import Configuration, SafetyConfiguration
 
-__all__ = ["CheckState", "SafetyTest", "safety_tests"]
+__all__ = ["Check", "CheckState", "Freshness", "PluginTest", "SafetyTest", "permit_timeout", "safety_tests"]
+
+_SHORTEST_PERMIT = 2.0
+"""Seconds; below that, a busy computer would be taken for a dead one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SafetyTest:
-    """A property that must stay between two limits, both included.
-
-    NaN, anything that is not a number, and a reading that raises fail the check as a value out of range does.
-    """
+class Check:
+    """What every safety check has."""
 
     name: str
-    device: str
-    property: str
-    minimum: float | None = None
-    maximum: float | None = None
     interval: float = 5.0
     """Seconds between two readings."""
     timeout: float = 2.0
@@ -35,35 +33,100 @@ class SafetyTest:
     max_consecutive_failures: int = 0
     """Failures in a row that are tolerated."""
 
+    timestamp = None
+    """Name of a property that changes with every new value; None where the device measures when it is asked."""
+    max_age = math.inf
+    """Seconds for which the timestamp may stay as it is."""
+
+    def started(self) -> Check:
+        """Return what reads, made in the safety monitor's process."""
+        return self
+
+    def read(self, devices: Devices) -> Any:
+        """Return the value."""
+        raise NotImplementedError
+
+    def read_timestamp(self, devices: Devices) -> Any:
+        """Return when the device has measured the value; None where it does so when it is asked."""
+        return None
+
     def problem(self, value: Any) -> str | None:
         """Return what is wrong with a value that was read, or None where it is safe."""
-        what = f"{self.device}.{self.property}"
+        raise NotImplementedError
+
+    def failed_reading(self, error: BaseException) -> str:
+        """Return what is wrong when reading raised."""
+        return f"{self.what} could not be read, expected {self.expected}: {type(error).__name__}: {error}"
+
+    def hung(self, waited: float) -> str:
+        """Return what is wrong when reading has not returned in ``waited`` seconds."""
+        return f"{self.what} did not answer in {waited:g} s, expected {self.expected}"
+
+    def stale(self, stamp: Any) -> str:
+        """Return what is wrong when the timestamp does not change any more."""
+        return f"{self.what} has been the one of {stamp!r} for more than {self.max_age:g} s, expected a new one"
+
+    @property
+    def what(self) -> str:
+        """What is checked, in words."""
+        return self.name
+
+    @property
+    def expected(self) -> str:
+        """What is safe, in words."""
+        return "a safe value"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetyTest(Check):
+    """A property that must stay between two limits, both included.
+
+    NaN, anything that is not a number, and a reading that raises fail the check as a value out of range does.
+    """
+
+    device: str
+    property: str
+    minimum: float | None = None
+    maximum: float | None = None
+    timestamp: str | None = None
+    max_age: float = math.inf
+
+    def read(self, devices: Devices) -> Any:
+        """Return the property's value."""
+        return getattr(devices[self.device], self.property)
+
+    def read_timestamp(self, devices: Devices) -> Any:
+        """Return the timestamp's value."""
+        return None if self.timestamp is None else getattr(devices[self.device], self.timestamp)
+
+    def problem(self, value: Any) -> str | None:
+        """Return what is wrong with a value that was read, or None where it is safe."""
         if isinstance(value, bool | str | bytes):
-            return f"{what} is {value!r}, expected a number {self._range()}"
+            return f"{self.what} is {value!r}, expected a number {self.range}"
         try:
             number = float(value)
         except (TypeError, ValueError):
-            return f"{what} is {value!r}, expected a number {self._range()}"
+            return f"{self.what} is {value!r}, expected a number {self.range}"
         # Said this way round so that NaN, which compares false with everything, fails.
         above = self.minimum is None or number >= self.minimum
         below = self.maximum is None or number <= self.maximum
         if above and below and not math.isnan(number):
             return None
-        return f"{what} is {number:g}, expected {self._range()}"
+        return f"{self.what} is {number:g}, expected {self.range}"
 
-    def failed_reading(self, error: BaseException) -> str:
-        """Return what is wrong when reading raised."""
-        return (
-            f"{self.device}.{self.property} could not be read, expected a value {self._range()}: "
-            f"{type(error).__name__}: {error}"
-        )
+    @property
+    def what(self) -> str:
+        """What is checked, in words."""
+        return f"{self.device}.{self.property}"
 
-    def hung(self, waited: float) -> str:
-        """Return what is wrong when reading has not returned in ``waited`` seconds."""
-        return f"{self.device}.{self.property} did not answer in {waited:g} s, expected a value {self._range()}"
+    @property
+    def expected(self) -> str:
+        """What is safe, in words."""
+        return f"a value {self.range}"
 
-    def _range(self) -> str:
-        """The safe values, in words."""
+    @property
+    def range(self) -> str:
+        """The limits, in words."""
         if self.minimum is None:
             return f"at most {self.maximum:g}"
         if self.maximum is None:
@@ -71,22 +134,51 @@ class SafetyTest:
         return f"{self.minimum:g} to {self.maximum:g}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class PluginTest(Check):
+    """A check of a plugin's own kind: a class with ``read(devices)``, and ``problem(value)`` that says what is wrong."""
+
+    test: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
+    implementation: Any = None
+
+    def started(self) -> PluginTest:
+        """Return it with the plugin's class constructed."""
+        from dataclasses import replace
+
+        from catkit_devices.drivers import Plugins
+
+        return replace(self, implementation=Plugins(self.plugins).safety_test(self.test)(**self.options))
+
+    def read(self, devices: Devices) -> Any:
+        """Return what the plugin's class reads."""
+        return self.implementation.read(devices)
+
+    def problem(self, value: Any) -> str | None:
+        """Return what the plugin's class finds wrong with it."""
+        problem: str | None = self.implementation.problem(value)
+        return problem
+
+
 @dataclass(frozen=True)
 class CheckState:
     """What is known of one check: its last reading, and how often it failed in a row."""
 
-    test: SafetyTest
+    test: Check
     value: float | None = None
     problem: str | None = None
     failures: int = 0
     time: float = 0.0
     """Of the last reading, in seconds since 1970 UTC; 0 when there was none."""
+    passed: float = 0.0
+    """The time of the last reading that was in order; 0 when there was none."""
 
     def after(self, value: Any, problem: str | None, time: float) -> CheckState:
         """Return the state after another reading."""
         number = float(value) if isinstance(value, int | float) else None
         failures = 0 if problem is None else self.failures + 1
-        return CheckState(self.test, number, problem, failures, time)
+        return CheckState(self.test, number, problem, failures, time, time if problem is None else self.passed)
 
     @property
     def tripped(self) -> SafetyError | None:
@@ -94,21 +186,61 @@ class CheckState:
         if self.problem is None or self.failures <= self.test.max_consecutive_failures:
             return None
         times = f", {self.failures} times in a row" if self.failures > 1 else ""
-        return SafetyError(self.test.name, f"{self.problem}{times}")
+        return new_trip(self.test.name, f"{self.problem}{times}")
 
 
-def safety_tests(configuration: Configuration) -> tuple[SafetyTest, ...]:
+class Freshness:
+    """Watches whether a timestamp goes on changing."""
+
+    def __init__(self, test: Check) -> None:
+        self._test = test
+        self._stamp: Any = None
+        self._since: float | None = None
+        self.confirmed = test.timestamp is None
+        """Whether it was seen to change at all."""
+
+    def problem(self, stamp: Any, now: float) -> str | None:
+        """Return what is wrong with the timestamp of a reading at the time ``now``, in seconds."""
+        if self._test.timestamp is None:
+            return None
+        if self._since is None or stamp != self._stamp:
+            self.confirmed = self._since is not None
+            self._stamp, self._since = stamp, now
+            return None
+        return self._test.stale(stamp) if now - self._since > self._test.max_age else None
+
+
+def safety_tests(configuration: Configuration) -> tuple[Check, ...]:
     """Return the safety checks of a configuration."""
-    return tuple(
-        SafetyTest(
-            name=name,
-            device=configuration.device_name(table.device) or table.device,
-            property=table.property,
-            minimum=table.minimum,
-            maximum=table.maximum,
-            interval=table.interval,
-            timeout=table.timeout,
-            max_consecutive_failures=table.max_consecutive_failures,
+    return tuple(_made(name, table, configuration) for name, table in configuration.safety.items())
+
+
+def _made(name: str, table: SafetyConfiguration, configuration: Configuration) -> Check:
+    common: dict[str, Any] = {
+        "name": name,
+        "interval": table.interval,
+        "timeout": table.timeout,
+        "max_consecutive_failures": table.max_consecutive_failures,
+    }
+    if table.test is not None:
+        return PluginTest(
+            **common, test=table.test, options=table.options, plugins=configuration.testbed.plugins
         )
-        for name, table in configuration.safety.items()
+    device = table.device or ""
+    return SafetyTest(
+        **common,
+        device=configuration.device_name(device) or device,
+        property=table.property or "",
+        minimum=table.minimum,
+        maximum=table.maximum,
+        timestamp=table.timestamp,
+        max_age=table.max_age if table.max_age is not None else 2 * table.interval,
     )
+
+
+def permit_timeout(configuration: Configuration) -> float | None:
+    """Return for how many seconds a device server may be changed without word from who watches; None for ever."""
+    configured = configuration.testbed.permit_timeout
+    if configured is not None or not configuration.safety:
+        return configured
+    return max(_SHORTEST_PERMIT, 2 * max(table.interval for table in configuration.safety.values()))

@@ -1,4 +1,4 @@
-"""Ctrl-C: the testbed's process handles it, its children never see it."""
+"""The terminal's signals and requests to end: the testbed's process handles them, its children never see them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
-__all__ = ["deferred", "deliver_again", "kept_from_children"]
+__all__ = ["deferred", "deliver_again", "ended_by_signals", "ignore_terminal", "kept_from_children"]
+
+
+def _existing(*names: str) -> tuple[signal.Signals, ...]:
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+_TERMINAL = _existing("SIGINT", "SIGQUIT", "SIGTSTP", "SIGHUP")
+"""What a terminal sends to everybody on it: Ctrl-C, Ctrl-backslash, Ctrl-Z, and its own end."""
+_ENDING = _existing("SIGTERM", "SIGHUP")
 
 
 @contextmanager
 def kept_from_children() -> Iterator[None]:
-    """Start processes in this block: Ctrl-C does not reach them before they have said that they ignore it.
+    """Start processes in this block: the terminal's signals do not reach them before they have said that they ignore it.
 
-    Here it is raised after the block, so that no process is half started.
+    Ctrl-C is raised here after the block, so that no process is half started.
     """
     with deferred():
         if not hasattr(signal, "pthread_sigmask"):
@@ -27,11 +37,21 @@ def kept_from_children() -> Iterator[None]:
 
         # The first spawn of a process starts it, and unblocks Ctrl-C on the way whatever was asked for.
         resource_tracker.ensure_running()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINAL)
         try:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_terminal() -> None:
+    """Ignore the terminal from now on, in a process that was started under :func:`kept_from_children`.
+
+    A device server that a Ctrl-Z stopped could make nothing safe, nor could one that died with its terminal.
+    """
+    for number in _TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    deliver_again(*_TERMINAL)
 
 
 def deliver_again(*signals: signal.Signals) -> None:
@@ -40,17 +60,50 @@ def deliver_again(*signals: signal.Signals) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, set(signals))
 
 
+def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+    raise SystemExit(128 + number)
+
+
 @contextmanager
-def deferred() -> Iterator[None]:
-    """Finish the block whatever is typed: Ctrl-C is raised after it. For clean-up whose every step is bounded."""
+def ended_by_signals() -> Iterator[None]:
+    """Have a request to end (SIGTERM, the end of the terminal) raise ``SystemExit`` in the main thread meanwhile.
+
+    What the program has said itself about these signals stays. Nothing in a thread other than the main one.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    typed: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: typed.append(number))
+    taken = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, _leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
-    if typed:
-        raise KeyboardInterrupt
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Finish the block whatever is typed: Ctrl-C is raised after it, and so is a request to end.
+
+    For clean-up whose every step is bounded.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGINT, *_ENDING)
+        if number == signal.SIGINT or signal.getsignal(number) is _leave
+    }
+    for number in before:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    if came:
+        signal.raise_signal(signal.Signals(came[0]))

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from catkit_devices.errors import StopExperiment
-from catkit_devices.testbed.signals import deliver_again
+from catkit_devices.testbed.signals import deliver_again, ignore_terminal
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -25,7 +25,8 @@ _WAKE_INTERVAL = 0.1
 class StopGuard:
     """Raises :class:`StopExperiment` in the main thread of an experiment's process, at most once, while it is armed.
 
-    The terminal's Ctrl-C is ignored throughout the block: the testbed's process receives it too, and decides.
+    The terminal's signals are ignored throughout the block: the testbed's process receives them too, and decides.
+    SIGTERM is a request to stop, the first time; it ends a process at once that has not stopped when it was told to.
 
     Used as a context manager in the main thread; requests may come from any thread. A request that comes before the
     guard is armed is raised by arming it; one that comes after it was disarmed is dropped.
@@ -39,9 +40,10 @@ class StopGuard:
         self._stopped = False
 
     def __enter__(self) -> Self:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ignore_terminal()
         signal.signal(_WAKE, self._raise)
-        deliver_again(signal.SIGINT, _WAKE)
+        signal.signal(signal.SIGTERM, self._terminated)
+        deliver_again(_WAKE)
         return self
 
     def __exit__(
@@ -82,6 +84,15 @@ class StopGuard:
             else:
                 signal.raise_signal(_WAKE)
             time.sleep(_WAKE_INTERVAL)
+
+    def _terminated(self, number: int, frame: FrameType | None) -> None:
+        if self._armed and self._stopped and self._asked is None:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)
+        elif not self._stopped:
+            self._stopped = True
+            self._asked = StopExperiment("terminated")
+            self._raise(number, frame)
 
     def _raise(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler
         asked = self._asked

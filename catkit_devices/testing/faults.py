@@ -15,8 +15,8 @@ __all__ = ["Faults", "FaultyLine"]
 class FaultyLine(Protocol):
     """The line of one simulated instrument, in this process or in another one."""
 
-    def inject(self, fault: Fault, count: int) -> None:
-        """Strike the next replies."""
+    def inject(self, fault: Fault, count: int, skip: int) -> None:
+        """Strike the next ``count`` replies, once ``skip`` have come unharmed."""
 
     def clear(self) -> None:
         """Forget what has not struck yet."""
@@ -45,19 +45,20 @@ class Faults:
     def __init__(self, line: Callable[[Any], FaultyLine]) -> None:
         self._line = line
 
-    def inject(self, device: Any, kind: str, count: int = 1, **details: Any) -> None:
+    def inject(self, device: Any, kind: str, count: int = 1, *, skip: int = 0, **details: Any) -> None:
         """Strike the next ``count`` replies of the instrument behind ``device``.
 
         Args:
             device: it, or its name.
             kind: of the fault.
             count: how many replies; several calls queue up.
+            skip: how many replies come unharmed before.
             **details: of the fault; what is left out is drawn from the seed of the simulation.
 
         Raises:
             ConfigurationError: there is no such fault, or the device is not simulated.
         """
-        self._line(device).inject(Fault(kind, **details), count)
+        self._line(device).inject(Fault(kind, **details), count, skip)
 
     def clear(self, device: Any) -> None:
         """Forget what was injected and has not struck yet."""
@@ -88,9 +89,9 @@ class LocalLine:
         self._library = library
         self._address = address
 
-    def inject(self, fault: Fault, count: int) -> None:
-        """Strike the next replies."""
-        self._library.line(self._address).inject(fault, count)
+    def inject(self, fault: Fault, count: int, skip: int) -> None:
+        """Strike the next ``count`` replies, once ``skip`` have come unharmed."""
+        self._library.line(self._address).inject(fault, count, after=skip)
 
     def clear(self) -> None:
         """Forget what has not struck yet."""

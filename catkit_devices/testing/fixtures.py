@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from catkit_devices.errors import ConfigurationError, SimulationError
+from catkit_devices.errors import ConfigurationError, DeviceError, SimulationError
 from catkit_devices.simulation import VirtualClock, build_bench
 from catkit_devices.simulation.replay import Dialogue
 from catkit_devices.simulation.wire_file import Entry, read_entries
@@ -88,35 +88,39 @@ def dialogue(
         cls, Script, address=address, simulator_options={"entries": tuple(entries)}, opens=False, **options
     )
     script: Script = simulations.instrument(device)
-    failure: Exception | None = None
     try:
+        failure: Exception | None = None
+        where = ""
         try:
             device.open()
             yield device
-        finally:
-            try:
-                device.close(force=True)
-            finally:
-                device.reset()  # where it could not be closed, because what that takes was not expected
-    except Exception as error:  # noqa: BLE001 - a difference on the wire explains it better
-        failure = error
+        except Exception as error:
+            if not script.differs:
+                raise
+            failure, where = error, _line_of(error)
+        try:
+            device.close(force=True)
+        except DeviceError as error:
+            failure, where = failure or error, where or " (when it was closed)"
+        _finish(script, f"device {device.name!r}: the dialogue on the wire is not as expected{where}")
+        if failure is not None:
+            raise failure
+    finally:
+        device.reset()  # where it could not be closed, because what that takes is not expected
+
+
+def _finish(script: Script, title: str) -> None:
     try:
         script.finish()
     except SimulationError as problem:
-        if failure is None or script.differs:
-            text = f"device {device.name!r}: the dialogue on the wire is not as expected{_whose(failure)}\n{problem}"
-            raise pytest.fail.Exception(text, pytrace=False) from None
-    if failure is not None:
-        raise failure
+        raise pytest.fail.Exception(f"{title}\n{problem}", pytrace=False) from None
 
 
-def _whose(failure: BaseException | None) -> str:
+def _line_of(failure: Exception) -> str:
     """Return which line of the test an error came out of."""
-    while failure is not None:
-        for frame in traceback.extract_tb(failure.__traceback__):
-            if not frame.filename.startswith((_FRAMEWORK, _STANDARD)):
-                return f" (at {Path(frame.filename).name}:{frame.lineno}: {frame.line})"
-        failure = failure.__context__
+    for frame in traceback.extract_tb(failure.__traceback__):
+        if not frame.filename.startswith((_FRAMEWORK, _STANDARD)):
+            return f" (at {Path(frame.filename).name}:{frame.lineno}: {frame.line})"
     return ""
 
 

@@ -5,9 +5,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from instruments import Instrument  # noqa: E402
+from instruments import Instrument
 
-from catkit_devices.multiprocessing import SharedMemoryManager  # noqa: E402
+from catkit_devices.multiprocessing import SharedMemoryManager
 
 
 @pytest.fixture

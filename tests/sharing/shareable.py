@@ -67,6 +67,11 @@ class Tally:
         self.count = value // 2
 
     @property
+    def broken(self):
+        self.count += 1
+        raise AttributeError(f"no colour {self.count}")
+
+    @property
     def fixed(self):
         return "fixed"
 

@@ -597,6 +597,13 @@ def test_an_object_of_ones_own_works_through_its_proxy(manager):
     assert "Tally 'tally' on server" in repr(tally)
 
 
+def test_a_property_that_raises_attribute_error_is_asked_once(manager):
+    tally = manager.get_object("tally", Tally)
+    with pytest.raises(AttributeError, match="no colour 1"):
+        _ = tally.broken
+    assert tally.count == 1
+
+
 def test_its_own_context_manager_hears_of_exceptions(manager):
     tally = manager.get_object("tally", Tally)
     with tally as same:

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import threading
 import time
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 
 import psutil
 import pytest
@@ -178,7 +178,8 @@ def test_an_unpicklable_result_troubles_only_who_asks_for_it():
     assert "result" in caught.value.__notes__[0]
 
 
-def test_what_cannot_be_sent_to_a_child_is_an_error_of_start_and_leaves_nothing():
+def test_what_cannot_be_sent_to_a_child_is_an_error_of_start_and_leaves_nothing(until):
+    resource_tracker.ensure_running()  # it keeps a descriptor of its own from the first start on
     before = psutil.Process().num_fds()
     process = Process(target=_echo, args=(threading.Lock(),))
     with pytest.raises(TypeError, match="cannot pickle"):
@@ -186,7 +187,7 @@ def test_what_cannot_be_sent_to_a_child_is_an_error_of_start_and_leaves_nothing(
     with pytest.raises(AssertionError, match="started"):
         process.join()
     del process
-    assert psutil.Process().num_fds() <= before
+    until(lambda: psutil.Process().num_fds() <= before)
 
 
 class _NotThere:
@@ -228,6 +229,16 @@ def test_join_ends_in_time_although_the_child_was_stopped_in_the_middle_of_its_r
         process.join(0.05)
     os.kill(process.pid, signal.SIGCONT)
     assert len(process.result) == 60_000_000
+
+
+def test_a_child_killed_in_the_middle_of_its_result_is_told_as_killed(until):
+    process = Process(target=_bytes, args=(60_000_000,))
+    process.start()
+    until(lambda: psutil.Process(process.pid).memory_info().rss > 60_000_000)
+    os.kill(process.pid, signal.SIGSTOP)
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(ProcessDiedError, match="SIGKILL"):
+        process.join()
 
 
 def test_every_join_raises():

@@ -24,7 +24,7 @@ from shareable import Tally
 from catkit_devices.errors import RemoteError, ServerError
 from catkit_devices.multiprocessing import SharedMemoryManager, runtime_directory
 from catkit_devices.multiprocessing.endpoint import endpoint
-from catkit_devices.multiprocessing.hosting import CALL, DELETE, GET, LOCK, SET
+from catkit_devices.multiprocessing.interface import CALL, DELETE, GET, LOCK, SET
 from catkit_devices.multiprocessing.session import ask, line_to
 
 

@@ -1,0 +1,32 @@
+"""Time as a process lives it: a process that was stopped must not blame the others for what it did not hear."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+__all__ = ["OwnTime"]
+
+
+class OwnTime:
+    """Seconds during which this process ran: a clock that stands still while the process is stopped or starved.
+
+    It must be looked at regularly; between two looks at most ``longest`` seconds pass. Threads may share it.
+
+    Args:
+        longest: seconds.
+    """
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._lock = threading.Lock()
+        self._looked = time.monotonic()
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        """Return the seconds since it was made."""
+        with self._lock:
+            now = time.monotonic()
+            self._now += min(now - self._looked, self._longest)
+            self._looked = now
+            return self._now

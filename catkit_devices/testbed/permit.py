@@ -1,0 +1,219 @@
+"""The permit of a device server: without it, nothing on that server changes its state any more.
+
+A dead-man's switch. It is given for a short time only, and lasts for as long as everybody who must watch renews it: the
+safety monitor after it has found every check in order, and the testbed's process. When it runs out, when a check trips,
+or when the testbed's process is gone, the server itself takes every mutex of its devices from its holder, makes the
+devices safe and refuses to change them. All of that happens in the device server's own process and needs no other.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from multiprocessing import connection, parent_process
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.device import Device
+from catkit_devices.errors import CatkitDevicesError, SafetyError
+from catkit_devices.multiprocessing.server import break_lock, running_server
+from catkit_devices.testbed.alarm import PERMIT, at_once, new_trip, spread
+from catkit_devices.testbed.own_time import OwnTime
+from catkit_devices.testbed.server_object import ServerObject
+
+if TYPE_CHECKING:
+    from catkit_devices.multiprocessing.interface import Interface
+    from catkit_devices.testbed.layout import Layout
+
+__all__ = ["Permit", "gate_of_this_server"]
+
+_LOOK = 0.1
+"""Seconds between two looks at the time."""
+_LONGEST = 0.5
+_SAFE_TIMEOUT = 60.0
+"""Seconds; what a device may take is bounded by its own ``safe_timeout``."""
+_BUSY_TIMEOUT = 10.0
+"""Seconds that an operation which was running at the trip is waited for."""
+
+_log = logging.getLogger(__name__)
+
+
+class Permit(ServerObject):
+    """Whether the devices of this server may be changed; an object of the server, which must be one.
+
+    Before the first renewal by everybody in ``watchers`` it is not given; without watchers it is given at once.
+
+    Args:
+        layout: of the testbed.
+        server: the full name of this server.
+        watchers: who must renew it.
+        timeout: seconds for which a renewal lasts.
+    """
+
+    def __init__(self, layout: Layout, server: str, watchers: tuple[str, ...], timeout: float) -> None:
+        self._layout = layout
+        self._server = server
+        self._watchers = watchers
+        self._timeout = timeout
+        self._time = OwnTime(_LONGEST)
+        self._guard = threading.Lock()
+        self._renewed: dict[str, float] = {}
+        self._trip: SafetyError | None = None
+        self._ended: str | None = None
+        self._safe = threading.Event()
+        self._failures: dict[str, BaseException] = {}
+        self._given = not watchers
+        threading.Thread(target=self._watch, name="permit", daemon=True).start()
+
+    # --- what devices ask
+
+    def refusal(self, device: str, operation: str, changes: bool) -> BaseException | None:
+        """Return why an operation may not be done now, or None.
+
+        Args:
+            device: name of the device.
+            operation: name of the operation.
+            changes: whether it may change the device's state; else it would have to open it.
+        """
+        if self._ended is not None:
+            return CatkitDevicesError(f"device {device!r}: {operation!r} is refused: {self._ended}")
+        if self._given or not changes:
+            return None
+        trip = self._trip
+        if trip is None:
+            return SafetyError("permit", f"not given yet: {operation!r} of device {device!r} is refused")
+        return SafetyError(
+            trip.check, f"{trip.problem}; {operation!r} of device {device!r} is refused until the safety is reset"
+        )
+
+    # --- what the safety monitor and the testbed say
+
+    def renew(self, watcher: str) -> None:
+        """Let the permit last for another ``timeout`` seconds, as far as ``watcher`` is concerned."""
+        with self._guard:
+            self._renewed[watcher] = self._time()
+            if self._trip is None and all(name in self._renewed for name in self._watchers):
+                self._given = True
+
+    def trip(self, trip: SafetyError) -> None:
+        """Take the permit away, and make every device safe; returns before they are. The first trip counts."""
+        with self._guard:
+            if self._trip is not None or self._ended is not None:
+                return
+            self._trip = trip
+            self._given = False
+        threading.Thread(target=self._make_safe, args=(str(trip),), name="make safe", daemon=True).start()
+
+    def wait_until_safe(self, timeout: float) -> dict[str, str]:
+        """Wait until every device was made safe after a trip; return what went wrong, by device.
+
+        Raises:
+            TimeoutError: it takes longer than ``timeout`` seconds.
+        """
+        if not self._safe.wait(timeout):
+            raise TimeoutError(f"the devices of server {self._server!r} were not made safe in {timeout:g} s")
+        return {device: f"{type(error).__name__}: {error}" for device, error in self._failures.items()}
+
+    def reset(self) -> None:
+        """Forget the trip; the permit is given again when everybody has renewed it."""
+        with self._guard:
+            self._trip = None
+            self._renewed = {}
+            self._given = not self._watchers
+            self._safe.clear()
+
+    def end(self, reason: str) -> None:
+        """Refuse to change or open devices from now on, without a trip: the testbed ends."""
+        with self._guard:
+            self._ended = self._ended or reason
+
+    def status(self) -> dict[str, Any]:
+        """Return whether the permit is given, for how many seconds it lasts, and what tripped."""
+        with self._guard:
+            left = [self._left(watcher) for watcher in self._watchers if watcher in self._renewed]
+            return {
+                "given": self._given and self._ended is None,
+                "remaining": min(left) if self._given and left else None,
+                "tripped": None if self._trip is None else str(self._trip),
+            }
+
+    # --- life on a server
+
+    def _server_stops(self) -> None:
+        """Close what somebody has opened again since the server closed it."""
+        self.end("its server is ending")
+        at_once({device.name: device._server_stops for device in _devices() if device.is_open}, _SAFE_TIMEOUT)
+
+    def _left(self, watcher: str) -> float:
+        return self._renewed[watcher] + self._timeout - self._time()
+
+    def _watch(self) -> None:
+        parent = parent_process()
+        sentinels = [] if parent is None else [parent.sentinel]
+        while self._ended is None:
+            if connection.wait(sentinels, _LOOK) or (parent is not None and _another_parent(parent.pid)):
+                self._trip_here(new_trip("testbed", f"the testbed's process {parent.pid if parent else ''} has died"))
+                return
+            self._check_time()
+
+    def _check_time(self) -> None:
+        with self._guard:
+            self._time()
+            late = [name for name in self._watchers if name in self._renewed and self._left(name) < 0]
+            if not self._given or not late:
+                return
+        problem = f"the {late[0]} has not renewed it for {self._timeout:g} s: killed, stopped, hung or cut off"
+        self._trip_here(new_trip("permit", problem))
+
+    def _trip_here(self, trip: SafetyError) -> None:
+        """Act on what this server was the first to notice; then tell the others."""
+        self.trip(trip)
+        _log.critical("%s", trip)
+        threading.Thread(
+            target=spread, args=(trip, self._layout), kwargs={"except_for": [self._server]}, name="spread", daemon=True
+        ).start()
+
+    def _make_safe(self, reason: str) -> None:
+        devices = _devices()
+        busy = [device for device in devices if device._operation_lock.holder() is not None]
+        for device in devices:
+            break_lock(device._mutex_lock, reason)
+        failures = self._failures = at_once({device.name: device.make_safe for device in devices}, _SAFE_TIMEOUT)
+        self._safe.set()
+        _tell(devices, failures)
+        for device in busy:
+            _make_safe_again(device)
+
+
+def _make_safe_again(device: Device) -> None:
+    """Make a device safe for good: an operation that was running may have had its last word after the first time."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT
+    while device._operation_lock.holder() is not None and time.monotonic() < deadline:
+        time.sleep(_LOOK)
+    _tell([device], at_once({device.name: device.make_safe}, _SAFE_TIMEOUT))
+
+
+def _tell(devices: list[Device], failures: dict[str, BaseException]) -> None:
+    for name, error in failures.items():
+        _log.error("device %r could not be made safe: %s", name, error)
+    safe = [device.name for device in devices if device.is_open and device.name not in failures]
+    if safe:
+        _log.warning("made safe: %s", ", ".join(safe), extra={"event": "made_safe", "facts": {"devices": safe}})
+
+
+def gate_of_this_server() -> Permit | None:
+    """Return the permit of the server that this process is, if it has one."""
+    hosted = running_server[0].host.find("object", PERMIT) if running_server else None
+    permit: Permit | None = None if hosted is None else hosted.object
+    return permit
+
+
+def _devices() -> list[Device]:
+    everything = running_server[0].host.everything() if running_server else []
+    return [hosted.object for hosted in everything if isinstance(hosted.object, Device)]
+
+
+def _another_parent(pid: int | None) -> bool:
+    # A process that the parent has forked may keep the parent's end of the sentinel open.
+    return os.name == "posix" and os.getppid() != pid

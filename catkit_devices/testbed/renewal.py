@@ -1,0 +1,85 @@
+"""Renewing the permits of all device servers, for as long as there is reason to."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.testbed.alarm import UNREACHABLE, permit_of
+from catkit_devices.testbed.own_time import OwnTime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["Renewal"]
+
+_SHARE = 4
+"""How often a permit is renewed in the time that it lasts."""
+_LONGEST = 0.5
+
+
+class Renewal:
+    """Renews the permit of every device server regularly; one that does not answer keeps no other waiting.
+
+    Args:
+        watcher: on whose behalf.
+        servers: the full names of the device servers.
+        timeout: seconds for which a renewal lasts.
+        allowed: asked before each renewal; False leaves it out.
+        on_lost: called, in a thread of its own, with what is wrong when a server is gone.
+    """
+
+    def __init__(
+        self,
+        watcher: str,
+        servers: Sequence[str],
+        timeout: float,
+        *,
+        allowed: Callable[[], bool],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._watcher = watcher
+        self._timeout = timeout
+        self._allowed = allowed
+        self._on_lost = on_lost
+        self._time = OwnTime(_LONGEST)
+        self._asked: dict[str, float | None] = dict.fromkeys(servers)
+        self._first = {server: threading.Event() for server in servers}
+        self._ending = threading.Event()
+
+    def start(self) -> None:
+        """Begin."""
+        for server in self._asked:
+            threading.Thread(target=self._renew, args=(server,), name=f"renew {server}", daemon=True).start()
+
+    def wait(self, timeout: float) -> bool:
+        """Return whether every permit was renewed at least once, after at most ``timeout`` seconds each."""
+        return all(first.wait(timeout) for first in self._first.values())
+
+    def end(self) -> None:
+        """Renew no more."""
+        self._ending.set()
+
+    def silent(self) -> str | None:
+        """Return what is wrong when a server has not answered for as long as a permit lasts; to be called regularly."""
+        now = self._time()
+        for server, asked in list(self._asked.items()):
+            if asked is not None and now - asked > self._timeout:
+                return f"device server {server!r} has not answered for {self._timeout:g} s"
+        return None
+
+    def _renew(self, server: str) -> None:
+        permit: Any = None
+        while not self._ending.is_set():
+            if self._allowed():
+                self._asked[server] = self._time()
+                try:
+                    permit = permit or permit_of(server)
+                    permit.renew(self._watcher)
+                except UNREACHABLE as error:
+                    if not self._ending.is_set():
+                        self._on_lost(f"device server {server!r} is lost: {error}")
+                    return
+                self._asked[server] = None
+                self._first[server].set()
+            self._ending.wait(self._timeout / _SHARE)

@@ -1,0 +1,171 @@
+"""The public operations of a device, found by what it tells of itself, as things that a test can do."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.properties import Quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from catkit_devices.device import Device
+
+__all__ = ["Member", "members", "quantities", "resolution_of", "same", "values_of"]
+
+_OF_THE_FRAMEWORK = "catkit_devices."
+_DRIVERS = ("catkit_devices.plugins.", "catkit_devices.testing.")
+
+_UNBOUNDED = 1000.0
+"""How far values go where a quantity has no limit."""
+
+_ARGUMENTS = {"str": "?", "bytes": b"?", "int": 1, "float": 0.0, "bool": False}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One operation of a driver: reading or setting a property, or calling a method.
+
+    Attributes:
+        name: of the property or method.
+        kind: ``"get"``, ``"set"`` or ``"call"``.
+        shared: whether it skips the mutex.
+        known: whether its arguments are the test author's, or are not needed; else they are made up.
+        run: does it.
+    """
+
+    name: str
+    kind: str
+    shared: bool
+    known: bool
+    run: Callable[[Any], Any]
+
+    def __str__(self) -> str:
+        return {"get": f"reading {self.name}", "set": f"setting {self.name}", "call": f"{self.name}()"}[self.kind]
+
+
+def members(
+    device: Device, values: Mapping[str, Sequence[Any]], arguments: Mapping[str, Sequence[Any]]
+) -> list[Member]:
+    """Return the operations that a driver adds to those of the framework.
+
+    Args:
+        device: closed or open.
+        values: what properties may be set to, where that is known.
+        arguments: of methods.
+    """
+    described = device.describe()
+    found: list[Member] = []
+    for name, facts in described["properties"].items():
+        if not _own(type(device), name):
+            continue
+        if facts["readable"]:
+            found.append(Member(name, "get", bool(facts["shared"]), True, _reading(name)))
+        if facts["writable"]:
+            wanted = values.get(name)
+            found.append(Member(name, "set", False, bool(wanted), _setting(name, wanted[0] if wanted else 0)))
+    for name in described["commands"]:
+        if _own(type(device), name):
+            found.append(_call(type(device), name, arguments))
+    return found
+
+
+def quantities(device: Device) -> dict[str, Quantity]:
+    """Return what a driver has declared with Control, Measurement or Setting."""
+    cls = type(device)
+    names = device.describe()["properties"]
+    return {name: member for name in names if isinstance(member := inspect.getattr_static(cls, name), Quantity)}
+
+
+def values_of(facts: Mapping[str, Any]) -> list[Any]:
+    """Return values at and within the limits of a declared quantity; none where its type does not tell.
+
+    Args:
+        facts: of the quantity, as ``describe()`` has them of an open device.
+    """
+    if facts["choices"] is not None:
+        return list(facts["choices"])
+    if facts["type"] == "bool":
+        return [True, False]
+    if facts["type"] not in ("int", "float"):
+        return []
+    low, high = bounds(facts)
+    middle = low + (high - low) / 2
+    found = [low, middle, high]
+    return [int(value) for value in (low, math.floor(middle), high)] if facts["type"] == "int" else found
+
+
+def bounds(facts: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the limits of a number, with finite ones in the place of none."""
+    low, high = facts["limits"] or (None, None)
+    if low is None and high is None:
+        return -_UNBOUNDED, _UNBOUNDED
+    if low is None:
+        return high - _UNBOUNDED, high
+    return low, low + _UNBOUNDED if high is None else high
+
+
+def resolution_of(facts: Mapping[str, Any], declared: float | None) -> float:
+    """Return by how much a value that is read back may differ from the one that was set."""
+    if declared is not None:
+        return declared
+    if facts["type"] != "float":
+        return 0.0
+    low, high = bounds(facts)
+    return 1e-3 * (high - low)
+
+
+def same(one: Any, other: Any, within: float = 0.0) -> bool:
+    """Return whether two values are the same, numbers within a difference; arrays are compared by their elements."""
+    if isinstance(one, float | int) and isinstance(other, float | int) and not isinstance(one, bool):
+        if math.isnan(one) or math.isnan(other):
+            return math.isnan(one) and math.isnan(other)
+        return one == other or abs(one - other) <= within + 1e-9 * max(abs(one), abs(other))
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(same(*pair, within) for pair in zip(one, other, strict=True))
+    if hasattr(one, "shape") and hasattr(other, "shape"):
+        return bool(one.shape == other.shape and (one == other).all())
+    return type(one) is type(other) and bool(one == other)
+
+
+def _own(cls: type[Device], name: str) -> bool:
+    """Return whether a member is a driver's, not the framework's."""
+    for base in cls.__mro__:
+        if name in vars(base):
+            module = base.__module__ + "."
+            return not module.startswith(_OF_THE_FRAMEWORK) or module.startswith(_DRIVERS)
+    return False
+
+
+def _call(cls: type[Device], name: str, arguments: Mapping[str, Sequence[Any]]) -> Member:
+    function = inspect.getattr_static(cls, name)
+    shared = bool(getattr(function, "_shared", False))
+    if name in arguments:
+        return Member(name, "call", shared, True, _calling(name, tuple(arguments[name])))
+    made_up = tuple(_made_up(function))
+    return Member(name, "call", shared, not made_up, _calling(name, made_up))
+
+
+def _made_up(function: Any) -> Iterator[Any]:
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    for parameter in parameters:
+        if parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_ONLY,
+            parameter.POSITIONAL_OR_KEYWORD,
+        ):
+            yield _ARGUMENTS.get(str(getattr(parameter.annotation, "__name__", parameter.annotation)))
+
+
+def _reading(name: str) -> Callable[[Any], Any]:
+    return lambda device: getattr(device, name)
+
+
+def _setting(name: str, value: Any) -> Callable[[Any], Any]:
+    return lambda device: setattr(device, name, value)
+
+
+def _calling(name: str, arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
+    return lambda device: getattr(device, name)(*arguments)

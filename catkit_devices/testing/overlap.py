@@ -1,0 +1,111 @@
+"""Whether operations overlap, found out by trying.
+
+Two attempts, independent of each other. In the first, an operation of another thread is under way while the one under
+test is begun: it must neither end nor touch the wire before the other has ended. In the second, another thread queues
+for the device as soon as the one under test has touched the wire: it must not get in before that has ended.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.operations import perform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catkit_devices.testing.members import Member
+    from catkit_devices.testing.rig import Rig
+
+__all__ = ["gets_in", "is_entered"]
+
+_PATIENCE = 20.0
+"""Seconds for what takes milliseconds."""
+_PAUSE = 0.0005
+
+
+class _Attempt:
+    """Something done in a thread of its own, whose result does not matter."""
+
+    def __init__(self, do: Callable[[], object]) -> None:
+        self._do = do
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._do()
+        except Exception:  # noqa: BLE001, S110 - whether it succeeds is another rule's business
+            pass
+        finally:
+            self.ended.set()
+
+
+def gets_in(rig: Rig, member: Member) -> str | None:
+    """Begin an operation while another one is under way; return how it overlapped with that, None if it did not."""
+    device: Any = rig.device
+    begun, may_end = threading.Event(), threading.Event()
+
+    def occupy(_device: Any) -> None:
+        begun.set()
+        may_end.wait(_PATIENCE)
+
+    occupant = _Attempt(lambda: perform(device, occupy, "occupied", (), {}, shared=False, changes=False))
+    begun.wait(_PATIENCE)
+    before = rig.written
+    try:
+        attempt = _Attempt(lambda: member.run(device))
+        _until(lambda: attempt.ended.is_set() or _queued(device) or rig.written > before)
+        if rig.written > before:
+            return f"{member} touched the wire while another operation was under way"
+        if attempt.ended.is_set():
+            return f"{member} ended while another operation was under way"
+    finally:
+        may_end.set()
+        occupant.ended.wait(_PATIENCE)
+    if not attempt.ended.wait(_PATIENCE):
+        return f"{member} did not end within {_PATIENCE:g} s"
+    return None
+
+
+def is_entered(rig: Rig, member: Member) -> str | None:
+    """Try to get into the middle of an operation; return how that succeeded, None if it did not."""
+    device: Any = rig.device
+    tap = rig.tap
+    if tap is None:
+        return None
+    entered_at: list[int] = []
+    intruders: list[_Attempt] = []
+
+    def intrude(_device: Any) -> None:
+        entered_at.append(len(tap))
+
+    def after_first_write() -> None:
+        tap.on_write = None
+        intruders.append(_Attempt(lambda: perform(device, intrude, "intruder", (), {}, shared=False, changes=False)))
+        _until(lambda: intruders[0].ended.is_set() or _queued(device))
+
+    before = len(tap)
+    tap.on_write = after_first_write
+    attempt = _Attempt(lambda: member.run(device))
+    attempt.ended.wait(_PATIENCE)
+    tap.on_write = None
+    for intruder in intruders:
+        intruder.ended.wait(_PATIENCE)
+    own = tap.by(attempt.thread.ident or 0, since=before)
+    if entered_at and own and own[-1] >= entered_at[0]:
+        return f"another operation got in between two exchanges of {member}"
+    return None
+
+
+def _queued(device: Any) -> bool:
+    return bool(device.mutex.waiters or device._operation_lock.waiters())
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(_PAUSE)

@@ -1,0 +1,138 @@
+"""A driver under test: the device, its simulated instrument, and a tap on the wire between them."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.drivers import Plugins
+from catkit_devices.errors import DeviceError
+from catkit_devices.simulation import VirtualClock, build_bench
+from catkit_devices.testing.members import Member, members, quantities, values_of
+from catkit_devices.testing.simulations import Simulations
+from catkit_devices.testing.tap import Tap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from catkit_devices.device import Device
+    from catkit_devices.simulation import Bench, SimulatedVisaLibrary
+
+__all__ = ["Case", "Rig"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is under test, as data that travels to other processes; the fields are those of ``DriverConformance``."""
+
+    driver: str | type[Device]
+    simulator: str | type | Path | None = None
+    address: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    simulator_options: Mapping[str, Any] = field(default_factory=dict)
+    bench: str | type[Bench] | None = None
+    bench_options: Mapping[str, Any] = field(default_factory=dict)
+    plugins: Sequence[str | Path] = ()
+    values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    refused: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    arguments: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def simulations(self) -> Simulations:
+        """Return what makes the device."""
+        plugins = Plugins(self.plugins)
+        cls = plugins.bench(self.bench) if isinstance(self.bench, str) else self.bench
+        bench = build_bench(cls, self.bench_options, clock=VirtualClock())
+        return Simulations(bench, plugins=plugins)
+
+    def make(self, simulations: Simulations) -> Device:
+        """Make the device, closed."""
+        return simulations.make(
+            self.driver,
+            self.simulator,
+            name="device",
+            address=self.address,
+            simulator_options=self.simulator_options,
+            opens=False,
+            **self.options,
+        )
+
+
+class Rig:
+    """A device that was made and not opened, with a tap on its wire.
+
+    Args:
+        case: what is under test.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.simulations = case.simulations()
+        self.device = case.make(self.simulations)
+        made = self.simulations.made(self.device)
+        self.library: SimulatedVisaLibrary | None = made.library
+        self.address = made.address
+        self.simulator: Any = None
+        self.tap: Tap | None = None
+        if made.library is not None and made.address is not None:
+            self.simulator = made.library.instrument(made.address)
+            self.tap = Tap(made.library.wire(made.address))
+
+    def close(self) -> None:
+        """Close the device, whatever state the test has left it in."""
+        with contextlib.suppress(ExceptionGroup):  # what a rule finds, it says itself
+            self.simulations.close()
+
+    @property
+    def written(self) -> int:
+        """How often something was written so far."""
+        return 0 if self.tap is None else len(self.tap)
+
+    def members(self) -> list[Member]:
+        """Return the driver's operations."""
+        return members(self.device, self.case.values, self.case.arguments)
+
+    def settable(self) -> dict[str, list[Any]]:
+        """Return, for every property of the open device that can be set, values that it must take; maybe none."""
+        found: dict[str, list[Any]] = {}
+        declared = quantities(self.device)
+        for member in self.members():
+            if member.kind != "set":
+                continue
+            name = member.name
+            if name in self.case.values:
+                found[name] = list(self.case.values[name])
+            elif name in declared:
+                found[name] = values_of(declared[name].describe(self.device))
+            else:
+                value = getattr(self.device, name)
+                found[name] = [True, False] if isinstance(value, bool) else [value]
+        return found
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Device]:
+        """Open the device for a block."""
+        self.device.open()
+        try:
+            yield self.device
+        finally:
+            with contextlib.suppress(DeviceError):
+                self.device.close(force=True)
+
+    def repair(self) -> None:
+        """Undo every fault, and have the device open and usable again, as an operator would."""
+        if self.tap is None or self.library is None or self.address is None:
+            return
+        self.tap.clear()
+        self.library.reconnect(self.address)
+        if self.device.state == "fault":
+            self.device.reset()
+        self.device.open()
+
+    def reopen(self) -> None:
+        """Close the device, however that ends, and open it again."""
+        with contextlib.suppress(DeviceError):
+            self.device.close(force=True)
+        self.device.reset()
+        self.repair()

@@ -1,0 +1,104 @@
+"""A device on a server, used by two processes at once. Imported by those processes, so it imports little."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import DeviceValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from catkit_devices.testing.rig import Case
+
+__all__ = ["Task", "use_from_two_processes"]
+
+_ROUNDS = 5
+_NAME = "device under test"
+
+
+class Task:
+    """What each process does over and over: keep the device to itself, set and read back, or only read.
+
+    Args:
+        control: what is set and read back; None where the driver has nothing of the kind.
+        values: what it is set to, by one process after the other in turn.
+        within: by how much the value that is read back may differ.
+        readable: what is read.
+        refused: a value that the control refuses; None where there is none.
+    """
+
+    def __init__(
+        self, control: str | None, values: Sequence[Any], within: float, readable: Sequence[str], refused: Any
+    ) -> None:
+        self.control = control
+        self.values = values
+        self.within = within
+        self.readable = readable
+        self.refused = refused
+
+    def run(self, device: Any, turn: int) -> list[str]:
+        """Do it; return what went wrong."""
+        from catkit_devices.testing.members import same
+
+        problems = []
+        for number in range(_ROUNDS):
+            with device.lock():
+                for name in self.readable:
+                    getattr(device, name)
+                if self.control is None:
+                    continue
+                value = self.values[(number + turn) % len(self.values)]
+                setattr(device, self.control, value)
+                found = getattr(device, self.control)
+                if not same(found, value, self.within):
+                    problems.append(f"{self.control} was set to {value!r} by one process, which read {found!r} back")
+        if self.control is not None and self.refused is not None:
+            try:
+                setattr(device, self.control, self.refused)
+            except DeviceValueError:
+                pass
+            else:
+                problems.append(f"{self.control} took {self.refused!r} through a proxy")
+        return problems
+
+
+def use_from_two_processes(case: Case, task: Task) -> list[str]:
+    """Have a server make the device, and two processes carry out a task on it at once; return what went wrong."""
+    from catkit_devices.multiprocessing import Process, SharedMemoryManager
+
+    name = f"conformance-{os.getpid()}-{os.urandom(4).hex()}"
+    with SharedMemoryManager(name) as manager:
+        device = manager.get_object(_NAME, host, case)
+        with device:
+            described = device.describe()
+            users = [Process(target=use, args=(name, task, turn), name=f"user {turn}") for turn in (0, 1)]
+            for user in users:
+                user.start()
+            for user in users:
+                user.join(120)
+            problems = [problem for user in users for problem in user.result]
+    return problems + _incomplete(described, task)
+
+
+def host(case: Case) -> Any:
+    """Make the device, on the server."""
+    return case.make(case.simulations())
+
+
+def use(server: str, task: Task, turn: int) -> list[str]:
+    """Carry out the task, in a process of its own."""
+    from catkit_devices.multiprocessing import SharedMemoryManager
+
+    manager = SharedMemoryManager(server)
+    manager.connect()
+    device = manager.get_object(_NAME)
+    with device:
+        return task.run(device, turn)
+
+
+def _incomplete(described: Mapping[str, Any], task: Task) -> list[str]:
+    wanted = [*task.readable, *([task.control] if task.control else [])]
+    missing = [name for name in wanted if name not in described["properties"]]
+    return [f"the proxy does not tell of {', '.join(missing)}"] if missing else []
