@@ -174,20 +174,22 @@ def perform(
     if changes:
         device._require_permission(name, changes)  # before waiting for whoever has it
     before, call.changes = call.changes, changes
-    if not shared:
-        mutex.enter(call, timeout, site)
     try:
-        exclusive.enter(call, timeout, site)
+        if shared:
+            exclusive.enter(call, timeout, site)
+        else:
+            mutex.enter_both(exclusive, call, timeout, site)
         try:
             device._ready(name, changes)
             if changes:
-                device._changed_by = call.session
+                device.__dict__["_changed_by"] = call.session
             result = body(device, *args, **kwargs)
         finally:
-            exclusive.leave(call)
+            if shared:
+                exclusive.leave(call)
+            else:
+                mutex.leave_both(exclusive, call)
     finally:
-        if not shared:
-            mutex.leave(call)
         call.changes = before
     if _is_lazy(type(result)):  # type: ignore[arg-type]
         raise TypeError(

@@ -35,8 +35,14 @@ class ScpiCamera(ScpiDevice, Camera):
     exposure_time = Control(
         "EXP?", "EXP {}", type=number, unit="s", limits=(1e-5, 10.0), doc="Exposure time of one frame."
     )
-    pixel_size = Measurement("SENS:PIX?", unit="um", doc="Pitch of the pixels.")
-    saturation = Measurement("SENS:SAT?", type=int, doc="Value at which a pixel saturates, in counts.")
+    pixel_size = Measurement(
+        lambda device: device._ask_twice("SENS:PIX?", float), unit="um", doc="Pitch of the pixels."
+    )
+    saturation = Measurement(
+        lambda device: device._integers("SENS:SAT?", 1)[0],
+        type=int,
+        doc="Value at which a pixel saturates, in counts.",
+    )
 
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, **options)
@@ -55,7 +61,10 @@ class ScpiCamera(ScpiDevice, Camera):
 
     @region.setter
     def region(self, value: Sequence[int]) -> None:
-        numbers = [int(part) for part in value]
+        try:
+            numbers = [int(part) for part in value]
+        except (TypeError, ValueError, OverflowError):
+            numbers = []
         if len(numbers) != 4 or any(part != whole for part, whole in zip(value, numbers, strict=True)):
             raise DeviceValueError(f"region must be four whole numbers, got {value!r}", **self._facts())
         for first, length, available in zip(numbers[:2], numbers[2:], self._sensor, strict=True):
@@ -92,7 +101,7 @@ class ScpiCamera(ScpiDevice, Camera):
                 raise ValueError(f"{count} whole numbers were expected, got {reply!r}")
             return [int(part) for part in reply.split(",")]
 
-        return self._ask(command, parse)
+        return self._ask_twice(command, parse)
 
     def _make_safe(self) -> None:
         self._write("ABOR")

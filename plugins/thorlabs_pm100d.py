@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.errors import DeviceProtocolError
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.interfaces import PowerMeter
-from catkit_devices.plugins._scpi import ScpiDevice, number
+from catkit_devices.plugins._scpi import ScpiDevice, number, whole
 from catkit_devices.properties import Control, Measurement
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class PM100D(ScpiDevice, PowerMeter):
         doc="Wavelength that readings are corrected for, within what the sensor is calibrated for.",
     )
     averaging = Control(
-        "SENS:AVER:COUN?",
+        lambda device: device._ask_twice("SENS:AVER:COUN?", whole),
         "SENS:AVER:COUN {}",
         type=int,
         limits=(1, 1000),
@@ -50,7 +50,7 @@ class PM100D(ScpiDevice, PowerMeter):
     )
     auto_range = Control("SENS:POW:RANG:AUTO?", "SENS:POW:RANG:AUTO {}", type=bool, doc="Choice of range by the meter.")
     sensor = Measurement(
-        "SYST:SENS:IDN?",
+        lambda device: device._ask_twice("SYST:SENS:IDN?", str.strip),
         type=str,
         doc="Sensor that is plugged in: name, serial number, calibration, type, subtype, flags.",
     )

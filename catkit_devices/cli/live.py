@@ -1,6 +1,7 @@
-"""What a running testbed looks like, redrawn while it runs: experiments, devices and who holds them, safety checks.
+"""What a running testbed looks like, redrawn while it runs.
 
-Off a terminal: a line for each experiment that enters another state, and now and then one for how far it has come.
+On a terminal a picture that stays in place. Elsewhere plain lines: one for each experiment that enters another state,
+now and then one for how far it has come, one for each safety check that begins or ceases to fail, and warnings.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from catkit_devices.cli.output import console
+from catkit_devices.cli.picture import ENDED, count, limits, picture, reading
 from catkit_devices.errors import CatkitDevicesError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
-
-    from rich.console import RenderableType
-    from rich.table import Table
 
     from catkit_devices.testbed.client import TestbedClient
 
@@ -26,22 +26,24 @@ _REDRAW = 0.2
 _REPEAT = 2.0
 """Seconds between two lines about the same experiment off a terminal."""
 
-_ENDED = {"finished": "green", "failed": "red", "stopped": "yellow"}
-
 
 class LiveView:
-    """Draws a testbed while experiments run on it; a context manager, with :meth:`tick` called in between.
+    """Draws a testbed while it runs; a context manager, with :meth:`tick` called in between.
 
     Args:
         testbed: what to draw.
+        stdout: whether to draw on stdout; stderr by default, which leaves stdout to the result.
+        everything: whether the lines off a terminal also tell of devices that change hands.
     """
 
-    def __init__(self, testbed: TestbedClient) -> None:
+    def __init__(self, testbed: TestbedClient, *, stdout: bool = False, everything: bool = False) -> None:
         self._testbed = testbed
-        self._console = console(stderr=True)
+        self._console = console(stderr=not stdout)
         self._live: Any = None
         self._drawn = float("-inf")
-        self._said: dict[str, tuple[str, float]] = {}
+        self.tripped = False
+        """Whether safety had tripped when the testbed was last seen."""
+        self._lines = _Lines(lambda line: self._console.print(line, markup=False), everything=everything)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -64,111 +66,80 @@ class LiveView:
             self._drawn = now
             self.draw()
 
-    def draw(self) -> None:
-        """Draw anew; a testbed that does not answer is left as it was last seen: drawing never fails a run."""
+    def draw(self) -> bool:
+        """Draw anew, and return whether the testbed answers.
+
+        One that does not is left as it was last seen: drawing never fails a run.
+        """
         try:
             status = self._testbed.status()
         except (CatkitDevicesError, OSError, EOFError):
-            return
+            return False
+        self.tripped = bool(status["safety"]["tripped"])
         if self._live is not None:
-            self._live.update(_picture(status), refresh=True)
-            return
-        for name, experiment in status["experiments"].items():
-            self._say(name, experiment, status["devices"])
+            self._live.update(picture(status), refresh=True)
+        else:
+            self._lines.tell(status)
+        return True
 
-    def _say(self, name: str, experiment: dict[str, Any], devices: dict[str, Any]) -> None:
+
+class _Lines:
+    """Tells what has changed, a line for each change."""
+
+    def __init__(self, say: Callable[[str], None], *, everything: bool) -> None:
+        self._say = say
+        self._everything = everything
+        self._experiments: dict[str, tuple[str, float]] = {}
+        self._problems: dict[str, str | None] = {}
+        self._holders: dict[str, tuple[str, str]] = {}
+        self._tripped: str | None = None
+        self._told = time.time()
+
+    def tell(self, status: dict[str, Any]) -> None:
+        for name, experiment in status["experiments"].items():
+            self._experiment(name, experiment, status["devices"])
+        if self._everything:
+            for name, device in status["devices"].items():
+                self._device(name, device)
+        for name, check in status["safety"]["checks"].items():
+            self._check(name, check)
+        tripped = status["safety"]["tripped"]
+        if tripped != self._tripped:
+            self._say(f"SAFETY TRIPPED: {tripped}" if tripped else "safety was reset")
+            self._tripped = tripped
+        for message in status.get("messages", []):
+            if message["time"] > self._told and message["level"] in ("WARNING", "ERROR"):
+                self._say(f"{message['level'].lower()}: {message['source']}: {message['text']}")
+        self._told = max([self._told, *(message["time"] for message in status.get("messages", []))])
+
+    def _experiment(self, name: str, experiment: dict[str, Any], devices: dict[str, Any]) -> None:
         state, now = experiment["state"], time.monotonic()
-        said, when = self._said.get(name, ("", 0.0))
-        if said == state and (state in _ENDED or now - when < _REPEAT):
+        said, when = self._experiments.get(name, ("", 0.0))
+        if said == state and (state in ENDED or now - when < _REPEAT):
             return
-        self._said[name] = (state, now)
+        self._experiments[name] = (state, now)
         line = f"{name}: {state}"
         if state == "running" and experiment["description"]:
-            line += f", {experiment['description']} {_count(experiment)}"
+            line += f", {experiment['description']} {count(experiment)}"
         held = [device for device, entry in devices.items() if (entry["holder"] or {}).get("process") == name]
         if held:
             line += f", holds {', '.join(held)}"
         if experiment["message"]:
             line += f" ({experiment['message']})"
-        self._console.print(line, markup=False)
+        self._say(line)
 
+    def _device(self, name: str, device: dict[str, Any]) -> None:
+        holder = (device["holder"] or {}).get("process", "")
+        now = (device["state"], holder)
+        if self._holders.get(name) != now:
+            self._holders[name] = now
+            self._say(f"{name}: {device['state']}{f', held by {holder}' if holder else ''}")
 
-def _picture(status: dict[str, Any]) -> RenderableType:
-    from rich.console import Group
-
-    parts: list[RenderableType] = [_experiments(status["experiments"]), _devices(status["devices"])]
-    checks = _checks(status["safety"])
-    return Group(*parts, checks, "") if checks is not None else Group(*parts)
-
-
-def _experiments(experiments: dict[str, Any]) -> Table:
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table.grid(padding=(0, 2))
-    for name, experiment in experiments.items():
-        state, total = experiment["state"], experiment["total"]
-        ended = state in _ENDED
-        bar = ProgressBar(
-            total=total or 1,
-            completed=(total or 1) if ended else experiment["done"],
-            pulse=total is None and not ended,
-            width=30,
-            animation_time=time.monotonic(),
-            complete_style="bar.complete",
-            finished_style=_ENDED.get(state, "bar.finished"),
-        )
-        seconds = (experiment["updated"] if ended else time.time()) - experiment["started"]
-        grid.add_row(
-            Text(name, style="bold"), bar, Text(_count(experiment), justify="right"), f"{max(seconds, 0.0):.1f} s",
-            Text(state, style=_ENDED.get(state, "")), Text(experiment["message"] or experiment["description"]),
-        )  # fmt: skip
-    return grid
-
-
-def _devices(devices: dict[str, Any]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    for column in ("device", "state", "held by", "for", "waiting"):
-        table.add_column(column, justify="right" if column == "for" else "left", min_width=6 if column == "for" else 12)
-    for name, entry in devices.items():
-        holder = entry["holder"]
-        table.add_row(
-            name,
-            Text(entry["state"], style={"open": "green", "fault": "red"}.get(entry["state"], "dim")),
-            Text(holder["process"], style="cyan") if holder else "",
-            f"{holder['since']:.1f} s" if holder else "",
-            Text(", ".join(waiter["process"] for waiter in entry["waiters"]), style="yellow"),
-        )
-    return table
-
-
-def _checks(safety: dict[str, Any]) -> RenderableType | None:
-    from rich.text import Text
-
-    if safety["tripped"]:
-        return Text(safety["tripped"], style="bold red")
-    if not safety["checks"]:
-        return None
-    line = Text("safety  ", style="dim")
-    for name, check in safety["checks"].items():
-        value = "no reading yet" if check["value"] is None else f"{check['value']:.4g}"
-        line.append(f"{name} {value} ({limits(check['test'])})   ", style="red" if check["problem"] else "green")
-    return line
-
-
-def limits(test: dict[str, Any]) -> str:
-    """Return what a safety check allows, in words."""
-    low, high = test["minimum"], test["maximum"]
-    if low is None:
-        return f"at most {high:g}"
-    return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
-
-
-def _count(experiment: dict[str, Any]) -> str:
-    total = experiment["total"]
-    return f"{experiment['done']}" if total is None else f"{experiment['done']} of {total}"
+    def _check(self, name: str, check: dict[str, Any]) -> None:
+        problem = check["problem"]
+        if name not in self._problems and self._everything:
+            allowed = limits(check["test"])
+            self._say(f"safety check {name}: {reading(check)}{f' ({allowed})' if allowed else ''}")
+        if problem != self._problems.get(name):
+            self._say(f"safety check {name}: {problem or f'well again, {reading(check)}'}")
+        self._problems[name] = problem

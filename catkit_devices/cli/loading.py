@@ -1,4 +1,4 @@
-"""From ``FILE[:CLASS]`` and the words behind it to an experiment that can run."""
+"""From ``FILE[:CLASS]`` to an experiment that can run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 from catkit_devices.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import ModuleType
 
     from catkit_devices.testbed.experiment import Experiment
 
-__all__ = ["load_experiment", "parse_parameters"]
+__all__ = ["load_experiment"]
 
 
 def load_experiment(place: str) -> type[Experiment]:
@@ -49,42 +48,6 @@ def load_experiment(place: str) -> type[Experiment]:
     if missing:
         raise ConfigurationError(f"{class_name} has no method {', '.join(missing)}", file=str(file))
     return experiment
-
-
-def parse_parameters(experiment: type[Experiment], words: Sequence[str]) -> dict[str, str | bool]:
-    """Return the parameters said as ``--name value`` or ``--name=value``; ``--flag`` and ``--no-flag`` for booleans.
-
-    Dashes in names stand for underscores. What a value may be, the experiment checks when it is constructed.
-
-    Raises:
-        ConfigurationError: a word that is no parameter of the experiment, or one without its value.
-    """
-    parameters = experiment.parameters()
-    options = {f"--{name.replace('_', '-')}": name for name in parameters}
-    flags = {option: name for option, name in options.items() if parameters[name].annotation is bool}
-    negated = {f"--no-{option.removeprefix('--')}": name for option, name in flags.items()}
-    found: dict[str, str | bool] = {}
-    remaining = list(words)
-    while remaining:
-        option, equals, value = remaining.pop(0).partition("=")
-        option = option.replace("_", "-")
-        if option in negated and not equals:
-            found[negated[option]] = False
-        elif option in flags and not equals:
-            found[flags[option]] = True
-        elif option not in options:
-            listed = ", ".join(options) or "it has none"
-            raise ConfigurationError(
-                f"{experiment.__name__} has no such parameter, expected one of {listed}",
-                key=option, suggestion=nearest(option, options),
-            )  # fmt: skip
-        elif equals:
-            found[options[option]] = value
-        elif remaining:
-            found[options[option]] = remaining.pop(0)
-        else:
-            raise ConfigurationError("expected a value behind it", key=option)
-    return found
 
 
 def _only(found: dict[str, type[Experiment]], file: Path) -> str:

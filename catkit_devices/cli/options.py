@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ConfigFiles", "Json", "OneRun", "Overrides", "Runs", "RunsKept"]
+__all__ = [
+    "ConfigFiles",
+    "Json",
+    "MutexTimeout",
+    "OneRun",
+    "Overrides",
+    "RunningTestbed",
+    "Runs",
+    "RunsKept",
+    "Simulate",
+    "TestbedName",
+]
 
 ConfigFiles = Annotated[
     list[Path],
@@ -34,6 +45,27 @@ Runs = Annotated[
 RunsKept = Annotated[
     Path,
     typer.Option("--runs", metavar="DIR", envvar="CATKIT_DEVICES_RUNS", help="Where the run directories are kept."),
+]
+TestbedName = Annotated[
+    str | None,
+    typer.Option(
+        "--testbed", "-t", metavar="NAME", envvar="CATKIT_DEVICES_TESTBED", show_default=False,
+        help="A running testbed; by default the one of --config, else the only one that runs.",
+    ),
+]  # fmt: skip
+RunningTestbed = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="TESTBED", envvar="CATKIT_DEVICES_TESTBED", show_default=False,
+        help="A running testbed; by default the one of --config, else the only one that runs.",
+    ),
+]  # fmt: skip
+Simulate = Annotated[
+    bool | None,
+    typer.Option("--simulate/--hardware", show_default=False, help="Use simulated instruments, or real ones."),
+]
+MutexTimeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", min=0.0, help="How long to wait for the device to be free.")
 ]
 OneRun = Annotated[
     str,

@@ -7,18 +7,23 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, Literal
 
-from catkit_devices.errors import ConfigurationError
+from catkit_devices.errors import ConfigurationError, MutexTimeoutError, SafetyError, ServerNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["console", "print_json", "print_table", "report", "table", "warn"]
+__all__ = ["console", "exit_code", "print_json", "print_table", "report", "table", "warn"]
 
 FAILED = 1
 USAGE = 2
+NOT_RUNNING = 3
+TRIPPED = 4
+BUSY = 5
+"""Exit codes: it failed; it was asked for wrongly; no such testbed runs; safety tripped; somebody else has the device.
+"""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -52,8 +57,13 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Print a value as JSON on stdout; arrays as lists, and what JSON has no word for as text."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    convert = getattr(value, "tolist", None)
+    return convert() if callable(convert) else str(value)
 
 
 def warn(text: str) -> None:
@@ -82,7 +92,17 @@ def report(error: BaseException, *, debug: bool) -> int:
     else:
         for text in texts:
             out.print(Text(f"error: {text}"))
-    return USAGE if all(isinstance(failure, ConfigurationError) for failure in failures) else FAILED
+    return exit_code(failures)
+
+
+def exit_code(failures: Sequence[BaseException]) -> int:
+    """Return the exit code for what failed."""
+    if any(isinstance(failure, SafetyError) for failure in failures):
+        return TRIPPED
+    for kind, code in ((ConfigurationError, USAGE), (ServerNotFoundError, NOT_RUNNING), (MutexTimeoutError, BUSY)):
+        if all(isinstance(failure, kind) for failure in failures):
+            return code
+    return FAILED
 
 
 def _failures(error: BaseException) -> Iterator[BaseException]:

@@ -3,66 +3,123 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated
+import time
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs
-from catkit_devices.cli.output import console, print_json
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate, TestbedName
+from catkit_devices.cli.output import FAILED, console, print_json, warn
 
-__all__ = ["SETTINGS", "run"]
+if TYPE_CHECKING:
+    from catkit_devices.cli.live import LiveView
+    from catkit_devices.testbed.client import TestbedClient
+    from catkit_devices.testbed.experiment import Experiment
 
-# What this command does not know is for the experiment.
-SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+__all__ = ["EXAMPLES", "SETTINGS", "run"]
+
+EXAMPLES = (
+    "catkit-devices run scan.py --config bench.toml --simulate",
+    "catkit-devices run scan.py:FilterScan --repeats 5",
+    "catkit-devices run scan.py --help",
+)
+# What this command does not know is for the experiment, and its help tells the experiment's parameters too.
+SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+_PAUSE = 0.1
 
 
 def run(
     context: typer.Context,
     experiment: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="FILE[:CLASS]", show_default=False, help="Python file, and which of its experiments to run."
         ),
-    ],
+    ] = None,
     configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
     overrides: Overrides = [],  # noqa: B006
-    simulate: Annotated[
-        bool | None,
-        typer.Option("--simulate/--hardware", show_default=False, help="Use simulated instruments, or real ones."),
-    ] = None,
+    simulate: Simulate = None,
+    testbed: TestbedName = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Start another testbed from --config even if that one is running.")
+    ] = False,
     runs: Runs = None,
     as_json: Json = False,
+    wants_help: Annotated[
+        bool, typer.Option("--help", "-h", help="Show this message, and the parameters of the experiment.")
+    ] = False,
 ) -> None:
-    """Run an experiment on a testbed.
+    """Run an experiment on a testbed: on one that is running, else on one that is started for it.
 
     The experiment's parameters follow as options: --repeats 5 sets its parameter `repeats`.
     """
-    from catkit_devices.cli.live import LiveView
-    from catkit_devices.cli.loading import load_experiment, parse_parameters
-    from catkit_devices.errors import CatkitDevicesError, ConfigurationError
-    from catkit_devices.testbed.configuration import load_configuration
+    from catkit_devices.errors import ConfigurationError
+
+    if wants_help or experiment is None:
+        typer.echo(context.get_help(), nl=False)
+        if experiment is None:
+            if wants_help:
+                return
+            raise ConfigurationError("say which experiment: FILE, or FILE:CLASS")
+    from catkit_devices.cli.loading import load_experiment
+    from catkit_devices.cli.parameters import parse_parameters, print_parameters
 
     kind = load_experiment(experiment)
-    if not configs:
-        raise ConfigurationError("say which testbed, with --config FILE")
-    configuration = load_configuration(configs, overrides)
+    if wants_help:
+        print_parameters(kind)
+        return
     instance = kind(**parse_parameters(kind, context.args))
-    from catkit_devices.testbed.testbed import Testbed
+    from catkit_devices.cli.attaching import attach_or_start
+    from catkit_devices.cli.live import LiveView
 
-    with Testbed(configuration, simulate=simulate, runs=runs) as testbed, LiveView(testbed) as view:
-        try:
-            (result,) = testbed.run(instance, on_tick=view.tick)
-        except Exception as error:
-            with contextlib.suppress(CatkitDevicesError, OSError, EOFError):  # its server may be what failed
-                for progress in testbed.progress():
-                    error.add_note(f"run directory: {progress.run}")
-            raise
-        finally:
-            view.draw()
-        (progress,) = testbed.progress()
+    with attach_or_start(testbed, configs, overrides, simulate=simulate, runs=runs, join=not new) as client:
+        joined = not hasattr(client, "configuration")
+        if joined and runs is not None and not _from_environment(context, "runs"):
+            warn(f"--runs changes nothing: testbed {client.name!r} is running already, and keeps its runs in one place")
+        with LiveView(client) as view:
+            result = _run(client, instance, view)
+            (progress,) = (entry for entry in client.progress() if entry.run == str(instance.run_path))
+            if not joined:
+                _let_others_end(client, view)
     if as_json:
         print_json({"experiment": progress.name, "state": progress.state, "run": progress.run, "result": result})
-        return
-    if result is not None:
-        console().print(result)
-    console().print(f"{progress.name} {progress.state}; run directory: {progress.run}")
+    else:
+        if result is not None:
+            console().print(result, markup=False)
+        why = f" ({progress.message})" if progress.message else ""
+        console().print(f"{progress.name} {progress.state}{why}; run directory: {progress.run}", markup=False)
+    if progress.state != "finished":
+        raise typer.Exit(FAILED)
+
+
+def _run(client: TestbedClient, instance: Experiment, view: LiveView) -> Any:
+    try:
+        (result,) = client.run(instance, on_tick=view.tick)
+    except Exception as error:
+        if instance.run_path is not None:
+            error.add_note(f"run directory: {instance.run_path}")
+        raise
+    finally:
+        view.draw()
+    return result
+
+
+def _let_others_end(client: TestbedClient, view: LiveView) -> None:
+    """Wait for the experiments of others that joined meanwhile: their testbed ends with this process."""
+    from catkit_devices.cli.picture import ENDED
+    from catkit_devices.errors import CatkitDevicesError
+
+    told = False
+    with contextlib.suppress(CatkitDevicesError):
+        while others := [progress.name for progress in client.progress() if progress.state not in ENDED]:
+            if not told:
+                warn(f"waiting for {', '.join(others)}, which joined this testbed; Ctrl-C ends them")
+                told = True
+            view.tick()
+            time.sleep(_PAUSE)
+
+
+def _from_environment(context: typer.Context, parameter: str) -> bool:
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "ENVIRONMENT"

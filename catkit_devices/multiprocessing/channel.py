@@ -48,6 +48,10 @@ def dumps(value: Any, buffers: Callable[[pickle.PickleBuffer], object] | None = 
     return data
 
 
+_dumps = pickle.dumps
+_loads = pickle.loads
+
+
 def take_over(connection: Connection) -> socket.socket:
     """Return the socket under an authenticated connection, which is no longer usable afterwards."""
     sock = socket.socket(fileno=connection.fileno())
@@ -77,7 +81,16 @@ class Channel:
         if self._parcels and self._outgoing is not None:  # of a message that was never sent
             self._outgoing.forget(self._parcels)
             self._parcels = []
-        return dumps(value, self._place if self._local else None)
+        try:
+            data = _dumps(value, 5, buffer_callback=self._place if self._local else None)
+        except Exception:  # noqa: BLE001 - a class may refuse in any way; `dumps` has the last word
+            data = None
+        if data is None or b"__main__" in data:
+            if self._parcels and self._outgoing is not None:  # of the attempt that failed
+                self._outgoing.forget(self._parcels)
+                self._parcels = []
+            return dumps(value, self._place if self._local else None)
+        return data
 
     def _place(self, buffer: pickle.PickleBuffer) -> bool:
         if buffer.raw().nbytes < THRESHOLD:
@@ -189,7 +202,7 @@ class Channel:
     def unpack(received: tuple[memoryview, list[Any]]) -> Any:
         """Return the value of a message; raises whatever its classes raise on loading."""
         # A copy, because loading a value may use this very channel: a proxy in it asks its server what it is.
-        return pickle.loads(bytes(received[0]), buffers=received[1])
+        return _loads(bytes(received[0]), buffers=received[1])
 
     def close(self) -> None:
         """Close the socket; harmless when done already."""

@@ -101,6 +101,8 @@ class Hosted:
             raise self._refusal(name)
         if operation == GET:
             value = getattr(self.object, name)
+            if type(value) in _PLAIN:
+                return value
             import inspect
 
             if inspect.isroutine(value) and not isinstance(self.object, MutexedNamespace):
@@ -119,6 +121,8 @@ class Hosted:
     def _whole(self, name: str, result: Any) -> Any:
         """Return a result that is worked out, not one whose work would be done later, without the lock."""
         kind = type(result)
+        if kind in _PLAIN:
+            return result
         if kind in _VIEWS:
             return list(result)
         if hasattr(kind, "__next__") or hasattr(kind, "__await__") or hasattr(kind, "__anext__"):
@@ -140,6 +144,10 @@ class Hosted:
             f"{self.reference.kind} {self.reference.name!r} shares no {name!r}"
             f" (it has {', '.join(one for one in known if not one.startswith('_'))})"
         )
+
+
+_PLAIN = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
+"""What needs no second look before it is sent."""
 
 
 def _exit_arguments(encoded: bytes) -> tuple[Any, ...]:

@@ -211,6 +211,40 @@ class OwnedLock:
                 hold.calls.remove(call)
                 self._settle()
 
+    def enter_both(self, exclusive: OwnedLock, call: Call, timeout: float, site: str) -> None:
+        """Begin an operation under this lock (a mutex) and then ``exclusive``; at once where both are free."""
+        with _guard:
+            hold, other = self._hold, exclusive._hold
+            if other is None and not exclusive._queue and call.reason is None and not call.session.ended:
+                free = hold is None and not self._queue and not self._fences
+                if free and (self.refusal is None or self.refusal() is None):
+                    self._hold = hold = _Hold(call.owner.key, call.owner, site)
+                elif hold is None or hold.key != call.owner.key or hold.broken is not None:
+                    hold = None
+                if hold is not None:
+                    hold.bodies += 1
+                    hold.calls.append(call)
+                    exclusive._hold = other = _Hold(call.chain, call.owner, site)
+                    other.bodies = 1
+                    other.calls.append(call)
+                    return
+        self.enter(call, timeout, site)
+        try:
+            exclusive.enter(call, timeout, site)
+        except BaseException:
+            self.leave(call)
+            raise
+
+    def leave_both(self, exclusive: OwnedLock, call: Call) -> None:
+        """End an operation begun by ``enter_both``."""
+        with _guard:
+            for lock in (exclusive, self):
+                hold = lock._hold
+                if hold is not None:
+                    hold.bodies -= 1
+                    hold.calls.remove(call)
+                    lock._settle()
+
     # --- force ------------------------------------------------------------------------------------------------------
 
     def break_(self, reason: str) -> str | None:

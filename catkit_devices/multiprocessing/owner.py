@@ -186,7 +186,8 @@ def process_name() -> str:
 def local_session() -> Session:
     """Return the session under which this process uses its own objects."""
     session = _identity.session
-    session.process = process_name()
+    if not session.process:
+        session.process = process_name()
     return session
 
 

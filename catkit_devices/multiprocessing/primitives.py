@@ -199,7 +199,8 @@ class Barrier(_Waiting):
                     raise threading.BrokenBarrierError(self._late(limit))
             except OperationCancelled:
                 if not ticket.granted:
-                    self._break(f"barrier {self._name!r}: {call.owner} gave up waiting")
+                    with self._guard:
+                        self._break(f"barrier {self._name!r}: {call.owner} gave up waiting")
                 raise
         finally:
             with self._guard:
@@ -213,30 +214,31 @@ class Barrier(_Waiting):
     def _late(self, limit: float) -> str:
         with self._guard:
             missing = self._parties - 1 - len(self._tickets)
-        why = f"barrier {self._name!r}: {missing} of {self._parties} parties had not come after {limit:g} s"
-        self._break(why)
+            why = f"barrier {self._name!r}: {missing} of {self._parties} parties had not come after {limit:g} s"
+            self._break(why)
         return why
 
     def abort(self) -> None:
         """Break it for those who wait now."""
-        self._break(f"barrier {self._name!r} was aborted by {current_call().owner}")
+        with self._guard:
+            self._break(f"barrier {self._name!r} was aborted by {current_call().owner}")
 
     def reset(self) -> None:
         """Break it for those who wait now; it is as new afterwards."""
         self.abort()
 
     def _break(self, why: str) -> None:
-        with self._guard:
-            if self._inside:
-                self._broken = why
-            while self._tickets:
-                self._tickets.popleft().grant(why)
+        """Break it for those who wait now; the guard is held."""
+        if self._inside:
+            self._broken = why
+        while self._tickets:
+            self._tickets.popleft().grant(why)
 
     def _session_ended(self, session: Session, goodbye: bool) -> None:
         with self._guard:
             participant = self._participants.pop(session.id, None)
-        if participant is not None:
-            self._break(f"barrier {self._name!r}: {participant} {'left' if goodbye else 'died'}")
+            if participant is not None:
+                self._break(f"barrier {self._name!r}: {participant} {'left' if goodbye else 'died'}")
 
     def _status(self) -> dict[str, Any]:
         return {"parties": self._parties, "participants": list(self._participants.values()), **super()._status()}
@@ -246,9 +248,14 @@ _PASSED = object()
 
 
 class Condition(_Waiting):
-    """As ``threading.Condition``, over a mutex of its own."""
+    """As ``threading.Condition``, over a mutex of its own. A notification that finds a dead process goes to the next.
+
+    ``wait_for`` asks its predicate in the process of the caller.
+    """
 
     _section = True
+    _handed_over = frozenset({"wait"})
+    """The methods whose result is given back by ``_returned`` when it does not reach the client."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -301,6 +308,11 @@ class Condition(_Waiting):
     def _take_back(self, ticket: _Ticket) -> None:  # noqa: ARG002 - a notification carries nothing
         if self._tickets:  # the notification was meant for somebody who lives
             self._tickets.popleft().grant()
+
+    def _returned(self, notified: bool) -> None:
+        with self._guard:
+            if notified and self._tickets:
+                self._tickets.popleft().grant()
 
     def _session_ended(self, session: Session, goodbye: bool) -> None:  # noqa: ARG002
         self._lock.end_session(session)

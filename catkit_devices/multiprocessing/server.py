@@ -335,7 +335,7 @@ class Server(managers.Server):
         try:
             set_call(call)
             hosted = self.host.objects.get(target)
-            if hosted is not None and operation != LOCK:
+            if operation != LOCK and hosted is not None:
                 reply = hosted.answer(channel, operation, name, args, kwargs)
             else:
                 reply = channel.pack((RETURNED, self._perform(call, target, name, args, kwargs)))

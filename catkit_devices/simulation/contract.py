@@ -92,6 +92,10 @@ class Outbox:
         data = self._pieces.popleft()[1]
         return data if isinstance(data, bytes) else data()
 
+    def drop_one(self) -> None:
+        """Forget the next piece, due or not."""
+        self._pieces.popleft()
+
     def clear(self) -> None:
         """Forget everything that was not taken yet."""
         self._pieces.clear()

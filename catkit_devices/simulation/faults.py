@@ -109,6 +109,7 @@ class Line:
         self._left = 0  # of a truncated reply
         self._outbox = Outbox(clock)
         self._ends: deque[bool] = deque()
+        self._under_way = False
 
     def inject(self, fault: Fault, count: int = 1, *, after: int = 0) -> None:
         """Strike the next ``count`` replies, once ``after`` replies have come unharmed.
@@ -136,7 +137,16 @@ class Line:
             if first:
                 self._decide(reply)
             self._send(reply, first=first)
-        return [Piece(piece, self._ends.popleft()) for piece in self._outbox.take_pieces()]
+        pieces = [Piece(piece, self._ends.popleft()) for piece in self._outbox.take_pieces()]
+        if pieces:
+            self._under_way = not pieces[-1].end
+        return pieces
+
+    def abort(self) -> None:
+        """Stop the message that is under way, as a device clear does; one that is late still comes."""
+        while self._under_way and self._ends:
+            self._outbox.drop_one()
+            self._under_way = not self._ends.popleft()
 
     def _decide(self, reply: bytes) -> None:
         self._decided = True

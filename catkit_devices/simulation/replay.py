@@ -86,6 +86,11 @@ class Dialogue:
         self._event(b"trigger", "a trigger")
         return self._take()
 
+    @property
+    def difference(self) -> SimulationError | None:
+        """The first difference between the dialogue and what was sent, if there was one."""
+        return self._difference
+
     def finish(self) -> None:
         """Raise SimulationError unless the whole dialogue has taken place, or what it differed by."""
         if self._difference is not None:
@@ -142,14 +147,13 @@ class Dialogue:
 
     def _differs(self, expected: Entry, position: int, sent: bytes, same: int) -> SimulationError:
         begin = max(position - _SHOWN, 0)
-        before = escape(expected.data[begin:position])
-        dots = "..." if begin else ""
+        before = ("..." if begin else "") + escape(expected.data[begin:position], whole=False)
         rest = expected.data[position : position + _SHOWN]
         return self._refuse(
             f"{self._place(expected)}: what was sent is not what is expected, from byte {position} on\n"
-            f"  expected  {dots}{before}{escape(rest)}\n"
-            f"  sent      {dots}{before}{escape(sent[same : same + _SHOWN])}\n"
-            f"            {' ' * len(dots + before)}^"
+            f"  expected  {before}{escape(rest)}\n"
+            f"  sent      {before}{escape(sent[same : same + _SHOWN])}\n"
+            f"            {' ' * len(before)}^"
         )
 
     def _refuse(self, text: str) -> SimulationError:

@@ -171,8 +171,11 @@ class Wire:
         self.poll(reader)
         for receiver in self._open if self.has_end else [reader]:
             receiver.clear()
+        if not self.has_end:
+            return
+        self.line.abort()
         clear: Any = getattr(self.instrument, "clear", None)
-        if self.has_end and clear is not None:
+        if clear is not None:
             clear()
 
     def status_byte(self, reader: Receiver) -> int:

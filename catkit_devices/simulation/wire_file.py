@@ -59,9 +59,16 @@ class Entry:
         return f"{self.kind} {escape(self.data)}"
 
 
-def escape(data: bytes) -> str:
-    """Return bytes as they are written in a recording."""
+def escape(data: bytes, *, whole: bool = True) -> str:
+    """Return bytes as they are written in a recording.
+
+    Args:
+        data: the bytes.
+        whole: whether they are all of a line's, whose spaces at the ends are spelt out.
+    """
     text = "".join(_SPELT.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}") for byte in data)
+    if not whole:
+        return text
     if text.startswith(" "):
         text = "\\x20" + text[1:]
     return text[:-1] + "\\x20" if text.endswith(" ") else text

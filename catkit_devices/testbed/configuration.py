@@ -6,7 +6,7 @@ import importlib.resources
 import keyword
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -74,6 +74,11 @@ class TestbedConfiguration(_Table):
         default=10.0, description="Seconds that an experiment has to end when told to stop, before it is made to."
     )
     close_timeout: Seconds = Field(default=15.0, description="Seconds that a device has to close at the end.")
+    permit_timeout: Seconds | None = Field(
+        default=None,
+        description="Seconds without word from the safety monitor or the testbed's process after which the device "
+        "servers make their devices safe; twice the longest interval of the safety checks by default, at least 2 s.",
+    )
 
 
 class SimulationConfiguration(_Table):
@@ -81,6 +86,9 @@ class SimulationConfiguration(_Table):
 
     bench: str | None = Field(default=None, description="Name of the physical model that couples the instruments.")
     seed: int = Field(default=0, ge=0, description="Seed of every random number of the simulation.")
+    clock: Literal["real", "virtual"] = Field(
+        default="real", description="Whether time passes as on the wall, or only while somebody waits for it."
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the bench model.")
 
 
@@ -91,9 +99,19 @@ class DeviceConfiguration(BaseModel):
 
     driver: str = Field(description="Registered name of the driver.")
     address: str | None = Field(default=None, description="VISA address, for drivers that take one.")
-    simulator: str | None = Field(default=None, description="Registered name of the simulated instrument.")
+    simulator: str | None = Field(
+        default=None,
+        description="Registered name of the simulated instrument, or a file (.yaml, .yml, .wire), relative to the file "
+        "that names it.",
+    )
     simulator_options: dict[str, Any] = Field(default_factory=dict, description="Options of the simulated instrument.")
+    faults: dict[str, float] = Field(
+        default_factory=dict, description="Probability of each kind of fault in a reply of the simulated instrument."
+    )
     server: PlainName = Field(default="devices", description="Which server process the device lives in.")
+    open: Literal["use", "start"] = Field(
+        default="use", description="Whether it is opened when it is used for the first time, or at the start."
+    )
     aliases: Names = Field(default=(), description="Further names of the device.")
     uses: dict[Identifier, Identifier] = Field(
         default_factory=dict, description="Other devices that it needs: the driver's argument = the device's name."
@@ -110,23 +128,38 @@ class DeviceConfiguration(BaseModel):
         return address | dict(self.model_extra or {})
 
 
-class SafetyConfiguration(_Table):
-    """``[safety.NAME]``: a value that must stay between two limits."""
+class SafetyConfiguration(BaseModel):
+    """``[safety.NAME]``: a value that must stay between two limits; or a test of a plugin's own kind and its options."""
 
-    device: Identifier = Field(description="Name or alias of the device that is read.")
-    property: str = Field(description="The property that is read; one that the driver declares as shared.")
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    test: str | None = Field(default=None, description="Registered kind of the test; other keys are its options.")
+    device: Identifier | None = Field(default=None, description="Name or alias of the device that is read.")
+    property: str | None = Field(default=None, description="The property that is read; one that the driver shares.")
     minimum: float | None = Field(default=None, allow_inf_nan=False, description="Smallest safe value.")
     maximum: float | None = Field(default=None, allow_inf_nan=False, description="Largest safe value.")
+    timestamp: str | None = Field(
+        default=None, description="A shared property that changes with every new value of a device that keeps the last."
+    )
+    max_age: Seconds | None = Field(
+        default=None, description="Seconds for which the timestamp may stay as it is; twice the interval by default."
+    )
     interval: Seconds = Field(default=5.0, description="Seconds between two readings.")
     timeout: Seconds = Field(default=2.0, description="Seconds after which a reading that has not returned trips.")
     max_consecutive_failures: int = Field(default=0, ge=0, description="Failures in a row that are tolerated.")
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a plugin's test is constructed with."""
+        own = {"device": self.device, "property": self.property, "minimum": self.minimum, "maximum": self.maximum}
+        return {name: value for name, value in own.items() if value is not None} | dict(self.model_extra or {})
+
     @model_validator(mode="after")
-    def _limits_are_sane(self) -> SafetyConfiguration:
-        if self.minimum is None and self.maximum is None:
-            raise ValueError("expected a minimum, a maximum or both, got neither")
+    def _complete(self) -> SafetyConfiguration:
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"expected minimum <= maximum, got {self.minimum:g} > {self.maximum:g}")
+        if self.test is None and self.minimum is None and self.maximum is None:
+            raise ValueError("expected a minimum, a maximum or both, got neither")
         return self
 
 

@@ -1,6 +1,7 @@
-"""The safety monitor: a process of its own that reads what must stay in range, and says so when it does not.
+"""The safety monitor: a process of its own that reads what must stay in range, and renews the devices' permits.
 
-Whatever ends this process without having been told to counts as a trip: the testbed watches it.
+Whatever ends or stops this process without having been told to counts as a trip: the testbed watches it, and without
+it the permits of the device servers run out.
 """
 
 from __future__ import annotations
@@ -13,196 +14,220 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import CatkitDevicesError, SafetyError
-from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.errors import SafetyError
+from catkit_devices.testbed.alarm import (
+    SAFETY_CHECKS,
+    SAFETY_EVENT,
+    SAFETY_TRIP,
+    UNREACHABLE,
+    connected,
+    new_trip,
+    permit_of,
+    spread,
+)
 from catkit_devices.testbed.caching import Devices
 from catkit_devices.testbed.logs import forward_logs
-from catkit_devices.testbed.safety import CheckState
-from catkit_devices.testbed.signals import deliver_again
+from catkit_devices.testbed.own_time import OwnTime
+from catkit_devices.testbed.renewal import Renewal
+from catkit_devices.testbed.safety import CheckState, Freshness
+from catkit_devices.testbed.signals import ignore_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from catkit_devices.testbed.layout import Layout
-    from catkit_devices.testbed.safety import SafetyTest
+    from catkit_devices.testbed.safety import Check
 
-__all__ = ["MONITOR_STOP", "SAFETY_CHECKS", "SAFETY_EVENT", "SAFETY_READY", "SAFETY_TRIP", "make_all_safe", "monitor"]
+__all__ = ["MONITOR", "MONITOR_STOP", "OPEN_TIMEOUT", "SAFETY_READY", "monitor"]
 
-SAFETY_EVENT = "safety"
-"""Name of the event that is set by a trip."""
+MONITOR = "safety monitor"
+"""What it is called, as a process and among those who renew permits."""
 SAFETY_READY = "safety.ready"
-"""Name of the event that is set when every check has passed for the first time."""
-SAFETY_CHECKS = "safety.checks"
-"""Name of the shared dictionary with the state of every check, and of the trip under the key ``SAFETY_TRIP``."""
-SAFETY_TRIP = "trip"
+"""Name of the event that is set when every check has passed for the first time and the permits are given."""
 MONITOR_STOP = "safety.stop"
 """Name of the event that ends the monitor in good order."""
 
 OPEN_TIMEOUT = 30.0
 """Seconds for the first reading of a check, which may have to load a driver and open a device."""
 
-_SAFE_TIMEOUT = 12.0
-"""Seconds for making every device safe: a device's own bound is 10 s unless it is told otherwise."""
+_LOOK = 0.05
+"""Seconds between two looks at the time."""
+_STEP = 0.5
+"""Seconds that may pass between two looks before it is this process that was not running."""
 
 _log = logging.getLogger(__name__)
 
 
-def monitor(layout: Layout, tests: Sequence[SafetyTest]) -> None:
+def monitor(layout: Layout, tests: Sequence[Check], again: bool = False) -> None:
     """Check until told to stop; runs as the target of a process.
 
+    Args:
+        layout: of the testbed.
+        tests: what to check.
+        again: whether something has tripped, which is forgotten when every check has passed.
+
     Raises:
-        SafetyError: a check tripped; by then the safety event is set and every device was made safe.
+        SafetyError: a check tripped; by then every server has been told.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    deliver_again(signal.SIGINT)
+    ignore_terminal()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its testbed, or as a trip
     os.environ["CATKIT_DEVICES_SERVER"] = layout.server
     forward_logs(layout.server)
-    devices = Devices(layout)
-    manager = SharedMemoryManager(layout.server)
-    manager.connect()
-    trip = _Monitor(tests, devices, manager).run()
+    try:
+        trip = _Monitor(layout, tests, again).run()
+    except UNREACHABLE as error:
+        trip = new_trip("monitor", f"the testbed's server is lost: {error}")
     if trip is not None:
-        announce(trip, manager)
-        for name, failure in make_all_safe(devices).items():
-            trip.add_note(f"device {name!r} could not be made safe: {failure}")
+        spread(trip, layout)
         raise trip
-
-
-def announce(trip: SafetyError, manager: SharedMemoryManager) -> None:
-    """Set the safety event, with the reason beside it for whoever looks."""
-    manager.get_dict(SAFETY_CHECKS).setdefault(SAFETY_TRIP, trip)
-    manager.get_event(SAFETY_EVENT).set()
-
-
-def make_all_safe(devices: Devices, timeout: float = _SAFE_TIMEOUT) -> dict[str, BaseException]:
-    """Make every device safe that anybody has used, all at once, each bounded in time.
-
-    Returns:
-        What went wrong, by device; ``TimeoutError`` for one that did not answer.
-    """
-    failures: dict[str, BaseException] = {name: TimeoutError(f"not made safe in {timeout:g} s") for name in devices}
-
-    def make_safe(name: str) -> None:
-        try:
-            device = devices.made(name)
-            if device is not None:
-                device.make_safe()
-        except Exception as error:  # noqa: BLE001 - told to the caller, after the others were made safe
-            failures[name] = error
-        else:
-            del failures[name]
-
-    threads = [threading.Thread(target=make_safe, args=(name,), name=f"make {name} safe", daemon=True)
-               for name in list(failures)]  # fmt: skip
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + timeout
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    failures = dict(failures)
-    for name, error in failures.items():
-        _log.error("device %r could not be made safe: %s", name, error)
-    return failures
 
 
 class _Monitor:
     """One thread per check reads; this one judges, so that a reading that hangs is noticed."""
 
-    def __init__(self, tests: Sequence[SafetyTest], devices: Devices, manager: SharedMemoryManager) -> None:
+    def __init__(self, layout: Layout, tests: Sequence[Check], again: bool) -> None:
+        self._layout = layout
         self._tests = {test.name: test for test in tests}
-        self._devices = devices
-        self._manager = manager
+        self._again = again
+        self._devices = Devices(layout)
+        self._manager = connected(layout.server)
         self._states = {test.name: CheckState(test) for test in tests}
-        self._checks = manager.get_dict(SAFETY_CHECKS)
+        self._freshness = {test.name: Freshness(test) for test in tests}
+        self._checks = self._manager.get_dict(SAFETY_CHECKS)
         self._messages: queue.SimpleQueue[tuple[str, str, Any]] = queue.SimpleQueue()
-        self._reading: dict[str, float] = {}
-        """When each reading that has not returned began."""
+        self._time = OwnTime(_STEP)
+        self._due: dict[str, float] = {}
+        """When each check will have to have said something."""
+        self._reading: set[str] = set()
+        self._looked = 0.0
         self._ready = False
         self._ending = threading.Event()
+        self._renewal = Renewal(
+            MONITOR,
+            layout.device_servers,
+            layout.permit_timeout or OPEN_TIMEOUT,
+            allowed=lambda: self._time() - self._looked < 2 * _STEP,
+            on_lost=lambda problem: self._messages.put(("lost", "", problem)),
+        )
 
     def run(self) -> SafetyError | None:
-        """Check until told to stop (None), or until a check trips."""
-        self._reading = dict.fromkeys(self._tests, time.monotonic())
+        """Check until told to stop (None), or until something trips."""
         for test in self._tests.values():
-            threading.Thread(target=self._read, args=(test,), name=f"check {test.name}", daemon=True).start()
-        threading.Thread(target=self._wait_for_stop, name="stop", daemon=True).start()
+            self._due[test.name] = self._time() + OPEN_TIMEOUT
+            self._in_thread(lambda test=test: self._read(test), f"check {test.name}")  # type: ignore[misc]
+        self._in_thread(self._wait_for_stop, "stop")
         try:
             return self._judge()
         finally:
             self._ending.set()
+            self._renewal.end()
+
+    # --- this thread
 
     def _judge(self) -> SafetyError | None:
         while True:
+            self._looked = self._time()
             try:
-                kind, name, content = self._messages.get(timeout=self._patience())
+                kind, name, content = self._messages.get(timeout=_LOOK)
             except queue.Empty:
-                pass
+                # Only when nothing waits to be heard: what hangs must not be what this thread had no time for.
+                problem = self._renewal.silent()
+                trip = self._hung() or (None if problem is None else new_trip("permit", problem))
             else:
                 if kind == "stop":
                     return None
-                if kind == "lost":
-                    return SafetyError("monitor", content)
-                if kind == "begin":
-                    self._reading[name] = content
-                    continue
-                trip = self._record(name, *content)
-                if trip is not None:
-                    return trip
-            trip = self._hung()
+                trip = self._hear(kind, name, content)
             if trip is not None:
                 return trip
 
-    def _patience(self) -> float:
-        """Return the seconds until the next reading will have taken too long."""
-        deadlines = [began + self._limit(name) for name, began in self._reading.items()]
-        return max(0.0, min(deadlines, default=time.monotonic() + 60.0) - time.monotonic())
+    def _hear(self, kind: str, name: str, content: Any) -> SafetyError | None:
+        if kind == "begin":
+            self._reading.add(name)
+            self._due[name] = self._time() + self._patience(name)
+        elif kind == "end":
+            self._reading.discard(name)
+            self._due[name] = self._time() + self._tests[name].interval + self._patience(name)
+            return self._record(name, *content)
+        elif kind == "tripped":
+            trip: SafetyError = content
+            return trip
+        elif kind == "lost":
+            return new_trip("monitor", content)
+        return None
 
-    def _limit(self, name: str) -> float:
+    def _patience(self, name: str) -> float:
         return self._tests[name].timeout if self._states[name].time else OPEN_TIMEOUT
 
     def _hung(self) -> SafetyError | None:
-        now = time.monotonic()
-        for name, began in self._reading.items():
-            if now - began >= self._limit(name):
-                problem = self._tests[name].hung(self._limit(name))
+        now = self._time()
+        for name, due in self._due.items():
+            if now >= due:
+                hung = self._tests[name].hung(self._patience(name))
+                problem = hung if name in self._reading else f"{self._tests[name].what} is not being read any more"
                 self._checks[name] = self._states[name].after(None, problem, time.time())
-                return SafetyError(name, problem)
+                return new_trip(name, problem)
         return None
 
-    def _record(self, name: str, value: Any, problem: str | None) -> SafetyError | None:
-        self._reading.pop(name, None)
+    def _record(self, name: str, value: Any, problem: str | None, stamp: Any) -> SafetyError | None:
+        freshness = self._freshness[name]
+        problem = problem or freshness.problem(stamp, self._time())
         state = self._states[name] = self._states[name].after(value, problem, time.time())
         self._checks[name] = state
         if problem is not None:
-            _log.warning("safety check %r: %s", name, problem)
+            facts = {"check": name, "problem": problem, "failures": state.failures}
+            _log.warning("safety check %r: %s", name, problem, extra={"event": "safety_failure", "facts": facts})
         if not self._ready and problem is not None:
-            return SafetyError(name, problem)  # nothing starts in a state that is not safe
-        if not self._ready and all(known.time for known in self._states.values()):
+            return new_trip(name, problem)  # nothing starts in a state that is not safe
+        passed = all(known.passed and self._freshness[one].confirmed for one, known in self._states.items())
+        if passed and not self._ready:
             self._ready = True
-            self._manager.get_event(SAFETY_READY).set()
+            self._in_thread(self._begin, "begin")
         return state.tripped
 
-    def _read(self, test: SafetyTest) -> None:
-        while not self._ending.is_set():
-            self._messages.put(("begin", test.name, time.monotonic()))
-            value: Any = None
+    # --- other threads
+
+    def _in_thread(self, target: Callable[[], None], name: str) -> None:
+        def run() -> None:
             try:
-                value = getattr(self._devices[test.device], test.property)
-                problem = test.problem(value)
+                target()
+            except UNREACHABLE as error:
+                self._messages.put(("lost", "", f"a server of the testbed is lost: {error}"))
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+
+    def _begin(self) -> None:
+        """Give the permits, now that every check has passed; listen to what others notice from then on."""
+        if self._again:
+            for server in self._layout.device_servers:
+                permit_of(server).reset()
+            self._checks.pop(SAFETY_TRIP, None)
+            self._manager.get_event(SAFETY_EVENT).clear()
+        self._renewal.start()
+        if self._renewal.wait(OPEN_TIMEOUT):
+            self._manager.get_event(SAFETY_READY).set()
+        self._manager.get_event(SAFETY_EVENT).wait()
+        self._messages.put(("tripped", "", self._checks[SAFETY_TRIP]))
+
+    def _read(self, test: Check) -> None:
+        started: Check | None = None
+        while not self._ending.is_set():
+            self._messages.put(("begin", test.name, None))
+            value: Any = None
+            stamp: Any = None
+            try:
+                started = started or test.started()
+                stamp = started.read_timestamp(self._devices)
+                value = started.read(self._devices)
+                problem = started.problem(value)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure of the check
                 problem = test.failed_reading(error)
-            self._messages.put(("end", test.name, (value, problem)))
+            self._messages.put(("end", test.name, (value, problem, stamp)))
             self._ending.wait(test.interval)
 
     def _wait_for_stop(self) -> None:
         try:
             self._manager.get_event(MONITOR_STOP).wait()
-        except (CatkitDevicesError, EOFError, OSError) as error:
+        except UNREACHABLE as error:
             self._messages.put(("lost", "", f"the testbed's server is lost: {error}"))
         else:
             self._messages.put(("stop", "", None))
-
-
-def states(checks: Mapping[str, Any]) -> dict[str, CheckState]:
-    """Return the state of every check from the shared dictionary."""
-    return {name: state for name, state in dict(checks).items() if isinstance(state, CheckState)}

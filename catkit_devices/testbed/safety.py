@@ -33,9 +33,9 @@ class Check:
     max_consecutive_failures: int = 0
     """Failures in a row that are tolerated."""
 
-    timestamp = None
+    timestamp: str | None = None
     """Name of a property that changes with every new value; None where the device measures when it is asked."""
-    max_age = math.inf
+    max_age: float | None = None
     """Seconds for which the timestamp may stay as it is."""
 
     def started(self) -> Check:
@@ -64,7 +64,7 @@ class Check:
 
     def stale(self, stamp: Any) -> str:
         """Return what is wrong when the timestamp does not change any more."""
-        return f"{self.what} has been the one of {stamp!r} for more than {self.max_age:g} s, expected a new one"
+        return f"{self.what} is old: its {self.timestamp!r} is {stamp!r}, expected another within {self.max_age:g} s"
 
     @property
     def what(self) -> str:
@@ -88,8 +88,6 @@ class SafetyTest(Check):
     property: str
     minimum: float | None = None
     maximum: float | None = None
-    timestamp: str | None = None
-    max_age: float = math.inf
 
     def read(self, devices: Devices) -> Any:
         """Return the property's value."""
@@ -201,8 +199,10 @@ class Freshness:
 
     def problem(self, stamp: Any, now: float) -> str | None:
         """Return what is wrong with the timestamp of a reading at the time ``now``, in seconds."""
-        if self._test.timestamp is None:
+        if self._test.timestamp is None or self._test.max_age is None:
             return None
+        if stamp is None or stamp != stamp:  # NaN: it would seem to change with every look  # noqa: PLR0124
+            return self._test.stale(stamp)
         if self._since is None or stamp != self._stamp:
             self.confirmed = self._since is not None
             self._stamp, self._since = stamp, now

@@ -1,4 +1,4 @@
-"""The testbed's watch over its safety monitor: a trip is acted on, and so is a monitor that is no more."""
+"""The testbed's watch over its safety monitor and its servers: a trip is acted on, and so is the death of any of them."""
 
 from __future__ import annotations
 
@@ -6,146 +6,279 @@ import logging
 import threading
 import time
 from multiprocessing import connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import CatkitDevicesError, ProcessDiedError, SafetyError
 from catkit_devices.multiprocessing import Process
-from catkit_devices.testbed.monitor import (
-    MONITOR_STOP,
-    OPEN_TIMEOUT,
+from catkit_devices.testbed.alarm import (
     SAFETY_CHECKS,
     SAFETY_EVENT,
-    SAFETY_READY,
     SAFETY_TRIP,
-    announce,
-    make_all_safe,
-    monitor,
+    UNREACHABLE,
+    new_trip,
+    permit_of,
+    spread,
 )
+from catkit_devices.testbed.monitor import MONITOR, MONITOR_STOP, OPEN_TIMEOUT, SAFETY_READY, monitor
+from catkit_devices.testbed.renewal import Renewal
+from catkit_devices.testbed.rescue import rescue
 from catkit_devices.testbed.signals import kept_from_children
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from catkit_devices.multiprocessing import SharedMemoryManager
-    from catkit_devices.testbed.caching import Devices
     from catkit_devices.testbed.layout import Layout
-    from catkit_devices.testbed.safety import SafetyTest
+    from catkit_devices.testbed.logs import Say
+    from catkit_devices.testbed.safety import Check
 
-__all__ = ["SafetyWatch"]
+__all__ = ["TESTBED", "SafetyWatch"]
+
+TESTBED = "testbed's process"
+"""What this process is called among those who renew permits."""
 
 _INTERVAL = 0.1
-"""Seconds between two looks at the monitor."""
+"""Seconds between two looks at the safety event."""
 _START_TIMEOUT = OPEN_TIMEOUT + 30.0
 _STOP_TIMEOUT = 15.0
+_SAFE_TIMEOUT = 15.0
 
 _log = logging.getLogger(__name__)
 
 
 class SafetyWatch:
-    """Runs the safety monitor and watches it.
+    """Runs the safety monitor where there are checks, renews the permits, and watches everybody.
 
     Args:
         layout: of the testbed.
         manager: of the testbed's server.
-        devices: of the testbed.
+        servers: the sentinels of the processes of all servers, by full name.
         tests: what to check.
-        on_trip: called once, in a thread of its own, as soon as a trip is known.
+        say: writes down what happened: level, text, kind of event, facts.
+        on_trip: called once for each trip, as soon as it is known; the devices are being made safe by then.
     """
 
     def __init__(
         self,
         layout: Layout,
         manager: SharedMemoryManager,
-        devices: Devices,
-        tests: Sequence[SafetyTest],
+        servers: Mapping[str, int],
+        tests: Sequence[Check],
         *,
+        say: Say,
         on_trip: Callable[[SafetyError], None],
     ) -> None:
         self.trip: SafetyError | None = None
         """What tripped, or None while all is well."""
+        self._layout = layout
         self._manager = manager
-        self._devices = devices
+        self._servers = {sentinel: name for name, sentinel in servers.items()}
+        self._lost: dict[str, str] = {}
+        """Servers that have died, and how."""
+        self._tests = tests
+        self._say = say
         self._on_trip = on_trip
         self._ending = threading.Event()
-        self._process = Process(target=monitor, args=(layout, tests), name="safety monitor")
+        self._guard = threading.Lock()
+        self._monitor: _MonitorRun | None = None
+        self._working: list[threading.Thread] = []
+        """What makes devices safe."""
         self._thread = threading.Thread(target=self._watch, name="safety watch", daemon=True)
+        self._renewal = Renewal(
+            TESTBED,
+            layout.device_servers,
+            layout.permit_timeout or OPEN_TIMEOUT,
+            allowed=lambda: True,
+            on_lost=lambda problem: self._trip_here(new_trip("server", problem)),
+        )
 
     def start(self) -> None:
-        """Start the monitor; return when every check has passed once.
+        """Begin; return when every check has passed once and the permits are given.
 
         Raises:
             SafetyError: a check failed, or the monitor did not come so far in time.
         """
-        with kept_from_children():
-            self._process.start()
-            self._thread.start()
-        ready = self._manager.get_event(SAFETY_READY)
-        deadline = time.monotonic() + _START_TIMEOUT
-        while not ready.wait(_INTERVAL):
-            if self.trip is not None:
-                break
-            if time.monotonic() > deadline:
-                self._process.kill()
-                raise SafetyError("monitor", f"the checks did not all pass once in {_START_TIMEOUT:g} s")
-        if self.trip is not None:
-            self._thread.join(_START_TIMEOUT)
-            raise self.trip
+        self._thread.start()
+        if self._layout.permit_timeout is not None:
+            self._renewal.start()
+        if self._tests:
+            self._run_monitor(again=False)
+        elif self._layout.permit_timeout is not None:
+            self._renewal.wait(_START_TIMEOUT)
+
+    def reset(self) -> None:
+        """Forget the trip, after every check has passed again.
+
+        Raises:
+            SafetyError: a check fails, or a server of the testbed is gone; it stays tripped then.
+        """
+        if self._lost:
+            raise SafetyError("server", f"{'; '.join(self._lost.values())}: end this testbed and start another")
+        if not self._tests:
+            raise SafetyError("permit", "this testbed has no safety checks that could pass")
+        if self._monitor is not None:
+            self._monitor.end()
+        self._run_monitor(again=True)
+        with self._guard:
+            self.trip = None
+
+    def wait_until_safe(self) -> None:
+        """Wait until the devices were made safe after a trip, within a bounded time; what went wrong is noted on it."""
+        deadline = time.monotonic() + _SAFE_TIMEOUT
+        for thread in self._working:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def end(self) -> None:
         """End the monitor, in good order where that is possible; bounded. Ending it twice is harmless."""
         if self._ending.is_set() or self._thread.ident is None:
             return
         self._ending.set()
-        try:
-            self._manager.get_event(MONITOR_STOP).set()
-        except CatkitDevicesError as error:
-            _log.warning("the safety monitor could not be told to end: %s", error)
+        self._renewal.end()
+        if self._monitor is not None:
+            try:
+                self._manager.get_event(MONITOR_STOP).set()
+            except UNREACHABLE as error:
+                _log.warning("the safety monitor could not be told to end: %s", error)
+            self._monitor.end(0.0 if self.trip is not None else _STOP_TIMEOUT)
         self._thread.join(_STOP_TIMEOUT)
-        if self._process.is_alive():
-            self._process.kill()
-            self._thread.join(_STOP_TIMEOUT)
+        self.wait_until_safe()
+
+    # --- the monitor
+
+    def _run_monitor(self, *, again: bool) -> None:
+        """Start a monitor; return when every check has passed once and the permits are given."""
+        ready = self._manager.get_event(SAFETY_READY)
+        ready.clear()
+        run = self._monitor = _MonitorRun(self._layout, self._tests, again=again, on_end=self._monitor_ended)
+        run.start()
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not ready.wait(_INTERVAL):
+            if run.ended.is_set():
+                break
+            if self.trip is not None and not again:
+                run.end()
+            if time.monotonic() > deadline:
+                run.end()
+                raise SafetyError("monitor", f"the checks did not all pass once in {_START_TIMEOUT:g} s")
+        failure = run.failure or (None if again else self.trip)
+        if failure is not None:
+            raise failure
+        run.ready = True
+        if run.ended.is_set():
+            self._monitor_ended(run)
+
+    def _monitor_ended(self, run: _MonitorRun) -> None:
+        """Act when a monitor ends: unless it was told to, nobody checks any more."""
+        if run.failure is not None and not run.told and (run.ready or not run.again):
+            self._trip_here(run.failure)
+
+    # --- everybody
 
     def _watch(self) -> None:
         event = None
-        while not connection.wait([self._process.sentinel], _INTERVAL):
+        while not self._ending.is_set():
+            for sentinel in connection.wait(list(self._servers), _INTERVAL):
+                if not self._ending.is_set():
+                    self._server_died(self._servers.pop(int(sentinel)))  # type: ignore[arg-type]
             try:
                 event = event or self._manager.get_event(SAFETY_EVENT)
                 if self.trip is None and event.is_set():
-                    self._tripped(self._manager.get_dict(SAFETY_CHECKS)[SAFETY_TRIP])
-            except (CatkitDevicesError, KeyError) as error:
-                self._tripped(SafetyError("monitor", f"the testbed's server is lost: {error}"))
-        self._ended()
+                    self._trip_here(self._manager.get_dict(SAFETY_CHECKS)[SAFETY_TRIP])
+            except (*UNREACHABLE, KeyError) as error:
+                if not self._ending.is_set():
+                    self._trip_here(new_trip("server", f"the testbed's server is lost: {error}"))
+                    self._ending.wait(_INTERVAL)
 
-    def _ended(self) -> None:
-        """The monitor's process has ended: anything but having been told to is a trip."""
+    def _server_died(self, name: str) -> None:
+        what = "the testbed's server" if name == self._layout.server else f"device server {name!r}"
+        self._lost[name] = f"{what} died"
+        devices = [entry.name for entry in self._layout.devices if entry.server == name]
+        if devices:
+            self._work(self._rescue, devices)
+        if self._layout.permit_timeout is not None:
+            self._trip_here(new_trip("server", self._lost[name]))
+        else:
+            self._say(logging.CRITICAL, self._lost[name], "server_died", {"server": name})
+
+    def _rescue(self, devices: list[str]) -> None:
+        try:
+            failures = rescue(self._layout, devices)
+        except CatkitDevicesError as error:
+            failures = dict.fromkeys(devices, error)
+        for device, failure in failures.items():
+            text = f"device {device!r}, whose server is gone, could not be made safe: {failure}"
+            self._say(logging.CRITICAL, text, "device_fault", {"device": device})
+
+    def _trip_here(self, trip: SafetyError) -> None:
+        """Make a trip known, and have it acted on; only the first one counts."""
+        with self._guard:
+            if self.trip is not None or self._ending.is_set():
+                return
+            self.trip = trip
+            self._work(self._tell, trip)
+        self._on_trip(trip)
+        self._say(logging.CRITICAL, str(trip), "safety_tripped", {"check": trip.check, "problem": trip.problem})
+
+    def _work(self, target: Callable[..., None], *args: Any) -> None:
+        thread = threading.Thread(target=target, args=args, name="make safe", daemon=True)
+        self._working.append(thread)
+        thread.start()
+
+    def _tell(self, trip: SafetyError) -> None:
+        spread(trip, self._layout, except_for=self._lost)
+        for server in self._layout.device_servers:
+            if server in self._lost:
+                continue
+            try:
+                failures = permit_of(server).wait_until_safe(_SAFE_TIMEOUT)
+            except UNREACHABLE as error:
+                trip.add_note(f"devices of server {server!r}: {error}")
+            else:
+                for device, failure in failures.items():
+                    trip.add_note(f"device {device!r} could not be made safe: {failure}")
+
+
+class _MonitorRun:
+    """One process of the safety monitor, from its start to its end."""
+
+    def __init__(
+        self, layout: Layout, tests: Sequence[Check], *, again: bool, on_end: Callable[[_MonitorRun], None]
+    ) -> None:
+        self.again = again
+        self.ready = False
+        """Whether every check has passed once."""
+        self.told = False
+        """Whether it was told to end."""
+        self.failure: SafetyError | None = None
+        """Why it ended without having been told to."""
+        self.ended = threading.Event()
+        self._on_end = on_end
+        self._process = Process(target=monitor, args=(layout, tests, again), name=MONITOR)
+        self._thread = threading.Thread(target=self._follow, name="safety monitor", daemon=True)
+
+    def start(self) -> None:
+        """Start it."""
+        with kept_from_children():
+            self._process.start()
+            self._thread.start()
+
+    def end(self, patience: float = 0.0) -> None:
+        """Wait for it to end for ``patience`` seconds, then end it by force; bounded."""
+        self.told = True
+        if not self.ended.wait(patience):
+            self._process.kill()
+            self.ended.wait(_STOP_TIMEOUT)
+
+    def _follow(self) -> None:
         try:
             self._process.join()
         except SafetyError as trip:
-            self._tripped(trip)
-            if self.trip is not None:
-                self.trip.__notes__ = getattr(trip, "__notes__", [])
-            return
+            self.failure = trip
         except ProcessDiedError as died:
-            problem = f"the safety monitor died: {died}"
+            self.failure = new_trip("monitor", f"the safety monitor died: {died}")
         except BaseException as error:  # noqa: BLE001 - whatever ended it, nobody checks any more
-            problem = f"the safety monitor failed: {type(error).__name__}: {error}"
+            self.failure = new_trip("monitor", f"the safety monitor failed: {type(error).__name__}: {error}")
         else:
-            problem = "the safety monitor ended"
-        if not self._ending.is_set():
-            self._take_over(SafetyError("monitor", problem))
-
-    def _take_over(self, trip: SafetyError) -> None:
-        """Do what the monitor would have done."""
-        self._tripped(trip)
-        try:
-            announce(trip, self._manager)
-        except CatkitDevicesError as error:
-            _log.warning("the trip could not be announced: %s", error)
-        for name, failure in make_all_safe(self._devices).items():
-            trip.add_note(f"device {name!r} could not be made safe: {failure}")
-
-    def _tripped(self, trip: SafetyError) -> None:
-        if self.trip is None:
-            self.trip = trip
-            _log.critical("%s", trip)
-            self._on_trip(trip)
+            self.failure = new_trip("monitor", "the safety monitor ended")
+        self.ended.set()
+        self._on_end(self)

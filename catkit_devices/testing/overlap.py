@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from catkit_devices.testing.members import Member
     from catkit_devices.testing.rig import Rig
 
-__all__ = ["gets_in", "is_entered"]
+__all__ = ["gets_in", "is_entered", "while_held"]
 
 _PATIENCE = 20.0
 """Seconds for what takes milliseconds."""
@@ -99,6 +99,27 @@ def is_entered(rig: Rig, member: Member) -> str | None:
     if entered_at and own and own[-1] >= entered_at[0]:
         return f"another operation got in between two exchanges of {member}"
     return None
+
+
+def while_held(device: Any, do: Callable[[], object]) -> bool:
+    """Do something while another thread has the device; return whether that had to wait for it."""
+    held, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with device.lock():
+            held.set()
+            may_end.wait(_PATIENCE)
+
+    holder = _Attempt(hold)
+    held.wait(_PATIENCE)
+    attempt = _Attempt(do)
+    try:
+        _until(lambda: attempt.ended.is_set() or _queued(device))
+        return not attempt.ended.is_set()
+    finally:
+        may_end.set()
+        holder.ended.wait(_PATIENCE)
+        attempt.ended.wait(_PATIENCE)
 
 
 def _queued(device: Any) -> bool:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Case", "Rig"]
 
 
+_LONG = 600.0
+"""Seconds on the bench's clock after which whatever was set has settled."""
+
+
 @dataclass(frozen=True)
 class Case:
     """What is under test, as data that travels to other processes; the fields are those of ``DriverConformance``."""
@@ -38,6 +42,7 @@ class Case:
     values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     refused: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     arguments: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    varying: Sequence[str] = ()
 
     def simulations(self) -> Simulations:
         """Return what makes the device."""
@@ -90,17 +95,17 @@ class Rig:
         return 0 if self.tap is None else len(self.tap)
 
     def members(self) -> list[Member]:
-        """Return the driver's operations."""
-        return members(self.device, self.case.values, self.case.arguments)
+        """Return the driver's operations; those that set something set what is right while the device is open."""
+        values = self.settable() if self.device.is_open else self.case.values
+        return members(self.device, values, self.case.arguments)
 
     def settable(self) -> dict[str, list[Any]]:
         """Return, for every property of the open device that can be set, values that it must take; maybe none."""
-        found: dict[str, list[Any]] = {}
         declared = quantities(self.device)
-        for member in self.members():
-            if member.kind != "set":
+        found: dict[str, list[Any]] = {}
+        for name, facts in self.device.describe()["properties"].items():
+            if not facts["writable"]:
                 continue
-            name = member.name
             if name in self.case.values:
                 found[name] = list(self.case.values[name])
             elif name in declared:
@@ -120,12 +125,19 @@ class Rig:
             with contextlib.suppress(DeviceError):
                 self.device.close(force=True)
 
+    def settle(self) -> None:
+        """Let what lags behind its setting come to rest."""
+        self.simulations.bench.clock.wait(_LONG)
+
+    def mend(self) -> None:
+        """Undo every fault on the line."""
+        if self.tap is not None and self.library is not None and self.address is not None:
+            self.tap.line.clear()
+            self.library.reconnect(self.address)
+
     def repair(self) -> None:
         """Undo every fault, and have the device open and usable again, as an operator would."""
-        if self.tap is None or self.library is None or self.address is None:
-            return
-        self.tap.clear()
-        self.library.reconnect(self.address)
+        self.mend()
         if self.device.state == "fault":
             self.device.reset()
         self.device.open()

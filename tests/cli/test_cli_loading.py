@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from catkit_devices.cli.loading import load_experiment, parse_parameters
+from catkit_devices.cli.loading import load_experiment
+from catkit_devices.cli.parameters import parse_parameters
 from catkit_devices.errors import ConfigurationError
 
 ONE = """

@@ -51,6 +51,25 @@ def test_a_fault_can_strike_several_replies(echo):
     assert echo.query("3") == "3"
 
 
+def test_a_fault_can_let_some_replies_pass(echo):
+    echo.line.inject(Fault("no_reply"), after=2)
+    assert [echo.query("1"), echo.query("2")] == ["1", "2"]
+    assert times_out(lambda: echo.query("3"))
+    assert echo.query("4") == "4"
+
+
+def test_a_device_clear_ends_a_slow_reply_and_not_a_late_one(visa):
+    resource = visa((USB, Echo)).open_resource(USB, timeout=1000)
+    resource.visalib.line(USB).inject(Fault("slow", interval=0.3))
+    resource.visalib.line(USB).inject(Fault("late", delay=60.0))
+    resource.write_raw(b"0123456789")
+    assert times_out(resource.read_raw)
+    resource.write_raw(b"late")
+    resource.clear()
+    resource.timeout = 100_000
+    assert resource.read_raw() == b"late"
+
+
 def test_a_late_reply_comes_while_the_next_one_is_awaited(echo):
     echo.line.inject(Fault("late", delay=1.5))
     assert times_out(lambda: echo.query("first"))

@@ -205,8 +205,14 @@ def test_a_difference_shows_what_was_expected_and_what_was_sent():
         "  sent      pos=4\\r\n"
         "                ^"
     )
+    assert script.difference is caught.value
     with pytest.raises(SimulationError, match="from byte 4 on"):
         script.finish()
+
+
+def test_spaces_before_a_difference_are_shown_as_they_are():
+    with pytest.raises(SimulationError, match=r"expected  VOLT 5.0\\n\n  sent      VOLT 6.0\\n\n                 \^"):
+        dialogue((b"VOLT 5.0\n",)).feed(b"VOLT 6.0\n")
 
 
 def test_a_difference_deep_in_binary_data_shows_its_surroundings():

@@ -1,0 +1,112 @@
+"""Which testbed a command is about: one that runs, or one that is started for this command alone."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from catkit_devices.errors import ConfigurationError, ServerNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from catkit_devices.testbed.client import TestbedClient
+    from catkit_devices.testbed.configuration import Configuration
+
+__all__ = ["attach", "attach_or_start", "find"]
+
+
+def attach(name: str | None, configs: Sequence[Path] = (), overrides: Sequence[str] = ()) -> TestbedClient:
+    """Join a running testbed: the one of that name, else that of the configuration, else the only one that runs.
+
+    Raises:
+        ServerNotFoundError: none runs.
+        ConfigurationError: several do; says that one must be named.
+    """
+    from catkit_devices.testbed import Testbed, load_configuration
+
+    if name is not None:
+        return Testbed.attach(name)
+    if configs:
+        return Testbed.attach(load_configuration(configs, overrides).testbed.name)
+    return Testbed.attach(_only())
+
+
+@contextmanager
+def attach_or_start(
+    name: str | None,
+    configs: Sequence[Path],
+    overrides: Sequence[str],
+    *,
+    simulate: bool | None = None,
+    runs: Path | None = None,
+    join: bool = True,
+) -> Iterator[TestbedClient]:
+    """Join a running testbed as :func:`attach` does; with a configuration whose testbed does not run, have it for once.
+
+    Args:
+        name: of a running testbed.
+        configs: configuration files.
+        overrides: of keys of the configuration.
+        simulate: whether its instruments must be simulated (True) or real (False).
+        runs: where a testbed that is started keeps its runs.
+        join: whether one that runs is joined; else another is started from the configuration.
+
+    Raises:
+        ServerNotFoundError: there is no configuration, and none runs.
+        ConfigurationError: several run and none was named; or what runs is not what was asked for.
+    """
+    from catkit_devices.testbed import Testbed, load_configuration
+
+    configuration = load_configuration(configs, overrides) if configs and name is None else None
+    client = find(name, configuration) if join or configuration is None else None
+    if client is not None:
+        _check(client, overrides, simulate)
+        yield client
+    elif configuration is not None:
+        with Testbed(configuration, simulate=simulate, runs=runs) as testbed:
+            yield testbed
+
+
+def find(name: str | None, configuration: Configuration | None) -> TestbedClient | None:
+    """Return the running testbed that is meant; None where that of a configuration does not run."""
+    from catkit_devices.testbed import Testbed
+    from catkit_devices.testbed.client import running_testbeds
+
+    if configuration is None:
+        return attach(name)
+    if configuration.testbed.name not in running_testbeds():
+        return None
+    try:
+        return Testbed.attach(configuration.testbed.name)
+    except ServerNotFoundError:
+        if configuration.testbed.name in running_testbeds():
+            raise  # several of that name
+        return None  # it has just ended
+
+
+def _only() -> str:
+    from catkit_devices.testbed.client import running_testbeds
+
+    names = sorted(running_testbeds())
+    if not names:
+        raise ServerNotFoundError(
+            "no testbed is running: start one with `catkit-devices start --config FILE`, or say --config FILE"
+        )
+    if len(names) > 1:
+        raise ConfigurationError(f"several testbeds are running: say which of {', '.join(names)}")
+    return names[0]
+
+
+def _check(client: TestbedClient, overrides: Sequence[str], simulate: bool | None) -> None:
+    """Refuse what a running testbed cannot be any more."""
+    if overrides:
+        raise ConfigurationError(
+            f"testbed {client.name!r} is running already: --set changes nothing there", key=overrides[0]
+        )
+    simulated = client.layout.simulation is not None
+    if simulate is not None and simulate != simulated:
+        raise ConfigurationError(
+            f"testbed {client.name!r} is running already, with {'simulated' if simulated else 'real'} instruments"
+        )

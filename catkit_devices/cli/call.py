@@ -1,0 +1,89 @@
+"""``catkit-devices call``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
+from catkit_devices.cli.output import console, print_json
+
+__all__ = ["EXAMPLES", "SETTINGS", "call"]
+
+EXAMPLES = (
+    "catkit-devices call wheel.home",
+    "catkit-devices call tiptilt.move -3.5 2 --testbed bench",
+    "catkit-devices call camera.frame --out frame.npy",
+)
+# A negative number is no option.
+SETTINGS = {"ignore_unknown_options": True}
+
+# These wait for nobody, least of all for who holds the device.
+_OF_EVERY_DEVICE = ("make_safe", "reset")
+
+
+def call(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DEVICE.COMMAND [ARGUMENT...]", show_default=False,
+            help="What to run, and its arguments: values, or name=value.",
+        ),
+    ],
+    testbed: TestbedName = None,
+    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
+    overrides: Overrides = [],  # noqa: B006
+    simulate: Simulate = None,
+    timeout: MutexTimeout = 10.0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", show_default=False, help="Save an array that it returns (.npy)."),
+    ] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Run a command of a device, and print what it returns.
+
+    Beside its own commands every device has make_safe, and reset for when it is in fault.
+
+    The device belongs to a running testbed, or to one that is started from --config for this alone; that one makes
+    its devices safe and closes them when it is done.
+    """
+    from catkit_devices.cli.attaching import attach_or_start
+    from catkit_devices.cli.words import arguments, member_of, split, text_of
+
+    target = split(words)
+    with attach_or_start(testbed, configs, overrides, simulate=simulate) as client:
+        device = client.devices[target.device]
+        description = device.describe()
+        command = str(target.member)
+        result: Any = None
+        if command in _OF_EVERY_DEVICE:
+            arguments(target.rest, command, "()")
+            getattr(device, command)()
+        else:
+            facts = member_of(description, "commands", target.member)
+            positional, named = arguments(target.rest, command, facts["signature"])
+            with device.lock(timeout=timeout):
+                result = getattr(device, command)(*positional, **named)
+    if out is not None:
+        _save(result, out)
+    if as_json:
+        print_json({"device": description["name"], "command": command, "result": result})
+    elif result is not None:
+        console().print(text_of(result), markup=False)
+
+
+def _save(result: Any, file: Path) -> None:
+    from catkit_devices.errors import DataError
+
+    if not hasattr(result, "dtype"):
+        raise DataError(f"{file} is not written: the command returned no array but {type(result).__name__}")
+    import numpy as np
+
+    try:
+        with file.open("wb") as stream:
+            np.save(stream, result)
+    except OSError as error:
+        raise DataError(f"{file} cannot be written: {error}") from error

@@ -1,0 +1,101 @@
+"""Starting a testbed that outlives the terminal it was started from."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import typer
+
+from catkit_devices.errors import DataError, ServerUnresponsiveError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["start_in_background", "tell"]
+
+_PAUSE = 0.05
+_END_TIMEOUT = 30.0
+
+
+def tell(file: Path, facts: Mapping[str, Any]) -> None:
+    """Say in a file that whoever started this process waits for, that it is ready; the file appears complete."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(json.dumps(dict(facts)), encoding="utf-8")
+    partial.replace(file)
+
+
+def start_in_background(arguments: Sequence[str], log: Path, timeout: float) -> dict[str, Any]:
+    """Run ``catkit-devices start`` in a process of its own that no terminal ends, and return when it is ready.
+
+    Args:
+        arguments: behind ``start``.
+        log: the file to which it appends what it has to say.
+        timeout: seconds that it has to be ready; it is ended if it is not.
+
+    Returns:
+        What it tells: ``testbed``, ``server`` and ``pid``.
+
+    Raises:
+        DataError: the log cannot be written.
+        ServerUnresponsiveError: it was not ready in time.
+        typer.Exit: it failed, with its exit code; what it said is on stderr.
+    """
+    with tempfile.TemporaryDirectory(prefix="catkit-devices-") as directory:
+        ready = Path(directory) / "ready.json"
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as output:
+                before = output.tell()
+                process = _spawn([*arguments, "--announce", str(ready)], output)
+        except OSError as error:
+            raise DataError(f"{log} cannot be written: {error}") from error
+        try:
+            facts = _wait(process, ready, log, before, timeout)
+        except BaseException:
+            _end(process)
+            raise
+    process.returncode = 0  # it is meant to outlive this process, which need not warn of that
+    return facts
+
+
+def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path, before: int, timeout: float) -> dict[str, Any]:
+    deadline = time.monotonic() + timeout
+    while not ready.exists():
+        if process.poll() is not None:
+            with log.open("rb") as said:
+                said.seek(before)
+                sys.stderr.write(said.read().decode("utf-8", "replace"))
+            raise typer.Exit(process.returncode or 1)
+        if time.monotonic() > deadline:
+            raise ServerUnresponsiveError(f"the testbed was not ready in {timeout:g} s; see {log}", pid=process.pid)
+        time.sleep(_PAUSE)
+    facts: dict[str, Any] = json.loads(ready.read_text(encoding="utf-8"))
+    return facts
+
+
+def _spawn(arguments: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "catkit_devices", "start", *arguments]
+    if os.name == "posix":
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )  # fmt: skip
+    flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "DETACHED_PROCESS", 0)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, creationflags=flags)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(_END_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

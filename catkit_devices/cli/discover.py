@@ -1,0 +1,72 @@
+"""``catkit-devices discover``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from catkit_devices.cli.options import Json
+from catkit_devices.cli.output import print_json, print_table, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["EXAMPLES", "discover"]
+
+EXAMPLES = (
+    "catkit-devices discover",
+    "catkit-devices discover --identify --baud-rate 115200",
+    "catkit-devices discover --visa-library @ivi --json",
+)
+
+
+def discover(
+    identify: Annotated[
+        bool,
+        typer.Option(
+            "--identify",
+            help="Ask each for its identity. This writes to every port that no program of ours has open: *IDN? and, "
+            "where that gets no answer, *idn?",
+        ),
+    ] = False,
+    baud_rate: Annotated[
+        int, typer.Option("--baud-rate", metavar="BAUD", help="Of serial ports, for --identify.")
+    ] = 115200,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0.01, help="How long to wait for each answer.")
+    ] = 0.5,
+    visa_library: Annotated[
+        str, typer.Option("--visa-library", metavar="LIBRARY", help="The VISA library that is asked: @py or @ivi.")
+    ] = "@py",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """List the VISA resources and serial ports of this computer.
+
+    Nothing is ever written to a port, unless --identify asks for that.
+    """
+    from catkit_devices.cli.discovering import ask_identity, find_resources
+
+    rows, notes = find_resources(visa_library)
+    ask: Callable[[str], tuple[str | None, str | None]] | None = None
+    if identify:
+        ask = ask_identity(visa_library, baud_rate, timeout)
+    answers: list[dict[str, Any]] = []
+    for row in rows:
+        identity, problem = ask(row.address) if ask is not None else (None, None)
+        answers.append({
+            "address": row.address, "port": row.port, "what": row.what, "identity": identity, "problem": problem,
+        })  # fmt: skip
+    if as_json:
+        print_json({"resources": answers, "notes": notes})
+        return
+    for note in notes:
+        warn(note)
+    columns = ["address", "port", "what it is"]
+    print_table(
+        f"{len(answers)} found", [*columns, "identity"] if identify else columns,
+        [
+            (row["address"], row["port"], row["what"], *((row["identity"] or row["problem"],) if identify else ()))
+            for row in answers
+        ],
+    )  # fmt: skip

@@ -1,0 +1,55 @@
+"""``catkit-devices locks``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides, RunningTestbed
+from catkit_devices.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["EXAMPLES", "locks", "who"]
+
+EXAMPLES = ("catkit-devices locks", "catkit-devices locks bench --held", "catkit-devices locks --json")
+
+
+def locks(
+    testbed: RunningTestbed = None,
+    held: Annotated[bool, typer.Option("--held", help="Only those that somebody holds or waits for.")] = False,
+    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
+    overrides: Overrides = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """List the mutexes of a running testbed: who holds each, since when and from where, and who waits for it."""
+    from catkit_devices.cli.attaching import attach
+
+    client = attach(testbed, configs, overrides)
+    rows = [row for row in client.locks() if not held or row["holder"] or row["waiters"]]
+    if as_json:
+        print_json({"testbed": client.name, "locks": rows})
+        return
+    print_table(
+        f"mutexes of {client.name!r}", ["mutex", "of", "held by", "#for", "at", "waiting"],
+        [
+            (
+                row["name"], "a device" if row["device"] else "the testbed",
+                row["holder"] and row["holder"]["owner"],
+                row["holder"] and f"{row['holder']['since']:.1f} s",
+                row["holder"] and row["holder"]["site"],
+                ", ".join(f"{waiter['owner']} for {waiter['since']:.1f} s" for waiter in row["waiters"]),
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def who(holder: Mapping[str, Any] | None) -> str:
+    """Return who holds a mutex, since when and from where, in words."""
+    if holder is None:
+        return "nobody held it"
+    site = f" at {holder['site']}" if holder.get("site") else ""
+    return f"it was held for {holder['since']:.1f} s by {holder['owner']}{site}"

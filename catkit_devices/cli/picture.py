@@ -1,0 +1,179 @@
+"""A testbed as people see it on a terminal: experiments, devices and who has them, safety checks, messages."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+__all__ = ["ENDED", "count", "limits", "picture", "reading"]
+
+ENDED = {"finished": "green", "failed": "red", "stopped": "yellow"}
+"""The states in which an experiment has ended, and the colours of them."""
+
+_LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
+_STATES = {"open": "green", "fault": "red"}
+_BAR = 30
+
+
+def picture(status: dict[str, Any], *, messages: int = 6) -> RenderableType:
+    """Return a testbed's status, as its ``status()`` returns it, as something that Rich prints.
+
+    Args:
+        status: of the testbed.
+        messages: how many of the last messages are shown.
+    """
+    from rich.console import Group
+
+    parts: list[RenderableType] = [_heading(status)]
+    if status["experiments"]:
+        parts += [_experiments(status["experiments"])]
+    if status["devices"]:
+        parts += [_devices(status["devices"])]
+    if status["safety"]["checks"]:
+        parts += [_checks(status["safety"]["checks"])]
+    if status["safety"]["tripped"]:
+        parts += [_tripped(status["safety"]["tripped"])]
+    last = status.get("messages", [])[-messages:]
+    return Group(*parts, *(_message(message) for message in last))
+
+
+def limits(test: dict[str, Any]) -> str:
+    """Return what a safety check allows, in words; empty for one of a plugin, which judges by itself."""
+    low, high = test.get("minimum"), test.get("maximum")
+    if low is None and high is None:
+        return ""
+    if low is None:
+        return f"at most {high:g}"
+    return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+
+
+def reading(check: dict[str, Any]) -> str:
+    """Return what a safety check has read last."""
+    value = check["value"]
+    if value is None:
+        return "no reading yet" if not check.get("time") else "?"
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+def count(experiment: dict[str, Any]) -> str:
+    """Return how many of its steps an experiment has done."""
+    total = experiment["total"]
+    if total is None:
+        return f"{experiment['done']}" if experiment["done"] or experiment["description"] else ""
+    return f"{experiment['done']} of {total}"
+
+
+def _heading(status: dict[str, Any]) -> Text:
+    from rich.text import Text
+
+    line = Text(status["name"], style="bold")
+    line.append(", simulated" if status.get("simulated") else "", style="cyan")
+    facts = []
+    if status.get("started"):
+        facts.append(f"up for {duration(status['time'] - status['started'])}")
+    if status.get("pid"):
+        facts.append(f"pid {status['pid']}{' on ' + status['host'] if status.get('host') else ''}")
+    line.append(f", {', '.join(facts)}" if facts else "", style="dim")
+    state = status.get("state", "running")
+    if state != "running":
+        line.append(f", {state}", style="bold red")
+    return line
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    if seconds < 60:
+        return f"{max(seconds, 0.0):.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    days, rest = divmod(whole, 86400)
+    clock = f"{rest // 3600}:{rest // 60 % 60:02d} h"
+    return f"{days} d {clock}" if days else clock
+
+
+def _experiments(experiments: dict[str, Any]) -> Table:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for name, experiment in experiments.items():
+        state, total = experiment["state"], experiment["total"]
+        ended = state in ENDED
+        bar = ProgressBar(
+            total=total or 1,
+            completed=(total or 1) if state == "finished" else min(experiment["done"], total or 0),
+            pulse=total is None and not ended,
+            width=_BAR,
+            animation_time=time.monotonic(),
+            complete_style="bar.complete" if not ended else ENDED[state],
+            finished_style=ENDED.get(state, "bar.finished"),
+        )
+        seconds = (experiment["updated"] if ended else time.time()) - experiment["started"]
+        grid.add_row(
+            Text(name, style="bold"), bar, Text(count(experiment), justify="right"), duration(seconds),
+            Text(state, style=ENDED.get(state, "")), Text(experiment["message"] or experiment["description"]),
+        )  # fmt: skip
+    return grid
+
+
+def _devices(devices: dict[str, Any]) -> Table:
+    from rich.text import Text
+
+    table = _table("device", "state", "held by", "#for", "waiting")
+    for name, entry in devices.items():
+        holder = entry["holder"]
+        table.add_row(
+            Text(name),
+            Text(entry["state"], style=_STATES.get(entry["state"], "dim")),
+            Text(holder["process"], style="cyan") if holder else "",
+            duration(holder["since"]) if holder else "",
+            Text(", ".join(waiter["process"] for waiter in entry["waiters"]), style="yellow"),
+        )
+    return table
+
+
+def _checks(checks: dict[str, Any]) -> Table:
+    from rich.text import Text
+
+    table = _table("safety check", "#value", "allowed", "#read", "problem")
+    for name, check in checks.items():
+        style = "red" if check["problem"] else "green" if check.get("time") else "dim"
+        age = f"{duration(time.time() - check['time'])} ago" if check.get("time") else ""
+        failures = f" ({check['failures']} in a row)" if check["failures"] > 1 else ""
+        table.add_row(
+            Text(name), Text(reading(check), style=style), limits(check["test"]), age,
+            Text(f"{check['problem']}{failures}" if check["problem"] else "", style="red"),
+        )  # fmt: skip
+    return table
+
+
+def _tripped(text: str) -> Text:
+    from rich.text import Text
+
+    return Text.assemble(("SAFETY TRIPPED ", "bold white on red"), (f" {text}", "bold red"))
+
+
+def _message(message: dict[str, Any]) -> Text:
+    from rich.text import Text
+
+    moment = time.strftime("%H:%M:%S", time.localtime(message["time"]))
+    style = _LEVELS.get(message["level"], "")
+    return Text.assemble((f"{moment} ", "dim"), (f"{message['source']}: ", "dim"), (message["text"], style))
+
+
+def _table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for column in columns:
+        number = column.startswith("#")
+        table.add_column(column.removeprefix("#"), justify="right" if number else "left", min_width=6 if number else 12)
+    return table

@@ -1,0 +1,38 @@
+"""``catkit-devices reset-safety``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides, RunningTestbed
+from catkit_devices.cli.output import console, print_json
+
+__all__ = ["EXAMPLES", "reset_safety"]
+
+EXAMPLES = ('catkit-devices reset-safety bench --reason "the dehumidifier runs again"',)
+
+
+def reset_safety(
+    testbed: RunningTestbed = None,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", show_default=False, help="What was done about it, for the log.")
+    ] = "",
+    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
+    overrides: Overrides = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Allow a testbed to change the state of its devices again, after a safety check tripped.
+
+    It is refused for as long as any check fails. Nothing that was stopped is started again.
+    """
+    from catkit_devices.cli.attaching import attach
+
+    client = attach(testbed, configs, overrides)
+    tripped = client.trip
+    client.reset_safety(reason)
+    if as_json:
+        print_json({"testbed": client.name, "tripped": None if tripped is None else str(tripped), "reset": True})
+    else:
+        console().print(f"testbed {client.name!r}: safety is reset ({tripped})", markup=False)

@@ -1,0 +1,62 @@
+"""``catkit-devices set``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
+from catkit_devices.cli.output import console, print_json
+
+__all__ = ["EXAMPLES", "SETTINGS", "set_"]
+
+EXAMPLES = (
+    "catkit-devices set wheel.position 3",
+    'catkit-devices set laser.current "50 mA"',
+    "catkit-devices set laser.enabled off --testbed bench",
+)
+# A negative number is no option.
+SETTINGS = {"ignore_unknown_options": True}
+
+
+def set_(
+    words: Annotated[
+        list[str], typer.Argument(metavar="DEVICE.PROPERTY VALUE", show_default=False, help="What to set, and to what.")
+    ],
+    testbed: TestbedName = None,
+    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
+    overrides: Overrides = [],  # noqa: B006
+    simulate: Simulate = None,
+    timeout: MutexTimeout = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Set a property of a device.
+
+    The device belongs to a running testbed, or to one that is started from --config for this alone; that one makes
+    its devices safe and closes them when it is done.
+    """
+    from catkit_devices.cli.attaching import attach_or_start
+    from catkit_devices.cli.words import member_of, property_value, split, text_of
+    from catkit_devices.errors import ConfigurationError
+
+    target = split(words)
+    if target.member is None or not target.rest:
+        raise ConfigurationError(f"expected a property and a value, as in `set wheel.position 3`, got {' '.join(words)}")
+    with attach_or_start(testbed, configs, overrides, simulate=simulate) as client:
+        device = client.devices[target.device]
+        description = device.describe()
+        facts = member_of(description, "properties", target.member)
+        if not facts["writable"]:
+            raise ConfigurationError(f"device {description['name']!r}: {target.member!r} can only be read")
+        value = property_value(" ".join(target.rest), facts)
+        with device.lock(timeout=timeout):
+            setattr(device, target.member, value)
+            if facts["readable"]:
+                value = getattr(device, target.member)
+    if as_json:
+        answer = {"device": description["name"], "property": target.member, "value": value, "unit": facts["unit"]}
+        print_json(answer)
+        return
+    unit = facts["unit"] if facts["readable"] else None
+    console().print(f"{description['name']}.{target.member} = {text_of(value, unit)}", markup=False)

@@ -1,0 +1,113 @@
+"""``catkit-devices start``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate
+from catkit_devices.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from catkit_devices.testbed.configuration import Configuration
+    from catkit_devices.testbed.testbed import Testbed
+
+__all__ = ["EXAMPLES", "start"]
+
+EXAMPLES = (
+    "catkit-devices start --config bench.toml",
+    "catkit-devices start --config bench.toml --simulate --background",
+)
+
+
+def start(
+    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
+    overrides: Overrides = [],  # noqa: B006
+    simulate: Simulate = None,
+    runs: Runs = None,
+    background: Annotated[
+        bool, typer.Option("--background", "-b", help="Return as soon as it runs, and leave it running.")
+    ] = False,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log", metavar="FILE", show_default=False,
+            help="What it has to say in the background; by default NAME.log beside its runs.",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=1.0, help="How long to wait for it with --background.")
+    ] = 120.0,
+    announce: Annotated[Path | None, typer.Option("--announce", hidden=True)] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Start a testbed and keep it running until `catkit-devices stop`, or Ctrl-C.
+
+    Other commands, experiments, scripts and notebooks join it by its name. When a safety check trips it goes on
+    running, refuses to change anything, and says so, until it is stopped or `catkit-devices reset-safety` allows it.
+    """
+    from catkit_devices.cli.detaching import start_in_background
+    from catkit_devices.errors import ConfigurationError
+    from catkit_devices.testbed import Testbed, load_configuration
+
+    if not configs:
+        raise ConfigurationError("say which testbed, with --config FILE")
+    configuration = load_configuration(configs, overrides)
+    _refuse_second(configuration)
+    if background:
+        place = log or Path(runs or configuration.testbed.runs) / f"{configuration.testbed.name}.log"
+        started = start_in_background(_arguments(configs, overrides, simulate, runs), place, timeout)
+        if as_json:
+            print_json({**started, "log": str(place)})
+        else:
+            text = f"testbed {started['testbed']!r} is running (pid {started['pid']}), log: {place}"
+            console().print(f"{text}; stop it with `catkit-devices stop {started['testbed']}`", markup=False)
+        return
+    with Testbed(configuration, simulate=simulate, runs=runs) as testbed:
+        _serve(testbed, announce, as_json=as_json)
+
+
+def _serve(testbed: Testbed, announce: Path | None, *, as_json: bool) -> None:
+    import os
+
+    from catkit_devices.cli.detaching import tell
+    from catkit_devices.cli.live import LiveView
+
+    facts = {"testbed": testbed.name, "server": testbed.layout.server, "pid": os.getpid()}
+    if announce is not None:
+        tell(announce, facts)
+    if as_json:
+        print_json(facts)
+    else:
+        text = f"testbed {testbed.name!r} is running (pid {os.getpid()})"
+        console().print(f"{text}; stop it with Ctrl-C or `catkit-devices stop {testbed.name}`", markup=False)
+    with LiveView(testbed, everything=True) as view:
+        try:
+            testbed.serve(on_tick=view.tick)
+        finally:
+            view.draw()
+
+
+def _refuse_second(configuration: Configuration) -> None:
+    from catkit_devices.errors import ServerRunningError
+    from catkit_devices.testbed.client import running_testbeds
+
+    name = configuration.testbed.name
+    if name in running_testbeds():
+        raise ServerRunningError(
+            f"a testbed {name!r} is running already: stop it with `catkit-devices stop {name}`, or give this one "
+            f"another name with --set testbed.name='\"{name}2\"'",
+            server=name,
+        )
+
+
+def _arguments(configs: list[Path], overrides: list[str], simulate: bool | None, runs: Path | None) -> list[str]:
+    words = [word for config in configs for word in ("--config", str(config))]
+    words += [word for override in overrides for word in ("--set", override)]
+    if simulate is not None:
+        words.append("--simulate" if simulate else "--hardware")
+    if runs is not None:
+        words += ["--runs", str(runs)]
+    return words

@@ -1,0 +1,154 @@
+"""What people write for devices, their members and values, and what values look like to them."""
+
+from __future__ import annotations
+
+import ast
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from catkit_devices.errors import ConfigurationError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Target", "arguments", "literal", "member_of", "property_value", "split", "text_of"]
+
+_BOOLEANS = {
+    "on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False,
+}  # fmt: skip
+
+
+class Target(NamedTuple):
+    """A device, what of it is meant (None for all), and the words behind that."""
+
+    device: str
+    member: str | None
+    rest: tuple[str, ...]
+
+
+def split(words: Sequence[str]) -> Target:
+    """Take ``wheel.position 3`` apart; ``wheel position 3``, ``wheel.position=3`` and ``wheel.home()`` mean the same."""
+    first, *rest = words
+    before, equals, value = first.partition("=")
+    if equals:
+        first, rest = before, [value, *rest]
+    device, dot, member = first.partition(".")
+    if not dot and rest and not equals:
+        member, *rest = rest
+        before, equals, value = member.partition("=")
+        if equals:
+            member, rest = before, [value, *rest]
+    return Target(device, member.removesuffix("()") or None, tuple(rest))
+
+
+def member_of(description: Mapping[str, Any], kind: str, name: str | None) -> dict[str, Any]:
+    """Return the description of a device's property or command.
+
+    Args:
+        description: of the device, as its ``describe()`` returns it.
+        kind: ``properties`` or ``commands``.
+        name: of the member.
+
+    Raises:
+        ConfigurationError: there is none of that name; says what there is.
+    """
+    members = description[kind]
+    if name in members:
+        found: dict[str, Any] = members[name]
+        return found
+    singular, other = ("property", "commands") if kind == "properties" else ("command", "properties")
+    if name in description[other]:
+        verbs = "`call` runs" if other == "commands" else "`get` and `set` are for"
+        problem = f"{name!r} is no {singular}: {verbs} {other}"
+    else:
+        listed = ", ".join(members) or "none"
+        problem = f"expected a {singular} ({listed}), got {name!r}" if name else f"say which {singular}: {listed}"
+    raise ConfigurationError(
+        f"device {description['name']!r}: {problem}", suggestion=nearest(name, members) if name else None
+    )
+
+
+def property_value(text: str, description: Mapping[str, Any]) -> Any:
+    """Return the value that a text stands for, for a property of that description.
+
+    A number may carry a unit (``50 mA``); whether it may be that large is for the device to say.
+
+    Raises:
+        ConfigurationError: a text that cannot be a truth value where one is expected.
+    """
+    for choice in description["choices"] or ():
+        if str(choice) == text:
+            return choice
+    return _converted(text, description["type"])
+
+
+def arguments(words: Sequence[str], command: str, signature: str) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a command, positional and by name (``name=value``), of the types it declares."""
+    annotations = _annotations(signature)
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    names = list(annotations)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals and name in annotations:
+            named[name] = _converted(value, annotations[name])
+        elif len(positional) < len(names):
+            positional.append(_converted(word, annotations[names[len(positional)]]))
+        else:
+            raise ConfigurationError(f"{command}{signature} takes no more arguments, got {word!r}")
+    return positional, named
+
+
+def literal(text: str) -> Any:
+    """Return what a text says in JSON or Python, else the text itself."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError):
+            continue
+    return text
+
+
+def text_of(value: Any, unit: str | None = None) -> str:
+    """Return a value as people read it; a large array by what it is."""
+    if hasattr(value, "dtype") and getattr(value, "size", 0) > 64:
+        text = f"{value.dtype} array of shape {value.shape}"
+        if value.dtype.kind in "biuf":
+            text += f", {value.min():g} to {value.max():g}"
+        return f"{text} {unit}" if unit else text
+    text = repr(value) if isinstance(value, str) else str(value)
+    return f"{text} {unit}" if unit else text
+
+
+def _converted(text: str, kind: str | None) -> Any:
+    if kind in ("str", "text"):
+        return text
+    if kind == "bool":
+        if text.lower() not in _BOOLEANS:
+            raise ConfigurationError(f"expected on or off, got {text!r}", suggestion=nearest(text.lower(), _BOOLEANS))
+        return _BOOLEANS[text.lower()]
+    if kind in ("int", "float"):
+        for number in (int, float):
+            try:
+                return number(text)
+            except ValueError:
+                continue
+        return text  # a number with a unit, which the device converts
+    return literal(text)
+
+
+def _annotations(signature: str) -> dict[str, str | None]:
+    """Return the parameters of a signature, in order, each with the name of its type where that is told."""
+    try:
+        function = ast.parse(f"def command{signature}: ...").body[0]
+    except SyntaxError:
+        return {}
+    if not isinstance(function, ast.FunctionDef):
+        return {}
+    every = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    found = {
+        argument.arg: None if argument.annotation is None else ast.unparse(argument.annotation).strip("'\"")
+        for argument in every
+    }
+    found.pop("self", None)
+    return found

@@ -1,0 +1,71 @@
+"""Every bundled driver passes the conformance suite, on its bundled simulator."""
+
+from __future__ import annotations
+
+from catkit_devices.sim.thorlabs_fw102c import FW102C
+from catkit_devices.testing.conformance import DriverConformance
+
+USB = "USB0::0x1313::0x8078::P0001::INSTR"
+
+
+class TestFW102C(DriverConformance):
+    driver = "thorlabs_fw102c"
+
+
+class TwelveSlots(FW102C):
+    def __init__(self, bench):
+        super().__init__(bench)
+        self.wheel.positions = 12
+
+
+class TestFW212C(DriverConformance):
+    driver = "thorlabs_fw212c"
+    simulator = TwelveSlots
+
+
+class TestMCLS1(DriverConformance):
+    driver = "thorlabs_mcls1"
+    options = {"channel": 2}
+    resolution = {"current": 0.005, "target_temperature": 0.005}
+    safe_state = {"enabled": False}
+
+
+class TestPM100D(DriverConformance):
+    driver = "thorlabs_pm100d"
+    address = USB
+    simulator_options = {"power": 1.5e-3}
+    resolution = {"wavelength": 1e-5}
+
+
+class TestLC400(DriverConformance):
+    driver = "npoint_lc400"
+    resolution = {"tip": 2e-3, "tilt": 2e-3}
+    arguments = {"move": (120.0, -80.0)}
+    undetectable = {"garbled": "frames have no checksum"}
+
+    def make_unsafe(self, device):
+        for channel in (1, 2):
+            device.write_bytes(b"\xa2" + (0x11830208 + 0x1000 * channel).to_bytes(4, "little") + b"\1\0\0\0\x55")
+
+    def is_safe(self, device, simulator):
+        return all(simulator._words[0x11830208 + 0x1000 * channel] == 0 for channel in (1, 2))
+
+
+class TestITHX(DriverConformance):
+    driver = "omega_ithx"
+
+
+class TestScpiCamera(DriverConformance):
+    driver = "scpi_camera"
+    simulator_options = {"rows": 8, "columns": 10}
+    resolution = {"exposure_time": 1e-5}
+    values = {"region": [(0, 0, 4, 4), (2, 3, 6, 7), (0, 0, 8, 10)]}
+    refused = {"region": [(0, 0, 9, 1), (-1, 0, 1, 1), (0, 0, 0, 1), (0, 0, 1), (0.5, 0, 1, 1), None]}
+    undetectable = {"garbled": "frames have no checksum"}
+
+    def make_unsafe(self, device):
+        device.exposure_time = 5.0
+        device.write("INIT")
+
+    def is_safe(self, device, simulator):
+        return not simulator._busy()
