@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 from catkit_devices.errors import (
     CatkitDevicesError,
     DeviceClosedError,
+    DeviceDisconnectedError,
     DeviceFaultError,
     MutexTimeoutError,
     OperationCancelled,
@@ -102,6 +103,8 @@ class Device(metaclass=_DeviceType):
         self._mutex_lock.refusal = self._refusal
         self._operation_lock = OwnedLock(f"{name} (operation)", by_chain=True)
         self._opened = False
+        self._lost_connection = False
+        self._cut_off: object = None
         self._opening = threading.RLock()
         self._references: set[str] = set()
         self._fault_reason: str | None = None
@@ -185,6 +188,7 @@ class Device(metaclass=_DeviceType):
             self._connection = self._open()
             self._opened = True
             self._fault_reason = None
+            self._lost_connection, self._cut_off = False, None
         _log.info("device %r opened", self._name, extra=self._event_record("device_opened"))
 
     def _close_now(self) -> None:
@@ -215,11 +219,39 @@ class Device(metaclass=_DeviceType):
             self._require_permission(name, changes)
         if self._fault_reason is not None:
             raise self._refusal() or DeviceFaultError(self._fault_reason, **self._facts(name))
+        if self._lost_connection:
+            self._reconnect(name)
         if not self._opened:
             if not self._open_on_use:
                 raise DeviceClosedError(f"{name!r} needs it open; it is closed", **self._facts())
             self._references.add(local_session().id)
             self._ensure_open()
+
+    def _connection_is_lost(self) -> None:
+        """Note that the connection is gone: the next operation opens it anew, but for a section that is held now."""
+        self._lost_connection = True
+        self._cut_off = self._mutex_lock.section()
+
+    def _reconnect(self, name: str) -> None:
+        """Open anew after the connection was lost; settings are not assumed to have survived.
+
+        Raises:
+            DeviceDisconnectedError: the caller is in a section that it held when the connection was lost.
+            DeviceOpenError: the instrument does not answer yet.
+        """
+        if self._cut_off is not None and self._mutex_lock.section() is self._cut_off:
+            raise DeviceDisconnectedError(
+                "the connection was lost in this section, and with it perhaps what it has set: leave the section",
+                **self._facts(name),
+            )
+        with self._opening:
+            if self._opened:
+                self._opened = False
+                with contextlib.suppress(CatkitDevicesError):
+                    self._close()
+                self._connection = None
+            self._ensure_open()
+        _log.warning("device %r: connection restored", self._name)
 
     # --- state ------------------------------------------------------------------------------------------------------
 

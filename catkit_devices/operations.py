@@ -13,6 +13,7 @@ import inspect
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from catkit_devices.errors import DeviceDisconnectedError
 from catkit_devices.multiprocessing.owner import calling, current_call, forwarded_call
 
 if TYPE_CHECKING:
@@ -104,9 +105,10 @@ class DeviceProperty:
     readable = True
     writable = True
 
-    def __init__(self, doc: str, *, shared: bool = False) -> None:
+    def __init__(self, doc: str, *, shared: bool = False, repeatable: bool = False) -> None:
         self.__doc__ = self.doc = inspect.cleandoc(doc)
         self.shared = shared
+        self.repeatable = repeatable
         self.name = "?"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -123,7 +125,9 @@ class DeviceProperty:
             return self
         if not self.readable:
             raise AttributeError(f"{self.name!r} of {device!r} can be set, not read")
-        return perform(device, self.read, self.name, (), {}, shared=self.shared, changes=False)
+        return perform(
+            device, self.read, self.name, (), {}, shared=self.shared, changes=False, repeatable=self.repeatable
+        )
 
     def __set__(self, device: Device, value: Any) -> None:
         if not self.writable:
@@ -158,12 +162,17 @@ def perform(
     *,
     shared: bool,
     changes: bool,
+    repeatable: bool = False,
 ) -> Any:
-    """Run the body of one operation under the device's locks; raises what the locks or the body raise."""
+    """Run the body of one operation under the device's locks; raises what the locks or the body raise.
+
+    A read that is ``repeatable`` is done once more, over a new connection, where its first try found the connection
+    lost and nobody was in a section.
+    """
     call = forwarded_call()
     if call is None:
         with calling(current_call()):
-            return perform(device, body, name, args, kwargs, shared=shared, changes=changes)
+            return perform(device, body, name, args, kwargs, shared=shared, changes=changes, repeatable=repeatable)
     if call.emergency or device._operation_lock.held_by_chain(call):
         # Part of an operation of this device already: its locks, and what it was announced as, cover this too.
         call.check()
@@ -183,7 +192,14 @@ def perform(
             device._ready(name, changes)
             if changes:
                 device.__dict__["_changed_by"] = call.session
-            result = body(device, *args, **kwargs)
+            try:
+                result = body(device, *args, **kwargs)
+            except DeviceDisconnectedError:
+                device._connection_is_lost()
+                if not repeatable or device._mutex_lock.has_sections():
+                    raise
+                device._ready(name, changes)
+                result = body(device, *args, **kwargs)
         finally:
             if shared:
                 exclusive.leave(call)

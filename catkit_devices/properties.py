@@ -49,6 +49,8 @@ class Quantity(DeviceProperty):
         choices: the values that are allowed, or a mapping from each of them to what stands for it on the wire.
         doc: begins with the noun that is controlled or measured; states what unit and limits do not.
         shared: whether reading it skips the mutex, so that safety checks and displays never wait for a section.
+        repeatable: whether a reading that finds the connection lost is done once more over a new one (never in a
+            section): for readings that leave no trace in the instrument.
     """
 
     kind: ClassVar[str]
@@ -64,8 +66,9 @@ class Quantity(DeviceProperty):
         choices: Iterable[Any] | Mapping[Any, Any] | None = None,
         doc: str,
         shared: bool = False,
+        repeatable: bool = False,
     ) -> None:
-        super().__init__(doc, shared=shared)
+        super().__init__(doc, shared=shared, repeatable=repeatable)
         if not self.doc:
             raise TypeError(f"a {self.kind} needs a doc that says what it is")
         if isinstance(set, str) and set.format(1) == set:
@@ -174,8 +177,11 @@ class Measurement(Quantity):
         choices: Iterable[Any] | Mapping[Any, Any] | None = None,
         doc: str,
         shared: bool = False,
+        repeatable: bool = False,
     ) -> None:
-        super().__init__(get, None, type=type, unit=unit, choices=choices, doc=doc, shared=shared)
+        super().__init__(
+            get, None, type=type, unit=unit, choices=choices, doc=doc, shared=shared, repeatable=repeatable
+        )
 
 
 class Setting(Quantity):

@@ -331,6 +331,16 @@ class OwnedLock:
         hold = self._hold  # without the guard: nobody else can make it, or end it, being this chain's
         return hold is not None and hold.key == call.chain and hold.broken is None
 
+    def has_sections(self) -> bool:
+        """Whether anybody is in a section."""
+        hold = self._hold
+        return hold is not None and bool(hold.sections)
+
+    def section(self) -> object:
+        """Return what stands for the section that is held now, the same object until it ends; None without one."""
+        hold = self._hold
+        return hold if hold is not None and hold.sections else None
+
     def in_use_by(self, session: Session) -> bool:
         """Whether a session has sections, or an operation that may change something, under the lock."""
         with _guard:

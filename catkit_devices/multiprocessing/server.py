@@ -284,7 +284,8 @@ class Server(managers.Server):
         for call in list(session.calls.values()):
             locks.cancel(call, OperationCancelled("the calling process has ended"))
         self.host.deliveries.end_session(session)
-        for hosted in self.host.everything():
+        # Objects of their own mind first: a lock that is shared with a device must not be granted before it is safe.
+        for hosted in sorted(self.host.everything(), key=lambda one: not hasattr(one.object, "_session_ended")):
             ended = getattr(hosted.object, "_session_ended", None)
             if ended is not None:
                 ended(session, session.said_goodbye)

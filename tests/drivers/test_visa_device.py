@@ -184,9 +184,10 @@ def test_a_pulled_cable_is_a_disconnection_and_opening_again_works(widget, addre
 
     device.open()
     library.disconnect(address)
-    for _ in range(2):
-        with pytest.raises(DeviceDisconnectedError) as caught:
-            _ = device.a
+    with pytest.raises(DeviceDisconnectedError) as caught:
+        _ = device.a
+    with pytest.raises(DeviceOpenError):  # opened anew, or tried to
+        _ = device.a
     device.close(force=True)
     with pytest.raises(DeviceOpenError):
         device.open()
@@ -195,6 +196,61 @@ def test_a_pulled_cable_is_a_disconnection_and_opening_again_works(widget, addre
 
     assert isinstance(caught.value, ConnectionError)
     assert device.a == 1.5
+
+
+def test_after_a_lost_connection_the_next_operation_opens_it_anew(widget):
+    device, library = widget("ASRL7::INSTR")
+    device.open()
+    library.disconnect("ASRL7::INSTR")
+    with pytest.raises(DeviceDisconnectedError):
+        _ = device.a
+    library.reconnect("ASRL7::INSTR")
+    assert device.a == 1.5
+    device.close()
+
+
+class Patient(Widget):
+    """One of its readings may be repeated."""
+
+    steady = Measurement("A?", doc="Level that reading does not change.", repeatable=True)
+
+
+def test_only_a_repeatable_reading_is_repeated_and_never_in_a_section(widget):
+    device, library = widget("ASRL7::INSTR", cls=Patient)
+    device.open()
+
+    def replug():
+        library.disconnect("ASRL7::INSTR")
+        library.reconnect("ASRL7::INSTR")
+
+    replug()
+    assert device.steady == 1.5
+    replug()
+    with pytest.raises(DeviceDisconnectedError):
+        device.a = 3
+    assert b"A 3.0" not in library.instrument("ASRL7::INSTR").sent
+    with device.lock():
+        assert device.steady == 1.5
+        replug()
+        with pytest.raises(DeviceDisconnectedError):
+            _ = device.steady
+    device.close()
+
+
+def test_a_section_that_was_held_across_a_lost_connection_is_refused_until_it_is_left(widget):
+    device, library = widget("ASRL7::INSTR")
+    device.open()
+    with device.lock():
+        assert device.a == 1.5
+        library.disconnect("ASRL7::INSTR")
+        with pytest.raises(DeviceDisconnectedError):
+            _ = device.a
+        library.reconnect("ASRL7::INSTR")
+        with pytest.raises(DeviceDisconnectedError, match="leave the section"):
+            _ = device.a
+    with device.lock():
+        assert device.a == 1.5
+    device.close()
 
 
 def test_an_address_with_nothing_behind_it_does_not_open(widget):
