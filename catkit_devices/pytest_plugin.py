@@ -120,10 +120,11 @@ def _catkit_devices_simulations(bench: Bench, _catkit_devices_plugins: Plugins) 
 
 @pytest.fixture
 def simulated_device(_catkit_devices_simulations: Simulations) -> Callable[..., Device]:
-    """Make real drivers on simulated instruments, opened: ``device = simulated_device("thorlabs_fw102c")``.
+    """Make real drivers on simulated instruments, and open them.
 
-    Arguments are those of :meth:`catkit_devices.testing.simulations.Simulations.make`. The instruments share
-    ``bench``; the devices are closed after the test.
+    ``wheel = simulated_device("thorlabs_fw102c")``; arguments are those of
+    :meth:`catkit_devices.testing.simulations.Simulations.make`. The instruments share ``bench``. The devices are closed
+    after the test.
     """
     return _catkit_devices_simulations.make
 
@@ -150,8 +151,8 @@ def faults(request: pytest.FixtureRequest) -> Faults:
 
     Devices are those of ``simulated_device`` and, where its simulation allows it, of ``testbed``.
     """
-    from catkit_devices.testing.fixtures import find_line
     from catkit_devices.testing.faults import Faults
+    from catkit_devices.testing.fixtures import find_line
 
     return Faults(lambda device: find_line(device, request))
 

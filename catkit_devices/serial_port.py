@@ -13,7 +13,7 @@ import serial
 from pyvisa.constants import BufferOperation, StatusCode
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Callable
+    from collections.abc import Callable
 
 __all__ = ["VisaSerialPort"]
 
@@ -76,7 +76,7 @@ class VisaSerialPort(serial.SerialBase):
             left -= self._now() - began
         return bytes(received)
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: Any, /) -> int:
         """Send ``data``; return how many bytes that were."""
         content = bytes(data)
 

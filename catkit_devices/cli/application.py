@@ -1,7 +1,8 @@
 """The commands, and what happens when one fails.
 
-Exit codes: 0 when all went well, 1 for a run or an operation that failed, 2 for a usage or configuration error, 130
-after Ctrl-C.
+Exit codes: 0 when all went well, 1 for a run or an operation that failed, 2 for a usage or configuration error, 3 when
+no such testbed is running, 4 when safety has tripped, 5 when somebody else had the device for too long, 130 after
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -23,17 +24,31 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "demo": "catkit_devices.cli.demo:demo",
     "run": "catkit_devices.cli.run:run",
+    "start": "catkit_devices.cli.start:start",
+    "stop": "catkit_devices.cli.stop:stop",
+    "status": "catkit_devices.cli.status:status",
     "devices": "catkit_devices.cli.devices:devices",
-    "drivers": "catkit_devices.cli.drivers:drivers",
+    "get": "catkit_devices.cli.get:get",
+    "set": "catkit_devices.cli.set:set_",
+    "call": "catkit_devices.cli.call:call",
+    "locks": "catkit_devices.cli.locks:locks",
+    "break-lock": "catkit_devices.cli.break_lock:break_lock",
+    "reset-safety": "catkit_devices.cli.reset_safety:reset_safety",
     "check-config": "catkit_devices.cli.check_config:check_config",
-    "simulate": "catkit_devices.cli.simulate:simulate",
-    "record": "catkit_devices.cli.record:record",
+    "drivers": "catkit_devices.cli.drivers:drivers",
+    "discover": "catkit_devices.cli.discover:discover",
     "runs": "catkit_devices.cli.runs:runs",
     "plot": "catkit_devices.cli.plot:plot",
     "export": "catkit_devices.cli.export:export",
+    "simulate": "catkit_devices.cli.simulate:simulate",
+    "record": "catkit_devices.cli.record:record",
 }
 """Every command, and the function that it is. What only one command needs is imported inside that function."""
 
+_EXIT_CODES = (
+    "Exit codes: 0 well, 1 failed, 2 wrong usage or configuration, 3 no such testbed runs, 4 safety has tripped, "
+    "5 somebody else has the device, 130 Ctrl-C."
+)
 _DEBUG = "--debug"
 _INTERRUPTED = 130
 
@@ -64,6 +79,7 @@ def _application() -> typer.Typer:
         cls=_Commands,
         name="catkit-devices",
         help="Laboratory instruments shared by many programs.",
+        epilog=_EXIT_CODES,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["--help", "-h"]},

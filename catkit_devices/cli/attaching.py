@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.client import TestbedClient
     from catkit_devices.testbed.configuration import Configuration
 
-__all__ = ["attach", "attach_or_start", "find"]
+__all__ = ["attach", "attach_or_start", "find", "running_testbeds"]
 
 
 def attach(name: str | None, configs: Sequence[Path] = (), overrides: Sequence[str] = ()) -> TestbedClient:
@@ -72,7 +72,6 @@ def attach_or_start(
 def find(name: str | None, configuration: Configuration | None) -> TestbedClient | None:
     """Return the running testbed that is meant; None where that of a configuration does not run."""
     from catkit_devices.testbed import Testbed
-    from catkit_devices.testbed.client import running_testbeds
 
     if configuration is None:
         return attach(name)
@@ -87,8 +86,6 @@ def find(name: str | None, configuration: Configuration | None) -> TestbedClient
 
 
 def _only() -> str:
-    from catkit_devices.testbed.client import running_testbeds
-
     names = sorted(running_testbeds())
     if not names:
         raise ServerNotFoundError(
@@ -110,3 +107,11 @@ def _check(client: TestbedClient, overrides: Sequence[str], simulate: bool | Non
         raise ConfigurationError(
             f"testbed {client.name!r} is running already, with {'simulated' if simulated else 'real'} instruments"
         )
+
+
+def running_testbeds() -> list[str]:
+    """Return the names of the testbeds that run."""
+    from catkit_devices.multiprocessing.endpoint import endpoints
+
+    names = [endpoint.name for endpoint in endpoints()]
+    return [name.rpartition("-")[0] for name in names if "." not in name and "-" in name]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
 from catkit_devices.cli.output import console, print_json
 
@@ -29,7 +30,7 @@ def call(
         list[str],
         typer.Argument(
             metavar="DEVICE.COMMAND [ARGUMENT...]", show_default=False,
-            help="What to run, and its arguments: values, or name=value.",
+            autocompletion=devices_of_testbed, help="What to run, and its arguments: values, or name=value.",
         ),
     ],
     testbed: TestbedName = None,

@@ -11,7 +11,9 @@ import typer
 from catkit_devices.cli.options import Json, Overrides
 from catkit_devices.cli.output import console, print_json, warn
 
-__all__ = ["check_config"]
+__all__ = ["EXAMPLES", "check_config"]
+
+EXAMPLES = ("catkit-devices check-config bench.toml", "catkit-devices check-config bench.toml local.toml --json")
 
 
 def check_config(

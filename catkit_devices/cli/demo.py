@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from catkit_devices.cli.options import Overrides
-from catkit_devices.cli.output import console, print_table
+from catkit_devices.cli.options import Json, Overrides
+from catkit_devices.cli.output import console, print_json, print_table
 
 if TYPE_CHECKING:
     from catkit_devices.demo.results import FilterPower
 
-__all__ = ["demo"]
+__all__ = ["EXAMPLES", "demo"]
+
+EXAMPLES = ("catkit-devices demo", "catkit-devices demo --runs /tmp/demo")
 
 
 def demo(
@@ -21,6 +23,7 @@ def demo(
         "runs"
     ),
     overrides: Overrides = [],  # noqa: B006 - typer wants a list and copies it
+    as_json: Json = False,
 ) -> None:
     """Run two experiments at once on a simulated bench, and draw what they measured.
 
@@ -41,6 +44,9 @@ def demo(
     scan, loop = directories["FilterScan"], directories["KeepCentred"]
     picture = loop.parent / f"{loop.name.partition('_')[0]}_demo.png"
     plot(scan, loop, picture)
+    if as_json:
+        print_json({"runs": [str(scan), str(loop)], "plot": str(picture)})
+        return
     _print_results(scan, loop)
     console().print(f"\nruns: {scan}\n      {loop}\nplot: {picture}")
 

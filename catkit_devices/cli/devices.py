@@ -4,34 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.cli.options import ConfigFiles, Json, Overrides
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides, RunningTestbed
 from catkit_devices.cli.output import print_json, print_table
-from catkit_devices.errors import ConfigurationError, ServerNotFoundError
 
 if TYPE_CHECKING:
     from catkit_devices.testbed.configuration import Configuration
 
-__all__ = ["devices"]
+__all__ = ["EXAMPLES", "devices"]
+
+EXAMPLES = ("catkit-devices devices", "catkit-devices devices --config bench.toml", "catkit-devices devices --json")
 
 
 def devices(
+    testbed: RunningTestbed = None,
     configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
     overrides: Overrides = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """List the devices of a testbed, with what they are doing if it is running."""
+    """List the devices of a testbed: of one that is running with who holds them, else of a configuration."""
+    from catkit_devices.cli.attaching import find
     from catkit_devices.testbed.configuration import load_configuration
 
-    if not configs:
-        raise ConfigurationError("say which testbed, with --config FILE")
-    configuration = load_configuration(configs, overrides)
-    running = _running(configuration.testbed.name)
-    rows = [_row(configuration, name, running.get(name, {})) for name in configuration.devices]
+    configuration = load_configuration(configs, overrides) if configs and testbed is None else None
+    client = find(testbed, configuration)
+    if client is not None:
+        name, facts = client.name, client.status()["devices"]
+    elif configuration is not None:
+        name = configuration.testbed.name
+        facts = {device: _configured(configuration, device) for device in configuration.devices}
+    rows = [_row(device, its) for device, its in facts.items()]
     if as_json:
-        print_json({"testbed": configuration.testbed.name, "running": bool(running), "devices": rows})
+        print_json({"testbed": name, "running": client is not None, "devices": rows})
         return
     print_table(
-        f"devices of {configuration.testbed.name!r}" + ("" if running else ", which is not running"),
+        f"devices of {name!r}" + ("" if client is not None else ", which is not running"),
         ["device", "driver", "address", "state", "held by", "aliases", "server"],
         [
             (
@@ -43,24 +49,19 @@ def devices(
     )  # fmt: skip
 
 
-def _running(name: str) -> dict[str, Any]:
-    from catkit_devices.testbed.testbed import Testbed
-
-    try:
-        status: dict[str, Any] = Testbed.attach(name).status()["devices"]
-    except ServerNotFoundError:
-        return {}
-    return status
-
-
-def _row(configuration: Configuration, name: str, status: dict[str, Any]) -> dict[str, Any]:
+def _configured(configuration: Configuration, name: str) -> dict[str, Any]:
     table = configuration.devices[name]
+    return {"driver": table.driver, "address": table.address, "aliases": table.aliases, "server": table.server}
+
+
+def _row(name: str, facts: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
-        "driver": table.driver,
-        "address": table.address,
-        "state": status.get("state", "not running"),
-        "holder": status.get("holder"),
-        "aliases": list(table.aliases),
-        "server": table.server,
+        "driver": facts["driver"],
+        "address": facts["address"],
+        "state": facts.get("state", "not running"),
+        "holder": facts.get("holder"),
+        "aliases": list(facts["aliases"]),
+        # Of a running testbed's servers the full name is known; what the configuration calls it stands behind the dot.
+        "server": facts["server"].rpartition(".")[2],
     }

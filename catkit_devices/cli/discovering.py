@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,10 +16,16 @@ __all__ = ["Resource", "ask_identity", "find_resources"]
 _QUERIES = ("*IDN?", "*idn?")
 """The identity query of SCPI, and as some serial instruments spell it; both are harmless to whoever does not know them.
 """
+_ENDINGS = ("\n", "\r")
+_BLANK = " \t\r\n>"
+_LONGEST = 1000
+"""Bytes of an identity; an instrument that goes on for longer tells something else."""
+_SILENCE = 100.0
+"""Milliseconds without a byte that end an answer on a line without messages."""
 
 
 class Resource(NamedTuple):
-    """One resource: its VISA address, the serial port that it is, and what the system knows of it."""
+    """One resource: its VISA address (empty where it has none), the serial port that it is, and what it is."""
 
     address: str
     port: str | None
@@ -37,15 +44,16 @@ def find_resources(visa_library: str) -> tuple[list[Resource], list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            with pyvisa.ResourceManager(visa_library) as manager:
+            with contextlib.closing(pyvisa.ResourceManager(visa_library)) as manager:
                 addresses = list(manager.list_resources("?*"))
         except (OSError, ValueError, pyvisa.errors.Error) as error:
             raise ConfigurationError(f"VISA library {visa_library!r} cannot be used: {error}") from error
-    notes = list(dict.fromkeys(str(warning.message) for warning in caught))
-    ports = {f"ASRL{port.device}::INSTR": port for port in list_ports.comports()}
-    found = [_described(address, ports.get(address)) for address in addresses]
-    found += [_described(address, port) for address, port in ports.items() if address not in addresses]
-    return found, notes
+    notes = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    ports = {_address_of(port.device): port for port in list_ports.comports()}
+    # What a GPIB adapter on a serial port might be is no resource of its own.
+    addresses = [address for address in addresses if not address.startswith("PRLGX")]
+    found = [_described(address, ports.pop(address, None)) for address in addresses]
+    return [*found, *(Resource("", port.device, _facts(port)) for port in ports.values())], list(dict.fromkeys(notes))
 
 
 def ask_identity(
@@ -54,6 +62,8 @@ def ask_identity(
     """Return a function that asks what is at an address for its identity: its answer, or why there is none."""
 
     def ask(address: str) -> tuple[str | None, str | None]:
+        if not address:
+            return None, "this VISA library does not know the port"
         from catkit_devices.ownership import Ownership, normalise
 
         try:
@@ -74,7 +84,7 @@ def _ask(visa_library: str, address: str, baud_rate: int, timeout: float) -> tup
     import pyvisa
 
     try:
-        with pyvisa.ResourceManager(visa_library) as manager:
+        with contextlib.closing(pyvisa.ResourceManager(visa_library)) as manager:
             resource: Any = manager.open_resource(address, open_timeout=int(timeout * 1000))
             try:
                 resource.timeout = timeout * 1000
@@ -88,28 +98,65 @@ def _ask(visa_library: str, address: str, baud_rate: int, timeout: float) -> tup
 
 
 def _query(resource: Any) -> tuple[str | None, str | None]:
+    refusal = None
+    for ending in _ENDINGS:
+        if ending == _ENDINGS[1]:
+            _try(resource, "", ending)  # whoever waits for this ending has the queries before it as well
+        for query in _QUERIES:
+            # Some instruments send back what they are sent before they answer it, and a prompt behind it.
+            answer = _try(resource, query, ending).strip(_BLANK).removeprefix(query).strip(_BLANK)
+            if answer and "error" not in answer.lower():
+                return " ".join(answer.split()), None
+            refusal = refusal or answer
+    return None, f"answers {refusal!r}" if refusal else "no answer"
+
+
+def _try(resource: Any, query: str, ending: str) -> str:
+    """Return the answer to a query; empty if there is none in time."""
     import pyvisa
 
-    for query in _QUERIES:
-        for ending in ("\n", "\r"):
-            resource.write_termination = resource.read_termination = ending
-            try:
-                answer = resource.query(query).strip(" \t\r\n>")
-            except pyvisa.errors.VisaIOError as error:
-                if error.error_code != pyvisa.constants.StatusCode.error_timeout:
-                    raise
-                continue
-            # Some instruments send back what they are sent before they answer it.
-            answer = answer.removeprefix(query).strip(" \t\r\n>")
-            if answer:
-                return answer, None
-    return None, "no answer"
+    try:
+        return _exchange(resource, query, ending)
+    except pyvisa.errors.VisaIOError as error:
+        if error.error_code != pyvisa.constants.StatusCode.error_timeout:
+            raise
+    return ""
+
+
+def _exchange(resource: Any, query: str, ending: str) -> str:
+    resource.write_termination = ending
+    if not resource.resource_name.upper().startswith("ASRL") and not resource.resource_name.upper().endswith("SOCKET"):
+        answer: str = resource.query(query)
+        return answer
+    # How its answers end is not known: they are over when nothing more comes.
+    import pyvisa
+
+    usual = resource.timeout
+    resource.write(query)
+    received = b""
+    try:
+        while len(received) < _LONGEST:
+            received += resource.read_bytes(1)
+            resource.timeout = min(usual, _SILENCE)
+    except pyvisa.errors.VisaIOError as error:
+        if not received or error.error_code != pyvisa.constants.StatusCode.error_timeout:
+            raise
+    finally:
+        resource.timeout = usual
+    return received.decode("ascii", "replace")
 
 
 def _described(address: str, port: Any) -> Resource:
-    if port is None:
-        return Resource(address, None, None)
+    return Resource(address, None if port is None else port.device, None if port is None else _facts(port))
+
+
+def _facts(port: Any) -> str | None:
     facts = [port.description] if port.description not in (None, "n/a") else []
     if port.serial_number:
         facts.append(f"serial number {port.serial_number}")
-    return Resource(address, port.device, ", ".join(facts) or None)
+    return ", ".join(facts) or None
+
+
+def _address_of(port: str) -> str:
+    """Return the VISA address of a serial port: COM3 is ASRL3::INSTR on Windows."""
+    return f"ASRL{port.removeprefix('COM')}::INSTR"

@@ -11,7 +11,9 @@ import typer
 from catkit_devices.cli.options import ConfigFiles, Json, Overrides
 from catkit_devices.cli.output import print_json, print_table, report
 
-__all__ = ["drivers"]
+__all__ = ["EXAMPLES", "drivers"]
+
+EXAMPLES = ("catkit-devices drivers", "catkit-devices drivers --plugins my_plugins --json")
 
 
 def drivers(

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
 from catkit_devices.cli.output import console, print_json, print_table
 
@@ -22,7 +23,10 @@ def get(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="DEVICE[.PROPERTY]", show_default=False, help="What to read; a device alone: all its properties."
+            metavar="DEVICE[.PROPERTY]",
+            show_default=False,
+            autocompletion=devices_of_testbed,
+            help="What to read; a device alone: all its properties.",
         ),
     ],
     testbed: TestbedName = None,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from catkit_devices.cli import completion
+
 __all__ = [
     "ConfigFiles",
     "Json",
@@ -50,13 +52,14 @@ TestbedName = Annotated[
     str | None,
     typer.Option(
         "--testbed", "-t", metavar="NAME", envvar="CATKIT_DEVICES_TESTBED", show_default=False,
+        autocompletion=completion.running,
         help="A running testbed; by default the one of --config, else the only one that runs.",
     ),
 ]  # fmt: skip
 RunningTestbed = Annotated[
     str | None,
     typer.Argument(
-        metavar="TESTBED", envvar="CATKIT_DEVICES_TESTBED", show_default=False,
+        metavar="TESTBED", envvar="CATKIT_DEVICES_TESTBED", show_default=False, autocompletion=completion.running,
         help="A running testbed; by default the one of --config, else the only one that runs.",
     ),
 ]  # fmt: skip
@@ -69,5 +72,8 @@ MutexTimeout = Annotated[
 ]
 OneRun = Annotated[
     str,
-    typer.Argument(metavar="RUN", show_default=False, help="A run: its path, its name, or 'last' for the newest."),
-]
+    typer.Argument(
+        metavar="RUN", show_default=False, autocompletion=completion.runs_kept,
+        help="A run: its path, its name, or 'last' for the newest.",
+    ),
+]  # fmt: skip

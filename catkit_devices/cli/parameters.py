@@ -112,7 +112,7 @@ def _from_json(text: str, kind: type) -> Any:
 
 
 def _kind(annotation: Any) -> Any:
-    """Return the container that an annotation names, also where it may be left out: ``list`` of ``list[int] | None``."""
+    """Return the container that an annotation names, also where it may be None: ``list`` of ``list[int] | None``."""
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
         kinds = [_kind(inner) for inner in typing.get_args(annotation) if inner is not type(None)]

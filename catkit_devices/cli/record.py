@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
-from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate
 from catkit_devices.cli.output import console
 from catkit_devices.errors import ConfigurationError
 
-__all__ = ["SETTINGS", "record"]
+__all__ = ["EXAMPLES", "SETTINGS", "record"]
+
+EXAMPLES = ("catkit-devices record scan.py:FilterScan --config bench.toml --hardware --to recordings",)
 
 # What this command does not know is for the experiment.
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -34,10 +36,7 @@ def record(
     ],
     configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
     overrides: Overrides = [],  # noqa: B006
-    simulate: Annotated[
-        bool | None,
-        typer.Option("--simulate/--hardware", show_default=False, help="Use simulated instruments, or real ones."),
-    ] = None,
+    simulate: Simulate = None,
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +53,11 @@ def record(
     # A TOML string is a JSON string, except that it has no escaped slash, which json does not write.
     override = f"testbed.record={json.dumps(str(to.resolve()))}"
     try:
-        run(context, experiment, configs, [*overrides, override], simulate, runs, as_json)
+        # On a testbed of its own: one that runs already is not recorded.
+        run(
+            context, experiment, configs=configs, overrides=[*overrides, override], simulate=simulate, new=True,
+            runs=runs, as_json=as_json,
+        )  # fmt: skip
     finally:
         written = sorted(path for path in to.glob("*.wire"))
         console(stderr=True).print(f"recorded: {', '.join(map(str, written)) or 'nothing'}", markup=False)

@@ -40,12 +40,12 @@ def run(
     configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
     overrides: Overrides = [],  # noqa: B006
     simulate: Simulate = None,
+    runs: Runs = None,
+    as_json: Json = False,
     testbed: TestbedName = None,
     new: Annotated[
         bool, typer.Option("--new", help="Start another testbed from --config even if that one is running.")
     ] = False,
-    runs: Runs = None,
-    as_json: Json = False,
     wants_help: Annotated[
         bool, typer.Option("--help", "-h", help="Show this message, and the parameters of the experiment.")
     ] = False,
@@ -79,7 +79,8 @@ def run(
             warn(f"--runs changes nothing: testbed {client.name!r} is running already, and keeps its runs in one place")
         with LiveView(client) as view:
             result = _run(client, instance, view)
-            (progress,) = (entry for entry in client.progress() if entry.run == str(instance.run_path))
+            path = getattr(instance, "run_path", None)
+            progress = next(entry for entry in client.progress() if path is None or entry.run == str(path))
             if not joined:
                 _let_others_end(client, view)
     if as_json:
@@ -94,11 +95,16 @@ def run(
 
 
 def _run(client: TestbedClient, instance: Experiment, view: LiveView) -> Any:
+    from catkit_devices.errors import CatkitDevicesError
+
     try:
         (result,) = client.run(instance, on_tick=view.tick)
     except Exception as error:
-        if instance.run_path is not None:
-            error.add_note(f"run directory: {instance.run_path}")
+        path = getattr(instance, "run_path", None)
+        with contextlib.suppress(CatkitDevicesError, OSError, EOFError):  # its server may be what failed
+            for progress in client.progress():
+                if path is None or progress.run == str(path):
+                    error.add_note(f"run directory: {progress.run}")
         raise
     finally:
         view.draw()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
 from catkit_devices.cli.output import console, print_json
 
@@ -22,7 +23,13 @@ SETTINGS = {"ignore_unknown_options": True}
 
 def set_(
     words: Annotated[
-        list[str], typer.Argument(metavar="DEVICE.PROPERTY VALUE", show_default=False, help="What to set, and to what.")
+        list[str],
+        typer.Argument(
+            metavar="DEVICE.PROPERTY VALUE",
+            show_default=False,
+            autocompletion=devices_of_testbed,
+            help="What to set, and to what.",
+        ),
     ],
     testbed: TestbedName = None,
     configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
@@ -42,7 +49,9 @@ def set_(
 
     target = split(words)
     if target.member is None or not target.rest:
-        raise ConfigurationError(f"expected a property and a value, as in `set wheel.position 3`, got {' '.join(words)}")
+        raise ConfigurationError(
+            f"expected a property and a value, as in `set wheel.position 3`, got {' '.join(words)}"
+        )
     with attach_or_start(testbed, configs, overrides, simulate=simulate) as client:
         device = client.devices[target.device]
         description = device.describe()

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from catkit_devices.simulation import Served
     from catkit_devices.testbed.configuration import Configuration
 
-__all__ = ["simulate"]
+__all__ = ["EXAMPLES", "simulate"]
+
+EXAMPLES = (
+    "catkit-devices simulate --config bench.toml",
+    "catkit-devices simulate --config bench.toml --port-base 5000 --json",
+    "catkit-devices simulate --config bench.toml --write-config served.toml",
+)
 
 
 def simulate(

@@ -91,8 +91,8 @@ def _serve(testbed: Testbed, announce: Path | None, *, as_json: bool) -> None:
 
 
 def _refuse_second(configuration: Configuration) -> None:
+    from catkit_devices.cli.attaching import running_testbeds
     from catkit_devices.errors import ServerRunningError
-    from catkit_devices.testbed.client import running_testbeds
 
     name = configuration.testbed.name
     if name in running_testbeds():

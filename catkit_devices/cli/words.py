@@ -27,7 +27,7 @@ class Target(NamedTuple):
 
 
 def split(words: Sequence[str]) -> Target:
-    """Take ``wheel.position 3`` apart; ``wheel position 3``, ``wheel.position=3`` and ``wheel.home()`` mean the same."""
+    """Take ``wheel.position 3`` apart; ``wheel position 3`` and ``wheel.position=3`` mean the same."""
     first, *rest = words
     before, equals, value = first.partition("=")
     if equals:

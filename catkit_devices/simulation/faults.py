@@ -202,7 +202,9 @@ class Line:
         return reply[:position] + bytes([reply[position] ^ fault.mask]) + reply[position + 1 :]
 
     def _with_extra(self, reply: bytes, fault: Fault) -> bytes:
-        data = bytes(self._rng.choices(range(0x80, 0x100), k=self._rng.randint(1, 4))) if fault.data is None else fault.data
+        data = fault.data
+        if data is None:
+            data = bytes(self._rng.choices(range(0x80, 0x100), k=self._rng.randint(1, 4)))
         after = self._rng.random() < 0.5 if fault.after is None else fault.after
         return reply + data if after else data + reply
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.client import TestbedClient
     from catkit_devices.testbed.configuration import Configuration, bundled, load_configuration
     from catkit_devices.testbed.experiment import Experiment
+    from catkit_devices.testbed.finding import running_testbeds
     from catkit_devices.testbed.progress import Progress
     from catkit_devices.testbed.safety import SafetyTest
     from catkit_devices.testbed.testbed import Testbed
@@ -23,6 +24,7 @@ __all__ = [
     "TestbedClient",
     "bundled",
     "load_configuration",
+    "running_testbeds",
 ]
 
 _HOME = {
@@ -35,6 +37,7 @@ _HOME = {
     "TestbedClient": "client",
     "bundled": "configuration",
     "load_configuration": "configuration",
+    "running_testbeds": "finding",
 }
 
 

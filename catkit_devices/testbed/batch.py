@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 __all__ = ["Batch"]
 
 _TICK = 0.1
-_LONGEST_END = 60.0
-"""Seconds for ending everything; every step of every experiment is bounded well below."""
-
 
 class Batch:
     """Waits for experiments in the calling thread.
@@ -24,6 +21,8 @@ class Batch:
         experiments: those that were started; may grow until :meth:`wait` is called.
         stop_all_on_exception: whether the failure of one stops the others.
         on_tick: called about ten times a second while waiting.
+        reason_to_stop: asked as often; what it returns stops all of them, and is raised in the end.
+        patience: seconds in which all of them end once they were told to.
     """
 
     def __init__(
@@ -32,7 +31,13 @@ class Batch:
         *,
         stop_all_on_exception: bool,
         on_tick: Callable[[], None] | None,
+        reason_to_stop: Callable[[], BaseException | None],
+        patience: float,
     ) -> None:
+        self.reason: BaseException | None = None
+        """Why all of them were stopped."""
+        self._reason_to_stop = reason_to_stop
+        self._patience = patience
         self._experiments = experiments
         self._stop_all_on_exception = stop_all_on_exception
         self._on_tick = on_tick
@@ -44,6 +49,7 @@ class Batch:
             alive[0].wait(_TICK)
             for running in alive:
                 running.advance()
+            self._stop_for_a_reason(alive)
             failed = next((running for running in self._experiments if running.error is not None), None)
             if failed is not None and self._stop_all_on_exception:
                 for running in alive:
@@ -55,11 +61,19 @@ class Batch:
                     running.finish()
             if self._on_tick is not None:
                 self._on_tick()
+        self._stop_for_a_reason([])  # a trip that all of them had heard of themselves
+
+    def _stop_for_a_reason(self, alive: list[RunningExperiment]) -> None:
+        if self.reason is None:
+            self.reason = self._reason_to_stop()
+        if self.reason is not None:
+            for running in alive:
+                running.stop(str(self.reason))
 
     def end(self, error: BaseException) -> None:
         """End all that still run, in bounded steps; Ctrl-C meanwhile makes the steps quicker."""
         reason = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-        deadline = time.monotonic() + _LONGEST_END
+        deadline = time.monotonic() + self._patience
         told = False
         while (alive := self._alive()) and time.monotonic() < deadline:
             try:
@@ -76,8 +90,12 @@ class Batch:
                     running.hurry()
 
     def results(self) -> list[Any]:
-        """Return what each returned, in order; raise what failed."""
+        """Return what each returned, in order; raise why all were stopped, or what failed."""
         failures = [running.error for running in self._experiments if running.error is not None]
+        if self.reason is not None:
+            for failure in failures:
+                self.reason.add_note(f"meanwhile: {type(failure).__name__}: {failure}")
+            raise self.reason
         if len(failures) == 1:
             raise failures[0]
         if failures:

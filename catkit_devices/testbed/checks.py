@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.options import options_of
 from catkit_devices.testbed.device_checks import check_devices
+from catkit_devices.testbed.overlay import SIMULATOR_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from catkit_devices.device import Device
     from catkit_devices.drivers import Plugins
-    from catkit_devices.testbed.configuration import Configuration
+    from catkit_devices.testbed.configuration import Configuration, SafetyConfiguration
     from catkit_devices.testbed.overlay import Overlay
 
 __all__ = ["check", "start_order"]
@@ -134,7 +135,12 @@ def _simulation(configuration: Configuration, plugins: Plugins, overlay: Overlay
     for device, table in configuration.devices.items():
         if table.simulator is None:
             continue
+        yield from _faults(device, table.faults, overlay)
         path: tuple[Any, ...] = ("devices", device, "simulator")
+        if table.simulator.endswith(SIMULATOR_FILES):
+            if not Path(table.simulator).is_file():
+                yield overlay.problem(path, f"expected a file, found none at {table.simulator}")
+            continue
         if table.simulator not in plugins.simulators:
             yield _unregistered(path, "simulator", table.simulator, list(plugins.simulators), overlay)
             continue
@@ -151,6 +157,18 @@ def _simulation(configuration: Configuration, plugins: Plugins, overlay: Overlay
         return
     bench = plugins.benches[shared.bench]
     yield from _model_options(("simulation", "options"), f"bench {shared.bench!r}", bench, shared.options, overlay)
+
+
+def _faults(device: str, faults: dict[str, float], overlay: Overlay) -> Iterator[ConfigurationError]:
+    from catkit_devices.simulation import FAULTS
+
+    for kind, probability in faults.items():
+        path = ("devices", device, "faults", kind)
+        if kind not in FAULTS:
+            listed = ", ".join(FAULTS)
+            yield overlay.problem(path, f"there is no such fault, expected one of {listed}", nearest(kind, FAULTS))
+        elif not 0 <= probability <= 1:
+            yield overlay.problem(path, f"expected a probability from 0 to 1, got {probability:g}")
 
 
 def _model_options(
@@ -176,26 +194,70 @@ def _unregistered(
 def _safety(configuration: Configuration, plugins: Plugins, overlay: Overlay) -> Iterator[ConfigurationError]:
     for check_name, table in configuration.safety.items():
         path = ("safety", check_name)
-        device = configuration.device_name(table.device)
-        if device is None:
-            yield _no_device((*path, "device"), table.device, configuration, overlay)
+        if table.test is not None:
+            yield from _plugin_test(path, table, plugins, overlay)
             continue
-        try:
-            driver = plugins.driver(configuration.devices[device].driver)
-        except ConfigurationError:
-            continue  # reported with the device
-        shared = _shared_properties(driver)
-        if table.property not in shared:
-            exists = isinstance(inspect.getattr_static(driver, table.property, None), property) or hasattr(
-                driver, table.property
-            )
-            what = "its driver does not share that one (a long section would starve the check)" if exists else "none"
+        known = [name for name in type(table).model_fields if name != "test"]
+        for extra in table.model_extra or {}:
             yield overlay.problem(
-                (*path, "property"),
-                f"expected a shared property of {device!r} ({', '.join(shared) or 'there are none'}), "
-                f"found {what}: {table.property!r}",
-                nearest(table.property, shared),
+                (*path, extra), f"unknown key, expected one of {', '.join(known)}", nearest(extra, known)
             )
+        if table.device is None or table.property is None:
+            for key in ("device", "property"):
+                if getattr(table, key) is None:
+                    yield overlay.problem((*path, key), "is missing")
+            continue
+        yield from _checked_property(path, table, configuration, plugins, overlay)
+
+
+def _checked_property(
+    path: tuple[str, str],
+    table: SafetyConfiguration,
+    configuration: Configuration,
+    plugins: Plugins,
+    overlay: Overlay,
+) -> Iterator[ConfigurationError]:
+    device = configuration.device_name(str(table.device))
+    if device is None:
+        yield _no_device((*path, "device"), str(table.device), configuration, overlay)
+        return
+    try:
+        driver = plugins.driver(configuration.devices[device].driver)
+    except ConfigurationError:
+        return  # reported with the device
+    shared = _shared_properties(driver)
+    for key in ("property", "timestamp"):
+        name = getattr(table, key)
+        if name is None or name in shared:
+            continue
+        exists = isinstance(inspect.getattr_static(driver, name, None), property) or hasattr(driver, name)
+        what = "its driver does not share that one (a long section would starve the check)" if exists else "none"
+        yield overlay.problem(
+            (*path, key),
+            f"expected a shared property of {device!r} ({', '.join(shared) or 'there are none'}), "
+            f"found {what}: {name!r}",
+            nearest(name, shared),
+        )
+
+
+def _plugin_test(
+    path: tuple[str, str], table: SafetyConfiguration, plugins: Plugins, overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    name = str(table.test)
+    if name not in plugins.safety_tests:
+        yield _unregistered((*path, "test"), "safety test", name, list(plugins.safety_tests), overlay)
+        return
+    cls = plugins.safety_tests[name]
+    for method in ("read", "problem"):
+        if not callable(getattr(cls, method, None)):
+            text = f"expected a class with read(devices) and problem(value), found no {method}()"
+            yield overlay.problem((*path, "test"), text)
+            return
+    options = table.test_options()
+    yield from _model_options(path, f"safety test {name!r}", cls, options, overlay)
+    for option, parameter in options_of(cls).items():
+        if parameter.default is parameter.empty and option not in options:
+            yield overlay.problem((*path, option), f"is missing, safety test {name!r} needs it")
 
 
 def _shared_properties(driver: type[Device]) -> list[str]:

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
-from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerNotFoundError, nearest
-from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.errors import CatkitDevicesError, ConfigurationError, RemoteError, SafetyError, ServerNotFoundError
+from catkit_devices.testbed.alarm import SAFETY_CHECKS, SAFETY_EVENT, SAFETY_TRIP, connected
+from catkit_devices.testbed.asking import RESET, SHUTDOWN, ask_testbed
 from catkit_devices.testbed.caching import Devices
-from catkit_devices.testbed.monitor import SAFETY_CHECKS, SAFETY_EVENT, SAFETY_TRIP, states
+from catkit_devices.testbed.hosting import SIMULATION, make_simulation
+from catkit_devices.testbed.launching import Launcher
+from catkit_devices.testbed.logs import report
 from catkit_devices.testbed.progress import ENDED, EXPERIMENTS, Progress
 from catkit_devices.testbed.running import FINISH, STOP, control_queue
+from catkit_devices.testbed.status import holder_of, locks_of, states, status_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from catkit_devices.multiprocessing.locks import Holder
+    from catkit_devices.multiprocessing import SharedMemoryManager
+    from catkit_devices.testbed.experiment import Experiment
     from catkit_devices.testbed.layout import Layout
     from catkit_devices.testbed.safety import CheckState
 
-__all__ = ["LAYOUT", "TestbedClient", "find_testbed"]
+__all__ = ["TestbedClient"]
 
-LAYOUT = "testbed"
-"""Name of the shared dictionary with the testbed's layout, under the key ``layout``."""
+_RESET_TIMEOUT = 100.0
+_POLL = 0.05
 
 
 class TestbedClient:
@@ -43,6 +48,7 @@ class TestbedClient:
         """The devices: by attribute, by name or alias in brackets, by what they can do with ``one`` and ``all``."""
         self.manager = manager
         """The testbed's server: mutexes, events, queues and dicts by name."""
+        self._launcher = Launcher(layout, manager, tell=self._tell_plugins, reason_to_stop=self._reason_to_stop)
 
     @property
     def name(self) -> str:
@@ -58,18 +64,84 @@ class TestbedClient:
         """
         return self.devices.lock(*names, timeout=timeout)
 
+    @property
+    def simulation(self) -> Any:
+        """The simulated instruments, to strike them with faults, pull cables, or ask the bench behind them.
+
+        See :class:`~catkit_devices.simulation.SharedSimulation`.
+
+        Raises:
+            ConfigurationError: the instruments of this testbed are real.
+        """
+        if self.layout.simulation is None:
+            raise ConfigurationError(f"the instruments of testbed {self.name!r} are not simulated")
+        server = connected(self.layout.simulation.server)
+        return server.get_object(SIMULATION, make_simulation, self.layout)
+
+    # --- experiments ------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        *experiments: Experiment,
+        stop_all_on_exception: bool = True,
+        on_tick: Callable[[], None] | None = None,
+    ) -> list[Any]:
+        """Run experiments at the same time, each in a process and with a run directory of its own.
+
+        They are children of the calling process, beside those of everybody else who uses the testbed. Ctrl-C tells
+        them all to stop and waits for them; a second one makes that quicker. One that does not stop in
+        ``stop_timeout`` seconds is interrupted, then terminated, then killed. Afterwards each has its directory as
+        ``run_path``.
+
+        Args:
+            *experiments: what to run.
+            stop_all_on_exception: whether the failure of one stops the others.
+            on_tick: called about ten times a second meanwhile, in this thread, to draw what ``progress()`` tells.
+
+        Returns:
+            What each experiment returned, in order; None for one that was stopped.
+
+        Raises:
+            SafetyError: a safety check tripped, before or meanwhile.
+            CatkitDevicesError: the testbed was told to end.
+            BaseException: what the only one that failed has raised.
+            ExceptionGroup: of what several have raised.
+            KeyboardInterrupt: Ctrl-C, when everything has stopped.
+        """
+        return self._launcher.run(experiments, stop_all_on_exception, on_tick)
+
     def progress(self) -> list[Progress]:
         """Return how far every experiment of this testbed has come, first started first."""
         return sorted(self._dict(EXPERIMENTS).values(), key=lambda progress: progress.started)
 
+    def stop(self, *names: str, reason: str = "stopped by request") -> None:
+        """Tell experiments to stop now; without names, all that run.
+
+        One that was started here and does not end in ``stop_timeout`` seconds is interrupted, then terminated, then
+        killed; what others have started is ended by them.
+        """
+        own = {running.name: running for running in self._launcher.running()}
+        for running in own.values():
+            if not names or running.name in names:
+                running.stop(reason)
+        others = tuple(name for name in names or self._names_running() if name not in own)
+        if others:
+            self._tell(others, STOP, reason)
+
+    def finish(self, *names: str) -> None:
+        """Tell experiments to end with their current step; without names, all that run."""
+        self._tell(names or self._names_running(), FINISH, "")
+
+    # --- safety -----------------------------------------------------------------------------------------------------
+
     def checks(self) -> dict[str, CheckState]:
         """Return the state of every safety check."""
-        return states(self._dict(SAFETY_CHECKS))
+        return states(self.safety_facts())
 
     @property
     def trip(self) -> SafetyError | None:
         """The safety check that tripped, or None while all is well."""
-        trip: SafetyError | None = self._dict(SAFETY_CHECKS).get(SAFETY_TRIP)
+        trip: SafetyError | None = self.safety_facts().get(SAFETY_TRIP)
         return trip
 
     @property
@@ -77,54 +149,101 @@ class TestbedClient:
         """The event that a trip of the safety checks sets."""
         return self.manager.get_event(SAFETY_EVENT)
 
-    def stop(self, *names: str, reason: str = "stopped by request") -> None:
-        """Tell experiments to stop now; without names, all that run."""
-        self._tell(names, STOP, reason)
+    def safety_facts(self) -> dict[str, Any]:
+        """Return what the testbed's server knows: the state of every check, and the trip."""
+        return self._dict(SAFETY_CHECKS)
 
-    def finish(self, *names: str) -> None:
-        """Tell experiments to end with their current step; without names, all that run."""
-        self._tell(names, FINISH, "")
+    def reset_safety(self, reason: str = "") -> None:
+        """Allow changes again after a trip, once every check has passed.
+
+        Args:
+            reason: why, for the logs.
+
+        Raises:
+            SafetyError: a check fails again, or a server of the testbed is gone; it stays tripped.
+            CatkitDevicesError: nothing has tripped.
+        """
+        ask_testbed(self.manager, RESET, reason, _RESET_TIMEOUT)
+
+    # --- looking and intervening ------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """Return devices with state, holder and waiters, experiments with progress, and checks, as plain data."""
-        return {
-            "name": self.layout.name,
-            "server": self.layout.server,
-            "time": time.time(),
-            "simulated": self.layout.simulation is not None,
-            "devices": {entry.name: self._device_status(entry.name) for entry in self.layout.devices},
-            "experiments": {progress.name: asdict(progress) for progress in self.progress()},
-            "safety": {
-                "tripped": None if (trip := self.trip) is None else str(trip),
-                "checks": {name: asdict(state) for name, state in self.checks().items()},
-            },
-        }
+        """Return devices, experiments, safety checks and messages as plain data."""
+        return status_of(self)
 
-    def _device_status(self, name: str) -> dict[str, Any]:
-        entry = self.layout.device(name)
-        status: dict[str, Any] = {
-            "driver": entry.driver, "address": entry.address, "aliases": list(entry.aliases), "server": entry.server,
-            "state": "closed", "holder": None, "waiters": [],
-        }  # fmt: skip
-        try:
-            device = self.devices.made(name)
-            if device is not None:
-                holder = device.mutex.holder
-                status["state"] = device.state
-                status["holder"] = None if holder is None else _holder_status(holder)
-                status["waiters"] = [_holder_status(waiter) for waiter in device.mutex.waiters]
-        except CatkitDevicesError as error:
-            status["state"] = f"unknown: {error}"
-        return status
+    def locks(self) -> list[dict[str, Any]]:
+        """Return every mutex, devices' and plain named ones, with who has it and who waits for it."""
+        return locks_of(self)
+
+    def break_lock(self, name: str, reason: str) -> dict[str, Any] | None:
+        """Take a device's mutex, or a plain named one, from whoever has it; see ``MutexBrokenError``.
+
+        Args:
+            name: of a device (or an alias), else of a mutex on the testbed's server.
+            reason: why, for the one who had it and for the logs.
+
+        Returns:
+            Who had it; None when nobody did.
+
+        Raises:
+            ConfigurationError: there is neither.
+        """
+        mutexes = [lock["name"] for lock in self.locks() if lock["server"] == self.layout.server]
+        if name in mutexes and name not in self.devices:
+            mutex = self.manager.get_mutex(name)
+        else:
+            device = self.devices.made(name)  # raises where there is none
+            if device is None:
+                return None
+            mutex = device.mutex
+        holder = mutex.holder
+        return holder_of(holder) if mutex.break_(reason) is not None and holder is not None else None
+
+    def shutdown(self, reason: str = "", timeout: float = 60.0) -> None:
+        """Tell the testbed to end, and wait until it has; it does so in ``run`` and ``serve``.
+
+        Args:
+            reason: why, for the logs and for those whose experiments end.
+            timeout: seconds.
+
+        Raises:
+            TimeoutError: it has not ended.
+        """
+        from catkit_devices.multiprocessing.endpoint import endpoint
+
+        deadline = time.monotonic() + timeout
+        ask_testbed(self.manager, SHUTDOWN, reason, timeout)
+        while time.monotonic() < deadline:
+            try:
+                endpoint(self.layout.server)
+            except ServerNotFoundError:
+                return
+            time.sleep(_POLL)
+        raise TimeoutError(f"testbed {self.name!r} has not ended in {timeout:g} s")
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _reason_to_stop(self) -> BaseException | None:
+        return self.trip
+
+    def _tell_plugins(self, event: str, text: str, facts: dict[str, Any]) -> None:
+        """Have the testbed's process tell its plugins what happened here."""
+        error = facts.get("error")
+        if error is not None:
+            facts = {**facts, "error": RemoteError(type(error).__qualname__, str(error))}
+        report(self.manager, text, event, facts)
 
     def _tell(self, names: tuple[str, ...], word: str, reason: str) -> None:
-        running = [progress.name for progress in self.progress() if progress.state not in ENDED]
-        for name in names or running:
+        running = self._names_running()
+        for name in names:
             if name not in running:
                 raise CatkitDevicesError(
                     f"testbed {self.name!r} runs no experiment {name!r}, it runs {', '.join(running) or 'none'}"
                 )
             self.manager.get_queue(control_queue(name)).put((word, reason))
+
+    def _names_running(self) -> tuple[str, ...]:
+        return tuple(progress.name for progress in self.progress() if progress.state not in ENDED)
 
     def _dict(self, name: str) -> dict[Any, Any]:
         copy: dict[Any, Any] = self.manager.get_dict(name).copy()
@@ -137,44 +256,3 @@ class TestbedClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Leave the testbed as it is: it belongs to the process that started it."""
-
-
-def _holder_status(holder: Holder) -> dict[str, Any]:
-    # An owner is shown as "'process' (pid 4242, thread)"; a table has room for the process alone.
-    return {"process": holder.owner.partition("' (")[0].strip("'"), **holder._asdict()}
-
-
-def find_testbed(name: str) -> tuple[Layout, SharedMemoryManager]:
-    """Return a running testbed by its name, or by the name of its server (``bench-4242``) where there are several.
-
-    Raises:
-        ServerNotFoundError: none is running, or several are; names those that are.
-    """
-    from catkit_devices.multiprocessing.endpoint import endpoints
-
-    found: dict[str, SharedMemoryManager] = {}
-    others = []
-    for candidate in endpoints():
-        bench = candidate.name.rpartition("-")[0]
-        if "." in candidate.name or not bench:
-            continue
-        manager = SharedMemoryManager(candidate.name)
-        try:
-            manager.connect()
-        except CatkitDevicesError:  # its process was killed, and left its name behind
-            continue
-        if name in (candidate.name, bench):
-            found[candidate.name] = manager
-        else:
-            others.append(bench)
-    if len(found) > 1:
-        raise ServerNotFoundError(
-            f"several testbeds named {name!r} are running, say which: {', '.join(sorted(found))}", server=name
-        )
-    if not found:
-        listed = ", ".join(sorted(set(others))) or "none"
-        hint = f" (did you mean {near!r}?)" if (near := nearest(name, others)) else ""
-        raise ServerNotFoundError(f"no testbed named {name!r} is running (running: {listed}){hint}", server=name)
-    ((_, manager),) = found.items()
-    layout: Layout = manager.get_dict(LAYOUT)["layout"]
-    return layout, manager

@@ -1,19 +1,44 @@
-"""Closing the devices of a testbed: last made first, each within a bounded time."""
+"""Ending a testbed: what others run on it, and its devices, one after the other, each within a bounded time."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from catkit_devices.errors import DeviceTimeoutError
+from catkit_devices.testbed.alarm import UNREACHABLE
+from catkit_devices.testbed.running import STOP, control_queue
+from catkit_devices.testbed.warden import WARDEN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from catkit_devices.multiprocessing import SharedMemoryManager
     from catkit_devices.testbed.caching import Devices
     from catkit_devices.testbed.layout import DeviceEntry
 
-__all__ = ["close_devices"]
+__all__ = ["close_devices", "end_other_experiments"]
+
+_LOOK = 0.05
+
+
+def end_other_experiments(manager: SharedMemoryManager, patience: float) -> None:
+    """Tell the experiments that other processes have started to stop; have them killed where they do not.
+
+    Args:
+        manager: of the testbed's server.
+        patience: seconds that they have.
+    """
+    with contextlib.suppress(*UNREACHABLE):
+        warden = manager.get_object(WARDEN, None)
+        for name in warden.running():
+            manager.get_queue(control_queue(name)).put((STOP, "the testbed ends"))
+        warden.notice()
+        deadline = time.monotonic() + patience + 1.0
+        while warden.running() and time.monotonic() < deadline:
+            time.sleep(_LOOK)
 
 
 def close_devices(devices: Devices, entries: Sequence[DeviceEntry], timeout: float) -> list[BaseException]:

@@ -79,6 +79,9 @@ class TestbedConfiguration(_Table):
         description="Seconds without word from the safety monitor or the testbed's process after which the device "
         "servers make their devices safe; twice the longest interval of the safety checks by default, at least 2 s.",
     )
+    record: str | None = Field(
+        default=None, description="Directory that receives a recording of what goes over the wire of every instrument."
+    )
 
 
 class SimulationConfiguration(_Table):
@@ -129,7 +132,7 @@ class DeviceConfiguration(BaseModel):
 
 
 class SafetyConfiguration(BaseModel):
-    """``[safety.NAME]``: a value that must stay between two limits; or a test of a plugin's own kind and its options."""
+    """``[safety.NAME]``: a value that must stay between limits, or a test of a plugin's own kind and its options."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -148,9 +151,8 @@ class SafetyConfiguration(BaseModel):
     timeout: Seconds = Field(default=2.0, description="Seconds after which a reading that has not returned trips.")
     max_consecutive_failures: int = Field(default=0, ge=0, description="Failures in a row that are tolerated.")
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """What a plugin's test is constructed with."""
+    def test_options(self) -> dict[str, Any]:
+        """Return what a plugin's test is constructed with."""
         own = {"device": self.device, "property": self.property, "minimum": self.minimum, "maximum": self.maximum}
         return {name: value for name, value in own.items() if value is not None} | dict(self.model_extra or {})
 

@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 from catkit_devices.testbed.parameters import collect, fill
@@ -66,12 +67,18 @@ class Experiment(abc.ABC):
     """Whether it goes on for only as long as the others that were started with it: then it is told to finish, and
     stopped where it has not finished in the testbed's ``stop_timeout``."""
 
+    run_forever: ClassVar[bool] = False
+    """Whether :meth:`experiment` is repeated until it is told to finish or to stop; the last one's result counts."""
+
+    run_path: Path | None = None
+    """The directory of its run, for whoever has started it; None before."""
+
     _context: Context | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name in inspect.get_annotations(cls):
-            if hasattr(Experiment, name) and name not in {"name", "daemon"}:
+            if hasattr(Experiment, name) and name not in {"name", "daemon", "run_forever"}:
                 raise TypeError(f"{cls.__qualname__}: {name!r} cannot be a parameter, every experiment has one already")
 
     def __init__(self, **parameters: Any) -> None:

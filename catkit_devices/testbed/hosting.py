@@ -1,21 +1,28 @@
-"""What runs inside a device server: making its devices, and the simulation that they talk to."""
+"""What runs inside a server: making its devices, and the simulation that they talk to."""
 
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from catkit_devices.device import Device
+    from catkit_devices.simulation import SharedSimulation, SimulatedVisaLibrary
     from catkit_devices.testbed.layout import Layout
 
-__all__ = ["make_device"]
+__all__ = ["SIMULATION", "build_simulation", "make_device", "make_simulation"]
 
-# By server: a server process has one, and a process that hosts several (a test) keeps them apart.
-_simulations: dict[str, Any] = {}
-_simulations_lock = threading.Lock()
+SIMULATION = "simulation"
+"""Name of the shared simulation on the server that it lives on."""
+
+# By testbed: a process serves one, and a process that serves several (a test) keeps them apart. One object each, since
+# whoever has the same address uses it through the same library.
+_simulations: dict[str, SimulatedVisaLibrary] = {}
+_libraries: dict[tuple[str, str], Any] = {}
+_guard = threading.RLock()
 
 
 def make_device(name: str, layout: Layout, used: Mapping[str, Any]) -> Device:
@@ -30,36 +37,91 @@ def make_device(name: str, layout: Layout, used: Mapping[str, Any]) -> Device:
         ConfigurationError: its driver refuses its options; then it was not made.
     """
     from catkit_devices.drivers import create_device
+    from catkit_devices.testbed.permit import permit_of_this_server
 
     entry = layout.device(name)
     options = {**entry.options, **used, "open_on_use": True}
     if entry.limits:
         options["limits"] = dict(entry.limits)
-    return create_device(
+    device = create_device(
         entry.driver,
         name,
         options,
         plugin_directories=layout.plugins,
         visa_library=_visa_library(layout, entry.server) if entry.visa else None,
     )
+    permit = permit_of_this_server()
+    if permit is not None:
+        device._safety_gate = permit.refusal
+    return device
+
+
+def make_simulation(layout: Layout) -> SharedSimulation:
+    """Make the simulated instruments, in the server that they live on."""
+    from catkit_devices.simulation import SharedSimulation
+
+    return SharedSimulation(_simulation_here(layout))
+
+
+def build_simulation(layout: Layout) -> SimulatedVisaLibrary:
+    """Build the simulated instruments of a testbed.
+
+    Raises:
+        ConfigurationError: one of them cannot be built.
+    """
+    from catkit_devices.simulation import Instrument, build_library
+
+    shared = layout.simulation
+    return build_library(
+        [
+            Instrument(entry.address, entry.simulator, dict(entry.simulator_options), dict(entry.faults))
+            for entry in layout.devices
+            if entry.address is not None and entry.simulator is not None
+        ],
+        bench=None if shared is None else shared.bench,
+        bench_options={} if shared is None else dict(shared.options),
+        seed=0 if shared is None else shared.seed,
+        clock="real" if shared is None else shared.clock,
+        plugin_directories=layout.plugins,
+    )
+
+
+def _simulation_here(layout: Layout) -> SimulatedVisaLibrary:
+    with _guard:
+        if layout.server not in _simulations:
+            _simulations[layout.server] = build_simulation(layout)
+        return _simulations[layout.server]
 
 
 def _visa_library(layout: Layout, server: str) -> Any:
+    key = (layout.server, server)
+    with _guard:
+        if key not in _libraries:
+            _libraries[key] = _recorded(layout, server, _bare_library(layout))
+        return _libraries[key]
+
+
+def _bare_library(layout: Layout) -> Any:
     if layout.simulation is None:
         return layout.visa_library
-    from catkit_devices.simulation import Instrument, build_library
+    if layout.simulation.server in layout.device_servers:
+        return _simulation_here(layout)
+    from catkit_devices.simulation import RemoteVisaLibrary
+    from catkit_devices.testbed.alarm import connected
 
-    with _simulations_lock:
-        if server not in _simulations:
-            _simulations[server] = build_library(
-                [
-                    Instrument(entry.address, entry.simulator, dict(entry.simulator_options))
-                    for entry in layout.devices
-                    if entry.server == server and entry.address is not None and entry.simulator is not None
-                ],
-                bench=layout.simulation.bench,
-                bench_options=dict(layout.simulation.options),
-                seed=layout.simulation.seed,
-                plugin_directories=layout.plugins,
-            )
-        return _simulations[server]
+    manager = connected(layout.simulation.server)
+    return RemoteVisaLibrary(manager.get_object(SIMULATION, make_simulation, layout))
+
+
+def _recorded(layout: Layout, server: str, library: Any) -> Any:
+    if layout.record is None:
+        return library
+    from catkit_devices.simulation import RecordingVisaLibrary
+
+    directory = Path(layout.record)
+    files = {
+        entry.address: directory / f"{entry.name}.wire"
+        for entry in reversed(layout.devices)  # an address that several devices share is named after the first of them
+        if entry.server == server and entry.address is not None
+    }
+    return RecordingVisaLibrary(library, files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError, nearest
@@ -10,6 +11,7 @@ from catkit_devices.errors import ConfigurationError, nearest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from catkit_devices.drivers import Plugins
     from catkit_devices.testbed.configuration import Configuration
 
 __all__ = ["DeviceEntry", "Layout", "SimulationEntry", "lay_out"]
@@ -34,15 +36,20 @@ class DeviceEntry:
     address: str | None = None
     simulator: str | None = None
     simulator_options: Mapping[str, Any] = field(default_factory=dict)
+    faults: Mapping[str, float] = field(default_factory=dict)
+    eager: bool = False
+    """Whether it is opened at the start."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationEntry:
-    """What the simulated instruments of one server share."""
+    """What the simulated instruments share, and the full name of the server that they live on."""
 
+    server: str
     bench: str | None
     seed: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    clock: str = "real"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +67,27 @@ class Layout:
     plugins: tuple[str, ...] = ()
     visa_library: str = "@py"
     simulation: SimulationEntry | None = None
+    record: str | None = None
+    """Directory for recordings of what goes over the wires."""
+    runs: str = "runs"
+    """Directory that receives one directory per run."""
+    stop_timeout: float = 10.0
+    """Seconds that an experiment has to end when told to stop."""
+    permit_timeout: float | None = None
+    """Seconds for which a device server may be changed without word from who watches; None for ever."""
+    checked: bool = False
+    """Whether there are safety checks."""
 
     @property
     def device_servers(self) -> list[str]:
         """The full names of the servers that devices live on, in the order in which they are needed."""
         return list(dict.fromkeys(entry.server for entry in self.devices))
+
+    @property
+    def servers(self) -> list[str]:
+        """The full names of all servers but the testbed's own, in the order in which they are needed."""
+        simulation = [] if self.simulation is None else [self.simulation.server]
+        return list(dict.fromkeys([*simulation, *self.device_servers]))
 
     def device(self, name: str) -> DeviceEntry:
         """Return the device of that name or alias.
@@ -82,40 +105,59 @@ class Layout:
         )
 
 
-def lay_out(configuration: Configuration, server: str, *, simulate: bool) -> Layout:
+def lay_out(
+    configuration: Configuration, server: str, *, simulate: bool, runs: str | None = None
+) -> Layout:
     """Return the layout of a testbed whose processes meet at ``server``."""
-    from catkit_devices.options import options_of
     from catkit_devices.testbed.checks import start_order
+    from catkit_devices.testbed.safety import permit_timeout
 
     plugins = configuration.plugins()
-    entries = []
-    for name in start_order(configuration):
-        table = configuration.devices[name]
-        driver = plugins.driver(table.driver)
-        entries.append(
-            DeviceEntry(
-                name=name,
-                driver=table.driver,
-                server=f"{server}.{table.server}",
-                aliases=table.aliases,
-                options=table.options,
-                uses={role: configuration.device_name(used) or used for role, used in table.uses.items()},
-                limits=table.limits,
-                interfaces=frozenset(f"{cls.__module__}.{cls.__qualname__}" for cls in driver.__mro__),
-                visa="visa_library" in options_of(driver),
-                address=table.address,
-                simulator=table.simulator,
-                simulator_options=table.simulator_options,
-            )
-        )
+    testbed = configuration.testbed
+    entries = tuple(_entry(configuration, plugins, name, server) for name in start_order(configuration))
+    homes = sorted({entry.server for entry in entries})
     shared = configuration.simulation
+    simulation = SimulationEntry(
+        # What several servers use lives beside them, so that none of them takes it along when it dies.
+        server=homes[0] if len(homes) == 1 else f"{server}.simulation",
+        bench=shared.bench,
+        seed=shared.seed,
+        options=shared.options,
+        clock=shared.clock,
+    )
     return Layout(
-        name=configuration.testbed.name,
+        name=testbed.name,
         server=server,
-        devices=tuple(entries),
-        plugins=configuration.testbed.plugins,
-        visa_library=configuration.testbed.visa_library,
-        simulation=(
-            SimulationEntry(bench=shared.bench, seed=shared.seed, options=shared.options) if simulate else None
-        ),
+        devices=entries,
+        plugins=testbed.plugins,
+        visa_library=testbed.visa_library,
+        simulation=simulation if simulate and entries else None,
+        record=testbed.record,
+        runs=str(Path(runs if runs is not None else testbed.runs).resolve()),
+        stop_timeout=testbed.stop_timeout,
+        permit_timeout=permit_timeout(configuration),
+        checked=bool(configuration.safety),
+    )
+
+
+def _entry(configuration: Configuration, plugins: Plugins, name: str, server: str) -> DeviceEntry:
+    from catkit_devices.options import options_of
+
+    table = configuration.devices[name]
+    driver = plugins.driver(table.driver)
+    return DeviceEntry(
+        name=name,
+        driver=table.driver,
+        server=f"{server}.{table.server}",
+        aliases=table.aliases,
+        options=table.options,
+        uses={role: configuration.device_name(used) or used for role, used in table.uses.items()},
+        limits=table.limits,
+        interfaces=frozenset(f"{cls.__module__}.{cls.__qualname__}" for cls in driver.__mro__),
+        visa="visa_library" in options_of(driver),
+        address=table.address,
+        simulator=table.simulator,
+        simulator_options=table.simulator_options,
+        faults=table.faults,
+        eager=table.open == "start",
     )

@@ -1,8 +1,8 @@
 """What the servers and the safety monitor have to say: brought to the testbed's process, and into the log of every run.
 
-Their terminal is not theirs to write to, and each of their messages belongs to whatever runs at the time. A record that
-has an ``event`` (with ``facts``) tells of something that happened, such as a device that was opened: it is kept with the
-runs as an event, and plugins are told.
+Their terminal is not theirs to write to, and each of their messages belongs to whatever runs at the time. A record with
+an ``event`` (and ``facts``) tells of something that happened, such as a device that was opened: it is kept with the runs
+as an event, and plugins are told.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ _LAST_TIMEOUT = 2.0
 _NAME = "catkit_devices"
 _KEPT = 20
 """How many messages are shown."""
+_NO_EVENT_OF_A_RUN = frozenset({"device_closed", "device_opened", "experiment_finished", "experiment_started"})
+"""What the log of a run has, but its data need not."""
 
 
 class _Forwarder(logging.Handler):
@@ -177,7 +179,7 @@ def _write(record: logging.LogRecord, event: str | None, facts: dict[str, Any], 
             continue  # a run whose directory is gone has no log to keep
         handler.handle(record)
         handler.close()
-        if event is None:
+        if event is None or event in _NO_EVENT_OF_A_RUN:
             continue
         try:
             with Run.open(run) as opened:
@@ -188,9 +190,8 @@ def _write(record: logging.LogRecord, event: str | None, facts: dict[str, Any], 
 
 def _plain(facts: dict[str, Any]) -> dict[str, Any]:
     """Return facts as JSON can say them; a run has words of its own for ``kind``, ``text`` and ``at``."""
-    simple = bool | int | float | str | list | None
     return {
-        name: value if isinstance(value, simple) else str(value)
+        name: value if value is None or isinstance(value, (bool, int, float, str, list)) else str(value)
         for name, value in facts.items()
         if name not in {"at", "kind", "text"}
     }

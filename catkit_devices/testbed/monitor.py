@@ -163,7 +163,7 @@ class _Monitor:
         for name, due in self._due.items():
             if now >= due:
                 hung = self._tests[name].hung(self._patience(name))
-                problem = hung if name in self._reading else f"{self._tests[name].what} is not being read any more"
+                problem = hung if name in self._reading else f"{self._tests[name].what()} is not being read any more"
                 self._checks[name] = self._states[name].after(None, problem, time.time())
                 return new_trip(name, problem)
         return None
@@ -174,8 +174,8 @@ class _Monitor:
         state = self._states[name] = self._states[name].after(value, problem, time.time())
         self._checks[name] = state
         if problem is not None:
-            facts = {"check": name, "problem": problem, "failures": state.failures}
-            _log.warning("safety check %r: %s", name, problem, extra={"event": "safety_failure", "facts": facts})
+            first = {"event": "safety_failure", "facts": {"check": name, "problem": problem}}
+            _log.warning("safety check %r: %s", name, problem, extra=first if state.failures == 1 else None)
         if not self._ready and problem is not None:
             return new_trip(name, problem)  # nothing starts in a state that is not safe
         passed = all(known.passed and self._freshness[one].confirmed for one, known in self._states.items())

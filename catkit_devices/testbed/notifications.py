@@ -39,6 +39,11 @@ class Notifier:
         """Queue one notification; returns at once."""
         self._queue.put((hook, {"testbed": self._testbed, **facts}))
 
+    def tell_if_it_is_one(self, event: str, facts: dict[str, Any]) -> None:
+        """Queue what happened where plugins are told of that kind of event."""
+        if hasattr(self._plugins.hook, event):
+            self.tell(event, **facts)
+
     def end(self) -> None:
         """Deliver what is queued, within a bounded time, and end."""
         self._queue.put(None)

@@ -14,10 +14,12 @@ from catkit_devices.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["LOCAL_FILE", "SET_OPTION", "Overlay", "key_path"]
+__all__ = ["LOCAL_FILE", "SET_OPTION", "SIMULATOR_FILES", "Overlay", "key_path"]
 
 LOCAL_FILE = "local.toml"
 SET_OPTION = "--set"
+SIMULATOR_FILES = (".yaml", ".yml", ".wire")
+"""How the files of simulated instruments end; any other name is a plugin's."""
 
 
 def key_path(path: Iterable[object]) -> str:
@@ -127,12 +129,20 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _anchored(table: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Make the plugin directories of a table absolute: they are relative to the file that names them."""
+    """Make the paths of a table absolute: they are relative to the file that names them."""
     testbed = table.get("testbed")
-    plugins = testbed.get("plugins") if isinstance(testbed, dict) else None
-    if isinstance(testbed, dict) and isinstance(plugins, list):
-        testbed["plugins"] = [
-            str((directory / Path(entry).expanduser()).resolve()) if isinstance(entry, str) else entry
-            for entry in plugins
-        ]
+    if isinstance(testbed, dict):
+        if isinstance(testbed.get("plugins"), list):
+            testbed["plugins"] = [_absolute(entry, directory) for entry in testbed["plugins"]]
+        if "record" in testbed:
+            testbed["record"] = _absolute(testbed["record"], directory)
+    devices = table.get("devices")
+    for device in devices.values() if isinstance(devices, dict) else ():
+        simulator = device.get("simulator") if isinstance(device, dict) else None
+        if isinstance(simulator, str) and simulator.endswith(SIMULATOR_FILES):
+            device["simulator"] = _absolute(simulator, directory)
     return table
+
+
+def _absolute(path: Any, directory: Path) -> Any:
+    return str((directory / Path(path).expanduser()).resolve()) if isinstance(path, str) else path

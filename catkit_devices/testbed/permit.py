@@ -23,10 +23,9 @@ from catkit_devices.testbed.own_time import OwnTime
 from catkit_devices.testbed.server_object import ServerObject
 
 if TYPE_CHECKING:
-    from catkit_devices.multiprocessing.interface import Interface
     from catkit_devices.testbed.layout import Layout
 
-__all__ = ["Permit", "gate_of_this_server"]
+__all__ = ["Permit", "permit_of_this_server"]
 
 _LOOK = 0.1
 """Seconds between two looks at the time."""
@@ -202,7 +201,7 @@ def _tell(devices: list[Device], failures: dict[str, BaseException]) -> None:
         _log.warning("made safe: %s", ", ".join(safe), extra={"event": "made_safe", "facts": {"devices": safe}})
 
 
-def gate_of_this_server() -> Permit | None:
+def permit_of_this_server() -> Permit | None:
     """Return the permit of the server that this process is, if it has one."""
     hosted = running_server[0].host.find("object", PERMIT) if running_server else None
     permit: Permit | None = None if hosted is None else hosted.object

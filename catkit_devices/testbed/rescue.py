@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.multiprocessing import Process
 from catkit_devices.testbed.alarm import at_once
 from catkit_devices.testbed.caching import Devices
+from catkit_devices.testbed.environment import children_of
 from catkit_devices.testbed.hosting import make_device
 from catkit_devices.testbed.logs import forward_logs
-from catkit_devices.testbed.signals import ignore_terminal, kept_from_children
+from catkit_devices.testbed.signals import ignore_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +33,7 @@ def rescue(layout: Layout, names: Iterable[str]) -> dict[str, BaseException]:
         names: of the devices.
     """
     process = Process(target=_rescue, args=(layout, tuple(names)), name="rescue")
-    with kept_from_children():
+    with children_of(layout):
         process.start()
     try:
         process.join(2 * _TIMEOUT)

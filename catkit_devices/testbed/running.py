@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from catkit_devices.datalog import Run
 from catkit_devices.errors import CatkitDevicesError, StopExperiment
 from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.testbed.alarm import SAFETY_CHECKS, SAFETY_EVENT, SAFETY_TRIP, UNREACHABLE
 from catkit_devices.testbed.caching import Devices
 from catkit_devices.testbed.experiment import Context
 from catkit_devices.testbed.progress import EXPERIMENTS, Progress, Reporter
 from catkit_devices.testbed.stopping import StopGuard
+from catkit_devices.testbed.warden import WARDEN
 
 if TYPE_CHECKING:
     from catkit_devices.testbed.experiment import Experiment
@@ -64,7 +66,9 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
         progress = manager.get_dict(EXPERIMENTS)
         start = Progress(name, pid=os.getpid(), run=run_path)
         reporter = Reporter(start, lambda report: progress.__setitem__(name, report))
+        manager.get_object(WARDEN).enlist(name)
         _listen(guard, manager, name)
+        _heed_safety(guard, manager)
         with Run.open(run_path) as run:
             root = logging.getLogger()
             root.addHandler(run.handler)
@@ -109,6 +113,8 @@ def _work(experiment: Experiment, guard: StopGuard) -> Outcome:
             guard.arm()
             experiment.pre_experiment()
             result = experiment.experiment()
+            while experiment.run_forever and not guard.finishing.is_set():
+                result = experiment.experiment()
             experiment.post_experiment()
         finally:
             guard.disarm()
@@ -140,7 +146,7 @@ def _listen(guard: StopGuard, manager: SharedMemoryManager, name: str) -> None:
         while True:
             try:
                 word, reason = queue.get()
-            except (CatkitDevicesError, EOFError, OSError) as error:
+            except UNREACHABLE as error:
                 guard.stop(f"the testbed's server is lost: {error}")
                 return
             if word == FINISH:
@@ -151,3 +157,17 @@ def _listen(guard: StopGuard, manager: SharedMemoryManager, name: str) -> None:
                 guard.stop(reason)
 
     threading.Thread(target=listen, name="control", daemon=True).start()
+
+
+def _heed_safety(guard: StopGuard, manager: SharedMemoryManager) -> None:
+    """Stop at a trip of the safety checks, also when nobody is left to say so."""
+    event = manager.get_event(SAFETY_EVENT)
+
+    def wait() -> None:
+        try:
+            event.wait()
+            guard.stop(str(manager.get_dict(SAFETY_CHECKS).get(SAFETY_TRIP)))
+        except UNREACHABLE:
+            return  # the one who listens to the control queue says so
+
+    threading.Thread(target=wait, name="safety", daemon=True).start()

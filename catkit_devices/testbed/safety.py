@@ -46,7 +46,7 @@ class Check:
         """Return the value."""
         raise NotImplementedError
 
-    def read_timestamp(self, devices: Devices) -> Any:
+    def read_timestamp(self, devices: Devices) -> Any:  # noqa: ARG002 - for those that have one
         """Return when the device has measured the value; None where it does so when it is asked."""
         return None
 
@@ -56,24 +56,22 @@ class Check:
 
     def failed_reading(self, error: BaseException) -> str:
         """Return what is wrong when reading raised."""
-        return f"{self.what} could not be read, expected {self.expected}: {type(error).__name__}: {error}"
+        return f"{self.what()} could not be read, expected {self.expected()}: {type(error).__name__}: {error}"
 
     def hung(self, waited: float) -> str:
         """Return what is wrong when reading has not returned in ``waited`` seconds."""
-        return f"{self.what} did not answer in {waited:g} s, expected {self.expected}"
+        return f"{self.what()} did not answer in {waited:g} s, expected {self.expected()}"
 
     def stale(self, stamp: Any) -> str:
         """Return what is wrong when the timestamp does not change any more."""
-        return f"{self.what} is old: its {self.timestamp!r} is {stamp!r}, expected another within {self.max_age:g} s"
+        return f"{self.what()} is old: its {self.timestamp!r} is {stamp!r}, expected another within {self.max_age:g} s"
 
-    @property
     def what(self) -> str:
-        """What is checked, in words."""
+        """Return what is checked, in words."""
         return self.name
 
-    @property
     def expected(self) -> str:
-        """What is safe, in words."""
+        """Return what is safe, in words."""
         return "a safe value"
 
 
@@ -100,31 +98,28 @@ class SafetyTest(Check):
     def problem(self, value: Any) -> str | None:
         """Return what is wrong with a value that was read, or None where it is safe."""
         if isinstance(value, bool | str | bytes):
-            return f"{self.what} is {value!r}, expected a number {self.range}"
+            return f"{self.what()} is {value!r}, expected a number {self.limits()}"
         try:
             number = float(value)
         except (TypeError, ValueError):
-            return f"{self.what} is {value!r}, expected a number {self.range}"
+            return f"{self.what()} is {value!r}, expected a number {self.limits()}"
         # Said this way round so that NaN, which compares false with everything, fails.
         above = self.minimum is None or number >= self.minimum
         below = self.maximum is None or number <= self.maximum
         if above and below and not math.isnan(number):
             return None
-        return f"{self.what} is {number:g}, expected {self.range}"
+        return f"{self.what()} is {number:g}, expected {self.limits()}"
 
-    @property
     def what(self) -> str:
-        """What is checked, in words."""
+        """Return what is checked, in words."""
         return f"{self.device}.{self.property}"
 
-    @property
     def expected(self) -> str:
-        """What is safe, in words."""
-        return f"a value {self.range}"
+        """Return what is safe, in words."""
+        return f"a value {self.limits()}"
 
-    @property
-    def range(self) -> str:
-        """The limits, in words."""
+    def limits(self) -> str:
+        """Return the limits, in words."""
         if self.minimum is None:
             return f"at most {self.maximum:g}"
         if self.maximum is None:
@@ -134,7 +129,7 @@ class SafetyTest(Check):
 
 @dataclass(frozen=True, kw_only=True)
 class PluginTest(Check):
-    """A check of a plugin's own kind: a class with ``read(devices)``, and ``problem(value)`` that says what is wrong."""
+    """A check of a plugin's own kind: a class with ``read(devices)`` and ``problem(value)``, which says what is wrong."""
 
     test: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -201,7 +196,7 @@ class Freshness:
         """Return what is wrong with the timestamp of a reading at the time ``now``, in seconds."""
         if self._test.timestamp is None or self._test.max_age is None:
             return None
-        if stamp is None or stamp != stamp:  # NaN: it would seem to change with every look  # noqa: PLR0124
+        if stamp is None or stamp != stamp:  # NaN would seem to change with every look
             return self._test.stale(stamp)
         if self._since is None or stamp != self._stamp:
             self.confirmed = self._since is not None
@@ -224,7 +219,7 @@ def _made(name: str, table: SafetyConfiguration, configuration: Configuration) -
     }
     if table.test is not None:
         return PluginTest(
-            **common, test=table.test, options=table.options, plugins=configuration.testbed.plugins
+            **common, test=table.test, options=table.test_options(), plugins=configuration.testbed.plugins
         )
     device = table.device or ""
     return SafetyTest(

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from catkit_devices.multiprocessing.hosting import Interface
+    from catkit_devices.multiprocessing.interface import Interface
 
 __all__ = ["ServerObject"]
 
@@ -15,7 +15,7 @@ class ServerObject:
     """Base of objects whose public methods clients call at the same time; each looks after its own consistency."""
 
     def _interface(self, kind: str) -> Interface:
-        from catkit_devices.multiprocessing.hosting import Interface
+        from catkit_devices.multiprocessing.interface import Interface
 
         methods = {name: inspect.getdoc(member) for name, member in vars(type(self)).items() if name[0] != "_"}
         return Interface(kind, type(self).__name__, methods, {}, True, False, ())

@@ -25,7 +25,7 @@ _ENDING = _existing("SIGTERM", "SIGHUP")
 
 @contextmanager
 def kept_from_children() -> Iterator[None]:
-    """Start processes in this block: the terminal's signals do not reach them before they have said that they ignore it.
+    """Start processes in this block: the terminal's signals reach them only once they have said that they ignore them.
 
     Ctrl-C is raised here after the block, so that no process is half started.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Self
 
 from catkit_devices.errors import StopExperiment
@@ -91,7 +92,9 @@ class StopGuard:
             signal.raise_signal(signal.SIGTERM)
         elif not self._stopped:
             self._stopped = True
-            self._asked = StopExperiment("terminated")
+            parent = parent_process()
+            orphaned = parent is not None and not parent.is_alive()
+            self._asked = StopExperiment("whoever started it has died" if orphaned else "terminated")
             self._raise(number, frame)
 
     def _raise(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import CatkitDevicesError, ProcessDiedError
 from catkit_devices.multiprocessing import Process
+from catkit_devices.testbed.environment import children_of
 from catkit_devices.testbed.running import FINISH, INTERRUPT, STOP, Outcome, run_experiment
-from catkit_devices.testbed.signals import kept_from_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,15 +19,21 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.experiment import Experiment
     from catkit_devices.testbed.layout import Layout
 
-__all__ = ["RunningExperiment"]
+__all__ = ["RunningExperiment", "patience"]
 
 _INTERRUPT_TIMEOUT = 5.0
 _TERMINATE_TIMEOUT = 3.0
 _KILL_TIMEOUT = 5.0
+_MARGIN = 2.0
 
 _STEPS = 4
 
 _log = logging.getLogger(__name__)
+
+
+def patience(stop_timeout: float) -> float:
+    """Return the seconds in which every experiment that was told to stop has ended or was killed by who started it."""
+    return stop_timeout + min(_INTERRUPT_TIMEOUT, stop_timeout) + _TERMINATE_TIMEOUT + _KILL_TIMEOUT + _MARGIN
 
 
 class RunningExperiment:
@@ -39,7 +45,6 @@ class RunningExperiment:
         layout: of the testbed.
         run_path: its run directory.
         control: the queue on which it listens.
-        stop_timeout: seconds that it has to end when it was told to stop.
         on_end: called, in a thread of its own, when its process has ended, before :attr:`alive` tells so.
     """
 
@@ -51,7 +56,6 @@ class RunningExperiment:
         run_path: Path,
         control: Any,
         *,
-        stop_timeout: float,
         on_end: Callable[[RunningExperiment], None],
     ) -> None:
         self.name = name
@@ -63,18 +67,20 @@ class RunningExperiment:
         self.stopping: str | None = None
         """Why it was told to stop, once it was."""
         self._control = control
-        self._stop_timeout = stop_timeout
+        self._layout = layout
+        self._stop_timeout = layout.stop_timeout
         self._on_end = on_end
         self._steps = self._ways_to_end()
         self._deadline = float("inf")
         self._forced = False
         self._ended = threading.Event()
         self._process = Process(target=run_experiment, args=(experiment, name, layout, str(run_path)), name=name)
+        self._process.grace = layout.stop_timeout  # it tears down when this process dies
         self._lock = threading.Lock()
 
     def start(self) -> None:
         """Start its process; Ctrl-C never reaches that."""
-        with kept_from_children():
+        with children_of(self._layout):
             self._process.start()
             # A thread waits for each: what a child says last may be large, and is read while it still runs.
             threading.Thread(target=self._collect, name=f"join {self.name}", daemon=True).start()

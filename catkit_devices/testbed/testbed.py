@@ -3,40 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import os
+import socket
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerRunningError
 from catkit_devices.multiprocessing import SharedMemoryManager
-from catkit_devices.testbed.batch import Batch
-from catkit_devices.testbed.client import LAYOUT, TestbedClient, find_testbed
-from catkit_devices.testbed.closing import close_devices
+from catkit_devices.testbed.alarm import PERMIT, UNREACHABLE, at_once, permit_of
+from catkit_devices.testbed.asking import RESET, SHUTDOWN, Requests
+from catkit_devices.testbed.client import TestbedClient
+from catkit_devices.testbed.closing import close_devices, end_other_experiments
+from catkit_devices.testbed.environment import begin_server, children_of
+from catkit_devices.testbed.finding import LAYOUT, find_testbed
 from catkit_devices.testbed.layout import lay_out
-from catkit_devices.testbed.logs import LogCollector, forward_logs, write_to_runs
+from catkit_devices.testbed.logs import LogCollector
+from catkit_devices.testbed.monitor import MONITOR
 from catkit_devices.testbed.notifications import Notifier
-from catkit_devices.testbed.progress import ENDED, EXPERIMENTS, Progress, State
-from catkit_devices.testbed.running import control_queue
+from catkit_devices.testbed.permit import Permit
+from catkit_devices.testbed.progress import ENDED
 from catkit_devices.testbed.safety import safety_tests
-from catkit_devices.testbed.signals import deferred, kept_from_children
-from catkit_devices.testbed.supervision import RunningExperiment
-from catkit_devices.testbed.watch import SafetyWatch
+from catkit_devices.testbed.signals import deferred, ended_by_signals
+from catkit_devices.testbed.supervision import patience
+from catkit_devices.testbed.warden import WARDEN, Warden
+from catkit_devices.testbed.watch import TESTBED, SafetyWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from catkit_devices.testbed.configuration import Configuration
-    from catkit_devices.testbed.experiment import Experiment
+    from catkit_devices.testbed.layout import Layout
 
 __all__ = ["Testbed"]
 
-_log = logging.getLogger(__name__)
+_TICK = 0.1
+_END_TIMEOUT = 5.0
+"""Seconds for telling every device server that the testbed ends."""
 
 
 class Testbed(TestbedClient):
@@ -49,8 +55,8 @@ class Testbed(TestbedClient):
 
     Entering starts the device servers and the safety monitor; every safety check has passed once when it returns.
     Leaving, however that comes about, ends what runs, makes every device safe and closes it, last made first, each
-    within a bounded time, and ends every process that was started. Ctrl-C is this process's business alone: its
-    children never see it.
+    within a bounded time, and ends every process that was started. Ctrl-C and SIGTERM are this process's business
+    alone: its children never see the terminal's signals.
 
     Args:
         configuration: what the testbed consists of.
@@ -59,6 +65,7 @@ class Testbed(TestbedClient):
 
     Raises:
         SafetyError: (entering) a safety check failed at the start; (``run`` and leaving) one tripped.
+        DeviceOpenError: (entering) a device that is to be open from the start cannot be opened.
         ConfigurationError: (entering) something cannot be made from the configuration.
     """
 
@@ -66,17 +73,18 @@ class Testbed(TestbedClient):
         self, configuration: Configuration, *, simulate: bool | None = None, runs: Path | str | None = None
     ) -> None:
         wanted = configuration.testbed.simulate if simulate is None else simulate
+        directory = str(runs if runs is not None else configuration.testbed.runs)
         self.configuration = configuration.model_copy(
             update={"testbed": configuration.testbed.model_copy(update={"simulate": wanted})}
         )
-        self.runs = Path(runs if runs is not None else configuration.testbed.runs)
+        self.runs = Path(directory)
         self._cleanup = contextlib.ExitStack()
-        self._managers: list[SharedMemoryManager] = []
-        self._running: list[RunningExperiment] = []
-        self._running_lock = threading.Lock()
+        self._managers: dict[str, SharedMemoryManager] = {}
         self._watch: SafetyWatch | None = None
-        self._trip_raised = False
-        self._notifier: Notifier | None = None
+        self._told: SafetyError | None = None
+        """The trip that the caller knows of."""
+        self._end_request: CatkitDevicesError | None = None
+        self._end_requested = threading.Event()
 
     @staticmethod
     def attach(name: str) -> TestbedClient:
@@ -88,8 +96,9 @@ class Testbed(TestbedClient):
         return TestbedClient(*find_testbed(name))
 
     def __getattr__(self, name: str) -> Any:
-        if name in {"layout", "devices", "manager"}:
-            raise AttributeError(f"this testbed does not run, so it has no {name}: use it in a `with` block")
+        if name in {"layout", "devices", "manager", "_launcher"}:
+            what = "experiments" if name == "_launcher" else name
+            raise AttributeError(f"this testbed does not run, so it has no {what}: use it in a `with` block")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # --- beginning and end ------------------------------------------------------------------------------------------
@@ -110,57 +119,73 @@ class Testbed(TestbedClient):
             self._end(error)
 
     def _start(self) -> None:
+        self._cleanup.enter_context(ended_by_signals())
         self._notifier = Notifier(self.configuration.plugins(), self.configuration.testbed.name)
         self._cleanup.callback(self._notifier.end)
-        manager = self._start_server()
-        collector = LogCollector(manager, lambda: [running.run_path for running in self._still_running()])
-        self._cleanup.callback(collector.end)
-        layout = lay_out(self.configuration, manager.name, simulate=self.configuration.testbed.simulate)
+        layout, manager = self._start_own_server()
         super().__init__(layout, manager)
-        for server in layout.device_servers:
-            self._start_manager(SharedMemoryManager(server), manager.name)
-        manager.get_dict(LAYOUT)["layout"] = layout
-        tests = safety_tests(self.configuration)
-        if tests:
-            self._watch = SafetyWatch(layout, manager, self.devices, tests, on_trip=self._act_on_trip)
-            self._cleanup.callback(self._watch.end)
-            self._watch.start()
+        self._collector = LogCollector(manager, self._runs_that_go_on, self._notifier.tell_if_it_is_one)
+        self._cleanup.callback(self._collector.end)
+        manager.get_object(WARDEN, Warden, patience(layout.stop_timeout))
+        watchers = () if layout.permit_timeout is None else (MONITOR, TESTBED) if layout.checked else (TESTBED,)
+        for server in layout.servers:
+            started = self._start_server(layout, server, stop_timeout=30.0)
+            if server in layout.device_servers:
+                started.get_object(PERMIT, Permit, layout, server, watchers, layout.permit_timeout or 0.0)
+        self._publish(layout)
+        Requests(manager, {SHUTDOWN: self._prepare_to_end, RESET: self.reset_safety})
+        self._watch = SafetyWatch(
+            layout,
+            manager,
+            {name: started._process.sentinel for name, started in self._managers.items()},
+            safety_tests(self.configuration),
+            say=self._collector.say,
+            on_trip=self._stop_everything,
+        )
+        self._watch.start()
+        for entry in layout.devices:
+            if entry.eager:
+                self.devices[entry.name].open()
 
-    def _start_server(self) -> SharedMemoryManager:
+    def _start_own_server(self) -> tuple[Layout, SharedMemoryManager]:
         base = f"{self.configuration.testbed.name}-{os.getpid()}"
+        simulate = self.configuration.testbed.simulate
         for number in range(1, 1000):
             # Several testbeds of one name may run at once, also in one process.
-            manager = SharedMemoryManager(base if number == 1 else f"{base}_{number}")
+            server = base if number == 1 else f"{base}_{number}"
+            layout = lay_out(self.configuration, server, simulate=simulate, runs=str(self.runs))
             try:
-                return self._start_manager(manager, manager.name)
+                # When this process dies, it waits for the experiments.
+                return layout, self._start_server(layout, server, stop_timeout=patience(layout.stop_timeout) + 10.0)
             except ServerRunningError:
                 continue
         raise ServerRunningError(f"no free name for a server like {base!r}", server=base)
 
-    def _start_manager(self, manager: SharedMemoryManager, server: str) -> SharedMemoryManager:
-        with kept_from_children():
-            manager.start(forward_logs, (server,))
-            self._managers.append(manager)  # a manager that nobody keeps ends its server
+    def _start_server(self, layout: Layout, server: str, *, stop_timeout: float) -> SharedMemoryManager:
+        manager = SharedMemoryManager(server, stop_timeout=stop_timeout)
+        with children_of(layout):
+            manager.start(begin_server, (layout.server,))
+            self._managers[server] = manager  # a manager that nobody keeps ends its server
             self._cleanup.callback(manager.shutdown)
         return manager
+
+    def _publish(self, layout: Layout) -> None:
+        about = self.manager.get_dict(LAYOUT)
+        about["configuration"] = self.configuration.model_dump(mode="json")
+        about["pid"], about["host"], about["started"] = os.getpid(), socket.gethostname(), time.time()
+        about["layout"] = layout  # last: who finds it may attach
 
     def _end(self, error: BaseException | None) -> None:
         """End everything that was started; what fails on the way does not keep the rest from being ended."""
         failures: list[BaseException] = []
-        for running in self._still_running():
-            running.kill()
-        if self._watch is not None:
-            self._watch.end()
+        trip = self.trip if hasattr(self, "layout") else None
         if hasattr(self, "layout"):
-            started = {manager.name for manager in self._managers}
-            entries = [entry for entry in self.layout.devices if entry.server in started]
-            failures += close_devices(self.devices, entries, self.configuration.testbed.close_timeout)
+            failures += self._end_work()
         try:
             self._cleanup.close()
         except Exception as unexpected:  # noqa: BLE001 - raised below
             failures.append(unexpected)
-        trip = None if self._watch is None else self._watch.trip
-        if trip is not None and not self._trip_raised and trip is not error:
+        if trip is not None and trip is not error and trip is not self._told:
             failures.insert(0, trip)
         if error is not None:
             for failure in failures:
@@ -170,144 +195,89 @@ class Testbed(TestbedClient):
         elif failures:
             raise BaseExceptionGroup(f"testbed {self.configuration.testbed.name!r} did not end well", failures)
 
-    # --- experiments ------------------------------------------------------------------------------------------------
+    def _end_work(self) -> list[BaseException]:
+        """End the experiments, then whatever could still change a device; close the devices."""
+        with contextlib.suppress(*UNREACHABLE):
+            self.manager.get_dict(LAYOUT)["ending"] = True
+        for running in self._launcher.running():
+            running.kill()
+        end_other_experiments(self.manager, patience(self.layout.stop_timeout))
+        servers = [server for server in self.layout.device_servers if server in self._managers]
+        reason = f"testbed {self.name!r} is ending"
+        at_once(
+            {server: lambda server=server: permit_of(server).end(reason) for server in servers},  # type: ignore[misc]
+            _END_TIMEOUT,
+        )
+        if self._watch is not None:
+            self._watch.end()
+        entries = [entry for entry in self.layout.devices if entry.server in servers]
+        return close_devices(self.devices, entries, self.configuration.testbed.close_timeout)
 
-    def run(
-        self,
-        *experiments: Experiment,
-        stop_all_on_exception: bool = True,
-        on_tick: Callable[[], None] | None = None,
-    ) -> list[Any]:
-        """Run experiments at the same time, each in a process and with a run directory of its own.
+    def serve(self, on_tick: Callable[[], None] | None = None) -> None:
+        """Serve whoever attaches, until somebody calls ``shutdown``, or Ctrl-C or SIGTERM comes.
 
-        Ctrl-C tells them all to stop and waits for them; a second one makes that quicker. One that does not stop in
-        ``stop_timeout`` seconds is interrupted, then terminated, then killed.
+        A trip of the safety checks does not end it: devices can be looked at, not changed, until the safety is reset.
 
         Args:
-            *experiments: what to run.
-            stop_all_on_exception: whether the failure of one stops the others.
-            on_tick: called about ten times a second meanwhile, in this thread, to draw what ``progress()`` tells.
-
-        Returns:
-            What each experiment returned, in order; None for one that was stopped.
+            on_tick: called about ten times a second meanwhile, in this thread.
 
         Raises:
-            SafetyError: a safety check tripped, before or meanwhile.
-            BaseException: what the only one that failed has raised.
-            ExceptionGroup: of what several have raised.
-            KeyboardInterrupt: Ctrl-C, when everything has stopped.
+            SafetyError: it was told to end while a trip had not been reset.
         """
-        self._raise_trip()
-        started: list[RunningExperiment] = []
-        batch = Batch(started, stop_all_on_exception=stop_all_on_exception, on_tick=on_tick)
-        try:
-            for experiment in experiments:
-                self._launch(experiment, started)
-            batch.wait()
-        except BaseException as error:
-            batch.end(error)
-            raise
-        finally:
-            for running in started:
-                running.kill()
-            with self._running_lock:
-                self._running = [running for running in self._running if running not in started]
-        self._raise_trip([running.error for running in started if running.error is not None])
-        return batch.results()
+        while not self._end_requested.wait(_TICK):
+            if on_tick is not None:
+                on_tick()
+        if self.trip is not None:
+            self._told = self.trip
+            raise self._told
 
-    def stop(self, *names: str, reason: str = "stopped by request") -> None:
-        """Tell experiments to stop now; without names, all that run.
+    def _prepare_to_end(self, reason: str) -> None:
+        text = f"testbed {self.name!r} was told to end" + (f": {reason}" if reason else "")
+        self._collector.say(logging.WARNING, text)
+        self._end_request = CatkitDevicesError(text)
+        self._end_requested.set()
 
-        One that does not end in ``stop_timeout`` seconds is interrupted, then terminated, then killed.
+    # --- safety -----------------------------------------------------------------------------------------------------
+
+    @property
+    def trip(self) -> SafetyError | None:
+        """The safety check that tripped, or None while all is well."""
+        return None if self._watch is None else self._watch.trip
+
+    def reset_safety(self, reason: str = "") -> None:
+        """Allow changes again after a trip, once every check has passed.
+
+        Args:
+            reason: why, for the logs.
+
+        Raises:
+            SafetyError: a check fails again, or a server of the testbed is gone; it stays tripped.
+            CatkitDevicesError: nothing has tripped.
         """
-        own = self._still_running()
-        for running in own:
-            if not names or running.name in names:
-                running.stop(reason)
-        others = [name for name in names if all(name != running.name for running in own)]
-        if others:
-            super().stop(*others, reason=reason)
+        if self._watch is None or self._watch.trip is None:
+            raise CatkitDevicesError(f"testbed {self.name!r} has not tripped: there is nothing to reset")
+        trip = self._watch.trip
+        self._watch.reset()
+        text = f"safety was reset{f' ({reason})' if reason else ''} after: {trip}"
+        self._collector.say(logging.WARNING, text, "safety_reset", {"reason": reason, "trip": str(trip)})
 
-    def _launch(self, experiment: Experiment, started: list[RunningExperiment]) -> None:
-        from catkit_devices.datalog import Run
-
-        progress = self.manager.get_dict(EXPERIMENTS)
-        name = _free_name(experiment.name or type(experiment).__name__, self._dict(EXPERIMENTS))
-        with Run.create(
-            self.runs,
-            name,
-            configuration=self.configuration.model_dump(mode="json"),
-            parameters={parameter: getattr(experiment, parameter) for parameter in experiment.parameters()},
-            source=_source(experiment),
-        ) as run:
-            path = run.path
-        progress[name] = Progress(name, run=str(path), started=time.time())
-        running = RunningExperiment(
-            experiment,
-            name,
-            self.layout,
-            path,
-            self.manager.get_queue(control_queue(name)),
-            stop_timeout=self.configuration.testbed.stop_timeout,
-            on_end=self._record_end,
-        )
-        with self._running_lock:
-            self._running.append(running)
-        started.append(running)
-        running.start()
-        self._notify("experiment_started", experiment=type(experiment).__name__, run=path)
-
-    def _record_end(self, running: RunningExperiment) -> None:
-        """Tell that an experiment has ended, and write down how where its process could not do that itself."""
-        from catkit_devices.datalog import Run
-
-        self._notify("experiment_finished", experiment=running.kind, run=running.run_path, error=running.error)
-        try:
-            experiments = self.manager.get_dict(EXPERIMENTS)
-            progress: Progress = experiments[running.name]
-            if progress.state in ENDED:
-                return
-            state: State = "failed" if running.error is not None else "stopped"
-            message = str(running.error or (running.outcome.message if running.outcome else ""))
-            experiments[running.name] = replace(progress, state=state, message=message, updated=time.time())
-            with Run.open(running.run_path) as run:
-                run.set_outcome(state, message)
-        except CatkitDevicesError as error:
-            _log.warning("the end of %s could not be recorded: %s", running.name, error)
-
-    def _still_running(self) -> list[RunningExperiment]:
-        with self._running_lock:
-            return [running for running in self._running if running.alive]
-
-    def _act_on_trip(self, trip: SafetyError) -> None:
-        for running in self._still_running():
+    def _stop_everything(self, trip: SafetyError) -> None:
+        for running in self._launcher.running():
             running.stop(str(trip))
-        record = _log.makeRecord(_log.name, logging.CRITICAL, __file__, 0, str(trip), (), None)
-        write_to_runs(record, [running.run_path for running in self._still_running()])
-        self._notify("safety_tripped", check=trip.check, problem=trip.problem)
 
-    def _notify(self, hook: str, **facts: Any) -> None:
-        if self._notifier is not None:
-            self._notifier.tell(hook, **facts)
+    # --- experiments ------------------------------------------------------------------------------------------------
 
-    def _raise_trip(self, failures: list[BaseException] | None = None) -> None:
-        trip = None if self._watch is None else self._watch.trip
-        if trip is None:
-            return
-        self._trip_raised = True
-        for failure in failures or ():
-            trip.add_note(f"meanwhile: {type(failure).__name__}: {failure}")
-        raise trip
+    def _reason_to_stop(self) -> BaseException | None:
+        trip = self.trip
+        if trip is not None:
+            self._told = trip
+            return trip
+        return self._end_request
 
+    def _tell_plugins(self, event: str, text: str, facts: dict[str, Any]) -> None:
+        self._collector.say(logging.INFO, text, event, facts)
 
-def _source(experiment: Experiment) -> str | None:
-    try:
-        return inspect.getfile(type(experiment))
-    except (OSError, TypeError):  # defined at a prompt or in a notebook
-        return None
-
-
-def _free_name(wanted: str, taken: dict[str, Any]) -> str:
-    if wanted not in taken:
-        return wanted
-    return next(name for number in range(2, len(taken) + 3) if (name := f"{wanted}-{number}") not in taken)
+    def _runs_that_go_on(self) -> list[Path]:
+        with contextlib.suppress(*UNREACHABLE):
+            return [Path(one.run) for one in self.progress() if one.run is not None and one.state not in ENDED]
+        return [running.run_path for running in self._launcher.running()]

@@ -7,6 +7,7 @@ here, and one that is still there long after a trip, or after the end of the tes
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -93,7 +94,5 @@ class Warden(ServerObject):
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):  # gone in this moment
         os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-    except ProcessLookupError:
-        pass  # gone in this moment

@@ -1,4 +1,4 @@
-"""The testbed's watch over its safety monitor and its servers: a trip is acted on, and so is the death of any of them."""
+"""The testbed's watch over its safety monitor and its servers: a trip is acted on, and the death of any of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from catkit_devices.testbed.alarm import (
     permit_of,
     spread,
 )
+from catkit_devices.testbed.environment import children_of
 from catkit_devices.testbed.monitor import MONITOR, MONITOR_STOP, OPEN_TIMEOUT, SAFETY_READY, monitor
 from catkit_devices.testbed.renewal import Renewal
 from catkit_devices.testbed.rescue import rescue
-from catkit_devices.testbed.signals import kept_from_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -252,13 +252,14 @@ class _MonitorRun:
         self.failure: SafetyError | None = None
         """Why it ended without having been told to."""
         self.ended = threading.Event()
+        self._layout = layout
         self._on_end = on_end
         self._process = Process(target=monitor, args=(layout, tests, again), name=MONITOR)
         self._thread = threading.Thread(target=self._follow, name="safety monitor", daemon=True)
 
     def start(self) -> None:
         """Start it."""
-        with kept_from_children():
+        with children_of(self._layout):
             self._process.start()
             self._thread.start()
 

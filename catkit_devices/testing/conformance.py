@@ -15,9 +15,7 @@ stack and on a clock that costs no time.
 
 from __future__ import annotations
 
-import json
-import os
-import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 try:
@@ -30,10 +28,9 @@ except ImportError as error:
     ) from error
 
 from catkit_devices.device import Device
-from catkit_devices.errors import DeviceClosedError, DeviceFaultError, DeviceOpenError
-from catkit_devices.simulation import FAULTS, Fault
-from catkit_devices.testing import fault_rules, overlap
-from catkit_devices.testing.members import quantities, resolution_of, same
+from catkit_devices.simulation import FAULTS
+from catkit_devices.testing import fault_rules, opening_rules, overlap, safe_rules, telling_rules
+from catkit_devices.testing.members import quantities, resolution_of, same, settable
 from catkit_devices.testing.rig import Case, Rig
 from catkit_devices.testing.two_processes import Task, use_from_two_processes
 
@@ -44,9 +41,6 @@ if TYPE_CHECKING:
     from catkit_devices.simulation import Bench
 
 __all__ = ["DriverConformance"]
-
-_OPENING_REPLIES = 8
-"""How many replies of the opening dialogue are lost, one after the other."""
 
 
 class DriverConformance:
@@ -71,6 +65,8 @@ class DriverConformance:
             override :meth:`is_safe` and :meth:`make_unsafe`.
         undetectable: kinds of fault that the instrument's protocol cannot reveal, and why: ``{"garbled": "frames have
             no checksum"}``. Values are not compared under those.
+        strict: whether stray digits must be found in front of replies too, which takes a protocol with an echo, a fixed
+            form or frames, or a driver that asks twice.
         unlocked: members that take no lock, on purpose.
         examples: how many values each property is set to.
     """
@@ -90,6 +86,7 @@ class DriverConformance:
     varying: ClassVar[Sequence[str]] = ()
     safe_state: ClassVar[Mapping[str, Any]] = {}
     undetectable: ClassVar[Mapping[str, str]] = {}
+    strict: ClassVar[bool] = False
     unlocked: ClassVar[Sequence[str]] = ()
     examples: ClassVar[int] = 25
 
@@ -101,9 +98,9 @@ class DriverConformance:
 
     def make_unsafe(self, device: Any) -> None:
         """Bring the open device into a state that making it safe must end."""
-        settable = self._rig.settable()
+        possible = settable(device, self.values)
         for name, safe in self.safe_state.items():
-            unsafe = [value for value in settable.get(name, ()) if not same(value, safe)]
+            unsafe = [value for value in possible.get(name, ()) if not same(value, safe)]
             if not unsafe:
                 pytest.fail(f"say how {name} is made unsafe: override make_unsafe()", pytrace=False)
             setattr(device, name, unsafe[-1])
@@ -113,87 +110,32 @@ class DriverConformance:
     @pytest.fixture
     def rig(self) -> Iterator[Rig]:
         """The device, closed, and its instrument."""
-        self._rig = Rig(self._case())
-        yield self._rig
-        self._rig.close()
+        rig = Rig(self._case())
+        yield rig
+        rig.close()
 
     def _case(self) -> Case:
-        names = Case.__dataclass_fields__
-        missing = "" if hasattr(type(self), "driver") else f"class {type(self).__name__} must say driver = ..."
-        if missing:
-            pytest.fail(missing, pytrace=False)
-        return Case(**{name: getattr(type(self), name) for name in names})
+        if not hasattr(type(self), "driver"):
+            pytest.fail(f"class {type(self).__name__} must say driver = ...", pytrace=False)
+        return Case(**{name: getattr(type(self), name) for name in Case.__dataclass_fields__})
 
     # --- opening and closing
 
-    def test_constructing_it_opens_nothing(self) -> None:
+    def test_constructing_it_opens_nothing(self, rig: Rig) -> None:
         """A device that is constructed has opened no connection, no file and no thread."""
-        rig = Rig(self._case())
-        opened: list[str] = []
-        if rig.library is not None:
-            library, connect = rig.library, rig.library._connect
-            library._connect = lambda *given: opened.append(given[0]) or connect(*given)  # type: ignore[method-assign,func-returns-value]
-        before = _descriptors(), set(threading.enumerate())
-        rig.case.make(rig.simulations)
-        problems = [f"constructing it opened {address}" for address in opened]
-        problems += [f"constructing it opened descriptor {name}" for name in _descriptors() - before[0]]
-        problems += [f"constructing it started thread {one.name!r}" for one in set(threading.enumerate()) - before[1]]
-        if rig.written:
-            problems.append("constructing it wrote to the instrument")
-        rig.close()
-        _judge(problems)
+        _judge(opening_rules.constructs_only(rig))
 
     def test_opening_and_closing_again_is_harmless(self, rig: Rig) -> None:
         """Opening an open device and closing a closed one do nothing, and it can be opened again."""
-        device, problems = rig.device, []
-        device.close()
-        for _ in range(2):
-            device.open()
-            device.open()
-            if device.state != "open":
-                problems.append(f"open() left it {device.state}")
-            for member in rig.members():
-                if member.kind == "get":
-                    member.run(device)
-            device.close()
-            if device.state != "closed":
-                problems.append(f"close() left it {device.state}")
-            device.close()
-        _judge(problems)
+        _judge(opening_rules.opens_and_closes_again(rig))
 
     def test_a_failed_open_leaves_it_closed_and_it_opens_later(self, rig: Rig) -> None:
         """Wherever opening fails, the device is closed, closing it is harmless, and it opens when all is well."""
-        problems = []
-        if rig.tap is None or rig.library is None or rig.address is None:
-            pytest.skip("the driver has no simulated line")
-        rig.library.disconnect(rig.address)
-        problems += _failed_open(rig, "nothing connected", must_fail=True)
-        for replies in range(_OPENING_REPLIES):
-            struck = len(rig.tap.line.history)
-            rig.tap.line.inject(Fault("no_reply"), 2, after=replies)  # two, as a driver may ask again
-            problems += _failed_open(rig, f"reply {replies + 1} lost", must_fail=False)
-            if len(rig.tap.line.history) == struck:
-                break
-        _judge(problems)
+        _judge(opening_rules.fails_in_good_order(rig))
 
     def test_every_operation_of_a_closed_device_is_refused(self, rig: Rig) -> None:
         """Operations of a closed device raise DeviceClosedError and send nothing."""
-        problems = []
-        for member in rig.members():
-            if member.name in self.unlocked:
-                continue
-            before = rig.written
-            try:
-                member.run(rig.device)
-            except DeviceClosedError:
-                pass
-            except Exception as error:  # noqa: BLE001 - whatever a driver raises
-                problems.append(f"{member} must raise DeviceClosedError on a closed device, raised {error!r}")
-            else:
-                problems.append(f"{member} of a closed device was not refused")
-            if rig.written > before:
-                problems.append(f"{member} of a closed device was sent")
-        _judge(problems)
+        _judge(opening_rules.refuses_while_closed(rig, self.unlocked))
 
     # --- values
 
@@ -259,25 +201,14 @@ class DriverConformance:
 
     def test_it_tells_what_it_can_do(self, rig: Rig) -> None:
         """describe() has for every property and command what it is, with unit and range where it is a number."""
-        with rig.opened() as device:
-            _judge(_missing(device, device.describe()))
+        with rig.opened():
+            _judge(telling_rules.describes_itself(rig))
 
     # --- trouble
 
     def test_errors_name_the_device_and_pickle(self, rig: Rig) -> None:
         """Whatever goes wrong raises a DeviceError that names the device and survives the way to another process."""
-        problems: list[str] = []
-        for member in rig.members():
-            if member.name not in self.unlocked:
-                problems += _problems_of_error(rig, member, "on a closed device")
-        with rig.opened():
-            for member in rig.members():
-                if rig.tap is None or not member.known:
-                    continue
-                rig.tap.line.inject(Fault("no_reply"))
-                problems += _problems_of_error(rig, member, "without a reply")
-                rig.repair()
-        _judge(problems)
+        _judge(telling_rules.raises_what_travels(rig, self.unlocked))
 
     @pytest.mark.parametrize("kind", FAULTS)
     def test_a_fault_on_the_line_is_survived(self, rig: Rig, kind: str) -> None:
@@ -286,7 +217,8 @@ class DriverConformance:
         with rig.opened():
             for member in rig.members():
                 if member.known:
-                    problems += fault_rules.survives(rig, member, kind, detectable=kind not in self.undetectable)
+                    detectable = kind not in self.undetectable
+                    problems += fault_rules.survives(rig, member, kind, detectable=detectable, strict=self.strict)
         _judge(problems)
 
     def test_making_safe_reaches_the_safe_state(self, rig: Rig) -> None:
@@ -296,110 +228,14 @@ class DriverConformance:
         if makes_safe and not told:
             pytest.fail("the driver makes something safe: say what that is, as safe_state = {...}", pytrace=False)
         with rig.opened() as device:
-            problems = self._made_safe(rig, device)
+            state = partial(self.make_unsafe, device), partial(self.is_safe, device, rig.simulator)
+            problems = safe_rules.made_safe(rig, *state)
             if makes_safe:
-                problems += self._made_safe_with_faults(rig, device)
+                problems += safe_rules.made_safe_under_faults(rig, *state)
         _judge(problems)
-
-    def _made_safe(self, rig: Rig, device: Device) -> list[str]:
-        problems = []
-        self.make_unsafe(device)
-        device.make_safe()
-        if not self.is_safe(device, rig.simulator):
-            problems.append("make_safe() did not reach the safe state")
-        self.make_unsafe(device)
-        if overlap.while_held(device, device.make_safe):
-            problems.append("make_safe() waited for whoever had the device")
-        if not self.is_safe(device, rig.simulator):
-            problems.append("make_safe() did not reach the safe state while somebody had the device")
-        self.make_unsafe(device)
-        device.close()
-        device.open()
-        if not self.is_safe(device, rig.simulator):
-            problems.append("it was not safe after the last close()")
-        return problems
-
-    def _made_safe_with_faults(self, rig: Rig, device: Device) -> list[str]:
-        problems = []
-        for kind in FAULTS:
-            for fault in fault_rules.variants(kind, device):
-                self.make_unsafe(device)
-                if rig.tap is not None:
-                    rig.tap.line.inject(fault)
-                try:
-                    device.make_safe()
-                    failed = False
-                except DeviceFaultError:
-                    failed = True
-                if failed or kind == "disconnect":
-                    rig.reopen()
-                    continue
-                rig.repair()
-                if not self.is_safe(device, rig.simulator):
-                    problems.append(f"make_safe() returned under {kind}, and it was not safe")
-        return problems
 
 
 def _judge(problems: Sequence[str | None]) -> None:
     found = list(dict.fromkeys(problem for problem in problems if problem))
     if found:
         pytest.fail("\n".join(found), pytrace=False)
-
-
-def _descriptors() -> set[str]:
-    try:
-        return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names only
-    except OSError:
-        return set()
-
-
-def _failed_open(rig: Rig, why: str, *, must_fail: bool) -> list[str]:
-    """Open under adverse conditions, which end then; return what was wrong."""
-    device, problems = rig.device, []
-    try:
-        device.open()
-        if must_fail:
-            problems.append(f"with {why}, open() must raise DeviceOpenError, and did not")
-    except DeviceOpenError as error:
-        problems += [f"with {why}, open() {problem}" for problem in fault_rules.error_problems(error, device)]
-        if device.state != "closed":
-            problems.append(f"with {why}, open() failed and left it {device.state}")
-    except Exception as error:  # noqa: BLE001 - whatever a driver raises
-        problems.append(f"with {why}, open() must raise DeviceOpenError, raised {error!r}")
-    rig.mend()
-    device.close()
-    rig.repair()
-    device.close()
-    return problems
-
-
-def _problems_of_error(rig: Rig, member: Any, when: str) -> list[str]:
-    try:
-        member.run(rig.device)
-    except Exception as error:  # noqa: BLE001 - whatever a driver raises
-        return [f"{member} {when}: {problem}" for problem in fault_rules.error_problems(error, rig.device)]
-    return []
-
-
-def _missing(device: Device, described: Mapping[str, Any]) -> list[str]:
-    problems = []
-    for name, facts in described["properties"].items():
-        declared = name in quantities(device)
-        number = facts["type"] in ("int", "float")
-        if not facts["doc"]:
-            problems.append(f"{name} has no doc")
-        if facts["type"] == "float" and not facts["unit"]:
-            problems.append(f"{name} has no unit ('dimensionless' where it has none)")
-        if number and facts["writable"] and None in (facts["limits"] or (None,)):
-            problems.append(f"{name} can be set and has no range: limits=(lowest, highest)")
-        if not declared and facts["readable"]:
-            value = getattr(device, name)
-            if isinstance(value, float) or (isinstance(value, int) and facts["writable"] and value not in (0, 1)):
-                problems.append(f"{name} is a number without unit and range: declare it with Control or Measurement")
-    problems += [f"{name}() has no doc" for name, facts in described["commands"].items() if not facts["doc"]]
-    try:
-        json.dumps(described)
-    except (TypeError, ValueError) as error:
-        problems.append(f"describe() has what is no plain data: {error}")
-    return problems
-

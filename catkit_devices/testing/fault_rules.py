@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import (
@@ -17,7 +17,7 @@ from catkit_devices.simulation import Fault
 from catkit_devices.testing.members import Member, same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from catkit_devices.testing.rig import Rig
 
@@ -25,6 +25,9 @@ __all__ = ["error_problems", "survives", "variants"]
 
 _MOST_REPLIES = 4
 """How many of an operation's replies are struck, one after the other."""
+
+_LOOKS = 5
+"""How many readings in a row are the same where one may expect them to be."""
 
 _RIGHT_ERRORS: dict[str, tuple[type[DeviceError], ...]] = {
     "no_reply": (DeviceTimeoutError,),
@@ -37,12 +40,13 @@ _RIGHT_ERRORS: dict[str, tuple[type[DeviceError], ...]] = {
 }
 
 
-def variants(kind: str, device: Any) -> Iterator[Fault]:
+def variants(kind: str, device: Any, *, strict: bool = False) -> Iterator[Fault]:
     """Return faults of one kind that a driver must stand.
 
     Args:
         kind: of the fault.
         device: the driver's timeouts and terminations are used against it.
+        strict: whether stray digits come in front of replies, too.
     """
     timeout: float = getattr(type(device), "io_timeout", 2.0)
     window: float = getattr(device, "_late_window", 1.0)
@@ -58,14 +62,16 @@ def variants(kind: str, device: Any) -> Iterator[Fault]:
             yield Fault(kind, position=0)
             yield Fault(kind, position=-1)
         case "extra":
-            yield Fault(kind, data=b"1", after=False)
-            yield Fault(kind, data=b"1", after=True)
+            yield Fault(kind, data=b"\xff", after=False)
             yield Fault(kind, data=end or b"\n", after=False)
+            yield Fault(kind, data=b"1", after=True)
+            if strict:
+                yield Fault(kind, data=b"1", after=False)
         case _:
             yield Fault(kind)
 
 
-def survives(rig: Rig, member: Member, kind: str, *, detectable: bool) -> list[str]:
+def survives(rig: Rig, member: Member, kind: str, *, detectable: bool, strict: bool) -> list[str]:
     """Let one reply after the other of an operation be struck by faults of one kind; return what went wrong.
 
     Args:
@@ -73,14 +79,16 @@ def survives(rig: Rig, member: Member, kind: str, *, detectable: bool) -> list[s
         member: the operation.
         kind: of the faults.
         detectable: whether the protocol lets a driver find such a fault.
+        strict: whether stray digits come in front of replies, too.
     """
+    trial = _Trial(rig, member, detectable=detectable)
     problems: list[str] = []
-    for fault in variants(kind, rig.device):
+    for fault in variants(kind, rig.device, strict=strict):
         for replies in range(_MOST_REPLIES):
-            struck, found = _strike(rig, member, fault, replies, detectable=detectable)
-            problems += [f"{member}, reply {replies + 1} struck by {_text(fault)}: {problem}" for problem in found]
-            if not struck:
+            found = trial.strike(fault, replies)
+            if found is None:
                 break
+            problems += [f"{member}, reply {replies + 1} struck by {_text(fault)}: {problem}" for problem in found]
     return problems
 
 
@@ -100,97 +108,145 @@ def error_problems(error: BaseException, device: Any) -> list[str]:
     return problems
 
 
-def _strike(rig: Rig, member: Member, fault: Fault, replies: int, *, detectable: bool) -> tuple[bool, list[str]]:
-    """Do an operation while one of its replies is struck; return whether it was, and what went wrong."""
-    if rig.tap is None:
-        return False, []
-    line = rig.tap.line
-    right = _expectation(rig, member)
-    history = len(line.history)
-    line.inject(fault, after=replies)
-    result, error = None, None
-    try:
-        result = member.run(rig.device)
-    except Exception as raised:  # noqa: BLE001 - whatever a driver raises
-        error = raised
-    line.clear()
-    if len(line.history) == history:
-        return False, []
-    problems: list[str] = []
-    if error is not None:
-        problems += error_problems(error, rig.device)
-        if isinstance(error, DeviceFaultError) or rig.device.state == "fault":
+class _Trial:
+    """One operation, done over and over while one of its replies is struck, and what it must have led to.
+
+    A property that can be set has another value at each reading, so that neither what was read before nor a reply that
+    comes late is taken for the right one.
+    """
+
+    def __init__(self, rig: Rig, member: Member, *, detectable: bool) -> None:
+        self._rig = rig
+        self._device: Any = rig.device
+        self._member = member
+        self._detectable = detectable
+        facts = {} if member.kind == "call" else self._device.describe()["properties"][member.name]
+        self._readable = bool(facts.get("readable"))
+        self._values = rig.settable()[member.name][:2] if facts.get("writable") else []
+        self._read: list[Any] = []
+        """What it reads after each of the values was set."""
+        rig.settle()
+        if self._readable:
+            self._read = [self._set_and_get(value) for value in self._values] or [self._get()]
+        self._witness = self._find_witness()
+        rig.settle()
+        self._comparable = self._readable and (bool(self._values) or self._is_steady())
+        self._takes = self._duration()
+
+    def strike(self, fault: Fault, replies: int) -> list[str] | None:
+        """Do it while the reply behind so many others is struck; return what went wrong, None if none was struck."""
+        if self._rig.tap is None:
+            return None
+        line = self._rig.tap.line
+        if self._values:
+            setattr(self._device, self._member.name, self._values[0])
+        if self._member.kind == "set" and self._readable:
+            self._get()
+        history = len(line.history)
+        if fault.kind == "late":  # by no more than the driver promises to stand, whatever the instrument takes
+            fault = replace(fault, delay=max(fault.delay - self._takes, 0.0))
+        line.inject(fault, after=replies)
+        result, error = None, None
+        try:
+            result = self._do()
+        except Exception as raised:  # noqa: BLE001 - whatever a driver raises
+            error = raised
+        line.clear()
+        if len(line.history) == history:
+            return None
+        problems = []
+        if error is not None:
+            problems += self._wrong_error(error, fault)
+        elif self._member.kind == "get" and not self._right(result, 0):
+            problems.append(f"returned {_short(result)}, which is not right")
+        return problems + self._afterwards(fault, failed=error is not None)
+
+    def _do(self) -> Any:
+        if self._member.kind == "set" and self._values:
+            setattr(self._device, self._member.name, self._values[-1])
+            return None
+        return self._member.run(self._device)
+
+    def _is_steady(self) -> bool:
+        return all(same(self._get(), self._read[0]) for _ in range(_LOOKS))
+
+    def _duration(self) -> float:
+        """Return how long the operation takes on the bench's clock."""
+        clock = self._rig.simulations.bench.clock
+        if self._values:
+            setattr(self._device, self._member.name, self._values[0])
+        begun = clock.time()
+        self._do()
+        return clock.time() - begun
+
+    def _get(self) -> Any:
+        return getattr(self._device, self._member.name)
+
+    def _set_and_get(self, value: Any) -> Any:
+        setattr(self._device, self._member.name, value)
+        return self._get()
+
+    def _right(self, value: Any, number: int) -> bool:
+        """Return whether a value is what it reads after its value of that number was set."""
+        if not (self._comparable and self._detectable) or self._member.name in self._rig.case.varying:
+            return type(value) is type(self._read[0])
+        return same(value, self._read[number])
+
+    def _wrong_error(self, error: Exception, fault: Fault) -> list[str]:
+        problems = error_problems(error, self._device)
+        if isinstance(error, DeviceFaultError) or self._device.state == "fault":
             problems.append(f"went to FAULT at once: {error}")
         elif isinstance(error, DeviceError) and not isinstance(error, _RIGHT_ERRORS[fault.kind]):
             wanted = " or ".join(kind.__name__ for kind in _RIGHT_ERRORS[fault.kind])
             problems.append(f"must raise {wanted}, raised {type(error).__name__}: {error}")
-    elif detectable and not right(result, False):
-        problems.append(f"returned {_short(result)}, which is not right")
-    return True, problems + _afterwards(rig, member, fault, right, failed=error is not None, detectable=detectable)
+        return problems
 
+    def _afterwards(self, fault: Fault, *, failed: bool) -> list[str]:
+        """Use the device again; return what is wrong with it."""
+        if fault.kind == "disconnect":
+            self._rig.reopen()
+        try:
+            return self._use_again(failed=failed)
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises
+            self._rig.reopen()
+            return [f"the next use failed, though nothing was wrong any more: {type(error).__name__}: {error}"]
 
-def _afterwards(
-    rig: Rig, member: Member, fault: Fault, right: Callable[[Any, bool], bool], *, failed: bool, detectable: bool
-) -> list[str]:
-    """Use the device again; return what is wrong with it."""
-    if fault.kind == "disconnect":
-        rig.reopen()
-    try:
-        if member.kind == "call":
-            member.run(rig.device)
-            return []
-        if member.kind == "set" and not _readable(rig, member):
-            member.run(rig.device)
-            return []
-        value = getattr(rig.device, member.name)
-    except Exception as error:  # noqa: BLE001 - whatever a driver raises
-        rig.reopen()
-        return [f"the next use failed, though nothing was wrong any more: {type(error).__name__}: {error}"]
-    if detectable and not right(value, failed):
-        return [f"the next use read {_short(value)}, which is not right"]
-    return []
+    def _use_again(self, *, failed: bool) -> list[str]:
+        problems = []
+        if self._witness is not None:
+            name, right = self._witness
+            if not same(found := getattr(self._device, name), right):
+                problems.append(f"then {name} read {_short(found)}, which is not right")
+        if not self._readable:
+            self._member.run(self._device)
+            return problems
+        if self._member.kind == "set":
+            value, possible = self._get(), ([0, -1] if failed and len(self._read) > 1 else [-1])
+        else:
+            value = self._set_and_get(self._values[-1]) if self._values else self._get()
+            possible = [-1]
+        if not any(self._right(value, number) for number in possible):
+            problems.append(f"the next use read {_short(value)}, which is not right")
+        return problems
 
-
-def _expectation(rig: Rig, member: Member) -> Callable[[Any, bool], bool]:
-    """Bring the device into a known state; return what tells whether a value fits what was done then."""
-    if member.kind == "set":
-        return _expect_set(rig, member)
-    if member.kind == "call":
-        return lambda _value, _failed: True
-    rig.settle()
-    one, other = member.run(rig.device), member.run(rig.device)
-    if same(one, other) and member.name not in rig.case.varying:
-        return lambda value, _failed: same(value, one)
-    return lambda value, _failed: type(value) is type(one)
-
-
-def _expect_set(rig: Rig, member: Member) -> Callable[[Any, bool], bool]:
-    readable = _readable(rig, member)
-    values = rig.settable()[member.name]
-    if not readable or not values:
-        return lambda _value, _failed: True
-    # What the operation sets is read once, undisturbed: it may be rounded.
-    member.run(rig.device)
-    new = getattr(rig.device, member.name)
-    with contextlib.suppress(IndexError):
-        setattr(rig.device, member.name, values[1])
-    old = getattr(rig.device, member.name)
-
-    def right(value: Any, failed: bool) -> bool:
-        if value is None:  # a setter returns nothing
-            return True
-        return same(value, new) or (failed and same(value, old))
-
-    return right
-
-
-def _readable(rig: Rig, member: Member) -> bool:
-    return bool(rig.device.describe()["properties"][member.name]["readable"])
+    def _find_witness(self) -> tuple[str, Any] | None:
+        """Return another property, and its value, which is not one that a reply to this operation could stand for."""
+        for other in self._rig.members():
+            if other.kind != "get" or other.name == self._member.name or other.name in self._rig.case.varying:
+                continue
+            value = other.run(self._device)
+            if same(value, other.run(self._device)) and not any(same(value, mine) for mine in self._read):
+                return other.name, value
+        return None
 
 
 def _text(fault: Fault) -> str:
-    details = {"late": f"delay={fault.delay:g}", "truncated": f"keep={fault.keep}",
-               "garbled": f"position={fault.position}", "extra": f"data={fault.data!r}, after={fault.after}"}  # fmt: skip
+    details = {
+        "late": f"delay={fault.delay:g}",
+        "truncated": f"keep={fault.keep}",
+        "garbled": f"position={fault.position}",
+        "extra": f"data={fault.data!r}, after={fault.after}",
+    }
     return f"{fault.kind}({details.get(fault.kind, '')})"
 
 

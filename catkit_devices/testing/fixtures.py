@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfiguredDevices", "Exchange", "dialogue", "find_line", "make_bench"]
 
-#: What must be sent and what is answered. Bytes are exact; the driver's terminations are added to text; None is nothing.
+#: What must be sent and what is answered: exact bytes, text to which the driver's terminations are added, or nothing.
 Exchange: TypeAlias = "tuple[bytes | str | None, bytes | str | None]"
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.device import Device
 
-__all__ = ["Member", "members", "quantities", "resolution_of", "same", "values_of"]
+__all__ = ["Member", "members", "quantities", "resolution_of", "same", "settable", "values_of"]
 
 _OF_THE_FRAMEWORK = "catkit_devices."
 _DRIVERS = ("catkit_devices.plugins.", "catkit_devices.testing.")
@@ -67,10 +67,7 @@ def members(
         if facts["writable"]:
             wanted = values.get(name)
             found.append(Member(name, "set", False, bool(wanted), _setting(name, wanted[0] if wanted else 0)))
-    for name in described["commands"]:
-        if _own(type(device), name):
-            found.append(_call(type(device), name, arguments))
-    return found
+    return found + [_call(type(device), name, arguments) for name in described["commands"] if _own(type(device), name)]
 
 
 def quantities(device: Device) -> dict[str, Quantity]:
@@ -78,6 +75,28 @@ def quantities(device: Device) -> dict[str, Quantity]:
     cls = type(device)
     names = device.describe()["properties"]
     return {name: member for name in names if isinstance(member := inspect.getattr_static(cls, name), Quantity)}
+
+
+def settable(device: Device, values: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Return, for every property of an open device that can be set, values that it must take; maybe none.
+
+    Args:
+        device: open.
+        values: what properties can be set to, where their declaration does not tell.
+    """
+    declared = quantities(device)
+    found: dict[str, list[Any]] = {}
+    for name, facts in device.describe()["properties"].items():
+        if not facts["writable"]:
+            continue
+        if name in values:
+            found[name] = list(values[name])
+        elif name in declared:
+            found[name] = values_of(declared[name].describe(device))
+        else:
+            value = getattr(device, name)
+            found[name] = [True, False] if isinstance(value, bool) else [value]
+    return found
 
 
 def values_of(facts: Mapping[str, Any]) -> list[Any]:
@@ -101,10 +120,8 @@ def values_of(facts: Mapping[str, Any]) -> list[Any]:
 def bounds(facts: Mapping[str, Any]) -> tuple[float, float]:
     """Return the limits of a number, with finite ones in the place of none."""
     low, high = facts["limits"] or (None, None)
-    if low is None and high is None:
-        return -_UNBOUNDED, _UNBOUNDED
     if low is None:
-        return high - _UNBOUNDED, high
+        return (-_UNBOUNDED, _UNBOUNDED) if high is None else (high - _UNBOUNDED, high)
     return low, low + _UNBOUNDED if high is None else high
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.drivers import Plugins
 from catkit_devices.errors import DeviceError
 from catkit_devices.simulation import VirtualClock, build_bench
-from catkit_devices.testing.members import Member, members, quantities, values_of
+from catkit_devices.testing.members import Member, members, settable
 from catkit_devices.testing.simulations import Simulations
 from catkit_devices.testing.tap import Tap
 
@@ -101,19 +101,12 @@ class Rig:
 
     def settable(self) -> dict[str, list[Any]]:
         """Return, for every property of the open device that can be set, values that it must take; maybe none."""
-        declared = quantities(self.device)
-        found: dict[str, list[Any]] = {}
-        for name, facts in self.device.describe()["properties"].items():
-            if not facts["writable"]:
-                continue
-            if name in self.case.values:
-                found[name] = list(self.case.values[name])
-            elif name in declared:
-                found[name] = values_of(declared[name].describe(self.device))
-            else:
-                value = getattr(self.device, name)
-                found[name] = [True, False] if isinstance(value, bool) else [value]
-        return found
+        return settable(self.device, self.case.values)
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions on the instrument are open."""
+        return 0 if self.library is None else len(self.library._sessions)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Device]:

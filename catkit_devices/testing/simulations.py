@@ -201,4 +201,3 @@ def _mend(made: Made) -> bool:
     wire.line.clear()
     made.library.reconnect(made.address)
     return struck
-

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from catkit_devices.sim.thorlabs_fw102c import FW102C
-from catkit_devices.testing.conformance import DriverConformance
+from catkit_devices.testing import conformance
+
+
+class DriverConformance(conformance.DriverConformance):
+    strict = True
+
 
 USB = "USB0::0x1313::0x8078::P0001::INSTR"
 
@@ -41,6 +46,7 @@ class TestLC400(DriverConformance):
     driver = "npoint_lc400"
     resolution = {"tip": 2e-3, "tilt": 2e-3}
     arguments = {"move": (120.0, -80.0)}
+    varying = ("measured_tip", "measured_tilt")
     undetectable = {"garbled": "frames have no checksum"}
 
     def make_unsafe(self, device):

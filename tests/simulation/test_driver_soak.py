@@ -5,8 +5,8 @@ have arrived there, every error must be one that the faults which struck explain
 succeed. Time is virtual, so thousands of steps take seconds.
 
 A bit flipped in the payload of a binary frame is left out: the frames of the LC400 and of the camera have no checksum,
-so nothing on the wire shows it. In text a flipped bit is the top one and stray bytes are above 0x7F, for the same reason:
-another digit in a number is another number.
+so nothing on the wire shows it. In text a flipped bit is the top one and stray bytes are above 0x7F, for the same
+reason: another digit in a number is another number.
 """
 
 from __future__ import annotations
@@ -26,7 +26,15 @@ from catkit_devices.errors import (
     DeviceTimeoutError,
 )
 from catkit_devices.sim.omega_ithx import _dew_point
-from catkit_devices.simulation import FAULTS, Bench, Fault, Instrument, RemoteVisaLibrary, SharedSimulation, build_library
+from catkit_devices.simulation import (
+    FAULTS,
+    Bench,
+    Fault,
+    Instrument,
+    RemoteVisaLibrary,
+    SharedSimulation,
+    build_library,
+)
 
 SERIAL = "ASRL7::INSTR"
 SOCKET = "TCPIP0::10.0.0.7::2000::SOCKET"

@@ -1,0 +1,45 @@
+"""What a shell offers when one presses tab: testbeds, devices, runs. Nothing here may fail, or take long."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import typer
+
+__all__ = ["devices_of_testbed", "running", "runs_kept"]
+
+
+def running(incomplete: str) -> list[str]:
+    """Return the testbeds that run."""
+    with contextlib.suppress(Exception):
+        from catkit_devices.cli.attaching import running_testbeds
+
+        return [name for name in sorted(set(running_testbeds())) if name.startswith(incomplete)]
+    return []
+
+
+def devices_of_testbed(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the devices of the testbed that runs, and behind a dot what one of them has."""
+    with contextlib.suppress(Exception):
+        from catkit_devices.cli.attaching import attach
+
+        client = attach(context.params.get("testbed"))
+        device, dot, _ = incomplete.partition(".")
+        if not dot:
+            return [name for name in client.devices if name.startswith(incomplete)]
+        description = client.devices[device].describe()
+        kind = "commands" if context.info_name == "call" else "properties"
+        return [name for name in (f"{device}.{member}" for member in description[kind]) if name.startswith(incomplete)]
+    return []
+
+
+def runs_kept(context: typer.Context, incomplete: str) -> list[str]:
+    """Return what runs are called."""
+    with contextlib.suppress(Exception):
+        from catkit_devices.datalog import find_runs
+
+        root = context.params.get("kept") or os.environ.get("CATKIT_DEVICES_RUNS") or "runs"
+        names = [path.name for path in find_runs(root)]
+        return [name for name in ["last", *reversed(names)] if name.startswith(incomplete)]
+    return []

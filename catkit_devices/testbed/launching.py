@@ -1,0 +1,157 @@
+"""Starting experiments on a testbed, each in a process of its own, and waiting for them."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import CatkitDevicesError
+from catkit_devices.testbed.batch import Batch
+from catkit_devices.testbed.finding import LAYOUT
+from catkit_devices.testbed.progress import ENDED, EXPERIMENTS, Progress, State
+from catkit_devices.testbed.running import control_queue
+from catkit_devices.testbed.supervision import RunningExperiment, patience
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catkit_devices.multiprocessing import SharedMemoryManager
+    from catkit_devices.testbed.experiment import Experiment
+    from catkit_devices.testbed.layout import Layout
+
+__all__ = ["Launcher"]
+
+_log = logging.getLogger(__name__)
+
+
+class Launcher:
+    """Runs experiments as children of this process.
+
+    Args:
+        layout: of the testbed.
+        manager: of the testbed's server.
+        tell: called with the kind and the facts of what plugins are told: beginning and end of each.
+        reason_to_stop: asked about ten times a second while some run; what it returns stops them all, and is raised.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        manager: SharedMemoryManager,
+        *,
+        tell: Callable[[str, str, dict[str, Any]], None],
+        reason_to_stop: Callable[[], BaseException | None],
+    ) -> None:
+        self._layout = layout
+        self._manager = manager
+        self._tell = tell
+        self._reason_to_stop = reason_to_stop
+        self._running: list[RunningExperiment] = []
+        self._guard = threading.Lock()
+
+    def run(
+        self, experiments: tuple[Experiment, ...], stop_all_on_exception: bool, on_tick: Callable[[], None] | None
+    ) -> list[Any]:
+        """Run experiments at the same time; see ``TestbedClient.run``."""
+        reason = self._reason_to_stop()
+        if reason is not None:
+            raise reason
+        started: list[RunningExperiment] = []
+        batch = Batch(
+            started,
+            stop_all_on_exception=stop_all_on_exception,
+            on_tick=on_tick,
+            reason_to_stop=self._reason_to_stop,
+            patience=patience(self._layout.stop_timeout),
+        )
+        try:
+            for experiment in experiments:
+                self._launch(experiment, started)
+            batch.wait()
+        except BaseException as error:
+            batch.end(error)
+            raise
+        finally:
+            with ExitStack() as ends:
+                for running in started:
+                    ends.callback(running.kill)
+            with self._guard:
+                self._running = [running for running in self._running if running not in started]
+        return batch.results()
+
+    def running(self) -> list[RunningExperiment]:
+        """Return those that run."""
+        with self._guard:
+            return [running for running in self._running if running.alive]
+
+    def _launch(self, experiment: Experiment, started: list[RunningExperiment]) -> None:
+        from catkit_devices.datalog import Run
+
+        kind = type(experiment).__name__
+        name = self._reserve(experiment.name or kind)
+        try:
+            with Run.create(
+                Path(self._layout.runs),
+                name,
+                configuration=self._manager.get_dict(LAYOUT)["configuration"],
+                parameters={parameter: getattr(experiment, parameter) for parameter in experiment.parameters()},
+                source=_source(experiment),
+            ) as run:
+                path = run.path
+        except BaseException as error:
+            self._record(name, "failed", str(error))
+            raise
+        experiment.run_path = path
+        experiments = self._manager.get_dict(EXPERIMENTS)
+        experiments[name] = replace(experiments[name], run=str(path))
+        control = self._manager.get_queue(control_queue(name))
+        running = RunningExperiment(experiment, name, self._layout, path, control, on_end=self._ended)
+        with self._guard:
+            self._running.append(running)
+        started.append(running)
+        running.start()
+        self._tell("experiment_started", f"{name} started", {"experiment": kind, "run": path})
+
+    def _reserve(self, wanted: str) -> str:
+        """Return a name that no other experiment of this testbed has, and enter it among them."""
+        experiments = self._manager.get_dict(EXPERIMENTS)
+        with experiments:
+            taken = experiments.copy()
+            names = (wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3)))
+            name = next(name for name in names if name not in taken)
+            experiments[name] = Progress(name, started=time.time())
+        return name
+
+    def _ended(self, running: RunningExperiment) -> None:
+        """Tell that an experiment has ended, and write down how where its process could not do that itself."""
+        from catkit_devices.datalog import Run
+
+        facts = {"experiment": running.kind, "run": running.run_path, "error": running.error}
+        try:
+            self._tell("experiment_finished", f"{running.name} ended", facts)
+            if self._manager.get_dict(EXPERIMENTS)[running.name].state in ENDED:
+                return
+            state: State = "failed" if running.error is not None else "stopped"
+            message = str(running.error or (running.outcome.message if running.outcome else ""))
+            self._record(running.name, state, message)
+            with Run.open(running.run_path) as run:
+                run.set_outcome(state, message)
+        except CatkitDevicesError as error:
+            _log.warning("the end of %s could not be recorded: %s", running.name, error)
+
+    def _record(self, name: str, state: State, message: str) -> None:
+        experiments = self._manager.get_dict(EXPERIMENTS)
+        experiments[name] = replace(experiments[name], state=state, message=message, updated=time.time())
+
+
+def _source(experiment: Experiment) -> str | None:
+    try:
+        return inspect.getfile(type(experiment))
+    except (OSError, TypeError):  # defined at a prompt or in a notebook
+        return None

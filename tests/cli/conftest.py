@@ -1,0 +1,159 @@
+"""A bench of simulated instruments in a directory, and the command line run as processes on it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PLUGINS = Path(__file__).parent / "bench_plugins"
+
+CONFIGURATION = """
+[testbed]
+name = "bench"
+simulate = true
+plugins = ["{plugins}"]
+stop_timeout = 5
+
+[simulation]
+bench = "optical"
+
+[devices.wheel]
+driver = "thorlabs_fw102c"
+address = "ASRL3::INSTR"
+simulator = "thorlabs_fw102c"
+simulator_options = {{ role = "nd", step_time = 0.01 }}
+aliases = ["filters"]
+
+[devices.laser]
+driver = "thorlabs_mcls1"
+address = "ASRL1::INSTR"
+simulator = "thorlabs_mcls1"
+channel = 1
+
+[devices.tank]
+driver = "test_tank"
+
+[safety.level]
+device = "tank"
+property = "level"
+minimum = 0
+maximum = 10
+interval = 0.2
+"""
+
+EXPERIMENTS = """
+import time
+from catkit_devices.testbed import Experiment
+
+
+class Turn(Experiment):
+    '''Turn the wheel.'''
+
+    to: int = 3
+    '''The position to turn it to.'''
+    fast: bool = False
+    words: list[str] = []
+
+    def experiment(self):
+        for _ in self.track(range(2), "turns"):
+            self.devices.wheel.position = self.to
+        self.log_scalar("position", self.devices.filters.position)
+        return self.devices.wheel.position
+
+
+class Hold(Experiment):
+    '''Hold the wheel until told to stop.'''
+
+    def experiment(self):
+        with self.lock("wheel"):
+            self.devices.wheel.position
+            for _ in self.track(iter(int, 1), "ticks"):
+                time.sleep(0.02)
+
+
+class Fail(Experiment):
+    def experiment(self):
+        raise ZeroDivisionError("the lamp is too dim")
+"""
+
+
+class Bench:
+    """A directory with ``bench.toml`` and ``work.py``, and a runtime directory of its own."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.runtime = directory / "rt"
+        (directory / "bench.toml").write_text(CONFIGURATION.format(plugins=PLUGINS))
+        (directory / "work.py").write_text(EXPERIMENTS)
+
+    def environment(self, **more):
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("CATKIT_DEVICES")}
+        return {**clean, "CATKIT_DEVICES_RUNTIME": str(self.runtime), **more}
+
+    def popen(self, *arguments, **options):
+        """Start a command; what it prints is to be read, and it is the test that ends it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "catkit_devices", *map(str, arguments)],
+            cwd=self.directory, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True, **options,
+        )  # fmt: skip
+
+    def command(self, *arguments, exit_code=0, timeout=60, **environment):
+        """Run a command to its end; it must end with that code, and never with a traceback."""
+        result = subprocess.run(
+            [sys.executable, "-m", "catkit_devices", *map(str, arguments)],
+            cwd=self.directory, env=self.environment(**environment), capture_output=True, text=True, timeout=timeout,
+            check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert result.returncode == exit_code, (result.stdout, result.stderr)
+        assert "Traceback" not in result.stderr
+        return result
+
+    def json(self, *arguments, **options):
+        return json.loads(self.command(*arguments, "--json", **options).stdout)
+
+    def error(self, *arguments, exit_code=2, **options):
+        """Return the error of a command that must fail, which fits on a screen."""
+        result = self.command(*arguments, exit_code=exit_code, **options)
+        assert sum(1 + max(0, len(line) - 1) // 80 for line in result.stderr.splitlines()) <= 20
+        return result.stderr
+
+    def start(self, *arguments):
+        """Start the testbed in the foreground; return the process once it serves."""
+        process = self.popen("start", "--config", "bench.toml", *arguments)
+        line = process.stdout.readline()
+        if "is running" not in line:
+            process.kill()
+            pytest.fail(f"not started: {line}{process.stdout.read()}{process.stderr.read()}")
+        return process
+
+    @staticmethod
+    def end(process):
+        """End a process that a test started, however the test went."""
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+        for stream in (process.stdout, process.stderr):
+            stream.close()
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A testbed that runs, for tests that leave it as it was."""
+    bench = Bench(tmp_path_factory.mktemp("bench"))
+    process = bench.start()
+    yield bench
+    bench.end(process)

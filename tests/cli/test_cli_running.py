@@ -1,0 +1,232 @@
+"""Everything that the command line does with a testbed that runs, each command as a process of its own."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+
+def rows(text):
+    return [line.split() for line in text.splitlines()]
+
+
+# --- looking ---------------------------------------------------------------------------------------------------------
+
+
+def test_status_shows_devices_and_safety_checks_with_value_against_limit(running):
+    status = running.json("status", "bench")
+    assert status["name"] == "bench"
+    assert set(status["devices"]) == {"wheel", "laser", "tank"}
+    assert status["safety"]["checks"]["level"]["test"]["maximum"] == 10
+    shown = running.command("status").stdout
+    assert "bench, simulated" in shown
+    level = next(line for line in shown.splitlines() if line.startswith("level"))
+    assert "0 to 10" in level
+    assert level.split()[1] == "2"
+
+
+def test_devices_are_listed_with_state_without_any_configuration(running):
+    running.command("get", "wheel.position")
+    listed = running.json("devices")
+    assert listed["running"] is True
+    wheel = next(device for device in listed["devices"] if device["name"] == "wheel")
+    assert (wheel["driver"], wheel["state"], wheel["aliases"]) == ("thorlabs_fw102c", "open", ["filters"])
+    assert ["wheel", "thorlabs_fw102c", "ASRL3::INSTR", "open"] in [
+        row[:4] for row in rows(running.command("devices").stdout)
+    ]
+
+
+# --- devices ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["wheel.position", "4"], ["wheel", "position", "4"], ["filters.position=4"]])
+def test_a_property_is_set_and_read_in_either_spelling(running, words):
+    running.command("set", "wheel.position", "1")
+    assert running.command("set", *words).stdout == "wheel.position = 4\n"
+    assert running.command("get", "wheel", "position").stdout == "wheel.position = 4\n"
+    assert running.json("get", "filters.position") == {
+        "device": "wheel", "property": "position", "value": 4, "unit": None,
+    }  # fmt: skip
+
+
+def test_values_carry_units_both_ways_and_truth_values_are_words(running):
+    assert running.command("set", "laser.current", "0.05 A").stdout.split()[:3] == ["laser.current", "=", "50.0"]
+    assert running.json("set", "laser.current", "40")["unit"] == "mA"
+    assert running.command("set", "tank.pump", "true").stdout == "tank.pump = True\n"
+    assert running.command("set", "tank.level", "-0").stdout == "tank.level = 0.0\n"
+    running.command("set", "tank.level", "2")
+
+
+def test_a_device_alone_is_read_whole(running):
+    shown = rows(running.command("get", "tank").stdout)
+    assert ["level", "2.0", "How", "full", "it", "is."] in shown
+    assert running.json("get", "tank")["properties"]["level"] == {"value": 2.0, "unit": None}
+
+
+def test_a_command_is_called_with_arguments_by_place_and_name(running):
+    assert running.command("call", "tank.fill", "-0.5").stdout == "'1.5'\n"
+    assert running.json("call", "tank", "fill", "0.5", "label=at ")["result"] == "at 2"
+    assert running.json("call", "tank.picture", "rows=1")["result"] == [[0, 1, 2]]
+    running.command("call", "tank.picture", "3", "--out", "picture.npy")
+    np.testing.assert_array_equal(np.load(running.directory / "picture.npy"), np.arange(9).reshape(3, 3))
+    assert running.command("call", "tank.make_safe").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["get", "weel.position"], "did you mean 'wheel'?"),
+        (["get", "wheel.positon"], "did you mean 'position'?"),
+        (["get", "tank.fill"], "'fill' is no property: `call` runs commands"),
+        (["set", "wheel.position"], "expected a property and a value"),
+        (["set", "tank.picture", "3"], "'picture' is no property"),
+        (["call", "tank.fil", "1"], "did you mean 'fill'?"),
+        (["call", "tank.pause", "1", "2"], "takes no more arguments, got '2'"),
+        (["call", "tank"], "say which command: "),
+        (["get", "wheel.position", "--testbed", "bensh"], ""),
+    ],
+)
+def test_what_a_device_does_not_have_is_one_clear_error(running, words, text):
+    assert text in running.error(*words, exit_code=3 if "bensh" in words else 2)
+
+
+def test_what_a_device_refuses_or_raises_is_one_clear_error(running):
+    assert "1 to 6, got 9" in running.error("set", "wheel.position", "9", exit_code=1)
+    assert "ZeroDivisionError: no bottom" in running.error("call", "tank.leak", exit_code=1)
+
+
+# --- experiments that join -------------------------------------------------------------------------------------------
+
+
+def test_run_joins_the_testbed_that_runs_rather_than_starting_another(running):
+    before = running.json("status")["server"]
+    answer = running.json("run", "work.py:Turn", "--to", "5", "--config", "bench.toml")
+    assert (answer["experiment"].partition("-")[0], answer["state"], answer["result"]) == ("Turn", "finished", 5)
+    assert os.path.isfile(running.directory / answer["run"] / "data.sqlite")
+    status = running.json("status")
+    assert status["server"] == before
+    assert answer["run"] in [experiment["run"] for experiment in status["experiments"].values()]
+
+
+def test_run_says_what_its_experiment_raised(running):
+    error = running.error("run", "work.py:Fail", exit_code=1)
+    assert "error: ZeroDivisionError: the lamp is too dim" in error
+    assert "work.py:" in error
+    assert "run directory: " in error
+
+
+def test_overrides_of_a_testbed_that_runs_are_refused(running):
+    for words in (["run", "work.py:Turn"], ["get", "wheel.position"]):
+        error = running.error(*words, "--config", "bench.toml", "--set", "safety.level.maximum=20")
+        assert "--set changes nothing there" in error
+    assert "with simulated instruments" in running.error("get", "wheel.position", "--hardware")
+
+
+@pytest.fixture
+def hold(running, until):
+    """An experiment that holds the wheel, started by another terminal."""
+    process = running.popen("run", "work.py:Hold")
+
+    def held():
+        assert process.poll() is None, process.stderr.read()
+        return running.json("status")["devices"]["wheel"]["holder"]
+
+    until(held, timeout=30)
+    yield process
+    running.end(process)
+
+
+def test_who_holds_a_mutex_is_listed_and_who_waits_gives_up_saying_so(running, hold):
+    (lock,) = running.json("locks", "--held")["locks"]
+    assert (lock["name"], lock["device"], lock["holder"]["process"].partition("-")[0]) == ("wheel", True, "Hold")
+    assert "Hold" in next(line for line in running.command("locks").stdout.splitlines() if line.startswith("wheel"))
+    error = running.error("set", "wheel.position", "2", "--timeout", "0.2", exit_code=5)
+    assert "not acquired in 0.2 s: held for" in error
+    assert "Hold" in error
+
+
+def test_an_experiment_is_stopped_from_another_terminal(running, hold):
+    name = running.json("locks", "--held")["locks"][0]["holder"]["process"]
+    assert f"{name} told to stop" in running.command("stop", "bench", "--experiment", name).stdout
+    _, errors = hold.communicate(timeout=30)
+    assert hold.returncode == 1, errors
+    assert running.json("status")["experiments"][name]["state"] == "stopped"
+    assert "runs no experiment 'Nothing'" in running.error("stop", "bench", "-e", "Nothing", exit_code=1)
+
+
+def test_an_experiment_is_told_to_finish_its_step_from_another_terminal(running, hold):
+    name = running.json("locks", "--held")["locks"][0]["holder"]["process"]
+    running.command("stop", "bench", "--experiment", name, "--finish")
+    _, errors = hold.communicate(timeout=30)
+    assert hold.returncode == 0, errors
+
+
+def test_a_mutex_is_broken_and_its_owner_is_told(running, hold):
+    answer = running.json("break-lock", "filters", "--reason", "it hangs")
+    assert answer["holder"]["process"].partition("-")[0] == "Hold"
+    assert running.command("set", "wheel.position", "3").stdout == "wheel.position = 3\n"
+    running.command("stop", "bench", "--experiment", answer["holder"]["process"])
+    _, errors = hold.communicate(timeout=30)
+    assert hold.returncode == 1
+    assert "it hangs" in errors
+    assert "nobody held 'wheel'" in running.command("break-lock", "wheel", "--yes").stdout
+    assert "'weel'" in running.error("break-lock", "weel", exit_code=2)
+
+
+# --- watching --------------------------------------------------------------------------------------------------------
+
+
+def test_watching_as_json_is_a_line_for_each_moment(running):
+    with running.popen("status", "--watch", "--json", "--interval", "0.05") as process:
+        statuses = [json.loads(process.stdout.readline()) for _ in range(3)]
+        running.end(process)
+    assert statuses[0]["time"] < statuses[1]["time"] < statuses[2]["time"]
+
+
+def test_watching_off_a_terminal_says_what_changes_in_plain_lines(running):
+    with running.popen("status", "--watch") as process:
+        seen = ""
+        while "safety check level: 2 (0 to 10)" not in seen:
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            seen += line
+        assert "\x1b" not in seen
+        running.command("run", "work.py:Turn", "--to", "2")
+        while "Turn" not in line or "finished" not in line:
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+        running.end(process)
+        assert process.returncode == 130
+
+
+def read_terminal(descriptor, wanted, seconds=30):
+    """What is drawn on a terminal until all of the words were."""
+    seen = b""
+    deadline = time.monotonic() + seconds
+    while not all(word in seen for word in wanted):
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, seen.decode()
+        seen += os.read(descriptor, 65536)
+    return seen
+
+
+def test_watching_on_a_terminal_draws_a_picture_that_stays_in_place(running):
+    master, slave = pty.openpty()
+    environment = running.environment(TERM="xterm-256color", COLUMNS="120", LINES="50")
+    process = subprocess.Popen([sys.executable, "-m", "catkit_devices", "status", "--watch"], cwd=running.directory,
+                               env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)  # fmt: skip
+    os.close(slave)
+    try:
+        seen = read_terminal(master, [b"wheel", b"laser", b"level", b"0 to 10"])
+        assert b"\x1b[" in seen
+        assert read_terminal(master, [b"\x1b[1A", b"wheel"])  # it went up again, and drew it anew
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)

@@ -1,0 +1,80 @@
+"""Every block of code in README and docs does what the page says."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from doc_pages import DOCS, HARDWARE, HARDWARE_PAGE, ROOT, blocks_of, pages
+
+HERE = Path(__file__).parent
+ELSEWHERE = {DOCS / "tutorials" / "write-a-driver.md"}
+"""Run by test_tutorials.py."""
+
+
+def title(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if blocks_of(page) and page not in ELSEWHERE], ids=title)
+def test_every_block_of_the_page_does_what_it_says(page, tmp_path, runtime):
+    directory = tmp_path / "page"
+    directory.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "100",
+        "MPLBACKEND": "Agg",
+        "PYTHONPATH": str(HERE),
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, HERE / "run_page.py", page],
+            cwd=directory, env=environment, capture_output=True, text=True, timeout=110,
+        )  # fmt: skip
+    finally:
+        left = end_what_is_left(runtime)
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
+    assert not left
+
+
+def end_what_is_left(runtime):
+    """End the processes of this page that are still there, such as a testbed in the background."""
+    left = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("CATKIT_DEVICES_RUNTIME") == str(runtime) and process.pid != os.getpid():
+                left.append(" ".join(process.cmdline()))
+                process.send_signal(signal.SIGTERM)
+        except (psutil.Error, OSError):
+            continue
+    return left
+
+
+@pytest.mark.parametrize("page", pages(), ids=title)
+def test_only_one_page_has_commands_that_need_real_instruments(page):
+    marked = [block for block in blocks_of(page) if block.title == HARDWARE]
+    assert not marked or page == HARDWARE_PAGE
+    assert all(block.language == "bash" for block in marked)
+
+
+def test_the_set_up_lines_are_those_that_continuous_integration_runs():
+    readme = indented((ROOT / "README.md").read_text())
+    assert len(readme) == 2
+    assert all(line.startswith("python3 -m venv .venv && ") for line in readme)
+    assert set(indented((ROOT / "CONTRIBUTING.md").read_text())) <= set(readme)
+    assert r"grep -E '^ {4}python3 -m venv \.venv && ' README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+def indented(text):
+    """Return the lines of indented code, outside of fences."""
+    lines = []
+    fenced = False
+    for line in text.splitlines():
+        fenced ^= line.startswith("```")
+        if line.startswith("    ") and not fenced:
+            lines.append(line.strip())
+    return lines
