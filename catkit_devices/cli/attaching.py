@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.client import TestbedClient
     from catkit_devices.testbed.configuration import Configuration
 
-__all__ = ["attach", "attach_or_start", "find", "running_testbeds"]
+__all__ = ["attach", "attach_or_start", "find", "runs"]
 
 
 def attach(name: str | None, configs: Sequence[Path] = (), overrides: Sequence[str] = ()) -> TestbedClient:
@@ -24,13 +24,11 @@ def attach(name: str | None, configs: Sequence[Path] = (), overrides: Sequence[s
         ServerNotFoundError: none runs.
         ConfigurationError: several do; says that one must be named.
     """
-    from catkit_devices.testbed import Testbed, load_configuration
+    if name is None and configs:
+        from catkit_devices.testbed import load_configuration
 
-    if name is not None:
-        return Testbed.attach(name)
-    if configs:
-        return Testbed.attach(load_configuration(configs, overrides).testbed.name)
-    return Testbed.attach(_only())
+        name = load_configuration(configs, overrides).testbed.name
+    return _attach(_only() if name is None else name)
 
 
 @contextmanager
@@ -57,36 +55,56 @@ def attach_or_start(
         ServerNotFoundError: there is no configuration, and none runs.
         ConfigurationError: several run and none was named; or what runs is not what was asked for.
     """
-    from catkit_devices.testbed import Testbed, load_configuration
+    configuration: Configuration | None = None
+    if configs and name is None:
+        from catkit_devices.testbed import load_configuration
 
-    configuration = load_configuration(configs, overrides) if configs and name is None else None
+        configuration = load_configuration(configs, overrides)
     client = find(name, configuration) if join or configuration is None else None
     if client is not None:
         _check(client, overrides, simulate)
         yield client
     elif configuration is not None:
+        from catkit_devices.testbed import Testbed
+
         with Testbed(configuration, simulate=simulate, runs=runs) as testbed:
             yield testbed
 
 
 def find(name: str | None, configuration: Configuration | None) -> TestbedClient | None:
     """Return the running testbed that is meant; None where that of a configuration does not run."""
-    from catkit_devices.testbed import Testbed
-
     if configuration is None:
         return attach(name)
-    if configuration.testbed.name not in running_testbeds():
+    if not runs(configuration.testbed.name):
         return None
     try:
-        return Testbed.attach(configuration.testbed.name)
+        return _attach(configuration.testbed.name)
     except ServerNotFoundError:
-        if configuration.testbed.name in running_testbeds():
+        if runs(configuration.testbed.name):
             raise  # several of that name
         return None  # it has just ended
 
 
+def runs(name: str) -> bool:
+    """Return whether one testbed of that name runs, or several."""
+    from catkit_devices.testbed.finding import running_testbeds
+
+    # Of several, the names of their servers are told: the name with a number behind it.
+    return any(name in (found, found.rpartition("-")[0]) for found in running_testbeds())
+
+
+def _attach(name: str) -> TestbedClient:
+    # As Testbed.attach does, without what only starting a testbed needs: a shell prompt may ask for the status.
+    from catkit_devices.testbed.client import TestbedClient
+    from catkit_devices.testbed.finding import find_testbed
+
+    return TestbedClient(*find_testbed(name))
+
+
 def _only() -> str:
-    names = sorted(running_testbeds())
+    from catkit_devices.testbed.finding import running_testbeds
+
+    names = running_testbeds()
     if not names:
         raise ServerNotFoundError(
             "no testbed is running: start one with `catkit-devices start --config FILE`, or say --config FILE"
@@ -107,11 +125,3 @@ def _check(client: TestbedClient, overrides: Sequence[str], simulate: bool | Non
         raise ConfigurationError(
             f"testbed {client.name!r} is running already, with {'simulated' if simulated else 'real'} instruments"
         )
-
-
-def running_testbeds() -> list[str]:
-    """Return the names of the testbeds that run."""
-    from catkit_devices.multiprocessing.endpoint import endpoints
-
-    names = [endpoint.name for endpoint in endpoints()]
-    return [name.rpartition("-")[0] for name in names if "." not in name and "-" in name]

@@ -13,9 +13,9 @@ __all__ = ["devices_of_testbed", "running", "runs_kept"]
 def running(incomplete: str) -> list[str]:
     """Return the testbeds that run."""
     with contextlib.suppress(Exception):
-        from catkit_devices.cli.attaching import running_testbeds
+        from catkit_devices.testbed.finding import running_testbeds
 
-        return [name for name in sorted(set(running_testbeds())) if name.startswith(incomplete)]
+        return [name for name in running_testbeds() if name.startswith(incomplete)]
     return []
 
 

@@ -91,11 +91,11 @@ def _serve(testbed: Testbed, announce: Path | None, *, as_json: bool) -> None:
 
 
 def _refuse_second(configuration: Configuration) -> None:
-    from catkit_devices.cli.attaching import running_testbeds
+    from catkit_devices.cli.attaching import runs as runs_already
     from catkit_devices.errors import ServerRunningError
 
     name = configuration.testbed.name
-    if name in running_testbeds():
+    if runs_already(name):
         raise ServerRunningError(
             f"a testbed {name!r} is running already: stop it with `catkit-devices stop {name}`, or give this one "
             f"another name with --set testbed.name='\"{name}2\"'",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import threading
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyvisa.constants import StatusCode
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["RemoteVisaLibrary", "SharedSimulation"]
 
 _T = TypeVar("_T")
+
+_LAST_USE = 20.0
+"""Seconds that the processes which use the instruments have to end, when the server ends."""
+_LOOK = 0.05
 
 _OPERATIONS = frozenset({"clear", "flush", "read", "read_stb", "trigger", "write"})
 
@@ -160,6 +165,12 @@ class SharedSimulation:
     def _session(self, number: int) -> InstrumentSession | None:
         with self._lock:
             return self._sessions.get(number, (None, None))[1]
+
+    def _server_stops(self) -> None:
+        """Go on for as long as instruments are in use, within a bounded time: their devices are being made safe."""
+        deadline = time.monotonic() + _LAST_USE
+        while self._sessions and time.monotonic() < deadline:
+            time.sleep(_LOOK)
 
     def _session_ended(self, session: ClientSession, goodbye: bool) -> None:  # noqa: ARG002 - the server's call
         """Close what the process that has ended had open."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import CatkitDevicesError, SafetyError
@@ -82,12 +83,16 @@ def spread(
     Returns:
         What went wrong, by server.
     """
-    words: dict[str, Callable[[], object]] = {layout.server: lambda: announce(trip, layout.server)}
+    words: dict[str, Callable[[], object]] = {layout.server: partial(announce, trip, layout.server)}
     for server in layout.device_servers:
-        words[server] = lambda server=server: permit_of(server).trip(trip)  # type: ignore[misc]
+        words[server] = partial(_trip, server, trip)
     for known in except_for:
         words.pop(known, None)
     return at_once(words, timeout)
+
+
+def _trip(server: str, trip: SafetyError) -> None:
+    permit_of(server).trip(trip)
 
 
 def at_once(actions: dict[str, Callable[[], object]], timeout: float) -> dict[str, BaseException]:

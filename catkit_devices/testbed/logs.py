@@ -1,8 +1,8 @@
 """What the servers and the safety monitor have to say: brought to the testbed's process, and into the log of every run.
 
 Their terminal is not theirs to write to, and each of their messages belongs to whatever runs at the time. A record with
-an ``event`` (and ``facts``) tells of something that happened, such as a device that was opened: it is kept with the runs
-as an event, and plugins are told.
+an ``event`` (and ``facts``) tells of something that happened, such as a device that was opened: it is kept with the
+runs as an event, and plugins are told.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import queue
 import signal
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import SafetyError
@@ -114,7 +115,7 @@ class _Monitor:
         """Check until told to stop (None), or until something trips."""
         for test in self._tests.values():
             self._due[test.name] = self._time() + OPEN_TIMEOUT
-            self._in_thread(lambda test=test: self._read(test), f"check {test.name}")  # type: ignore[misc]
+            self._in_thread(partial(self._read, test), f"check {test.name}")
         self._in_thread(self._wait_for_stop, "stop")
         try:
             return self._judge()

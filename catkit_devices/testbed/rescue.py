@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.multiprocessing import Process
@@ -67,4 +68,4 @@ def _rescue(layout: Layout, names: tuple[str, ...]) -> dict[str, BaseException]:
     entries = [layout.device(name) for name in names]
     for entry in entries:
         device(entry.name)
-    return at_once({entry.name: lambda entry=entry: make_safe(entry) for entry in entries}, _TIMEOUT)  # type: ignore[misc]
+    return at_once({entry.name: partial(make_safe, entry) for entry in entries}, _TIMEOUT)

@@ -129,7 +129,7 @@ class SafetyTest(Check):
 
 @dataclass(frozen=True, kw_only=True)
 class PluginTest(Check):
-    """A check of a plugin's own kind: a class with ``read(devices)`` and ``problem(value)``, which says what is wrong."""
+    """A check of a plugin's own kind: a class with ``read(devices)`` and ``problem(value)``, as in a check here."""
 
     test: str
     options: Mapping[str, Any] = field(default_factory=dict)

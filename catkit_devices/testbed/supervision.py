@@ -155,7 +155,7 @@ class RunningExperiment:
         return [
             (lambda: self._tell(STOP, self.stopping or ""), self._stop_timeout),
             (interrupt, min(_INTERRUPT_TIMEOUT, self._stop_timeout)),
-            (terminate, _TERMINATE_TIMEOUT),
+            (terminate, min(_TERMINATE_TIMEOUT, self._stop_timeout)),
             (kill, _KILL_TIMEOUT),
         ]
 

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["Testbed"]
 
 _TICK = 0.1
+_START_TIMEOUT = 60.0
+"""Seconds for starting the servers."""
 _END_TIMEOUT = 5.0
 """Seconds for telling every device server that the testbed ends."""
 
@@ -128,10 +131,7 @@ class Testbed(TestbedClient):
         self._cleanup.callback(self._collector.end)
         manager.get_object(WARDEN, Warden, patience(layout.stop_timeout))
         watchers = () if layout.permit_timeout is None else (MONITOR, TESTBED) if layout.checked else (TESTBED,)
-        for server in layout.servers:
-            started = self._start_server(layout, server, stop_timeout=30.0)
-            if server in layout.device_servers:
-                started.get_object(PERMIT, Permit, layout, server, watchers, layout.permit_timeout or 0.0)
+        self._start_servers(layout, watchers)
         self._publish(layout)
         Requests(manager, {SHUTDOWN: self._prepare_to_end, RESET: self.reset_safety})
         self._watch = SafetyWatch(
@@ -166,8 +166,26 @@ class Testbed(TestbedClient):
         with children_of(layout):
             manager.start(begin_server, (layout.server,))
             self._managers[server] = manager  # a manager that nobody keeps ends its server
-            self._cleanup.callback(manager.shutdown)
+            self._cleanup.callback(_shut_down, manager)
         return manager
+
+    def _start_servers(self, layout: Layout, watchers: tuple[str, ...]) -> None:
+        """Start the servers of the devices, all at once; nobody may change a device before it is watched."""
+        started: dict[str, SharedMemoryManager] = {}
+
+        def start(server: str) -> None:
+            manager = started[server] = SharedMemoryManager(server)
+            manager.start(begin_server, (layout.server,))
+            if server in layout.device_servers:
+                manager.get_object(PERMIT, Permit, layout, server, watchers, layout.permit_timeout or 0.0)
+
+        with children_of(layout):
+            failures = at_once({server: partial(start, server) for server in layout.servers}, _START_TIMEOUT)
+            for server in layout.servers:  # what others need is ended last
+                self._managers[server] = started[server]
+                self._cleanup.callback(_shut_down, started[server])
+        if failures:
+            raise next(iter(failures.values()))
 
     def _publish(self, layout: Layout) -> None:
         about = self.manager.get_dict(LAYOUT)
@@ -178,7 +196,9 @@ class Testbed(TestbedClient):
     def _end(self, error: BaseException | None) -> None:
         """End everything that was started; what fails on the way does not keep the rest from being ended."""
         failures: list[BaseException] = []
-        trip = self.trip if hasattr(self, "layout") else None
+        if self._watch is not None:
+            self._watch.look()
+        trip = self.trip
         if hasattr(self, "layout"):
             failures += self._end_work()
         try:
@@ -204,10 +224,7 @@ class Testbed(TestbedClient):
         end_other_experiments(self.manager, patience(self.layout.stop_timeout))
         servers = [server for server in self.layout.device_servers if server in self._managers]
         reason = f"testbed {self.name!r} is ending"
-        at_once(
-            {server: lambda server=server: permit_of(server).end(reason) for server in servers},  # type: ignore[misc]
-            _END_TIMEOUT,
-        )
+        at_once({server: partial(_end_permit, server, reason) for server in servers}, _END_TIMEOUT)
         if self._watch is not None:
             self._watch.end()
         entries = [entry for entry in self.layout.devices if entry.server in servers]
@@ -281,3 +298,15 @@ class Testbed(TestbedClient):
         with contextlib.suppress(*UNREACHABLE):
             return [Path(one.run) for one in self.progress() if one.run is not None and one.state not in ENDED]
         return [running.run_path for running in self._launcher.running()]
+
+
+def _end_permit(server: str, reason: str) -> None:
+    permit_of(server).end(reason)
+
+
+def _shut_down(manager: SharedMemoryManager) -> None:
+    shutdown = getattr(manager, "shutdown", None)
+    if shutdown is not None:
+        shutdown()
+    elif manager._process.is_alive():  # it has not come so far
+        manager._process.kill()

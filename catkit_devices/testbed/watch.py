@@ -79,6 +79,7 @@ class SafetyWatch:
         self._say = say
         self._on_trip = on_trip
         self._ending = threading.Event()
+        self._event: Any = None
         self._guard = threading.Lock()
         self._monitor: _MonitorRun | None = None
         self._working: list[threading.Thread] = []
@@ -175,19 +176,22 @@ class SafetyWatch:
     # --- everybody
 
     def _watch(self) -> None:
-        event = None
         while not self._ending.is_set():
-            for sentinel in connection.wait(list(self._servers), _INTERVAL):
+            ended = connection.wait(list(self._servers), _INTERVAL)
+            for sentinel in ended:
                 if not self._ending.is_set():
                     self._server_died(self._servers.pop(int(sentinel)))  # type: ignore[arg-type]
-            try:
-                event = event or self._manager.get_event(SAFETY_EVENT)
-                if self.trip is None and event.is_set():
-                    self._trip_here(self._manager.get_dict(SAFETY_CHECKS)[SAFETY_TRIP])
-            except (*UNREACHABLE, KeyError) as error:
-                if not self._ending.is_set():
-                    self._trip_here(new_trip("server", f"the testbed's server is lost: {error}"))
-                    self._ending.wait(_INTERVAL)
+            self.look()
+
+    def look(self) -> None:
+        """Look whether anybody has set the safety event."""
+        try:
+            self._event = self._event or self._manager.get_event(SAFETY_EVENT)
+            if self.trip is None and self._event.is_set():
+                self._trip_here(self._manager.get_dict(SAFETY_CHECKS)[SAFETY_TRIP])
+        except (*UNREACHABLE, KeyError) as error:
+            if not self._ending.is_set():
+                self._trip_here(new_trip("server", f"the testbed's server is lost: {error}"))
 
     def _server_died(self, name: str) -> None:
         what = "the testbed's server" if name == self._layout.server else f"device server {name!r}"

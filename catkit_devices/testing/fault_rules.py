@@ -81,8 +81,12 @@ def survives(rig: Rig, member: Member, kind: str, *, detectable: bool, strict: b
         detectable: whether the protocol lets a driver find such a fault.
         strict: whether stray digits come in front of replies, too.
     """
-    trial = _Trial(rig, member, detectable=detectable)
     problems: list[str] = []
+    try:
+        trial = _Trial(rig, member, detectable=detectable)
+    except DeviceError as error:
+        rig.reopen()
+        return [f"{member} cannot be tried: {error}"]
     for fault in variants(kind, rig.device, strict=strict):
         for replies in range(_MOST_REPLIES):
             found = trial.strike(fault, replies)
@@ -122,7 +126,7 @@ class _Trial:
         self._detectable = detectable
         facts = {} if member.kind == "call" else self._device.describe()["properties"][member.name]
         self._readable = bool(facts.get("readable"))
-        self._values = rig.settable()[member.name][:2] if facts.get("writable") else []
+        self._values = rig.settable()[member.name][-2:] if facts.get("writable") else []
         self._read: list[Any] = []
         """What it reads after each of the values was set."""
         rig.settle()
@@ -132,16 +136,16 @@ class _Trial:
         rig.settle()
         self._comparable = self._readable and (bool(self._values) or self._is_steady())
         self._takes = self._duration()
+        if self._readable and self._values:
+            self._set_and_get(self._values[-1])
 
     def strike(self, fault: Fault, replies: int) -> list[str] | None:
         """Do it while the reply behind so many others is struck; return what went wrong, None if none was struck."""
         if self._rig.tap is None:
             return None
         line = self._rig.tap.line
-        if self._values:
-            setattr(self._device, self._member.name, self._values[0])
-        if self._member.kind == "set" and self._readable:
-            self._get()
+        if problems := self._prepare():
+            return problems
         history = len(line.history)
         if fault.kind == "late":  # by no more than the driver promises to stand, whatever the instrument takes
             fault = replace(fault, delay=max(fault.delay - self._takes, 0.0))
@@ -154,12 +158,22 @@ class _Trial:
         line.clear()
         if len(line.history) == history:
             return None
-        problems = []
         if error is not None:
             problems += self._wrong_error(error, fault)
         elif self._member.kind == "get" and not self._right(result, 0):
             problems.append(f"returned {_short(result)}, which is not right")
         return problems + self._afterwards(fault, failed=error is not None)
+
+    def _prepare(self) -> list[str]:
+        try:
+            if self._values:
+                setattr(self._device, self._member.name, self._values[0])
+            if self._member.kind == "set" and self._readable:
+                self._get()
+        except DeviceError as error:
+            self._rig.reopen()
+            return [f"what was done before has left it unusable: {error}"]
+        return []
 
     def _do(self) -> Any:
         if self._member.kind == "set" and self._values:

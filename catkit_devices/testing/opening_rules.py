@@ -23,11 +23,11 @@ _OPENING_REPLIES = 8
 
 def constructs_only(rig: Rig) -> list[str]:
     """Construct the device once more; return what that has opened."""
-    before = _descriptors(), set(threading.enumerate()), rig.sessions
-    device = rig.case.make(rig.simulations)
+    before = _descriptors(), set(threading.enumerate()), 0 if rig.tap is None else rig.tap.opened
+    device = rig.case.make(rig.simulations, address=rig.address)
     problems = [f"constructing it opened descriptor {name}" for name in sorted(_descriptors() - before[0])]
     problems += [f"constructing it started thread {one.name!r}" for one in set(threading.enumerate()) - before[1]]
-    if rig.sessions > before[2]:
+    if rig.tap is not None and rig.tap.opened > before[2]:
         problems.append("constructing it opened a connection to the instrument")
     if rig.written:
         problems.append("constructing it wrote to the instrument")

@@ -27,6 +27,10 @@ _LONG = 600.0
 """Seconds on the bench's clock after which whatever was set has settled."""
 
 
+_STEP = 0.01
+"""Seconds on the bench's clock between two looks."""
+
+
 @dataclass(frozen=True)
 class Case:
     """What is under test, as data that travels to other processes; the fields are those of ``DriverConformance``."""
@@ -48,20 +52,27 @@ class Case:
         """Return what makes the device."""
         plugins = Plugins(self.plugins)
         cls = plugins.bench(self.bench) if isinstance(self.bench, str) else self.bench
-        bench = build_bench(cls, self.bench_options, clock=VirtualClock())
+        bench = build_bench(cls, self.bench_options, clock=_CoarseClock())
         return Simulations(bench, plugins=plugins)
 
-    def make(self, simulations: Simulations) -> Device:
-        """Make the device, closed."""
+    def make(self, simulations: Simulations, *, address: str | None = None) -> Device:
+        """Make the device, closed; ``address`` is where its instrument is already."""
         return simulations.make(
             self.driver,
             self.simulator,
             name="device",
-            address=self.address,
+            address=address or self.address,
             simulator_options=self.simulator_options,
             opens=False,
             **self.options,
         )
+
+
+class _CoarseClock(VirtualClock):
+    """Looks less often whether something came, as nothing here depends on milliseconds."""
+
+    def step(self, waited: float) -> float:
+        return max(_STEP, super().step(waited))
 
 
 class Rig:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from catkit_devices.simulation.faults import Line, Piece
-    from catkit_devices.simulation.wire import Wire
+    from catkit_devices.simulation.wire import Receiver, Wire
 
 __all__ = ["Tap", "Written"]
 
@@ -25,7 +25,7 @@ class Tap:
     """Notes every write to an instrument, from any thread.
 
     Args:
-        wire: to the instrument; its line is tapped.
+        wire: to the instrument.
     """
 
     def __init__(self, wire: Wire) -> None:
@@ -33,8 +33,11 @@ class Tap:
         self.written: list[Written] = []
         self.on_write: Callable[[], None] | None = None
         """Called in the writing thread, after each write."""
-        self._exchange = self.line.exchange
+        self.opened = 0
+        """How many sessions were opened so far."""
+        self._exchange, self._attach = self.line.exchange, wire.attach
         self.line.exchange = self._noted  # type: ignore[method-assign]
+        wire.attach = self._attached  # type: ignore[method-assign]
 
     def __len__(self) -> int:
         return len(self.written)
@@ -42,6 +45,10 @@ class Tap:
     def by(self, thread: int, since: int = 0) -> list[int]:
         """Return the positions, from ``since`` on, of what a thread has written."""
         return [position for position, one in enumerate(self.written) if position >= since and one.thread == thread]
+
+    def _attached(self, **options: Any) -> Receiver:
+        self.opened += 1
+        return self._attach(**options)
 
     def _noted(self, data: bytes) -> list[Piece]:
         if data:

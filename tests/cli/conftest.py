@@ -75,6 +75,13 @@ class Hold(Experiment):
                 time.sleep(0.02)
 
 
+class Wait(Experiment):
+    def experiment(self):
+        import pathlib
+        while not pathlib.Path("go").exists():
+            time.sleep(0.02)
+
+
 class Fail(Experiment):
     def experiment(self):
         raise ZeroDivisionError("the lamp is too dim")
@@ -115,6 +122,12 @@ class Bench:
 
     def json(self, *arguments, **options):
         return json.loads(self.command(*arguments, "--json", **options).stdout)
+
+    def json_of(self, *arguments):
+        """What a command prints as JSON, whatever its exit code; None where it prints nothing."""
+        with self.popen(*arguments, "--json") as process:
+            output, _ = process.communicate(timeout=60)
+        return json.loads(output) if output else None
 
     def error(self, *arguments, exit_code=2, **options):
         """Return the error of a command that must fail, which fits on a screen."""

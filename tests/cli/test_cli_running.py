@@ -26,7 +26,7 @@ def test_status_shows_devices_and_safety_checks_with_value_against_limit(running
     assert status["safety"]["checks"]["level"]["test"]["maximum"] == 10
     shown = running.command("status").stdout
     assert "bench, simulated" in shown
-    level = next(line for line in shown.splitlines() if line.startswith("level"))
+    level = next(line for line in shown.splitlines() if line.strip().startswith("level"))
     assert "0 to 10" in level
     assert level.split()[1] == "2"
 
@@ -145,7 +145,7 @@ def hold(running, until):
 def test_who_holds_a_mutex_is_listed_and_who_waits_gives_up_saying_so(running, hold):
     (lock,) = running.json("locks", "--held")["locks"]
     assert (lock["name"], lock["device"], lock["holder"]["process"].partition("-")[0]) == ("wheel", True, "Hold")
-    assert "Hold" in next(line for line in running.command("locks").stdout.splitlines() if line.startswith("wheel"))
+    assert "Hold" in next(line for line in running.command("locks").stdout.splitlines() if line.strip().startswith("wheel"))
     error = running.error("set", "wheel.position", "2", "--timeout", "0.2", exit_code=5)
     assert "not acquired in 0.2 s: held for" in error
     assert "Hold" in error
@@ -219,8 +219,10 @@ def read_terminal(descriptor, wanted, seconds=30):
 def test_watching_on_a_terminal_draws_a_picture_that_stays_in_place(running):
     master, slave = pty.openpty()
     environment = running.environment(TERM="xterm-256color", COLUMNS="120", LINES="50")
-    process = subprocess.Popen([sys.executable, "-m", "catkit_devices", "status", "--watch"], cwd=running.directory,
-                               env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)  # fmt: skip
+    command = [sys.executable, "-m", "catkit_devices", "status", "--watch"]
+    process = subprocess.Popen(
+        command, cwd=running.directory, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )  # fmt: skip
     os.close(slave)
     try:
         seen = read_terminal(master, [b"wheel", b"laser", b"level", b"0 to 10"])

@@ -6,7 +6,7 @@ import random
 
 import pytest
 import pyvisa
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from catkit_devices.drivers import create_device
@@ -32,6 +32,8 @@ SOCKET = "TCPIP0::10.0.0.7::2000::SOCKET"
 
 
 @given(st.binary())
+@example(b" a b ")
+@example(b" ")
 def test_every_byte_survives_being_written_down(data):
     text = escape(data)
     assert unescape(text) == data
@@ -287,20 +289,27 @@ def test_a_replay_keeps_its_time_if_it_is_told_to(tmp_path):
             assert least <= replayed.bench.clock.time() - began < most
 
 
-def test_silence_is_replayed_as_silence(tmp_path):
-    library, recorder = record(tmp_path, SERIAL, "thorlabs_fw102c")
+@pytest.mark.parametrize(
+    ("driver", "address", "quantity"), [("thorlabs_fw102c", SERIAL, "speed"), ("thorlabs_pm100d", USB, "averaging")]
+)
+def test_silence_is_replayed_as_silence_and_what_is_done_about_it_too(tmp_path, driver, address, quantity):
+    library, recorder = record(tmp_path, address, driver)
 
     def fail(visa_library):
-        with create_device("thorlabs_fw102c", "wheel", {"address": SERIAL}, visa_library=visa_library) as wheel:
+        with create_device(driver, "device", {"address": address}, visa_library=visa_library) as device:
             if visa_library is recorder:
-                library.line(SERIAL).inject(Fault("no_reply"))
+                library.line(address).inject(Fault("no_reply"))
             with pytest.raises(DeviceTimeoutError):
-                _ = wheel.speed
-            return wheel.position
+                getattr(device, quantity)
+            return getattr(device, quantity)
 
-    assert fail(recorder) == 1
+    recorded = fail(recorder)
     (path,) = tmp_path.glob("*.wire")
-    assert fail(build_library([Instrument(SERIAL, path)], clock="virtual")) == 1
+    clears = [entry for entry in read_entries(path) if entry.data == b"clear"]
+    assert bool(clears) == (address == USB)  # where there is a device clear
+    replayed = build_library([Instrument(address, path)], clock="virtual")
+    assert fail(replayed) == recorded
+    replayed.instrument(address).finish()
 
 
 def test_a_driver_that_was_changed_fails_with_the_difference(tmp_path):

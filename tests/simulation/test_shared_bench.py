@@ -195,7 +195,7 @@ def test_a_killed_process_leaves_no_session_open(shared, host, until):
 def test_an_instrument_that_keeps_one_process_waiting_keeps_no_other_one_waiting(host):
     shared = host.get_object("simulation", simulation, None, 3600.0)
     manager = pyvisa.ResourceManager(RemoteVisaLibrary(shared))
-    slow, fast = (talk(manager.open_resource(address, timeout=60_000)) for address in (SERIAL, USB))
+    slow, fast = (talk(manager.open_resource(address, timeout=15_000)) for address in (SERIAL, USB))
     waiting = threading.Event()
 
     def wait():

@@ -313,6 +313,16 @@ def test_a_reply_to_a_closed_session_is_lost_only_with_its_connection(visa, addr
             second.read()
 
 
+def test_what_was_due_to_a_closed_connection_is_not_the_next_ones(visa):
+    manager = visa((SOCKET, Slowcoach, {"delay": 1.0}))
+    first = manager.open_resource(SOCKET, write_termination="\n")
+    first.write("first")
+    first.close()
+    manager.visalib.bench.clock.wait(1.5)
+    second = manager.open_resource(SOCKET, read_termination="\n", write_termination="\n", timeout=2000)
+    assert second.query("second") == "second"
+
+
 def test_a_disconnected_instrument_is_lost_until_it_is_opened_again(visa):
     manager = visa((SERIAL, Parrot))
     resource = manager.open_resource(SERIAL, write_termination="\n", read_termination="\n")

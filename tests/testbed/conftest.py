@@ -28,8 +28,9 @@ driver = "test_gauge"
 address = "ASRL2::INSTR"
 simulator = "test_gauge"
 simulator_options = {{ journal = "{journal}", label = "basin" }}
-server = "other"
 """
+
+TWO_SERVERS = "devices.basin.server='other'"
 
 WATCHED = """
 [safety.tank_level]
@@ -43,7 +44,7 @@ timeout = 5.0
 
 
 def write_bench(directory, *, watched=False):
-    """Write the file of a testbed with two gauges on two servers, and the empty journal beside it."""
+    """Write the file of a testbed with two gauges, and the empty journal beside it."""
     (directory / "journal.txt").touch()
     path = directory / "bench.toml"
     text = _BENCH.format(plugins=PLUGINS, journal=directory / "journal.txt", runs=directory / "runs")
@@ -64,7 +65,7 @@ def _no_plugins_of_the_user(monkeypatch):
 
 @pytest.fixture
 def bench(tmp_path):
-    """The file of a testbed with two gauges on two servers."""
+    """The file of a testbed with two gauges."""
     return write_bench(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """A device without any hardware, for the tests of the command line: a tank whose level is watched."""
 
+import threading
 import time
 
 from catkit_devices.device import Device, operation
@@ -43,6 +44,11 @@ class Tank(Device):
         """Fill water in, or take it out."""
         self._level += litres
         return f"{label}{self._level:g}"
+
+    def overflow(self, seconds: float) -> None:
+        """Be too full for a while."""
+        before, self._level = self._level, 100.0
+        threading.Timer(seconds, lambda: setattr(self, "_level", before)).start()
 
     def picture(self, rows: int = 2):
         """Return what it looks like."""

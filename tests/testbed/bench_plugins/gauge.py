@@ -5,7 +5,7 @@ from pathlib import Path
 
 from catkit_devices.device import Device, operation
 from catkit_devices.hookspecs import hookimpl
-from catkit_devices.properties import Control
+from catkit_devices.properties import Control, Measurement
 from catkit_devices.visa import VisaDevice
 
 
@@ -16,7 +16,8 @@ class Gauge(VisaDevice):
     level = Control("LEVEL?", "LEVEL {}", limits=(-100, 100), shared=True, doc="Level in the tank.")
     private_level = Control("LEVEL?", "LEVEL {}", doc="The same, not shared.")
     lamp = Control("LAMP?", "LAMP {}", type=bool, doc="Lamp.")
-    mode = Control("MODE?", "MODE {}", type=str, doc="How it behaves: fine, nan, silent.")
+    mode = Control("MODE?", "MODE {}", type=str, doc="How it behaves: fine, nan, silent, stale.")
+    measured = Measurement("COUNT?", type=int, shared=True, doc="Number of the measurement.")
 
     @property
     @operation(shared=True)
@@ -41,6 +42,7 @@ class GaugeSimulator:
         self._label = label
         self._values = {"LEVEL": str(level), "LAMP": "0", "MODE": "fine"}
         self._buffer = b""
+        self._count = 0
 
     def feed(self, data):
         self._buffer += data
@@ -53,6 +55,9 @@ class GaugeSimulator:
     def _answer(self, line):
         if line == "*IDN?":
             return b"Gauge\n"
+        if line == "COUNT?":
+            self._count += self._values["MODE"] != "stale"
+            return f"{self._count}\n".encode()
         if line.endswith("?"):
             if self._values["MODE"] == "silent" and line == "LEVEL?":
                 return b""
@@ -61,6 +66,8 @@ class GaugeSimulator:
             return self._values[line[:-1]].encode() + b"\n"
         with self._journal.open("a") as file:
             file.write(f"{self._label} {line}\n")
+        with self._journal.with_suffix(".times").open("a") as file:
+            file.write(f"{time.time()} {self._label} {line}\n")
         word, _, value = line.partition(" ")
         self._values[word] = value
         return b""
@@ -104,6 +111,24 @@ class Sticky(Device):
 @hookimpl
 def catkit_devices_drivers():
     return {"test_gauge": Gauge, "test_reader": Reader, "test_sticky": Sticky}
+
+
+class LampsAreOff:
+    """A safety test of this plugin's own kind: it looks at several devices at once."""
+
+    def __init__(self, *, lamps):
+        self._lamps = lamps
+
+    def read(self, devices):
+        return [name for name in self._lamps if devices[name].lamp]
+
+    def problem(self, value):
+        return f"burning: {', '.join(value)}" if value else None
+
+
+@hookimpl
+def catkit_devices_safety_tests():
+    return {"lamps_are_off": LampsAreOff}
 
 
 @hookimpl

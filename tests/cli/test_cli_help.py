@@ -1,0 +1,57 @@
+"""Every command explains itself with an example, and shells complete what can be completed."""
+
+import pytest
+
+from catkit_devices.cli.application import COMMANDS
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_has_a_help_with_an_example(bench, name):
+    shown = bench.command(name, "--help", COLUMNS="200").stdout
+    assert f"Usage: catkit-devices {name}" in shown
+    assert f"catkit-devices {name}" in shown.partition("Examples:")[2]
+    assert len(shown.splitlines()) > 8
+
+
+def test_the_help_of_all_lists_every_command_and_what_exit_codes_mean(bench):
+    shown = bench.command("--help", COLUMNS="200").stdout
+    for name in COMMANDS:
+        assert f" {name} " in shown
+    assert "3 no such testbed runs" in shown
+
+
+def test_the_help_of_an_experiment_lists_its_parameters_with_type_default_and_meaning(bench):
+    shown = bench.command("run", "work.py:Turn", "--help", COLUMNS="200").stdout
+    assert "Turn: Turn the wheel." in shown
+    rows = [line.split("  ") for line in shown.splitlines()]
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert ["--to", "int", "3", "The position to turn it to."] in cells
+    assert ["--fast, --no-fast", "bool", "False"] in cells
+    assert ["--words", "list[str]", "[]"] in cells
+    assert "It has no parameters." in bench.command("run", "work.py:Hold", "--help").stdout
+    assert "found 4" in bench.error("run", "work.py", "--help")
+    assert "say which experiment" in bench.error("run")
+
+
+def complete(bench, *words, **environment):
+    """What a shell offers for the last of the words."""
+    result = bench.command(
+        _CATKIT_DEVICES_COMPLETE="complete_bash", COMP_WORDS=" ".join(["catkit-devices", *words]),
+        COMP_CWORD=str(len(words)), **environment,
+    )  # fmt: skip
+    return result.stdout.split()
+
+
+def test_the_shell_completes_commands_options_and_what_runs(running):
+    assert complete(running, "st") == ["start", "stop", "status"]
+    assert "--background" in complete(running, "start", "--ba")
+    assert complete(running, "stop", "be") == ["bench"]
+    assert complete(running, "get", "w") == ["wheel"]
+    assert complete(running, "get", "wheel.pos") == ["wheel.position", "wheel.positions"]
+    assert complete(running, "call", "tank.f") == ["tank.fill"]
+    assert complete(running, "plot", "la") == ["last"]
+
+
+def test_the_script_for_the_shell_is_shown(bench):
+    shown = bench.command("--show-completion", "bash").stdout
+    assert "_CATKIT_DEVICES_COMPLETE=complete_bash" in shown

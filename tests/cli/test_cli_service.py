@@ -1,0 +1,131 @@
+"""A testbed that runs for long: started, stopped, tripped and reset from the command line."""
+
+import os
+import signal
+
+import psutil
+import pytest
+
+NO_EXPERIMENTS = {}
+
+
+@pytest.fixture
+def service(bench):
+    """A testbed in the foreground of another terminal."""
+    process = bench.start()
+    yield process
+    bench.end(process)
+
+
+def test_a_testbed_serves_until_it_is_told_to_stop(bench, service):
+    assert bench.json("status", "bench")["experiments"] == NO_EXPERIMENTS
+    family = psutil.Process(service.pid).children(recursive=True)
+    assert len(family) >= 2
+    assert "testbed 'bench' has ended" in bench.command("stop", "bench").stdout
+    _, errors = service.communicate(timeout=30)
+    assert service.returncode == 0, errors
+    assert psutil.wait_procs(family, timeout=5)[1] == []
+    for arguments in (["status", "bench"], ["stop", "bench"], ["get", "wheel.position"], ["locks"]):
+        assert "running" in bench.error(*arguments, exit_code=3)
+
+
+def test_ctrl_c_ends_it_in_good_order(bench, service):
+    bench.command("set", "laser.enabled", "on")
+    os.killpg(service.pid, signal.SIGINT)
+    _, errors = service.communicate(timeout=30)
+    assert service.returncode == 130, errors
+    assert "Traceback" not in errors
+
+
+def test_a_second_testbed_of_the_same_name_is_refused_and_told_how(bench, service):
+    error = bench.error("start", "--config", "bench.toml", exit_code=1)
+    assert "a testbed 'bench' is running already" in error
+    other = bench.start("--set", 'testbed.name="other"')
+    try:
+        assert "several testbeds are running: say which of bench, other" in bench.error("status")
+        assert bench.json("status", "other")["name"] == "other"
+        assert bench.command("get", "wheel.position", "-t", "other").stdout.startswith("wheel.position")
+        assert bench.json("status", CATKIT_DEVICES_TESTBED="bench")["name"] == "bench"
+    finally:
+        bench.end(other)
+
+
+def test_in_the_background_it_returns_when_the_testbed_runs_and_leaves_it_running(bench):
+    started = bench.json("start", "--config", "bench.toml", "--background")
+    process = psutil.Process(started["pid"])
+    try:
+        assert started["log"] == "runs/bench.log"
+        assert bench.json("status", started["testbed"])["server"] == started["server"]
+        assert bench.command("get", "wheel.position").stdout == "wheel.position = 1\n"
+        bench.command("stop")
+        assert psutil.wait_procs([process], timeout=10)[1] == []
+    finally:
+        if process.is_running():
+            process.kill()
+    assert "is running (pid" in (bench.directory / "runs" / "bench.log").read_text()
+
+
+def test_in_the_background_what_keeps_it_from_starting_is_told(bench):
+    error = bench.error("start", "-c", "bench.toml", "-b", "--set", "safety.level.maximum=1", exit_code=4)
+    assert "safety check 'level': tank.level is 2, expected 0 to 1" in error
+    assert "did you mean 'wheel'" in bench.error(
+        "start", "-c", "bench.toml", "-b", "--set", 'safety.level.device="weel"', exit_code=2
+    )
+    assert "--config" in bench.error("start")
+
+
+def test_after_a_trip_everything_is_refused_until_safety_is_reset(bench, service, until):
+    bench.command("set", "laser.enabled", "on")
+    bench.command("set", "tank.level", "11")
+    until(lambda: bench.json_of("status", "bench")["safety"]["tripped"])
+    result = bench.command("status", "bench", exit_code=4)
+    assert "SAFETY TRIPPED" in result.stdout
+    assert "tank.level is 11, expected 0 to 10" in result.stdout
+    assert "safety check 'level'" in bench.error("set", "laser.enabled", "on", exit_code=4)
+    assert bench.command("get", "laser.enabled").stdout == "laser.enabled = False\n"
+    assert "safety check 'level'" in bench.error("run", "work.py:Turn", exit_code=4)
+    assert "tank.level is 11" in bench.error("reset-safety", "bench", exit_code=4)
+    assert "tank.level is 11" in bench.error("set", "tank.level", "3", exit_code=4)
+
+
+def test_a_trip_is_reset_when_all_is_well_again(bench, service, until, tmp_path):
+    """The level goes back by itself, as humidity does."""
+    bench.command("call", "tank.overflow", "0.6")
+    until(lambda: bench.json_of("status", "bench")["safety"]["tripped"])
+    until(lambda: bench.command("get", "tank.level").stdout == "tank.level = 2.0\n")
+    assert "safety is reset" in bench.command("reset-safety", "--reason", "the tank is empty").stdout
+    assert bench.command("set", "wheel.position", "2").stdout == "wheel.position = 2\n"
+    assert bench.command("status", "bench").returncode == 0
+    assert "tripped" in bench.error("reset-safety", exit_code=1)
+    bench.command("stop")
+    service.communicate(timeout=30)
+    assert service.returncode == 0
+
+
+def test_a_device_is_used_without_any_testbed_that_runs_for_once(bench):
+    assert bench.command("set", "wheel.position", "2", "--config", "bench.toml").stdout == "wheel.position = 2\n"
+    assert bench.json("get", "wheel.position", "-c", "bench.toml")["value"] == 1  # another testbed, another wheel
+    assert bench.command("call", "tank.fill", "1", CATKIT_DEVICES_CONFIG="bench.toml").stdout == "'3'\n"
+    assert "no testbed is running" in bench.error("status", exit_code=3)
+
+
+def test_a_testbed_that_an_experiment_started_waits_for_those_who_joined(bench, until):
+    first = bench.popen("run", "work.py:Hold", "-c", "bench.toml")
+    second = None
+    try:
+        until(
+            lambda: (bench.json_of("status") or {"devices": {"wheel": {"holder": None}}})["devices"]["wheel"]["holder"]
+        )
+        second = bench.popen("run", "work.py:Wait")
+        until(lambda: "Wait" in bench.json_of("status")["experiments"])
+        bench.command("stop", "bench", "-e", "Hold", "--finish")
+        until(lambda: bench.json_of("status")["experiments"]["Hold"]["state"] == "finished")
+        (bench.directory / "go").touch()
+        assert second.wait(timeout=30) == 0
+        _, errors = first.communicate(timeout=30)
+        assert first.returncode == 0, errors
+        assert "waiting for Wait, which joined this testbed" in errors
+    finally:
+        for process in (first, second):
+            if process is not None:
+                bench.end(process)

@@ -1,0 +1,417 @@
+"""A driver that breaks one rule fails that rule of the conformance suite, with words that say what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import pyvisa
+
+from catkit_devices.device import operation, unlocked
+from catkit_devices.errors import DeviceError, DeviceTimeoutError
+from catkit_devices.properties import Control, Measurement
+from catkit_devices.testing.conformance import DriverConformance
+from catkit_devices.testing.rig import Rig
+from catkit_devices.visa import VisaDevice
+
+
+class SimulatedSupply:
+    """Knows ``*IDN?``, ``VOLT``, ``OUTP``, ``MEAS:CURR?``; one line each."""
+
+    def __init__(self, bench):
+        self.state = {"VOLT": "0.0", "OUTP": "0"}
+        self._received = b""
+
+    def feed(self, data):
+        *lines, self._received = (self._received + data).split(b"\n")
+        replies = (self._answer(*line.decode("latin-1").partition(" ")) for line in lines)
+        return "".join(f"{reply}\n" for reply in replies if reply is not None).encode()
+
+    def _answer(self, command, space, value):
+        if space:
+            self.state[command] = value
+            return None
+        fixed = {"*IDN?": "ACME,S1,1,1.0", "MEAS:CURR?": "0.125"}
+        return fixed.get(command) or self.state.get(command.removesuffix("?"))
+
+
+class Supply(VisaDevice):
+    """A driver that keeps every rule."""
+
+    identity = "ACME,S1"
+    voltage = Control("VOLT?", "VOLT {}", unit="V", limits=(0, 30), doc="Output voltage.")
+    enabled = Control("OUTP?", "OUTP {}", type=bool, doc="Output.")
+    current = Measurement("MEAS:CURR?", unit="A", doc="Output current.")
+
+    def _make_safe(self):
+        self.enabled = False
+
+
+class Conformance(DriverConformance):
+    driver = Supply
+    simulator = SimulatedSupply
+    safe_state = {"enabled": False}
+    examples = 10
+
+
+class TestTheGoodDriver(Conformance):
+    """All rules pass."""
+
+
+# --- drivers that break a rule each
+
+
+class OpensWhenMade(Supply):
+    def __init__(self, name, **options):
+        super().__init__(name, **options)
+        self._line = pyvisa.ResourceManager(self._visa_library).open_resource(self._where)
+
+
+class StartsAThreadWhenMade(Supply):
+    def __init__(self, name, **options):
+        super().__init__(name, **options)
+        threading.Thread(target=time.sleep, args=(1,), name="poller", daemon=True).start()
+
+
+class StaysOpen(Supply):
+    def _close(self):
+        self._transport = None
+
+
+class StaysOpenWhenOpeningFails(Supply):
+    def _open(self):
+        self._second = pyvisa.ResourceManager(self._visa_library).open_resource(self._where)
+        return super()._open()
+
+    def _close(self):
+        super()._close()
+        with contextlib.suppress(pyvisa.Error):
+            self._second.close()
+
+    def _connect(self):
+        transport = super()._connect()
+        if self._query_once(transport) is None:
+            raise RuntimeError("no greeting")
+        return transport
+
+    def _query_once(self, transport):
+        with contextlib.suppress(Exception), transport.hold():
+            transport.line.write(b"*IDN?\n", 1.0)
+            return transport.line.read_until(b"\n", 1.0, lambda: None)
+
+
+class AnswersWhileClosed(Supply):
+    @unlocked
+    @property
+    def limit(self):
+        """Highest voltage, in V."""
+        return "30"
+
+
+class Rounds(Supply):
+    voltage = Control("VOLT?", "VOLT {:.0f}", unit="V", limits=(0, 30), doc="Output voltage.")
+
+
+class ReadsAnotherUnit(Supply):
+    voltage = Control(
+        lambda device: 1.001 * device._ask("VOLT?", float), "VOLT {}", unit="V", limits=(0, 30), doc="Output voltage."
+    )
+
+
+class Clipping(Control):
+    def check(self, device, value):
+        with contextlib.suppress(TypeError, ValueError):
+            return min(max(float(value), 0.0), 30.0)
+        return super().check(device, value)
+
+
+class Clips(Supply):
+    voltage = Clipping("VOLT?", lambda device, value: None, unit="V", limits=(0, 30), doc="Output voltage.")
+
+
+class Late(Control):
+    def write(self, device, value):
+        device._write("OUTP 1")
+        super().write(device, value)
+
+
+class ChecksTooLate(Supply):
+    voltage = Late("VOLT?", "VOLT {}", unit="V", limits=(0, 30), doc="Output voltage.")
+
+
+class TakesNoLock(Supply):
+    @unlocked
+    def measure(self):
+        """Return the current, in A."""
+        return self._query("MEAS:CURR?")
+
+
+class LetsOthersIn(Supply):
+    @unlocked
+    def sweep(self):
+        """Return the current at two voltages, in A."""
+        found = []
+        for value in (1, 2):
+            self.voltage = value
+            found.append(self.current)
+        return found
+
+
+class HasNoDoc(Supply):
+    def trigger(self):
+        self._write("OUTP 1")
+
+
+class HasNoRange(Supply):
+    offset = Control("VOLT?", "VOLT {}", unit="V", doc="Offset.")
+
+
+class HasNoUnit(Supply):
+    offset = Control("VOLT?", "VOLT {}", limits=(0, 1), doc="Offset.")
+
+
+class IsUndeclared(Supply):
+    @property
+    def resistance(self):
+        """Resistance of the load."""
+        return self._ask("MEAS:CURR?", float) * 8
+
+
+class RaisesItsOwn(Supply):
+    @property
+    def sensor(self):
+        """Name of the sensor."""
+        try:
+            return self._query("OUTP?")
+        except DeviceError:
+            raise RuntimeError("the sensor does not answer") from None
+
+
+class RaisesAnonymously(Supply):
+    @property
+    def sensor(self):
+        """Name of the sensor."""
+        try:
+            return self._query("OUTP?")
+        except DeviceError:
+            raise DeviceTimeoutError("the sensor does not answer") from None
+
+
+class OddError(DeviceTimeoutError):
+    def __reduce__(self):
+        return OddError, ("too", "many", "arguments")
+
+
+class RaisesWhatDoesNotTravel(Supply):
+    @property
+    def sensor(self):
+        """Name of the sensor."""
+        try:
+            return self._query("OUTP?")
+        except DeviceError:
+            raise OddError("no answer", **self._facts("OUTP?")) from None
+
+
+class RemembersInstead(Supply):
+    """Returns what it read before when nothing comes."""
+
+    def _read_or_remember(self):
+        try:
+            self._last = self._ask("VOLT?", float)
+        except DeviceError:
+            self._transport.lost = None
+        return self._last
+
+    voltage = Control(_read_or_remember, "VOLT {}", unit="V", limits=(0, 30), doc="Output voltage.")
+
+
+class TakesLateReplies(Supply):
+    """Forgets that a reply may still come."""
+
+    def _query(self, command, timeout=None):
+        try:
+            return super()._query(command, timeout)
+        finally:
+            self._transport.suspect = None
+
+    def _trust(self, transport, *, fresh):
+        return
+
+
+class TakesWhatCame(Supply):
+    """Makes do with half a reply."""
+
+    def _query(self, command, timeout=None):
+        try:
+            return super()._query(command, timeout)
+        except DeviceTimeoutError as error:
+            return (getattr(error.__cause__, "received", b"") or b"0").decode()
+
+
+class Hurries(TakesWhatCame):
+    io_timeout = 0.015
+
+
+class ReadsBetweenTheNoise(Supply):
+    def _ask_for_digits(self):
+        with self._exchange("VOLT?") as line:
+            self._send("VOLT?")
+            reply = line.read_until(b"\n", 1.0, self._checkpoint)
+        return float(re.sub(rb"[^\d.]", b"", reply) or 0)
+
+    voltage = Control(_ask_for_digits, "VOLT {}", unit="V", limits=(0, 30), doc="Output voltage.")
+
+
+class DoesNotLookBefore(Supply):
+    """Takes a byte that came unasked for part of the next reply."""
+
+    def _trust(self, transport, *, fresh):
+        super()._trust(transport, fresh=False)
+
+
+class LosesTheConnection(Supply):
+    @property
+    def sensor(self):
+        """Name of the sensor."""
+        try:
+            return self._query("OUTP?")
+        except ConnectionError as error:
+            raise DeviceTimeoutError("gone", **self._facts()) from error
+
+
+class LeavesItOn(Supply):
+    def _make_safe(self):
+        self.voltage = 0
+
+
+class GivesUpQuietly(Supply):
+    def _make_safe(self):
+        with contextlib.suppress(DeviceError):
+            if self._query("OUTP?") != "0":
+                self._write("OUTP 0")
+
+
+class ReturnsWhatCannotTravel(Supply):
+    @property
+    def guard(self):
+        """What guards the output."""
+        return threading.Lock()
+
+
+class SharedRead(Supply):
+    """A read that skips the mutex is one operation all the same."""
+
+    @operation(shared=True)
+    def snapshot(self):
+        """Return voltage and current."""
+        return self._query("VOLT?"), self._query("MEAS:CURR?")
+
+
+# --- the rules
+
+
+def judged(driver, rule, *arguments, **attributes):
+    """Return what a rule says of a driver; "" when it passes."""
+    case = type("Case", (Conformance,), {"driver": driver, **attributes})()
+    rig = Rig(case._case())
+    try:
+        getattr(case, rule)(rig, *arguments)
+    except pytest.fail.Exception as failure:
+        return str(failure)
+    finally:
+        rig.close()
+    return ""
+
+
+CONSTRUCTING = "test_constructing_it_opens_nothing"
+AGAIN = "test_opening_and_closing_again_is_harmless"
+FAILED = "test_a_failed_open_leaves_it_closed_and_it_opens_later"
+CLOSED = "test_every_operation_of_a_closed_device_is_refused"
+ROUND = "test_what_is_set_is_read_back_across_the_limits"
+OUTSIDE = "test_values_outside_are_refused_before_the_wire"
+ONE = "test_every_operation_waits_for_the_one_under_way"
+TWO = "test_it_works_from_two_processes"
+TELLS = "test_it_tells_what_it_can_do"
+ERRORS = "test_errors_name_the_device_and_pickle"
+SAFE = "test_making_safe_reaches_the_safe_state"
+
+
+@pytest.mark.parametrize(
+    ("driver", "rule", "words"),
+    [
+        (OpensWhenMade, CONSTRUCTING, "constructing it opened a connection"),
+        (StartsAThreadWhenMade, CONSTRUCTING, "constructing it started thread 'poller'"),
+        (StaysOpen, AGAIN, "close() left a connection to the instrument open"),
+        (StaysOpenWhenOpeningFails, FAILED, "open() failed and left a connection to the instrument open"),
+        (AnswersWhileClosed, CLOSED, "reading limit of a closed device was not refused"),
+        (Rounds, ROUND, "voltage was set to 1.5 and reads 2.0"),
+        (ReadsAnotherUnit, ROUND, "was set to just that, and now reads"),
+        (Clips, OUTSIDE, "must be refused, and was not"),
+        (ChecksTooLate, OUTSIDE, r"must be refused before anything is sent; b'OUTP 1\n' was"),
+        (TakesNoLock, ONE, "measure() touched the wire while another operation was under way"),
+        (AnswersWhileClosed, ONE, "reading limit ended while another operation was under way"),
+        (LetsOthersIn, ONE, "another operation got in between two exchanges of sweep()"),
+        (ReturnsWhatCannotTravel, TWO, "another process got"),
+        (HasNoDoc, TELLS, "trigger() has no doc"),
+        (HasNoRange, TELLS, "offset can be set and has no range"),
+        (HasNoUnit, TELLS, "offset has no unit"),
+        (IsUndeclared, TELLS, "resistance is a number without unit and range"),
+        (RaisesItsOwn, ERRORS, "raised RuntimeError (the sensor does not answer), which is no DeviceError"),
+        (RaisesAnonymously, ERRORS, "does not name the device"),
+        (RaisesWhatDoesNotTravel, ERRORS, "OddError does not pickle"),
+        (LeavesItOn, SAFE, "make_safe() did not reach the safe state"),
+        (GivesUpQuietly, SAFE, "make_safe() returned under no_reply, and it was not safe"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_who_breaks_a_rule_is_told_so(driver, rule, words):
+    assert words in judged(driver, rule)
+
+
+@pytest.mark.parametrize(
+    ("driver", "kind", "words"),
+    [
+        (RemembersInstead, "no_reply", "which is not right"),
+        (TakesLateReplies, "late", "which is not right"),
+        (TakesWhatCame, "truncated", "which is not right"),
+        (ReadsBetweenTheNoise, "garbled", "which is not right"),
+        (DoesNotLookBefore, "extra", "which is not right"),
+        (RaisesItsOwn, "no_reply", "which is no DeviceError"),
+        (LosesTheConnection, "disconnect", "must raise DeviceDisconnectedError, raised DeviceTimeoutError"),
+        (Hurries, "slow", "which is not right"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_who_does_not_survive_a_fault_is_told_so(driver, kind, words):
+    assert words in judged(driver, "test_a_fault_on_the_line_is_survived", kind)
+
+
+def test_a_shared_read_of_several_exchanges_is_one_operation():
+    assert judged(SharedRead, ONE) == ""
+
+
+def test_stray_digits_are_found_where_they_must_be():
+    strict = judged(Supply, "test_a_fault_on_the_line_is_survived", "extra", strict=True)
+
+    assert "extra(data=b'1', after=False): returned" in strict
+
+
+def test_what_safe_means_must_be_said():
+    assert "say what that is, as safe_state" in judged(Supply, SAFE, safe_state={})
+
+
+def test_a_class_that_names_no_driver_is_told_so():
+    with pytest.raises(pytest.fail.Exception, match="class DriverConformance must say driver"):
+        DriverConformance()._case()
+
+
+def test_without_hypothesis_the_suite_says_what_to_install():
+    code = "import sys; sys.modules['hypothesis'] = None; import catkit_devices.testing.conformance"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert "pip install 'catkit-devices[test]'" in done.stderr
