@@ -299,7 +299,7 @@ def _serve(
 ) -> None:
     """Run in the server's process."""
     from catkit_devices.multiprocessing import server as serving
-    from catkit_devices.multiprocessing.primitives import MAKERS
+    from catkit_devices.multiprocessing.kinds import MAKERS
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the business of whoever started it
     os.environ["CATKIT_DEVICES_SERVER"] = name

@@ -9,6 +9,7 @@ timeouts and lost connections as beside the bench.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import threading
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyvisa.constants import StatusCode
 
+from catkit_devices.errors import ServerError
 from catkit_devices.multiprocessing.owner import current_call
 from catkit_devices.simulation.clock import Clock
 from catkit_devices.simulation.session_library import InstrumentSession, SessionLibrary
@@ -213,7 +215,8 @@ class _RemoteSession:
         self.attributes = _RemoteAttributes(simulation, number)
 
     def close(self) -> None:
-        self._simulation.close_session(self._number)
+        with contextlib.suppress(ServerError):  # whose end has closed it
+            self._simulation.close_session(self._number)
 
     def write(self, data: bytes) -> tuple[int, StatusCode]:
         written: tuple[int, StatusCode] = self._simulation.operate(self._number, "write", data)

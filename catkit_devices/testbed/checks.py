@@ -202,6 +202,8 @@ def _safety(configuration: Configuration, plugins: Plugins, overlay: Overlay) ->
             yield overlay.problem(
                 (*path, extra), f"unknown key, expected one of {', '.join(known)}", nearest(extra, known)
             )
+        if table.minimum is None and table.maximum is None:
+            yield overlay.problem(path, "expected a minimum, a maximum or both, got neither")
         if table.device is None or table.property is None:
             for key in ("device", "property"):
                 if getattr(table, key) is None:

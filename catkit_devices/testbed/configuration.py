@@ -160,8 +160,6 @@ class SafetyConfiguration(BaseModel):
     def _complete(self) -> SafetyConfiguration:
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"expected minimum <= maximum, got {self.minimum:g} > {self.maximum:g}")
-        if self.test is None and self.minimum is None and self.maximum is None:
-            raise ValueError("expected a minimum, a maximum or both, got neither")
         return self
 
 

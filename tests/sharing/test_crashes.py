@@ -287,7 +287,7 @@ def test_a_thread_that_ended_keeps_its_mutex_and_is_shown_as_ended(manager, unti
     assert not mutex.acquire(timeout=0.05, raise_on_fail=False)
 
 
-# --- servers -----------------------------------------------------------------------------------------------------------
+# --- servers ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_killed_server_gives_every_client_a_clear_error_and_its_name_is_free_at_once(runtime, until):

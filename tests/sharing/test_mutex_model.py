@@ -51,7 +51,8 @@ class Model(RuleBasedStateMachine):
         self.locks = [OwnedLock(f"lock {number}") for number in range(LOCKS)]
         self.sessions = [Session(f"session {number}", f"process {number}", number, "host") for number in range(OWNERS)]
         self.owners = [
-            Owner((f"process {number}", number, 0), f"process {number}", number, "host", "t") for number in range(OWNERS)
+            Owner((f"process {number}", number, 0), f"process {number}", number, "host", "t")
+            for number in range(OWNERS)
         ]
         self.holder = [None] * LOCKS
         self.depth = [0] * LOCKS
@@ -180,8 +181,10 @@ class Model(RuleBasedStateMachine):
             if holder is not None:
                 assert holder.depth == self.depth[number]
                 assert f"'process {self.holder[number]}'" in holder.owner
-            assert [f"'process {owner}'" in waiter.owner for owner, waiter in zip(
-                self.queue[number], lock.waiters(), strict=True)] == [True] * len(self.queue[number])
+            assert [
+                f"'process {owner}'" in waiter.owner
+                for owner, waiter in zip(self.queue[number], lock.waiters(), strict=True)
+            ] == [True] * len(self.queue[number])
 
     def teardown(self):
         for owner in range(OWNERS):

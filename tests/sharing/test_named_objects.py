@@ -21,8 +21,9 @@ from catkit_devices.errors import (
     ServerUnresponsiveError,
 )
 from catkit_devices.multiprocessing import Mutex, MutexedDict, MutexedNamespace, Process, SharedMemoryManager
+from catkit_devices.multiprocessing.events import Event
 from catkit_devices.multiprocessing.owner import Call, calling, current_owner, local_session
-from catkit_devices.multiprocessing.primitives import Event, Queue
+from catkit_devices.multiprocessing.queues import Queue
 
 
 @pytest.fixture

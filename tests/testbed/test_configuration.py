@@ -79,7 +79,17 @@ def test_problems_of_several_devices_are_listed_together(bench):
         ("devices.tank.limits={level=[0, 500]}", "devices.tank.limits.level: can only be narrowed"),
         ("devices.tank.limits={leval=[0, 5]}", "(did you mean 'level'?)"),
         ("devices.tank.uses={gauge='basin'}", "devices.tank.uses.gauge: driver 'test_gauge' uses no such device"),
-        ("devices.tank.address='ASRL2::INSTR'", "devices.basin.server: expected 'devices'"),
+        ("safety.hot={device='tank', maximum=2}", "safety.hot.property: is missing"),
+        ("safety.hot={device='tank', property='level', maximun=2}", "safety.hot.maximun: unknown key"),
+        ("safety.hot={device='tank', property='level', maximun=2}", "(did you mean 'maximum'?)"),
+        ("safety.hot={device='tank', property='level', maximum=2, timestamp='mode'}", "safety.hot.timestamp: expected a"),
+        ("safety.hot={test='total_levle'}", "expected a registered safety test (total_level), got 'total_levle'"),
+        ("safety.hot={test='total_level', devices=['tank']}", "safety.hot.limit: is missing"),
+        ("safety.hot={test='total_level', limits=3}", "safety test 'total_level' has no such option"),
+        ("devices.tank.faults={late=2.0}", "devices.tank.faults.late: expected a probability from 0 to 1, got 2"),
+        ("devices.tank.faults={lat=0.1}", "(did you mean 'late'?)"),
+        ("devices.tank.simulator='nowhere.yaml'", "devices.tank.simulator: expected a file, found none at"),
+        ("devices.tank.open='early'", "devices.tank.open: expected 'use' or 'start', got 'early'"),
         ("safety.hot={device='tank', property='level'}", "expected a minimum, a maximum or both, got neither"),
         ("safety.hot={device='tank', property='level', maximum=nan}", "expected a finite number"),
         ("safety.hot={device='tank', property='level', minimum=3, maximum=2}", "expected minimum <= maximum"),
@@ -93,6 +103,12 @@ def test_problems_of_several_devices_are_listed_together(bench):
 )
 def test_a_wrong_key_or_value_is_refused_and_the_message_says_what_was_expected(bench, override, expected):
     assert expected in refusal(bench, override)
+
+
+def test_devices_with_one_address_live_on_one_server(bench):
+    text = refusal(bench, "devices.tank.address='ASRL2::INSTR'", "devices.basin.server='other'")
+
+    assert "devices.basin.server: expected 'devices': 'tank' has the same address and lives there" in text
 
 
 def test_a_device_that_another_one_needs_must_be_named(bench):

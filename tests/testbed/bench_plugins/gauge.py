@@ -113,22 +113,23 @@ def catkit_devices_drivers():
     return {"test_gauge": Gauge, "test_reader": Reader, "test_sticky": Sticky}
 
 
-class LampsAreOff:
+class TotalLevel:
     """A safety test of this plugin's own kind: it looks at several devices at once."""
 
-    def __init__(self, *, lamps):
-        self._lamps = lamps
+    def __init__(self, *, devices, limit: float):
+        self._devices = devices
+        self._limit = limit
 
     def read(self, devices):
-        return [name for name in self._lamps if devices[name].lamp]
+        return sum(devices[name].level for name in self._devices)
 
     def problem(self, value):
-        return f"burning: {', '.join(value)}" if value else None
+        return None if value <= self._limit else f"{value:g} in all, expected at most {self._limit:g}"
 
 
 @hookimpl
 def catkit_devices_safety_tests():
-    return {"lamps_are_off": LampsAreOff}
+    return {"total_level": TotalLevel}
 
 
 @hookimpl
