@@ -130,6 +130,12 @@ def simulated_device(_catkit_devices_simulations: Simulations) -> Callable[..., 
 
 
 @pytest.fixture
+def simulated_instrument(_catkit_devices_simulations: Simulations) -> Callable[[Device], Any]:
+    """Return the simulator behind a device, for its true state: ``simulated_instrument(wheel).wheel.in_beam()``."""
+    return _catkit_devices_simulations.instrument
+
+
+@pytest.fixture
 def open_device(request: pytest.FixtureRequest) -> Iterator[Callable[..., Device]]:
     """As ``simulated_device``, but with ``--hardware`` the configured device that has the driver is opened.
 

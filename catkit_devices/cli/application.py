@@ -36,6 +36,7 @@ COMMANDS = {
     "reset-safety": "catkit_devices.cli.reset_safety:reset_safety",
     "check-config": "catkit_devices.cli.check_config:check_config",
     "drivers": "catkit_devices.cli.drivers:drivers",
+    "new-driver": "catkit_devices.cli.new_driver:new_driver",
     "discover": "catkit_devices.cli.discover:discover",
     "runs": "catkit_devices.cli.runs:runs",
     "plot": "catkit_devices.cli.plot:plot",

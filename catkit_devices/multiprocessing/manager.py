@@ -10,11 +10,12 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from catkit_devices.errors import ServerNotFoundError
+from catkit_devices.multiprocessing.connecting import ask
 from catkit_devices.multiprocessing.endpoint import Endpoint, Registration, default_name
 from catkit_devices.multiprocessing.interface import CALL
 from catkit_devices.multiprocessing.process import spawning
 from catkit_devices.multiprocessing.proxy import ROOT, obtain, proxy_of, reach
-from catkit_devices.multiprocessing.session import ask, line_to
+from catkit_devices.multiprocessing.session import line_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

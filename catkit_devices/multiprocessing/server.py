@@ -22,6 +22,7 @@ from catkit_devices.errors import OperationCancelled, ServerError
 from catkit_devices.multiprocessing import locks
 from catkit_devices.multiprocessing import session as client
 from catkit_devices.multiprocessing.channel import Channel, dumps, take_over
+from catkit_devices.multiprocessing.connecting import borrowed_socket, keep_alive, set_receive_timeout
 from catkit_devices.multiprocessing.hosting import Host, unknown_target
 from catkit_devices.multiprocessing.interface import LOCK, RAISED, RETURNED, running_server
 from catkit_devices.multiprocessing.owner import Call, Owner, Session, set_call
@@ -178,17 +179,17 @@ class Server(managers.Server):
 
     def _greet(self, conn: connection.Connection) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         try:
-            with client.borrowed_socket(conn) as sock:
-                client.set_receive_timeout(sock, _HANDSHAKE)
+            with borrowed_socket(conn) as sock:
+                set_receive_timeout(sock, _HANDSHAKE)
                 if self.address_family == "AF_INET":
-                    client.keep_alive(sock)
+                    keep_alive(sock)
             connection.deliver_challenge(conn, self.authkey)
             connection.answer_challenge(conn, self.authkey)
             _, verb, args, kwargs = conn.recv()
             if verb not in self.public:
                 raise ServerError(f"{verb!r} is not a request that this server knows", server=self.name)
-            with client.borrowed_socket(conn) as sock:
-                client.set_receive_timeout(sock, 0)
+            with borrowed_socket(conn) as sock:
+                set_receive_timeout(sock, 0)
         finally:
             with self._pending_guard:
                 self._pending.pop(id(conn), None)
@@ -207,7 +208,7 @@ class Server(managers.Server):
             raise unknown_target(target)
         descriptor, size = share()
         c.send(("#RETURN", size))
-        with client.borrowed_socket(c) as sock:
+        with borrowed_socket(c) as sock:
             socket.send_fds(sock, [b"\0"], [descriptor])
         raise SystemExit
 
@@ -434,7 +435,7 @@ def _failure(error: BaseException) -> bytes:
 
 def _hang_up(conn: connection.Connection) -> None:
     try:
-        with client.borrowed_socket(conn) as sock:
+        with borrowed_socket(conn) as sock:
             sock.shutdown(2)
     except OSError:
         pass  # it went by itself

@@ -15,32 +15,37 @@ import socket
 import sys
 import threading
 import time
-from multiprocessing import AuthenticationError, connection, util
+from multiprocessing import AuthenticationError, util
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from catkit_devices.errors import (
     MutexBrokenError,
-    ServerError,
     ServerNotFoundError,
     ServerUnresponsiveError,
 )
 from catkit_devices.multiprocessing import locks
 from catkit_devices.multiprocessing.channel import Channel, take_over
+from catkit_devices.multiprocessing.connecting import (
+    SILENCE,
+    ask,
+    borrowed_socket,
+    connect,
+    request,
+    set_receive_timeout,
+)
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint, endpoints
 from catkit_devices.multiprocessing.interface import HANDED_OVER, RETURNED
 from catkit_devices.multiprocessing.owner import current_owner, forwarded_call, process_id, process_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from catkit_devices.multiprocessing.endpoint import Address
     from catkit_devices.multiprocessing.owner import Owner, OwnerKey
 
 __all__ = ["ClientSession", "Line", "ask", "line_to", "own_server"]
 
-SILENCE = 5.0
-"""Seconds of silence after which a server counts as unresponsive."""
 _BEAT = 1.0
 _NOTICE = 0.5
 """Seconds within which the lifeline of a dead server is seen to have ended."""
@@ -69,132 +74,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
 
 
-def connect(server: Endpoint, timeout: float) -> connection.Connection:
-    """Return an authenticated connection.
-
-    Raises:
-        ServerNotFoundError: nothing listens there.
-        ServerUnresponsiveError: something does, and does not answer within ``timeout`` seconds.
-        AuthenticationError: the key is not the server's.
-    """
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            return _connect_once(server, timeout)
-        except _CrowdedError as crowded:
-            # Too many come at once: the queue of a Unix socket is full, or the server has dropped who waited longest.
-            if time.monotonic() > deadline:
-                raise ServerUnresponsiveError(str(crowded), server=server.name, pid=server.pid) from crowded
-            time.sleep(0.005)
-
-
-class _CrowdedError(Exception):
-    pass
-
-
-def _connect_once(server: Endpoint, timeout: float) -> connection.Connection:
-    label = f"server {server.name!r} (pid {server.pid or 'not known'} at {server.address})"
-    facts: dict[str, Any] = {"server": server.name, "pid": server.pid}
-    sock = socket.socket(socket.AF_UNIX if isinstance(server.address, str) else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(timeout)
-        sock.connect(server.address)
-        sock.settimeout(None)
-        if sock.family == socket.AF_INET:
-            keep_alive(sock)
-        set_receive_timeout(sock, timeout)
-    except BlockingIOError as error:
-        sock.close()
-        raise _CrowdedError(f"{label} does not accept within {timeout:g} s") from error
-    except TimeoutError as error:
-        sock.close()
-        raise ServerUnresponsiveError(f"{label} does not accept within {timeout:g} s", **facts) from error
-    except OSError as error:
-        sock.close()
-        raise ServerNotFoundError(f"{label} is not running ({error})", **facts) from error
-    conn = connection.Connection(sock.detach())
-    try:
-        connection.answer_challenge(conn, server.authkey)
-        connection.deliver_challenge(conn, server.authkey)
-    except BlockingIOError as error:
-        conn.close()
-        raise ServerUnresponsiveError(f"{label} was silent for {timeout:g} s", **facts) from error
-    except (EOFError, ConnectionError) as error:
-        conn.close()
-        raise _CrowdedError(f"{label} closed the connection") from error
-    except BaseException:
-        conn.close()
-        raise
-    return conn
-
-
-def set_receive_timeout(sock: socket.socket, timeout: float) -> None:
-    """Bound every blocking read of the socket in the kernel (0 for never)."""
-    if os.name == "posix":
-        import struct
-
-        seconds = int(timeout)
-        sock.setsockopt(
-            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, int((timeout - seconds) * 1e6))
-        )
-    else:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, int(timeout * 1000))
-
-
-@contextlib.contextmanager
-def borrowed_socket(conn: connection.Connection) -> Iterator[socket.socket]:
-    """Lend the socket under a connection, for its options."""
-    sock = socket.socket(fileno=conn.fileno())
-    try:
-        yield sock
-    finally:
-        sock.detach()
-
-
-def keep_alive(sock: socket.socket) -> None:
-    """Have the kernels notice within seconds that the other host is gone; a stopped process keeps answering."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 2), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 4), ("TCP_NODELAY", 1)):
-        if hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def ask(server: Endpoint, verb: str, *args: Any, timeout: float = SILENCE) -> Any:
-    """Put one question to a server on a connection of its own."""
-    conn = connect(server, timeout)
-    with conn:
-        return _request(conn, verb, args, server)
-
-
-def receive_descriptor(server: Endpoint, target: int) -> tuple[int, int]:
-    """Return the descriptor and the size of the shared memory that an object of the server has.
-
-    Raises:
-        ServerError: the server is on another host, or the object has none.
-    """
-    if not isinstance(server.address, str):
-        raise ServerError(f"server {server.name!r} is reached over TCP: memory is shared on one host only")
-    conn = connect(server, SILENCE)
-    with conn:
-        size: int = _request(conn, "share_memory", (target,), server)
-        with borrowed_socket(conn) as sock:
-            _, descriptors, _, _ = socket.recv_fds(sock, 1, 1)
-    return descriptors[0], size
-
-
-def _request(conn: connection.Connection, verb: str, args: tuple[Any, ...], server: Endpoint) -> Any:
-    try:
-        conn.send((None, verb, args, {}))
-        kind, result = conn.recv()
-    except (EOFError, OSError) as error:
-        raise ServerUnresponsiveError(
-            f"server {server.name!r} did not answer {verb!r} ({error or 'connection closed'})", server=server.name
-        ) from error
-    if kind != "#RETURN":
-        raise ServerUnresponsiveError(f"server {server.name!r} refused {verb!r}: {result}", server=server.name)
-    return result
-
-
 class ClientSession:
     """This process's session with one server. Its end is final; the next use of the server makes a new one."""
 
@@ -210,7 +89,7 @@ class ClientSession:
         self._sending = threading.Lock()
         self._lifeline = connect(server, SILENCE)
         facts = (self.id, process_name(), os.getpid(), socket.gethostname())
-        self.pid: int = _request(self._lifeline, "open_session", facts, server)
+        self.pid: int = request(self._lifeline, "open_session", facts, server)
         with borrowed_socket(self._lifeline) as sock:
             set_receive_timeout(sock, 0)
         threading.Thread(target=self._watch, name=f"catkit-lifeline-{server.name}", daemon=True).start()
@@ -219,7 +98,7 @@ class ClientSession:
         """Return a new connection for calls."""
         conn = connect(self.endpoint, SILENCE)
         try:
-            _request(conn, "open_calls", (self.id, *arguments), self.endpoint)
+            request(conn, "open_calls", (self.id, *arguments), self.endpoint)
             sock = take_over(conn)
         except BaseException:
             conn.close()

@@ -306,7 +306,7 @@ def _system() -> tuple[Any, int | None]:
 
 def _stream_over(memory: Any) -> FrameStream:
     """Map the memory of a stream on a server, whose proxy is given."""
-    from catkit_devices.multiprocessing.session import receive_descriptor
+    from catkit_devices.multiprocessing.connecting import receive_descriptor
 
     remote = memory._remote
     line = remote.line()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["OwnTime"]
 
@@ -15,18 +19,20 @@ class OwnTime:
 
     Args:
         longest: seconds.
+        clock: what it looks at itself.
     """
 
-    def __init__(self, longest: float) -> None:
+    def __init__(self, longest: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._longest = longest
+        self._clock = clock
         self._lock = threading.Lock()
-        self._looked = time.monotonic()
+        self._looked = clock()
         self._now = 0.0
 
     def __call__(self) -> float:
         """Return the seconds since it was made."""
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             self._now += min(now - self._looked, self._longest)
             self._looked = now
             return self._now

@@ -9,7 +9,7 @@ from catkit_devices.simulation import Fault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Faults", "FaultyLine"]
+__all__ = ["Faults", "FaultyLine", "LocalLine", "RemoteLine"]
 
 
 class FaultyLine(Protocol):
@@ -108,3 +108,41 @@ class LocalLine:
     def reconnect(self) -> None:
         """Plug it back in."""
         self._library.reconnect(self._address)
+
+
+class RemoteLine:
+    """The line of an instrument that a testbed simulates in another process.
+
+    Args:
+        simulation: a proxy of the :class:`~catkit_devices.simulation.SharedSimulation`.
+        address: where it is.
+    """
+
+    def __init__(self, simulation: Any, address: str) -> None:
+        self._simulation = simulation
+        self._address = address
+
+    def inject(self, fault: Fault, count: int, skip: int) -> None:
+        """Strike the next ``count`` replies, once ``skip`` have come unharmed."""
+        self._simulation.evaluate(_inject, self._address, fault, count, skip)
+
+    def clear(self) -> None:
+        """Forget what has not struck yet."""
+        self._simulation.clear_faults(self._address)
+
+    def history(self) -> list[tuple[int, str]]:
+        """Return what has struck."""
+        struck: list[tuple[int, str]] = self._simulation.fault_history(self._address)
+        return struck
+
+    def disconnect(self) -> None:
+        """Pull the cable."""
+        self._simulation.disconnect(self._address)
+
+    def reconnect(self) -> None:
+        """Plug it back in."""
+        self._simulation.reconnect(self._address)
+
+
+def _inject(library: Any, address: str, fault: Fault, count: int, skip: int) -> None:
+    library.line(address).inject(fault, count, after=skip)

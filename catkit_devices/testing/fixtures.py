@@ -13,7 +13,7 @@ from catkit_devices.errors import ConfigurationError, DeviceError, SimulationErr
 from catkit_devices.simulation import VirtualClock, build_bench
 from catkit_devices.simulation.replay import Dialogue
 from catkit_devices.simulation.wire_file import Entry, read_entries
-from catkit_devices.testing.faults import LocalLine
+from catkit_devices.testing.faults import LocalLine, RemoteLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from catkit_devices.device import Device
     from catkit_devices.drivers import Plugins
     from catkit_devices.simulation import Bench
-    from catkit_devices.testbed import Configuration
+    from catkit_devices.testbed import Configuration, Testbed
     from catkit_devices.testing.faults import FaultyLine
     from catkit_devices.testing.simulations import Simulations
 
@@ -198,7 +198,11 @@ def find_line(device: Any, request: pytest.FixtureRequest) -> FaultyLine:
     """
     if request.config.getoption("--hardware"):
         pytest.skip("faults need a simulation")
-    if "_catkit_devices_simulations" in request.fixturenames or "testbed" not in request.fixturenames:
-        simulations: Simulations = request.getfixturevalue("_catkit_devices_simulations")
-        return LocalLine(*simulations.line_of(device))
-    raise ConfigurationError("the instruments of a testbed have no lines here")
+    if "testbed" in request.fixturenames:
+        testbed: Testbed = request.getfixturevalue("testbed")
+        entry = testbed.layout.device(device if isinstance(device, str) else device.name)
+        if entry.address is None or entry.simulator is None:
+            raise ConfigurationError(f"device {entry.name!r} has no simulated instrument")
+        return RemoteLine(testbed.simulation, entry.address)
+    simulations: Simulations = request.getfixturevalue("_catkit_devices_simulations")
+    return LocalLine(*simulations.line_of(device))

@@ -40,5 +40,12 @@ def test_every_guarantee_names_a_test(page):
     assert not unproved
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "explanation").rglob("*.md")), ids=title)
+def test_every_file_that_an_explanation_names_is_there(page):
+    named = set(re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8")))
+    places = [ROOT / "catkit_devices", ROOT]
+    assert not [name for name in named if not any((place / name).is_file() for place in places)]
+
+
 def test_mutual_exclusion_states_its_guarantees_with_proof():
     assert len(named_in((DOCS / "explanation" / "mutual-exclusion.md").read_text())) > 50

@@ -78,9 +78,7 @@ def mine(manager, instrument):
 
 def test_ctrl_c_at_random_points_never_mixes_answers_nor_gives_the_mutex_away(manager, instrument, rounds):
     instrument.null()
-    processes = [
-        Process(target=interrupted_at_random, args=(seed, rounds(60, soak=2000))) for seed in range(2)
-    ]
+    processes = [Process(target=interrupted_at_random, args=(seed, rounds(60, soak=2000))) for seed in range(2)]
     for process in processes:
         process.start()
     for process in processes:

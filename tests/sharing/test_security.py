@@ -23,9 +23,10 @@ from shareable import Tally
 
 from catkit_devices.errors import RemoteError, ServerError
 from catkit_devices.multiprocessing import SharedMemoryManager, runtime_directory
+from catkit_devices.multiprocessing.connecting import ask
 from catkit_devices.multiprocessing.endpoint import endpoint
 from catkit_devices.multiprocessing.interface import CALL, DELETE, GET, LOCK, SET
-from catkit_devices.multiprocessing.session import ask, line_to
+from catkit_devices.multiprocessing.session import line_to
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-import math
+"""Whatever goes wrong with the safety checks or with those who watch: devices safe, writes refused, experiments ended."""
+
 import os
 import signal
 import time
@@ -9,217 +10,322 @@ import psutil
 import pytest
 
 from catkit_devices.datalog import RunReader
-from catkit_devices.errors import SafetyError
-from catkit_devices.testbed import Experiment, SafetyTest, Testbed, load_configuration
-from catkit_devices.testbed.safety import CheckState
+from catkit_devices.errors import CatkitDevicesError, MutexBrokenError, ProcessDiedError, SafetyError
+from catkit_devices.testbed import Experiment, Testbed, load_configuration
 
-TEST = SafetyTest(name="level", device="tank", property="level", minimum=-5, maximum=5)
-
-# --- judging ---
+TWO_SERVERS = "devices.basin.server='other'"
+QUICK = "testbed.permit_timeout=1.5"
 
 
-@pytest.mark.parametrize("value", [-5, 0, 5.0, 4.999])
-def test_a_value_within_the_limits_or_on_them_is_safe(value):
-    assert TEST.problem(value) is None
+def seconds_until_dark(journal, lamp, since):
+    """Return how many seconds after a moment a lamp went out for good."""
+    lines = [line.split() for line in journal.with_suffix(".times").read_text().splitlines()]
+    switched = [(float(when), value) for when, label, word, value in lines if (label, word) == (lamp, "LAMP")]
+    assert any(value == "1" for _, value in switched)
+    assert switched[-1][1] == "0"
+    return next(when for when, value in switched if value == "0" and when > since - 5.0) - since
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (5.1, "tank.level is 5.1, expected -5 to 5"),
-        (-math.inf, "tank.level is -inf, expected -5 to 5"),
-        (math.nan, "tank.level is nan, expected -5 to 5"),
-        ("3", "tank.level is '3', expected a number -5 to 5"),
-        (None, "tank.level is None, expected a number -5 to 5"),
-        (True, "tank.level is True, expected a number -5 to 5"),
-    ],
-)
-def test_everything_else_fails_and_the_message_has_value_and_limit(value, message):
-    assert TEST.problem(value) == message
+def child(name):
+    (process,) = [child for child in active_children() if child.name == name or f"{name}'" in child.name]
+    return psutil.Process(process.pid)
 
 
-@pytest.mark.parametrize(("limit", "expected"), [("minimum", "at least 1"), ("maximum", "at most 1")])
-def test_nan_fails_a_check_with_one_limit(limit, expected):
-    test = SafetyTest(name="n", device="tank", property="level", **{limit: 1})
-
-    assert test.problem(math.nan) == f"tank.level is nan, expected {expected}"
-
-
-def test_a_check_trips_when_failures_in_a_row_exceed_what_is_tolerated():
-    test = SafetyTest(name="level", device="tank", property="level", maximum=5, max_consecutive_failures=2)
-    state = CheckState(test)
-
-    tripped = []
-    for value in (9, 9, 1, 9, 9, 9):
-        state = state.after(value, test.problem(value), 1.0)
-        tripped.append(str(state.tripped) if state.tripped else None)
-
-    assert tripped[:5] == [None] * 5
-    assert tripped[5] == "safety check 'level': tank.level is 9, expected at most 5, 3 times in a row"
-
-
-# --- at the start ---
-
-
-def test_a_check_that_fails_at_the_start_prevents_every_experiment(watched_bench, journal):
-    options = f"devices.tank.simulator_options={{journal='{journal}', label='tank', level=50.0}}"
-
-    with (
-        pytest.raises(SafetyError, match=r"safety check 'tank_level': tank.level is 50, expected -5 to 5"),
-        Testbed(load_configuration([watched_bench], [options])),
-    ):
-        pytest.fail("the testbed started")
-
-    assert "tank LAMP 0" in journal.read_text()
-
-
-def test_a_device_that_cannot_be_read_at_the_start_prevents_every_experiment(watched_bench):
-    text = watched_bench.read_text().replace('simulator = "test_gauge"\n', "", 1)
-    watched_bench.write_text(text)
-
-    with (
-        pytest.raises(SafetyError, match=r"tank.level could not be read, expected a value -5 to 5: DeviceOpenError"),
-        Testbed(load_configuration([watched_bench])),
-    ):
-        pytest.fail("the testbed started")
-
-
-# --- later ---
-
-
-class Spoils(Experiment):
-    """Lights the lamps, makes the check fail in one way or another, then clings to the device."""
+class Lights(Experiment):
+    """Lights both lamps, makes the check fail in one way or another, and stays."""
 
     level: float = 0.0
     mode: str = "fine"
+    way: str = "sleep"
     mark: Path
 
     def experiment(self):
         self.devices.basin.lamp = True
         with self.lock("tank"):
             self.devices.tank.lamp = True
-            self.devices.tank.level = self.level
+            self.mark.write_text("lit ")
             self.devices.tank.mode = self.mode
-            time.sleep(60)
+            self.devices.tank.level = self.level
+            if self.way == "compute":
+                sum(range(10**11))  # one instruction of the interpreter, which nothing interrupts
+            while True:
+                try:
+                    time.sleep(60)
+                except BaseException:
+                    if self.way != "cling":
+                        raise
 
     def teardown(self):
-        self.mark.write_text("torn down")
+        with self.mark.open("a") as file:
+            file.write("torn down")
+
+
+class Tripped:
+    """A testbed on which an experiment lights both lamps, and which trips meanwhile."""
+
+    def __init__(self, bench, journal, mark, *overrides, act=lambda testbed: None, **parameters):
+        self.journal = journal
+        self.act = act
+        self.acted = None
+        self.mark = mark
+        self.testbed = Testbed(load_configuration([bench], [TWO_SERVERS, *overrides]))
+        self.experiment = Lights(mark=mark, **parameters)
+
+    def __enter__(self):
+        self.testbed.__enter__()
+        try:
+            with pytest.raises(SafetyError) as caught:
+                self.testbed.run(self.experiment, on_tick=self.on_tick)
+        except BaseException as error:
+            self.testbed.__exit__(type(error), error, None)
+            raise
+        self.ended = time.time()
+        self.error = caught.value
+        return self
+
+    def __exit__(self, *error):
+        return self.testbed.__exit__(*error)
+
+    def on_tick(self):
+        if self.acted is None and self.mark.exists():
+            self.act(self.testbed)
+            self.acted = time.time()
+
+    def assert_it_failed_closed(self, *, message, alive=("tank", "basin"), rescued=()):
+        testbed = self.testbed
+        assert message in str(self.error)
+        assert testbed.safety_event.is_set()
+        for device in ("tank", "basin"):
+            limit = 5.0 if device in rescued else 1.0
+            assert seconds_until_dark(self.journal, device, self.error.detected) < limit
+        for name in alive:
+            device = testbed.devices[name]
+            with pytest.raises(SafetyError, match="'lamp' of device '.*' is refused until the safety is reset"):
+                device.lamp = True
+            assert device.lamp is False
+        with pytest.raises(SafetyError):
+            testbed.run(Lights(mark=self.mark))
+        (progress,) = testbed.progress()
+        assert progress.state in {"stopped", "failed"}
+        assert not psutil.pid_exists(progress.pid) or psutil.Process(progress.pid).status() == "zombie"
+
+
+@pytest.fixture
+def mark(tmp_path):
+    return tmp_path / "mark"
+
+
+# --- what is read ---
 
 
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"level": 50.0}, "tank.level is 50, expected -5 to 5"),
-        ({"mode": "nan"}, "tank.level is nan, expected -5 to 5"),
+        ({"level": 50.0}, "safety check 'tank_level': tank.level is 50, expected -5 to 5"),
+        ({"mode": "nan"}, "safety check 'tank_level': tank.level is nan, expected -5 to 5"),
         ({"mode": "silent"}, "tank.level could not be read, expected a value -5 to 5: DeviceTimeoutError"),
     ],
 )
-def test_a_trip_ends_the_run_and_makes_devices_safe_that_an_experiment_holds(
-    watched_bench, journal, tmp_path, how, message
-):
-    mark = tmp_path / "mark"
-
-    with Testbed(load_configuration([watched_bench])) as testbed:
-        with pytest.raises(SafetyError, match=message):
-            testbed.run(Spoils(mark=mark, **how))
-        assert testbed.safety_event.is_set()
-        assert testbed.trip.check == "tank_level"
-        with pytest.raises(SafetyError, match=message):
-            testbed.run(Spoils(mark=mark))
-        (progress,) = testbed.progress()
-
-    with RunReader(progress.run) as run:
-        assert message in run.log_text()
-        assert message in run.outcome["detail"]
-    assert mark.read_text() == "torn down"
-    lines = journal.read_text().splitlines()
-    assert lines.count("tank LAMP 1") == 1
-    assert "tank LAMP 0" in lines[lines.index("tank LAMP 1") :]
-    assert "basin LAMP 0" in lines
+def test_a_value_that_is_not_safe_trips(watched_bench, journal, mark, how, message):
+    with Tripped(watched_bench, journal, mark, **how) as tripped:
+        tripped.assert_it_failed_closed(message=message)
+        assert mark.read_text() == "lit torn down"
+        (progress,) = tripped.testbed.progress()
+        with RunReader(progress.run) as run:
+            assert message in run.log_text()
+            assert [event.kind for event in run.events()].count("safety_tripped") == 1
+            assert message in run.outcome["detail"]
 
 
-def test_a_reading_that_hangs_trips_after_its_timeout(watched_bench, tmp_path):
-    overrides = ["safety.tank_level.property='slow_level'", "safety.tank_level.timeout=0.5"]
-
-    with (
-        Testbed(load_configuration([watched_bench], overrides)) as testbed,
-        pytest.raises(SafetyError, match=r"tank.slow_level did not answer in 0.5 s, expected a value -5 to 5"),
-    ):
-        testbed.run(Spoils(mark=tmp_path / "mark", level=3.0))
+def test_more_failures_in_a_row_than_are_tolerated_trip(watched_bench, journal, mark):
+    with Tripped(watched_bench, journal, mark, "safety.tank_level.max_consecutive_failures=3", level=50.0) as tripped:
+        tripped.assert_it_failed_closed(message="tank.level is 50, expected -5 to 5, 4 times in a row")
 
 
-class Spoiled(Experiment):
+def test_a_value_that_is_not_new_any_more_trips(watched_bench, journal, mark):
+    stamp = ["safety.tank_level.timestamp='measured'", "safety.tank_level.max_age=0.4"]
+
+    with Tripped(watched_bench, journal, mark, *stamp, mode="stale") as tripped:
+        tripped.assert_it_failed_closed(message="tank.level is old: its 'measured' is ")
+
+
+def test_a_reading_that_hangs_trips(watched_bench, journal, mark):
+    hanging = ["safety.tank_level.property='slow_level'", "safety.tank_level.timeout=0.4"]
+
+    with Tripped(watched_bench, journal, mark, *hanging, level=3.0) as tripped:
+        tripped.assert_it_failed_closed(
+            message="tank.slow_level did not answer in 0.4 s, expected a value -5 to 5", alive=["basin"]
+        )
+
+
+def test_a_test_of_a_plugins_own_kind_trips(bench, journal, mark):
+    check = "safety.flood={test='total_level', devices=['tank', 'basin'], limit=8, interval=0.05}"
+
+    with Tripped(bench, journal, mark, check, level=9.0) as tripped:
+        tripped.assert_it_failed_closed(message="safety check 'flood': 9 in all, expected at most 8")
+
+
+# --- who watches ---
+
+
+def test_a_killed_monitor_trips(watched_bench, journal, mark):
+    def act(testbed):
+        child("safety monitor").kill()
+
+    with Tripped(watched_bench, journal, mark, act=act) as tripped:
+        tripped.assert_it_failed_closed(message="the safety monitor died: process 'safety monitor'")
+        assert tripped.error.detected - tripped.acted < 1.0
+
+
+def test_a_stopped_monitor_trips(watched_bench, journal, mark):
+    def act(testbed):
+        child("safety monitor").suspend()
+
+    with Tripped(watched_bench, journal, mark, QUICK, act=act) as tripped:
+        tripped.assert_it_failed_closed(message="the safety monitor has not renewed it for 1.5 s")
+        assert tripped.error.detected - tripped.acted < 3.0
+
+
+def test_a_killed_device_server_trips_and_its_devices_are_made_safe_by_another_process(watched_bench, journal, mark):
+    def act(testbed):
+        child(f"{testbed.layout.server}.devices").kill()
+
+    with Tripped(watched_bench, journal, mark, act=act) as tripped:
+        tripped.assert_it_failed_closed(message="devices' died", alive=["basin"], rescued=["tank"])
+        assert tripped.error.detected - tripped.acted < 1.0
+        with pytest.raises(SafetyError, match="died: end this testbed and start another"):
+            tripped.testbed.reset_safety()
+
+
+def test_a_stopped_device_server_trips(watched_bench, journal, mark, until):
+    stopped = []
+
+    def act(testbed):
+        stopped.append(child(f"{testbed.layout.server}.other"))
+        stopped[0].suspend()
+
+    with Tripped(watched_bench, journal, mark, QUICK, act=act) as tripped:
+        assert "other' has not answered for 1.5 s" in str(tripped.error)
+        assert seconds_until_dark(journal, "tank", tripped.error.detected) < 1.0
+        stopped[0].resume()
+        until(lambda: "basin LAMP 0" in journal.read_text())
+        tripped.assert_it_failed_closed(message="permit", rescued=["basin"])
+
+
+# --- experiments that do not end ---
+
+
+@pytest.mark.parametrize("way", ["cling", "compute"])
+def test_an_experiment_that_holds_the_device_and_hears_nothing_is_ended_by_force(watched_bench, journal, mark, way):
+    with Tripped(watched_bench, journal, mark, "testbed.stop_timeout=0.3", level=50.0, way=way) as tripped:
+        tripped.assert_it_failed_closed(message="tank.level is 50, expected -5 to 5")
+        (progress,) = tripped.testbed.progress()
+        assert progress.message.endswith("it had to be ended by force")
+        assert tripped.ended - tripped.error.detected < 6.0
+
+
+class Insists(Experiment):
+    """Goes on with its section after the trip."""
+
     def experiment(self):
-        self.devices.tank.mode = "nan"
-        time.sleep(0.5)
-        self.devices.tank.mode = "fine"
-
-
-def test_failures_that_are_tolerated_are_in_the_log_of_the_run(watched_bench):
-    overrides = ["safety.tank_level.max_consecutive_failures=1000"]
-
-    with Testbed(load_configuration([watched_bench], overrides)) as testbed:
-        testbed.run(Spoiled())
-        (progress,) = testbed.progress()
-
-    with RunReader(progress.run) as run:
-        assert "safety check 'tank_level': tank.level is nan, expected -5 to 5" in run.log_text()
-
-
-def monitor_process():
-    (process,) = [child for child in active_children() if child.name == "safety monitor"]
-    return psutil.Process(process.pid)
-
-
-def test_a_killed_monitor_trips_at_once(watched_bench, journal, tmp_path, until):
-    moments = {}
-
-    def on_tick():
-        if "killed" not in moments and "tank LAMP 1" in journal.read_text():
-            moments["killed"] = time.monotonic()
-            monitor_process().send_signal(signal.SIGKILL)
-        elif "killed" in moments and testbed.safety_event.is_set():
-            moments.setdefault("tripped", time.monotonic())
-
-    with Testbed(load_configuration([watched_bench])) as testbed:
-        with pytest.raises(SafetyError, match=r"the safety monitor died: .* was killed by SIGKILL"):
-            testbed.run(Spoils(mark=tmp_path / "mark"), on_tick=on_tick)
-        until(lambda: "tank LAMP 0" in journal.read_text())
-
-    assert moments["tripped"] - moments["killed"] < 2.0
-
-
-class Clings(Experiment):
-    """Holds the device and ignores everything that it is told."""
-
-    def experiment(self):
+        refused = []
         with self.lock("tank"):
-            self.devices.tank.lamp = True
             self.devices.tank.level = 50
-            while True:
+            while len(refused) < 2:
                 try:
-                    time.sleep(60)
+                    time.sleep(0.05)
+                    self.devices.tank.lamp = True
+                except (MutexBrokenError, SafetyError) as error:
+                    refused.append(str(error))
                 except BaseException:
                     continue
+        raise ValueError("; ".join(refused))
 
 
-def test_devices_are_made_safe_at_once_though_an_experiment_clings_to_them(watched_bench, journal):
-    moments = {}
+def test_a_section_is_broken_by_a_trip_and_the_error_names_check_value_and_limit(watched_bench, journal):
+    with Testbed(load_configuration([watched_bench])) as testbed:
+        with pytest.raises(SafetyError) as caught:
+            testbed.run(Insists())
+        holder = testbed.devices.tank.mutex.holder
 
-    def on_tick():
-        text = journal.read_text()
-        if "tank LEVEL 50" in text:
-            moments.setdefault("level", time.monotonic())
-        if "tank LAMP 0" in text:
-            moments.setdefault("safe", time.monotonic())
+    assert holder is None
+    assert any("'tank' was taken from this owner: safety check 'tank_level': tank.level is 50" in note
+               for note in caught.value.__notes__)  # fmt: skip
 
-    with Testbed(load_configuration([watched_bench], ["testbed.stop_timeout=2.0"])) as testbed:
-        with pytest.raises(SafetyError, match=r"tank.level is 50, expected -5 to 5"):
-            testbed.run(Clings(), on_tick=on_tick)
-        ended = time.monotonic()
 
-    assert moments["safe"] - moments["level"] < 1.0
-    assert ended - moments["level"] > 2.0
+# --- at the start ---
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("level=50.0", r"safety check 'tank_level': tank.level is 50, expected -5 to 5"),
+        ("nothing=1", r"tank.level could not be read, expected a value -5 to 5: .*"),
+    ],
+)
+def test_a_check_that_fails_at_the_start_prevents_every_experiment(watched_bench, journal, options, message):
+    if options == "nothing=1":
+        watched_bench.write_text(watched_bench.read_text().replace('simulator = "test_gauge"\n', "", 1))
+        overrides = []
+    else:
+        overrides = [f"devices.tank.simulator_options={{journal='{journal}', label='tank', {options}}}"]
+
+    with (
+        pytest.raises(SafetyError, match=message),
+        Testbed(load_configuration([watched_bench], overrides)),
+    ):
+        pytest.fail("the testbed started")
+
+    if overrides:
+        assert "tank LAMP 0" in journal.read_text()
+
+
+def test_nothing_can_be_changed_before_every_check_has_passed(watched_bench, until, runtime):
+    slow = ["safety.tank_level.property='slow_level'", "devices.tank.simulator_options.level=1.0"]
+    refused = []
+
+    class Watching(Testbed):
+        def _publish(self, layout):
+            super()._publish(layout)
+            try:
+                self.devices.basin.lamp = True
+            except SafetyError as error:
+                refused.append(str(error))
+
+    with Watching(load_configuration([watched_bench], slow)) as testbed:
+        testbed.devices.basin.lamp = True
+
+    assert refused == ["safety check 'permit': not given yet: 'lamp' of device 'basin' is refused"]
+
+
+# --- after a trip ---
+
+
+def test_changes_are_allowed_again_after_a_reset_and_not_before(watched_bench, until):
+    with Testbed(load_configuration([watched_bench])) as testbed:
+        with pytest.raises(CatkitDevicesError, match="has not tripped: there is nothing to reset"):
+            testbed.reset_safety()
+        testbed.devices.tank.level = 7
+        until(lambda: testbed.trip)
+        assert testbed.status()["state"] == "tripped"
+        with pytest.raises(SafetyError, match="tank.level is 7"):
+            testbed.reset_safety("without looking")
+        assert testbed.trip is not None
+        testbed.simulation.evaluate(fill, 3.0)
+
+        testbed.reset_safety("drained")
+        testbed.devices.basin.lamp = True
+        assert testbed.run(Reads()) == [3.0]
+
+        assert (testbed.trip, testbed.safety_event.is_set(), testbed.status()["state"]) == (None, False, "running")
+        testbed.devices.tank.level = 8
+        until(lambda: testbed.trip)
+        with pytest.raises(SafetyError, match="tank.level is 8"):
+            testbed.run(Reads())
+
+
+def fill(library, level):
+    library.instrument("ASRL1::INSTR")._values["LEVEL"] = str(level)
 
 
 def test_a_trip_while_nothing_runs_is_raised_at_the_end(watched_bench, until):
@@ -243,16 +349,33 @@ class Dies(Experiment):
 
 class Reads(Experiment):
     def experiment(self):
-        time.sleep(0.3)
+        time.sleep(0.2)
         return self.devices.tank.level
 
 
-def test_an_experiment_that_dies_is_no_trip(watched_bench):
-    with Testbed(load_configuration([watched_bench])) as testbed:
-        with pytest.raises(Exception, match="was killed by SIGKILL"):
+class Spoiled(Experiment):
+    def experiment(self):
+        self.devices.tank.mode = "nan"
+        time.sleep(0.4)
+        self.devices.tank.mode = "fine"
+
+
+def test_neither_an_experiment_that_dies_nor_failures_that_are_tolerated_nor_a_slow_monitor_trip(watched_bench):
+    overrides = ["safety.tank_level.max_consecutive_failures=1000", "testbed.permit_timeout=3.0"]
+
+    with Testbed(load_configuration([watched_bench], overrides)) as testbed:
+        with pytest.raises(ProcessDiedError, match="was killed by SIGKILL"):
             testbed.run(Dies())
+        testbed.run(Spoiled())
+        monitor = child("safety monitor")
+        monitor.suspend()
+        suspended = time.time()
+        testbed.run(Reads(), on_tick=lambda: monitor.resume() if time.time() > suspended + 1.0 else None)
+        monitor.resume()
         assert testbed.run(Reads()) == [0.0]
         assert testbed.trip is None
-        state = testbed.checks()["tank_level"]
+        spoiled = testbed.progress()[1]
 
-    assert (state.value, state.failures, state.problem) == (0.0, 0, None)
+    with RunReader(spoiled.run) as run:
+        assert "safety check 'tank_level': tank.level is nan, expected -5 to 5" in run.log_text()
+        assert [event.kind for event in run.events()].count("safety_failure") == 1

@@ -1,0 +1,321 @@
+"""Writes the reference from what it describes: mkdocs calls ``on_files`` when it builds the site.
+
+Nothing of it is kept in the repository, so none of it can be out of date. What cannot be told from the code (what to do
+about an error) is in ``reference/what-to-do.toml``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mkdocs.structure.files import File
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from docstrings import to_markdown  # noqa: E402 - it lies beside this file, which mkdocs loads by its path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+__all__ = ["on_files", "reference"]
+
+HERE = Path(__file__).parent
+
+API = {
+    "multiprocessing": ("Sharing between processes", ["catkit_devices.multiprocessing"]),
+    "devices": (
+        "Devices and drivers",
+        [
+            "catkit_devices.device",
+            "catkit_devices.properties",
+            "catkit_devices.visa",
+            "catkit_devices.serial_device",
+            "catkit_devices.interfaces",
+            "catkit_devices.units",
+        ],
+    ),
+    "plugins": ("Plugins", ["catkit_devices.drivers"]),
+    "simulation": ("Simulation", ["catkit_devices.simulation"]),
+    "testbed": ("Testbed and experiments", ["catkit_devices.testbed"]),
+    "datalog": ("Data", ["catkit_devices.datalog"]),
+    "testing": ("Testing", ["catkit_devices.testing", "catkit_devices.pytest_plugin"]),
+}
+"""Every page of the API: its title, and the modules whose public names it shows."""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages to those of the site."""
+    for path, text in reference().items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def reference() -> dict[str, str]:
+    """Return every generated file by its path in the site."""
+    pages = {f"reference/api/{page}.md": _api(title, modules) for page, (title, modules) in API.items()}
+    return pages | {
+        "reference/commands.md": _commands(),
+        "reference/configuration.md": _configuration(),
+        "reference/configuration.schema.json": json.dumps(_schema(), indent=2) + "\n",
+        "reference/drivers.md": _drivers(),
+        "reference/errors.md": _errors(),
+        "reference/hooks.md": _hooks(),
+    }
+
+
+# --- API -----------------------------------------------------------------------------------------------------------
+
+
+def _api(title: str, modules: Iterable[str]) -> str:
+    lines = [f"# {title}", ""]
+    for name in modules:
+        module = importlib.import_module(name)
+        lines += [f"## `{name}`", "", to_markdown(inspect.getdoc(module) or ""), ""]
+        lines += [f"::: {name}.{public}\n" for public in _public(module)]
+    return "\n".join(lines)
+
+
+def _public(module: Any) -> list[str]:
+    """Return the public names of a module; of the pytest plugin, its fixtures."""
+    if hasattr(module, "__all__"):
+        return list(module.__all__)
+    fixtures = [name for name, member in vars(module).items() if type(member).__name__ == "FixtureFunctionDefinition"]
+    return [name for name in fixtures if not name.startswith("_")]
+
+
+def _hooks() -> str:
+    from catkit_devices import hookspecs
+
+    lines = ["# Hooks", "", to_markdown(inspect.getdoc(hookspecs) or ""), ""]
+    lines += [f"::: catkit_devices.hookspecs.{name}\n    options:\n      heading_level: 2\n" for name in hooks()]
+    return "\n".join(lines)
+
+
+def hooks() -> list[str]:
+    """Return the name of every hook."""
+    from catkit_devices import hookspecs
+
+    return [name for name, member in vars(hookspecs).items() if hasattr(member, f"{hookspecs.PROJECT}_spec")]
+
+
+# --- errors --------------------------------------------------------------------------------------------------------
+
+
+def errors() -> list[type[BaseException]]:
+    """Return every error of the project."""
+    from catkit_devices import errors as module
+
+    found = [getattr(module, name) for name in module.__all__]
+    return sorted((one for one in found if isinstance(one, type)), key=lambda one: inspect.getsourcelines(one)[1])
+
+
+def _errors() -> str:
+    with (HERE / "reference" / "what-to-do.toml").open("rb") as file:
+        what_to_do = tomllib.load(file)
+    lines = ["# Errors", "", what_to_do["introduction"]["text"], ""]
+    for error in errors():
+        bases = " and ".join(f"`{base.__name__}`" for base in error.__bases__)
+        lines += [f"## {error.__name__}", "", f"*Is a {bases}.*", "", _error_text(error), ""]
+        facts = {name: kind for name, kind in inspect.get_annotations(error).items() if not name.startswith("_")}
+        if facts:
+            lines += ["Attributes: " + ", ".join(f"`{name}` (`{kind}`)" for name, kind in facts.items()) + ".", ""]
+        lines += [f"**What to do.** {what_to_do[error.__name__]['text'].strip()}", ""]
+    return "\n".join(lines)
+
+
+def _error_text(error: type[BaseException]) -> str:
+    text = to_markdown(inspect.getdoc(error) or "")
+    before, found, arguments = text.partition("Args:\n")
+    if not found:
+        return text
+    return before + "\n".join(f"- `{name}`: {said}" for name, said in _arguments(arguments))
+
+
+def _arguments(text: str) -> list[tuple[str, str]]:
+    found = re.findall(r"^ {4}(\*{0,2}\w+): ((?:.|\n(?! {4}\S))*)", text, re.MULTILINE)
+    return [(name, " ".join(said.split())) for name, said in found]
+
+
+# --- drivers -------------------------------------------------------------------------------------------------------
+
+_EVERY_DEVICE = frozenset({"limits", "open_on_use", "safe_timeout", "timeout"})
+
+
+def _drivers() -> str:
+    from catkit_devices.drivers import Plugins
+    from catkit_devices.interfaces import interfaces_of
+
+    plugins = Plugins()
+    lines = [
+        "# Drivers",
+        "",
+        "The drivers that come with the package, as their devices describe themselves (`device.describe()`,",
+        "`catkit-devices devices`). What is marked *shared* can be read while somebody else keeps the device; *narrow*",
+        "limits are set in the configuration. All of them talk in text, and have `query`, `write`, `read`, `read_until`,",
+        "`read_bytes`, `write_bytes` and `query_binary` too: see [VisaDevice](api/devices.md).",
+        "",
+    ]
+    for name, driver in plugins.drivers.items():
+        about = _description(driver)
+        capabilities = ", ".join(f"`{one}`" for one in interfaces_of(driver)) or "none"
+        simulator = f"`{name}`" if name in plugins.simulators else "none of that name"
+        options = [option for option in _options(driver) if option not in _EVERY_DEVICE]
+        lines += [f"## {name}", "", to_markdown(inspect.getdoc(driver) or ""), ""]
+        lines += [f"Capabilities: {capabilities}. Simulator: {simulator}. Options: {', '.join(map(_code, options))}.", ""]
+        lines += ["| property | access | unit | values | |", "|---|---|---|---|---|"]
+        lines += [_property_row(*one) for one in about["properties"].items()]
+        commands = [_command_row(*one) for one in about["commands"].items() if not _general(driver, one[0])]
+        lines += ["", "| command | |", "|---|---|", *commands, ""] if commands else [""]
+    return "\n".join(lines)
+
+
+def _description(driver: type[Any]) -> dict[str, Any]:
+    from catkit_devices.options import bind_options
+
+    device = bind_options(driver, "device", {"address": "ASRL1::INSTR"} if "address" in _options(driver) else {})
+    description: dict[str, Any] = device.describe()
+    return description
+
+
+def _general(driver: type[Any], name: str) -> bool:
+    """Return whether a command is that of every device which talks in text."""
+    from catkit_devices.visa import VisaDevice
+
+    return getattr(driver, name) is getattr(VisaDevice, name, None)
+
+
+def _options(driver: type[Any]) -> list[str]:
+    from catkit_devices.options import options_of
+
+    return sorted(options_of(driver))
+
+
+def _property_row(name: str, about: dict[str, Any]) -> str:
+    access = "read, set" if about["readable"] and about["writable"] else "set" if about["writable"] else "read"
+    if about["shared"]:
+        access += ", shared"
+    values = ", ".join(map(_code, about["choices"])) if about["choices"] else about["type"] or ""
+    if about["limits"]:
+        low, high = (("" if bound is None else f"{bound:g}") for bound in about["limits"])
+        values = f"{low} to {high}" if low and high else f"from {low}" if low else f"up to {high}"
+    return f"| `{name}` | {access} | {about['unit'] or ''} | {values} | {_cell(about['doc'])} |"
+
+
+def _command_row(name: str, about: dict[str, Any]) -> str:
+    signature = about["signature"].replace("(self, ", "(").replace("(self)", "()").replace("'", "")
+    return f"| `{name}{signature}` | {_cell((about['doc'] or '').partition('Args:')[0])} |"
+
+
+def _cell(text: str | None) -> str:
+    return " ".join(to_markdown(text or "").split()).replace("|", "\\|")
+
+
+def _code(value: object) -> str:
+    return f"`{value}`"
+
+
+# --- configuration -------------------------------------------------------------------------------------------------
+
+_TABLES = ("testbed", "simulation", "devices", "safety")
+
+
+def _schema() -> dict[str, Any]:
+    from catkit_devices.testbed import Configuration
+
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Configuration.model_json_schema()}
+
+
+def _configuration() -> str:
+    schema = _schema()
+    lines = ["# Configuration", "", (HERE / "reference" / "configuration-introduction.txt").read_text().strip(), ""]
+    for table in _TABLES:
+        kind = schema["properties"][table]
+        reference = kind.get("$ref") or kind.get("additionalProperties", {}).get("$ref")
+        about = schema["$defs"][reference.rpartition("/")[2]]
+        heading = f"[{table}]" if "$ref" in kind else f"[{table}.NAME]"
+        _, _, summary = about["description"].partition(": ")
+        lines += [f"## `{heading}`", "", f"{summary[:1].upper()}{_cell(summary[1:])}", ""]
+        lines += ["| key | type | default | |", "|---|---|---|---|"]
+        for key, told in about["properties"].items():
+            default = "*required*" if key in about.get("required", ()) else _default(told.get("default"))
+            lines.append(f"| `{key}` | {_type(told)} | {default} | {_cell(told.get('description'))} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _default(value: object) -> str:
+    return "" if value in (None, [], {}) else f"`{json.dumps(value)}`"
+
+
+def _type(told: dict[str, Any]) -> str:
+    if "enum" in told:
+        return ", ".join(_code(json.dumps(value)) for value in told["enum"])
+    if "anyOf" in told:
+        return " or ".join(_type(one) for one in told["anyOf"] if one.get("type") != "null")
+    if told.get("type") == "array":
+        inner = told.get("items")
+        return f"list of {_type(inner)}" if inner else "[minimum, maximum]"
+    if told.get("type") == "object":
+        inner = told.get("additionalProperties")
+        return f"table of {_type(inner)}" if isinstance(inner, dict) else "table"
+    return {"string": "text", "number": "number", "integer": "whole number", "boolean": "true or false"}[told["type"]]
+
+
+# --- commands ------------------------------------------------------------------------------------------------------
+
+
+def commands() -> dict[str, Any]:
+    """Return every command by its name."""
+    import typer
+
+    from catkit_devices.cli.application import COMMANDS, _application
+
+    group: Any = typer.main.get_group(_application())
+    return {name: group.commands[name] for name in COMMANDS}
+
+
+def _commands() -> str:
+    from catkit_devices.cli import application
+
+    about = (inspect.getdoc(application) or "").partition("Exit codes: ")[2]
+    lines = ["# Commands", ""]
+    lines += ["`catkit-devices COMMAND --help` says the same, and `python -m catkit_devices` is the same program.", ""]
+    lines += [f"Exit codes: {' '.join(about.split())}", ""]
+    for name, command in commands().items():
+        lines += [f"## {name}", "", _paragraphs(command.help), ""]
+        rows = []
+        usage = [f"catkit-devices {name}"]
+        for parameter in command.params:
+            if getattr(parameter, "hidden", False):
+                continue
+            if parameter.param_type_name == "option":
+                words = ", ".join(_code(word) for word in (*parameter.opts, *parameter.secondary_opts))
+                value = "" if parameter.is_flag else f" *{parameter.metavar or 'value'}*"
+                default = parameter.default
+                shown = "" if parameter.is_flag or callable(default) or default in (None, (), []) else f" (`{default}`)"
+                variable = f" Environment: `{parameter.envvar}`." if parameter.envvar else ""
+                rows.append(f"| {words}{value} | {_cell(parameter.help)}{shown}{variable} |")
+            else:
+                metavar = parameter.metavar or (parameter.name or "").upper()
+                usage.append(metavar if parameter.required else f"[{metavar}]")
+                rows.append(f"| *{metavar}* | {_cell(getattr(parameter, 'help', ''))} |")
+        lines += ["```", " ".join([*usage, "[OPTIONS]"]), "```", ""]
+        lines += ["| | |", "|---|---|", *rows, ""] if rows else []
+        module = importlib.import_module(application.COMMANDS[name].partition(":")[0])
+        examples = getattr(module, "EXAMPLES", ())
+        lines += ["Examples:", "", "```", *examples, "```", ""] if examples else []
+    return "\n".join(lines)
+
+
+def _paragraphs(text: str | None) -> str:
+    return to_markdown(inspect.cleandoc(text or ""))
