@@ -306,6 +306,9 @@ def line_to(server: Endpoint) -> Line:
         if held:
             name = line.session.names.get(next(iter(held)), "mutex")
             raise MutexBrokenError(name, f"the server that kept it is lost ({line.session.lost})")
+    for address, other in list(_local.lines.items()):
+        if other.session.lost is not None and not other.session.sections:
+            del _local.lines[address]  # or a long life with many servers would collect their sockets and segments
     line = Line(_session_with(server))
     _local.lines[server.address] = line
     return line

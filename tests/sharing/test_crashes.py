@@ -1,5 +1,6 @@
 """What a killed or stopped client or server leaves behind: nothing."""
 
+import contextlib
 import os
 import random
 import signal
@@ -121,11 +122,12 @@ def test_a_client_killed_at_a_random_point_leaves_nothing(manager, instrument, v
     server = psutil.Process(manager.pid)
     instrument.null()
     for number in range(rounds(20, soak=200)):
-        process = Process(target=victim)
-        process.start()
-        at.get(timeout=30)
-        time.sleep(chooser.random() * 0.02)
-        killed(process)
+        with instrument.lock() if victim is waiting else contextlib.nullcontext():
+            process = Process(target=victim)
+            process.start()
+            at.get(timeout=30)
+            time.sleep(chooser.random() * 0.02)
+            killed(process)
         with lock_all(instrument, manager.get_mutex("one"), manager.get_mutex("two"), timeout=5):
             assert instrument.echo(number) == number
         if number == 2:
@@ -430,3 +432,16 @@ def test_a_device_that_cannot_be_made_safe_goes_to_fault_and_refuses(manager, un
         stubborn.value = 3
     stubborn.reset()
     stubborn.value = 3
+
+
+def test_a_client_of_many_servers_one_after_the_other_collects_nothing(runtime):
+    def use(number):
+        with SharedMemoryManager(f"server-{number}") as manager:
+            manager.get_object("instrument", Instrument, "instrument", open_on_use=True).echo(bytes(10))
+
+    for number in range(3):
+        use(number)
+    before = psutil.Process().num_fds()
+    for number in range(3, 6):
+        use(number)
+    assert psutil.Process().num_fds() <= before
