@@ -321,7 +321,7 @@ class Device(metaclass=_DeviceType):
             try:
                 # A call of its own: the one that is running may be cancelled, this one must get through.
                 with calling(emergency_call()):
-                    self._make_safe()
+                    self._make_safe_whatever_came_before()
             except BaseException as error:  # noqa: BLE001 - told to the caller below
                 failure.append(error)
 
@@ -336,6 +336,9 @@ class Device(metaclass=_DeviceType):
             raise DeviceFaultError(self._fault_reason or why, **self._facts("make_safe")) from (
                 failure[0] if failure else None
             )
+
+    def _make_safe_whatever_came_before(self) -> None:
+        self._make_safe()
 
     def _fault(self, reason: str) -> None:
         """Refuse every further use until ``reset()``."""

@@ -22,6 +22,7 @@ from catkit_devices.errors import (
     DeviceProtocolError,
     DeviceTimeoutError,
 )
+from catkit_devices.multiprocessing.owner import forwarded_call
 from catkit_devices.properties import Quantity, narrow
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class DialogueDevice(Device):
         self._transport: Transport | None = None
         self._depth = 0
         self._recovering = False
+        self._hasty = False
 
     # --- what a subclass implements
 
@@ -206,9 +208,26 @@ class DialogueDevice(Device):
         with self._exchange(None, fresh=False) as line:
             line.settle(self._late_window, self.io_timeout, self._checkpoint)
 
+    def _make_safe_whatever_came_before(self) -> None:
+        """Make it safe at once, though a late reply may be taken for another's; then again on a line to be trusted."""
+        transport = self._transport
+        if transport is not None and transport.suspect is not None:
+            self._hasty = True
+            try:
+                self._make_safe()
+            except DeviceError as error:
+                _log.info("%s at %s was made safe in doubt: %s", self.name, self._address, error.problem)
+            finally:
+                self._hasty = False
+        self._make_safe()
+
     def _trust(self, transport: Transport, *, fresh: bool) -> None:
         if self._recovering:
             transport.line.discard()  # late beyond the window; what is asked next is who is there
+            return
+        call = forwarded_call() if self._hasty else None
+        if call is not None and call.emergency:
+            transport.line.discard()
             return
         if transport.suspect is None and fresh and (unread := transport.line.unread()):
             transport.suspect = f"{unread!r} came without being asked for"

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from catkit_devices.testing.faults import Faults
     from catkit_devices.testing.simulations import Simulations
 
-_FIXTURES = frozenset({"bench", "faults", "open_device", "simulated_device", "testbed", "wire"})
-"""A test that uses one of these leaves nothing behind, unless the leak check is switched off."""
+_FIXTURES = frozenset({"_catkit_devices_plugins", "testbed_configuration"})
+"""What all our fixtures are made from: a test that uses one leaves nothing behind, unless the check is off."""
 
 
 # --- options, markers
@@ -136,7 +136,7 @@ def simulated_instrument(_catkit_devices_simulations: Simulations) -> Callable[[
 
 
 @pytest.fixture
-def open_device(request: pytest.FixtureRequest) -> Iterator[Callable[..., Device]]:
+def open_device(request: pytest.FixtureRequest, _catkit_devices_plugins: Plugins) -> Iterator[Callable[..., Device]]:
     """As ``simulated_device``, but with ``--hardware`` the configured device that has the driver is opened.
 
     Then the test is skipped where no device of the configuration has it.

@@ -8,6 +8,7 @@ Ctrl-C.
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = _DEBUG in given
     # One looks for it at the end of a command that just failed, so it is understood in every place.
     given = [argument for argument in given if argument != _DEBUG]
+    _log(everything=debug)
     try:
         _application()(args=given, prog_name="catkit-devices")
     except SystemExit as end:
@@ -73,6 +75,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - an experiment may raise anything
         return report(error, debug=debug)
     return 0
+
+
+def _log(*, everything: bool) -> None:
+    """Keep the framework's log from the terminal, where commands say what there is to say; with ``--debug`` show it."""
+    logger = logging.getLogger("catkit_devices")
+    if everything:
+        logging.basicConfig(level=logging.INFO)
+    elif not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 def _application() -> typer.Typer:

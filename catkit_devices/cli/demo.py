@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from catkit_devices.cli.options import Json, Overrides
-from catkit_devices.cli.output import console, print_json, print_table
+from catkit_devices.cli.output import console, print_json, print_table, short
 
 if TYPE_CHECKING:
     from catkit_devices.demo.results import FilterPower
@@ -48,7 +48,7 @@ def demo(
         print_json({"runs": [str(scan), str(loop)], "plot": str(picture)})
         return
     _print_results(scan, loop)
-    console().print(f"\nruns: {scan}\n      {loop}\nplot: {picture}")
+    console().print(f"\nruns: {short(scan)}\n      {short(loop)}\nplot: {short(picture)}", markup=False)
 
 
 def _print_results(scan: Path, loop: Path) -> None:

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from catkit_devices.cli.output import console
-from catkit_devices.cli.picture import ENDED, count, limits, picture, reading
+from catkit_devices.cli.picture import ENDED, count, limits, picture, reading, source
 from catkit_devices.errors import CatkitDevicesError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class _Lines:
             self._tripped = tripped
         for message in status.get("messages", []):
             if message["time"] > self._told and message["level"] in ("WARNING", "ERROR"):
-                self._say(f"{message['level'].lower()}: {message['source']}: {message['text']}")
+                self._say(f"{message['level'].lower()}: {source(message, status['name'])}: {message['text']}")
         self._told = max([self._told, *(message["time"] for message in status.get("messages", []))])
 
     def _experiment(self, name: str, experiment: dict[str, Any], devices: dict[str, Any]) -> None:

@@ -41,7 +41,6 @@ _PLUGINS = '''HERE = Path(__file__).parent
 def plugin_directories() -> list[Path]:
     """Where the driver is."""
     return [HERE]
-
 '''
 
 
@@ -66,14 +65,16 @@ def new_driver(
     existing = [str(root / path) for path in files if (root / path).exists()]
     if existing:
         raise ConfigurationError(f"would overwrite {', '.join(existing)}")
+    lines = []
     for path, text in files.items():
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-        console().print(str(file))
+        lines.append(str(file))
     where = f"cd {root} && " if root != Path() else ""
     test = "pip install -e '.[test]' && pytest" if package else f"pytest test_{name}.py"
-    console().print(f"try it: {where}{test}")
+    lines.append(f"try it: {where}{test}")
+    console().print("\n".join(lines), markup=False)
 
 
 def _check(name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from catkit_devices.errors import ConfigurationError, MutexTimeoutError, SafetyError, ServerNotFoundError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["console", "exit_code", "print_json", "print_table", "report", "table", "warn"]
+__all__ = ["console", "exit_code", "print_json", "print_table", "report", "short", "table", "warn"]
 
 FAILED = 1
 USAGE = 2
@@ -54,6 +55,13 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]
     for row in rows:
         made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     console().print(made)
+
+
+def short(path: str | Path) -> str:
+    """Return a path as one would type it here: relative to the current directory, where it lies in that."""
+    absolute = Path(path).absolute()
+    here = Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 
 def print_json(value: Any) -> None:
@@ -121,7 +129,8 @@ def _text(error: BaseException) -> str:
         # Somebody's own exception: its class is part of what it says, and so is where it was raised.
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
         text += _place(error)
-    return "\n".join([text, *getattr(error, "__notes__", [])])
+    # What is said already need not be said again.
+    return "\n".join([text, *(note for note in getattr(error, "__notes__", []) if text not in note)])
 
 
 def _place(error: BaseException) -> str:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["ENDED", "count", "limits", "picture", "reading"]
+__all__ = ["ENDED", "count", "duration", "limits", "picture", "reading", "source"]
 
 ENDED = {"finished": "green", "failed": "red", "stopped": "yellow"}
 """The states in which an experiment has ended, and the colours of them."""
@@ -39,17 +39,12 @@ def picture(status: dict[str, Any], *, messages: int = 6) -> RenderableType:
     if status["safety"]["tripped"]:
         parts += [_tripped(status["safety"]["tripped"])]
     last = status.get("messages", [])[-messages:]
-    return Group(*parts, *(_message(message) for message in last))
+    return Group(*parts, *(_message(message, status["name"]) for message in last))
 
 
 def limits(test: dict[str, Any]) -> str:
-    """Return what a safety check allows, in words; empty for one of a plugin, which judges by itself."""
-    low, high = test.get("minimum"), test.get("maximum")
-    if low is None and high is None:
-        return ""
-    if low is None:
-        return f"at most {high:g}"
-    return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+    """Return what a safety check allows, in words."""
+    return str(test.get("expected") or "").removeprefix("a value ")
 
 
 def reading(check: dict[str, Any]) -> str:
@@ -79,6 +74,10 @@ def _heading(status: dict[str, Any]) -> Text:
     if status.get("pid"):
         facts.append(f"pid {status['pid']}{' on ' + status['host'] if status.get('host') else ''}")
     line.append(f", {', '.join(facts)}" if facts else "", style="dim")
+    permit = status["safety"].get("permit")
+    if permit is not None:
+        text = f", changes permitted for {permit:.1f} s" if permit > 0 else ", no change is permitted"
+        line.append(text, style="dim" if permit > 0 else "red")
     state = status.get("state", "running")
     if state != "running":
         line.append(f", {state}", style="bold red")
@@ -143,7 +142,7 @@ def _checks(checks: dict[str, Any]) -> Table:
     from rich.text import Text
 
     table = _table("safety check", "#value", "allowed", "#read", "problem")
-    for name, check in checks.items():
+    for name, check in sorted(checks.items()):
         style = "red" if check["problem"] else "green" if check.get("time") else "dim"
         age = f"{duration(time.time() - check['time'])} ago" if check.get("time") else ""
         failures = f" ({check['failures']} in a row)" if check["failures"] > 1 else ""
@@ -160,12 +159,17 @@ def _tripped(text: str) -> Text:
     return Text.assemble(("SAFETY TRIPPED ", "bold white on red"), (f" {text}", "bold red"))
 
 
-def _message(message: dict[str, Any]) -> Text:
+def source(message: dict[str, Any], testbed: str) -> str:
+    """Return which process a message is from; the testbed's own goes by the testbed's name."""
+    return testbed if message["source"] == "MainProcess" else str(message["source"])
+
+
+def _message(message: dict[str, Any], testbed: str) -> Text:
     from rich.text import Text
 
     moment = time.strftime("%H:%M:%S", time.localtime(message["time"]))
     style = _LEVELS.get(message["level"], "")
-    return Text.assemble((f"{moment} ", "dim"), (f"{message['source']}: ", "dim"), (message["text"], style))
+    return Text.assemble((f"{moment} ", "dim"), (f"{source(message, testbed)}: ", "dim"), (message["text"], style))
 
 
 def _table(*columns: str) -> Table:

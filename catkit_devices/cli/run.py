@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate, TestbedName
-from catkit_devices.cli.output import FAILED, console, print_json, warn
+from catkit_devices.cli.output import FAILED, console, print_json, short, warn
 
 if TYPE_CHECKING:
     from catkit_devices.cli.live import LiveView
@@ -79,8 +79,7 @@ def run(
             warn(f"--runs changes nothing: testbed {client.name!r} is running already, and keeps its runs in one place")
         with LiveView(client) as view:
             result = _run(client, instance, view)
-            path = getattr(instance, "run_path", None)
-            progress = next(entry for entry in client.progress() if path is None or entry.run == str(path))
+            progress = next(entry for entry in client.progress() if entry.run == str(instance.run_path))
             if not joined:
                 _let_others_end(client, view)
     if as_json:
@@ -89,22 +88,19 @@ def run(
         if result is not None:
             console().print(result, markup=False)
         why = f" ({progress.message})" if progress.message else ""
-        console().print(f"{progress.name} {progress.state}{why}; run directory: {progress.run}", markup=False)
+        console().print(
+            f"{progress.name} {progress.state}{why}; run directory: {short(str(progress.run))}", markup=False
+        )
     if progress.state != "finished":
         raise typer.Exit(FAILED)
 
 
 def _run(client: TestbedClient, instance: Experiment, view: LiveView) -> Any:
-    from catkit_devices.errors import CatkitDevicesError
-
     try:
         (result,) = client.run(instance, on_tick=view.tick)
     except Exception as error:
-        path = getattr(instance, "run_path", None)
-        with contextlib.suppress(CatkitDevicesError, OSError, EOFError):  # its server may be what failed
-            for progress in client.progress():
-                if path is None or progress.run == str(path):
-                    error.add_note(f"run directory: {progress.run}")
+        if instance.run_path is not None:
+            error.add_note(f"run directory: {short(instance.run_path)}")
         raise
     finally:
         view.draw()

@@ -58,8 +58,11 @@ def set_(
         facts = member_of(description, "properties", target.member)
         if not facts["writable"]:
             raise ConfigurationError(f"device {description['name']!r}: {target.member!r} can only be read")
-        value = property_value(" ".join(target.rest), facts)
         with device.lock(timeout=timeout):
+            if facts["type"] is None and facts["readable"]:
+                # Nothing says what it takes but what it is: `off` must not become a text, which counts as true.
+                facts = {**facts, "type": type(getattr(device, target.member)).__name__}
+            value = property_value(" ".join(target.rest), facts)
             setattr(device, target.member, value)
             if facts["readable"]:
                 value = getattr(device, target.member)

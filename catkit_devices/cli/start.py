@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,6 +66,8 @@ def start(
             text = f"testbed {started['testbed']!r} is running (pid {started['pid']}), log: {place}"
             console().print(f"{text}; stop it with `catkit-devices stop {started['testbed']}`", markup=False)
         return
+    if announce is not None:
+        logging.basicConfig(format="%(asctime)s %(levelname)-8s %(processName)s: %(message)s", level=logging.INFO)
     with Testbed(configuration, simulate=simulate, runs=runs) as testbed:
         _serve(testbed, announce, as_json=as_json)
 
@@ -83,6 +86,9 @@ def _serve(testbed: Testbed, announce: Path | None, *, as_json: bool) -> None:
     else:
         text = f"testbed {testbed.name!r} is running (pid {os.getpid()})"
         console().print(f"{text}; stop it with Ctrl-C or `catkit-devices stop {testbed.name}`", markup=False)
+    if announce is not None:
+        testbed.serve()  # its log tells all that happens
+        return
     with LiveView(testbed, everything=True) as view:
         try:
             testbed.serve(on_tick=view.tick)

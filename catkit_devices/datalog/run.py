@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from catkit_devices.datalog import contents, database, directory, information, logfile
 from catkit_devices.datalog.arrays import ArrayFile
+from catkit_devices.datalog.checkpointing import Checkpointer
 from catkit_devices.datalog.values import magnitude, number, to_json
 from catkit_devices.errors import DataError
 
@@ -54,6 +55,7 @@ class Run:
         self._handler: logfile.LogFileHandler | None = None
         self._closed = False
         self._connection = database.connect_writer(path)
+        self._checkpointer = Checkpointer(path, self._connection, self._lock)
 
     @classmethod
     def create(
@@ -147,6 +149,7 @@ class Run:
                 self._connection.execute(_SCALAR, (tag_id, moment, value))
             except sqlite3.Error as error:
                 raise database.explain(error, self._path, f"{tag!r} is not recorded") from error
+            self._checkpointer.note()
 
     def log_array(self, tag: str, array: npt.ArrayLike, unit: Any = None, *, at: float | None = None) -> None:
         """Record an array of any shape and any type but Python objects.
@@ -175,6 +178,7 @@ class Run:
                 self._connection.execute(_ARRAY, row)
             except (sqlite3.Error, OSError) as error:
                 raise database.explain(error, self._path, f"{tag!r} is not recorded") from error
+            self._checkpointer.note()
 
     def log_curve(
         self,
@@ -235,6 +239,8 @@ class Run:
             if self._closed:
                 return
             self._closed = True
+        self._checkpointer.end()
+        with self._lock:
             try:
                 with contextlib.suppress(sqlite3.OperationalError):  # somebody else has it open: it stays as it is
                     self._connection.execute("PRAGMA busy_timeout = 0")
@@ -271,6 +277,7 @@ class Run:
                 self._connection.execute(_OBJECT, (tag_id, moment, data, text))
             except sqlite3.Error as error:
                 raise database.explain(error, self._path, f"{tag!r} is not recorded") from error
+            self._checkpointer.note(len(data))
 
     def _declare(self, kind: str, tag: str, unit: str | None) -> int:
         """Return the number of a tag, known or new; a unit left out is that of the tag."""

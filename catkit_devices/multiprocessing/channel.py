@@ -5,6 +5,7 @@ The peers take turns (a call, its answer), so one message is all that a socket e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import socket
@@ -22,13 +23,21 @@ __all__ = ["Channel", "dumps", "take_over"]
 
 _HEADER = struct.Struct("<Q")
 _COUNT = 48
+_MOST_PARCELS = (1 << 15) - 1
+_LONG = 1 << 63
+"""Marks a message whose body comes over the socket, where another thread can end a write; on a pipe it cannot."""
 _LENGTH = (1 << _COUNT) - 1
 _PARCEL = struct.Struct("<IQQ?I")
 _BUFFER = 1 << 16
+"""Bytes; what a pipe holds (pipe(7))."""
+_LONGEST = _BUFFER - 8
 THRESHOLD = 1 << 16
 """Bytes from which a buffer goes through shared memory; below it copying through the socket is quicker."""
 _SHARES = hasattr(os, "memfd_create") and hasattr(os, "posix_fallocate")
 _AT_ONCE = 1 << 26
+_LOST_LENGTH = (1 << 64) - 1
+_LOST = _HEADER.pack(_LOST_LENGTH)
+_NO_PIPE = -1
 
 
 def dumps(value: Any, buffers: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
@@ -64,17 +73,68 @@ def take_over(connection: Connection) -> socket.socket:
 class Channel:
     """The two ends of it behave alike and take turns. Not for several threads at once."""
 
-    __slots__ = ("__weakref__", "_buffer", "_incoming", "_local", "_outgoing", "_parcels", "_view", "socket")
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_in",
+        "_incoming",
+        "_local",
+        "_out",
+        "_outgoing",
+        "_parcels",
+        "_pipes",
+        "_view",
+        "socket",
+    )
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
-        finalize(self, sock.close)  # a thread that ends leaves its line behind
+        self._pipes: list[int] = []
+        self._in = self._out = _NO_PIPE
+        finalize(self, _close, sock, self._pipes)  # a thread that ends leaves its line behind
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
         self._local = _SHARES and sock.family == socket.AF_UNIX
         self._parcels: list[tuple[Parcel, Segment]] = []
         self._incoming: Incoming | None = None  # these two are made when the first large array comes
         self._outgoing: Outgoing | None = None
+
+    def offer_pipes(self) -> None:
+        """Go on over two pipes, quicker than the socket, where both ends are on one host; the other end accepts."""
+        if not self._local:
+            return
+        there, write_there = os.pipe()
+        self._pipes += [there, write_there]
+        here, write_here = os.pipe()
+        self._pipes += [here, write_here]
+        # The other end gets both ends of what it reads, so that it can wake a reader of its own.
+        socket.send_fds(self.socket, [b"\0"], [write_here, there, write_there])
+        self._in, self._out = here, write_there
+        for descriptor in (there, write_here):
+            self._pipes.remove(descriptor)
+            os.close(descriptor)
+
+    def accept_pipes(self) -> None:
+        """Go on over the pipes that the other end offers.
+
+        Raises:
+            EOFError: it is gone.
+        """
+        if not self._local:
+            return
+        _, descriptors, _, _ = socket.recv_fds(self.socket, 1, 3)
+        self._pipes += descriptors
+        if len(descriptors) != 3:
+            raise EOFError
+        self._out, self._in = descriptors[:2]
+
+    def wake(self) -> None:
+        """Have the thread that waits for a message on this channel, if one does, end with EOFError."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        if self._in != _NO_PIPE and len(self._pipes) == 3:
+            with contextlib.suppress(OSError):
+                os.write(self._pipes[2], _LOST)
 
     def pack(self, value: Any) -> bytes:
         """Pickle a value for ``send``; large buffers (arrays) go into shared memory where both ends are on one host."""
@@ -113,23 +173,30 @@ class Channel:
         """
         if self._parcels:
             self._send_with_parcels(data)
-        elif len(data) < _BUFFER:
-            self.socket.sendall(_HEADER.pack(len(data)) + data)
+        elif len(data) <= _LONGEST:
+            self._write(_HEADER.pack(len(data)) + data)
         else:
-            self.socket.sendall(_HEADER.pack(len(data)))
+            self._write(_HEADER.pack(len(data) | _LONG))
             self.socket.sendall(data)
+
+    def _write(self, data: bytes) -> None:
+        """Write at most ``_BUFFER`` bytes: a pipe that is empty takes them all at once, whatever the other end does."""
+        if self._out == _NO_PIPE:
+            self.socket.sendall(data)
+        else:
+            os.write(self._out, data)
 
     def _send_with_parcels(self, data: bytes) -> None:
         parcels, self._parcels = self._parcels, []
         fresh = [segment.descriptor for parcel, segment in parcels if parcel.fresh]
         if fresh:
             # Descriptors need a read of their own kind: announce them and wait until the other end is ready.
-            self.socket.sendall(_HEADER.pack(len(fresh) << _COUNT))
+            self._write(_HEADER.pack(len(fresh) << _COUNT))
             if not self.socket.recv(1):
                 raise EOFError
             socket.send_fds(self.socket, [b"\0"], fresh)
         table = b"".join(_PARCEL.pack(*parcel) for parcel, _ in parcels)
-        self.socket.sendall(_HEADER.pack(len(table) + len(data) | len(parcels) << _COUNT))
+        self._write(_HEADER.pack(len(table) + len(data) | len(parcels) << _COUNT | _LONG))
         self.socket.sendall(table + data)
 
     def receive(self) -> tuple[memoryview, list[Any]]:
@@ -139,7 +206,8 @@ class Channel:
             EOFError: the other end is gone.
             OSError: the connection is gone.
         """
-        got = self.socket.recv_into(self._buffer)
+        pipe = self._in
+        got = self.socket.recv_into(self._buffer) if pipe == _NO_PIPE else os.readv(pipe, (self._buffer,))
         if got > 8 and _HEADER.unpack_from(self._buffer)[0] + 8 == got:
             return self._view[8:got], _NONE
         return self._receive_on(got, [])
@@ -150,16 +218,18 @@ class Channel:
         while got < 8:
             got += self._read(self._view[got:])
         (length,) = _HEADER.unpack_from(self._buffer)
-        count, length = length >> _COUNT, length & _LENGTH
+        if length == _LOST_LENGTH:
+            raise EOFError
+        is_long, count, length = length & _LONG, length >> _COUNT & _MOST_PARCELS, length & _LENGTH
         if length == 0:
             return self._receive_on(self._receive_descriptors(count, descriptors), descriptors)
         got -= 8
-        if length + 8 <= _BUFFER:
+        if is_long:
+            body = self._receive_long(length, got)
+        else:
             body = self._view[8 : 8 + length]
             while got < length:
                 got += self._read(body[got:])
-        else:
-            body = self._receive_long(length, got)
         return (body, _NONE) if count == 0 else self._take_parcels(body, count, descriptors)
 
     def _take_parcels(self, body: memoryview, count: int, descriptors: list[int]) -> tuple[memoryview, list[Any]]:
@@ -174,14 +244,17 @@ class Channel:
         return body[count * _PARCEL.size :], buffers
 
     def _receive_long(self, length: int, got: int) -> memoryview:
-        """Return a message that is longer than the buffer, which has its beginning."""
+        """Return a message that comes over the socket; the buffer may have its beginning."""
         whole = bytearray(min(length, _AT_ONCE))
         whole[:got] = self._view[8 : 8 + got]
         while got < length:
             if got == len(whole):  # room for more is made only for what has come
                 whole.extend(bytes(min(got, length - got)))
             with memoryview(whole)[got:] as rest:
-                got += self._read(rest)
+                more = self.socket.recv_into(rest)
+                if more == 0:
+                    raise EOFError
+                got += more
         return memoryview(whole)
 
     def _receive_descriptors(self, count: int, descriptors: list[int]) -> int:
@@ -190,10 +263,10 @@ class Channel:
         descriptors.extend(received)
         if len(received) != count:
             raise EOFError
-        return self.socket.recv_into(self._buffer)
+        return self._read(self._view)
 
     def _read(self, view: memoryview) -> int:
-        got = self.socket.recv_into(view)
+        got = self.socket.recv_into(view) if self._in == _NO_PIPE else os.readv(self._in, (view,))
         if got == 0:
             raise EOFError
         return got
@@ -205,8 +278,15 @@ class Channel:
         return _loads(bytes(received[0]), buffers=received[1])
 
     def close(self) -> None:
-        """Close the socket; harmless when done already."""
-        self.socket.close()
+        """Close the socket and the pipes; harmless when done already."""
+        self._in = self._out = _NO_PIPE
+        _close(self.socket, self._pipes)
+
+
+def _close(sock: socket.socket, pipes: list[int]) -> None:
+    sock.close()
+    while pipes:
+        os.close(pipes.pop())
 
 
 _NONE: list[Any] = []

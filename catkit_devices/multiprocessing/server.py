@@ -308,6 +308,7 @@ class Server(managers.Server):
         owner.ended = False
         channel = Channel(take_over(c))
         try:
+            channel.offer_pipes()
             while True:
                 self._serve(channel, session, thread, owner)
         except (EOFError, OSError):

@@ -103,8 +103,16 @@ class ClientSession:
         except BaseException:
             conn.close()
             raise
-        set_receive_timeout(sock, 0)
         channel = Channel(sock)
+        try:
+            channel.accept_pipes()
+        except (EOFError, OSError) as error:
+            channel.close()
+            name = self.endpoint.name
+            raise ServerUnresponsiveError(
+                f"server {name!r} did not go on ({error or 'it closed'})", server=name
+            ) from error
+        set_receive_timeout(sock, 0)
         self._channels.add(channel)
         if self.lost is not None:
             channel.close()
@@ -148,10 +156,7 @@ class ClientSession:
             if _sessions.get(self.endpoint.address) is self:
                 del _sessions[self.endpoint.address]
         for channel in list(self._channels):
-            try:
-                channel.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for an answer on it
-            except OSError:
-                continue
+            channel.wake()
 
     def _watch(self) -> None:
         misses = 0

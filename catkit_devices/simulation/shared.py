@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -57,7 +58,7 @@ class SharedSimulation:
 
     def __init__(self, library: SimulatedVisaLibrary) -> None:
         self._library = library
-        self._sessions: dict[int, tuple[str, InstrumentSession]] = {}
+        self._sessions: dict[int, tuple[ClientSession, InstrumentSession]] = {}
         self._handles = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -125,15 +126,15 @@ class SharedSimulation:
             return session
         with self._lock:
             number = next(self._handles)
-            self._sessions[number] = (current_call().session.id, session)
+            self._sessions[number] = (current_call().session, session)
         return number
 
     def close_session(self, number: int) -> None:
         """Close a session; harmless when it is closed."""
         with self._lock:
-            _owner, session = self._sessions.pop(number, ("", None))
-        if session is not None:
-            session.close()
+            closed = self._sessions.pop(number, None)
+        if closed is not None:
+            closed[1].close()
 
     def operate(self, number: int, operation: str, *arguments: Any) -> Any:
         """Do one operation of :class:`~catkit_devices.simulation.session_library.InstrumentSession`."""
@@ -166,18 +167,26 @@ class SharedSimulation:
 
     def _session(self, number: int) -> InstrumentSession | None:
         with self._lock:
-            return self._sessions.get(number, (None, None))[1]
+            found = self._sessions.get(number)
+        return None if found is None else found[1]
 
     def _server_stops(self) -> None:
-        """Go on for as long as instruments are in use, within a bounded time: their devices are being made safe."""
+        """Go on for as long as instruments are in use, within a bounded time: their devices are being made safe.
+
+        Whoever started the server, and ends it now, has no more use for them.
+        """
         deadline = time.monotonic() + _LAST_USE
-        while self._sessions and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            with self._lock:
+                users = {owner.pid for owner, _session in self._sessions.values()}
+            if users <= {os.getppid()}:
+                return
             time.sleep(_LOOK)
 
     def _session_ended(self, session: ClientSession, goodbye: bool) -> None:  # noqa: ARG002 - the server's call
         """Close what the process that has ended had open."""
         with self._lock:
-            ended = [number for number, (owner, _session) in self._sessions.items() if owner == session.id]
+            ended = [number for number, (owner, _session) in self._sessions.items() if owner is session]
         for number in ended:
             self.close_session(number)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from catkit_devices.errors import CatkitDevicesError, ServerNotFoundError, nearest
+from catkit_devices.errors import CatkitDevicesError, ServerNotFoundError, ServerRunningError, nearest
 from catkit_devices.multiprocessing import SharedMemoryManager
 
 if TYPE_CHECKING:
     from catkit_devices.testbed.layout import Layout
 
-__all__ = ["LAYOUT", "find_testbed", "running_testbeds"]
+__all__ = ["LAYOUT", "clean_up", "find_testbed", "running_testbeds"]
 
 LAYOUT = "testbed"
 """Name of the shared dictionary with the testbed's layout, under the key ``layout``, and facts about it."""
@@ -55,16 +56,29 @@ def _found() -> dict[str, tuple[Layout | None, SharedMemoryManager]]:
     from catkit_devices.multiprocessing.endpoint import endpoints
 
     found = {}
-    for candidate in endpoints():
-        bench = candidate.name.rpartition("-")[0]
-        if "." in candidate.name or not bench:
+    everything = [candidate.name for candidate in endpoints()]
+    for name in everything:
+        if "." in name or "-" not in name:
             continue
-        manager = SharedMemoryManager(candidate.name)
+        manager = SharedMemoryManager(name)
         try:
             manager.connect()
             # Looked for, not asked for: asking would make one on a server that is no testbed's.
             if any((one["kind"], one["name"]) == ("dict", LAYOUT) for one in manager.status()["objects"]):
-                found[candidate.name] = manager.get_dict(LAYOUT).get("layout"), manager
-        except CatkitDevicesError:  # its process was killed, and left its name behind; or it ends just now
+                found[name] = manager.get_dict(LAYOUT).get("layout"), manager
+        except ServerNotFoundError:  # its process was killed
+            for left in everything:
+                if left.partition(".")[0] == name:
+                    clean_up(left)
+        except CatkitDevicesError:  # it ends just now
             continue
     return found
+
+
+def clean_up(server: str) -> None:
+    """Remove what a server has left behind that was killed; nothing where it runs, or has left nothing behind."""
+    from catkit_devices.multiprocessing.endpoint import Registration, endpoint
+
+    with contextlib.suppress(ServerNotFoundError, ServerRunningError):
+        endpoint(server)
+        Registration(server).withdraw()

@@ -26,8 +26,8 @@ __all__ = ["MESSAGES", "LogCollector", "Say", "forward_logs", "report"]
 MESSAGES = "messages"
 """Name of the shared dictionary with the newest messages, under the key ``newest``."""
 
-Say = Callable[[int, str, str | None, dict[str, Any]], None]
-"""Writes down what happened: level, text, kind of event (None: just a message), facts."""
+Say = Callable[[int, str, str | None, dict[str, Any], float | None], None]
+"""Writes down what happened: level, text, kind of event (None: just a message), facts, when (None: now)."""
 
 _QUEUE = "log"
 """Name of the queue of log records on the testbed's server."""
@@ -95,14 +95,14 @@ class LogCollector:
 
     Args:
         manager: of the testbed's server.
-        runs: tells the directories of the runs that go on.
+        runs: tells the directories of the runs that went on at a time, in seconds since 1970 UTC.
         on_event: called with the kind and the facts of everything that happened.
     """
 
     def __init__(
         self,
         manager: SharedMemoryManager,
-        runs: Callable[[], Iterable[Path]],
+        runs: Callable[[float], Iterable[Path]],
         on_event: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self._queue = manager.get_queue(_QUEUE)
@@ -114,9 +114,19 @@ class LogCollector:
         self._thread = threading.Thread(target=self._collect, name="log", daemon=True)
         self._thread.start()
 
-    def say(self, level: int, text: str, event: str | None = None, facts: dict[str, Any] | None = None) -> None:
+    def say(
+        self,
+        level: int,
+        text: str,
+        event: str | None = None,
+        facts: dict[str, Any] | None = None,
+        at: float | None = None,
+    ) -> None:
         """Write down what happened in this process as well."""
-        self._keep(_record(level, text, event, facts or {}))
+        record = _record(level, text, event, facts or {})
+        if at is not None:
+            record.created, record.msecs = at, at % 1 * 1000
+        self._keep(record)
 
     def end(self) -> None:
         """Take what has come, within a bounded time, and end."""
@@ -142,7 +152,7 @@ class LogCollector:
             logger.handle(record)
         event: str | None = getattr(record, "event", None)
         facts: dict[str, Any] = getattr(record, "facts", {})
-        _write(record, event, facts, self._runs())
+        _write(record, event, facts, self._runs(record.created))
         if event is not None:
             self._on_event(event, facts)
         if record.levelno >= logging.WARNING or record.name == __name__:

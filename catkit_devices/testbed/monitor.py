@@ -204,7 +204,7 @@ class _Monitor:
             self._checks.pop(SAFETY_TRIP, None)
             self._manager.get_event(SAFETY_EVENT).clear()
         self._renewal.start()
-        if self._renewal.wait(OPEN_TIMEOUT):
+        if all(permit_of(server).wait_until_given(OPEN_TIMEOUT) for server in self._layout.device_servers):
             self._manager.get_event(SAFETY_READY).set()
         self._manager.get_event(SAFETY_EVENT).wait()
         self._messages.put(("tripped", "", self._checks[SAFETY_TRIP]))

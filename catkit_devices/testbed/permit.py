@@ -9,7 +9,9 @@ devices safe and refuses to change them. All of that happens in the device serve
 from __future__ import annotations
 
 import logging
+import math
 import os
+import sys
 import threading
 import time
 from multiprocessing import connection, parent_process
@@ -58,11 +60,15 @@ class Permit(ServerObject):
         self._time = OwnTime(_LONGEST)
         self._guard = threading.Lock()
         self._renewed: dict[str, float] = {}
+        """When each watcher has renewed it, in this process's own time."""
+        self._expires = math.inf
+        """Until when changes are allowed, on the clock of everybody: a server that was stopped has missed a trip."""
         self._trip: SafetyError | None = None
         self._ended: str | None = None
         self._safe = threading.Event()
         self._failures: dict[str, BaseException] = {}
-        self._given = not watchers
+        self._given = threading.Event()
+        self._give_if_due()
         threading.Thread(target=self._watch, name="permit", daemon=True).start()
 
     # --- what devices ask
@@ -77,11 +83,12 @@ class Permit(ServerObject):
         """
         if self._ended is not None:
             return CatkitDevicesError(f"device {device!r}: {operation!r} is refused: {self._ended}")
-        if self._given or not changes:
+        if not changes or (self._given.is_set() and time.monotonic() < self._expires):
             return None
         trip = self._trip
         if trip is None:
-            return SafetyError("permit", f"not given yet: {operation!r} of device {device!r} is refused")
+            state = "has run out" if self._given.is_set() else "not given yet"
+            return SafetyError("permit", f"{state}: {operation!r} of device {device!r} is refused")
         return SafetyError(
             trip.check, f"{trip.problem}; {operation!r} of device {device!r} is refused until the safety is reset"
         )
@@ -92,8 +99,7 @@ class Permit(ServerObject):
         """Let the permit last for another ``timeout`` seconds, as far as ``watcher`` is concerned."""
         with self._guard:
             self._renewed[watcher] = self._time()
-            if self._trip is None and all(name in self._renewed for name in self._watchers):
-                self._given = True
+            self._give_if_due()
 
     def trip(self, trip: SafetyError) -> None:
         """Take the permit away, and make every device safe; returns before they are. The first trip counts."""
@@ -101,7 +107,7 @@ class Permit(ServerObject):
             if self._trip is not None or self._ended is not None:
                 return
             self._trip = trip
-            self._given = False
+            self._given.clear()
         threading.Thread(target=self._make_safe, args=(str(trip),), name="make safe", daemon=True).start()
 
     def wait_until_safe(self, timeout: float) -> dict[str, str]:
@@ -119,8 +125,12 @@ class Permit(ServerObject):
         with self._guard:
             self._trip = None
             self._renewed = {}
-            self._given = not self._watchers
             self._safe.clear()
+            self._give_if_due()
+
+    def wait_until_given(self, timeout: float) -> bool:
+        """Return whether it is given, after at most ``timeout`` seconds."""
+        return self._given.wait(timeout)
 
     def end(self, reason: str) -> None:
         """Refuse to change or open devices from now on, without a trip: the testbed ends."""
@@ -130,10 +140,10 @@ class Permit(ServerObject):
     def status(self) -> dict[str, Any]:
         """Return whether the permit is given, for how many seconds it lasts, and what tripped."""
         with self._guard:
-            left = [self._left(watcher) for watcher in self._watchers if watcher in self._renewed]
+            given = self._given.is_set() and self._ended is None
             return {
-                "given": self._given and self._ended is None,
-                "remaining": min(left) if self._given and left else None,
+                "given": given,
+                "remaining": max(0.0, self._expires - time.monotonic()) if given and self._watchers else None,
                 "tripped": None if self._trip is None else str(self._trip),
             }
 
@@ -144,23 +154,31 @@ class Permit(ServerObject):
         self.end("its server is ending")
         at_once({device.name: device._server_stops for device in _devices() if device.is_open}, _SAFE_TIMEOUT)
 
-    def _left(self, watcher: str) -> float:
-        return self._renewed[watcher] + self._timeout - self._time()
+    def _give_if_due(self) -> None:
+        if self._trip is not None or not all(name in self._renewed for name in self._watchers):
+            return
+        if self._watchers:
+            oldest = min(self._renewed[name] for name in self._watchers)
+            self._expires = time.monotonic() + oldest + self._timeout - self._time()
+        self._given.set()
 
     def _watch(self) -> None:
         parent = parent_process()
         sentinels = [] if parent is None else [parent.sentinel]
         while self._ended is None:
             if connection.wait(sentinels, _LOOK) or (parent is not None and _another_parent(parent.pid)):
-                self._trip_here(new_trip("testbed", f"the testbed's process {parent.pid if parent else ''} has died"))
+                trip = new_trip("testbed", f"the testbed's process {parent.pid if parent else ''} has died")
+                if self._server == self._layout.device_servers[0]:
+                    sys.stderr.write(f"{trip}\n")  # nobody is left who would show it
+                self._trip_here(trip)
                 return
             self._check_time()
 
     def _check_time(self) -> None:
         with self._guard:
-            self._time()
-            late = [name for name in self._watchers if name in self._renewed and self._left(name) < 0]
-            if not self._given or not late:
+            now = self._time()
+            late = [name for name, renewed in self._renewed.items() if renewed + self._timeout < now]
+            if not self._given.is_set() or not late:
                 return
         problem = f"the {late[0]} has not renewed it for {self._timeout:g} s: killed, stopped, hung or cut off"
         self._trip_here(new_trip("permit", problem))

@@ -44,17 +44,12 @@ class Renewal:
         self._on_lost = on_lost
         self._time = OwnTime(_LONGEST)
         self._asked: dict[str, float | None] = dict.fromkeys(servers)
-        self._first = {server: threading.Event() for server in servers}
         self._ending = threading.Event()
 
     def start(self) -> None:
         """Begin."""
         for server in self._asked:
             threading.Thread(target=self._renew, args=(server,), name=f"renew {server}", daemon=True).start()
-
-    def wait(self, timeout: float) -> bool:
-        """Return whether every permit was renewed at least once, after at most ``timeout`` seconds each."""
-        return all(first.wait(timeout) for first in self._first.values())
 
     def end(self) -> None:
         """Renew no more."""
@@ -81,5 +76,4 @@ class Renewal:
                         self._on_lost(f"device server {server!r} is lost: {error}")
                     return
                 self._asked[server] = None
-                self._first[server].set()
             self._ending.wait(self._timeout / _SHARE)

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 def patience(stop_timeout: float) -> float:
     """Return the seconds in which every experiment that was told to stop has ended or was killed by who started it."""
-    return stop_timeout + min(_INTERRUPT_TIMEOUT, stop_timeout) + _TERMINATE_TIMEOUT + _KILL_TIMEOUT + _MARGIN
+    return stop_timeout + min(_INTERRUPT_TIMEOUT, stop_timeout) + min(_TERMINATE_TIMEOUT, stop_timeout) + _MARGIN
 
 
 class RunningExperiment:

@@ -17,7 +17,7 @@ from catkit_devices.multiprocessing import SharedMemoryManager
 from catkit_devices.testbed.alarm import PERMIT, UNREACHABLE, at_once, permit_of
 from catkit_devices.testbed.asking import RESET, SHUTDOWN, Requests
 from catkit_devices.testbed.client import TestbedClient
-from catkit_devices.testbed.closing import close_devices, end_other_experiments
+from catkit_devices.testbed.closing import close_devices, end_other_experiments, shut_down
 from catkit_devices.testbed.environment import begin_server, children_of
 from catkit_devices.testbed.finding import LAYOUT, find_testbed
 from catkit_devices.testbed.layout import lay_out
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from catkit_devices.testbed.configuration import Configuration
+    from catkit_devices.testbed.experiment import Experiment
     from catkit_devices.testbed.layout import Layout
 
 __all__ = ["Testbed"]
@@ -127,7 +128,7 @@ class Testbed(TestbedClient):
         self._cleanup.callback(self._notifier.end)
         layout, manager = self._start_own_server()
         super().__init__(layout, manager)
-        self._collector = LogCollector(manager, self._runs_that_go_on, self._notifier.tell_if_it_is_one)
+        self._collector = LogCollector(manager, self._runs_at, self._notifier.tell_if_it_is_one)
         self._cleanup.callback(self._collector.end)
         manager.get_object(WARDEN, Warden, patience(layout.stop_timeout))
         watchers = () if layout.permit_timeout is None else (MONITOR, TESTBED) if layout.checked else (TESTBED,)
@@ -166,7 +167,7 @@ class Testbed(TestbedClient):
         with children_of(layout):
             manager.start(begin_server, (layout.server,))
             self._managers[server] = manager  # a manager that nobody keeps ends its server
-            self._cleanup.callback(_shut_down, manager)
+            self._cleanup.callback(shut_down, manager)
         return manager
 
     def _start_servers(self, layout: Layout, watchers: tuple[str, ...]) -> None:
@@ -183,7 +184,7 @@ class Testbed(TestbedClient):
             failures = at_once({server: partial(start, server) for server in layout.servers}, _START_TIMEOUT)
             for server in layout.servers:  # what others need is ended last
                 self._managers[server] = started[server]
-                self._cleanup.callback(_shut_down, started[server])
+                self._cleanup.callback(shut_down, started[server])
         if failures:
             raise next(iter(failures.values()))
 
@@ -227,7 +228,8 @@ class Testbed(TestbedClient):
         at_once({server: partial(_end_permit, server, reason) for server in servers}, _END_TIMEOUT)
         if self._watch is not None:
             self._watch.end()
-        entries = [entry for entry in self.layout.devices if entry.server in servers]
+        lost = () if self._watch is None else self._watch.lost
+        entries = [entry for entry in self.layout.devices if entry.server in servers and entry.server not in lost]
         return close_devices(self.devices, entries, self.configuration.testbed.close_timeout)
 
     def serve(self, on_tick: Callable[[], None] | None = None) -> None:
@@ -294,19 +296,31 @@ class Testbed(TestbedClient):
     def _tell_plugins(self, event: str, text: str, facts: dict[str, Any]) -> None:
         self._collector.say(logging.INFO, text, event, facts)
 
-    def _runs_that_go_on(self) -> list[Path]:
+    def run(
+        self,
+        *experiments: Experiment,
+        stop_all_on_exception: bool = True,
+        on_tick: Callable[[], None] | None = None,
+    ) -> list[Any]:
+        """Run experiments at the same time; see :meth:`TestbedClient.run`.
+
+        After a trip it returns when the devices were made safe (within a bounded time); where that failed is noted on
+        the ``SafetyError``.
+        """
+        try:
+            return super().run(*experiments, stop_all_on_exception=stop_all_on_exception, on_tick=on_tick)
+        finally:
+            if self._watch is not None and self._watch.trip is not None:
+                self._watch.wait_until_safe()
+
+    def _runs_at(self, moment: float) -> list[Path]:
+        """Return the directories of the runs that went on at a time: what happened then belongs to them."""
         with contextlib.suppress(*UNREACHABLE):
-            return [Path(one.run) for one in self.progress() if one.run is not None and one.state not in ENDED]
+            known = [one for one in self.progress() if one.run is not None]
+            return [Path(str(one.run)) for one in known if one.state not in ENDED or one.updated > moment]
         return [running.run_path for running in self._launcher.running()]
 
 
 def _end_permit(server: str, reason: str) -> None:
     permit_of(server).end(reason)
 
-
-def _shut_down(manager: SharedMemoryManager) -> None:
-    shutdown = getattr(manager, "shutdown", None)
-    if shutdown is not None:
-        shutdown()
-    elif manager._process.is_alive():  # it has not come so far
-        manager._process.kill()

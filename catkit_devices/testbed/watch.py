@@ -73,8 +73,8 @@ class SafetyWatch:
         self._layout = layout
         self._manager = manager
         self._servers = {sentinel: name for name, sentinel in servers.items()}
-        self._lost: dict[str, str] = {}
-        """Servers that have died, and how."""
+        self.lost: dict[str, str] = {}
+        """Servers that have died, and what is to be said of that."""
         self._tests = tests
         self._say = say
         self._on_trip = on_trip
@@ -104,8 +104,9 @@ class SafetyWatch:
             self._renewal.start()
         if self._tests:
             self._run_monitor(again=False)
-        elif self._layout.permit_timeout is not None:
-            self._renewal.wait(_START_TIMEOUT)
+        else:
+            for server in self._layout.device_servers:
+                permit_of(server).wait_until_given(_START_TIMEOUT)
 
     def reset(self) -> None:
         """Forget the trip, after every check has passed again.
@@ -113,8 +114,8 @@ class SafetyWatch:
         Raises:
             SafetyError: a check fails, or a server of the testbed is gone; it stays tripped then.
         """
-        if self._lost:
-            raise SafetyError("server", f"{'; '.join(self._lost.values())}: end this testbed and start another")
+        if self.lost:
+            raise SafetyError("server", f"{'; '.join(self.lost.values())}: end this testbed and start another")
         if not self._tests:
             raise SafetyError("permit", "this testbed has no safety checks that could pass")
         if self._monitor is not None:
@@ -126,7 +127,9 @@ class SafetyWatch:
     def wait_until_safe(self) -> None:
         """Wait until the devices were made safe after a trip, within a bounded time; what went wrong is noted on it."""
         deadline = time.monotonic() + _SAFE_TIMEOUT
-        for thread in self._working:
+        with self._guard:
+            working = list(self._working)
+        for thread in working:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def end(self) -> None:
@@ -195,14 +198,14 @@ class SafetyWatch:
 
     def _server_died(self, name: str) -> None:
         what = "the testbed's server" if name == self._layout.server else f"device server {name!r}"
-        self._lost[name] = f"{what} died"
+        self.lost[name] = f"{what} died"
         devices = [entry.name for entry in self._layout.devices if entry.server == name]
         if devices:
             self._work(self._rescue, devices)
         if self._layout.permit_timeout is not None:
-            self._trip_here(new_trip("server", self._lost[name]))
+            self._trip_here(new_trip("server", self.lost[name]))
         else:
-            self._say(logging.CRITICAL, self._lost[name], "server_died", {"server": name})
+            self._say(logging.CRITICAL, self.lost[name], "server_died", {"server": name}, None)
 
     def _rescue(self, devices: list[str]) -> None:
         try:
@@ -211,7 +214,7 @@ class SafetyWatch:
             failures = dict.fromkeys(devices, error)
         for device, failure in failures.items():
             text = f"device {device!r}, whose server is gone, could not be made safe: {failure}"
-            self._say(logging.CRITICAL, text, "device_fault", {"device": device})
+            self._say(logging.CRITICAL, text, "device_fault", {"device": device}, None)
 
     def _trip_here(self, trip: SafetyError) -> None:
         """Make a trip known, and have it acted on; only the first one counts."""
@@ -221,17 +224,20 @@ class SafetyWatch:
             self.trip = trip
             self._work(self._tell, trip)
         self._on_trip(trip)
-        self._say(logging.CRITICAL, str(trip), "safety_tripped", {"check": trip.check, "problem": trip.problem})
+        facts = {"check": trip.check, "problem": trip.problem}
+        self._say(logging.CRITICAL, str(trip), "safety_tripped", facts, getattr(trip, "detected", None))
 
     def _work(self, target: Callable[..., None], *args: Any) -> None:
         thread = threading.Thread(target=target, args=args, name="make safe", daemon=True)
-        self._working.append(thread)
         thread.start()
+        self._working.append(thread)
 
     def _tell(self, trip: SafetyError) -> None:
-        spread(trip, self._layout, except_for=self._lost)
+        deaf = spread(trip, self._layout, except_for=self.lost)
+        if deaf:
+            threading.Thread(target=self._tell_again, args=(trip, set(deaf)), name="tell again", daemon=True).start()
         for server in self._layout.device_servers:
-            if server in self._lost:
+            if server in self.lost or server in deaf:
                 continue
             try:
                 failures = permit_of(server).wait_until_safe(_SAFE_TIMEOUT)
@@ -240,6 +246,13 @@ class SafetyWatch:
             else:
                 for device, failure in failures.items():
                     trip.add_note(f"device {device!r} could not be made safe: {failure}")
+
+
+    def _tell_again(self, trip: SafetyError, deaf: set[str]) -> None:
+        """Go on telling those that do not answer: a server that was stopped may be continued at any time."""
+        while deaf and not self._ending.wait(_INTERVAL) and self.trip is trip:
+            others = {self._layout.server, *self._layout.device_servers} - deaf
+            deaf = set(spread(trip, self._layout, except_for={*others, *self.lost}))
 
 
 class _MonitorRun:

@@ -46,13 +46,13 @@ class Leaks:
     def __init__(self) -> None:
         self._before = {kind.title: frozenset(kind.find()) for kind in _KINDS}
 
-    def found(self, grace: float = _GRACE) -> list[str]:
+    def found(self, grace: float | None = None) -> list[str]:
         """Return one line for each thing that was not there before and is not gone after ``grace`` seconds.
 
         Args:
-            grace: seconds; 0 looks once.
+            grace: None for a few; 0 looks once.
         """
-        deadline = time.monotonic() + grace
+        deadline = time.monotonic() + (_GRACE if grace is None else grace)
         leaks = self._look()
         if leaks:
             gc.collect()

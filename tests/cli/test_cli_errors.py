@@ -130,8 +130,6 @@ def test_a_wrong_override_is_one_clear_error(bench, setting, words):
         (["check-config", "absent.toml"], ["absent.toml", "no such file"]),
         (["devices", "--config", "absent.toml"], ["absent.toml", "no such file"]),
         (["run", "absent.py", "--config", "bench.toml"], ["absent.py", "no such file"]),
-        (["run", "turn.py"], ["--config"]),
-        (["devices"], ["--config"]),
         (["run", "turn.py:Tern", "--config", "bench.toml"], ["did you mean 'Turn'?"]),
         (["run", "turn.py", "--config", "bench.toml", "--too", "3"], ["--too", "did you mean '--to'?"]),
         (["run", "turn.py", "--config", "bench.toml", "--to", "far"], ["Turn: to", "integer", "'far'"]),
@@ -143,6 +141,11 @@ def test_a_wrong_override_is_one_clear_error(bench, setting, words):
 )
 def test_wrong_usage_is_one_clear_error_with_code_2(bench, arguments, words):
     assert_one_clear_error(command(bench(), *arguments), 2, *words)
+
+
+def test_without_a_testbed_the_error_says_how_to_get_one_and_has_code_3(bench):
+    for arguments in (["run", "turn.py"], ["devices"], ["status"], ["locks"], ["get", "wheel.position"]):
+        assert_one_clear_error(command(bench(), *arguments), 3, "no testbed is running", "start --config FILE")
 
 
 def test_a_plugin_that_cannot_be_imported_is_named_and_the_others_still_work(bench):
@@ -205,8 +208,8 @@ def test_a_value_out_of_limits_fails_the_run_and_says_which_are_allowed(bench):
 
 def test_a_safety_check_that_fails_at_the_start_fails_the_run(bench):
     result = command(bench(), "run", "turn.py", "--config", "bench.toml", "--set", "safety.humidity.maximum=5")
-    assert result.returncode == 1
-    assert "safety check 'humidity'" in result.stderr
+    assert result.returncode == 4
+    assert result.stderr.count("safety check 'humidity'") == 1
     assert "at most 5" in result.stderr
     assert "Traceback" not in result.stderr
 

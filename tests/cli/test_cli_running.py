@@ -59,6 +59,8 @@ def test_values_carry_units_both_ways_and_truth_values_are_words(running):
     assert running.command("set", "laser.current", "0.05 A").stdout.split()[:3] == ["laser.current", "=", "50.0"]
     assert running.json("set", "laser.current", "40")["unit"] == "mA"
     assert running.command("set", "tank.pump", "true").stdout == "tank.pump = True\n"
+    assert running.command("set", "tank.pump", "off").stdout == "tank.pump = False\n"
+    assert "expected on or off, got 'of'" in running.error("set", "tank.pump", "of")
     assert running.command("set", "tank.level", "-0").stdout == "tank.level = 0.0\n"
     running.command("set", "tank.level", "2")
 
@@ -99,6 +101,16 @@ def test_what_a_device_does_not_have_is_one_clear_error(running, words, text):
 def test_what_a_device_refuses_or_raises_is_one_clear_error(running):
     assert "1 to 6, got 9" in running.error("set", "wheel.position", "9", exit_code=1)
     assert "ZeroDivisionError: no bottom" in running.error("call", "tank.leak", exit_code=1)
+
+
+def test_ctrl_c_abandons_what_was_called_and_the_device_is_free_again(running, until):
+    process = running.popen("call", "tank.pause", "30")
+    try:
+        until(lambda: running.json("status")["devices"]["tank"]["holder"])
+    finally:
+        running.end(process)
+    assert process.returncode == 130
+    assert running.command("set", "tank.pump", "off", "--timeout", "5").stdout == "tank.pump = False\n"
 
 
 # --- experiments that join -------------------------------------------------------------------------------------------
@@ -145,7 +157,9 @@ def hold(running, until):
 def test_who_holds_a_mutex_is_listed_and_who_waits_gives_up_saying_so(running, hold):
     (lock,) = running.json("locks", "--held")["locks"]
     assert (lock["name"], lock["device"], lock["holder"]["process"].partition("-")[0]) == ("wheel", True, "Hold")
-    assert "Hold" in next(line for line in running.command("locks").stdout.splitlines() if line.strip().startswith("wheel"))
+    assert "Hold" in next(
+        line for line in running.command("locks").stdout.splitlines() if line.strip().startswith("wheel")
+    )
     error = running.error("set", "wheel.position", "2", "--timeout", "0.2", exit_code=5)
     assert "not acquired in 0.2 s: held for" in error
     assert "Hold" in error
@@ -171,10 +185,14 @@ def test_a_mutex_is_broken_and_its_owner_is_told(running, hold):
     answer = running.json("break-lock", "filters", "--reason", "it hangs")
     assert answer["holder"]["process"].partition("-")[0] == "Hold"
     assert running.command("set", "wheel.position", "3").stdout == "wheel.position = 3\n"
-    running.command("stop", "bench", "--experiment", answer["holder"]["process"])
+    name = answer["holder"]["process"]
+    running.command("stop", "bench", "--experiment", name)
     _, errors = hold.communicate(timeout=30)
     assert hold.returncode == 1
     assert "it hangs" in errors
+    (event,) = running.json("runs", running.json("status")["experiments"][name]["run"])["events"]
+    assert event["kind"] == "mutex_broken"
+    assert "it hangs" in event["text"]
     assert "nobody held 'wheel'" in running.command("break-lock", "wheel", "--yes").stdout
     assert "'weel'" in running.error("break-lock", "weel", exit_code=2)
 

@@ -5,7 +5,8 @@ What a block is for is told by its language and title, as a reader sees them:
 * ``python`` is run, all blocks of a page in one namespace, as if typed at one prompt;
 * ``bash`` is run with ``bash -e``, in the page's directory;
 * a block whose title is a file name is written to that file;
-* ``text`` is what the block before it prints (``...`` stands for anything).
+* ``text`` is what the block before it prints (``...`` stands for anything);
+* ``none`` is a drawing.
 
 A ``bash`` block that needs real instruments says so in its title, and is allowed on one page only.
 """

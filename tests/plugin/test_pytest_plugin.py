@@ -169,6 +169,13 @@ def test_a_dialogue_that_differs_is_shown_with_the_line_that_sent_it(project):
     )
 
 
+@pytest.fixture
+def impatient(pytester):
+    """Leaks are told at once."""
+    pytester.makeconftest("from catkit_devices.testing import leaks; leaks._GRACE = 0.05")
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_test_that_leaves_something_behind_fails(project):
     result = project(
         """
@@ -224,6 +231,7 @@ def test_a_test_that_leaves_something_behind_fails(project):
     result.stdout.fnmatch_lines(["*shared memory: /memfd:catkit_devices stream, descriptor *"])
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("setting", "errors"), [("true", 1), ("false", 0)])
 def test_the_leak_check_is_for_every_test_or_for_none(project, setting, errors):
     result = project(

@@ -270,7 +270,7 @@ def soak(subject, steps, rate=0.15):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_no_value_is_ever_wrong_and_every_error_is_of_the_right_kind(driver, seed, rounds):
     outcomes = soak(Subject(driver, seed), rounds(150, soak=10_000))

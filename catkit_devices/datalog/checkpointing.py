@@ -1,0 +1,102 @@
+"""Moving what was committed from the write-ahead log into the database, in a thread of its own.
+
+SQLite does this by itself, every thousand pages, inside of the statement that comes to the thousandth: with what the
+disk needs to sync, that one takes milliseconds instead of microseconds, and a control loop notices. Here another
+thread does it while the loop goes on; only when the log has grown long must the loop wait, for the little that is left
+to be moved then, so that the log can begin anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from typing import TYPE_CHECKING
+
+from catkit_devices.datalog import database
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Checkpointer"]
+
+_EVERY = 1000
+"""Pages of 4 kB that are committed between two rounds; SQLite's own number."""
+_PAGE = 4096
+_END_TIMEOUT = 30.0
+_LONGEST = 16_000
+"""Pages in the log at which the writers wait for the rest to be moved."""
+
+_log = logging.getLogger(__name__)
+
+
+class Checkpointer:
+    """Keeps the write-ahead log of a run short. A run with little in it never starts its thread.
+
+    Args:
+        directory: of the run.
+        connection: of the writer, whose own checkpoints are switched off once the thread is there.
+        lock: under which the writer uses its connection.
+    """
+
+    def __init__(self, directory: Path, connection: sqlite3.Connection, lock: threading.Lock) -> None:
+        self._directory = directory
+        self._connection = connection
+        self._lock = lock
+        self._pages = 0
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._ending = False
+
+    def note(self, size: int = 0) -> None:
+        """Take note of a record that was committed, of so many bytes if it was a large one; called under the lock."""
+        self._pages += 1 + size // _PAGE
+        if self._pages < _EVERY:
+            return
+        self._pages = 0
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the process can have no more of them: SQLite goes on doing it by itself
+                return
+            self._thread = thread
+            self._connection.execute("PRAGMA wal_autocheckpoint = 0")
+        self._wake.set()
+
+    def end(self) -> None:
+        """End the thread, within a bounded time; called without the lock."""
+        self._ending = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(_END_TIMEOUT)
+
+    def _work(self) -> None:
+        try:
+            connection = database.connect_writer(self._directory)
+            try:
+                while not self._ending:
+                    self._wake.wait()
+                    self._wake.clear()
+                    self._move(connection)
+            finally:
+                connection.close()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the writer's statements meet it and tell of it
+            _log.warning("run %s: checkpoints go on in the writer's own statements: %s", self._directory, error)
+            with self._lock:
+                if not self._ending:
+                    self._connection.execute("PRAGMA wal_autocheckpoint = 1000")
+
+    def _move(self, connection: sqlite3.Connection) -> None:
+        if self._ending:
+            return
+        if _moved(connection) >= _LONGEST:
+            with self._lock:
+                if not self._ending:
+                    _moved(connection)
+
+
+def _moved(connection: sqlite3.Connection) -> int:
+    """Move what can be moved without waiting for anybody; return how many pages the log has."""
+    _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return int(pages)

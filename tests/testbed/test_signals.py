@@ -1,0 +1,167 @@
+"""What the terminal, an operator or the kernel can do to a testbed's process."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from bench_script import CHECK, dark_after, of_session, run_until_lit, start_script
+
+from catkit_devices.errors import CatkitDevicesError, SafetyError
+from catkit_devices.testbed import Testbed
+
+# --- Ctrl-C, SIGTERM, the end of the terminal ---
+
+
+@pytest.mark.parametrize(
+    ("sent", "overrides"),
+    [(signal.SIGINT, ()), (signal.SIGINT, (CHECK,)), (signal.SIGTERM, (CHECK,)), (signal.SIGHUP, ())],
+)
+def test_a_signal_that_asks_it_to_end_ends_everything_in_order(bench, journal, until, runtime, sent, overrides):
+    process = run_until_lit(bench, journal, until, *overrides)
+
+    if sent == signal.SIGTERM:  # from an operator, to this process; the others come to all that are on the terminal
+        process.send_signal(sent)
+    else:
+        os.killpg(process.pid, sent)
+    out, err = process.communicate(timeout=30)
+
+    assert out == "torn down\n"
+    assert "SafetyError" not in err
+    if sent == signal.SIGINT:
+        assert err.rstrip().endswith("KeyboardInterrupt: ") or err.rstrip().endswith("KeyboardInterrupt")
+        assert process.returncode == -signal.SIGINT
+    else:
+        assert process.returncode == 128 + sent
+    assert journal.read_text().splitlines()[-2:] == ["basin LAMP 0", "tank LAMP 0"]
+    until(lambda: not of_session(process.pid))
+    assert not [path for path in runtime.iterdir() if path.suffix in {".json", ".sock"}]
+
+
+def test_ctrl_c_ends_an_experiment_that_ignores_it(bench, journal, until):
+    loop = """
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+    """
+    process = run_until_lit(bench, journal, until, "testbed.stop_timeout=0.3", loop=loop)
+
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+
+    assert process.returncode == -signal.SIGINT
+    assert {"basin LAMP 0", "tank LAMP 0"} <= set(journal.read_text().splitlines())
+    until(lambda: not of_session(process.pid))
+
+
+def test_ctrl_c_at_any_moment_leaves_nothing_behind(bench, journal, until, runtime, rounds):
+    chance = random.Random(7)
+    for _ in range(rounds(4, soak=100)):
+        process = start_script(bench, CHECK)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0.3, 2.5))
+
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+
+        assert process.returncode == -signal.SIGINT, err
+        assert err.rstrip().endswith("KeyboardInterrupt")
+        until(lambda session=process.pid: not of_session(session))
+        assert not [path for path in runtime.iterdir() if path.suffix in {".json", ".sock"}]
+        lamps = [line for line in journal.read_text().splitlines() if "tank LAMP" in line]
+        assert lamps[-1:] in ([], ["tank LAMP 0"])
+
+
+def test_whatever_a_terminal_sends_reaches_the_testbeds_process_alone(bench, journal, until):
+    process = run_until_lit(bench, journal, until, CHECK)
+
+    ignored = {}
+    for child in of_session(process.pid):
+        if "resource_tracker" not in " ".join(child.cmdline()):
+            ignored[child.pid] = ignored_by(child.pid)
+    of_children = [names for pid, names in ignored.items() if pid != process.pid]
+    process.terminate()
+    process.communicate(timeout=30)
+
+    assert ignored[process.pid] == set()
+    assert of_children == [{"SIGINT", "SIGQUIT", "SIGTSTP", "SIGHUP"}] * 4
+
+
+def ignored_by(pid):
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn")]
+    mask = int(line.split()[1], 16)
+    names = ("SIGINT", "SIGQUIT", "SIGTSTP", "SIGHUP")
+    return {name for name in names if mask >> (getattr(signal, name) - 1) & 1}
+
+
+# --- SIGKILL and SIGSTOP ---
+
+
+@pytest.mark.parametrize("overrides", [(), (CHECK, "devices.basin.server='other'")])
+def test_when_the_testbed_is_killed_devices_are_made_safe_and_experiments_torn_down(bench, journal, until, overrides):
+    process = run_until_lit(bench, journal, until, *overrides)
+
+    killed = time.time()
+    process.kill()
+    out, err = process.communicate(timeout=30)
+
+    until(lambda: not of_session(process.pid), timeout=20)
+    assert out == "torn down\n"
+    assert dark_after(journal, "basin", killed) < 1.0
+    assert dark_after(journal, "tank", killed) < 1.0
+    assert f"safety check 'testbed': the testbed's process {process.pid} has died" in err
+
+
+def test_when_the_testbed_is_killed_an_experiment_that_hears_nothing_is_killed_too(bench, journal, until):
+    process = run_until_lit(bench, journal, until, "testbed.stop_timeout=0.1", loop="sum(range(10**11))")
+
+    process.kill()
+    process.communicate(timeout=30)
+
+    until(lambda: not of_session(process.pid), timeout=20)
+
+
+def test_when_the_testbed_is_stopped_devices_are_made_safe_and_its_experiments_end(bench, journal, until):
+    process = run_until_lit(bench, journal, until, CHECK, "testbed.permit_timeout=1.5")
+    with Testbed.attach("trial") as testbed:
+        stopped = time.time()
+        process.send_signal(signal.SIGSTOP)
+        try:
+            until(testbed.safety_event.is_set)
+            detected = testbed.trip.detected
+            until(lambda: dark_after(journal, "basin", detected) is not None)
+            with pytest.raises(SafetyError, match="'lamp' of device 'basin' is refused until the safety is reset"):
+                testbed.devices.basin.lamp = True
+            assert testbed.devices.basin.lamp is False
+            until(lambda: testbed.progress()[0].state in {"stopped", "failed"})
+            state = testbed.status()["state"]
+        finally:
+            process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=30)
+
+    assert detected - stopped < 3.0
+    assert max(dark_after(journal, lamp, detected) for lamp in ("basin", "tank")) < 1.0
+    assert state == "tripped"
+    assert out == "torn down\n"
+    assert process.returncode == 1
+    problem = "the testbed's process has not renewed it for 1.5 s: killed, stopped, hung or cut off"
+    assert f"SafetyError: safety check 'permit': {problem}" in err
+    until(lambda: not of_session(process.pid))
+
+
+def test_a_testbed_that_was_killed_is_not_found_any_more(bench, journal, until, runtime):
+    process = run_until_lit(bench, journal, until)
+    for one in of_session(process.pid):
+        one.kill()
+    process.communicate(timeout=30)
+
+    with pytest.raises(CatkitDevicesError, match="no testbed named 'trial' is running"):
+        Testbed.attach("trial")
+
+    assert not [path for path in runtime.iterdir() if path.name.startswith("trial") and "." not in path.stem]
