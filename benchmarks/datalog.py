@@ -2,7 +2,7 @@
 
     python benchmarks/datalog.py [--rounds 8] [--scalars 2000] [--frames 12] [--directory DIR]
 
-Every figure is the median (and the 99th percentile) of single calls over shuffled, interleaved rounds, with everything
+Every figure is the median (and two high percentiles) of single calls over shuffled, interleaved rounds, with everything
 pinned to one core (the reader of the last table to the other). A scalar counts as recorded when the operating system
 has it: it survives SIGKILL of the writer. DIR should lie on the disk that runs are kept on.
 """
@@ -164,14 +164,16 @@ def measure(writers, method, count, rounds, scratch, value):
 
 def show(title, times, base, size=None):
     unit = "MB/s" if size else "1/s"
-    print(f"\n{title}\n{'':34} {'median':>11} {'p99':>11} {unit:>8} {'rate':>6}")
+    print(f"\n{title}\n{'':34} {'median':>11} {'p99':>11} {'p99.9':>11} {unit:>8} {'ratio':>6}")
     reference = statistics.median(times[base])
-    for name, values in sorted(times.items(), key=lambda item: statistics.median(item[1])):
+    for name, unsorted in sorted(times.items(), key=lambda item: statistics.median(item[1])):
+        values = sorted(unsorted)
         median = statistics.median(values)
-        rate = size / median if size else 1e6 / median
-        p99 = sorted(values)[int(len(values) * 0.99)]
-        print(f"{name:34} {median:9.1f}us {p99:9.1f}us {rate:8.0f} {reference / median:6.2f}")
-    print(f"{'':34} rate: as a multiple of that of {base!r}")
+        mean = statistics.mean(values)
+        p99, p999 = (values[int(len(values) * part)] for part in (0.99, 0.999))
+        rate = size / mean if size else 1e6 / mean
+        print(f"{name:34} {median:9.1f}us {p99:9.1f}us {p999:9.1f}us {rate:8.0f} {reference / median:6.2f}")
+    print(f"{'':34} {unit}: over all calls; ratio: of the median of {base!r} to this one")
 
 
 def work():
@@ -240,7 +242,7 @@ def main():
 
         times = {
             "nobody reads": loop_cost(scratch, arguments.rounds, 100, reading=False),
-            "another process reads 50 times a second": loop_cost(scratch, arguments.rounds, 100, reading=True),
+            "another process reads 50 times/s": loop_cost(scratch, arguments.rounds, 100, reading=True),
         }
         show("what each of ten logged values adds to an experiment's turn", times, "nobody reads")
 

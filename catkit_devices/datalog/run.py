@@ -27,6 +27,9 @@ __all__ = ["Run"]
 _SCALAR = "INSERT INTO scalars (tag, time, value) VALUES (?, ?, ?)"
 _ARRAY = "INSERT INTO arrays (tag, time, file, offset, size, dtype, shape) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _OBJECT = "INSERT INTO objects (tag, time, data, attributes) VALUES (?, ?, ?, ?)"
+_OUTCOME = "INSERT OR REPLACE INTO facts (key, value) VALUES ('outcome', ?)"
+_NEW_TAG = "INSERT OR IGNORE INTO tags (kind, tag, unit) VALUES (?, ?, ?)"
+_FIND_TAG = "SELECT id, unit FROM tags WHERE kind = ? AND tag = ?"
 
 
 class Run:
@@ -225,10 +228,7 @@ class Run:
         """Record how the run ended (``finished``, ``failed``, ``stopped``) and why; a run without ended unheard."""
         text = to_json({"outcome": outcome, "detail": detail, "time_ns": time.time_ns()}, "outcome")
         with self._lock:
-            try:
-                self._connection.execute("INSERT OR REPLACE INTO facts (key, value) VALUES ('outcome', ?)", (text,))
-            except sqlite3.Error as error:
-                raise database.explain(error, self._path, "the outcome is not recorded") from error
+            self._execute(_OUTCOME, (text,), "the outcome is not recorded")
 
     def close(self) -> None:
         """End recording in this process; closing twice is harmless.
@@ -273,10 +273,7 @@ class Run:
         text = to_json(dict(attributes or {}), f"{kind} {tag!r}")
         with self._lock:
             moment = time.time_ns() if at is None else round(at * 1e9)
-            try:
-                self._connection.execute(_OBJECT, (tag_id, moment, data, text))
-            except sqlite3.Error as error:
-                raise database.explain(error, self._path, f"{tag!r} is not recorded") from error
+            self._execute(_OBJECT, (tag_id, moment, data, text), f"{tag!r} is not recorded")
             self._checkpointer.note(len(data))
 
     def _declare(self, kind: str, tag: str, unit: str | None) -> int:
@@ -288,19 +285,19 @@ class Run:
             return tag_id
         with self._lock:
             self._refuse_when_closed()
-            try:
-                self._connection.execute(
-                    "INSERT OR IGNORE INTO tags (kind, tag, unit) VALUES (?, ?, ?)", (kind, tag, unit)
-                )
-                tag_id, known = self._connection.execute(
-                    "SELECT id, unit FROM tags WHERE kind = ? AND tag = ?", (kind, tag)
-                ).fetchone()
-            except sqlite3.Error as error:
-                raise database.explain(error, self._path, f"{tag!r} is not recorded") from error
+            problem = f"{tag!r} is not recorded"
+            self._execute(_NEW_TAG, (kind, tag, unit), problem)
+            tag_id, known = self._execute(_FIND_TAG, (kind, tag), problem).fetchone()
         if unit is not None and unit != known:
             raise DataError(f"{kind} {tag!r} is in {known or 'no unit'} in this run and cannot be logged in {unit}")
         self._tags[kind, tag, unit] = int(tag_id)
         return int(tag_id)
+
+    def _execute(self, statement: str, values: tuple[Any, ...], problem: str) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            raise database.explain(error, self._path, problem) from error
 
     def _refuse_when_closed(self) -> None:
         if self._closed:

@@ -70,7 +70,7 @@ def announce(trip: SafetyError, server: str) -> None:
 
 
 def spread(
-    trip: SafetyError, layout: Layout, *, except_for: Iterable[str] = (), timeout: float = 5.0
+    trip: SafetyError, layout: Layout, *, except_for: Iterable[str] = (), timeout: float = 2.0
 ) -> dict[str, BaseException]:
     """Tell every device server and the testbed's server of a trip, all at once; none keeps another from hearing it.
 

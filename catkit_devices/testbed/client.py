@@ -9,6 +9,7 @@ from catkit_devices.errors import CatkitDevicesError, ConfigurationError, Remote
 from catkit_devices.testbed.alarm import SAFETY_CHECKS, SAFETY_EVENT, SAFETY_TRIP, connected
 from catkit_devices.testbed.asking import RESET, SHUTDOWN, ask_testbed
 from catkit_devices.testbed.caching import Devices
+from catkit_devices.testbed.finding import LAYOUT
 from catkit_devices.testbed.hosting import SIMULATION, make_simulation
 from catkit_devices.testbed.launching import Launcher
 from catkit_devices.testbed.logs import report
@@ -224,6 +225,8 @@ class TestbedClient:
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _reason_to_stop(self) -> BaseException | None:
+        if self.manager.get_dict(LAYOUT).get("ending"):
+            return CatkitDevicesError(f"testbed {self.name!r} is ending")
         return self.trip
 
     def _tell_plugins(self, event: str, text: str, facts: dict[str, Any]) -> None:

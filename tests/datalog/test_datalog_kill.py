@@ -13,8 +13,9 @@ from catkit_devices.datalog import Run, RunReader
 WRITER = """
 import os, sys
 import numpy as np
-from catkit_devices.datalog import Run
+from catkit_devices.datalog import Run, checkpointing
 
+checkpointing._EVERY, checkpointing._LONGEST = 20, 100  # so that there is always one going on
 run = Run.open(sys.argv[1])
 count = 0
 while True:

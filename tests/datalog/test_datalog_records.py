@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
-from catkit_devices.datalog import LogFileHandler, Run, RunReader, Tag, find_runs
+from catkit_devices.datalog import LogFileHandler, Run, RunReader, Tag, checkpointing, find_runs
 from catkit_devices.datalog.arrays import decode, encode
 from catkit_devices.errors import DataError
 
@@ -337,3 +337,26 @@ def test_the_log_is_read_in_time_order_whatever_came_late(run, reader):
     assert [line.rpartition(": ")[2] for line in lines] == [
         "first", "second, which came late", "third", "Traceback (most recent call last):", "  2026 is not a time",
     ]  # fmt: skip
+
+
+def test_the_write_ahead_log_stays_short_while_records_come_without_a_pause(run, reader, monkeypatch):
+    monkeypatch.setattr(checkpointing, "_EVERY", 50)
+    monkeypatch.setattr(checkpointing, "_LONGEST", 400)
+    longest = 0
+    for number in range(8000):
+        run.log_scalar("count", number)
+        if number % 100 == 0:
+            longest = max(longest, (run.path / "data.sqlite-wal").stat().st_size)
+    assert longest < 3000 * 4120
+    assert [thread.name for thread in threading.enumerate()].count("checkpoints") == 1
+    assert reader.scalars("count").values.tolist() == list(range(8000))
+    reader.close()
+    run.close()
+    assert "checkpoints" not in [thread.name for thread in threading.enumerate()]
+    assert not (run.path / "data.sqlite-wal").exists()
+
+
+def test_a_short_run_has_no_thread(run):
+    for number in range(500):
+        run.log_scalar("count", number)
+    assert "checkpoints" not in [thread.name for thread in threading.enumerate()]

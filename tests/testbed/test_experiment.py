@@ -223,6 +223,34 @@ def test_a_daemon_finishes_its_step_when_the_others_have_ended(shared_testbed):
     assert shared_testbed.run(CountsForEver(), Counts()) == ["finished its step", 2]
 
 
+class Rounds(Experiment):
+    run_forever = True
+    rounds = 0
+
+    def experiment(self):
+        self.rounds += 1
+        self.log_scalar("round", self.rounds)
+        time.sleep(0.01)
+        return self.rounds
+
+    def post_experiment(self):
+        self.log_scalar("rounds", self.rounds)
+
+
+def test_one_that_runs_forever_is_repeated_until_it_is_told_to_finish(shared_testbed):
+    rounds = Rounds()
+    begun = time.monotonic()
+
+    (result,) = shared_testbed.run(
+        rounds, on_tick=lambda: shared_testbed.finish() if time.monotonic() > begun + 1.0 else None
+    )
+
+    with RunReader(rounds.run_path) as run:
+        assert list(run.scalars("round").values) == list(range(1, result + 1))
+        assert list(run.scalars("rounds").values) == [result]
+    assert result > 1
+
+
 def test_finishing_ends_with_the_current_step(shared_testbed):
     class Steps(Experiment):
         def experiment(self):

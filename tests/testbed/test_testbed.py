@@ -2,8 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from catkit_devices.errors import DeviceOpenError, DeviceTimeoutError, SafetyError, ServerNotFoundError
-from catkit_devices.multiprocessing import Process
+from catkit_devices.errors import (
+    ConfigurationError,
+    DeviceOpenError,
+    DeviceTimeoutError,
+    MutexTimeoutError,
+    SafetyError,
+)
+from catkit_devices.simulation import Fault
 from catkit_devices.testbed import Experiment, Testbed, load_configuration
 
 PLUGINS = Path(__file__).parent / "bench_plugins"
@@ -83,6 +89,34 @@ def test_devices_use_each_other_across_servers(bench):
     with Testbed(configuration(bench, double)) as testbed:
         testbed.devices.tank.level = 21
         assert testbed.devices.double.scaled == 42.0
+
+
+def test_a_device_that_is_to_be_open_from_the_start_is(bench):
+    with Testbed(configuration(bench, "devices.basin.open='start'")) as testbed:
+        states = {name: device["state"] for name, device in testbed.status()["devices"].items()}
+
+    assert states == {"tank": "closed", "basin": "open"}
+
+
+def test_one_that_cannot_be_opened_at_the_start_is_named_and_the_others_are_closed(bench, journal):
+    bench.write_text(bench.read_text().replace('simulator = "test_gauge"\n', "", 1))
+    order = ["devices.tank.open='start'", "devices.tank.uses={}", "devices.basin.open='start'"]
+    first = "devices.first={driver='test_sticky', close_seconds=0.0, open='start'}"
+
+    with (
+        pytest.raises(DeviceOpenError, match=r"device 'tank' \(test_gauge at ASRL1::INSTR\): cannot be opened"),
+        Testbed(configuration(bench, first, *order)),
+    ):
+        pytest.fail("the testbed started")
+
+
+@pytest.mark.parametrize("servers", [[], ["devices.tank.server='slow'"], ["devices.basin.server='slow'"]])
+def test_moving_a_device_to_another_server_is_one_line(bench, servers):
+    with Testbed(configuration(bench, *servers)) as testbed:
+        testbed.devices.tank.level = 3
+        testbed.devices.basin.level = 4
+        assert (testbed.devices.tank.level, testbed.devices.basin.level) == (3.0, 4.0)
+        assert len(testbed.layout.device_servers) == len(servers) + 1
 
 
 def test_limits_are_narrowed_by_the_configuration(bench):
@@ -171,42 +205,95 @@ def test_a_testbed_that_does_not_run_says_so(bench):
         _ = Testbed(configuration(bench)).devices
 
 
-# --- several processes, several testbeds ---
+# --- simulation ---
+
+OPTICAL = """
+[testbed]
+simulate = true
+
+[simulation]
+bench = "optical"
+clock = "virtual"
+
+[devices.laser]
+driver = "thorlabs_mcls1"
+address = "ASRL1::INSTR"
+simulator = "thorlabs_mcls1"
+channel = 1
+
+[devices.meter]
+driver = "thorlabs_pm100d"
+address = "USB0::0x1313::0x8078::P0000001::INSTR"
+simulator = "thorlabs_pm100d"
+server = "slow"
+"""
 
 
-def level_from_elsewhere(name):
-    with Testbed.attach(name) as testbed:
-        with testbed.lock("tank"):
-            testbed.devices.tank.level = 3
-        return testbed.devices.reservoir.level, testbed.status()["name"]
+def test_instruments_on_several_servers_share_one_bench(tmp_path):
+    path = tmp_path / "bench.toml"
+    path.write_text(OPTICAL)
+
+    with Testbed(load_configuration([path])) as testbed:
+        dark = testbed.devices.meter.power
+        testbed.devices.laser.current = 40
+        testbed.devices.laser.enabled = True
+        assert testbed.devices.meter.power > 10 * abs(dark)
+        begun = testbed.simulation.time()
+        testbed.simulation.wait(3600)
+        assert testbed.simulation.time() - begun >= 3600
 
 
-def test_another_process_attaches_by_name(bench):
+def test_faults_strike_as_configured_and_on_demand(bench):
+    faults = "devices.basin.faults={no_reply=1.0}"
+
+    with Testbed(configuration(bench, faults)) as testbed:
+        with pytest.raises(DeviceOpenError, match="nothing answers"):
+            _ = testbed.devices.basin.level
+        _ = testbed.devices.tank.level
+        testbed.simulation.inject("ASRL1::INSTR", Fault("no_reply"))
+        with pytest.raises(DeviceTimeoutError, match="no reply in 0.3 s"):
+            _ = testbed.devices.tank.level
+
+
+def test_what_goes_over_the_wires_is_recorded_and_replayed(bench, tmp_path):
+    record = f"testbed.record='{tmp_path / 'recordings'}'"
+    with Testbed(configuration(bench, record)) as testbed:
+        testbed.devices.tank.level = 5
+        assert testbed.devices.tank.level == 5.0
+
+    (tmp_path / "replay.toml").write_text(REPLAY.format(plugins=PLUGINS))
+    with Testbed(load_configuration([tmp_path / "replay.toml"])) as testbed:
+        testbed.devices.tank.level = 5
+        assert testbed.devices.tank.level == 5.0
+
+
+REPLAY = """
+[testbed]
+simulate = true
+plugins = ["{plugins}"]
+
+[devices.tank]
+driver = "test_gauge"
+address = "ASRL1::INSTR"
+simulator = "recordings/tank.wire"
+"""
+
+
+def test_real_instruments_have_no_simulation(bench):
+    with Testbed(configuration(bench), simulate=False) as testbed:
+        assert testbed.status()["simulated"] is False
+        with pytest.raises(ConfigurationError, match="the instruments of testbed 'trial' are not simulated"):
+            _ = testbed.simulation
+
+
+# --- plugins ---
+
+
+def test_what_a_plugin_defines_is_known_in_every_process(bench):
     with Testbed(configuration(bench)) as testbed:
-        process = Process(target=level_from_elsewhere, args=("trial",))
-        process.start()
-        assert process.result == (3.0, "trial")
-        assert testbed.devices.tank.level == 3.0
+        from catkit_devices.plugins.gauge import Level, ReadsGauge
 
-
-def test_attaching_to_what_does_not_run_names_what_does(bench):
-    with (
-        Testbed(configuration(bench)),
-        pytest.raises(ServerNotFoundError, match=r"no testbed named 'trail' is running .*did you mean 'trial'\?"),
-    ):
-        Testbed.attach("trail")
-
-
-def test_two_testbeds_of_one_name_do_not_interfere(bench, tmp_path):
-    with Testbed(configuration(bench)) as one, Testbed(configuration(bench, "testbed.runs='x'"), runs=tmp_path) as two:
-        one.devices.tank.level = 1
-        two.devices.tank.level = 2
-        assert one.run(ReadsLevel()) == [1.0]
-        assert two.run(ReadsLevel()) == [2.0]
-        with pytest.raises(ServerNotFoundError, match=r"several testbeds named 'trial' are running, say which"):
-            Testbed.attach("trial")
-        with Testbed.attach(two.layout.server) as attached:
-            assert attached.devices.tank.level == 2.0
+        assert testbed.run(ReadsGauge(expected=Level(0.0))) == [Level(0.0)]
 
 
 # --- notifications ---
@@ -222,6 +309,8 @@ def test_plugins_are_told_what_happens(tmp_path, bench, until):
     def use():
         with Testbed(configuration(bench, plugins, check)) as testbed:
             testbed.run(ReadsLevel())
+            with testbed.lock("basin"):
+                testbed.run(Gives())
             testbed.devices.tank.level = 7
             until(testbed.safety_event.is_set)
 
@@ -229,8 +318,26 @@ def test_plugins_are_told_what_happens(tmp_path, bench, until):
         use()
 
     assert told.read_text().splitlines() == [
-        "started ReadsLevel", "finished None", "tripped level: tank.level is 7, expected at most 5"
-    ]  # fmt: skip
+        "opened tank test_gauge ASRL1::INSTR",
+        "started ReadsLevel",
+        "finished None",
+        "started Gives",
+        "timed out basin",
+        "finished None",
+        "tripped level: tank.level is 7, expected at most 5",
+        "closed tank test_gauge ASRL1::INSTR",
+    ]
+
+
+class Gives(Experiment):
+    """Gives up when it does not get a device."""
+
+    def experiment(self):
+        try:
+            with self.lock("basin", timeout=0.05):
+                pass
+        except MutexTimeoutError:
+            pass
 
 
 TELLER = """
@@ -248,6 +355,18 @@ def experiment_started(experiment):
 @hookimpl
 def experiment_finished(error):
     tell("finished " + str(error))
+
+@hookimpl
+def device_opened(device, driver, address):
+    tell("opened " + device + " " + driver + " " + address)
+
+@hookimpl
+def device_closed(device, driver, address):
+    tell("closed " + device + " " + driver + " " + address)
+
+@hookimpl
+def mutex_timeout(mutex):
+    tell("timed out " + mutex)
 
 @hookimpl
 def safety_tripped(problem, check):

@@ -2,10 +2,12 @@
 
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from catkit_devices.device import Device, operation
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.properties import Control, Measurement
+from catkit_devices.testbed import Experiment
 from catkit_devices.visa import VisaDevice
 
 
@@ -71,6 +73,24 @@ class GaugeSimulator:
         word, _, value = line.partition(" ")
         self._values[word] = value
         return b""
+
+
+class Level(NamedTuple):
+    """A value of a class that only this plugin knows."""
+
+    value: float
+
+
+class ReadsGauge(Experiment):
+    """An experiment that comes with the plugin."""
+
+    expected: Any
+
+    def experiment(self):
+        found = Level(self.devices.tank.level)
+        if found != self.expected:
+            raise ValueError(f"{found} != {self.expected}")
+        return found
 
 
 class Reader(Device):

@@ -1,0 +1,320 @@
+"""What others can do with a running testbed: use it, look at it, end it."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from catkit_devices.datalog import RunReader
+from catkit_devices.errors import (
+    CatkitDevicesError,
+    ConfigurationError,
+    MutexBrokenError,
+    MutexTimeoutError,
+    SafetyError,
+    ServerNotFoundError,
+)
+from catkit_devices.multiprocessing import Process, SharedMemoryManager
+from catkit_devices.testbed import Experiment, Testbed, load_configuration, running_testbeds
+
+
+class Doubles(Experiment):
+    value: int
+
+    def experiment(self):
+        with self.lock("tank"):
+            self.devices.tank.level = self.value
+            self.log_scalar("level", self.devices.tank.level)
+        return 2 * self.value
+
+
+class Waits(Experiment):
+    mark: Path
+
+    def experiment(self):
+        self.mark.write_text("begun ")
+        time.sleep(60)
+
+    def teardown(self):
+        self.mark.write_text("torn down")
+
+
+@pytest.fixture
+def client(shared_testbed):
+    return Testbed.attach(shared_testbed.layout.server)
+
+
+def in_another_process(function, *args):
+    process = Process(target=function, args=args)
+    process.start()
+    return process
+
+
+# --- running experiments on it ---
+
+
+def run_attached(name):
+    experiments = Doubles(value=2), Doubles(value=3)
+    with Testbed.attach(name) as testbed:
+        return testbed.run(*experiments), [str(one.run_path) for one in experiments]
+
+
+def test_another_process_runs_experiments_beside_the_testbeds_own(shared_testbed):
+    results, paths = in_another_process(run_attached, shared_testbed.layout.server).result
+
+    assert results == [4, 6]
+    shown = {progress.run: progress.state for progress in shared_testbed.progress()}
+    assert [shown[path] for path in paths] == ["finished", "finished"]
+    assert Path(paths[0]).parent == shared_testbed.runs.resolve()
+    with RunReader(paths[1]) as run:
+        assert run.configuration["testbed"]["name"] == "trial"
+        assert list(run.scalars("level").values) == [3.0]
+
+
+def fail_attached(name):
+    class Fails(Experiment):
+        def experiment(self):
+            raise ZeroDivisionError
+
+    with Testbed.attach(name) as testbed:
+        testbed.run(Fails())
+
+
+def test_what_fails_is_raised_where_it_was_started(shared_testbed):
+    with pytest.raises(ZeroDivisionError):
+        in_another_process(fail_attached, shared_testbed.layout.server).join()
+
+    assert shared_testbed.progress()[-1].state == "failed"
+
+
+def wait_attached(name, mark):
+    with Testbed.attach(name) as testbed:
+        return testbed.run(Waits(mark=mark))
+
+
+def test_an_experiment_of_another_process_is_stopped_by_the_testbed(shared_testbed, tmp_path, until):
+    mark = tmp_path / "mark"
+    process = in_another_process(wait_attached, shared_testbed.layout.server, mark)
+    until(mark.exists)
+
+    shared_testbed.stop(reason="enough")
+
+    assert process.result == [None]
+    assert mark.read_text() == "torn down"
+
+
+def test_a_trip_stops_the_experiments_of_other_processes(watched_bench, tmp_path, until):
+    mark = tmp_path / "mark"
+    with Testbed(load_configuration([watched_bench])) as testbed:
+        process = in_another_process(wait_attached, "trial", mark)
+        until(mark.exists)
+        testbed.devices.tank.level = 9
+
+        with pytest.raises(SafetyError, match="tank.level is 9, expected -5 to 5"):
+            process.join(20)
+
+        testbed.simulation.evaluate(drain)
+        Testbed.attach("trial").reset_safety("drained")
+        assert testbed.trip is None
+    assert mark.read_text() == "torn down"
+
+
+def drain(library):
+    library.instrument("ASRL1::INSTR")._values["LEVEL"] = "0"
+
+
+# --- ending it ---
+
+
+def test_the_end_of_the_testbed_ends_the_experiments_of_other_processes(bench, tmp_path, until):
+    mark = tmp_path / "mark"
+    with Testbed(load_configuration([bench])):
+        process = in_another_process(wait_attached, "trial", mark)
+        until(mark.exists)
+
+    with pytest.raises(CatkitDevicesError):
+        process.join(20)
+    assert mark.read_text() == "torn down"
+
+
+def shut_down(reason):
+    Testbed.attach("trial").shutdown(reason)
+    return time.time()
+
+
+def test_serving_ends_when_somebody_shuts_the_testbed_down(bench, journal):
+    ticks = []
+    with Testbed(load_configuration([bench])) as testbed:
+        testbed.devices.tank.lamp = True
+        process = in_another_process(shut_down, "going home")
+        testbed.serve(on_tick=lambda: ticks.append(1))
+        assert testbed.status()["messages"][-1]["text"] == "testbed 'trial' was told to end: going home"
+        assert "LAMP 0" not in journal.read_text()
+        leaving = time.time()
+
+    assert process.result > leaving
+    assert ticks
+    assert running_testbeds() == []
+
+
+def test_shutting_down_stops_what_runs(bench, tmp_path, until):
+    mark = tmp_path / "mark"
+
+    def use():
+        with Testbed(load_configuration([bench])) as testbed:
+            testbed.run(Waits(mark=mark), on_tick=on_tick)
+
+    processes = []
+
+    def on_tick():
+        if mark.exists() and not processes:
+            processes.append(in_another_process(shut_down, "going home"))
+
+    with pytest.raises(CatkitDevicesError, match="testbed 'trial' was told to end: going home"):
+        use()
+
+    assert processes[0].result
+    assert mark.read_text() == "torn down"
+
+
+def test_serving_goes_on_after_a_trip_and_ends_with_it(watched_bench, until):
+    def serve():
+        with Testbed(load_configuration([watched_bench])) as testbed:
+            testbed.devices.tank.level = 9
+            threading.Thread(target=shut_down_when_tripped, args=(testbed,)).start()
+            testbed.serve()
+
+    def shut_down_when_tripped(testbed):
+        until(lambda: testbed.trip)
+        until(lambda: Testbed.attach("trial").status()["state"] == "tripped")
+        Testbed.attach("trial").shutdown()
+
+    with pytest.raises(SafetyError, match="tank.level is 9"):
+        serve()
+
+
+# --- finding it ---
+
+
+def test_attaching_to_what_does_not_run_names_what_does(shared_testbed):
+    with pytest.raises(ServerNotFoundError, match=r"no testbed named 'trail' is running .*did you mean 'trial'\?"):
+        Testbed.attach("trail")
+
+
+def test_several_testbeds_of_one_name_are_told_apart_by_their_servers(bench, tmp_path):
+    class Reads(Experiment):
+        def experiment(self):
+            return self.devices.tank.level
+
+    configuration = load_configuration([bench])
+    with Testbed(configuration) as one, Testbed(configuration, runs=tmp_path) as two:
+        one.devices.tank.level = 1
+        two.devices.tank.level = 2
+        assert one.run(Reads()) == [1.0]
+        assert two.run(Reads()) == [2.0]
+        assert running_testbeds() == sorted([one.layout.server, two.layout.server])
+        with pytest.raises(ServerNotFoundError, match=r"several testbeds named 'trial' are running, say which"):
+            Testbed.attach("trial")
+        assert Testbed.attach(two.layout.server).devices.tank.level == 2.0
+
+
+def test_a_testbed_that_is_just_starting_says_so():
+    with SharedMemoryManager("half-1") as manager:
+        manager.get_dict("testbed")
+        with pytest.raises(ServerNotFoundError, match="the testbed 'half' is just starting"):
+            Testbed.attach("half")
+        assert running_testbeds() == []
+
+
+def test_a_server_that_is_no_testbeds_is_none_and_is_left_as_it_was():
+    with SharedMemoryManager("plain-server") as manager:
+        assert running_testbeds() == []
+        assert [one["name"] for one in manager.status()["objects"]] == []
+
+
+# --- looking and intervening ---
+
+
+def test_status_tells_where_it_runs_and_since_when(client, shared_testbed):
+    status = client.status()
+
+    assert (status["name"], status["state"], status["simulated"]) == ("trial", "running", True)
+    assert status["pid"] == shared_testbed.status()["pid"] > 0
+    assert 0 < time.time() - status["started"] < 300
+    assert status["safety"]["permit"] is None
+
+
+def test_status_shows_each_check_with_its_limit_and_age(watched_bench, until):
+    with Testbed(load_configuration([watched_bench])) as testbed:
+        status = testbed.status()
+
+    check = status["safety"]["checks"]["tank_level"]
+    assert (check["value"], check["test"]["minimum"], check["test"]["maximum"]) == (0.0, -5, 5)
+    assert check["test"]["expected"] == "a value -5 to 5"
+    assert 0.0 <= check["age"] < 2.0
+    assert 0.0 < status["safety"]["permit"] <= 2.0
+
+
+def test_every_mutex_is_listed_with_its_holder(client, shared_testbed):
+    with shared_testbed.manager.get_mutex("table"), shared_testbed.lock("tank"):
+        locks = {lock["name"]: lock for lock in client.locks()}
+
+    assert [(name, lock["device"], lock["holder"] is not None) for name, lock in sorted(locks.items())] == [
+        ("basin", True, False), ("table", False, True), ("tank", True, True)
+    ]  # fmt: skip
+    assert locks["tank"]["holder"]["site"].startswith("test_attached.py:")
+
+
+@pytest.mark.parametrize("name", ["reservoir", "table"])
+def test_a_lock_is_broken_by_name_and_its_owner_is_told(client, shared_testbed, name):
+    mutex = shared_testbed.devices.tank.mutex if name == "reservoir" else shared_testbed.manager.get_mutex(name)
+    mutex.acquire()
+
+    holder = client.break_lock(name, "it was forgotten")
+
+    assert "pid" in holder["owner"]
+    assert client.break_lock(name, "again") is None
+    with pytest.raises(MutexBrokenError, match="it was forgotten"):
+        mutex.release()
+
+
+def test_breaking_what_does_not_exist_names_what_does(client):
+    with pytest.raises(ConfigurationError, match="no device 'tnk'.*did you mean 'tank'"):
+        client.break_lock("tnk", "why not")
+
+
+class Meets(Experiment):
+    """Waits in vain for a device, then loses one that it has."""
+
+    mark: Path
+
+    def experiment(self):
+        for _ in range(2):
+            try:
+                with self.lock("basin", timeout=0.05):
+                    pass
+            except MutexTimeoutError:
+                pass
+        try:
+            with self.lock("tank"):
+                self.mark.write_text("locked")
+                while True:
+                    self.devices.tank.level = 1
+                    time.sleep(0.01)
+        except MutexBrokenError:
+            pass
+
+
+def test_what_happened_to_mutexes_is_kept_with_the_run(shared_testbed, tmp_path):
+    mark = tmp_path / "mark"
+    meets = Meets(mark=mark)
+
+    with shared_testbed.lock("basin"):
+        shared_testbed.run(
+            meets, on_tick=lambda: mark.exists() and shared_testbed.break_lock("tank", "for the test")
+        )
+
+    with RunReader(meets.run_path) as run:
+        events = [(event.kind, event.facts.get("mutex")) for event in run.events()]
+    assert events == [("mutex_timeout", "basin"), ("mutex_timeout", "basin"), ("mutex_broken", "tank")]
