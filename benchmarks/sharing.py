@@ -190,8 +190,10 @@ def contention(manager):
     manager.get_event("stop").set()
     results = [process.result for process in processes]
     shares = [count for count, _ in results]
-    print(f"\n8 contenders that hold for 1 ms: min/max share {min(shares) / max(shares):.3f} (goal 0.95), "
-          f"worst wait {max(wait for _, wait in results) * 1e3:.1f} ms (goal {2 * contenders * hold * 1e3:.0f} ms)")
+    print(
+        f"\n8 contenders that hold for 1 ms: min/max share {min(shares) / max(shares):.3f} (goal 0.95), "
+        f"worst wait {max(wait for _, wait in results) * 1e3:.1f} ms (goal {2 * contenders * hold * 1e3:.0f} ms)"
+    )
 
 
 def hold_idle():
@@ -219,8 +221,10 @@ def after_kill(manager, rounds=30):
         except Exception:
             pass
     times.sort()
-    print(f"next grant after SIGKILL of an idle holder: median {statistics.median(times):.1f} ms (goal 5), "
-          f"worst of {rounds} {times[-1]:.1f} ms (goal 50)")
+    print(
+        f"next grant after SIGKILL of an idle holder: median {statistics.median(times):.1f} ms (goal 5), "
+        f"worst of {rounds} {times[-1]:.1f} ms (goal 50)"
+    )
 
 
 def busy_neighbour(manager, device):
@@ -232,8 +236,10 @@ def busy_neighbour(manager, device):
     time.sleep(0.1)
     times = sorted(sample(device.null, 2000))
     spinning.join()
-    print(f"a call beside a CPU-bound neighbour on the same server: median {statistics.median(times):.0f} us, "
-          f"p99 {times[int(len(times) * 0.99)]:.0f} us (goal 1000)")
+    print(
+        f"a call beside a CPU-bound neighbour on the same server: median {statistics.median(times):.0f} us, "
+        f"p99 {times[int(len(times) * 0.99)]:.0f} us (goal 1000)"
+    )
 
 
 def timed(command, repeats=15):
@@ -257,8 +263,10 @@ def start_up(directory):
     bare = timed("pass")
     stock = timed("import multiprocessing.managers")
     ours = timed("from catkit_devices.multiprocessing import Process, SharedMemoryManager, Mutex")
-    print(f"\nimports: bare interpreter {bare:.0f} ms, multiprocessing.managers +{stock - bare:.0f} ms, "
-          f"catkit_devices.multiprocessing +{ours - bare:.0f} ms (goal 60)")
+    print(
+        f"\nimports: bare interpreter {bare:.0f} ms, multiprocessing.managers +{stock - bare:.0f} ms, "
+        f"catkit_devices.multiprocessing +{ours - bare:.0f} ms (goal 60)"
+    )
     script = directory / "start.py"
     bodies = {
         "stock manager ready": "import multiprocessing.managers as m\n"
@@ -273,11 +281,21 @@ def start_up(directory):
     }
     for name, body in bodies.items():
         text = START.format(body="\n".join("    " + line for line in body.splitlines()))
-        text = "def main():\n" + "\n".join("    " + line for line in text.splitlines() if line) + "\nif __name__ == '__main__':\n    main()\n"
+        text = (
+            "def main():\n"
+            + "\n".join("    " + line for line in text.splitlines() if line)
+            + "\nif __name__ == '__main__':\n    main()\n"
+        )
         text = text.replace("        ", "    ") if False else text
         script.write_text(_flat(body))
-        values = [float(subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
-                        .stdout.split()[-1]) for _ in range(9)]
+        values = [
+            float(
+                subprocess.run(
+                    [sys.executable, str(script)], capture_output=True, text=True, check=True
+                ).stdout.split()[-1]
+            )
+            for _ in range(9)
+        ]
         print(f"{name}: {statistics.median(values):.0f} ms")
 
 
@@ -304,15 +322,20 @@ def main():
             "stock manager, acquire + call + release": bench.three_trips,
             "Pyro5, a call without any mutex": bench.remote.null,
         }
-        pairs = {"this: acquire + release of a named mutex": bench.pair,
-                 "stock manager RLock, acquire + release": bench.stock_pair}
+        pairs = {
+            "this: acquire + release of a named mutex": bench.pair,
+            "stock manager RLock, acquire + release": bench.stock_pair,
+        }
         bench.cores = sorted(os.sched_getaffinity(0))
         for one_core in (True, False):
             bench.place(one_core)
             where = "one core" if one_core else "two cores"
             show(f"calls, {where}", measure(calls, options.rounds, options.calls), "this: a mutexed device call")
-            show(f"locks, {where}", measure(pairs, options.rounds, options.calls),
-                 "this: acquire + release of a named mutex")
+            show(
+                f"locks, {where}",
+                measure(pairs, options.rounds, options.calls),
+                "this: acquire + release of a named mutex",
+            )
         for pid in [os.getpid(), *bench.servers]:
             pin(pid, set(bench.cores))
         contention(bench.manager)

@@ -19,7 +19,7 @@ from mkdocs.structure.files import File
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from docstrings import to_markdown  # noqa: E402 - it lies beside this file, which mkdocs loads by its path
+from docstrings import to_markdown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -171,7 +171,10 @@ def _drivers() -> str:
         simulator = f"`{name}`" if name in plugins.simulators else "none of that name"
         options = [option for option in _options(driver) if option not in _EVERY_DEVICE]
         lines += [f"## {name}", "", to_markdown(inspect.getdoc(driver) or ""), ""]
-        lines += [f"Capabilities: {capabilities}. Simulator: {simulator}. Options: {', '.join(map(_code, options))}.", ""]
+        lines += [
+            f"Capabilities: {capabilities}. Simulator: {simulator}. Options: {', '.join(map(_code, options))}.",
+            "",
+        ]
         lines += ["| property | access | unit | values | |", "|---|---|---|---|---|"]
         lines += [_property_row(*one) for one in about["properties"].items()]
         commands = [_command_row(*one) for one in about["commands"].items() if not _general(driver, one[0])]

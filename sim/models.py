@@ -205,8 +205,11 @@ class Drift:
     def __init__(self, rng: np.random.Generator, amplitude: float, period: float) -> None:
         shares = (0.6, 0.25, 0.1, 0.05)
         self._waves = [
-            (amplitude * share, 2 * math.pi * (index + 1) ** 1.3 / period * rng.uniform(0.85, 1.15),
-             rng.uniform(0, 2 * math.pi))
+            (
+                amplitude * share,
+                2 * math.pi * (index + 1) ** 1.3 / period * rng.uniform(0.85, 1.15),
+                rng.uniform(0, 2 * math.pi),
+            )
             for index, share in enumerate(shares)
         ]
 

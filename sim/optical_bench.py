@@ -99,8 +99,12 @@ class OpticalBench(Bench):
         noise: float = 1.0,
     ) -> None:
         super().__init__(clock=clock, seed=seed)
-        for name, value in {"bandwidth": bandwidth, "drift_period": drift_period, "spot_size": spot_size,
-                            "pinhole": pinhole}.items():
+        for name, value in {
+            "bandwidth": bandwidth,
+            "drift_period": drift_period,
+            "spot_size": spot_size,
+            "pinhole": pinhole,
+        }.items():
             if not value > 0:
                 raise ConfigurationError(f"{name} must be above 0, got {value!r}")
         if not noise >= 0:
@@ -116,8 +120,10 @@ class OpticalBench(Bench):
         self._lever = lever
         self._room = (temperature, humidity, humidity_rise)
         self._drifts = [Drift(self.rng(f"drift {axis}"), drift, drift_period) for axis in "xy"]
-        self._wanderings = [Drift(self.rng(f"{what} of the room"), size, 1800.0)
-                            for what, size in (("temperature", 0.4), ("humidity", 0.8))]
+        self._wanderings = [
+            Drift(self.rng(f"{what} of the room"), size, 1800.0)
+            for what, size in (("temperature", 0.4), ("humidity", 0.8))
+        ]
 
     # --- what instruments use
 

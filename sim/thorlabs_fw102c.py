@@ -42,9 +42,7 @@ class FW102C(PromptInstrument):
         wheel: its true position.
     """
 
-    def __init__(
-        self, bench: Bench, *, role: str | None = None, position: int = 1, step_time: float = 1.0
-    ) -> None:
+    def __init__(self, bench: Bench, *, role: str | None = None, position: int = 1, step_time: float = 1.0) -> None:
         super().__init__(bench)
         wheel: Any = getattr(bench, "wheel", None)
         if wheel is None and role is not None:

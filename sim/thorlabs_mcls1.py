@@ -97,14 +97,16 @@ class MCLS1(PromptInstrument):
 
     def _specifications(self) -> str:
         diode = self.laser.diodes[self._channel]
-        return "\r".join((
-            f"Wavelength = {diode.wavelength:.1f}",
-            f"POut = {diode.maximum_power:.2f}",
-            f"IOp = {diode.maximum_current:.2f}",
-            "IMon = 0.0",
-            f"ITh = {diode.threshold:.2f}",
-            f"SerialNumber = {diode.serial_number}",
-        ))
+        return "\r".join(
+            (
+                f"Wavelength = {diode.wavelength:.1f}",
+                f"POut = {diode.maximum_power:.2f}",
+                f"IOp = {diode.maximum_current:.2f}",
+                "IMon = 0.0",
+                f"ITh = {diode.threshold:.2f}",
+                f"SerialNumber = {diode.serial_number}",
+            )
+        )
 
 
 @hookimpl

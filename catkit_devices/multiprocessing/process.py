@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Process", "spawning"]
 
+_NOTING = 1.0
+"""Seconds that another thread may take to note the exit status of a child."""
 _HEARING = 5.0
 """Seconds that the last words of a child that has ended may take to be read."""
 
@@ -123,14 +125,25 @@ class Process(context.SpawnProcess):
             BaseException: whatever the target raised, with its traceback.
         """
         super().join(timeout)
-        if self.exitcode is None or self._outcome is None:
-            raise TimeoutError(f"process {self.name!r} (pid {self.pid}) is still running after {timeout:g} s")
+        if self._outcome is None or not (timeout is None or connection.wait([self.sentinel], 0)):
+            raise TimeoutError(f"process {self.name!r} (pid {self.pid}) is still running after {timeout or 0:g} s")
+        self._have_exit_code()
         if util.is_exiting():  # it is the interpreter that joins what nobody else has joined: reported at its end
             self._outcome.heard()
             return
         error = self._outcome.failure(self.exitcode)
         if error is not None:
             raise error
+
+    def _have_exit_code(self) -> None:
+        """Wait until the exit status of a child that has ended is known.
+
+        Another thread may have taken it from the system (starting a process does, for all children that have ended)
+        and not have noted it yet.
+        """
+        deadline = time.monotonic() + _NOTING
+        while self.exitcode is None and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     @property
     def result(self) -> Any:
@@ -196,7 +209,7 @@ class _Outcome:
         """Wait for the last words of a child that has ended."""
         self._listener.join(_HEARING)
 
-    def failure(self, exitcode: int) -> BaseException | None:
+    def failure(self, exitcode: int | None) -> BaseException | None:
         """Return what ``join`` raises."""
         self.heard()
         if self in _unjoined:
@@ -253,8 +266,8 @@ def _shown(encoded: bytes) -> str:
     return "".join(traceback.format_exception(decode(encoded)))
 
 
-def _signal_name(code: int) -> str | None:
-    if code >= 0:
+def _signal_name(code: int | None) -> str | None:
+    if code is None or code >= 0:
         return None
     try:
         return signal.Signals(-code).name

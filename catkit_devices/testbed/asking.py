@@ -23,7 +23,6 @@ _QUEUE = "requests"
 """Name of the queue of requests on the testbed's server."""
 
 
-
 class Requests:
     """Does what is asked for, one after the other, in a thread of its own.
 

@@ -14,6 +14,7 @@ __all__ = ["Batch"]
 
 _TICK = 0.1
 
+
 class Batch:
     """Waits for experiments in the calling thread.
 

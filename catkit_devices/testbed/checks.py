@@ -119,9 +119,7 @@ def _shared_addresses(configuration: Configuration, overlay: Overlay) -> Iterato
             )
 
 
-def _no_device(
-    path: tuple[Any, ...], name: str, configuration: Configuration, overlay: Overlay
-) -> ConfigurationError:
+def _no_device(path: tuple[Any, ...], name: str, configuration: Configuration, overlay: Overlay) -> ConfigurationError:
     known = [*configuration.devices, *(alias for table in configuration.devices.values() for alias in table.aliases)]
     return overlay.problem(
         path, f"expected a device ({', '.join(known) or 'there are none'}), got {name!r}", nearest(name, known)

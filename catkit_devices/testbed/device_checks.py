@@ -23,9 +23,7 @@ __all__ = ["check_devices"]
 _SET_BY_THE_TESTBED = frozenset({"visa_library", "limits", "open_on_use"})
 
 
-def check_devices(
-    configuration: Configuration, plugins: Plugins, overlay: Overlay
-) -> Iterator[ConfigurationError]:
+def check_devices(configuration: Configuration, plugins: Plugins, overlay: Overlay) -> Iterator[ConfigurationError]:
     """Tell every problem of the devices' own tables."""
     for device, table in configuration.devices.items():
         path = ("devices", device)

@@ -105,9 +105,7 @@ class Layout:
         )
 
 
-def lay_out(
-    configuration: Configuration, server: str, *, simulate: bool, runs: str | None = None
-) -> Layout:
+def lay_out(configuration: Configuration, server: str, *, simulate: bool, runs: str | None = None) -> Layout:
     """Return the layout of a testbed whose processes meet at ``server``."""
     from catkit_devices.testbed.checks import start_order
     from catkit_devices.testbed.safety import permit_timeout

@@ -74,7 +74,7 @@ class Overlay:
             table = tomllib.loads(f"{key} = {value}")
         except tomllib.TOMLDecodeError as error:
             raise ConfigurationError(
-                f"expected a TOML value such as 3, 2.5, true, \"text\" or [1, 2], got {value}", file=SET_OPTION, key=key
+                f'expected a TOML value such as 3, 2.5, true, "text" or [1, 2], got {value}', file=SET_OPTION, key=key
             ) from error
         self._add(_anchored(table, Path.cwd()), SET_OPTION)
 

@@ -74,7 +74,11 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
             root.addHandler(run.handler)
             root.setLevel(logging.INFO)
             context = Context(
-                name=name, testbed=layout.name, devices=Devices(layout), run=run, reporter=reporter,
+                name=name,
+                testbed=layout.name,
+                devices=Devices(layout),
+                run=run,
+                reporter=reporter,
                 finishing=guard.finishing,
             )
             try:

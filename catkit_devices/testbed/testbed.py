@@ -323,4 +323,3 @@ class Testbed(TestbedClient):
 
 def _end_permit(server: str, reason: str) -> None:
     permit_of(server).end(reason)
-

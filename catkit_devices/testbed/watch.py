@@ -247,7 +247,6 @@ class SafetyWatch:
                 for device, failure in failures.items():
                     trip.add_note(f"device {device!r} could not be made safe: {failure}")
 
-
     def _tell_again(self, trip: SafetyError, deaf: set[str]) -> None:
         """Go on telling those that do not answer: a server that was stopped may be continued at any time."""
         while deaf and not self._ending.wait(_INTERVAL) and self.trip is trip:

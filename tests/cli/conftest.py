@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -123,11 +125,22 @@ class Bench:
     def json(self, *arguments, **options):
         return json.loads(self.command(*arguments, "--json", **options).stdout)
 
-    def json_of(self, *arguments):
-        """What a command prints as JSON, whatever its exit code; None where it prints nothing."""
-        with self.popen(*arguments, "--json") as process:
-            output, _ = process.communicate(timeout=60)
-        return json.loads(output) if output else None
+    def until(self, condition, *testbed, timeout=30):
+        """Return the first status that satisfies a condition, of a testbed that may still have to start."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            with self.popen("status", *testbed, "--watch", "--json", "--interval", "0.05") as process:
+                timer = threading.Timer(deadline - time.monotonic(), process.kill)
+                timer.start()
+                try:
+                    for line in process.stdout:
+                        status = json.loads(line)
+                        if condition(status):
+                            return status
+                finally:
+                    timer.cancel()
+                    process.kill()
+        return pytest.fail(f"not within {timeout} s")
 
     def error(self, *arguments, exit_code=2, **options):
         """Return the error of a command that must fail, which fits on a screen."""

@@ -103,10 +103,10 @@ def test_what_a_device_refuses_or_raises_is_one_clear_error(running):
     assert "ZeroDivisionError: no bottom" in running.error("call", "tank.leak", exit_code=1)
 
 
-def test_ctrl_c_abandons_what_was_called_and_the_device_is_free_again(running, until):
+def test_ctrl_c_abandons_what_was_called_and_the_device_is_free_again(running):
     process = running.popen("call", "tank.pause", "30")
     try:
-        until(lambda: running.json("status")["devices"]["tank"]["holder"])
+        running.until(lambda status: status["devices"]["tank"]["holder"])
     finally:
         running.end(process)
     assert process.returncode == 130
@@ -141,17 +141,15 @@ def test_overrides_of_a_testbed_that_runs_are_refused(running):
 
 
 @pytest.fixture
-def hold(running, until):
-    """An experiment that holds the wheel, started by another terminal."""
+def hold(running):
+    """An experiment that holds the wheel, started by another terminal; with its name on the testbed."""
     process = running.popen("run", "work.py:Hold")
-
-    def held():
-        assert process.poll() is None, process.stderr.read()
-        return running.json("status")["devices"]["wheel"]["holder"]
-
-    until(held, timeout=30)
-    yield process
-    running.end(process)
+    try:
+        status = running.until(lambda status: status["devices"]["wheel"]["holder"])
+        process.experiment = status["devices"]["wheel"]["holder"]["process"]
+        yield process
+    finally:
+        running.end(process)
 
 
 def test_who_holds_a_mutex_is_listed_and_who_waits_gives_up_saying_so(running, hold):
@@ -166,7 +164,7 @@ def test_who_holds_a_mutex_is_listed_and_who_waits_gives_up_saying_so(running, h
 
 
 def test_an_experiment_is_stopped_from_another_terminal(running, hold):
-    name = running.json("locks", "--held")["locks"][0]["holder"]["process"]
+    name = hold.experiment
     assert f"{name} told to stop" in running.command("stop", "bench", "--experiment", name).stdout
     _, errors = hold.communicate(timeout=30)
     assert hold.returncode == 1, errors
@@ -175,7 +173,7 @@ def test_an_experiment_is_stopped_from_another_terminal(running, hold):
 
 
 def test_an_experiment_is_told_to_finish_its_step_from_another_terminal(running, hold):
-    name = running.json("locks", "--held")["locks"][0]["holder"]["process"]
+    name = hold.experiment
     running.command("stop", "bench", "--experiment", name, "--finish")
     _, errors = hold.communicate(timeout=30)
     assert hold.returncode == 0, errors

@@ -74,10 +74,10 @@ def test_in_the_background_what_keeps_it_from_starting_is_told(bench):
     assert "--config" in bench.error("start")
 
 
-def test_after_a_trip_everything_is_refused_until_safety_is_reset(bench, service, until):
+def test_after_a_trip_everything_is_refused_until_safety_is_reset(bench, service):
     bench.command("set", "laser.enabled", "on")
     bench.command("set", "tank.level", "11")
-    until(lambda: bench.json_of("status", "bench")["safety"]["tripped"])
+    bench.until(lambda status: status["safety"]["tripped"])
     result = bench.command("status", "bench", exit_code=4)
     assert "SAFETY TRIPPED" in result.stdout
     assert "tank.level is 11, expected 0 to 10" in result.stdout
@@ -88,11 +88,11 @@ def test_after_a_trip_everything_is_refused_until_safety_is_reset(bench, service
     assert "tank.level is 11" in bench.error("set", "tank.level", "3", exit_code=4)
 
 
-def test_a_trip_is_reset_when_all_is_well_again(bench, service, until, tmp_path):
+def test_a_trip_is_reset_when_all_is_well_again(bench, service):
     """The level goes back by itself, as humidity does."""
     bench.command("call", "tank.overflow", "0.6")
-    until(lambda: bench.json_of("status", "bench")["safety"]["tripped"])
-    until(lambda: bench.command("get", "tank.level").stdout == "tank.level = 2.0\n")
+    bench.until(lambda status: status["safety"]["tripped"])
+    bench.until(lambda status: status["safety"]["checks"]["level"]["value"] == 2)
     assert "safety is reset" in bench.command("reset-safety", "--reason", "the tank is empty").stdout
     assert bench.command("set", "wheel.position", "2").stdout == "wheel.position = 2\n"
     assert bench.command("status", "bench").returncode == 0
@@ -109,17 +109,15 @@ def test_a_device_is_used_without_any_testbed_that_runs_for_once(bench):
     assert "no testbed is running" in bench.error("status", exit_code=3)
 
 
-def test_a_testbed_that_an_experiment_started_waits_for_those_who_joined(bench, until):
+def test_a_testbed_that_an_experiment_started_waits_for_those_who_joined(bench):
     first = bench.popen("run", "work.py:Hold", "-c", "bench.toml")
     second = None
     try:
-        until(
-            lambda: (bench.json_of("status") or {"devices": {"wheel": {"holder": None}}})["devices"]["wheel"]["holder"]
-        )
+        bench.until(lambda status: status["devices"]["wheel"]["holder"])
         second = bench.popen("run", "work.py:Wait")
-        until(lambda: "Wait" in bench.json_of("status")["experiments"])
+        bench.until(lambda status: "Wait" in status["experiments"])
         bench.command("stop", "bench", "-e", "Hold", "--finish")
-        until(lambda: bench.json_of("status")["experiments"]["Hold"]["state"] == "finished")
+        bench.until(lambda status: status["experiments"]["Hold"]["state"] == "finished")
         (bench.directory / "go").touch()
         assert second.wait(timeout=30) == 0
         _, errors = first.communicate(timeout=30)

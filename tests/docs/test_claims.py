@@ -8,7 +8,7 @@ from doc_pages import DOCS, ROOT
 TESTS = {
     name
     for file in (ROOT / "tests").rglob("test_*.py")
-    for name in re.findall(r"^\s*(?:async )?(?:def )?(test_\w+)(?:\(| = )", file.read_text(encoding="utf-8"), re.M)
+    for name in re.findall(r"^\s*(?:async )?(?:def )?(test_\w+)(?:\(| = )", file.read_text(encoding="utf-8"), re.MULTILINE)
 }
 PAGES = sorted(DOCS.rglob("*.md"))
 

@@ -1,6 +1,7 @@
 """Every block of code in README and docs does what the page says."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,3 +79,15 @@ def indented(text):
         if line.startswith("    ") and not fenced:
             lines.append(line.strip())
     return lines
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd")
+def test_the_service_file_is_one_that_systemd_understands(tmp_path):
+    [block] = [block for block in blocks_of(DOCS / "how-to" / "deploy-as-a-service.md") if block.language == "ini"]
+    unit = tmp_path / block.title
+    unit.write_text(block.text.replace("%h/lab/.venv/bin/catkit-devices", sys.executable))
+    done = subprocess.run(
+        ["systemd-analyze", "--user", "verify", "--man=no", unit],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

@@ -311,9 +311,7 @@ def test_what_happened_to_mutexes_is_kept_with_the_run(shared_testbed, tmp_path)
     meets = Meets(mark=mark)
 
     with shared_testbed.lock("basin"):
-        shared_testbed.run(
-            meets, on_tick=lambda: mark.exists() and shared_testbed.break_lock("tank", "for the test")
-        )
+        shared_testbed.run(meets, on_tick=lambda: mark.exists() and shared_testbed.break_lock("tank", "for the test"))
 
     with RunReader(meets.run_path) as run:
         events = [(event.kind, event.facts.get("mutex")) for event in run.events()]

@@ -148,9 +148,7 @@ def test_the_driver_of_a_plugin_that_does_not_import_is_named_with_the_reason(be
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "needs_a_missing_sdk.py").write_text("import vendor_sdk_that_is_not_there\n")
 
-    text = refusal(
-        bench, f"testbed.plugins=['{tmp_path / 'mine'}']", "devices.tank.driver='needs_a_missing_sdk'"
-    )
+    text = refusal(bench, f"testbed.plugins=['{tmp_path / 'mine'}']", "devices.tank.driver='needs_a_missing_sdk'")
 
     assert "devices.tank.driver" in text
     assert "No module named 'vendor_sdk_that_is_not_there'" in text

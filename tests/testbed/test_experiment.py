@@ -92,9 +92,7 @@ def test_a_failure_reaches_the_caller_as_it_was_raised_after_teardown(shared_tes
 
 def test_failures_of_several_arrive_as_a_group(shared_testbed, tmp_path):
     with pytest.raises(ExceptionGroup, match="2 experiments failed") as caught:
-        shared_testbed.run(
-            Fails(mark=tmp_path / "a"), Fails(mark=tmp_path / "b"), stop_all_on_exception=False
-        )
+        shared_testbed.run(Fails(mark=tmp_path / "a"), Fails(mark=tmp_path / "b"), stop_all_on_exception=False)
 
     assert [str(error) for error in caught.value.exceptions] == ["no such thing", "no such thing"]
 

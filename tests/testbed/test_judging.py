@@ -49,7 +49,6 @@ def test_a_check_trips_when_failures_in_a_row_exceed_what_is_tolerated():
     assert tripped[5] == "safety check 'level': tank.level is 9, expected at most 5, 3 times in a row"
 
 
-
 # --- freshness ---
 
 

@@ -154,9 +154,7 @@ def test_a_reading_that_hangs_trips(watched_bench, journal, mark):
     hanging = ["safety.tank_level.property='slow_level'", "safety.tank_level.timeout=0.4"]
 
     with Tripped(watched_bench, journal, mark, *hanging, level=1.5) as tripped:
-        tripped.assert_it_failed_closed(
-            message="tank.slow_level did not answer in 0.4 s, expected a value -5 to 5"
-        )
+        tripped.assert_it_failed_closed(message="tank.slow_level did not answer in 0.4 s, expected a value -5 to 5")
 
 
 def test_a_test_of_a_plugins_own_kind_trips(bench, journal, mark):

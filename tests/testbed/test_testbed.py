@@ -99,15 +99,17 @@ def test_a_device_that_is_to_be_open_from_the_start_is(bench):
 
 
 def test_one_that_cannot_be_opened_at_the_start_is_named_and_the_others_are_closed(bench, journal):
-    bench.write_text(bench.read_text().replace('simulator = "test_gauge"\n', "", 1))
-    order = ["devices.tank.open='start'", "devices.tank.uses={}", "devices.basin.open='start'"]
-    first = "devices.first={driver='test_sticky', close_seconds=0.0, open='start'}"
+    before, simulated, after = bench.read_text().rpartition('simulator = "test_gauge"\n')  # the basin's
+    bench.write_text(before + after)
 
     with (
-        pytest.raises(DeviceOpenError, match=r"device 'tank' \(test_gauge at ASRL1::INSTR\): cannot be opened"),
-        Testbed(configuration(bench, first, *order)),
+        pytest.raises(DeviceOpenError, match=r"device 'basin' \(test_gauge at ASRL2::INSTR\): cannot be opened"),
+        Testbed(configuration(bench, "devices.tank.open='start'", "devices.basin.open='start'")),
     ):
         pytest.fail("the testbed started")
+
+    assert simulated
+    assert journal.read_text().splitlines() == ["tank LAMP 0"]
 
 
 @pytest.mark.parametrize("servers", [[], ["devices.tank.server='slow'"], ["devices.basin.server='slow'"]])
