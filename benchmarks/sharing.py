@@ -2,11 +2,12 @@
 
     python benchmarks/sharing.py [--rounds 20] [--calls 300]
 
-Every figure is the median (and the 99th percentile) over shuffled, interleaved rounds. Everything runs twice: client and
-server pinned to one core, and each pinned to a core of its own.
+Every figure is the median (and the 99th percentile) over shuffled, interleaved rounds. Everything runs twice: client
+and server pinned to one core, and each pinned to a core of its own.
 """
 
 import argparse
+import contextlib
 import multiprocessing.managers
 import os
 import random
@@ -20,6 +21,7 @@ import time
 from pathlib import Path
 
 from catkit_devices.device import Device
+from catkit_devices.errors import ProcessDiedError
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 
 
@@ -216,10 +218,8 @@ def after_kill(manager, rounds=30):
         started = time.perf_counter()
         with mutex:
             times.append((time.perf_counter() - started) * 1e3)
-        try:
+        with contextlib.suppress(ProcessDiedError):
             process.join()
-        except Exception:
-            pass
     times.sort()
     print(
         f"next grant after SIGKILL of an idle holder: median {statistics.median(times):.1f} ms (goal 5), "
@@ -251,14 +251,6 @@ def timed(command, repeats=15):
     return statistics.median(times)
 
 
-START = """
-import time, sys, os, tempfile
-started = time.perf_counter()
-{body}
-print(round((time.perf_counter() - started) * 1e3, 1))
-"""
-
-
 def start_up(directory):
     bare = timed("pass")
     stock = timed("import multiprocessing.managers")
@@ -275,18 +267,12 @@ def start_up(directory):
         "s = SharedMemoryManager('start-up'); s.start()",
         "stock child, start and join": "import multiprocessing\n"
         "p = multiprocessing.get_context('spawn').Process(target=print, args=('',)); p.start(); p.join()",
-        "our child that uses a device, start and join": "from catkit_devices.multiprocessing import Process, SharedMemoryManager\n"
+        "our child that uses a device, start and join": "from catkit_devices.multiprocessing import Process\n"
+        "from catkit_devices.multiprocessing import SharedMemoryManager\n"
         "def use():\n    m = SharedMemoryManager('benchmark'); m.connect(); m.get_object('instrument').null()\n"
         "p = Process(target=use); p.start(); p.join()",
     }
     for name, body in bodies.items():
-        text = START.format(body="\n".join("    " + line for line in body.splitlines()))
-        text = (
-            "def main():\n"
-            + "\n".join("    " + line for line in text.splitlines() if line)
-            + "\nif __name__ == '__main__':\n    main()\n"
-        )
-        text = text.replace("        ", "    ") if False else text
         script.write_text(_flat(body))
         values = [
             float(

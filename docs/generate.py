@@ -161,8 +161,8 @@ def _drivers() -> str:
         "",
         "The drivers that come with the package, as their devices describe themselves (`device.describe()`,",
         "`catkit-devices devices`). What is marked *shared* can be read while somebody else keeps the device; *narrow*",
-        "limits are set in the configuration. All of them talk in text, and have `query`, `write`, `read`, `read_until`,",
-        "`read_bytes`, `write_bytes` and `query_binary` too: see [VisaDevice](api/devices.md).",
+        "limits are set in the configuration. All of them talk in text, and have `query`, `write`, `read` and their",
+        "relatives too: see [VisaDevice](api/devices.md).",
         "",
     ]
     for name, driver in plugins.drivers.items():
@@ -170,7 +170,8 @@ def _drivers() -> str:
         capabilities = ", ".join(f"`{one}`" for one in interfaces_of(driver)) or "none"
         simulator = f"`{name}`" if name in plugins.simulators else "none of that name"
         options = [option for option in _options(driver) if option not in _EVERY_DEVICE]
-        lines += [f"## {name}", "", to_markdown(inspect.getdoc(driver) or ""), ""]
+        instrument = (sys.modules[driver.__module__].__doc__ or "").partition(": driver")[0]
+        lines += [f"## {name}", "", f"{instrument}. {to_markdown(inspect.getdoc(driver) or '')}", ""]
         lines += [
             f"Capabilities: {capabilities}. Simulator: {simulator}. Options: {', '.join(map(_code, options))}.",
             "",

@@ -8,7 +8,9 @@ from doc_pages import DOCS, ROOT
 TESTS = {
     name
     for file in (ROOT / "tests").rglob("test_*.py")
-    for name in re.findall(r"^\s*(?:async )?(?:def )?(test_\w+)(?:\(| = )", file.read_text(encoding="utf-8"), re.MULTILINE)
+    for name in re.findall(
+        r"^\s*(?:async )?(?:def )?(test_\w+)(?:\(| = )", file.read_text(encoding="utf-8"), re.MULTILINE
+    )
 }
 PAGES = sorted(DOCS.rglob("*.md"))
 
@@ -23,7 +25,8 @@ def named_in(text):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if named_in(page.read_text())], ids=title)
 def test_every_test_that_a_page_names_is_there(page):
-    assert not named_in(page.read_text(encoding="utf-8")) - TESTS
+    missing = named_in(page.read_text(encoding="utf-8")) - TESTS
+    assert not missing
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "| shown by |" in page.read_text()], ids=title)

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,16 +42,24 @@ def test_every_block_of_the_page_does_what_it_says(page, tmp_path, runtime):
 
 
 def end_what_is_left(runtime):
-    """End the processes of this page that are still there, such as a testbed in the background."""
-    left = []
+    """End what is still there of a page, such as a testbed in the background, and return what that was."""
+    _, left = psutil.wait_procs(processes_of(runtime), timeout=5.0)
+    commands = [" ".join(process.cmdline()) for process in left if process.is_running()]
+    for process in left:
+        process.kill()
+    return commands
+
+
+def processes_of(runtime):
+    """Return the processes that were started with this runtime directory."""
+    found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("CATKIT_DEVICES_RUNTIME") == str(runtime) and process.pid != os.getpid():
-                left.append(" ".join(process.cmdline()))
-                process.send_signal(signal.SIGTERM)
-        except (psutil.Error, OSError):
+            if process.environ().get("CATKIT_DEVICES_RUNTIME") == str(runtime):
+                found.append(process)
+        except (psutil.Error, OSError):  # it has ended, or is somebody else's
             continue
-    return left
+    return found
 
 
 @pytest.mark.parametrize("page", pages(), ids=title)

@@ -196,24 +196,6 @@ def test_a_killed_device_server_trips_and_its_devices_are_made_safe_by_another_p
             tripped.testbed.reset_safety()
 
 
-def test_a_stopped_device_server_trips(watched_bench, journal, mark, until):
-    stopped = []
-
-    def act(testbed):
-        stopped.append(child(f"{testbed.layout.server}.other"))
-        stopped[0].suspend()
-
-    with Tripped(watched_bench, journal, mark, TWO_SERVERS, QUICK, act=act) as tripped:
-        assert "other' has not answered for 1.5 s" in str(tripped.error)
-        assert seconds_until_dark(journal, "tank", tripped.error.detected) < 1.0
-        resumed = time.time()
-        stopped[0].resume()
-        until(lambda: "basin LAMP 0" in journal.read_text())
-        assert seconds_until_dark(journal, "basin", resumed) < 1.0
-        with pytest.raises(SafetyError, match="'lamp' of device 'basin' is refused"):
-            tripped.testbed.devices.basin.lamp = True
-
-
 # --- experiments that do not end ---
 
 
