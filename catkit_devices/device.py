@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import math
 import threading
 import time
 from abc import ABCMeta
@@ -103,7 +104,10 @@ class Device(metaclass=_DeviceType):
         self._mutex_lock.refusal = self._refusal
         self._operation_lock = OwnedLock(f"{name} (operation)", by_chain=True)
         self._opened = False
+        self._connected = False
+        """Whether ``_open`` has returned since ``_close`` was called last."""
         self._lost_connection = False
+        """Whether it is open without a connection, until that is restored."""
         self._cut_off: object = None
         self._opening = threading.RLock()
         self._references: set[str] = set()
@@ -185,26 +189,41 @@ class Device(metaclass=_DeviceType):
         with self._opening:
             if self._opened:
                 return
-            self._connection = self._open()
+            self._connect_anew()
             self._opened = True
             self._fault_reason = None
-            self._lost_connection, self._cut_off = False, None
         _log.info("device %r opened", self._name, extra=self._event_record("device_opened"))
 
     def _close_now(self) -> None:
-        with self._opening:
-            if not self._opened:
-                return
-            try:
-                self._make_safe_bounded()
-            finally:
-                self._opened = False
+        if not self._opened:
+            return
+        try:
+            # Not under the guard of opening and closing: what makes safe may have to restore the connection.
+            self._make_safe_bounded()
+        finally:
+            with self._opening:
+                was_open, self._opened = self._opened, False
                 try:
-                    self._close()
+                    self._disconnect()
                 finally:
-                    self._connection = None
-                    self._changed_by = None
-                    _log.info("device %r closed", self._name, extra=self._event_record("device_closed"))
+                    self._lost_connection, self._cut_off, self._changed_by = False, None, None
+                    if was_open:
+                        _log.info("device %r closed", self._name, extra=self._event_record("device_closed"))
+
+    def _connect_anew(self) -> None:
+        with self._opening:
+            with contextlib.suppress(CatkitDevicesError):
+                self._disconnect()
+            self._connection = self._open()
+            self._connected, self._lost_connection = True, False
+
+    def _disconnect(self) -> None:
+        if self._connected:
+            self._connected = False
+            try:
+                self._close()
+            finally:
+                self._connection = None
 
     def _require_permission(self, name: str, changes: bool) -> None:
         """Refuse an operation that may not be done now: on a testbed whose safety checks have tripped, say."""
@@ -219,7 +238,10 @@ class Device(metaclass=_DeviceType):
             self._require_permission(name, changes)
         if self._fault_reason is not None:
             raise self._refusal() or DeviceFaultError(self._fault_reason, **self._facts(name))
-        if self._lost_connection:
+        replaced = self._connection_replaced_at()
+        if replaced is not None:
+            self._connection_is_lost(replaced)
+        if self._lost_connection or self._cut_off is not None:
             self._reconnect(name)
         if not self._opened:
             if not self._open_on_use:
@@ -227,10 +249,18 @@ class Device(metaclass=_DeviceType):
             self._references.add(local_session().id)
             self._ensure_open()
 
-    def _connection_is_lost(self) -> None:
-        """Note that the connection is gone: the next operation opens it anew, but for a section that is held now."""
+    def _connection_is_lost(self, when: float = math.inf) -> None:
+        """Note that the connection is gone: the next operation opens it anew, but for a section that was held then.
+
+        Args:
+            when: on the monotonic clock; by default now.
+        """
         self._lost_connection = True
-        self._cut_off = self._mutex_lock.section()
+        self._cut_off = self._mutex_lock.section(begun_before=when)
+
+    def _connection_replaced_at(self) -> float | None:
+        """Return when the connection was made anew for another device that shares it, on the monotonic clock."""
+        return None
 
     def _reconnect(self, name: str) -> None:
         """Open anew after the connection was lost; settings are not assumed to have survived.
@@ -244,13 +274,15 @@ class Device(metaclass=_DeviceType):
                 "the connection was lost in this section, and with it perhaps what it has set: leave the section",
                 **self._facts(name),
             )
+        self._cut_off = None
+        self._restore_connection()
+
+    def _restore_connection(self) -> None:
+        """Replace a connection that was lost; harmless when somebody has done it meanwhile."""
         with self._opening:
-            if self._opened:
-                self._opened = False
-                with contextlib.suppress(CatkitDevicesError):
-                    self._close()
-                self._connection = None
-            self._ensure_open()
+            if not (self._opened and self._lost_connection):
+                return
+            self._connect_anew()
         _log.warning("device %r: connection restored", self._name)
 
     # --- state ------------------------------------------------------------------------------------------------------
@@ -294,12 +326,10 @@ class Device(metaclass=_DeviceType):
     def reset(self) -> None:
         """Take the device out of FAULT, after a person has looked at it; the next open starts afresh."""
         with self._opening:
-            if self._opened:
-                self._opened = False
-                with contextlib.suppress(CatkitDevicesError):
-                    self._close()
-                self._connection = None
-            self._fault_reason = None
+            self._opened = False
+            with contextlib.suppress(CatkitDevicesError):
+                self._disconnect()
+            self._lost_connection, self._cut_off, self._fault_reason = False, None, None
 
     # --- safety -----------------------------------------------------------------------------------------------------
 
@@ -338,7 +368,14 @@ class Device(metaclass=_DeviceType):
             )
 
     def _make_safe_whatever_came_before(self) -> None:
-        self._make_safe()
+        """Make it safe, over a new connection where the old one is gone."""
+        self._restore_connection()
+        try:
+            self._make_safe()
+        except DeviceDisconnectedError:
+            self._connection_is_lost()
+            self._restore_connection()
+            self._make_safe()
 
     def _fault(self, reason: str) -> None:
         """Refuse every further use until ``reset()``."""
@@ -481,30 +518,34 @@ class Device(metaclass=_DeviceType):
 
     def _session_ended(self, session: Session, goodbye: bool) -> None:
         """Make it safe, before anybody else is granted, where the ended session leaves it in an unknown state."""
-        referenced = session.id in self._references
         guardian = emergency_call()
-        died = not goodbye or self._mutex_lock.in_use_by(session)
-        due = self._opened and died and (self._changed_by is session or self._mutex_lock.in_use_by(session))
-        last = referenced and self._references == {session.id}
+        in_use = self._mutex_lock.in_use_by(session)
+        died = not goodbye or in_use
+        due = self._opened and died and (in_use or self._changed_by is session)
+        last = self._references == {session.id}
         if not (due or last):
             self._references.discard(session.id)
             self._mutex_lock.end_session(session)
             return
         self._mutex_lock.end_session(session, guardian)
         threading.Thread(
-            target=self._clean_up, args=(session, guardian, due), name=f"clean-up-{self._name}", daemon=True
+            target=self._clean_up,
+            args=(session, guardian, in_use, died),
+            name=f"clean-up-{self._name}",
+            daemon=True,
         ).start()
 
-    def _clean_up(self, session: Session, guardian: Call, due: bool) -> None:
+    def _clean_up(self, session: Session, guardian: Call, in_use: bool, died: bool) -> None:
         try:
-            self._mutex_lock.claim(guardian, self._mutex.timeout)
-        except (MutexTimeoutError, OperationCancelled) as error:
+            self._mutex_lock.claim(guardian, session, self._mutex.timeout)
+        except MutexTimeoutError as error:
             self._fault(f"an operation of {session.process!r} (pid {session.pid}), which has ended, does not: {error}")
             return
         try:
             with calling(guardian):
                 self._references.discard(session.id)
-                if due:
+                unchanged_since = died and self._changed_by is session
+                if self._opened and (in_use or unchanged_since):
                     _log.warning(
                         "device %r: %r (pid %d) died; making safe", self._name, session.process, session.pid,
                         extra=self._event_record("owner_died", process=session.process, pid=session.pid),

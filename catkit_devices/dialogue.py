@@ -65,6 +65,8 @@ class DialogueDevice(Device):
         self._late_window = late_window
         self._narrowed = narrow(type(self), name, limits or {})
         self._transport: Transport | None = None
+        self._joined_at = 0.0
+        """When the transport was opened whose settings this device knows of."""
         self._depth = 0
         self._recovering = False
         self._hasty = False
@@ -111,6 +113,8 @@ class DialogueDevice(Device):
             self._checkpoint()
             if transport.lost is not None:
                 raise DeviceDisconnectedError(transport.lost, **self._facts(command))
+            if transport.opened_at != self._joined_at:
+                raise DeviceDisconnectedError("the connection was lost, and made anew meanwhile", **self._facts(command))
             self._depth += 1
             try:
                 self._trust(transport, fresh=fresh)
@@ -143,6 +147,7 @@ class DialogueDevice(Device):
     def _open(self) -> Transport:
         try:
             self._transport = self._connect()
+            self._joined_at = self._transport.opened_at
         except DeviceOpenError as error:  # somebody else has it
             raise type(error)(error.problem, **self._facts()) from None
         except Exception as error:  # pyvisa-py raises whatever its layers do, bare Exception among it
@@ -184,6 +189,10 @@ class DialogueDevice(Device):
 
     # --- below
 
+    def _connection_replaced_at(self) -> float | None:
+        transport = self._transport
+        return None if transport is None or transport.opened_at == self._joined_at else transport.opened_at
+
     def _describe_property(self, name: str) -> dict[str, Any]:
         declared = getattr(type(self), name)
         return declared.describe(self) if isinstance(declared, Quantity) else {}
@@ -219,7 +228,7 @@ class DialogueDevice(Device):
                 _log.info("%s at %s was made safe in doubt: %s", self.name, self._address, error.problem)
             finally:
                 self._hasty = False
-        self._make_safe()
+        super()._make_safe_whatever_came_before()
 
     def _trust(self, transport: Transport, *, fresh: bool) -> None:
         if self._recovering:

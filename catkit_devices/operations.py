@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from catkit_devices.device import Device
+    from catkit_devices.multiprocessing.owner import Call
 
 __all__ = ["SPECIAL", "DeviceProperty", "guarded", "operation", "perform", "unlocked"]
 
@@ -173,9 +174,11 @@ def perform(
     if call is None:
         with calling(current_call()):
             return perform(device, body, name, args, kwargs, shared=shared, changes=changes, repeatable=repeatable)
-    if call.emergency or device._operation_lock.held_by_chain(call):
-        # Part of an operation of this device already: its locks, and what it was announced as, cover this too.
+    if call.emergency or device._operation_lock.held_by(call):
+        # Part of an operation of this device already, under the locks that this one has.
         call.check()
+        if changes and not call.emergency:
+            _begin_nested_change(device, call, name)
         return body(device, *args, **kwargs)
     site = f"{device._name}.{name}"
     timeout = device._mutex.timeout
@@ -213,6 +216,16 @@ def perform(
             "return a list"
         )
     return result
+
+
+def _begin_nested_change(device: Device, call: Call, name: str) -> None:
+    if not device._mutex_lock.held_by(call):
+        raise TypeError(
+            f"{device._name}.{name} changes the device, and is used by an operation marked shared, which runs "
+            "without the mutex: take the mark from that one"
+        )
+    device._require_permission(name, True)
+    device.__dict__["_changed_by"] = call.session
 
 
 @functools.lru_cache(maxsize=256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ class Transport:
         wire: the lock that :meth:`hold` takes for one exchange, or for several that belong together.
         suspect: why a reply might still be on its way that belongs to nobody any more; None while all is well.
         lost: why nothing can be exchanged any more until the address is opened again; None while it can.
+        opened_at: when it was opened last, on the monotonic clock.
     """
 
     def __init__(self, library: Any, address: str) -> None:
@@ -46,6 +48,7 @@ class Transport:
         self.wire = threading.RLock()
         self.suspect: str | None = None
         self.lost: str | None = None
+        self.opened_at = 0.0
         self._library = library
         self._users = 0
         self._line: Line | None = None
@@ -129,6 +132,7 @@ class Transport:
             cleanup.enter_context(resource.ignore_warning(*_unremarkable()))
             self._line = Line(resource, settings)
             self.suspect, self.lost = doubts.pop(self.address, None), None
+            self.opened_at = time.monotonic()
             self._cleanup = cleanup.pop_all()
 
     def _close(self) -> None:

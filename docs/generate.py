@@ -64,6 +64,7 @@ def reference() -> dict[str, str]:
     """Return every generated file by its path in the site."""
     pages = {f"reference/api/{page}.md": _api(title, modules) for page, (title, modules) in API.items()}
     return pages | {
+        "reference/api/index.md": _names(),
         "reference/commands.md": _commands(),
         "reference/configuration.md": _configuration(),
         "reference/configuration.schema.json": json.dumps(_schema(), indent=2) + "\n",
@@ -83,6 +84,22 @@ def _api(title: str, modules: Iterable[str]) -> str:
         lines += [f"## `{name}`", "", to_markdown(inspect.getdoc(module) or ""), ""]
         lines += [f"::: {name}.{public}\n" for public in _public(module)]
     return "\n".join(lines)
+
+
+def _names() -> str:
+    import catkit_devices
+
+    lines = ["# API", "", "The names to begin with are in the package itself: `from catkit_devices import ...`.", ""]
+    lines += ["| name | | described in |", "|---|---|---|"]
+    for name in catkit_devices.__all__:
+        module = f"catkit_devices.{catkit_devices._HOME[name]}"
+        page = next((page for page, (_, modules) in API.items() if module in modules), None)
+        where = f"[{API[page][0]}]({page}.md)" if page is not None else "[Hooks](../hooks.md)"
+        doc = "Marks what a plugin hands in." if page is None else inspect.getdoc(getattr(catkit_devices, name)) or ""
+        lines.append(f"| `{name}` | {_cell(doc.partition(chr(10))[0])} | {where} |")
+    lines += ["", "Everything else is imported from the module that it is in:", ""]
+    lines += [f"- [{title}]({page}.md): {', '.join(map(_code, modules))}" for page, (title, modules) in API.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _public(module: Any) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
+from multiprocessing import active_children
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +29,8 @@ EXAMPLES = (
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 _PAUSE = 0.1
+_LEAVING = 3.0
+"""Seconds for programs that joined to leave; one that only watches stays for longer, and is left without a testbed."""
 
 
 def run(
@@ -120,6 +124,18 @@ def _let_others_end(client: TestbedClient, view: LiveView) -> None:
                 told = True
             view.tick()
             time.sleep(_PAUSE)
+        if len(client.progress()) > 1:
+            _let_others_leave(client)
+
+
+def _let_others_leave(client: TestbedClient) -> None:
+    """Give the programs whose experiments have ended the time to take their results."""
+    family = {os.getpid(), *(process.pid for process in active_children())}
+    deadline = time.monotonic() + _LEAVING
+    while time.monotonic() < deadline:
+        if all(session["pid"] in family for session in client.manager.status()["sessions"]):
+            return
+        time.sleep(_PAUSE)
 
 
 def _from_environment(context: typer.Context, parameter: str) -> bool:

@@ -198,8 +198,8 @@ class Run:
         """Record a curve: two sequences of one length, or quantities of such, with their units and axis labels."""
         x, x_unit = magnitude(x, x_unit)
         y, y_unit = magnitude(y, y_unit)
-        attributes = {"x_unit": x_unit, "x_label": x_label, "y_label": y_label}
-        self._store("curve", tag, contents.curve(tag, x, y), y_unit, at, attributes)
+        labels = to_json({"x_unit": x_unit, "x_label": x_label, "y_label": y_label}, f"curve {tag!r}")
+        self._store("curve", tag, contents.curve(tag, x, y), y_unit, at, labels)
 
     def log_figure(self, tag: str, figure: Any, *, at: float | None = None) -> None:
         """Record a picture: a matplotlib figure, drawn as PNG, or the bytes of a PNG file."""
@@ -265,15 +265,11 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run {self._path}{' (closed)' if self._closed else ''}>"
 
-    def _store(
-        self, kind: str, tag: str, data: bytes, unit: str | None, at: float | None,
-        attributes: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    def _store(self, kind: str, tag: str, data: bytes, unit: str | None, at: float | None, more: str = "{}") -> None:
         tag_id = self._declare(kind, tag, unit)
-        text = to_json(dict(attributes or {}), f"{kind} {tag!r}")
         with self._lock:
             moment = time.time_ns() if at is None else round(at * 1e9)
-            self._execute(_OBJECT, (tag_id, moment, data, text), f"{tag!r} is not recorded")
+            self._execute(_OBJECT, (tag_id, moment, data, more), f"{tag!r} is not recorded")
             self._checkpointer.note(len(data))
 
     def _declare(self, kind: str, tag: str, unit: str | None) -> int:

@@ -6,6 +6,7 @@ sees one consistent picture. The guard is held for microseconds and never across
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -291,16 +292,32 @@ class OwnedLock:
             self._settle()
             return held
 
-    def claim(self, guardian: Call, timeout: float) -> None:
+    def claim(self, guardian: Call, session: Session, timeout: float) -> None:
         """Wait until the guardian of ``end_session`` has the lock.
 
+        Whoever is in a section, or came over another session, is waited for without limit: he lives, or his own end is
+        being seen to. What the ended ``session`` left running is not.
+
         Raises:
-            MutexTimeoutError: an operation in flight did not end in time.
+            MutexTimeoutError: an operation of the ended session did not end within ``timeout`` seconds.
         """
         with _guard:
             waiter = next((waiter for waiter in self._queue if waiter.call is guardian), None)
-        if waiter is not None:
-            self._await(waiter, timeout)
+        if waiter is None:
+            return
+        alone_since: float | None = None
+        while not waiter.wake.acquire(timeout=min(timeout, LONG_WAIT)):
+            with _guard:
+                hold = self._hold
+                if waiter.granted or hold is None:
+                    continue
+                if hold.sections or any(call.session is not session for call in hold.calls):
+                    alone_since = None
+                elif alone_since is None:
+                    alone_since = time.monotonic()
+                elif time.monotonic() - alone_since > timeout:
+                    self._queue.remove(waiter)
+                    raise self._timed_out(guardian, timeout)
 
     def set_depth(self, owner: OwnerKey, session: Session, depth: int) -> None:
         """Make ``depth`` the number of sections that the owner has over the session (what its client says)."""
@@ -326,20 +343,23 @@ class OwnedLock:
                 for waiter in self._queue
             ]
 
-    def held_by_chain(self, call: Call) -> bool:
-        """Whether a lock that is re-entered by chain is held by the chain of ``call``."""
-        hold = self._hold  # without the guard: nobody else can make it, or end it, being this chain's
-        return hold is not None and hold.key == call.chain and hold.broken is None
+    def held_by(self, call: Call) -> bool:
+        """Whether the owner of ``call`` has it; where it is re-entered by chain, whether that chain has."""
+        hold = self._hold  # without the guard: nobody else can make it, or end it, being this owner's
+        return hold is not None and hold.key == self._key(call) and hold.broken is None
 
     def has_sections(self) -> bool:
         """Whether anybody is in a section."""
         hold = self._hold
         return hold is not None and bool(hold.sections)
 
-    def section(self) -> object:
-        """Return what stands for the section that is held now, the same object until it ends; None without one."""
+    def section(self, begun_before: float = math.inf) -> object:
+        """Return what stands for the section that is held now, the same object until it ends; None without one.
+
+        One that began after ``begun_before``, on the monotonic clock, does not count.
+        """
         hold = self._hold
-        return hold if hold is not None and hold.sections else None
+        return hold if hold is not None and hold.sections and hold.since <= begun_before else None
 
     def in_use_by(self, session: Session) -> bool:
         """Whether a session has sections, or an operation that may change something, under the lock."""

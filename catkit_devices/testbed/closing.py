@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from catkit_devices.errors import DeviceTimeoutError
 from catkit_devices.testbed.alarm import UNREACHABLE
-from catkit_devices.testbed.finding import clean_up
 from catkit_devices.testbed.running import STOP, control_queue
 from catkit_devices.testbed.warden import WARDEN
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.caching import Devices
     from catkit_devices.testbed.layout import DeviceEntry
 
-__all__ = ["close_devices", "end_other_experiments", "shut_down"]
+__all__ = ["close_devices", "end_other_experiments"]
 
 _LOOK = 0.05
 
@@ -72,13 +71,3 @@ def close_devices(devices: Devices, entries: Sequence[DeviceEntry], timeout: flo
             raised.append(DeviceTimeoutError(f"did not close in {timeout:g} s", device=entry.name, driver=entry.driver))
         failures += raised
     return failures
-
-
-def shut_down(manager: SharedMemoryManager) -> None:
-    """End a server, which may have died already, or not have come so far; nothing of it is left behind."""
-    shutdown = getattr(manager, "shutdown", None)
-    if shutdown is not None:
-        shutdown()
-    elif manager._process.is_alive():
-        manager._process.kill()
-    clean_up(manager.name)

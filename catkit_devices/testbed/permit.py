@@ -31,7 +31,7 @@ __all__ = ["Permit", "permit_of_this_server"]
 
 _LOOK = 0.1
 """Seconds between two looks at the time."""
-_LONGEST = 0.5
+_LONGEST = 0.25
 _SAFE_TIMEOUT = 60.0
 """Seconds; what a device may take is bounded by its own ``safe_timeout``."""
 _BUSY_TIMEOUT = 10.0
@@ -61,8 +61,10 @@ class Permit(ServerObject):
         self._guard = threading.Lock()
         self._renewed: dict[str, float] = {}
         """When each watcher has renewed it, in this process's own time."""
+        self._sent: dict[str, float] = {}
+        """When each watcher has said so, on the clock that all processes of this computer share."""
         self._expires = math.inf
-        """Until when changes are allowed, on the clock of everybody: a server that was stopped has missed a trip."""
+        """Until when changes are allowed, on that clock: a server that was stopped may have missed a trip."""
         self._trip: SafetyError | None = None
         self._ended: str | None = None
         self._safe = threading.Event()
@@ -95,10 +97,16 @@ class Permit(ServerObject):
 
     # --- what the safety monitor and the testbed say
 
-    def renew(self, watcher: str) -> None:
-        """Let the permit last for another ``timeout`` seconds, as far as ``watcher`` is concerned."""
+    def renew(self, watcher: str, sent: float) -> None:
+        """Let the permit last for another ``timeout`` seconds, as far as ``watcher`` is concerned.
+
+        Args:
+            watcher: who says so.
+            sent: when, on the monotonic clock, which all processes of a computer share.
+        """
         with self._guard:
             self._renewed[watcher] = self._time()
+            self._sent[watcher] = sent
             self._give_if_due()
 
     def trip(self, trip: SafetyError) -> None:
@@ -124,7 +132,7 @@ class Permit(ServerObject):
         """Forget the trip; the permit is given again when everybody has renewed it."""
         with self._guard:
             self._trip = None
-            self._renewed = {}
+            self._renewed, self._sent = {}, {}
             self._safe.clear()
             self._give_if_due()
 
@@ -157,9 +165,7 @@ class Permit(ServerObject):
     def _give_if_due(self) -> None:
         if self._trip is not None or not all(name in self._renewed for name in self._watchers):
             return
-        if self._watchers:
-            oldest = min(self._renewed[name] for name in self._watchers)
-            self._expires = time.monotonic() + oldest + self._timeout - self._time()
+        self._expires = min((sent + self._timeout for sent in self._sent.values()), default=math.inf)
         self._given.set()
 
     def _watch(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.testbed.alarm import UNREACHABLE, permit_of
@@ -15,7 +16,7 @@ __all__ = ["Renewal"]
 
 _SHARE = 4
 """How often a permit is renewed in the time that it lasts."""
-_LONGEST = 0.5
+_LONGEST = 0.25
 
 
 class Renewal:
@@ -70,7 +71,7 @@ class Renewal:
                 self._asked[server] = self._time()
                 try:
                     permit = permit or permit_of(server)
-                    permit.renew(self._watcher)
+                    permit.renew(self._watcher, time.monotonic())
                 except UNREACHABLE as error:
                     if not self._ending.is_set():
                         self._on_lost(f"device server {server!r} is lost: {error}")

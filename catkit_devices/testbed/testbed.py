@@ -12,21 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerRunningError
-from catkit_devices.multiprocessing import SharedMemoryManager
-from catkit_devices.testbed.alarm import PERMIT, UNREACHABLE, at_once, permit_of
+from catkit_devices.errors import CatkitDevicesError, SafetyError
+from catkit_devices.testbed.alarm import UNREACHABLE, at_once, permit_of
 from catkit_devices.testbed.asking import RESET, SHUTDOWN, Requests
 from catkit_devices.testbed.client import TestbedClient
-from catkit_devices.testbed.closing import close_devices, end_other_experiments, shut_down
-from catkit_devices.testbed.environment import begin_server, children_of
+from catkit_devices.testbed.closing import close_devices, end_other_experiments
 from catkit_devices.testbed.finding import LAYOUT, find_testbed
 from catkit_devices.testbed.layout import lay_out
 from catkit_devices.testbed.logs import LogCollector
 from catkit_devices.testbed.monitor import MONITOR
 from catkit_devices.testbed.notifications import Notifier
-from catkit_devices.testbed.permit import Permit
 from catkit_devices.testbed.progress import ENDED
 from catkit_devices.testbed.safety import safety_tests
+from catkit_devices.testbed.servers import Servers
 from catkit_devices.testbed.signals import deferred, ended_by_signals
 from catkit_devices.testbed.supervision import patience
 from catkit_devices.testbed.warden import WARDEN, Warden
@@ -43,8 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["Testbed"]
 
 _TICK = 0.1
-_START_TIMEOUT = 60.0
-"""Seconds for starting the servers."""
 _END_TIMEOUT = 5.0
 """Seconds for telling every device server that the testbed ends."""
 
@@ -83,7 +79,7 @@ class Testbed(TestbedClient):
         )
         self.runs = Path(directory)
         self._cleanup = contextlib.ExitStack()
-        self._managers: dict[str, SharedMemoryManager] = {}
+        self._servers = Servers()
         self._watch: SafetyWatch | None = None
         self._told: SafetyError | None = None
         """The trip that the caller knows of."""
@@ -126,19 +122,22 @@ class Testbed(TestbedClient):
         self._cleanup.enter_context(ended_by_signals())
         self._notifier = Notifier(self.configuration.plugins(), self.configuration.testbed.name)
         self._cleanup.callback(self._notifier.end)
-        layout, manager = self._start_own_server()
+        self._cleanup.callback(self._servers.shut_down)
+        layout = self._servers.start_own(self._lay_out, self.configuration.testbed.name)
+        manager = self._servers.managers[layout.server]
         super().__init__(layout, manager)
         self._collector = LogCollector(manager, self._runs_at, self._notifier.tell_if_it_is_one)
         self._cleanup.callback(self._collector.end)
         manager.get_object(WARDEN, Warden, patience(layout.stop_timeout))
+        self._cleanup.callback(self._servers.shut_down_others)
         watchers = () if layout.permit_timeout is None else (MONITOR, TESTBED) if layout.checked else (TESTBED,)
-        self._start_servers(layout, watchers)
+        self._servers.start_others(layout, watchers)
         self._publish(layout)
         Requests(manager, {SHUTDOWN: self._prepare_to_end, RESET: self.reset_safety})
         self._watch = SafetyWatch(
             layout,
             manager,
-            {name: started._process.sentinel for name, started in self._managers.items()},
+            self._servers,
             safety_tests(self.configuration),
             say=self._collector.say,
             on_trip=self._stop_everything,
@@ -148,45 +147,9 @@ class Testbed(TestbedClient):
             if entry.eager:
                 self.devices[entry.name].open()
 
-    def _start_own_server(self) -> tuple[Layout, SharedMemoryManager]:
-        base = f"{self.configuration.testbed.name}-{os.getpid()}"
+    def _lay_out(self, server: str) -> Layout:
         simulate = self.configuration.testbed.simulate
-        for number in range(1, 1000):
-            # Several testbeds of one name may run at once, also in one process.
-            server = base if number == 1 else f"{base}_{number}"
-            layout = lay_out(self.configuration, server, simulate=simulate, runs=str(self.runs))
-            try:
-                # When this process dies, it waits for the experiments.
-                return layout, self._start_server(layout, server, stop_timeout=patience(layout.stop_timeout) + 10.0)
-            except ServerRunningError:
-                continue
-        raise ServerRunningError(f"no free name for a server like {base!r}", server=base)
-
-    def _start_server(self, layout: Layout, server: str, *, stop_timeout: float) -> SharedMemoryManager:
-        manager = SharedMemoryManager(server, stop_timeout=stop_timeout)
-        with children_of(layout):
-            manager.start(begin_server, (layout.server,))
-            self._managers[server] = manager  # a manager that nobody keeps ends its server
-            self._cleanup.callback(shut_down, manager)
-        return manager
-
-    def _start_servers(self, layout: Layout, watchers: tuple[str, ...]) -> None:
-        """Start the servers of the devices, all at once; nobody may change a device before it is watched."""
-        started: dict[str, SharedMemoryManager] = {}
-
-        def start(server: str) -> None:
-            manager = started[server] = SharedMemoryManager(server)
-            manager.start(begin_server, (layout.server,))
-            if server in layout.device_servers:
-                manager.get_object(PERMIT, Permit, layout, server, watchers, layout.permit_timeout or 0.0)
-
-        with children_of(layout):
-            failures = at_once({server: partial(start, server) for server in layout.servers}, _START_TIMEOUT)
-            for server in layout.servers:  # what others need is ended last
-                self._managers[server] = started[server]
-                self._cleanup.callback(shut_down, started[server])
-        if failures:
-            raise next(iter(failures.values()))
+        return lay_out(self.configuration, server, simulate=simulate, runs=str(self.runs))
 
     def _publish(self, layout: Layout) -> None:
         about = self.manager.get_dict(LAYOUT)
@@ -223,7 +186,7 @@ class Testbed(TestbedClient):
         for running in self._launcher.running():
             running.kill()
         end_other_experiments(self.manager, patience(self.layout.stop_timeout))
-        servers = [server for server in self.layout.device_servers if server in self._managers]
+        servers = [server for server in self.layout.device_servers if server in self._servers.managers]
         reason = f"testbed {self.name!r} is ending"
         at_once({server: partial(_end_permit, server, reason) for server in servers}, _END_TIMEOUT)
         if self._watch is not None:

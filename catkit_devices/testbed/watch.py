@@ -8,8 +8,7 @@ import time
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import CatkitDevicesError, ProcessDiedError, SafetyError
-from catkit_devices.multiprocessing import Process
+from catkit_devices.errors import CatkitDevicesError, SafetyError
 from catkit_devices.testbed.alarm import (
     SAFETY_CHECKS,
     SAFETY_EVENT,
@@ -19,18 +18,19 @@ from catkit_devices.testbed.alarm import (
     permit_of,
     spread,
 )
-from catkit_devices.testbed.environment import children_of
-from catkit_devices.testbed.monitor import MONITOR, MONITOR_STOP, OPEN_TIMEOUT, SAFETY_READY, monitor
+from catkit_devices.testbed.monitor import MONITOR_STOP, OPEN_TIMEOUT, SAFETY_READY
+from catkit_devices.testbed.monitor_run import MonitorRun
 from catkit_devices.testbed.renewal import Renewal
 from catkit_devices.testbed.rescue import rescue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from catkit_devices.multiprocessing import SharedMemoryManager
     from catkit_devices.testbed.layout import Layout
     from catkit_devices.testbed.logs import Say
     from catkit_devices.testbed.safety import Check
+    from catkit_devices.testbed.servers import Servers
 
 __all__ = ["TESTBED", "SafetyWatch"]
 
@@ -52,7 +52,7 @@ class SafetyWatch:
     Args:
         layout: of the testbed.
         manager: of the testbed's server.
-        servers: the sentinels of the processes of all servers, by full name.
+        servers: of the testbed.
         tests: what to check.
         say: writes down what happened: level, text, kind of event, facts.
         on_trip: called once for each trip, as soon as it is known; the devices are being made safe by then.
@@ -62,7 +62,7 @@ class SafetyWatch:
         self,
         layout: Layout,
         manager: SharedMemoryManager,
-        servers: Mapping[str, int],
+        servers: Servers,
         tests: Sequence[Check],
         *,
         say: Say,
@@ -72,7 +72,8 @@ class SafetyWatch:
         """What tripped, or None while all is well."""
         self._layout = layout
         self._manager = manager
-        self._servers = {sentinel: name for name, sentinel in servers.items()}
+        self._servers = servers
+        self._sentinels = {sentinel: name for name, sentinel in servers.sentinels().items()}
         self.lost: dict[str, str] = {}
         """Servers that have died, and what is to be said of that."""
         self._tests = tests
@@ -81,7 +82,7 @@ class SafetyWatch:
         self._ending = threading.Event()
         self._event: Any = None
         self._guard = threading.Lock()
-        self._monitor: _MonitorRun | None = None
+        self._monitor: MonitorRun | None = None
         self._working: list[threading.Thread] = []
         """What makes devices safe."""
         self._thread = threading.Thread(target=self._watch, name="safety watch", daemon=True)
@@ -153,7 +154,7 @@ class SafetyWatch:
         """Start a monitor; return when every check has passed once and the permits are given."""
         ready = self._manager.get_event(SAFETY_READY)
         ready.clear()
-        run = self._monitor = _MonitorRun(self._layout, self._tests, again=again, on_end=self._monitor_ended)
+        run = self._monitor = MonitorRun(self._layout, self._tests, again=again, on_end=self._monitor_ended)
         run.start()
         deadline = time.monotonic() + _START_TIMEOUT
         while not ready.wait(_INTERVAL):
@@ -171,7 +172,7 @@ class SafetyWatch:
         if run.ended.is_set():
             self._monitor_ended(run)
 
-    def _monitor_ended(self, run: _MonitorRun) -> None:
+    def _monitor_ended(self, run: MonitorRun) -> None:
         """Act when a monitor ends: unless it was told to, nobody checks any more."""
         if run.failure is not None and not run.told and (run.ready or not run.again):
             self._trip_here(run.failure)
@@ -180,10 +181,10 @@ class SafetyWatch:
 
     def _watch(self) -> None:
         while not self._ending.is_set():
-            ended = connection.wait(list(self._servers), _INTERVAL)
+            ended = connection.wait(list(self._sentinels), _INTERVAL)
             for sentinel in ended:
                 if not self._ending.is_set():
-                    self._server_died(self._servers.pop(int(sentinel)))  # type: ignore[arg-type]
+                    self._server_died(self._sentinels.pop(int(sentinel)))  # type: ignore[arg-type]
             self.look()
 
     def look(self) -> None:
@@ -248,54 +249,10 @@ class SafetyWatch:
                     trip.add_note(f"device {device!r} could not be made safe: {failure}")
 
     def _tell_again(self, trip: SafetyError, deaf: set[str]) -> None:
-        """Go on telling those that do not answer: a server that was stopped may be continued at any time."""
-        while deaf and not self._ending.wait(_INTERVAL) and self.trip is trip:
-            others = {self._layout.server, *self._layout.device_servers} - deaf
-            deaf = set(spread(trip, self._layout, except_for={*others, *self.lost}))
-
-
-class _MonitorRun:
-    """One process of the safety monitor, from its start to its end."""
-
-    def __init__(
-        self, layout: Layout, tests: Sequence[Check], *, again: bool, on_end: Callable[[_MonitorRun], None]
-    ) -> None:
-        self.again = again
-        self.ready = False
-        """Whether every check has passed once."""
-        self.told = False
-        """Whether it was told to end."""
-        self.failure: SafetyError | None = None
-        """Why it ended without having been told to."""
-        self.ended = threading.Event()
-        self._layout = layout
-        self._on_end = on_end
-        self._process = Process(target=monitor, args=(layout, tests, again), name=MONITOR)
-        self._thread = threading.Thread(target=self._follow, name="safety monitor", daemon=True)
-
-    def start(self) -> None:
-        """Start it."""
-        with children_of(self._layout):
-            self._process.start()
-            self._thread.start()
-
-    def end(self, patience: float = 0.0) -> None:
-        """Wait for it to end for ``patience`` seconds, then end it by force; bounded."""
-        self.told = True
-        if not self.ended.wait(patience):
-            self._process.kill()
-            self.ended.wait(_STOP_TIMEOUT)
-
-    def _follow(self) -> None:
-        try:
-            self._process.join()
-        except SafetyError as trip:
-            self.failure = trip
-        except ProcessDiedError as died:
-            self.failure = new_trip("monitor", f"the safety monitor died: {died}")
-        except BaseException as error:  # noqa: BLE001 - whatever ended it, nobody checks any more
-            self.failure = new_trip("monitor", f"the safety monitor failed: {type(error).__name__}: {error}")
-        else:
-            self.failure = new_trip("monitor", "the safety monitor ended")
-        self.ended.set()
-        self._on_end(self)
+        """Tell those again that did not answer; one that still does not is ended, so that another can do its work."""
+        others = {self._layout.server, *self._layout.device_servers} - deaf
+        still = spread(trip, self._layout, except_for={*others, *self.lost})
+        for server in set(still) - set(self.lost):
+            if self.trip is trip and not self._ending.is_set():
+                self._say(logging.CRITICAL, f"server {server!r} does not answer: killed", None, {}, None)
+                self._servers.kill(server)

@@ -88,8 +88,43 @@ def test_after_a_trip_everything_is_refused_until_safety_is_reset(bench, service
     assert "tank.level is 11" in bench.error("set", "tank.level", "3", exit_code=4)
 
 
+def test_a_trip_is_reset_when_all_is_well_again(bench, service, until):
+    """The level goes back by itself, as humidity does."""
+    bench.command("call", "tank.overflow", "0.6")
+    bench.until(lambda status: status["safety"]["tripped"])
+    until(lambda: bench.command("get", "tank.level").stdout == "tank.level = 2.0\n")
+    assert "safety is reset" in bench.command("reset-safety", "--reason", "the tank is empty").stdout
+    assert bench.command("set", "wheel.position", "2").stdout == "wheel.position = 2\n"
+    assert bench.command("status", "bench").returncode == 0
+    assert "tripped" in bench.error("reset-safety", exit_code=1)
+    bench.command("stop")
+    service.communicate(timeout=30)
+    assert service.returncode == 0
+
+
 def test_a_device_is_used_without_any_testbed_that_runs_for_once(bench):
     assert bench.command("set", "wheel.position", "2", "--config", "bench.toml").stdout == "wheel.position = 2\n"
     assert bench.json("get", "wheel.position", "-c", "bench.toml")["value"] == 1  # another testbed, another wheel
     assert bench.command("call", "tank.fill", "1", CATKIT_DEVICES_CONFIG="bench.toml").stdout == "'3'\n"
     assert "no testbed is running" in bench.error("status", exit_code=3)
+
+
+def test_a_testbed_that_an_experiment_started_waits_for_those_who_joined(bench):
+    first = bench.popen("run", "work.py:Hold", "-c", "bench.toml")
+    second = None
+    try:
+        bench.until(lambda status: status["devices"]["wheel"]["holder"])
+        second = bench.popen("run", "work.py:Wait")
+        bench.until(lambda status: "Wait" in status["experiments"])
+        bench.command("stop", "bench", "-e", "Hold", "--finish")
+        bench.until(lambda status: status["experiments"]["Hold"]["state"] == "finished")
+        (bench.directory / "go").touch()
+        _, errors = second.communicate(timeout=30)
+        assert second.returncode == 0, errors
+        _, errors = first.communicate(timeout=30)
+        assert first.returncode == 0, errors
+        assert "waiting for Wait, which joined this testbed" in errors
+    finally:
+        for process in (first, second):
+            if process is not None:
+                bench.end(process)

@@ -253,6 +253,72 @@ def test_a_section_that_was_held_across_a_lost_connection_is_refused_until_it_is
     device.close()
 
 
+class Lamp(Widget):
+    """Is made safe by switching it off."""
+
+    def _make_safe(self):
+        self._query("OFF?")
+
+
+LAMP = {**REPLIES, b"OFF?": b"0\n"}
+
+
+@pytest.fixture
+def lost_lamp(widget):
+    """A lamp whose line was unplugged while it shone, and the library in which it can be plugged in again."""
+    device, library = widget("ASRL7::INSTR", LAMP, cls=Lamp, safe_timeout=3.0)
+    device.open()
+    device.a = 3
+    library.disconnect("ASRL7::INSTR")
+    return device, library
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+@pytest.mark.parametrize("act", [Lamp.make_safe, Lamp.close])
+def test_a_device_whose_line_was_lost_is_made_safe_over_a_new_one(lost_lamp, noticed, act):
+    device, library = lost_lamp
+    if noticed:
+        with pytest.raises(DeviceDisconnectedError):
+            _ = device.a
+    library.reconnect("ASRL7::INSTR")
+    act(device)
+    assert library.instrument("ASRL7::INSTR").sent[-1] == b"OFF?"
+    assert device.state != "fault"
+
+
+@pytest.mark.parametrize("act", [Lamp.make_safe, Lamp.close])
+def test_a_device_that_cannot_be_reached_is_never_taken_for_one_that_was_made_safe(lost_lamp, act):
+    device, library = lost_lamp
+    for error in (DeviceDisconnectedError, DeviceOpenError):  # it notices; then it tries in vain to connect
+        with pytest.raises(error):
+            _ = device.a
+    with pytest.raises(DeviceFaultError, match="could not be made safe"):
+        act(device)
+    library.reconnect("ASRL7::INSTR")
+    with pytest.raises(DeviceFaultError):
+        _ = device.a
+    device.reset()
+    with device:
+        assert device.a == 1.5
+
+
+def test_a_section_learns_that_another_device_at_the_address_has_restored_the_connection(serve, script):
+    library = serve(SERIAL, script, replies=REPLIES)
+    first, second = (Widget(name, address=SERIAL, visa_library=library) for name in ("first", "second"))
+    with first, second:
+        with first.lock():
+            assert first.a == 1.5
+            library.disconnect(SERIAL)
+            library.reconnect(SERIAL)
+            with pytest.raises(DeviceDisconnectedError):
+                _ = second.a
+            assert second.a == 1.5
+            with pytest.raises(DeviceDisconnectedError, match="leave the section"):
+                _ = first.a
+        with first.lock():  # it began after that
+            assert first.a == 1.5
+
+
 def test_an_address_with_nothing_behind_it_does_not_open(widget):
     _device, library = widget(SERIAL)
     stranger = Widget("stranger", address="ASRL8::INSTR", visa_library=library)

@@ -192,6 +192,35 @@ def test_a_client_that_switched_on_and_died_holding_nothing_is_made_safe(manager
     assert not instrument.on
 
 
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_living_holder_keeps_the_device_of_a_dead_client_for_as_long_as_he_likes(manager, until, changes):
+    patience = 0.3
+    instrument = manager.get_object("instrument", Instrument, "instrument", open_on_use=True, timeout=patience)
+    process = Process(target=switch_on_and_wait)
+    process.start()
+    manager.get_queue("at").get(timeout=30)
+    with instrument.lock():
+        killed(process)
+        until(lambda: any(waiter.site == "make_safe" for waiter in instrument.mutex.waiters))
+        time.sleep(3 * patience)
+        assert instrument.on
+        if changes:
+            instrument.on = True  # from now on it is as this client wants it
+    assert instrument.on is changes
+    assert instrument.record["safe"] == (not changes)
+    assert instrument.state == "open"
+
+
+def test_what_a_dead_client_left_running_for_too_long_is_a_fault(manager, until):
+    instrument = manager.get_object("instrument", Instrument, "instrument", open_on_use=True, timeout=0.3)
+    process = Process(target=work_in_section, args=(3.0,))
+    process.start()
+    manager.get_queue("at").get(timeout=30)
+    until(lambda: instrument.mutex.holder)
+    killed(process)
+    until(lambda: instrument.state == "fault", timeout=2.0)
+
+
 def read_for_ever():
     manager = connect()
     instrument = manager.get_object("instrument")

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from multiprocessing import active_children, connection
+from multiprocessing import active_children
 
 import psutil
 
@@ -20,7 +20,7 @@ def test_joining_waits_for_the_exit_status_that_another_thread_has_taken(monkeyp
     monkeypatch.setattr(os, "waitstatus_to_exitcode", lambda status: (time.sleep(0.3), translate(status))[1])
     process = Process(target=nothing)
     process.start()
-    connection.wait([process.sentinel])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has taken the status yet
     threading.Thread(target=active_children).start()  # as every start of another process does
     until(lambda: not psutil.pid_exists(process.pid))
 

@@ -345,6 +345,53 @@ def test_unlocked_members_take_no_lock(device):
     assert list(device.free_generator()) == [True]
 
 
+class Careless(Bare):
+    """Has a read that is marked shared, and sets something."""
+
+    def __init__(self, name):
+        super().__init__(name, open_on_use=True)
+        self._range = 1
+
+    @property
+    def range(self):
+        return self._range
+
+    @range.setter
+    def range(self, value):
+        self._range = value
+
+    @operation(shared=True)
+    def shared(self, value):
+        self.range = value
+
+    @property
+    def ranged(self):
+        self.range = 2
+        return self._range
+
+
+def test_a_shared_read_cannot_set_anything_without_the_mutex():
+    device = Careless("driver")
+    with pytest.raises(TypeError, match=r"driver\.range changes the device.*marked shared"):
+        device.shared(2)
+    assert device.range == 1
+    with device.lock():
+        device.shared(2)
+    assert device.range == 2
+
+
+def test_what_a_read_sets_is_a_change_that_may_be_refused():
+    device = Careless("driver")
+    device._safety_gate = lambda name, operation, changes: PermissionError(operation) if changes else None
+    device._opened = True
+    with pytest.raises(PermissionError, match="range"):
+        _ = device.ranged
+    assert device.range == 1
+    device._safety_gate = None
+    assert device.ranged == 2
+    assert device._changed_by is not None
+
+
 class Descriptor:
     """A descriptor of somebody's own."""
 

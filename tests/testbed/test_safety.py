@@ -196,6 +196,19 @@ def test_a_killed_device_server_trips_and_its_devices_are_made_safe_by_another_p
             tripped.testbed.reset_safety()
 
 
+def test_a_stopped_device_server_trips(watched_bench, journal, mark, until):
+    def act(testbed):
+        child(f"{testbed.layout.server}.other").suspend()
+
+    with Tripped(watched_bench, journal, mark, TWO_SERVERS, QUICK, act=act) as tripped:
+        assert "other' has not answered for 1.5 s" in str(tripped.error)
+        assert seconds_until_dark(journal, "tank", tripped.error.detected) < 1.0
+        # It stays silent, so it is killed, and what it had open is made safe by another process.
+        until(lambda: "basin LAMP 0" in journal.read_text(), timeout=20)
+        with pytest.raises(CatkitDevicesError):
+            tripped.testbed.devices.basin.lamp = True
+
+
 # --- experiments that do not end ---
 
 

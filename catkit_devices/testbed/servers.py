@@ -1,0 +1,109 @@
+"""The server processes of a testbed: its own, through which its processes meet, and those that devices live on."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+from catkit_devices.errors import ServerRunningError
+from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.testbed.alarm import PERMIT, at_once
+from catkit_devices.testbed.environment import begin_server, children_of
+from catkit_devices.testbed.finding import clean_up
+from catkit_devices.testbed.permit import Permit
+from catkit_devices.testbed.supervision import patience
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catkit_devices.testbed.layout import Layout
+
+__all__ = ["Servers"]
+
+_START_TIMEOUT = 60.0
+"""Seconds for starting the servers."""
+_MARGIN = 10.0
+
+
+class Servers:
+    """Starts the servers of a testbed, and ends them, those last that others need."""
+
+    def __init__(self) -> None:
+        self.managers: dict[str, SharedMemoryManager] = {}
+        """By the full names of their servers; a manager that nobody keeps ends its server."""
+
+    def start_own(self, lay_out: Callable[[str], Layout], name: str) -> Layout:
+        """Start the testbed's own server, under a name that no other has; return the layout made for that.
+
+        Args:
+            lay_out: makes the layout for the name of a server.
+            name: of the testbed.
+        """
+        base = f"{name}-{os.getpid()}"
+        for number in range(1, 1000):
+            # Several testbeds of one name may run at once, also in one process.
+            layout = lay_out(base if number == 1 else f"{base}_{number}")
+            # When this process dies, that server waits for the experiments.
+            manager = SharedMemoryManager(layout.server, stop_timeout=patience(layout.stop_timeout) + _MARGIN)
+            try:
+                with children_of(layout):
+                    manager.start(begin_server, (layout.server,))
+                    self.managers[layout.server] = manager
+            except ServerRunningError:
+                continue
+            return layout
+        raise ServerRunningError(f"no free name for a server like {base!r}", server=base)
+
+    def start_others(self, layout: Layout, watchers: tuple[str, ...]) -> None:
+        """Start the servers of the devices, all at once; nobody can change a device before it is watched.
+
+        Args:
+            layout: of the testbed.
+            watchers: who must renew the permits.
+        """
+        started: dict[str, SharedMemoryManager] = {}
+
+        def start(server: str) -> None:
+            manager = started[server] = SharedMemoryManager(server)
+            manager.start(begin_server, (layout.server,))
+            if server in layout.device_servers:
+                manager.get_object(PERMIT, Permit, layout, server, watchers, layout.permit_timeout or 0.0)
+
+        with children_of(layout):
+            failures = at_once({server: partial(start, server) for server in layout.servers}, _START_TIMEOUT)
+            self.managers.update({server: started[server] for server in layout.servers if server in started})
+        if failures:
+            raise next(iter(failures.values()))
+
+    def sentinels(self) -> dict[str, int]:
+        """Return what ends when a server's process does, by the server's full name."""
+        return {server: manager._process.sentinel for server, manager in self.managers.items()}
+
+    def kill(self, server: str) -> None:
+        """End a server's process at once."""
+        self.managers[server]._process.kill()
+
+    def shut_down_others(self) -> None:
+        """End every server but the testbed's own, last started first."""
+        self._shut_down(list(self.managers)[1:])
+
+    def shut_down(self) -> None:
+        """End every server that is left; what fails on the way does not keep the rest from being ended."""
+        self._shut_down(list(self.managers))
+
+    def _shut_down(self, servers: list[str]) -> None:
+        with ExitStack() as ends:
+            for server in servers:
+                ends.callback(_shut_down, self.managers.pop(server))
+
+
+def _shut_down(manager: SharedMemoryManager) -> None:
+    """End a server, which may have died already, or not have come so far; nothing of it is left behind."""
+    shutdown = getattr(manager, "shutdown", None)
+    if shutdown is not None:
+        shutdown()
+    elif manager._process.is_alive():
+        manager._process.kill()
+    clean_up(manager.name)
