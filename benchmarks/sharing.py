@@ -168,28 +168,27 @@ class Bench:
         self.pyro.wait()
 
 
-def hold_for(number, turns, hold):
+def hold_for(seconds, hold):
     manager = SharedMemoryManager("benchmark")
     manager.connect()
-    mutex = manager.get_mutex("contended")
-    manager.get_barrier("start").wait()
+    mutex, barrier = manager.get_mutex("contended"), manager.get_barrier("contenders")
+    barrier.wait()
     waits = []
-    while not manager.get_event("stop").is_set() and len(waits) < turns:
-        asked = time.monotonic()
+    end = time.monotonic() + seconds
+    while (asked := time.monotonic()) < end:
         with mutex:
             waits.append(time.monotonic() - asked)
             time.sleep(hold)
+    barrier.wait()  # nobody's interpreter shuts down while others are measured
     return len(waits), max(waits)
 
 
 def contention(manager):
     contenders, hold = 8, 0.001
-    manager.get_barrier("start", parties=contenders).leave()
-    processes = [Process(target=hold_for, args=(number, 10**6, hold)) for number in range(contenders)]
+    manager.get_barrier("contenders", parties=contenders).leave()
+    processes = [Process(target=hold_for, args=(6.0, hold)) for _ in range(contenders)]
     for process in processes:
         process.start()
-    time.sleep(6)
-    manager.get_event("stop").set()
     results = [process.result for process in processes]
     shares = [count for count, _ in results]
     print(
@@ -252,6 +251,7 @@ def timed(command, repeats=15):
 
 
 def start_up(directory):
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what was installed by pip is compiled
     bare = timed("pass")
     stock = timed("import multiprocessing.managers")
     ours = timed("from catkit_devices.multiprocessing import Process, SharedMemoryManager, Mutex")

@@ -23,7 +23,6 @@ from catkit_devices.errors import (
     DeviceDisconnectedError,
     DeviceFaultError,
     MutexTimeoutError,
-    OperationCancelled,
 )
 from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, lock_all

@@ -114,7 +114,7 @@ class DialogueDevice(Device):
             if transport.lost is not None:
                 raise DeviceDisconnectedError(transport.lost, **self._facts(command))
             if transport.opened_at != self._joined_at:
-                raise DeviceDisconnectedError("the connection was lost, and made anew meanwhile", **self._facts(command))
+                raise DeviceDisconnectedError("the connection was lost and made anew", **self._facts(command))
             self._depth += 1
             try:
                 self._trust(transport, fresh=fresh)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.multiprocessing.owner import Call, Owner, OwnerKey, Session
 
-__all__ = ["Holder", "OwnedLock", "Wait", "cancel", "end_session", "find_cycle", "waits", "withdraw"]
+__all__ = ["Holder", "OwnedLock", "Wait", "cancel", "end_deadlock", "end_session", "find_cycle", "waits"]
 
 LONG_WAIT = 0.1
 """Seconds after which a waiter looks for a deadlock that involves other servers; then after twice as long, ..."""
@@ -581,21 +581,12 @@ def end_session(session: Session) -> None:
             waiter.fail(OperationCancelled("the waiting process has ended"))
 
 
-def withdraw(owner: OwnerKey, failure: BaseException, sequence: int | None = None) -> bool:
-    """End the wait of an owner, if it is (still) the one with this sequence number, with ``failure``."""
+def end_deadlock(owner: OwnerKey, sequence: int, parties: list[str]) -> None:
+    """Have an owner's wait, if it is still the one with this sequence number, end with a DeadlockError."""
     with _guard:
         waiter = _waiting.get(owner)
-        if waiter is None or (sequence is not None and waiter.sequence != sequence):
-            return False
-        waiter.fail(failure)
-        return True
-
-
-def waiting_for(owner: OwnerKey) -> str | None:
-    """Return the name of the lock for which an owner waits."""
-    with _guard:
-        waiter = _waiting.get(owner)
-        return None if waiter is None else waiter.lock.name
+        if waiter is not None and waiter.sequence == sequence:
+            waiter.fail(DeadlockError(waiter.lock.name, parties))
 
 
 def sequence_of(call: Call) -> int | None:

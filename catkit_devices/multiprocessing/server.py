@@ -19,8 +19,7 @@ from multiprocessing import connection, current_process, managers, parent_proces
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import OperationCancelled, ServerError
-from catkit_devices.multiprocessing import locks
-from catkit_devices.multiprocessing import session as client
+from catkit_devices.multiprocessing import deadlocks, locks
 from catkit_devices.multiprocessing.channel import Channel, dumps, take_over
 from catkit_devices.multiprocessing.connecting import borrowed_socket, keep_alive, set_receive_timeout
 from catkit_devices.multiprocessing.hosting import Host, unknown_target
@@ -108,7 +107,7 @@ class Server(managers.Server):
         sys.setswitchinterval(1e-4)  # a busy neighbour object must not delay short calls by the default 5 ms
         running_server.append(self)
         current_process()._manager_server = self  # type: ignore[attr-defined]  # as the base does, for nested proxies
-        client.own_server.append((self.address, locks.waits))
+        deadlocks.own_address.append(self.address)
         self.stop_event = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: self.stop_event.set())
         threading.Thread(target=self._watch_parent, daemon=True).start()
@@ -245,11 +244,7 @@ class Server(managers.Server):
                 if call is not None and call.number == number:
                     locks.cancel(call, OperationCancelled("the caller interrupted the operation"))
             case ("deadlock", owner, sequence, parties):
-                from catkit_devices.errors import DeadlockError
-
-                waiter = locks.waiting_for(owner)
-                if waiter is not None:
-                    locks.withdraw(owner, DeadlockError(waiter, parties), sequence)
+                locks.end_deadlock(owner, sequence, parties)
             case ("arrived", number):
                 self.host.deliveries.settle(session, number, arrived=True)
             case ("goodbye",):

@@ -14,8 +14,7 @@ import os
 import socket
 import sys
 import threading
-import time
-from multiprocessing import AuthenticationError, util
+from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -24,7 +23,7 @@ from catkit_devices.errors import (
     ServerNotFoundError,
     ServerUnresponsiveError,
 )
-from catkit_devices.multiprocessing import locks
+from catkit_devices.multiprocessing import deadlocks, locks
 from catkit_devices.multiprocessing.channel import Channel, take_over
 from catkit_devices.multiprocessing.connecting import (
     SILENCE,
@@ -34,30 +33,32 @@ from catkit_devices.multiprocessing.connecting import (
     request,
     set_receive_timeout,
 )
-from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint, endpoints
+from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint
 from catkit_devices.multiprocessing.interface import HANDED_OVER, RETURNED
-from catkit_devices.multiprocessing.owner import current_owner, forwarded_call, process_id, process_name
+from catkit_devices.multiprocessing.owner import (
+    current_owner,
+    forwarded_call,
+    local_session,
+    process_id,
+    process_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from catkit_devices.multiprocessing.endpoint import Address
-    from catkit_devices.multiprocessing.owner import Owner, OwnerKey
+    from catkit_devices.multiprocessing.owner import Call, Owner, OwnerKey
 
-__all__ = ["ClientSession", "Line", "ask", "line_to", "own_server"]
+__all__ = ["ClientSession", "Line", "ask", "line_to"]
 
 _BEAT = 1.0
 _NOTICE = 0.5
 """Seconds within which the lifeline of a dead server is seen to have ended."""
-_ANYBODY = 5
-"""From which look on any party of a deadlock ends it, not only the one whose clock says that it came last."""
 
 _sessions: dict[Address, ClientSession] = {}
 _sessions_lock = threading.Lock()
 _numbers = itertools.count(1)
 _local = threading.local()
-own_server: list[tuple[Address, Callable[[], list[locks.Wait]]]] = []
-"""Where this process is a server itself: its address (at most one entry)."""
 
 
 def _forget_parent() -> None:
@@ -67,7 +68,7 @@ def _forget_parent() -> None:
     for session in _sessions.values():
         session.abandon_copies()
     _sessions.clear()
-    own_server.clear()
+    deadlocks.own_address.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -93,6 +94,7 @@ class ClientSession:
         with borrowed_socket(self._lifeline) as sock:
             set_receive_timeout(sock, 0)
         threading.Thread(target=self._watch, name=f"catkit-lifeline-{server.name}", daemon=True).start()
+        local_session().long_wait = _waits_here
 
     def open_channel(self, arguments: tuple[Any, ...]) -> Channel:
         """Return a new connection for calls."""
@@ -166,7 +168,8 @@ class ClientSession:
                     word = self._lifeline.recv()
                     misses = 0
                     if word[0] == "waiting":
-                        threading.Thread(target=self._look_for_deadlock, args=word[1:], daemon=True).start()
+                        owner, sequence, attempt = word[1:]
+                        _look_for_deadlock(owner, sequence, attempt, self.say)
                 else:
                     # Beats are counted, not seconds: a process that was stopped itself must not blame the server.
                     misses += 1
@@ -178,35 +181,19 @@ class ClientSession:
         finally:
             self._lifeline.close()
 
-    def _look_for_deadlock(self, owner: OwnerKey, sequence: int, attempt: int) -> None:
-        """Put the wait graphs of all servers together; raise in the waiting thread if it closed a cycle."""
-        with _sessions_lock:
-            known = {session.endpoint.address: session.endpoint for session in _sessions.values()}
-        known.update((found.address, found) for found in endpoints())
-        for address, _ in own_server:
-            known.pop(address, None)
-        if len(known) + len(own_server) < 2:
-            return
-        first = self._cycle(known, owner, sequence)
-        if first is None:
-            return
-        newest = max(first, key=lambda wait: (wait.since, wait.waiter)).waiter
-        if newest != owner and attempt < _ANYBODY:
-            return  # another party closed it and will be told
-        time.sleep(0.02)  # so that the second picture is not the first one's twin
-        if self._cycle(known, owner, sequence) == first:
-            self.say(("deadlock", owner, sequence, [wait.text for wait in first]))
 
-    @staticmethod
-    def _cycle(known: dict[Address, Endpoint], owner: OwnerKey, sequence: int) -> list[locks.Wait] | None:
-        edges = locks.waits() if own_server else []
-        for other in known.values():
-            try:
-                edges += ask(other, "waits", timeout=1.0)
-            except (ConnectionError, AuthenticationError):  # gone meanwhile: no party any more
-                continue
-        cycle = locks.find_cycle(edges, owner)
-        return cycle if cycle is not None and cycle[0].sequence == sequence else None
+def _look_for_deadlock(owner: OwnerKey, sequence: int, attempt: int, say: Callable[[tuple[Any, ...]], None]) -> None:
+    with _sessions_lock:
+        known = [session.endpoint for session in _sessions.values()]
+    search = threading.Thread(target=deadlocks.search, args=(known, owner, sequence, attempt, say), daemon=True)
+    search.start()
+
+
+def _waits_here(call: Call, attempt: int) -> None:
+    """Look for a deadlock because a thread of this process waits for long for a mutex of this process."""
+    sequence = locks.sequence_of(call)
+    if sequence is not None:
+        _look_for_deadlock(call.owner.key, sequence, attempt, lambda _: None)
 
 
 _DOES_NOT_LOAD = -1

@@ -151,6 +151,41 @@ def test_two_threads_on_local_mutexes_are_named(until):
     assert not outcomes
 
 
+@pytest.mark.parametrize("closed_by", ["the named one", "the local one"])
+def test_a_circle_of_a_local_and_a_named_mutex_is_named(manager, until, closed_by):
+    local, named = Mutex("local", timeout=30), manager.get_mutex("named", timeout=30)
+    first, last = (local, named) if closed_by == "the named one" else (named, local)
+    outcomes = []
+
+    def attempt(mutex):
+        started = time.monotonic()
+        try:
+            with mutex:
+                outcomes.append("entered")
+        except DeadlockError as error:
+            outcomes.append((str(error), time.monotonic() - started))
+
+    def other():
+        with last:
+            until(lambda: first.holder)
+            attempt(first)
+
+    thread = threading.Thread(target=other, name="other")
+    with first:
+        thread.start()
+        until(lambda: first.waiters)
+        time.sleep(1.0)  # so long that it is looked at seldom
+        attempt(last)
+    thread.join(20)
+    assert len(outcomes) == 2
+    text, took = outcomes[0]
+    assert "'local'" in text
+    assert "'named'" in text
+    assert "other" in text
+    assert took < 2.0  # 0.2 s where the machine has nothing else to do
+    assert outcomes[1] == "entered"
+
+
 def test_a_blocking_wait_for_a_task_of_the_same_thread_is_a_deadlock(manager):
     import asyncio
 

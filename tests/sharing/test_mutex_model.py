@@ -27,6 +27,7 @@ class Waiting:
 
     def __init__(self, lock, call):
         self.outcome = None
+        self.call = call
         self._thread = threading.Thread(target=self._acquire, args=(lock, call), daemon=True)
         self._thread.start()
 
@@ -170,7 +171,7 @@ class Model(RuleBasedStateMachine):
             return
         lock, waiting = self.waits.pop(owner)
         self.queue[lock].remove(owner)
-        assert locks.withdraw(self.owners[owner].key, KeyboardInterrupt())
+        locks.cancel(waiting.call, KeyboardInterrupt())
         assert waiting.result() is KeyboardInterrupt
 
     @invariant()

@@ -353,40 +353,40 @@ class Careless(Bare):
         self._range = 1
 
     @property
-    def range(self):
+    def span(self):
         return self._range
 
-    @range.setter
-    def range(self, value):
+    @span.setter
+    def span(self, value):
         self._range = value
 
     @operation(shared=True)
     def shared(self, value):
-        self.range = value
+        self.span = value
 
     @property
     def ranged(self):
-        self.range = 2
+        self.span = 2
         return self._range
 
 
 def test_a_shared_read_cannot_set_anything_without_the_mutex():
     device = Careless("driver")
-    with pytest.raises(TypeError, match=r"driver\.range changes the device.*marked shared"):
+    with pytest.raises(TypeError, match=r"driver\.span changes the device.*marked shared"):
         device.shared(2)
-    assert device.range == 1
+    assert device.span == 1
     with device.lock():
         device.shared(2)
-    assert device.range == 2
+    assert device.span == 2
 
 
 def test_what_a_read_sets_is_a_change_that_may_be_refused():
     device = Careless("driver")
     device._safety_gate = lambda name, operation, changes: PermissionError(operation) if changes else None
     device._opened = True
-    with pytest.raises(PermissionError, match="range"):
+    with pytest.raises(PermissionError, match="span"):
         _ = device.ranged
-    assert device.range == 1
+    assert device.span == 1
     device._safety_gate = None
     assert device.ranged == 2
     assert device._changed_by is not None
