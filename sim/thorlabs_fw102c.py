@@ -1,4 +1,4 @@
-r"""A simulated Thorlabs FW102C filter wheel.
+r"""Simulated Thorlabs filter wheels: FW102C with six slots, FW212C with twelve.
 
 Sources: Thorlabs FW102C/FW212C manual Rev H (October 2014) section 5.2.3; pylablib ``devices/Thorlabs/serial.py``;
 github delmic/odemis ``src/odemis/driver/tlfw.py`` (a driver with a simulator); github spacetelescope/catkit
@@ -16,7 +16,7 @@ github delmic/odemis ``src/odemis/driver/tlfw.py`` (a driver with a simulator); 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.hookspecs import hookimpl
@@ -26,7 +26,7 @@ from catkit_devices.sim.thorlabs_prompt import PromptInstrument, UnknownCommandE
 if TYPE_CHECKING:
     from catkit_devices.simulation import Bench
 
-__all__ = ["FW102C"]
+__all__ = ["FW102C", "FW212C"]
 
 
 class FW102C(PromptInstrument):
@@ -42,6 +42,8 @@ class FW102C(PromptInstrument):
         wheel: its true position.
     """
 
+    slots: ClassVar[int] = 6
+
     def __init__(self, bench: Bench, *, role: str | None = None, position: int = 1, step_time: float = 1.0) -> None:
         super().__init__(bench)
         wheel: Any = getattr(bench, "wheel", None)
@@ -51,7 +53,9 @@ class FW102C(PromptInstrument):
             raise ConfigurationError("say which wheel of the bench this is, with the option 'role'")
         if not step_time >= 0:
             raise ConfigurationError(f"step_time must not be negative, got {step_time!r}")
-        self.wheel: Wheel = Wheel(bench.clock) if wheel is None else wheel(role)
+        self.wheel: Wheel = Wheel(bench.clock, self.slots) if wheel is None else wheel(role)
+        if self.wheel.positions != self.slots:
+            raise ConfigurationError(f"wheel {role!r} of the bench has {self.wheel.positions} slots, not {self.slots}")
         if position not in range(1, self.wheel.positions + 1):
             raise ConfigurationError(f"position must be 1 to {self.wheel.positions}, got {position!r}")
         self.wheel.move(position, start=0.0, seconds_per_step=0.0)
@@ -85,7 +89,13 @@ class FW102C(PromptInstrument):
         return 0.0
 
 
+class FW212C(FW102C):
+    """The simulator ``thorlabs_fw212c``: the same with twelve slots."""
+
+    slots = 12
+
+
 @hookimpl
 def catkit_devices_simulators() -> dict[str, type]:
-    """Hand in the simulator."""
-    return {"thorlabs_fw102c": FW102C}
+    """Hand in the simulators."""
+    return {"thorlabs_fw102c": FW102C, "thorlabs_fw212c": FW212C}

@@ -26,8 +26,11 @@ def check_config(
 ) -> None:
     """Check a configuration without touching any hardware, and say everything that is wrong with it."""
     from catkit_devices.testbed.configuration import load_configuration
+    from catkit_devices.testbed.hosting import build_simulation
+    from catkit_devices.testbed.layout import lay_out
 
     configuration = load_configuration(files, overrides)
+    build_simulation(lay_out(configuration, "check", simulate=True))  # whether its instruments fit the bench
     plugin_problems = [str(problem) for problem in configuration.plugins().problems]
     if as_json:
         print_json({

@@ -56,11 +56,13 @@ class Recording:
         self._column = 0
         self._open_reply = False
         self._last_read = 0.0
+        self._status: int | None = None
         self._file: TextIO | None = None
 
     def sent(self, data: bytes) -> None:
         """Note what was sent to the instrument."""
         with self._lock:
+            self._status = None
             self._begin(">")
             self._add(data)
             self._end()
@@ -86,6 +88,12 @@ class Recording:
             self._begin("!")
             self._add(event.encode("ascii"))
             self._end()
+
+    def status(self, value: int) -> None:
+        """Note a status byte, if it is another than the last since something was sent."""
+        if value != self._status:
+            self._status = value
+            self.happened(f"status {value}")
 
     def close(self) -> None:
         """Close the file."""
@@ -185,7 +193,7 @@ class RecordingVisaLibrary(highlevel.VisaLibraryBase):
 
     ``pyvisa.ResourceManager(RecordingVisaLibrary("@py", Path("recordings")))`` serves any program that uses pyvisa;
     drivers of this project take it as their ``visa_library``. What is recorded is what the program sends and reads.
-    Bytes that it never reads, or throws away unread, and status bytes, are not.
+    Bytes that it never reads, or throws away unread, are not.
 
     Args:
         library: ``"@py"``, ``"@ivi"``, or a library object; a simulation is recorded with its own clock's times.
@@ -251,6 +259,14 @@ class RecordingVisaLibrary(highlevel.VisaLibraryBase):
         if recording is not None:
             recording.happened("clear")
         return status
+
+    def read_stb(self, session: VISASession) -> tuple[int, StatusCode]:
+        """Read the status byte (viReadSTB)."""
+        value, status = self._inner.read_stb(session)
+        recording = self.recordings.of(session)
+        if recording is not None and status >= StatusCode.success:
+            recording.status(value)
+        return value, status
 
     def assert_trigger(self, session: VISASession, protocol: TriggerProtocol) -> StatusCode:
         """Trigger the instrument (viAssertTrigger)."""

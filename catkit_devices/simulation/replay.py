@@ -29,7 +29,8 @@ class Dialogue:
     """An instrument that expects certain bytes, in this order, and answers with others.
 
     How the expected bytes are divided into writes does not matter. Each answer is given when everything that is before
-    it in the dialogue was sent; where there are messages, each answer is one.
+    it in the dialogue was sent; where there are messages, each answer is one. Status bytes are given as they were
+    recorded since what was sent last, the last of them again and again: how often a program polls is its own affair.
 
     Args:
         bench: what it belongs to.
@@ -45,9 +46,11 @@ class Dialogue:
         self._title = title
         self._timing = timing
         self._clock = bench.clock
-        self._entries = deque(entry for entry in entries if entry.kind != "!" or entry.data in _TOLD)
+        self._entries = deque(entry for entry in entries if entry.kind != "!" or _matters(entry))
         self._outbox = Outbox(bench.clock)
         self._answered: deque[Entry] = deque()
+        self._statuses: deque[int] = deque()
+        self._status = 0
         self._matched = 0
         self._difference: SimulationError | None = None
         self._recorded_at = 0.0
@@ -85,6 +88,13 @@ class Dialogue:
         """Take a trigger, which the dialogue must have here, and return the next answer that is due."""
         self._event(b"trigger", "a trigger")
         return self._take()
+
+    def read_stb(self) -> int:
+        """Return the next status byte of this place in the dialogue; bit 4 tells of an answer where none was recorded."""
+        if self._statuses:
+            self._status = self._statuses.popleft()
+            return self._status
+        return self._status & ~_MESSAGE | (_MESSAGE if self._outbox else 0)
 
     @property
     def difference(self) -> SimulationError | None:
@@ -128,12 +138,16 @@ class Dialogue:
     def _next(self) -> None:
         done = self._entries.popleft()
         self._matched = 0
+        self._statuses.clear()
         self._recorded_at, self._now = done.time, self._clock.time()
         self._answer()
 
     def _answer(self) -> None:
-        while self._entries and self._entries[0].kind == "<":
+        while self._entries and (self._entries[0].kind == "<" or self._entries[0].status is not None):
             entry = self._entries.popleft()
+            if entry.status is not None:
+                self._statuses.append(entry.status)
+                continue
             delay = max(entry.time - self._recorded_at, 0.0) if self._timing else 0.0
             self._outbox.put(entry.data, at=self._now + delay)
             self._answered.append(entry)
@@ -151,8 +165,8 @@ class Dialogue:
         rest = expected.data[position : position + _SHOWN]
         return self._refuse(
             f"{self._place(expected)}: what was sent is not what is expected, from byte {position} on\n"
-            f"  expected  {before}{escape(rest)}\n"
-            f"  sent      {before}{escape(sent[same : same + _SHOWN])}\n"
+            f"  expected  {before}{_after(before, rest)}\n"
+            f"  sent      {before}{_after(before, sent[same : same + _SHOWN])}\n"
             f"            {' ' * len(before)}^"
         )
 
@@ -182,6 +196,18 @@ class Replay(Dialogue):
 
 _TOLD = frozenset({b"clear", b"trigger"})
 """What an instrument notices beside bytes."""
+_MESSAGE = 16
+"""The bit of the status byte that tells of an answer (IEEE 488.2, 11.2.1.2)."""
+
+
+def _matters(entry: Entry) -> bool:
+    return entry.data in _TOLD or entry.status is not None
+
+
+def _after(before: str, data: bytes) -> str:
+    """Return bytes as they are written behind others: a space at their beginning is seen there."""
+    text = escape(data)
+    return " " + text.removeprefix("\\x20") if before and data.startswith(b" ") and data != b" " else text
 
 
 def _common(one: bytes, other: bytes) -> int:

@@ -9,8 +9,8 @@ r"""Recordings of what went over a wire: text that people can read, and every by
       0.001250 < pos?\r3\r>\x20
 
 Each line is one entry: seconds since the recording began, a direction, and bytes. ``>`` was sent to the instrument and
-``<`` came from it; ``!`` is something else that happened (``open``, ``close``, ``clear``, ``trigger``). Bytes are
-printable ASCII, with ``\r``, ``\n``, ``\t``, ``\\`` and ``\xNN`` for everything else and for spaces at the ends of a
+``<`` came from it; ``!`` is something else that happened (``open``, ``close``, ``clear``, ``trigger``, and ``status``
+with the status byte in decimal, noted when it is another than before). Bytes are printable ASCII, with ``\r``, ``\n``, ``\t``, ``\\`` and ``\xNN`` for everything else and for spaces at the ends of a
 line. A line that ends with a single ``\`` is continued by the next one. Lines that begin with ``#`` are comments.
 """
 
@@ -31,11 +31,12 @@ __all__ = ["EVENTS", "HEADER", "Entry", "escape", "read_entries", "unescape"]
 HEADER = "# catkit_devices wire recording 1"
 
 EVENTS = frozenset({"clear", "close", "open", "trigger"})
-"""What can happen beside bytes."""
+"""What can happen beside bytes, and reading the status byte."""
 
 _SPELT = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r", 0x5C: "\\\\"}
 _MEANT = {"t": b"\t", "n": b"\n", "r": b"\r", "\\": b"\\"}
 _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|([tnr\\]))|([^\\])")
+_STATUS = re.compile(rb"status (\d{1,3})")
 _LINE = re.compile(r"\s*(?P<time>\d+(?:\.\d+)?) (?P<kind>[<>!])(?: (?P<text>.*))?")
 
 
@@ -54,6 +55,12 @@ class Entry:
     data: bytes
     time: float = 0.0
     line: int = 0
+
+    @property
+    def status(self) -> int | None:
+        """The status byte that was read, 0 to 255; None where it is something else."""
+        found = _STATUS.fullmatch(self.data) if self.kind == "!" else None
+        return int(found[1]) if found is not None and int(found[1]) < 256 else None
 
     def __str__(self) -> str:
         return f"{self.kind} {escape(self.data)}"
@@ -140,7 +147,8 @@ def _entry(line: str, number: int) -> Entry:
     found = _LINE.fullmatch(line)
     if found is None:
         raise ValueError(f"expected seconds, one of < > ! and bytes, got {line[:60]!r}")
-    data = unescape(found["text"] or "")
-    if found["kind"] == "!" and data.decode("latin-1") not in EVENTS:
-        raise ValueError(f"expected one of {', '.join(sorted(EVENTS))} behind '!', got {found['text']!r}")
-    return Entry(found["kind"], data, float(found["time"]), number)
+    entry = Entry(found["kind"], unescape(found["text"] or ""), float(found["time"]), number)
+    if entry.kind == "!" and entry.status is None and entry.data.decode("latin-1") not in EVENTS:
+        known = ", ".join(sorted(EVENTS))
+        raise ValueError(f"expected one of {known}, or 'status' and a number below 256 behind '!', got {found['text']!r}")
+    return entry

@@ -56,11 +56,6 @@ class Script(Dialogue):
     def __init__(self, bench: Bench, *, entries: tuple[Entry, ...]) -> None:
         super().__init__(bench, entries, title="exchange")
 
-    @property
-    def differs(self) -> bool:
-        """Whether something else was sent than what is expected."""
-        return self._difference is not None
-
 
 @contextlib.contextmanager
 def dialogue(
@@ -95,7 +90,7 @@ def dialogue(
             device.open()
             yield device
         except Exception as error:
-            if not script.differs:
+            if script.difference is None:
                 raise
             failure, where = error, _line_of(error)
         try:

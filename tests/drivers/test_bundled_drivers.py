@@ -69,7 +69,7 @@ def test_a_driver_says_what_it_can_do(driver):
     assert all(facts["doc"] for facts in described["commands"].values())
 
 
-@pytest.mark.parametrize("driver", sorted(set(ADDRESS) - {"thorlabs_fw212c"}))
+@pytest.mark.parametrize("driver", sorted(ADDRESS))
 def test_every_property_can_be_read_from_its_simulator(bench, driver):
     device, _simulator = bench(driver)
 

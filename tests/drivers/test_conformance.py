@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from catkit_devices.sim.thorlabs_fw102c import FW102C
 from catkit_devices.testing import conformance
 
 
@@ -17,15 +16,8 @@ class TestFW102C(DriverConformance):
     driver = "thorlabs_fw102c"
 
 
-class TwelveSlots(FW102C):
-    def __init__(self, bench):
-        super().__init__(bench)
-        self.wheel.positions = 12
-
-
 class TestFW212C(DriverConformance):
     driver = "thorlabs_fw212c"
-    simulator = TwelveSlots
 
 
 class TestMCLS1(DriverConformance):

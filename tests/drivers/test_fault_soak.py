@@ -95,6 +95,7 @@ def camera(device, simulator, rng):
 SERIAL, SOCKET, USB = "ASRL7::INSTR", "TCPIP0::10.0.0.7::2000::SOCKET", "USB0::0x1313::0x8078::P0001::INSTR"
 DRIVERS = {
     "thorlabs_fw102c": (SERIAL, fw102c, {}),
+    "thorlabs_fw212c": (SERIAL, fw102c, {}),
     "thorlabs_mcls1": (SERIAL, mcls1, {}),
     "thorlabs_pm100d": (USB, pm100d, {}),
     "npoint_lc400": (SERIAL, lc400, {}),

@@ -60,6 +60,7 @@ def test_every_entry_survives_being_recorded(tmp_path_factory, dialogue):
     (f"{HEADER}\n0.1 > ok\nnonsense\n", "line 3: expected seconds, one of < > !"),
     (f"{HEADER}\n\n0.1 > \\y\n", r"line 3: '\\\\y' stands for no byte"),
     (f"{HEADER}\n0.1 ! exploded\n", "line 2: expected one of clear, close, open, trigger"),
+    (f"{HEADER}\n0.1 ! status 256\n", "line 2: expected .*'status' and a number below 256"),
     (None, "cannot be read"),
 ])  # fmt: skip
 def test_what_is_no_recording_says_where_and_why(tmp_path, text, problem):
@@ -178,6 +179,61 @@ def test_a_recorder_is_the_library_that_it_records_in_every_other_way(tmp_path):
     manager.close()
 
 
+class Averaging:
+    """Takes a while; its status byte says when it is done, by a bit of its own and by the answer that waits."""
+
+    message_end = b"\n"
+
+    def __init__(self, bench):
+        self._clock, self._done = bench.clock, None
+
+    def feed(self, data):
+        if data:
+            self._done = self._clock.time() + 0.3
+        if self._done is not None and self._clock.time() >= self._done:
+            self._done = None
+            return b"1.5\n"
+        return b""
+
+    def read_stb(self):
+        return 0 if self._done is not None else 64 + 16
+
+
+def poll_and_read(library):
+    with pyvisa.ResourceManager(library).open_resource(USB, read_termination="\n") as meter:
+        meter.write("READ?")
+        statuses = []
+        while not statuses or not statuses[-1] & 64:
+            statuses.append(meter.read_stb())
+            library.bench.clock.wait(0.05)
+        return statuses, meter.read(), meter.read_stb()
+
+
+def test_a_program_that_polls_the_status_byte_is_recorded_and_replayed(tmp_path):
+    library, recorder = record(tmp_path, USB, Averaging)
+    statuses, value, after = poll_and_read(recorder)
+    assert (len(statuses), statuses[0], statuses[-1], value, after) == (7, 0, 80, "1.5", 80)
+    (path,) = tmp_path.glob("*.wire")
+    said = [str(entry) for entry in read_entries(path)]
+    assert said == ["! open", r"> READ?\r\n", "! status 0", "! status 80", r"< 1.5\n", "! close"]
+
+    replayed = build_library([Instrument(USB, str(path))], clock="virtual")
+    assert poll_and_read(replayed) == ([0, 80], "1.5", 64)  # no answer waits there any more
+    replayed.instrument(USB).finish()
+
+
+def test_a_program_that_polls_less_often_than_when_it_was_recorded_gets_its_answers(tmp_path):
+    script = Dialogue(
+        Bench(clock=VirtualClock()),
+        [Entry(">", b"A?"), Entry("!", b"status 0"), Entry("!", b"status 80"), Entry("<", b"1"), Entry(">", b"B?"),
+         Entry("<", b"2")],
+    )  # fmt: skip
+    assert script.feed(b"A?") == b"1"
+    assert script.feed(b"B?") == b"2"
+    assert script.read_stb() == 0
+    script.finish()
+
+
 # --- replay
 
 
@@ -194,6 +250,13 @@ def test_how_the_bytes_are_divided_does_not_matter():
     assert script.feed(b"s?\rspeed") == b"3\r> "
     assert script.feed(b"?\r") == b"1\r> "
     script.finish()
+
+
+def test_a_space_where_the_difference_begins_is_shown_as_one():
+    script = dialogue((b"VOLT 5.0\n",), title="supply.wire")
+    with pytest.raises(SimulationError) as caught:
+        script.feed(b"VOLT5.0\n")
+    assert r"expected  VOLT 5.0\n" in str(caught.value)
 
 
 def test_a_difference_shows_what_was_expected_and_what_was_sent():

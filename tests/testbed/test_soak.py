@@ -173,7 +173,7 @@ def counts(run):
 
 
 @pytest.mark.timeout(400)
-def test_four_experiments_that_are_killed_at_random_on_faulty_wires(tmp_path, rounds):
+def test_four_experiments_that_are_killed_at_random_on_faulty_wires(tmp_path, rounds, until):
     seconds = rounds(9, soak=90)
     chance = random.Random(4)
     marks = tmp_path / "marks"
@@ -200,13 +200,15 @@ def test_four_experiments_that_are_killed_at_random_on_faulty_wires(tmp_path, ro
         testbed.finish()
         for worker in workers:
             worker.join(60)
+        # What the last ones to be killed left is being made safe, over lines that fail, perhaps.
+        until(lambda: not [lock for lock in testbed.locks() if lock["holder"]], timeout=30)
         for name in FAULTY:  # as an operator would: what could not be made safe over a line that failed again and again
             if testbed.devices[name].state == "fault":
                 testbed.devices[name].reset()
-        trip, held = testbed.trip, [lock["name"] for lock in testbed.locks() if lock["holder"]]
+        trip = testbed.trip
 
     assert [failure for worker in workers for failure in worker.failures] == []
-    assert (trip, held) == (None, [])
+    assert trip is None
     assert kills > seconds / 4
     assert sum(worker.deaths for worker in workers) >= kills - 1
     steps = 0
