@@ -20,6 +20,7 @@ __all__ = [
     "SILENCE",
     "ask",
     "borrowed_socket",
+    "bound_silence",
     "connect",
     "keep_alive",
     "receive_descriptor",
@@ -119,6 +120,15 @@ def keep_alive(sock: socket.socket) -> None:
     for option, value in (("TCP_KEEPIDLE", 2), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 4), ("TCP_NODELAY", 1)):
         if hasattr(socket, option):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def bound_silence(sock: socket.socket) -> None:
+    """Have the kernel give a TCP connection up where what was sent is not acknowledged within seconds.
+
+    While something is on its way, it does not ask for life by keepalive (tcp(7), TCP_USER_TIMEOUT).
+    """
+    if sock.family == socket.AF_INET and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(SILENCE * 1000))
 
 
 def ask(server: Endpoint, verb: str, *args: Any, timeout: float = SILENCE) -> Any:

@@ -21,7 +21,12 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.errors import OperationCancelled, ServerError
 from catkit_devices.multiprocessing import deadlocks, locks
 from catkit_devices.multiprocessing.channel import Channel, dumps, take_over
-from catkit_devices.multiprocessing.connecting import borrowed_socket, keep_alive, set_receive_timeout
+from catkit_devices.multiprocessing.connecting import (
+    borrowed_socket,
+    bound_silence,
+    keep_alive,
+    set_receive_timeout,
+)
 from catkit_devices.multiprocessing.hosting import Host, unknown_target
 from catkit_devices.multiprocessing.interface import LOCK, RAISED, RETURNED, running_server
 from catkit_devices.multiprocessing.owner import Call, Owner, Session, set_call
@@ -223,6 +228,8 @@ class Server(managers.Server):
         session.long_wait = lambda call, attempt: self._tell_waiter(session, call, attempt)
         with self._sessions_guard:
             self._sessions[identity] = session
+        with borrowed_socket(c) as sock:
+            bound_silence(sock)
         c.send(("#RETURN", os.getpid()))
         try:
             while not session.said_goodbye:

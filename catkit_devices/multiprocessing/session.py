@@ -80,6 +80,7 @@ class ClientSession:
 
     def __init__(self, server: Endpoint) -> None:
         self.endpoint = server
+        self.pid = server.pid  # over TCP not known before it has answered
         self.id = f"{process_id()}.{next(_numbers)}"
         self.lost: ServerUnresponsiveError | None = None
         self._gone = threading.Event()
@@ -90,7 +91,7 @@ class ClientSession:
         self._sending = threading.Lock()
         self._lifeline = connect(server, SILENCE)
         facts = (self.id, process_name(), os.getpid(), socket.gethostname())
-        self.pid: int = request(self._lifeline, "open_session", facts, server)
+        self.pid = request(self._lifeline, "open_session", facts, server)
         with borrowed_socket(self._lifeline) as sock:
             set_receive_timeout(sock, 0)
         threading.Thread(target=self._watch, name=f"catkit-lifeline-{server.name}", daemon=True).start()
@@ -151,7 +152,7 @@ class ClientSession:
         if self.lost is None:
             name = self.endpoint.name
             self.lost = ServerUnresponsiveError(
-                f"server {name!r} (pid {self.endpoint.pid}) is lost: {why}", server=name, pid=self.endpoint.pid
+                f"server {name!r} (pid {self.pid}) is lost: {why}", server=name, pid=self.pid
             )
         self._gone.set()
         with _sessions_lock:
@@ -244,11 +245,9 @@ class Line:
             lost = self.session.ending()
             if lost is not None:
                 raise lost from None
-            server = self.session.endpoint
+            server, pid = self.session.endpoint.name, self.session.pid
             raise ServerUnresponsiveError(
-                f"server {server.name!r} (pid {server.pid}) dropped the connection during {name!r}",
-                server=server.name,
-                pid=server.pid,
+                f"server {server!r} (pid {pid}) dropped the connection during {name!r}", server=server, pid=pid
             ) from error
         except BaseException:
             self.abandon(number)

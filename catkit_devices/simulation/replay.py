@@ -90,7 +90,7 @@ class Dialogue:
         return self._take()
 
     def read_stb(self) -> int:
-        """Return the next status byte of this place in the dialogue; bit 4 tells of an answer where none was recorded."""
+        """Return the next status byte of this place in the dialogue; without one, bit 4 tells of an answer."""
         if self._statuses:
             self._status = self._statuses.popleft()
             return self._status

@@ -10,8 +10,9 @@ r"""Recordings of what went over a wire: text that people can read, and every by
 
 Each line is one entry: seconds since the recording began, a direction, and bytes. ``>`` was sent to the instrument and
 ``<`` came from it; ``!`` is something else that happened (``open``, ``close``, ``clear``, ``trigger``, and ``status``
-with the status byte in decimal, noted when it is another than before). Bytes are printable ASCII, with ``\r``, ``\n``, ``\t``, ``\\`` and ``\xNN`` for everything else and for spaces at the ends of a
-line. A line that ends with a single ``\`` is continued by the next one. Lines that begin with ``#`` are comments.
+with the status byte in decimal, where it is another than before). Bytes are printable ASCII, with ``\r``, ``\n``,
+``\t``, ``\\`` and ``\xNN`` for everything else and for spaces at the ends of a line. A line that ends with a single
+``\`` is continued by the next one. Lines that begin with ``#`` are comments.
 """
 
 from __future__ import annotations
@@ -150,5 +151,7 @@ def _entry(line: str, number: int) -> Entry:
     entry = Entry(found["kind"], unescape(found["text"] or ""), float(found["time"]), number)
     if entry.kind == "!" and entry.status is None and entry.data.decode("latin-1") not in EVENTS:
         known = ", ".join(sorted(EVENTS))
-        raise ValueError(f"expected one of {known}, or 'status' and a number below 256 behind '!', got {found['text']!r}")
+        raise ValueError(
+            f"expected one of {known}, or 'status' and a byte in decimal, behind '!', got {found['text']!r}"
+        )
     return entry

@@ -130,9 +130,9 @@ def test_a_wrong_configuration_is_one_clear_error(bench, in_process, where, line
 
 def test_instruments_that_do_not_fit_their_bench_are_one_clear_error(bench, in_process):
     bench()
-    wrong = in_process("check-config", "bench.toml", "--set", "devices.wheel.simulator_options.role=\"third\"")
+    wrong = in_process("check-config", "bench.toml", "--set", 'devices.wheel.simulator_options.role="third"')
     assert_one_clear_error(wrong, 2, "ASRL3::INSTR", "third")
-    wrong = in_process("check-config", "bench.toml", "--set", "devices.wheel.simulator=\"thorlabs_fw212c\"")
+    wrong = in_process("check-config", "bench.toml", "--set", 'devices.wheel.simulator="thorlabs_fw212c"')
     assert_one_clear_error(wrong, 2, "ASRL3::INSTR", "has 6 slots, not 12")
 
 

@@ -60,7 +60,7 @@ def test_every_entry_survives_being_recorded(tmp_path_factory, dialogue):
     (f"{HEADER}\n0.1 > ok\nnonsense\n", "line 3: expected seconds, one of < > !"),
     (f"{HEADER}\n\n0.1 > \\y\n", r"line 3: '\\\\y' stands for no byte"),
     (f"{HEADER}\n0.1 ! exploded\n", "line 2: expected one of clear, close, open, trigger"),
-    (f"{HEADER}\n0.1 ! status 256\n", "line 2: expected .*'status' and a number below 256"),
+    (f"{HEADER}\n0.1 ! status 256\n", "line 2: expected .*'status' and a byte in decimal"),
     (None, "cannot be read"),
 ])  # fmt: skip
 def test_what_is_no_recording_says_where_and_why(tmp_path, text, problem):
@@ -210,7 +210,7 @@ def poll_and_read(library):
 
 
 def test_a_program_that_polls_the_status_byte_is_recorded_and_replayed(tmp_path):
-    library, recorder = record(tmp_path, USB, Averaging)
+    _library, recorder = record(tmp_path, USB, Averaging)
     statuses, value, after = poll_and_read(recorder)
     assert (len(statuses), statuses[0], statuses[-1], value, after) == (7, 0, 80, "1.5", 80)
     (path,) = tmp_path.glob("*.wire")
