@@ -6,6 +6,7 @@ it the permits of the device servers run out.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -34,7 +35,7 @@ from catkit_devices.testbed.safety import CheckState, Freshness
 from catkit_devices.testbed.signals import ignore_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from catkit_devices.testbed.layout import Layout
     from catkit_devices.testbed.safety import Check
@@ -128,18 +129,24 @@ class _Monitor:
     def _judge(self) -> SafetyError | None:
         while True:
             self._looked = self._time()
-            try:
-                kind, name, content = self._messages.get(timeout=_LOOK)
-            except queue.Empty:
-                # Only when nothing waits to be heard: what hangs must not be what this thread had no time for.
-                problem = self._renewal.silent()
-                trip = self._hung() or (None if problem is None else new_trip("permit", problem))
-            else:
+            for kind, name, content in self._heard():
                 if kind == "stop":
                     return None
                 trip = self._hear(kind, name, content)
+                if trip is not None:
+                    return trip
+            # Nothing waits to be heard now: what hangs must not be what this thread had no time for.
+            problem = self._renewal.silent()
+            trip = self._hung() or (None if problem is None else new_trip("permit", problem))
             if trip is not None:
                 return trip
+
+    def _heard(self) -> Iterator[tuple[str, str, Any]]:
+        """Wait for a message for a moment; return all that there are then."""
+        with contextlib.suppress(queue.Empty):
+            yield self._messages.get(timeout=_LOOK)
+            while True:
+                yield self._messages.get_nowait()
 
     def _hear(self, kind: str, name: str, content: Any) -> SafetyError | None:
         if kind == "begin":

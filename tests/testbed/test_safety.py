@@ -157,6 +157,16 @@ def test_a_reading_that_hangs_trips(watched_bench, journal, mark):
         tripped.assert_it_failed_closed(message="tank.slow_level did not answer in 0.4 s, expected a value -5 to 5")
 
 
+def test_a_reading_that_hangs_trips_however_busy_another_check_is(watched_bench, journal, mark):
+    """The other one has something to say all the time."""
+    hanging = ["safety.tank_level.property='slow_level'", "safety.tank_level.timeout=0.4"]
+    busy = ["device='basin'", "property='level'", "minimum=-5", "interval=0.001"]
+    more = [f"safety.basin_level.{setting}" for setting in busy]
+
+    with Tripped(watched_bench, journal, mark, *hanging, *more, level=1.5) as tripped:
+        tripped.assert_it_failed_closed(message="tank.slow_level did not answer in 0.4 s, expected a value -5 to 5")
+
+
 def test_a_test_of_a_plugins_own_kind_trips(bench, journal, mark):
     check = "safety.flood={test='total_level', devices=['tank', 'basin'], limit=8, interval=0.05}"
 
