@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["Batch"]
 
 _TICK = 0.1
+_HEARSAY = 1.0
+"""Seconds in which that a trip has ended an experiment becomes known here."""
 
 
 class Batch:
@@ -62,7 +64,13 @@ class Batch:
                     running.finish()
             if self._on_tick is not None:
                 self._on_tick()
-        self._stop_for_a_reason([])  # a trip that all of them had heard of themselves
+        # Of a trip they may have heard themselves, and sooner. What all of them have outlived is no reason any more.
+        deadline = time.monotonic() + _HEARSAY
+        while self.reason is None and not all(running.finished for running in self._experiments):
+            self._stop_for_a_reason([])
+            if time.monotonic() > deadline or not any(running.troubled for running in self._experiments):
+                break
+            time.sleep(_TICK)
 
     def _stop_for_a_reason(self, alive: list[RunningExperiment]) -> None:
         if self.reason is None:

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import CatkitDevicesError, ProcessDiedError
+from catkit_devices.errors import CatkitDevicesError, MutexBrokenError, ProcessDiedError, SafetyError
 from catkit_devices.multiprocessing import Process
 from catkit_devices.testbed.environment import children_of
 from catkit_devices.testbed.running import FINISH, INTERRUPT, STOP, Outcome, run_experiment
@@ -94,6 +94,19 @@ class RunningExperiment:
     def alive(self) -> bool:
         """Whether its process was started and has not ended."""
         return self._process.pid is not None and not self._ended.is_set()
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended by itself, and well."""
+        return self.outcome is not None and self.outcome.state == "finished"
+
+    @property
+    def troubled(self) -> bool:
+        """Whether something has ended it that its supervisor has not heard of: a trip, perhaps."""
+        told = isinstance(self.error, MutexBrokenError | SafetyError) or (
+            self.outcome is not None and self.outcome.state == "stopped"
+        )
+        return told and self.stopping is None
 
     def wait(self, timeout: float) -> bool:
         """Return whether it has ended, after at most ``timeout`` seconds."""
