@@ -9,6 +9,9 @@ import pytest
 
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long randomised tests at full length")
+    parser.addoption(
+        "--soak-seconds", type=float, help="how long the testbed's soak test runs: 9 s, or an hour by --soak"
+    )
 
 
 @pytest.fixture

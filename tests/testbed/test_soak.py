@@ -172,9 +172,9 @@ def counts(run):
     return noted, logged
 
 
-@pytest.mark.timeout(400)
-def test_four_experiments_that_are_killed_at_random_on_faulty_wires(tmp_path, rounds, until):
-    seconds = rounds(9, soak=90)
+@pytest.mark.timeout(4000)
+def test_four_experiments_that_are_killed_at_random_on_faulty_wires(tmp_path, rounds, until, request):
+    seconds = request.config.getoption("--soak-seconds") or rounds(9, soak=3600)
     chance = random.Random(4)
     marks = tmp_path / "marks"
     marks.mkdir()
