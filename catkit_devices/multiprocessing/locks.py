@@ -1,17 +1,11 @@
-"""The lock that everything here is built on: fair, reentrant, owned, breakable, and aware of deadlocks.
-
-All lock state of a process and its wait graph live under one guard, so that a death, a break or a search for a cycle
-sees one consistent picture. The guard is held for microseconds and never across a wait.
-"""
+"""The lock that everything here is built on: fair, reentrant, owned, breakable, and aware of deadlocks."""
 
 from __future__ import annotations
 
 import math
-import os
-import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from catkit_devices.errors import (
     DeadlockError,
@@ -20,117 +14,23 @@ from catkit_devices.errors import (
     MutexTimeoutError,
     OperationCancelled,
 )
+from catkit_devices.multiprocessing.holds import (
+    LONG_WAIT,
+    Hold,
+    Holder,
+    Waiter,
+    cancel,
+    count_sections,
+    find_cycle_here,
+    guard,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from catkit_devices.multiprocessing.owner import Call, Owner, OwnerKey, Session
+    from catkit_devices.multiprocessing.owner import Call, OwnerKey, Session
 
-__all__ = ["Holder", "OwnedLock", "Wait", "cancel", "end_deadlock", "end_session", "find_cycle", "waits"]
-
-LONG_WAIT = 0.1
-"""Seconds after which a waiter looks for a deadlock that involves other servers; then after twice as long, ..."""
-LONGEST_PAUSE = 5.0
-"""... and at least every so many seconds."""
-
-_guard = threading.Lock()
-
-
-class Holder(NamedTuple):
-    """Who holds a lock, or waits for it, as shown to people."""
-
-    owner: str
-    since: float
-    """Seconds ago."""
-    depth: int
-    site: str | None
-    """Where it asked, as file:line, or the operation that it runs."""
-
-    def __str__(self) -> str:
-        site = f" at {self.site}" if self.site else ""
-        return f"held for {self.since:.1f} s by {self.owner}{site}"
-
-
-class Wait(NamedTuple):
-    """One edge of the wait graph: who waits for what, and who holds that."""
-
-    waiter: OwnerKey
-    holder: OwnerKey
-    text: str
-    sequence: int
-    """Changes whenever the waiter waits anew or the lock is granted anew."""
-    since: float
-    """Wall-clock time at which the wait began."""
-
-
-class _Hold:
-    __slots__ = ("bodies", "broken", "calls", "key", "owner", "sections", "since", "site")
-
-    def __init__(self, key: object, owner: Owner, site: str | None) -> None:
-        self.key = key
-        self.owner = owner
-        self.sections: dict[str, int] = {}
-        self.bodies = 0
-        self.calls: list[Call] = []
-        self.since = time.monotonic()
-        self.site = site
-        self.broken: str | None = None
-
-    def depth(self) -> int:
-        return self.bodies + sum(self.sections.values())
-
-
-class _Waiter:
-    __slots__ = (
-        "asked",
-        "body",
-        "call",
-        "depth",
-        "failure",
-        "granted",
-        "key",
-        "lock",
-        "sequence",
-        "since",
-        "site",
-        "wake",
-    )
-
-    def __init__(self, lock: OwnedLock, key: object, call: Call, body: bool, depth: int, site: str | None) -> None:
-        self.lock = lock
-        self.key = key
-        self.call = call
-        self.body = body
-        self.depth = depth
-        self.site = site
-        self.since = time.monotonic()
-        self.asked = time.time()
-        self.granted = False
-        self.failure: BaseException | None = None
-        self.sequence = 0
-        self.wake = threading.Lock()
-        self.wake.acquire()
-
-    def fail(self, failure: BaseException) -> None:
-        """Withdraw; the guard is held."""
-        self.failure = failure
-        self.lock._queue.remove(self)
-        _waiting.pop(self.call.owner.key, None)
-        self.wake.release()
-
-
-_waiting: dict[OwnerKey, _Waiter] = {}
-_sequence = 0
-
-
-def _reset() -> None:
-    global _guard, _waiting  # noqa: PLW0603 - a forked child inherits no thread that could ever release them
-    _guard = threading.Lock()
-    _waiting = {}
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset)
+__all__ = ["OwnedLock"]
 
 
 class OwnedLock:
@@ -153,8 +53,8 @@ class OwnedLock:
         self.refusal: Callable[[], BaseException | None] | None = None
         self.on_timeout: Callable[[MutexTimeoutError], None] | None = None
         self._by_chain = by_chain
-        self._hold: _Hold | None = None
-        self._queue: deque[_Waiter] = deque()
+        self._hold: Hold | None = None
+        self._queue: deque[Waiter] = deque()
         self._fences: dict[OwnerKey, tuple[str, dict[str, int]]] = {}
 
     # --- sections ---------------------------------------------------------------------------------------------------
@@ -182,19 +82,19 @@ class OwnedLock:
             MutexBrokenError: the section had been taken away by force.
             MutexNotHeldError: there is none.
         """
-        with _guard:
+        with guard:
             session = call.session.id
             fence = self._fences.get(call.owner.key)
             if fence is not None:
                 reason, sections = fence
-                self._count(sections, session, sections.get(session, 1) - 1 if depth is None else depth)
+                count_sections(sections, session, sections.get(session, 1) - 1 if depth is None else depth)
                 if not sections:
                     del self._fences[call.owner.key]
                 raise MutexBrokenError(self.name, reason)
             hold = self._hold
             if hold is None or hold.key != self._key(call) or session not in hold.sections:
-                raise MutexNotHeldError(self.name, str(self._describe(hold)) if hold else None)
-            self._count(hold.sections, session, hold.sections[session] - 1 if depth is None else depth)
+                raise MutexNotHeldError(self.name, str(hold.described()) if hold else None)
+            count_sections(hold.sections, session, hold.sections[session] - 1 if depth is None else depth)
             self._settle()
 
     # --- bodies -----------------------------------------------------------------------------------------------------
@@ -205,7 +105,7 @@ class OwnedLock:
 
     def leave(self, call: Call) -> None:
         """End an operation begun by ``enter``."""
-        with _guard:
+        with guard:
             hold = self._hold
             if hold is not None:
                 hold.bodies -= 1
@@ -214,18 +114,18 @@ class OwnedLock:
 
     def enter_both(self, exclusive: OwnedLock, call: Call, timeout: float, site: str) -> None:
         """Begin an operation under this lock (a mutex) and then ``exclusive``; at once where both are free."""
-        with _guard:
+        with guard:
             hold, other = self._hold, exclusive._hold
             if other is None and not exclusive._queue and call.reason is None and not call.session.ended:
                 free = hold is None and not self._queue and not self._fences
                 if free and (self.refusal is None or self.refusal() is None):
-                    self._hold = hold = _Hold(call.owner.key, call.owner, site)
+                    self._hold = hold = Hold(call.owner.key, call.owner, site)
                 elif hold is None or hold.key != call.owner.key or hold.broken is not None:
                     hold = None
                 if hold is not None:
                     hold.bodies += 1
                     hold.calls.append(call)
-                    exclusive._hold = other = _Hold(call.chain, call.owner, site)
+                    exclusive._hold = other = Hold(call.chain, call.owner, site)
                     other.bodies = 1
                     other.calls.append(call)
                     return
@@ -238,7 +138,7 @@ class OwnedLock:
 
     def leave_both(self, exclusive: OwnedLock, call: Call) -> None:
         """End an operation begun by ``enter_both``."""
-        with _guard:
+        with guard:
             for lock in (exclusive, self):
                 hold = lock._hold
                 if hold is not None:
@@ -254,7 +154,7 @@ class OwnedLock:
         Every later operation of that owner raises MutexBrokenError until it has left its outermost section; its
         operation in flight is cancelled with the same error, and the next grant waits until its body has left.
         """
-        with _guard:
+        with guard:
             hold = self._hold
             if hold is None or hold.broken is not None:
                 return None
@@ -279,14 +179,14 @@ class OwnedLock:
         With ``guardian`` given, that call goes to the head of the queue before anything is given back: it is granted
         next; the caller must then ``claim`` the lock and ``leave`` it on its behalf.
         """
-        with _guard:
+        with guard:
             for key in [key for key, (_, sections) in self._fences.items() if sections.pop(session.id, 0)]:
                 if not self._fences[key][1]:
                     del self._fences[key]
             hold = self._hold
             held = hold is not None and session.id in hold.sections
             if guardian is not None:
-                self._queue.appendleft(_Waiter(self, self._key(guardian), guardian, True, 0, "make_safe"))
+                self._queue.appendleft(Waiter(self, self._key(guardian), guardian, True, 0, "make_safe"))
             if hold is not None:
                 hold.sections.pop(session.id, None)
             self._settle()
@@ -301,13 +201,13 @@ class OwnedLock:
         Raises:
             MutexTimeoutError: an operation of the ended session did not end within ``timeout`` seconds.
         """
-        with _guard:
+        with guard:
             waiter = next((waiter for waiter in self._queue if waiter.call is guardian), None)
         if waiter is None:
             return
         alone_since: float | None = None
         while not waiter.wake.acquire(timeout=min(timeout, LONG_WAIT)):
-            with _guard:
+            with guard:
                 hold = self._hold
                 if waiter.granted or hold is None:
                     continue
@@ -321,23 +221,23 @@ class OwnedLock:
 
     def set_depth(self, owner: OwnerKey, session: Session, depth: int) -> None:
         """Make ``depth`` the number of sections that the owner has over the session (what its client says)."""
-        with _guard:
+        with guard:
             hold = self._hold
             if hold is not None and hold.owner.key == owner and session.id in hold.sections:
-                self._count(hold.sections, session.id, depth)
+                count_sections(hold.sections, session.id, depth)
                 self._settle()
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
     def holder(self) -> Holder | None:
         """Return who holds it."""
-        with _guard:
-            return self._describe(self._hold) if self._hold is not None else None
+        with guard:
+            return self._hold.described() if self._hold is not None else None
 
     def waiters(self) -> list[Holder]:
         """Return who waits for it, first come first."""
         now = time.monotonic()
-        with _guard:
+        with guard:
             return [
                 Holder(str(waiter.call.owner), now - waiter.since, max(waiter.depth, 1), waiter.site)
                 for waiter in self._queue
@@ -363,7 +263,7 @@ class OwnedLock:
 
     def in_use_by(self, session: Session) -> bool:
         """Whether a session has sections, or an operation that may change something, under the lock."""
-        with _guard:
+        with guard:
             hold = self._hold
             return hold is not None and (
                 session.id in hold.sections or any(call.session is session and call.changes for call in hold.calls)
@@ -371,7 +271,7 @@ class OwnedLock:
 
     def sections(self, call: Call) -> int:
         """Return how many sections the owner of ``call`` has."""
-        with _guard:
+        with guard:
             hold = self._hold
             return sum(hold.sections.values()) if hold is not None and hold.key == self._key(call) else 0
 
@@ -382,14 +282,14 @@ class OwnedLock:
 
     def _take(self, call: Call, timeout: float, body: bool, depth: int | None, site: str | None, first: bool) -> None:
         key = call.chain if self._by_chain else call.owner.key
-        with _guard:
+        with guard:
             if call.reason is not None:
                 raise call.reason
             if call.session.ended:
                 raise OperationCancelled("the calling process has ended")
             hold = self._hold
             if hold is not None and hold.key == key and hold.broken is None:
-                self._count_in(hold, call, body, depth)
+                hold.begin(call, body, depth)
                 return
             if self._fences and call.owner.key in self._fences:
                 raise MutexBrokenError(self.name, self._fences[call.owner.key][0])
@@ -398,60 +298,49 @@ class OwnedLock:
                 if refusal is not None:
                     raise refusal
             if hold is None and not self._queue:
-                self._hold = hold = _Hold(key, call.owner, site)
-                self._count_in(hold, call, body, depth)
+                self._hold = hold = Hold(key, call.owner, site)
+                hold.begin(call, body, depth)
                 return
             if timeout <= 0:
                 raise self._timed_out(call, 0.0)
-            cycle = self._cycle(call)
+            cycle = find_cycle_here(self, call)
             if cycle is not None:
                 raise DeadlockError(self.name, cycle)
-            waiter = _Waiter(self, key, call, body, depth or 1, site)
-            waiter.sequence = _next()
+            waiter = Waiter(self, key, call, body, depth or 1, site)
             if first:
                 self._queue.appendleft(waiter)
             else:
                 self._queue.append(waiter)
-            _waiting[call.owner.key] = waiter
+            waiter.begin()
         self._await(waiter, timeout)
 
-    def _await(self, waiter: _Waiter, timeout: float) -> None:
+    def _await(self, waiter: Waiter, timeout: float) -> None:
         """Wait for the grant. The guard is not held."""
         try:
-            deadline = time.monotonic() + timeout
-            pause = LONG_WAIT
-            attempt = 0
-            while not waiter.wake.acquire(timeout=min(pause, max(0.0, deadline - time.monotonic()))):
-                if time.monotonic() >= deadline:
-                    break
-                # Again and again, because what a look at other servers found may have changed since.
-                attempt += 1
-                if waiter.call.session.long_wait is not None:
-                    waiter.call.session.long_wait(waiter.call, attempt)
-                pause = min(2 * pause, LONGEST_PAUSE)
+            waiter.wait(timeout)
         except BaseException:
             # KeyboardInterrupt where the waiter is a thread of this process: neither queued nor holding afterwards.
-            with _guard:
+            with guard:
                 if waiter.granted:
                     self._give_back(waiter)
                 elif waiter.failure is None:
                     waiter.fail(OperationCancelled("interrupted"))
             raise
-        with _guard:
+        with guard:
             if waiter.granted:
                 if waiter.call.session.ended or waiter.call.reason is not None:
                     self._give_back(waiter)
                     raise waiter.call.reason or OperationCancelled("the calling process has ended")
                 return
-            if waiter.failure is None:
-                waiter.failure = self._timed_out(waiter.call, timeout)
-                self._queue.remove(waiter)
-                _waiting.pop(waiter.call.owner.key, None)
-        if self.on_timeout is not None and isinstance(waiter.failure, MutexTimeoutError):
-            self.on_timeout(waiter.failure)
-        raise waiter.failure
+            failure = waiter.failure
+            if failure is None:
+                failure = self._timed_out(waiter.call, timeout)
+                waiter.withdraw(failure)
+        if self.on_timeout is not None and isinstance(failure, MutexTimeoutError):
+            self.on_timeout(failure)
+        raise failure
 
-    def _give_back(self, waiter: _Waiter) -> None:
+    def _give_back(self, waiter: Waiter) -> None:
         hold = self._hold
         if hold is None:
             return
@@ -462,21 +351,6 @@ class OwnedLock:
             hold.sections.pop(waiter.call.session.id, None)
         self._settle()
 
-    def _count_in(self, hold: _Hold, call: Call, body: bool, depth: int | None) -> None:
-        if body:
-            hold.bodies += 1
-            hold.calls.append(call)
-        else:
-            session = call.session.id
-            hold.sections[session] = hold.sections.get(session, 0) + 1 if depth is None else depth
-
-    @staticmethod
-    def _count(sections: dict[str, int], session: str, depth: int) -> None:
-        if depth > 0:
-            sections[session] = depth
-        else:
-            sections.pop(session, None)
-
     def _settle(self) -> None:
         """Grant on when the present hold has ended."""
         hold = self._hold
@@ -486,111 +360,15 @@ class OwnedLock:
         if not self._queue:
             return
         waiter = self._queue.popleft()
-        _waiting.pop(waiter.call.owner.key, None)
-        _next()
-        self._hold = hold = _Hold(waiter.key, waiter.call.owner, waiter.site)
-        self._count_in(hold, waiter.call, waiter.body, None if waiter.body else waiter.depth)
-        waiter.granted = True
-        waiter.wake.release()
-
-    def _cycle(self, call: Call) -> list[str] | None:
-        """Follow holder -> what it waits for -> its holder; return the parties when that leads back to ``call``."""
-        parties = []
-        lock: OwnedLock = self
-        seen: set[int] = set()
-        while True:
-            hold = lock._hold
-            if hold is None:
-                return None
-            waits_for = lock.name
-            if hold.owner.key == call.owner.key:
-                if hold.broken is not None or (lock._by_chain and hold.key != call.chain):
-                    return None  # a body that this owner abandoned: it ends by itself
-                parties.append(f"{call.owner} holds {waits_for!r} and waits for {self.name!r}")
-                return parties
-            if not call.apart and hold.owner.key[:2] == call.owner.key[:2]:
-                parties.append(f"{hold.owner} holds {waits_for!r} and needs this thread: wait with 'async with'")
-                return parties
-            waiter = _waiting.get(hold.owner.key)
-            if waiter is None or id(waiter) in seen:
-                return None
-            seen.add(id(waiter))
-            parties.append(f"{hold.owner} holds {waits_for!r} and waits for {waiter.lock.name!r}")
-            lock = waiter.lock
+        self._hold = hold = Hold(waiter.key, waiter.call.owner, waiter.site)
+        hold.begin(waiter.call, waiter.body, None if waiter.body else waiter.depth)
+        waiter.grant()
 
     def _timed_out(self, call: Call, waited: float) -> MutexTimeoutError:
         hold = self._hold
         text = None
         if hold is not None:
-            text = str(self._describe(hold))
+            text = str(hold.described())
             if hold.owner.key[0] == call.owner.key[0]:
                 text += " (this same process)"
         return MutexTimeoutError(self.name, waited, text, sum(waiter.call is not call for waiter in self._queue))
-
-    @staticmethod
-    def _describe(hold: _Hold) -> Holder:
-        owner = f"{hold.owner}, broken, still in its operation" if hold.broken is not None else str(hold.owner)
-        return Holder(owner, time.monotonic() - hold.since, hold.depth(), hold.site)
-
-
-def _next() -> int:
-    global _sequence  # noqa: PLW0603 - part of the state under the guard
-    _sequence += 1
-    return _sequence
-
-
-def waits() -> list[Wait]:
-    """Return the wait graph of this process."""
-    edges = []
-    with _guard:
-        for key, waiter in _waiting.items():
-            hold = waiter.lock._hold
-            if hold is not None:
-                text = f"{hold.owner} holds {waiter.lock.name!r}, for which {waiter.call.owner} waits"
-                edges.append(Wait(key, hold.owner.key, text, waiter.sequence, waiter.asked))
-    return edges
-
-
-def find_cycle(edges: Iterable[Wait], start: OwnerKey) -> list[Wait] | None:
-    """Return the edges of the cycle through ``start``, beginning with its own wait, or None."""
-    graph: dict[Any, Wait] = {edge.waiter: edge for edge in edges}
-    cycle = []
-    key = start
-    while (edge := graph.get(key)) is not None and edge not in cycle:
-        cycle.append(edge)
-        key = edge.holder
-        if key == start:
-            return cycle
-    return None
-
-
-def cancel(call: Call, reason: BaseException) -> None:
-    """Cancel an operation in flight, whether it runs or waits for a lock."""
-    call.cancel(reason)
-    with _guard:
-        waiter = _waiting.get(call.owner.key)
-        if waiter is not None and waiter.call is call:
-            waiter.fail(reason)
-
-
-def end_session(session: Session) -> None:
-    """Mark a session as ended and withdraw every wait that came over it: none of them is granted from now on."""
-    with _guard:
-        session.ended = True
-        for waiter in [waiter for waiter in _waiting.values() if waiter.call.session is session]:
-            waiter.fail(OperationCancelled("the waiting process has ended"))
-
-
-def end_deadlock(owner: OwnerKey, sequence: int, parties: list[str]) -> None:
-    """Have an owner's wait, if it is still the one with this sequence number, end with a DeadlockError."""
-    with _guard:
-        waiter = _waiting.get(owner)
-        if waiter is not None and waiter.sequence == sequence:
-            waiter.fail(DeadlockError(waiter.lock.name, parties))
-
-
-def sequence_of(call: Call) -> int | None:
-    """Return the sequence number of the wait that a call is in."""
-    with _guard:
-        waiter = _waiting.get(call.owner.key)
-        return waiter.sequence if waiter is not None and waiter.call is call else None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from catkit_devices.multiprocessing.locks import Holder
+    from catkit_devices.multiprocessing.holds import Holder
     from catkit_devices.multiprocessing.owner import Call
 
 __all__ = ["DEFAULT_TIMEOUT", "Mutex", "lock_all"]

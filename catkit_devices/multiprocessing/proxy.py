@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from catkit_devices.multiprocessing.endpoint import Address
+    from catkit_devices.multiprocessing.holds import Holder
     from catkit_devices.multiprocessing.hosting import Hosted
     from catkit_devices.multiprocessing.interface import Interface, Reference
-    from catkit_devices.multiprocessing.locks import Holder
     from catkit_devices.multiprocessing.owner import Call
     from catkit_devices.multiprocessing.session import ClientSession, Line
 

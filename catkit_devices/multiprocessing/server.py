@@ -19,7 +19,7 @@ from multiprocessing import connection, current_process, managers, parent_proces
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import OperationCancelled, ServerError
-from catkit_devices.multiprocessing import deadlocks, locks
+from catkit_devices.multiprocessing import deadlocks, holds
 from catkit_devices.multiprocessing.channel import Channel, dumps, take_over
 from catkit_devices.multiprocessing.connecting import (
     borrowed_socket,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.errors import MutexTimeoutError
     from catkit_devices.multiprocessing.endpoint import Address, Registration
+    from catkit_devices.multiprocessing.locks import OwnedLock
 
 __all__ = ["Server", "break_lock", "running_server"]
 
@@ -216,9 +217,9 @@ class Server(managers.Server):
             socket.send_fds(sock, [b"\0"], [descriptor])
         raise SystemExit
 
-    def waits(self, c: connection.Connection) -> list[locks.Wait]:  # noqa: ARG002 - the verb's signature
+    def waits(self, c: connection.Connection) -> list[holds.Wait]:  # noqa: ARG002 - the verb's signature
         """Return this server's wait graph, for a waiter that looks for a deadlock across servers."""
-        return locks.waits()
+        return holds.waits()
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
@@ -249,9 +250,9 @@ class Server(managers.Server):
             case ("cancel", thread, number):
                 call = session.calls.get(thread)
                 if call is not None and call.number == number:
-                    locks.cancel(call, OperationCancelled("the caller interrupted the operation"))
+                    holds.cancel(call, OperationCancelled("the caller interrupted the operation"))
             case ("deadlock", owner, sequence, parties):
-                locks.end_deadlock(owner, sequence, parties)
+                holds.end_deadlock(owner, sequence, parties)
             case ("arrived", number):
                 self.host.deliveries.settle(session, number, arrived=True)
             case ("goodbye",):
@@ -259,7 +260,7 @@ class Server(managers.Server):
 
     @staticmethod
     def _tell_waiter(session: _ServedSession, call: Call, attempt: int) -> None:
-        sequence = locks.sequence_of(call)
+        sequence = holds.sequence_of(call)
         if sequence is not None:
             session.tell(("waiting", call.owner.key, sequence, attempt))
 
@@ -273,7 +274,7 @@ class Server(managers.Server):
             session.void[thread] = number
             call = session.calls.get(thread)
             if call is not None and call.number <= number:
-                locks.cancel(call, OperationCancelled("the caller interrupted the operation"))
+                holds.cancel(call, OperationCancelled("the caller interrupted the operation"))
             self.host.deliveries.settle(session, number, arrived=False)
             for hosted in self.host.everything():
                 if hosted.lock is not None and hosted.reference.lock is not None:
@@ -281,11 +282,11 @@ class Server(managers.Server):
 
     def _end(self, session: _ServedSession) -> None:
         """Give back what the session had; what it left unsafe is made safe first."""
-        locks.end_session(session)
+        holds.end_session(session)
         with self._sessions_guard:
             self._sessions.pop(session.id, None)
         for call in list(session.calls.values()):
-            locks.cancel(call, OperationCancelled("the calling process has ended"))
+            holds.cancel(call, OperationCancelled("the calling process has ended"))
         self.host.deliveries.end_session(session)
         # Objects of their own mind first: a lock that is shared with a device must not be granted before it is safe.
         for hosted in sorted(self.host.everything(), key=lambda one: not hasattr(one.object, "_session_ended")):
@@ -408,7 +409,7 @@ _ROOT_VERBS = frozenset({"obtain", "status", "break_mutex", "post_exception", "g
 _LOCK_VERBS = frozenset({"acquire", "release", "holder", "waiters", "break_"})
 
 
-def break_lock(lock: locks.OwnedLock, reason: str) -> str | None:
+def break_lock(lock: OwnedLock, reason: str) -> str | None:
     """Take a lock from its holder, by force, and say so in the log; return who that was."""
     whose = lock.break_(reason)
     if whose is not None:

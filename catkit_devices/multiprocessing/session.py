@@ -23,7 +23,7 @@ from catkit_devices.errors import (
     ServerNotFoundError,
     ServerUnresponsiveError,
 )
-from catkit_devices.multiprocessing import deadlocks, locks
+from catkit_devices.multiprocessing import deadlocks, holds
 from catkit_devices.multiprocessing.channel import Channel, take_over
 from catkit_devices.multiprocessing.connecting import (
     SILENCE,
@@ -192,7 +192,7 @@ def _look_for_deadlock(owner: OwnerKey, sequence: int, attempt: int, say: Callab
 
 def _waits_here(call: Call, attempt: int) -> None:
     """Look for a deadlock because a thread of this process waits for long for a mutex of this process."""
-    sequence = locks.sequence_of(call)
+    sequence = holds.sequence_of(call)
     if sequence is not None:
         _look_for_deadlock(call.owner.key, sequence, attempt, lambda _: None)
 

@@ -15,7 +15,7 @@ from catkit_devices.testbed.safety import CheckState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from catkit_devices.multiprocessing.locks import Holder
+    from catkit_devices.multiprocessing.holds import Holder
     from catkit_devices.testbed.caching import Devices
     from catkit_devices.testbed.client import TestbedClient
     from catkit_devices.testbed.layout import DeviceEntry, Layout

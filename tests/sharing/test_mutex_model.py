@@ -14,7 +14,7 @@ from catkit_devices.errors import (
     MutexTimeoutError,
     OperationCancelled,
 )
-from catkit_devices.multiprocessing import locks
+from catkit_devices.multiprocessing import holds
 from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.owner import Call, Owner, Session
 
@@ -148,7 +148,7 @@ class Model(RuleBasedStateMachine):
         waited = self.waits.pop(owner, None)
         if waited is not None:
             self.queue[waited[0]].remove(owner)
-        locks.end_session(session)
+        holds.end_session(session)
         for lock in self.locks:
             lock.end_session(session)
         if waited is not None:
@@ -171,7 +171,7 @@ class Model(RuleBasedStateMachine):
             return
         lock, waiting = self.waits.pop(owner)
         self.queue[lock].remove(owner)
-        locks.cancel(waiting.call, KeyboardInterrupt())
+        holds.cancel(waiting.call, KeyboardInterrupt())
         assert waiting.result() is KeyboardInterrupt
 
     @invariant()
@@ -189,12 +189,12 @@ class Model(RuleBasedStateMachine):
 
     def teardown(self):
         for owner in range(OWNERS):
-            locks.end_session(self.sessions[owner])
+            holds.end_session(self.sessions[owner])
             for lock in self.locks:
                 lock.end_session(self.sessions[owner])
         for _, waiting in self.waits.values():
             waiting.result()
-        assert locks.waits() == []
+        assert holds.waits() == []
 
     @staticmethod
     def error(attempt):

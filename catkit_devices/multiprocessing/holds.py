@@ -1,0 +1,258 @@
+"""Who holds a lock and who waits for one: the records of this process, and its wait graph.
+
+All lock state of a process and its wait graph live under one guard, so that a death, a break or a search for a cycle
+sees one consistent picture. The guard is held for microseconds and never across a wait.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from catkit_devices.errors import DeadlockError, OperationCancelled
+
+if TYPE_CHECKING:
+    from catkit_devices.multiprocessing.locks import OwnedLock
+    from catkit_devices.multiprocessing.owner import Call, Owner, OwnerKey, Session
+
+__all__ = [
+    "Hold",
+    "Holder",
+    "Wait",
+    "Waiter",
+    "cancel",
+    "count_sections",
+    "end_deadlock",
+    "end_session",
+    "find_cycle_here",
+    "guard",
+    "sequence_of",
+    "waits",
+]
+
+LONG_WAIT = 0.1
+"""Seconds after which a waiter looks for a deadlock that involves other servers; then after twice as long, ..."""
+LONGEST_PAUSE = 5.0
+"""... and at least every so many seconds."""
+
+guard = threading.Lock()
+_waiting: dict[OwnerKey, Waiter] = {}
+_sequence = itertools.count(1)
+
+
+def _forget_parent() -> None:
+    guard._at_fork_reinit()  # type: ignore[attr-defined]  # a forked child inherits no thread that could release it
+    _waiting.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
+
+
+class Holder(NamedTuple):
+    """Who holds a lock, or waits for it, as shown to people."""
+
+    owner: str
+    since: float
+    """Seconds ago."""
+    depth: int
+    site: str | None
+    """Where it asked, as file:line, or the operation that it runs."""
+
+    def __str__(self) -> str:
+        site = f" at {self.site}" if self.site else ""
+        return f"held for {self.since:.1f} s by {self.owner}{site}"
+
+
+class Wait(NamedTuple):
+    """One edge of the wait graph: who waits for what, and who holds that."""
+
+    waiter: OwnerKey
+    holder: OwnerKey
+    text: str
+    sequence: int
+    """Changes whenever the waiter waits anew."""
+    since: float
+    """Wall-clock time at which the wait began."""
+
+
+class Hold:
+    """One owner's hold of a lock: its sections, counted per session, and the operations that run under it."""
+
+    __slots__ = ("bodies", "broken", "calls", "key", "owner", "sections", "since", "site")
+
+    def __init__(self, key: object, owner: Owner, site: str | None) -> None:
+        self.key = key
+        self.owner = owner
+        self.sections: dict[str, int] = {}
+        self.bodies = 0
+        self.calls: list[Call] = []
+        self.since = time.monotonic()
+        self.site = site
+        self.broken: str | None = None
+
+    def begin(self, call: Call, body: bool, depth: int | None) -> None:
+        """Count an operation, or a section (``depth`` says how many there are then), in; the guard is held."""
+        if body:
+            self.bodies += 1
+            self.calls.append(call)
+        else:
+            session = call.session.id
+            self.sections[session] = self.sections.get(session, 0) + 1 if depth is None else depth
+
+    def described(self) -> Holder:
+        """Return it as shown to people."""
+        owner = f"{self.owner}, broken, still in its operation" if self.broken is not None else str(self.owner)
+        depth = self.bodies + sum(self.sections.values())
+        return Holder(owner, time.monotonic() - self.since, depth, self.site)
+
+
+def count_sections(sections: dict[str, int], session: str, depth: int) -> None:
+    """Make ``depth`` the number of sections of a session."""
+    if depth > 0:
+        sections[session] = depth
+    else:
+        sections.pop(session, None)
+
+
+class Waiter:
+    """One call in the queue of a lock: granted, or withdrawn with a failure."""
+
+    __slots__ = (
+        "asked",
+        "body",
+        "call",
+        "depth",
+        "failure",
+        "granted",
+        "key",
+        "lock",
+        "sequence",
+        "since",
+        "site",
+        "wake",
+    )
+
+    def __init__(self, lock: OwnedLock, key: object, call: Call, body: bool, depth: int, site: str | None) -> None:
+        self.lock = lock
+        self.key = key
+        self.call = call
+        self.body = body
+        self.depth = depth
+        self.site = site
+        self.since = time.monotonic()
+        self.asked = time.time()
+        self.granted = False
+        self.failure: BaseException | None = None
+        self.sequence = 0
+        self.wake = threading.Lock()
+        self.wake.acquire()
+
+    def begin(self) -> None:
+        """Become a part of the wait graph, now that it is in the queue; the guard is held."""
+        self.sequence = next(_sequence)
+        _waiting[self.call.owner.key] = self
+
+    def wait(self, timeout: float) -> None:
+        """Wait until granted, withdrawn or ``timeout`` seconds are over; the guard is not held."""
+        deadline = time.monotonic() + timeout
+        pause = LONG_WAIT
+        attempt = 0
+        while not self.wake.acquire(timeout=min(pause, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                break
+            # Again and again, because what a look at other servers found may have changed since.
+            attempt += 1
+            if self.call.session.long_wait is not None:
+                self.call.session.long_wait(self.call, attempt)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def grant(self) -> None:
+        """Let it go on, now that it has the lock and is out of its queue; the guard is held."""
+        _waiting.pop(self.call.owner.key, None)
+        self.granted = True
+        self.wake.release()
+
+    def withdraw(self, failure: BaseException) -> None:
+        """Take it out of the queue, to end with ``failure``; the guard is held."""
+        self.failure = failure
+        self.lock._queue.remove(self)
+        _waiting.pop(self.call.owner.key, None)
+
+    def fail(self, failure: BaseException) -> None:
+        """Withdraw it and wake it; the guard is held."""
+        self.withdraw(failure)
+        self.wake.release()
+
+
+def find_cycle_here(lock: OwnedLock, call: Call) -> list[str] | None:
+    """Return the parties of the cycle that ``call`` would close by waiting for ``lock``, or None; the guard is held."""
+    # Holder -> what it waits for -> its holder, until that leads back.
+    wanted = lock.name
+    parties = []
+    seen: set[int] = set()
+    while True:
+        hold = lock._hold
+        if hold is None:
+            return None
+        if hold.owner.key == call.owner.key:
+            if hold.broken is not None or (lock._by_chain and hold.key != call.chain):
+                return None  # a body that this owner abandoned: it ends by itself
+            parties.append(f"{call.owner} holds {lock.name!r} and waits for {wanted!r}")
+            return parties
+        if not call.apart and hold.owner.key[:2] == call.owner.key[:2]:
+            parties.append(f"{hold.owner} holds {lock.name!r} and needs this thread: wait with 'async with'")
+            return parties
+        waiter = _waiting.get(hold.owner.key)
+        if waiter is None or id(waiter) in seen:
+            return None
+        seen.add(id(waiter))
+        parties.append(f"{hold.owner} holds {lock.name!r} and waits for {waiter.lock.name!r}")
+        lock = waiter.lock
+
+
+def waits() -> list[Wait]:
+    """Return the wait graph of this process."""
+    edges = []
+    with guard:
+        for key, waiter in _waiting.items():
+            hold = waiter.lock._hold
+            if hold is not None:
+                text = f"{hold.owner} holds {waiter.lock.name!r}, for which {waiter.call.owner} waits"
+                edges.append(Wait(key, hold.owner.key, text, waiter.sequence, waiter.asked))
+    return edges
+
+
+def cancel(call: Call, reason: BaseException) -> None:
+    """Cancel an operation in flight, whether it runs or waits for a lock."""
+    call.cancel(reason)
+    with guard:
+        waiter = _waiting.get(call.owner.key)
+        if waiter is not None and waiter.call is call:
+            waiter.fail(reason)
+
+
+def end_session(session: Session) -> None:
+    """Mark a session as ended and withdraw every wait that came over it: none of them is granted from now on."""
+    with guard:
+        session.ended = True
+        for waiter in [waiter for waiter in _waiting.values() if waiter.call.session is session]:
+            waiter.fail(OperationCancelled("the waiting process has ended"))
+
+
+def end_deadlock(owner: OwnerKey, sequence: int, parties: list[str]) -> None:
+    """Have an owner's wait, if it is still the one with this sequence number, end with a DeadlockError."""
+    with guard:
+        waiter = _waiting.get(owner)
+        if waiter is not None and waiter.sequence == sequence:
+            waiter.fail(DeadlockError(waiter.lock.name, parties))
+
+
+def sequence_of(call: Call) -> int | None:
+    """Return the sequence number of the wait that a call is in."""
+    with guard:
+        waiter = _waiting.get(call.owner.key)
+        return waiter.sequence if waiter is not None and waiter.call is call else None
