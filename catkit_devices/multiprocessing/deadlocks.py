@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from multiprocessing import AuthenticationError
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ _TIMEOUT = 1.0
 
 own_address: list[Address] = []
 """Where this process is a server itself: its address (at most one entry)."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=own_address.clear)
 
 
 def search(

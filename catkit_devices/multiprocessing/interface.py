@@ -12,6 +12,7 @@ __all__ = [
     "LOCK",
     "RAISED",
     "RETURNED",
+    "ROOT",
     "SELF",
     "SET",
     "SPECIAL",
@@ -22,6 +23,8 @@ __all__ = [
 
 CALL, GET, SET, LOCK, DELETE = range(5)
 """The operations of the channel: call a method, get, set or delete an attribute, act on the lock."""
+ROOT = -1
+"""The number of the server itself among its objects."""
 RETURNED, RAISED, HANDED_OVER = range(3)
 """How a call ended: with a value, with an exception, with a value whose arrival is to be acknowledged."""
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from catkit_devices.errors import ServerNotFoundError
 from catkit_devices.multiprocessing.connecting import ask
 from catkit_devices.multiprocessing.endpoint import Endpoint, Registration, default_name
-from catkit_devices.multiprocessing.interface import CALL
+from catkit_devices.multiprocessing.interface import CALL, ROOT
+from catkit_devices.multiprocessing.lines import line_to
 from catkit_devices.multiprocessing.process import spawning
-from catkit_devices.multiprocessing.proxy import ROOT, obtain, proxy_of, reach
-from catkit_devices.multiprocessing.session import line_to
+from catkit_devices.multiprocessing.proxy import proxy_of
+from catkit_devices.multiprocessing.remote import obtain, reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

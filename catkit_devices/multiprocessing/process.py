@@ -328,10 +328,10 @@ def _result(value: Any) -> tuple[bytes | None, bytes | None]:
 
 def _post(encoded: bytes) -> None:
     """Leave the exception on the server that this process uses, if it uses one, for ``get_exception``."""
-    session = sys.modules.get("catkit_devices.multiprocessing.session")
-    if session is not None:
+    lines = sys.modules.get("catkit_devices.multiprocessing.lines")
+    if lines is not None:
         with contextlib.suppress(Exception):
-            session.post_exception(os.getpid(), encoded)
+            lines.post_exception(os.getpid(), encoded)
 
 
 def _exit_code(leaving: SystemExit) -> tuple[int, str | None]:

@@ -28,7 +28,7 @@ from catkit_devices.multiprocessing.connecting import (
     set_receive_timeout,
 )
 from catkit_devices.multiprocessing.hosting import Host, unknown_target
-from catkit_devices.multiprocessing.interface import LOCK, RAISED, RETURNED, running_server
+from catkit_devices.multiprocessing.interface import LOCK, RAISED, RETURNED, ROOT, running_server
 from catkit_devices.multiprocessing.owner import Call, Owner, Session, set_call
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ _HANDSHAKE = 5.0
 """Seconds that a connection has to authenticate and say what it wants."""
 _HANDSHAKES = 64
 """How many connections may be at that stage at once; beyond it the oldest is dropped."""
-_ROOT = -1
-"""The target number of the server itself."""
 
 _log = logging.getLogger(__name__)
 
@@ -351,7 +349,7 @@ class Server(managers.Server):
 
     def _perform(self, call: Call, target: int, name: str, args: Any, kwargs: Any) -> Any:
         """Do what is asked of the server itself or of a lock."""
-        if target == _ROOT:
+        if target == ROOT:
             if name not in _ROOT_VERBS:
                 raise ServerError(f"{name!r} is not a request that this server knows", server=self.name)
             return getattr(self, f"_root_{name}")(*args, **(kwargs or {}))

@@ -1,9 +1,4 @@
-"""The client's side: one session per server, one line of calls per thread.
-
-A session is kept alive by its *lifeline*; calls travel on *lines*, one connection per thread, which are disposable: an
-interrupted call costs its line, and the server is told on the lifeline (and again by the next line) that the call is
-void and which sections its owner still has.
-"""
+"""The client's sessions: one for each server, kept alive by a *lifeline*, whose end is the end of the session."""
 
 from __future__ import annotations
 
@@ -12,44 +7,31 @@ import copy
 import itertools
 import os
 import socket
-import sys
 import threading
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from catkit_devices.errors import (
-    MutexBrokenError,
-    ServerNotFoundError,
-    ServerUnresponsiveError,
-)
-from catkit_devices.multiprocessing import deadlocks, holds
+from catkit_devices.errors import ServerNotFoundError, ServerUnresponsiveError
 from catkit_devices.multiprocessing.channel import Channel, take_over
 from catkit_devices.multiprocessing.connecting import (
     SILENCE,
-    ask,
     borrowed_socket,
     connect,
     request,
     set_receive_timeout,
 )
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint
-from catkit_devices.multiprocessing.interface import HANDED_OVER, RETURNED
-from catkit_devices.multiprocessing.owner import (
-    current_owner,
-    forwarded_call,
-    local_session,
-    process_id,
-    process_name,
-)
+from catkit_devices.multiprocessing.holds import sequence_of
+from catkit_devices.multiprocessing.owner import local_session, process_id, process_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from catkit_devices.multiprocessing.endpoint import Address
-    from catkit_devices.multiprocessing.owner import Call, Owner, OwnerKey
+    from catkit_devices.multiprocessing.owner import Call, OwnerKey
 
-__all__ = ["ClientSession", "Line", "ask", "line_to"]
+__all__ = ["ClientSession", "open_sessions", "session_with"]
 
 _BEAT = 1.0
 _NOTICE = 0.5
@@ -58,17 +40,15 @@ _NOTICE = 0.5
 _sessions: dict[Address, ClientSession] = {}
 _sessions_lock = threading.Lock()
 _numbers = itertools.count(1)
-_local = threading.local()
 
 
 def _forget_parent() -> None:
     """Close the forked child's copies of what belongs to its parent."""
-    global _sessions_lock, _local
-    _sessions_lock, _local = threading.Lock(), threading.local()
+    global _sessions_lock  # noqa: PLW0603 - another thread of the parent may have it, which the child has not
+    _sessions_lock = threading.Lock()
     for session in _sessions.values():
         session.abandon_copies()
     _sessions.clear()
-    deadlocks.own_address.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -183,138 +163,12 @@ class ClientSession:
             self._lifeline.close()
 
 
-def _look_for_deadlock(owner: OwnerKey, sequence: int, attempt: int, say: Callable[[tuple[Any, ...]], None]) -> None:
-    with _sessions_lock:
-        known = [session.endpoint for session in _sessions.values()]
-    search = threading.Thread(target=deadlocks.search, args=(known, owner, sequence, attempt, say), daemon=True)
-    search.start()
-
-
-def _waits_here(call: Call, attempt: int) -> None:
-    """Look for a deadlock because a thread of this process waits for long for a mutex of this process."""
-    sequence = holds.sequence_of(call)
-    if sequence is not None:
-        _look_for_deadlock(call.owner.key, sequence, attempt, lambda _: None)
-
-
-_DOES_NOT_LOAD = -1
-
-
-class Line:
-    """The calls of one thread to one server, one after the other."""
-
-    __slots__ = ("channel", "number", "session", "thread", "void")
-
-    def __init__(self, session: ClientSession) -> None:
-        self.session = session
-        self.thread = next(_numbers)
-        self.number = 0
-        self.void: tuple[Any, ...] | None = None
-        self.channel: Channel | None = None
-
-    def call(self, target: int, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
-        """Have the server do something; return or raise what it did.
-
-        Raises:
-            ServerUnresponsiveError: the server is gone or silent; whether the operation was done is not known.
-        """
-        from_call = forwarded_call()
-        origin = None
-        if from_call is not None:
-            origin = (from_call.owner, from_call.chain, from_call.apart)
-        elif (asyncio := sys.modules.get("asyncio")) is not None and asyncio._get_running_loop() is not None:
-            origin = (current_owner(), None, False)
-        self.number = number = next(_numbers)
-        message = self._open().pack((number, target, operation, name, args, kwargs, origin))
-        try:
-            if from_call is not None:
-                from_call.on_cancel(lambda: self.session.say(("cancel", self.thread, number)))
-            channel = self._open()
-            channel.send(message)
-            answer = channel.receive()
-            try:
-                status, value = channel.unpack(answer)
-            except Exception as error:  # noqa: BLE001 - a class may do anything on loading
-                error.add_note(f"the answer of {name!r} does not load in this process")
-                self.abandon(number)
-                status, value = _DOES_NOT_LOAD, error
-            if status == HANDED_OVER:
-                self.session.say(("arrived", number))
-        except (EOFError, OSError) as error:
-            self.abandon(number)
-            lost = self.session.ending()
-            if lost is not None:
-                raise lost from None
-            server, pid = self.session.endpoint.name, self.session.pid
-            raise ServerUnresponsiveError(
-                f"server {server!r} (pid {pid}) dropped the connection during {name!r}", server=server, pid=pid
-            ) from error
-        except BaseException:
-            self.abandon(number)
-            raise
-        finally:
-            if from_call is not None:
-                from_call.on_cancel(None)
-        if status in (RETURNED, HANDED_OVER):
-            return value
-        if status == _DOES_NOT_LOAD:
-            raise value
-        from catkit_devices.multiprocessing.relay import decode
-
-        raise decode(value)
-
-    def _open(self) -> Channel:
-        if self.channel is None:
-            self.channel = self.session.open_channel((self.thread, current_owner(), self.void))
-            self.void = None
-        return self.channel
-
-    def abandon(self, number: int) -> None:
-        """Give up the call and its connection, and tell the server what its owner still has."""
-        channel, self.channel = self.channel, None
-        owner = current_owner().key
-        self.void = (self.thread, number, owner, dict(self.session.sections.get(owner, {})))
-        if channel is not None:
-            self.session.say(("void", *self.void))
-            channel.close()
-
-
-def line_to(server: Endpoint) -> Line:
-    """Return this thread's line to the server, over a new session where the last one is lost.
+def session_with(known: Endpoint) -> ClientSession:
+    """Return this process's session with the server, a new one where the last one is lost.
 
     Raises:
-        MutexBrokenError: the last one was lost while this owner was in sections that it has not left.
         ServerNotFoundError, ServerUnresponsiveError: it cannot be reached.
     """
-    try:
-        line: Line | None = _local.lines.get(server.address)
-    except AttributeError:
-        _local.lines, line = {}, None
-    if line is not None:
-        if line.session.lost is None:
-            return line
-        held = line.session.sections.get(current_owner().key)
-        if held:
-            name = line.session.names.get(next(iter(held)), "mutex")
-            raise MutexBrokenError(name, f"the server that kept it is lost ({line.session.lost})")
-    for address, other in list(_local.lines.items()):
-        if other.session.lost is not None and not other.session.sections:
-            del _local.lines[address]  # or a long life with many servers would collect their sockets and segments
-    line = Line(_session_with(server))
-    _local.lines[server.address] = line
-    return line
-
-
-def lost_sections(server: Endpoint, owner: Owner) -> tuple[dict[int, int], ClientSession] | None:
-    """Return the sections that an owner has not left, of a session that was lost."""
-    line: Line | None = getattr(_local, "lines", {}).get(server.address)
-    if line is None or line.session.lost is None:
-        return None
-    held = line.session.sections.get(owner.key)
-    return (held, line.session) if held else None
-
-
-def _session_with(known: Endpoint) -> ClientSession:
     with _sessions_lock:
         session = _sessions.get(known.address)
         if session is None or session.lost is not None:
@@ -330,20 +184,29 @@ def _newest(known: Endpoint) -> Endpoint:
     return known
 
 
-def _take_leave() -> None:
+def open_sessions() -> list[ClientSession]:
+    """Return this process's sessions."""
     with _sessions_lock:
-        sessions = list(_sessions.values())
-    for session in sessions:
+        return list(_sessions.values())
+
+
+def _look_for_deadlock(owner: OwnerKey, sequence: int, attempt: int, say: Callable[[tuple[Any, ...]], None]) -> None:
+    from catkit_devices.multiprocessing.deadlocks import search
+
+    known = [session.endpoint for session in open_sessions()]
+    threading.Thread(target=search, args=(known, owner, sequence, attempt, say), daemon=True).start()
+
+
+def _waits_here(call: Call, attempt: int) -> None:
+    """Look for a deadlock because a thread of this process waits for long for a mutex of this process."""
+    sequence = sequence_of(call)
+    if sequence is not None:
+        _look_for_deadlock(call.owner.key, sequence, attempt, lambda _: None)
+
+
+def _take_leave() -> None:
+    for session in open_sessions():
         session.goodbye()
 
 
 util.Finalize(None, _take_leave, exitpriority=5)
-
-
-def post_exception(pid: int, encoded: bytes) -> None:
-    """Leave an exception on every server that this process uses."""
-    with _sessions_lock:
-        sessions = list(_sessions.values())
-    for session in sessions:
-        if session.lost is None:
-            line_to(session.endpoint).call(-1, 0, "post_exception", (pid, encoded), None)

@@ -26,7 +26,7 @@ from catkit_devices.multiprocessing import SharedMemoryManager, runtime_director
 from catkit_devices.multiprocessing.connecting import ask
 from catkit_devices.multiprocessing.endpoint import endpoint
 from catkit_devices.multiprocessing.interface import CALL, DELETE, GET, LOCK, SET
-from catkit_devices.multiprocessing.session import line_to
+from catkit_devices.multiprocessing.lines import line_to
 
 
 @pytest.fixture

@@ -1,0 +1,161 @@
+"""The lines of calls: one connection for each thread and server.
+
+Lines are disposable: an interrupted call costs its line, and the server is told on the session's lifeline (and again by
+the next line) that the call is void and which sections its owner still has.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import MutexBrokenError, ServerUnresponsiveError
+from catkit_devices.multiprocessing.interface import CALL, HANDED_OVER, RETURNED, ROOT
+from catkit_devices.multiprocessing.owner import current_owner, forwarded_call
+from catkit_devices.multiprocessing.session import open_sessions, session_with
+
+if TYPE_CHECKING:
+    from catkit_devices.multiprocessing.channel import Channel
+    from catkit_devices.multiprocessing.endpoint import Endpoint
+    from catkit_devices.multiprocessing.owner import Owner
+    from catkit_devices.multiprocessing.session import ClientSession
+
+__all__ = ["Line", "line_to", "lost_sections", "post_exception"]
+
+_DOES_NOT_LOAD = -1
+
+_numbers = itertools.count(1)
+_local = threading.local()
+
+
+def _forget_parent() -> None:
+    global _local  # noqa: PLW0603 - the lines of the parent's thread are not the forked child's
+    _local = threading.local()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
+
+
+class Line:
+    """The calls of one thread to one server, one after the other."""
+
+    __slots__ = ("channel", "number", "session", "thread", "void")
+
+    def __init__(self, session: ClientSession) -> None:
+        self.session = session
+        self.thread = next(_numbers)
+        self.number = 0
+        self.void: tuple[Any, ...] | None = None
+        self.channel: Channel | None = None
+
+    def call(self, target: int, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+        """Have the server do something; return or raise what it did.
+
+        Raises:
+            ServerUnresponsiveError: the server is gone or silent; whether the operation was done is not known.
+        """
+        from_call = forwarded_call()
+        origin = None
+        if from_call is not None:
+            origin = (from_call.owner, from_call.chain, from_call.apart)
+        elif (asyncio := sys.modules.get("asyncio")) is not None and asyncio._get_running_loop() is not None:
+            origin = (current_owner(), None, False)
+        self.number = number = next(_numbers)
+        message = self._open().pack((number, target, operation, name, args, kwargs, origin))
+        try:
+            if from_call is not None:
+                from_call.on_cancel(lambda: self.session.say(("cancel", self.thread, number)))
+            channel = self._open()
+            channel.send(message)
+            answer = channel.receive()
+            try:
+                status, value = channel.unpack(answer)
+            except Exception as error:  # noqa: BLE001 - a class may do anything on loading
+                error.add_note(f"the answer of {name!r} does not load in this process")
+                self.abandon(number)
+                status, value = _DOES_NOT_LOAD, error
+            if status == HANDED_OVER:
+                self.session.say(("arrived", number))
+        except (EOFError, OSError) as error:
+            self.abandon(number)
+            lost = self.session.ending()
+            if lost is not None:
+                raise lost from None
+            server, pid = self.session.endpoint.name, self.session.pid
+            raise ServerUnresponsiveError(
+                f"server {server!r} (pid {pid}) dropped the connection during {name!r}", server=server, pid=pid
+            ) from error
+        except BaseException:
+            self.abandon(number)
+            raise
+        finally:
+            if from_call is not None:
+                from_call.on_cancel(None)
+        if status in (RETURNED, HANDED_OVER):
+            return value
+        if status == _DOES_NOT_LOAD:
+            raise value
+        from catkit_devices.multiprocessing.relay import decode
+
+        raise decode(value)
+
+    def _open(self) -> Channel:
+        if self.channel is None:
+            self.channel = self.session.open_channel((self.thread, current_owner(), self.void))
+            self.void = None
+        return self.channel
+
+    def abandon(self, number: int) -> None:
+        """Give up the call and its connection, and tell the server what its owner still has."""
+        channel, self.channel = self.channel, None
+        owner = current_owner().key
+        self.void = (self.thread, number, owner, dict(self.session.sections.get(owner, {})))
+        if channel is not None:
+            self.session.say(("void", *self.void))
+            channel.close()
+
+
+def line_to(server: Endpoint) -> Line:
+    """Return this thread's line to the server, over a new session where the last one is lost.
+
+    Raises:
+        MutexBrokenError: the last one was lost while this owner was in sections that it has not left.
+        ServerNotFoundError, ServerUnresponsiveError: it cannot be reached.
+    """
+    try:
+        line: Line | None = _local.lines.get(server.address)
+    except AttributeError:
+        _local.lines, line = {}, None
+    if line is not None:
+        if line.session.lost is None:
+            return line
+        held = line.session.sections.get(current_owner().key)
+        if held:
+            name = line.session.names.get(next(iter(held)), "mutex")
+            raise MutexBrokenError(name, f"the server that kept it is lost ({line.session.lost})")
+    for address, other in list(_local.lines.items()):
+        if other.session.lost is not None and not other.session.sections:
+            del _local.lines[address]  # or a long life with many servers would collect their sockets and segments
+    line = Line(session_with(server))
+    _local.lines[server.address] = line
+    return line
+
+
+def lost_sections(server: Endpoint, owner: Owner) -> tuple[dict[int, int], ClientSession] | None:
+    """Return the sections that an owner has not left, of a session that was lost."""
+    line: Line | None = getattr(_local, "lines", {}).get(server.address)
+    if line is None or line.session.lost is None:
+        return None
+    held = line.session.sections.get(owner.key)
+    return (held, line.session) if held else None
+
+
+def post_exception(pid: int, encoded: bytes) -> None:
+    """Leave an exception on every server that this process uses."""
+    for session in open_sessions():
+        if session.lost is None:
+            line_to(session.endpoint).call(ROOT, CALL, "post_exception", (pid, encoded), None)

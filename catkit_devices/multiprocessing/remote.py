@@ -1,0 +1,195 @@
+"""Where an object of a server is, and the client's side of its lock."""
+
+from __future__ import annotations
+
+from multiprocessing import current_process
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import ConfigurationError, MutexBrokenError
+from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint
+from catkit_devices.multiprocessing.interface import CALL, LOCK, ROOT, running_server
+from catkit_devices.multiprocessing.lines import line_to, lost_sections
+from catkit_devices.multiprocessing.mutex import Mutex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catkit_devices.multiprocessing.endpoint import Address
+    from catkit_devices.multiprocessing.holds import Holder
+    from catkit_devices.multiprocessing.hosting import Hosted
+    from catkit_devices.multiprocessing.interface import Reference
+    from catkit_devices.multiprocessing.lines import Line
+    from catkit_devices.multiprocessing.owner import Call
+    from catkit_devices.multiprocessing.session import ClientSession
+
+__all__ = ["Remote", "RemoteLock", "found_again", "hosted_here", "mutex_of", "obtain", "reach"]
+
+
+class Remote:
+    """Where one object of a server is, found anew by its name when the server was started anew."""
+
+    __slots__ = ("_session", "kind", "name", "reference", "server")
+
+    def __init__(self, server: Endpoint, kind: str, name: str, reference: Reference, session: ClientSession) -> None:
+        self.server = server
+        self.kind = kind
+        self.name = name
+        self.reference = reference
+        self._session = session
+
+    def line(self) -> Line:
+        """Return this thread's line to the server, with ``reference`` right for it."""
+        line = line_to(self.server)
+        if line.session is not self._session:
+            self.reference = line.call(ROOT, CALL, "obtain", (self.kind, self.name, {}, None, ((), {})), None)
+            self._session = line.session
+        return line
+
+    def whereabouts(self) -> tuple[str, Address, str, str]:
+        """Return what it is found by in any process: the server's name and address, and its own kind and name."""
+        return self.server.name, self.server.address, self.kind, self.name
+
+
+def reach(name: str, address: Address | None = None, authkey: bytes | None = None) -> Endpoint:
+    """Return how a server is reached: by its name on this host, or at an address with this process's key.
+
+    Raises:
+        ServerNotFoundError: no server of that name runs here.
+    """
+    if address is None or isinstance(address, str):
+        return endpoint(name)
+    return Endpoint(name, address, bytes(authkey or current_process().authkey), 0)
+
+
+def obtain(
+    server: Endpoint,
+    kind: str,
+    name: str,
+    parameters: dict[str, Any],
+    factory: Any = None,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+) -> Remote:
+    """Return the one object of that kind and name on the server, made there now if it is not there."""
+    line = line_to(server)
+    reference = line.call(ROOT, CALL, "obtain", (kind, name, parameters, factory, (args, kwargs or {})), None)
+    return Remote(server, kind, name, reference, line.session)
+
+
+def found_again(server_name: str, address: Address, kind: str, name: str) -> Remote:
+    """Return where an object is that another process had."""
+    server = reach(server_name, address)
+    line = line_to(server)
+    reference = line.call(ROOT, CALL, "obtain", (kind, name, {}, None, ((), {})), None)
+    return Remote(server, kind, name, reference, line.session)
+
+
+def hosted_here(address: Address, kind: str, name: str) -> Hosted | None:
+    """Return an object of the server that this process is."""
+    if running_server and running_server[0].address == address:
+        hosted: Hosted | None = running_server[0].host.find(kind, name)
+        return hosted
+    return None
+
+
+def mutex_of(remote: Remote) -> Mutex:
+    """Return the mutex of an object on a server."""
+    return Mutex._over(RemoteLock(remote), remote.reference.timeout)
+
+
+class RemoteLock:
+    """The client's side of a lock on a server: says on each call how many sections its owner then has."""
+
+    __slots__ = ("name", "remote")
+
+    def __init__(self, remote: Remote) -> None:
+        self.remote = remote
+        self.name = remote.name
+
+    @property
+    def order(self) -> tuple[str, str, str]:
+        """Where it stands in the one order in which several are acquired."""
+        return (str(self.remote.server.address), self.remote.kind, self.name)
+
+    def acquire(self, call: Call, timeout: float, depth: int | None = None, site: str | None = None) -> None:
+        """As ``OwnedLock.acquire``."""
+        line = self.remote.line()
+        target = self._target()
+        sections = line.session.sections.setdefault(call.owner.key, {})
+        depth = sections.get(target, 0) + 1
+        line.session.names[target] = self.name
+        try:
+            line.call(target, LOCK, "acquire", (timeout, depth, site), None)
+            sections[target] = depth
+        except BaseException as error:
+            # Interrupted after the server granted: what it thinks must be what this side says.
+            if not isinstance(error, Exception):
+                line.abandon(line.number)
+            if not sections:
+                line.session.sections.pop(call.owner.key, None)
+            raise
+
+    def release(self, call: Call) -> None:
+        """As ``OwnedLock.release``."""
+        lost = lost_sections(self.remote.server, call.owner)
+        if lost is not None:
+            held, session = lost
+            _forget(session, call, held, self._target())
+            raise MutexBrokenError(self.name, f"the server that kept it is lost ({session.lost})")
+        line = self.remote.line()
+        target = self._target()
+        depth = line.session.sections.get(call.owner.key, {}).get(target, 0) - 1
+        if depth >= 0:
+            _forget(line.session, call, line.session.sections[call.owner.key], target)
+        line.call(target, LOCK, "release", (max(depth, 0),), None)
+
+    def holder(self) -> Holder | None:
+        """As ``OwnedLock.holder``."""
+        line = self.remote.line()
+        holder: Holder | None = line.call(self._target(), LOCK, "holder", (), None)
+        return holder
+
+    def waiters(self) -> list[Holder]:
+        """As ``OwnedLock.waiters``."""
+        line = self.remote.line()
+        waiters: list[Holder] = line.call(self._target(), LOCK, "waiters", (), None)
+        return waiters
+
+    def break_(self, reason: str) -> str | None:
+        """As ``OwnedLock.break_``."""
+        line = self.remote.line()
+        whose: str | None = line.call(self._target(), LOCK, "break_", (reason,), None)
+        return whose
+
+    def _target(self) -> int:
+        target = self.remote.reference.lock
+        if target is None:
+            raise ConfigurationError(f"{self.remote.kind} {self.name!r} has no mutex")
+        return target
+
+    @staticmethod
+    def _reduce_mutex(mutex: Mutex) -> tuple[Callable[..., Mutex], tuple[Any, ...]]:
+        lock = mutex._lock
+        if not isinstance(lock, RemoteLock):
+            raise TypeError(f"mutex {mutex.name!r} is not on a server")
+        return _mutex_found, (*lock.remote.whereabouts(), mutex.name, mutex.timeout)
+
+
+def _forget(session: ClientSession, call: Call, held: dict[int, int], target: int) -> None:
+    depth = held.get(target, 0) - 1
+    if depth > 0:
+        held[target] = depth
+    else:
+        held.pop(target, None)
+    if not held:
+        session.sections.pop(call.owner.key, None)
+
+
+def _mutex_found(server_name: str, address: Address, kind: str, name: str, shown: str, timeout: float) -> Mutex:
+    hosted = hosted_here(address, kind, name)
+    if hosted is not None and hosted.lock is not None:
+        mutex = Mutex._over(hosted.lock, timeout)
+    else:
+        mutex = Mutex._over(RemoteLock(found_again(server_name, address, kind, name)), timeout)
+    mutex.name = shown
+    return mutex
