@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from catkit_devices.multiprocessing.mutex import Mutex
+
 __all__ = [
     "CALL",
     "DELETE",
@@ -11,6 +13,7 @@ __all__ = [
     "HANDED_OVER",
     "LOCK",
     "RAISED",
+    "RESERVED",
     "RETURNED",
     "ROOT",
     "SELF",
@@ -18,6 +21,7 @@ __all__ = [
     "SPECIAL",
     "Interface",
     "Reference",
+    "interface_of",
     "running_server",
 ]
 
@@ -52,7 +56,8 @@ SPECIAL = frozenset(
     }
 )
 """The special methods that are passed on where a class of the user's defines them."""
-
+RESERVED = frozenset({"acquire", "lock", "mutex", "release"})
+"""What a proxy has of its own."""
 
 running_server: list[Any] = []
 """The server that this process is, if it is one."""
@@ -72,6 +77,43 @@ class Interface(NamedTuple):
     """Whether `with` on it means holding its lock."""
     capabilities: tuple[str, ...]
     """Names of the capability interfaces that its class implements."""
+
+
+def interface_of(kind: str, value: Any) -> Interface:
+    """Return what clients may do with ``value``: its public methods and properties, or what it says itself."""
+    import inspect
+
+    describe = getattr(value, "_interface", None)
+    if describe is not None:
+        told: Interface = describe(kind)
+        return told
+    cls = type(value)
+    methods: dict[str, str | None] = {}
+    properties: dict[str, str | None] = {}
+    taken = sorted(name for name in RESERVED if hasattr(cls, name) and not isinstance(getattr(value, name), Mutex))
+    if taken:
+        raise TypeError(
+            f"{cls.__qualname__}.{taken[0]} cannot be shared: proxies use the names {', '.join(sorted(RESERVED))} for "
+            "the object's mutex; name it otherwise"
+        )
+    for name in dir(cls):
+        if name.startswith("_") and (name not in SPECIAL or _from_object(cls, name)):
+            continue
+        member = inspect.getattr_static(cls, name)
+        if callable(getattr(cls, name, None)) and not inspect.isclass(member):
+            methods[name] = inspect.getdoc(member)
+        else:
+            properties[name] = inspect.getdoc(member)
+    section = bool(getattr(value, "_section", "__enter__" not in methods))
+    if section:
+        methods.pop("__enter__", None)
+        methods.pop("__exit__", None)
+    fixed = bool(getattr(value, "_fixed", False))
+    return Interface(kind, cls.__qualname__, methods, properties, fixed, section, ())
+
+
+def _from_object(cls: type, name: str) -> bool:
+    return getattr(cls, name, None) is getattr(object, name, None)
 
 
 class Reference(NamedTuple):

@@ -1,7 +1,6 @@
 """The server: the standard library's manager server, with sessions, lines of calls and hosted objects.
 
-Every connection begins with the stock mutual authentication; nothing is unpickled before it. A session's lifeline has
-a thread that blocks in ``recv`` on it, so its end is noticed while its calls still run.
+Every connection begins with the stock mutual authentication; nothing is unpickled before it.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from collections import OrderedDict
 from multiprocessing import connection, current_process, managers, parent_process, util
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import OperationCancelled, ServerError
+from catkit_devices.errors import ServerError
 from catkit_devices.multiprocessing import deadlocks, holds
-from catkit_devices.multiprocessing.channel import Channel, dumps, take_over
+from catkit_devices.multiprocessing.channel import Channel, take_over
 from catkit_devices.multiprocessing.connecting import (
     borrowed_socket,
     bound_silence,
@@ -28,8 +27,8 @@ from catkit_devices.multiprocessing.connecting import (
     set_receive_timeout,
 )
 from catkit_devices.multiprocessing.hosting import Host, unknown_target
-from catkit_devices.multiprocessing.interface import LOCK, RAISED, RETURNED, ROOT, running_server
-from catkit_devices.multiprocessing.owner import Call, Owner, Session, set_call
+from catkit_devices.multiprocessing.interface import ROOT, running_server
+from catkit_devices.multiprocessing.serving import ServedSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +36,9 @@ if TYPE_CHECKING:
     from catkit_devices.errors import MutexTimeoutError
     from catkit_devices.multiprocessing.endpoint import Address, Registration
     from catkit_devices.multiprocessing.locks import OwnedLock
+    from catkit_devices.multiprocessing.owner import Call, Owner
 
-__all__ = ["Server", "break_lock", "running_server"]
+__all__ = ["Server", "break_lock"]
 
 _HANDSHAKE = 5.0
 """Seconds that a connection has to authenticate and say what it wants."""
@@ -46,31 +46,6 @@ _HANDSHAKES = 64
 """How many connections may be at that stage at once; beyond it the oldest is dropped."""
 
 _log = logging.getLogger(__name__)
-
-
-class _ServedSession(Session):
-    """A client as this server knows it."""
-
-    __slots__ = ("calls", "connection", "newest", "said_goodbye", "sending", "void", "voiding")
-
-    def __init__(self, identity: str, process: str, pid: int, host: str, conn: connection.Connection) -> None:
-        super().__init__(identity, process, pid, host)
-        self.connection = conn
-        self.sending = threading.Lock()
-        self.voiding = threading.Lock()
-        self.said_goodbye = False
-        self.calls: dict[int, Call] = {}
-        """The call in flight of each thread."""
-        self.newest: dict[int, int] = {}
-        self.void: dict[int, int] = {}
-
-    def tell(self, word: tuple[Any, ...]) -> None:
-        """Put a word on the lifeline, unless its end is noticed just now."""
-        try:
-            with self.sending:
-                self.connection.send(word)
-        except OSError:
-            return
 
 
 class Server(managers.Server):
@@ -97,7 +72,7 @@ class Server(managers.Server):
         self.host = Host(makers)
         self.host.on_timeout = _tell_timeout
         self._registration = registration
-        self._sessions: dict[str, _ServedSession] = {}
+        self._sessions: dict[str, ServedSession] = {}
         self._sessions_guard = threading.Lock()
         self._pending: OrderedDict[int, connection.Connection] = OrderedDict()
         self._pending_guard = threading.Lock()
@@ -219,82 +194,23 @@ class Server(managers.Server):
         """Return this server's wait graph, for a waiter that looks for a deadlock across servers."""
         return holds.waits()
 
-    # --- sessions ---------------------------------------------------------------------------------------------------
+    # --- clients ----------------------------------------------------------------------------------------------------
 
     def open_session(self, c: connection.Connection, identity: str, process: str, pid: int, host: str) -> None:
         """Keep the lifeline of a session until its end."""
-        session = _ServedSession(identity, process, pid, host, c)
-        session.long_wait = lambda call, attempt: self._tell_waiter(session, call, attempt)
+        session = ServedSession(identity, process, pid, host, c, self.host, self._perform)
         with self._sessions_guard:
             self._sessions[identity] = session
         with borrowed_socket(c) as sock:
             bound_silence(sock)
         c.send(("#RETURN", os.getpid()))
         try:
-            while not session.said_goodbye:
-                self._hear(session, c.recv())
-        except (EOFError, OSError):
-            pass  # its death
+            session.listen()
         finally:
-            self._end(session)
+            with self._sessions_guard:
+                self._sessions.pop(identity, None)
+            session.end()
         raise SystemExit
-
-    def _hear(self, session: _ServedSession, word: tuple[Any, ...]) -> None:
-        match word:
-            case ("ping",):
-                session.tell(("pong",))
-            case ("void", thread, number, owner, sections):
-                self._void(session, thread, number, owner, sections)
-            case ("cancel", thread, number):
-                call = session.calls.get(thread)
-                if call is not None and call.number == number:
-                    holds.cancel(call, OperationCancelled("the caller interrupted the operation"))
-            case ("deadlock", owner, sequence, parties):
-                holds.end_deadlock(owner, sequence, parties)
-            case ("arrived", number):
-                self.host.deliveries.settle(session, number, arrived=True)
-            case ("goodbye",):
-                session.said_goodbye = True
-
-    @staticmethod
-    def _tell_waiter(session: _ServedSession, call: Call, attempt: int) -> None:
-        sequence = holds.sequence_of(call)
-        if sequence is not None:
-            session.tell(("waiting", call.owner.key, sequence, attempt))
-
-    def _void(self, session: _ServedSession, thread: int, number: int, owner: Any, sections: dict[int, int]) -> None:
-        """The client gave up a call: it is not begun any more, or cancelled; its sections are what the client says."""
-        # The word comes twice, on the lifeline and with the next line: the second must wait until the first is done,
-        # or what the next line acquires would be taken away again.
-        with session.voiding:
-            if number < session.newest.get(thread, 0) or session.void.get(thread, 0) >= number:
-                return
-            session.void[thread] = number
-            call = session.calls.get(thread)
-            if call is not None and call.number <= number:
-                holds.cancel(call, OperationCancelled("the caller interrupted the operation"))
-            self.host.deliveries.settle(session, number, arrived=False)
-            for hosted in self.host.everything():
-                if hosted.lock is not None and hosted.reference.lock is not None:
-                    hosted.lock.set_depth(owner, session, sections.get(hosted.reference.lock, 0))
-
-    def _end(self, session: _ServedSession) -> None:
-        """Give back what the session had; what it left unsafe is made safe first."""
-        holds.end_session(session)
-        with self._sessions_guard:
-            self._sessions.pop(session.id, None)
-        for call in list(session.calls.values()):
-            holds.cancel(call, OperationCancelled("the calling process has ended"))
-        self.host.deliveries.end_session(session)
-        # Objects of their own mind first: a lock that is shared with a device must not be granted before it is safe.
-        for hosted in sorted(self.host.everything(), key=lambda one: not hasattr(one.object, "_session_ended")):
-            ended = getattr(hosted.object, "_session_ended", None)
-            if ended is not None:
-                ended(session, session.said_goodbye)
-            elif hosted.lock is not None:
-                hosted.lock.end_session(session)
-
-    # --- calls ------------------------------------------------------------------------------------------------------
 
     def open_calls(
         self, c: connection.Connection, identity: str, thread: int, owner: Owner, void: tuple[Any, ...] | None
@@ -304,48 +220,11 @@ class Server(managers.Server):
         if session is None or session.ended:
             raise ServerError("this session has ended", server=self.name)
         if void is not None:
-            self._void(session, *void)
+            session.void(*void)
         c.send(("#RETURN", None))
         owner.ended = False
-        channel = Channel(take_over(c))
-        try:
-            channel.offer_pipes()
-            while True:
-                self._serve(channel, session, thread, owner)
-        except (EOFError, OSError):
-            owner.ended = session.void.get(thread, -1) != session.newest.get(thread)
-        finally:
-            session.calls.pop(thread, None)
-            channel.close()
+        session.serve(Channel(take_over(c)), thread, owner)
         raise SystemExit
-
-    def _serve(self, channel: Channel, session: _ServedSession, thread: int, owner: Owner) -> None:
-        request = channel.receive()
-        try:
-            number, target, operation, name, args, kwargs, origin = channel.unpack(request)
-        except Exception as error:  # noqa: BLE001 - an argument that does not load here is the caller's error
-            channel.send(_failure(error))
-            return
-        if origin is None:
-            call = Call(owner, (owner.key, number), session, number)
-        else:
-            first, chain, apart = origin
-            call = Call(first, chain or (first.key, number), session, number)
-            call.apart = apart
-        session.newest[thread] = number
-        session.calls[thread] = call
-        if number <= session.void.get(thread, 0):
-            raise EOFError  # the client gave this call up before it was begun, and this line with it
-        try:
-            set_call(call)
-            hosted = self.host.objects.get(target)
-            if operation != LOCK and hosted is not None:
-                reply = hosted.answer(channel, operation, name, args, kwargs)
-            else:
-                reply = channel.pack((RETURNED, self._perform(call, target, name, args, kwargs)))
-        except BaseException as error:  # noqa: BLE001 - everything that a shared object raises belongs to the caller
-            reply = _failure(error)
-        channel.send(reply)
 
     def _perform(self, call: Call, target: int, name: str, args: Any, kwargs: Any) -> Any:
         """Do what is asked of the server itself or of a lock."""
@@ -412,7 +291,7 @@ def break_lock(lock: OwnedLock, reason: str) -> str | None:
     whose = lock.break_(reason)
     if whose is not None:
         facts = {"mutex": lock.name, "holder": whose, "reason": reason}
-        _logger().warning(
+        _log.warning(
             "mutex %r was taken from %s: %s", lock.name, whose, reason, extra={"event": "mutex_broken", "facts": facts}
         )
     return whose
@@ -420,19 +299,7 @@ def break_lock(lock: OwnedLock, reason: str) -> str | None:
 
 def _tell_timeout(error: MutexTimeoutError) -> None:
     facts = {name: getattr(error, name) for name in ("mutex", "waited", "holder", "waiting")}
-    _logger().info("%s", error, extra={"event": "mutex_timeout", "facts": facts})
-
-
-def _logger() -> Any:
-    import logging  # an import that a server without devices is spared until something happens
-
-    return logging.getLogger(__name__)
-
-
-def _failure(error: BaseException) -> bytes:
-    from catkit_devices.multiprocessing.relay import encode
-
-    return dumps((RAISED, encode(error)))
+    _log.info("%s", error, extra={"event": "mutex_timeout", "facts": facts})
 
 
 def _hang_up(conn: connection.Connection) -> None:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices.device import Device
 from catkit_devices.errors import CatkitDevicesError, SafetyError
-from catkit_devices.multiprocessing.server import break_lock, running_server
+from catkit_devices.multiprocessing.interface import running_server
+from catkit_devices.multiprocessing.server import break_lock
 from catkit_devices.testbed.alarm import PERMIT, at_once, new_trip, spread
 from catkit_devices.testbed.own_time import OwnTime
 from catkit_devices.testbed.server_object import ServerObject

@@ -1,0 +1,187 @@
+"""A client as its server knows it: the session, kept by a lifeline, and the calls on its lines.
+
+A session's lifeline has a thread that blocks in ``recv`` on it, so its end is noticed while its calls still run.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import OperationCancelled
+from catkit_devices.multiprocessing.channel import Channel, dumps
+from catkit_devices.multiprocessing.holds import cancel, end_deadlock, end_session, sequence_of
+from catkit_devices.multiprocessing.interface import LOCK, RAISED, RETURNED
+from catkit_devices.multiprocessing.owner import Call, Owner, Session, set_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+    from catkit_devices.multiprocessing.hosting import Host
+
+__all__ = ["ServedSession"]
+
+
+class ServedSession(Session):
+    """One client of a server.
+
+    Args:
+        identity, process, pid, host: as the client announced itself.
+        lifeline: its connection.
+        objects: what the server keeps.
+        perform: does what is asked of the server itself, or of a lock.
+    """
+
+    __slots__ = (
+        "_lifeline",
+        "_newest",
+        "_objects",
+        "_perform",
+        "_said_goodbye",
+        "_sending",
+        "_void",
+        "_voiding",
+        "calls",
+    )
+
+    def __init__(
+        self,
+        identity: str,
+        process: str,
+        pid: int,
+        host: str,
+        lifeline: Connection,
+        objects: Host,
+        perform: Callable[[Call, int, str, Any, Any], Any],
+    ) -> None:
+        super().__init__(identity, process, pid, host)
+        self._lifeline = lifeline
+        self._objects = objects
+        self._perform = perform
+        self._sending = threading.Lock()
+        self._voiding = threading.Lock()
+        self._said_goodbye = False
+        self.calls: dict[int, Call] = {}
+        """The call in flight of each thread."""
+        self._newest: dict[int, int] = {}
+        self._void: dict[int, int] = {}
+        self.long_wait = self._tell_waiter
+
+    # --- the lifeline -----------------------------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Hear what comes on the lifeline until the client takes its leave, or is gone."""
+        try:
+            while not self._said_goodbye:
+                self._hear(self._lifeline.recv())
+        except (EOFError, OSError):
+            return  # its death
+
+    def tell(self, word: tuple[Any, ...]) -> None:
+        """Put a word on the lifeline, unless its end is noticed just now."""
+        try:
+            with self._sending:
+                self._lifeline.send(word)
+        except OSError:
+            return
+
+    def _tell_waiter(self, call: Call, attempt: int) -> None:
+        sequence = sequence_of(call)
+        if sequence is not None:
+            self.tell(("waiting", call.owner.key, sequence, attempt))
+
+    def _hear(self, word: tuple[Any, ...]) -> None:
+        match word:
+            case ("ping",):
+                self.tell(("pong",))
+            case ("void", thread, number, owner, sections):
+                self.void(thread, number, owner, sections)
+            case ("cancel", thread, number):
+                call = self.calls.get(thread)
+                if call is not None and call.number == number:
+                    cancel(call, OperationCancelled("the caller interrupted the operation"))
+            case ("deadlock", owner, sequence, parties):
+                end_deadlock(owner, sequence, parties)
+            case ("arrived", number):
+                self._objects.deliveries.settle(self, number, arrived=True)
+            case ("goodbye",):
+                self._said_goodbye = True
+
+    def void(self, thread: int, number: int, owner: Any, sections: dict[int, int]) -> None:
+        """The client gave up a call: it is not begun any more, or cancelled; its sections are what the client says."""
+        # The word comes twice, on the lifeline and with the next line: the second must wait until the first is done,
+        # or what the next line acquires would be taken away again.
+        with self._voiding:
+            if number < self._newest.get(thread, 0) or self._void.get(thread, 0) >= number:
+                return
+            self._void[thread] = number
+            call = self.calls.get(thread)
+            if call is not None and call.number <= number:
+                cancel(call, OperationCancelled("the caller interrupted the operation"))
+            self._objects.deliveries.settle(self, number, arrived=False)
+            for hosted in self._objects.everything():
+                if hosted.lock is not None and hosted.reference.lock is not None:
+                    hosted.lock.set_depth(owner, self, sections.get(hosted.reference.lock, 0))
+
+    def end(self) -> None:
+        """Give back what the session had; what it left unsafe is made safe first."""
+        end_session(self)
+        for call in list(self.calls.values()):
+            cancel(call, OperationCancelled("the calling process has ended"))
+        self._objects.deliveries.end_session(self)
+        # Objects of their own mind first: a lock that is shared with a device must not be granted before it is safe.
+        for hosted in sorted(self._objects.everything(), key=lambda one: not hasattr(one.object, "_session_ended")):
+            ended = getattr(hosted.object, "_session_ended", None)
+            if ended is not None:
+                ended(self, self._said_goodbye)
+            elif hosted.lock is not None:
+                hosted.lock.end_session(self)
+
+    # --- its lines --------------------------------------------------------------------------------------------------
+
+    def serve(self, channel: Channel, thread: int, owner: Owner) -> None:
+        """Serve one thread's calls until it closes the line."""
+        try:
+            channel.offer_pipes()
+            while True:
+                self._serve_one(channel, thread, owner)
+        except (EOFError, OSError):
+            owner.ended = self._void.get(thread, -1) != self._newest.get(thread)
+        finally:
+            self.calls.pop(thread, None)
+            channel.close()
+
+    def _serve_one(self, channel: Channel, thread: int, owner: Owner) -> None:
+        request = channel.receive()
+        try:
+            number, target, operation, name, args, kwargs, origin = channel.unpack(request)
+        except Exception as error:  # noqa: BLE001 - an argument that does not load here is the caller's error
+            channel.send(_failure(error))
+            return
+        if origin is None:
+            call = Call(owner, (owner.key, number), self, number)
+        else:
+            first, chain, apart = origin
+            call = Call(first, chain or (first.key, number), self, number)
+            call.apart = apart
+        self._newest[thread] = number
+        self.calls[thread] = call
+        if number <= self._void.get(thread, 0):
+            raise EOFError  # the client gave this call up before it was begun, and this line with it
+        try:
+            set_call(call)
+            hosted = self._objects.objects.get(target)
+            if operation != LOCK and hosted is not None:
+                reply = hosted.answer(channel, operation, name, args, kwargs)
+            else:
+                reply = channel.pack((RETURNED, self._perform(call, target, name, args, kwargs)))
+        except BaseException as error:  # noqa: BLE001 - everything that a shared object raises belongs to the caller
+            reply = _failure(error)
+        channel.send(reply)
+
+
+def _failure(error: BaseException) -> bytes:
+    from catkit_devices.multiprocessing.relay import encode
+
+    return dumps((RAISED, encode(error)))
