@@ -12,7 +12,7 @@ from catkit_devices.multiprocessing.conditions import Condition
 from catkit_devices.multiprocessing.events import Barrier, Event
 from catkit_devices.multiprocessing.queues import Queue
 from catkit_devices.multiprocessing.shared import MutexedDict, MutexedNamespace
-from catkit_devices.multiprocessing.streams import StreamMemory
+from catkit_devices.multiprocessing.stream_memory import StreamMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

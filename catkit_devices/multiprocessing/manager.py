@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
-import time
 from multiprocessing import ProcessError, connection, current_process, managers, util
-from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from catkit_devices.errors import ServerNotFoundError
-from catkit_devices.multiprocessing.connecting import ask
-from catkit_devices.multiprocessing.endpoint import Endpoint, Registration, default_name
+from catkit_devices.multiprocessing.endpoint import default_name
 from catkit_devices.multiprocessing.interface import CALL, ROOT
 from catkit_devices.multiprocessing.lines import line_to
 from catkit_devices.multiprocessing.process import spawning
@@ -21,7 +17,7 @@ from catkit_devices.multiprocessing.remote import obtain, reach
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from catkit_devices.multiprocessing.endpoint import Address
+    from catkit_devices.multiprocessing.endpoint import Endpoint
     from catkit_devices.multiprocessing.mutex import Mutex
     from catkit_devices.multiprocessing.streams import FrameStream
 
@@ -75,6 +71,8 @@ class SharedMemoryManager(managers.SyncManager):
         Raises:
             ServerRunningError: one of that name runs already; says which process.
         """
+        from catkit_devices.multiprocessing.server_process import serve, stop
+
         if self._state.value != _State.INITIAL:
             raise ProcessError("a manager is started or connected once")
         # The process family's own secret: with another one, proxies of the standard library that come back from a
@@ -82,7 +80,7 @@ class SharedMemoryManager(managers.SyncManager):
         key = bytes(self._authkey)
         reader, writer = connection.Pipe(duplex=False)
         self._process = spawning.Process(
-            target=_serve,
+            target=serve,
             args=(
                 self._registry,
                 self.name,
@@ -108,7 +106,7 @@ class SharedMemoryManager(managers.SyncManager):
         self._adopt(self._server)
         self._state.value = _State.STARTED
         self.shutdown = util.Finalize(
-            self, _stop, args=(self._process, self._server, self._state, self._stop_timeout), exitpriority=4
+            self, stop, args=(self._process, self._server, self._state, self._stop_timeout), exitpriority=4
         )
 
     def connect(self) -> None:
@@ -286,53 +284,3 @@ def _connected(cls: type[SharedMemoryManager], name: str, address: tuple[str, in
     manager = cls(name, address=address)
     manager.connect()
     return manager
-
-
-def _serve(
-    registry: Any,
-    name: str,
-    address: tuple[str, int] | None,
-    authkey: bytes,
-    serializer: str,
-    group: str | None,
-    ready: connection.Connection,
-    initializer: Callable[..., object] | None,
-    initargs: tuple[Any, ...],
-) -> None:
-    """Run in the server's process."""
-    from catkit_devices.multiprocessing import server as serving
-    from catkit_devices.multiprocessing.kinds import MAKERS
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the business of whoever started it
-    os.environ["CATKIT_DEVICES_SERVER"] = name
-    registration = Registration(name, group) if address is None else None
-    current_process().authkey = authkey
-    if initializer is not None:
-        initializer(*initargs)
-    where: Address = (
-        registration.socket_path() if registration is not None and os.name == "posix" else (address or ("127.0.0.1", 0))
-    )
-    server = serving.Server(registry, where, authkey, serializer, makers=MAKERS, registration=registration, name=name)
-    if registration is not None:
-        registration.publish(server.address, authkey)
-    ready.send(Endpoint(name, server.address, authkey, os.getpid()))
-    ready.close()
-    server.serve_forever()
-
-
-def _stop(process: Any, server: Endpoint, state: Any, timeout: float) -> None:
-    """Have the server close its devices and end; force it where it does not within the time."""
-    state.value = _State.SHUTDOWN
-    process.expect_end()
-    if process.is_alive():
-        try:
-            ask(server, "shutdown", timeout=timeout)
-        except ConnectionError:
-            process.terminate()
-    deadline = time.monotonic() + min(timeout, 5.0)
-    while process.is_alive() and time.monotonic() < deadline:
-        connection.wait([process.sentinel], max(0.0, deadline - time.monotonic()))
-    if process.is_alive():
-        process.kill()
-    connection.wait([process.sentinel], 5.0)
-    BaseProcess.join(process, 5.0)

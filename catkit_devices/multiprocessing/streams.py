@@ -3,7 +3,7 @@
 The writer never waits for a reader. A reader takes the newest frame or every one in turn; one that was lapped is told
 how many it missed. A copy is never torn: each slot carries the number of its frame, odd while it is being written, and
 a copy counts only when that number was the same before and after. The memory is anonymous and comes from the server
-that knows the stream by name, so nothing is left behind by any exit.
+that knows the stream by name (``stream_memory``), so nothing is left behind by any exit.
 
 Linux only (``memfd_create``, futex): elsewhere, frames travel as arrays do.
 """
@@ -16,7 +16,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from catkit_devices.errors import ConfigurationError
+from catkit_devices.multiprocessing.stream_memory import HEAD, SLOT_HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,44 +25,10 @@ if TYPE_CHECKING:
 
     from catkit_devices.multiprocessing.mutex import Mutex
 
-__all__ = ["Frame", "FrameReader", "FrameStream", "StreamMemory"]
+__all__ = ["Frame", "FrameReader", "FrameStream", "FrameWriter"]
 
-_HEAD = 4096
-_SLOT_HEAD = 64
 _PUBLISHED, _BELL = 0, 1
 """Places of the header, as 64-bit words: frames published so far, and the word that the futex is on."""
-
-
-class StreamMemory:
-    """The server's side: the memory, its shape, and the mutex of its one writer."""
-
-    def __init__(
-        self, name: str, shape: tuple[int, ...] | None = None, dtype: str | None = None, slots: int = 16
-    ) -> None:
-        import numpy as np
-
-        from catkit_devices.multiprocessing.mutex import Mutex
-
-        if not hasattr(os, "memfd_create"):
-            raise ConfigurationError(f"stream {name!r}: frame streams need Linux; send arrays through a device instead")
-        if shape is None or dtype is None:
-            raise ConfigurationError(
-                f"stream {name!r} does not exist yet: the first who asks must give shape and dtype"
-            )
-        if slots < 2:
-            raise ConfigurationError(f"stream {name!r} needs at least 2 slots, got {slots}")
-        self.shape = tuple(int(length) for length in shape)
-        self.dtype = np.dtype(dtype).str
-        self.slots = int(slots)
-        self.mutex = Mutex(f"{name} (writer)")
-        frame = int(np.dtype(dtype).itemsize * np.prod(self.shape, dtype=np.int64))
-        self.slot_size = -(-(frame + _SLOT_HEAD) // 64) * 64
-        self._size = _HEAD + self.slots * self.slot_size
-        self._descriptor = os.memfd_create(f"catkit_devices-{name}", os.MFD_CLOEXEC)
-        os.posix_fallocate(self._descriptor, 0, self._size)
-
-    def _shared_memory(self) -> tuple[int, int]:
-        return self._descriptor, self._size
 
 
 class Frame(NamedTuple):
@@ -88,17 +54,17 @@ class _Ring:
         dtype = np.dtype(memory.dtype)
         slot_size: int = memory.slot_size
         self.map = mmap.mmap(descriptor, size)
-        self.head = np.frombuffer(self.map, np.uint64, _HEAD // 8)
+        self.head = np.frombuffer(self.map, np.uint64, HEAD // 8)
         self.bell: int = self.head.ctypes.data + 8 * _BELL
         self.marks = []
         self.stamps = []
         self.frames = []
         for slot in range(self.slots):
-            start = _HEAD + slot * slot_size
+            start = HEAD + slot * slot_size
             self.marks.append(np.frombuffer(self.map, np.uint64, 1, start))
             self.stamps.append(np.frombuffer(self.map, np.float64, 1, start + 8))
             count = int(np.prod(self.shape, dtype=np.int64))
-            self.frames.append(np.frombuffer(self.map, dtype, count, start + _SLOT_HEAD).reshape(self.shape))
+            self.frames.append(np.frombuffer(self.map, dtype, count, start + SLOT_HEAD).reshape(self.shape))
 
     @property
     def published(self) -> int:

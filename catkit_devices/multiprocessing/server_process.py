@@ -1,0 +1,70 @@
+"""The process of a server: what runs in it, and how whoever started it ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from multiprocessing import connection, current_process, managers
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.multiprocessing.connecting import ask
+from catkit_devices.multiprocessing.endpoint import Endpoint, Registration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catkit_devices.multiprocessing.endpoint import Address
+
+__all__ = ["serve", "stop"]
+
+
+def serve(
+    registry: Any,
+    name: str,
+    address: tuple[str, int] | None,
+    authkey: bytes,
+    serializer: str,
+    group: str | None,
+    ready: connection.Connection,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+) -> None:
+    """Be the server: run in its process, which says on ``ready`` how it is reached."""
+    from catkit_devices.multiprocessing.kinds import MAKERS
+    from catkit_devices.multiprocessing.server import Server
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the business of whoever started it
+    os.environ["CATKIT_DEVICES_SERVER"] = name
+    registration = Registration(name, group) if address is None else None
+    current_process().authkey = authkey
+    if initializer is not None:
+        initializer(*initargs)
+    where: Address = (
+        registration.socket_path() if registration is not None and os.name == "posix" else (address or ("127.0.0.1", 0))
+    )
+    server = Server(registry, where, authkey, serializer, makers=MAKERS, registration=registration, name=name)
+    if registration is not None:
+        registration.publish(server.address, authkey)
+    ready.send(Endpoint(name, server.address, authkey, os.getpid()))
+    ready.close()
+    server.serve_forever()
+
+
+def stop(process: Any, server: Endpoint, state: Any, timeout: float) -> None:
+    """Have the server close its devices and end; force it where it does not within the time."""
+    state.value = managers.State.SHUTDOWN  # type: ignore[attr-defined]
+    process.expect_end()
+    if process.is_alive():
+        try:
+            ask(server, "shutdown", timeout=timeout)
+        except ConnectionError:
+            process.terminate()
+    deadline = time.monotonic() + min(timeout, 5.0)
+    while process.is_alive() and time.monotonic() < deadline:
+        connection.wait([process.sentinel], max(0.0, deadline - time.monotonic()))
+    if process.is_alive():
+        process.kill()
+    connection.wait([process.sentinel], 5.0)
+    BaseProcess.join(process, 5.0)
