@@ -5,7 +5,9 @@ The names that drivers and experiments begin with can be had from here; everythi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from catkit_devices.lazy import importing
 
 if TYPE_CHECKING:
     from catkit_devices.device import Device, operation, unlocked
@@ -33,32 +35,17 @@ __all__ = [
     "unlocked",
 ]
 
-_HOME = {
-    "Control": "properties",
-    "Device": "device",
-    "Experiment": "testbed",
-    "Measurement": "properties",
-    "Mutex": "multiprocessing",
-    "Process": "multiprocessing",
-    "Setting": "properties",
-    "SharedMemoryManager": "multiprocessing",
-    "Testbed": "testbed",
-    "VisaDevice": "visa",
-    "hookimpl": "hookspecs",
-    "load_configuration": "testbed",
-    "lock_all": "multiprocessing",
-    "operation": "device",
-    "unlocked": "device",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Lazily, because every child process pays for what it imports.
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = importing(
+    __name__,
+    {
+        "device": ("Device", "operation", "unlocked"),
+        "hookspecs": ("hookimpl",),
+        "multiprocessing": ("Mutex", "Process", "SharedMemoryManager", "lock_all"),
+        "properties": ("Control", "Measurement", "Setting"),
+        "testbed": ("Experiment", "Testbed", "load_configuration"),
+        "visa": ("VisaDevice",),
+    },
+)
 
 
 def __dir__() -> list[str]:

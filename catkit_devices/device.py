@@ -14,7 +14,6 @@ import logging
 import math
 import threading
 import time
-from abc import ABCMeta
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 from catkit_devices.errors import (
@@ -27,7 +26,8 @@ from catkit_devices.errors import (
 from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, lock_all
 from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call, forwarded_call, local_session
-from catkit_devices.operations import SPECIAL, DeviceProperty, guarded, operation, unlocked
+from catkit_devices.operations import DeviceProperty, operation, unlocked
+from catkit_devices.rules import SPECIAL, DeviceType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,29 +43,7 @@ __all__ = ["Device", "DeviceProperty", "operation", "unlocked"]
 _log = logging.getLogger(__name__)
 
 
-class _DeviceType(ABCMeta):
-    """Puts the public members of every driver under the device's locks, also those assigned after the class body."""
-
-    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(name, bases, namespace, **kwargs)
-        if not any(isinstance(base, _DeviceType) for base in bases):
-            return  # Device itself
-        for base in cls.__mro__:
-            if base is object or (base is not cls and isinstance(base, _DeviceType)):
-                continue
-            for member_name, member in list(vars(base).items()):
-                if inspect.getattr_static(cls, member_name) is member:  # not overridden nearer by
-                    guard = guarded(cls, member_name, member, inherited=base is not cls)
-                    if guard is not member:
-                        super().__setattr__(member_name, guard)
-
-    def __setattr__(cls, name: str, value: Any) -> None:
-        if any(isinstance(base, _DeviceType) for base in cls.__bases__):
-            value = guarded(cls, name, value)
-        super().__setattr__(name, value)
-
-
-class Device(metaclass=_DeviceType):
+class Device(metaclass=DeviceType):
     """An instrument. A driver derives from it and implements ``_open``, ``_close``, ``_make_safe`` and its operations.
 
     Making one opens nothing. ``with device:`` opens and closes it; ``with device.lock():`` keeps it to oneself over

@@ -92,8 +92,9 @@ def _names() -> str:
     lines = ["# API", "", "The names to begin with are in the package itself: `from catkit_devices import ...`.", ""]
     lines += ["| name | | described in |", "|---|---|---|"]
     for name in catkit_devices.__all__:
-        module = f"catkit_devices.{catkit_devices._HOME[name]}"
-        page = next((page for page, (_, modules) in API.items() if module in modules), None)
+        home = f"{getattr(getattr(catkit_devices, name), '__module__', '')}."
+        pages = (page for page, (_, modules) in API.items() if any(home.startswith(f"{one}.") for one in modules))
+        page = next(pages, None)
         where = f"[{API[page][0]}]({page}.md)" if page is not None else "[Hooks](../hooks.md)"
         doc = "Marks what a plugin hands in." if page is None else inspect.getdoc(getattr(catkit_devices, name)) or ""
         lines.append(f"| `{name}` | {_cell(doc.partition(chr(10))[0])} | {where} |")

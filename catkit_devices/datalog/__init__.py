@@ -6,7 +6,9 @@ one, :class:`RunReader` reads one, also while it is being written by another pro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from catkit_devices.lazy import importing
 
 if TYPE_CHECKING:
     from catkit_devices.datalog.exporting import export
@@ -37,30 +39,15 @@ __all__ = [
     "summarise",
 ]
 
-_HOME = {
-    "Arrays": "records",
-    "Curve": "records",
-    "Event": "records",
-    "Figure": "records",
-    "Fits": "records",
-    "LogFileHandler": "logfile",
-    "Run": "run",
-    "RunReader": "reader",
-    "Scalars": "records",
-    "Tag": "records",
-    "RunSummary": "finding",
-    "Value": "records",
-    "export": "exporting",
-    "find_run": "finding",
-    "find_runs": "finding",
-    "plot": "plotting",
-    "summarise": "finding",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = importing(
+    __name__,
+    {
+        "exporting": ("export",),
+        "finding": ("RunSummary", "find_run", "find_runs", "summarise"),
+        "logfile": ("LogFileHandler",),
+        "plotting": ("plot",),
+        "reader": ("RunReader",),
+        "records": ("Arrays", "Curve", "Event", "Figure", "Fits", "Scalars", "Tag", "Value"),
+        "run": ("Run",),
+    },
+)

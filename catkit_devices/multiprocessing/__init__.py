@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from catkit_devices.lazy import importing
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.endpoint import runtime_directory
@@ -21,21 +23,13 @@ __all__ = [
     "runtime_directory",
 ]
 
-_HOME = {
-    "Mutex": "mutex",
-    "MutexedDict": "shared",
-    "MutexedNamespace": "shared",
-    "Process": "process",
-    "SharedMemoryManager": "manager",
-    "lock_all": "mutex",
-    "runtime_directory": "endpoint",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Lazily, because every child process pays for what it imports.
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = importing(
+    __name__,
+    {
+        "endpoint": ("runtime_directory",),
+        "manager": ("SharedMemoryManager",),
+        "mutex": ("Mutex", "lock_all"),
+        "process": ("Process",),
+        "shared": ("MutexedDict", "MutexedNamespace"),
+    },
+)

@@ -7,8 +7,9 @@ the physics that instruments share. :func:`build_library` puts instruments at VI
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from catkit_devices.lazy import importing
 
 if TYPE_CHECKING:
     from catkit_devices.simulation.bench import Bench
@@ -51,24 +52,20 @@ __all__ = [
     "read_entries",
 ]
 
-_HOMES = {
-    "bench": ("Bench",),
-    "clock": ("Clock", "RealClock", "VirtualClock"),
-    "contract": ("LineDroppedError", "Outbox", "Simulator"),
-    "faults": ("FAULTS", "Fault", "Line"),
-    "library": ("Instrument", "build_bench", "build_library"),
-    "recording": ("RecordingVisaLibrary",),
-    "replay": ("Dialogue", "Replay"),
-    "serving": ("InstrumentServer", "Served"),
-    "shared": ("RemoteVisaLibrary", "SharedSimulation"),
-    "visa_library": ("SimulatedVisaLibrary",),
-    "wire_file": ("Entry", "read_entries"),
-    "yaml_instrument": ("YamlInstrument",),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = importing(
+    __name__,
+    {
+        "bench": ("Bench",),
+        "clock": ("Clock", "RealClock", "VirtualClock"),
+        "contract": ("LineDroppedError", "Outbox", "Simulator"),
+        "faults": ("FAULTS", "Fault", "Line"),
+        "library": ("Instrument", "build_bench", "build_library"),
+        "recording": ("RecordingVisaLibrary",),
+        "replay": ("Dialogue", "Replay"),
+        "serving": ("InstrumentServer", "Served"),
+        "shared": ("RemoteVisaLibrary", "SharedSimulation"),
+        "visa_library": ("SimulatedVisaLibrary",),
+        "wire_file": ("Entry", "read_entries"),
+        "yaml_instrument": ("YamlInstrument",),
+    },
+)

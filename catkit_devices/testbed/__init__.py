@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from catkit_devices.lazy import importing
 
 if TYPE_CHECKING:
     from catkit_devices.testbed.caching import Devices
@@ -27,23 +29,16 @@ __all__ = [
     "running_testbeds",
 ]
 
-_HOME = {
-    "Configuration": "configuration",
-    "Devices": "caching",
-    "Experiment": "experiment",
-    "Progress": "progress",
-    "SafetyTest": "safety",
-    "Testbed": "testbed",
-    "TestbedClient": "client",
-    "bundled": "configuration",
-    "load_configuration": "configuration",
-    "running_testbeds": "finding",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = importing(
+    __name__,
+    {
+        "caching": ("Devices",),
+        "client": ("TestbedClient",),
+        "configuration": ("Configuration", "bundled", "load_configuration"),
+        "experiment": ("Experiment",),
+        "finding": ("running_testbeds",),
+        "progress": ("Progress",),
+        "safety": ("SafetyTest",),
+        "testbed": ("Testbed",),
+    },
+)

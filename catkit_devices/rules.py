@@ -1,0 +1,206 @@
+"""The rules for drivers, checked when a class is made, over all that it inherits.
+
+A public function or property is put under the device's locks; what cannot be (its body would run at another time, or
+without the device) is refused with a word on what to do instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from abc import ABCMeta
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.operations import DeviceProperty, perform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["SPECIAL", "DeviceType"]
+
+SPECIAL = frozenset(
+    {
+        "__bool__",
+        "__call__",
+        "__contains__",
+        "__delitem__",
+        "__getitem__",
+        "__len__",
+        "__setitem__",
+    }
+)
+"""The special methods that are operations where a driver defines them."""
+
+_IMPLEMENTED_AS = {"open": "_open", "close": "_close", "make_safe": "_make_safe"}
+_RESERVED = frozenset(
+    {
+        *_IMPLEMENTED_AS,
+        "__aenter__",
+        "__aexit__",
+        "__await__",
+        "__delattr__",
+        "__enter__",
+        "__exit__",
+        "__getattr__",
+        "__getattribute__",
+        "__setattr__",
+        "acquire",
+        "is_open",
+        "lock",
+        "mutex",
+        "name",
+        "release",
+        "reset",
+        "state",
+        "wait",
+    }
+)
+"""What means the same for every device."""
+_ITERATION = frozenset({"__aiter__", "__anext__", "__iter__", "__next__", "__reversed__"})
+
+
+class DeviceType(ABCMeta):
+    """Puts the public members of every driver under the device's locks, also those assigned after the class body."""
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(name, bases, namespace, **kwargs)
+        if not any(isinstance(base, DeviceType) for base in bases):
+            return  # Device itself
+        for base in cls.__mro__:
+            if base is object or (base is not cls and isinstance(base, DeviceType)):
+                continue
+            for member_name, member in list(vars(base).items()):
+                if inspect.getattr_static(cls, member_name) is member:  # not overridden nearer by
+                    guard = guarded(cls, member_name, member, inherited=base is not cls)
+                    if guard is not member:
+                        super().__setattr__(member_name, guard)
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        if any(isinstance(base, DeviceType) for base in cls.__bases__):
+            value = guarded(cls, name, value)
+        super().__setattr__(name, value)
+
+
+def guarded(cls: type, name: str, member: Any, *, inherited: bool = False) -> Any:
+    """Return one member of a driver's class as it is to be there: public ones under the device's locks.
+
+    Args:
+        cls: the driver.
+        name: of the member.
+        member: as it was written.
+        inherited: whether it comes from a class that is no device (a mixin).
+
+    Raises:
+        TypeError: it cannot be put under the locks, or the name belongs to the framework; says what to do.
+    """
+    where = f"{cls.__qualname__}.{name}"
+    if name in _RESERVED:
+        instead = f": implement {_IMPLEMENTED_AS[name]} instead" if name in _IMPLEMENTED_AS else ": name it otherwise"
+        raise TypeError(f"{where} belongs to the framework{instead}")
+    if name in _ITERATION:
+        raise TypeError(f"{where} would run outside of the device's mutex: write a method that returns a list")
+    if name.startswith("_") and name not in SPECIAL:
+        return member
+    if isinstance(member, DeviceProperty) or inspect.isclass(member):
+        return member
+    if not callable(member) and not hasattr(type(member), "__get__"):
+        return member  # a constant
+    if type(member) is property:
+        return _guarded_property(cls, where, name, member, inherited)
+    if _is_unlocked(member) or _is_locked(member):
+        return member
+    if not isinstance(member, FunctionType):
+        raise TypeError(
+            f"{where} is a {type(member).__name__}, which cannot run under the device's mutex: "
+            "write it as a plain method or property, or mark what it wraps @unlocked"
+        )
+    _refuse_lazy(where, member)
+    return _locked(name, _super_call(cls, name, member) if inherited else member, changes=True)
+
+
+def _guarded_property(cls: type, where: str, name: str, member: property, inherited: bool) -> property:
+    if member.fset is not None and getattr(member.fset, "_shared", False):
+        raise TypeError(f"{where} has a setter marked shared: what changes a device cannot be shared")
+
+    def accessor(function: Callable[..., Any] | None, through: Callable[..., Any], *, changes: bool) -> Any:
+        if function is None or _is_unlocked(function) or _is_locked(function):
+            return function
+        if isinstance(function, FunctionType):
+            _refuse_lazy(where, function)
+        if inherited:
+            function = functools.wraps(function)(through)
+        return _locked(name, function, changes=changes)
+
+    def get(self: Any) -> Any:
+        return getattr(super(cls, self), name)
+
+    def put(self: Any, value: Any) -> None:
+        next_after(cls, type(self), name).__set__(self, value)
+
+    def drop(self: Any) -> None:
+        next_after(cls, type(self), name).__delete__(self)
+
+    return property(
+        accessor(member.fget, get, changes=False),
+        accessor(member.fset, put, changes=True),
+        accessor(member.fdel, drop, changes=True),
+        member.__doc__,
+    )
+
+
+def next_after(cls: type, actual: type, name: str) -> Any:
+    """Return the member of that name that ``super(cls, object_of_actual)`` would find."""
+    mro = actual.__mro__
+    return next(vars(base)[name] for base in mro[mro.index(cls) + 1 :] if name in vars(base))
+
+
+def _refuse_lazy(where: str, function: FunctionType) -> None:
+    if function.__globals__ is vars(contextlib):
+        what = "context manager made from a generator"
+    elif inspect.isgeneratorfunction(function):
+        what = "generator"
+    elif inspect.iscoroutinefunction(function):
+        what = "coroutine"
+    elif inspect.isasyncgenfunction(function):
+        what = "asynchronous generator"
+    else:
+        return
+    raise TypeError(
+        f"{where} is a {what}, whose body would run outside of the device's mutex: "
+        "return a list or take a callback, or mark it @unlocked"
+    )
+
+
+def _locked(name: str, function: Callable[..., Any], *, changes: bool) -> Callable[..., Any]:
+    shared = bool(getattr(function, "_shared", False))
+    changes = changes and not shared
+
+    # The wrapper of a driver defined in __main__ travels by value: it may only call what can be imported.
+    @functools.wraps(function)
+    def operation(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return perform(self, function, name, args, kwargs, shared=shared, changes=changes)
+
+    vars(operation)["_shared"] = shared
+    vars(operation)["_locked"] = operation
+    return operation
+
+
+def _is_locked(member: Any) -> bool:
+    # Not a plain flag: functools.wraps would copy that to a function that a subclass puts in the place of this one.
+    return getattr(member, "_locked", None) is member
+
+
+def _is_unlocked(member: Any) -> bool:
+    inner = [member, *(getattr(member, name, None) for name in ("func", "__func__", "__wrapped__"))]
+    return any(getattr(one, "_unlocked", False) is True for one in inner)
+
+
+def _super_call(cls: type, name: str, member: Callable[..., Any]) -> Callable[..., Any]:
+    # Not a copy of the member: a mixin's own super() must go on working.
+    @functools.wraps(member)
+    def inherited(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(super(cls, self), name)(*args, **kwargs)
+
+    return inherited
