@@ -7,8 +7,11 @@ Readers never wait for the writer, nor it for them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +19,15 @@ from catkit_devices.datalog.filesystem import refuse_network
 from catkit_devices.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["FILE_NAME", "FORMAT", "connect_reader", "connect_writer", "create", "explain"]
 
 FILE_NAME = "data.sqlite"
 FORMAT = 1
+_PATIENCE = 10.0
+"""Seconds that opening waits while somebody else has the file to himself."""
+_PAUSE = 0.005
 
 # Times are integers, nanoseconds since 1970 UTC. `id` grows in the order in which records were committed. SQLite has no
 # NaN and keeps it as NULL, so a scalar's value may be NULL and NULL is read back as NaN.
@@ -68,7 +74,7 @@ def create(directory: Path) -> None:
             connection.close()
 
 
-def connect_writer(directory: Path, *, busy_timeout: float = 10.0) -> sqlite3.Connection:
+def connect_writer(directory: Path, *, busy_timeout: float = _PATIENCE) -> sqlite3.Connection:
     """Open a run's database for appending, beside whoever else has it open.
 
     Args:
@@ -83,8 +89,8 @@ def connect_writer(directory: Path, *, busy_timeout: float = 10.0) -> sqlite3.Co
     """
     refuse_network(directory)
     path = directory / FILE_NAME
-    connection = None
-    try:
+
+    def open_() -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw",
             uri=True,
@@ -92,16 +98,16 @@ def connect_writer(directory: Path, *, busy_timeout: float = 10.0) -> sqlite3.Co
             check_same_thread=False,
             timeout=busy_timeout,
         )
-        _check_format(connection, directory)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except (sqlite3.Error, DataError) as error:
-        if connection is not None:
-            connection.close()
-        if isinstance(error, DataError):
-            raise
+        with _closed_on_error(connection):
+            _check_format(connection, directory)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    try:
+        return _patiently(open_, busy_timeout)
+    except sqlite3.Error as error:
         raise explain(error, directory, f"{FILE_NAME} cannot be opened for writing") from error
-    return connection
 
 
 def connect_reader(directory: Path) -> sqlite3.Connection:
@@ -113,23 +119,47 @@ def connect_reader(directory: Path) -> sqlite3.Connection:
     path = directory / FILE_NAME
     if not path.is_file():
         raise DataError(f"{directory} is not a run: it has no {FILE_NAME}")
+
+    def open_(options: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?{options}", uri=True, isolation_level=None, check_same_thread=False
+        )
+        with _closed_on_error(connection):
+            _check_format(connection, directory)
+        return connection
+
     failure: Exception | None = None
     for options in _reading_options(path):
-        connection = None
         try:
-            connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?{options}", uri=True, isolation_level=None, check_same_thread=False
-            )
-            _check_format(connection, directory)
-        except (sqlite3.Error, DataError) as error:
-            if connection is not None:
-                connection.close()
-            if isinstance(error, DataError):
-                raise
+            return _patiently(partial(open_, options), _PATIENCE)
+        except sqlite3.Error as error:
             failure = error
-        else:
-            return connection
     raise explain(failure, directory, f"{FILE_NAME} cannot be read") from failure
+
+
+def _patiently(open_: Callable[[], sqlite3.Connection], patience: float) -> sqlite3.Connection:
+    """Open a database that others open and close, and die with, at the same time.
+
+    The last one to close it, and the first one to open it after a crash, have it to themselves for a moment; whoever
+    comes then is refused at once, however long SQLite was told to wait (sqlite.org/wal.html, section 8).
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return open_()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(_PAUSE)
+
+
+@contextlib.contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _reading_options(path: Path) -> Iterator[str]:

@@ -126,6 +126,20 @@ def test_run_joins_the_testbed_that_runs_rather_than_starting_another(running):
     assert answer["run"] in [experiment["run"] for experiment in status["experiments"].values()]
 
 
+def test_run_starts_another_testbed_beside_the_one_that_runs_when_told_to(running):
+    before = set(running.json("status")["experiments"])
+    result = running.command("run", "work.py:Turn", "--new", "-c", "bench.toml", "--runs", "elsewhere")
+    assert "Turn finished" in result.stdout
+    assert [path for path in (running.directory / "elsewhere").iterdir() if path.is_dir()]
+    assert set(running.json("status")["experiments"]) == before
+
+
+def test_run_says_that_a_testbed_that_runs_keeps_its_runs_in_one_place(running):
+    result = running.command("run", "work.py:Turn", "--runs", "over-there")
+    assert "--runs changes nothing: testbed 'bench' is running already" in result.stderr
+    assert not (running.directory / "over-there").exists()
+
+
 def test_run_says_what_its_experiment_raised(running):
     error = running.error("run", "work.py:Fail", exit_code=1)
     assert "error: ZeroDivisionError: the lamp is too dim" in error

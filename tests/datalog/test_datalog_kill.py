@@ -91,3 +91,45 @@ def test_a_run_is_read_as_numpy_pandas_and_xarray_while_another_process_writes_i
         writer.kill()
         writer.wait()
         writer.stdout.close()
+
+
+OPENERS = """
+import os, sys, time
+from catkit_devices.datalog import Run, RunReader
+
+end = time.monotonic() + float(sys.argv[2])
+count = 0
+while time.monotonic() < end:
+    with Run.open(sys.argv[1]) as run:
+        run.log_scalar(f"of {os.getpid()}", count)
+    count += 1
+    if count % 50 == 0:
+        with RunReader(sys.argv[1]) as reader:
+            reader.scalars(f"of {os.getpid()}")
+print(count)
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_run_is_opened_and_closed_by_many_at_the_same_time_and_some_of_them_die(tmp_path, rounds):
+    """The first to open a database after a crash, and the last to close it, have it to themselves for a moment."""
+    seconds = rounds(5, soak=60)
+    with Run.create(tmp_path, "busy") as run:
+        path = run.path
+    living = [
+        subprocess.Popen([sys.executable, "-c", OPENERS, str(path), str(seconds)], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        dying = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+        dying.stdout.read(3)
+        dying.kill()
+        dying.wait()
+        dying.stdout.close()
+        time.sleep(0.5)  # for the others
+    counts = {process.pid: int(process.communicate(timeout=60)[0] or -1) for process in living}
+    assert [process.returncode for process in living] == [0, 0, 0, 0]
+    with RunReader(path) as reader:
+        for pid, count in counts.items():
+            assert reader.scalars(f"of {pid}").values.tolist() == list(range(count))
