@@ -1,10 +1,17 @@
 """Every test has a runtime directory of its own and leaves no process behind."""
 
 import os
+import signal
 import time
 
 import psutil
 import pytest
+
+for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTSTP"):
+    # Whatever runs in the background of a script ignores them, and so would every process that is started here.
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
 def pytest_addoption(parser):

@@ -90,11 +90,6 @@ class Fail(Experiment):
 """
 
 
-def let_interrupt():
-    """Have Ctrl-C work in a process whatever this one inherited: what runs in the background often ignores it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 class Bench:
     """A directory with ``bench.toml`` and ``work.py``, and a runtime directory of its own."""
 
@@ -113,7 +108,7 @@ class Bench:
         return subprocess.Popen(
             [sys.executable, "-m", "catkit_devices", *map(str, arguments)],
             cwd=self.directory, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True, preexec_fn=let_interrupt, **options,
+            start_new_session=True, **options,
         )  # fmt: skip
 
     def command(self, *arguments, exit_code=0, timeout=60, **environment):

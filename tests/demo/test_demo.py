@@ -25,7 +25,6 @@ def start(directory, *arguments):
         [sys.executable, "-m", "catkit_devices", "demo", *arguments],
         cwd=directory, env={**os.environ, "CATKIT_DEVICES_RUNTIME": str(directory / "runtime")},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
 
 
