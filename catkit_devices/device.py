@@ -11,23 +11,23 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
+from catkit_devices.describing import describe, interface_of
 from catkit_devices.errors import (
     CatkitDevicesError,
     DeviceClosedError,
-    DeviceDisconnectedError,
     DeviceFaultError,
     MutexTimeoutError,
 )
+from catkit_devices.lifecycle import Lifecycle
 from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, lock_all
 from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call, forwarded_call, local_session
 from catkit_devices.operations import DeviceProperty, operation, unlocked
-from catkit_devices.rules import SPECIAL, DeviceType
+from catkit_devices.rules import DeviceType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,24 +71,16 @@ class Device(metaclass=DeviceType):
             raise ValueError(f"a device's name must be a word, got {name!r}")
         self._name = name
         self._connection = None
-        self._safe_timeout = safe_timeout
         self._open_on_use = open_on_use
+        self._life = Lifecycle(self, safe_timeout)
         self._mutex = Mutex(name, timeout)
         lock = self._mutex._lock
         if not isinstance(lock, OwnedLock):
             raise TypeError("a device's mutex lives where the device does")
         self._mutex_lock = lock
-        self._mutex_lock.refusal = self._refusal
+        self._mutex_lock.refusal = self._life.refusal
         self._operation_lock = OwnedLock(f"{name} (operation)", by_chain=True)
-        self._opened = False
-        self._connected = False
-        """Whether ``_open`` has returned since ``_close`` was called last."""
-        self._lost_connection = False
-        """Whether it is open without a connection, until that is restored."""
-        self._cut_off: object = None
-        self._opening = threading.RLock()
         self._references: set[str] = set()
-        self._fault_reason: str | None = None
         self._changed_by: Session | None = None
         self._reference: Reference | None = None
         self._safety_gate: Gate | None = None
@@ -117,20 +109,16 @@ class Device(metaclass=DeviceType):
             DeviceBusyError: another program has it.
         """
         with _part_of_call() as call:
-            self._mutex_lock.enter(call, self._mutex.timeout, f"{self._name}.open")
+            self._mutex_lock.enter_both(self._operation_lock, call, self._mutex.timeout, f"{self._name}.open")
             try:
-                self._operation_lock.enter(call, self._mutex.timeout, f"{self._name}.open")
+                self._references.add(call.session.id)
                 try:
-                    self._references.add(call.session.id)
-                    try:
-                        self._ensure_open()
-                    except BaseException:
-                        self._references.discard(call.session.id)
-                        raise
-                finally:
-                    self._operation_lock.leave(call)
+                    self._life.open()
+                except BaseException:
+                    self._references.discard(call.session.id)
+                    raise
             finally:
-                self._mutex_lock.leave(call)
+                self._mutex_lock.leave_both(self._operation_lock, call)
         return self
 
     @final
@@ -142,18 +130,14 @@ class Device(metaclass=DeviceType):
             force: close it for everybody.
         """
         with _part_of_call() as call:
-            self._mutex_lock.enter(call, self._mutex.timeout, f"{self._name}.close")
+            self._mutex_lock.enter_both(self._operation_lock, call, self._mutex.timeout, f"{self._name}.close")
             try:
-                self._operation_lock.enter(call, self._mutex.timeout, f"{self._name}.close")
-                try:
-                    self._references.discard(call.session.id)
-                    if force or not self._references:
-                        self._references.clear()
-                        self._close_now()
-                finally:
-                    self._operation_lock.leave(call)
+                self._references.discard(call.session.id)
+                if force or not self._references:
+                    self._references.clear()
+                    self._close_now()
             finally:
-                self._mutex_lock.leave(call)
+                self._mutex_lock.leave_both(self._operation_lock, call)
 
     def __enter__(self) -> Self:
         self.open()
@@ -162,45 +146,11 @@ class Device(metaclass=DeviceType):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ensure_open(self) -> None:
-        with self._opening:
-            if self._opened:
-                return
-            self._connect_anew()
-            self._opened = True
-            self._fault_reason = None
-        _log.info("device %r opened", self._name, extra=self._event_record("device_opened"))
-
     def _close_now(self) -> None:
-        if not self._opened:
-            return
         try:
-            # Not under the guard of opening and closing: what makes safe may have to restore the connection.
-            self._make_safe_bounded()
+            self._life.close()
         finally:
-            with self._opening:
-                was_open, self._opened = self._opened, False
-                try:
-                    self._disconnect()
-                finally:
-                    self._lost_connection, self._cut_off, self._changed_by = False, None, None
-                    if was_open:
-                        _log.info("device %r closed", self._name, extra=self._event_record("device_closed"))
-
-    def _connect_anew(self) -> None:
-        with self._opening:
-            with contextlib.suppress(CatkitDevicesError):
-                self._disconnect()
-            self._connection = self._open()
-            self._connected, self._lost_connection = True, False
-
-    def _disconnect(self) -> None:
-        if self._connected:
-            self._connected = False
-            try:
-                self._close()
-            finally:
-                self._connection = None
+            self._changed_by = None
 
     def _require_permission(self, name: str, changes: bool) -> None:
         """Refuse an operation that may not be done now: on a testbed whose safety checks have tripped, say."""
@@ -211,56 +161,23 @@ class Device(metaclass=DeviceType):
 
     def _ready(self, name: str, changes: bool) -> None:
         """Refuse an operation that the device's state does not allow."""
-        if changes or not self._opened:
+        if changes or not self._life.is_open:
             self._require_permission(name, changes)
-        if self._fault_reason is not None:
-            raise self._refusal() or DeviceFaultError(self._fault_reason, **self._facts(name))
-        replaced = self._connection_replaced_at()
-        if replaced is not None:
-            self._connection_is_lost(replaced)
-        if self._lost_connection or self._cut_off is not None:
-            self._reconnect(name)
-        if not self._opened:
+        life = self._life
+        if (refusal := life.refusal()) is not None:
+            raise refusal
+        if (replaced := self._connection_replaced_at()) is not None:
+            life.lose(replaced)
+        life.reconnect(name)
+        if not life.is_open:
             if not self._open_on_use:
                 raise DeviceClosedError(f"{name!r} needs it open; it is closed", **self._facts())
             self._references.add(local_session().id)
-            self._ensure_open()
-
-    def _connection_is_lost(self, when: float = math.inf) -> None:
-        """Note that the connection is gone: the next operation opens it anew, but for a section that was held then.
-
-        Args:
-            when: on the monotonic clock; by default now.
-        """
-        self._lost_connection = True
-        self._cut_off = self._mutex_lock.section(begun_before=when)
+            life.open()
 
     def _connection_replaced_at(self) -> float | None:
         """Return when the connection was made anew for another device that shares it, on the monotonic clock."""
         return None
-
-    def _reconnect(self, name: str) -> None:
-        """Open anew after the connection was lost; settings are not assumed to have survived.
-
-        Raises:
-            DeviceDisconnectedError: the caller is in a section that it held when the connection was lost.
-            DeviceOpenError: the instrument does not answer yet.
-        """
-        if self._cut_off is not None and self._mutex_lock.section() is self._cut_off:
-            raise DeviceDisconnectedError(
-                "the connection was lost in this section, and with it perhaps what it has set: leave the section",
-                **self._facts(name),
-            )
-        self._cut_off = None
-        self._restore_connection()
-
-    def _restore_connection(self) -> None:
-        """Replace a connection that was lost; harmless when somebody has done it meanwhile."""
-        with self._opening:
-            if not (self._opened and self._lost_connection):
-                return
-            self._connect_anew()
-        _log.warning("device %r: connection restored", self._name)
 
     # --- state ------------------------------------------------------------------------------------------------------
 
@@ -272,12 +189,12 @@ class Device(metaclass=DeviceType):
     @property
     def is_open(self) -> bool:
         """Whether it is open."""
-        return self._opened
+        return self._life.is_open
 
     @property
     def state(self) -> str:
         """``"closed"``, ``"open"`` or ``"fault"``."""
-        return "fault" if self._fault_reason is not None else "open" if self._opened else "closed"
+        return "fault" if self._life.fault is not None else "open" if self._life.is_open else "closed"
 
     @property
     def mutex(self) -> Mutex:
@@ -302,11 +219,7 @@ class Device(metaclass=DeviceType):
     @unlocked
     def reset(self) -> None:
         """Take the device out of FAULT, after a person has looked at it; the next open starts afresh."""
-        with self._opening:
-            self._opened = False
-            with contextlib.suppress(CatkitDevicesError):
-                self._disconnect()
-            self._lost_connection, self._cut_off, self._fault_reason = False, None, None
+        self._life.reset()
 
     # --- safety -----------------------------------------------------------------------------------------------------
 
@@ -318,51 +231,15 @@ class Device(metaclass=DeviceType):
         Raises:
             DeviceFaultError: it could not be made safe within ``safe_timeout``; it refuses use until ``reset()``.
         """
-        if self._opened:
-            self._make_safe_bounded()
+        if self._life.is_open:
+            self._life.make_safe()
 
-    def _make_safe_bounded(self) -> None:
-        failure: list[BaseException] = []
+    def _can_be_made_safe(self) -> bool:
+        return type(self)._make_safe is not Device._make_safe
 
-        def make_safe() -> None:
-            try:
-                # A call of its own: the one that is running may be cancelled, this one must get through.
-                with calling(emergency_call()):
-                    self._make_safe_whatever_came_before()
-            except BaseException as error:  # noqa: BLE001 - told to the caller below
-                failure.append(error)
-
-        if type(self)._make_safe is Device._make_safe:
-            return
-        runner = threading.Thread(target=make_safe, name=f"make-safe-{self._name}", daemon=True)
-        runner.start()
-        runner.join(self._safe_timeout)
-        if runner.is_alive() or failure:
-            why = f"{type(failure[0]).__name__}: {failure[0]}" if failure else f"not done in {self._safe_timeout:g} s"
-            self._fault(f"could not be made safe ({why})")
-            raise DeviceFaultError(self._fault_reason or why, **self._facts("make_safe")) from (
-                failure[0] if failure else None
-            )
-
-    def _make_safe_whatever_came_before(self) -> None:
-        """Make it safe, over a new connection where the old one is gone."""
-        self._restore_connection()
-        try:
-            self._make_safe()
-        except DeviceDisconnectedError:
-            self._connection_is_lost()
-            self._restore_connection()
-            self._make_safe()
-
-    def _fault(self, reason: str) -> None:
-        """Refuse every further use until ``reset()``."""
-        self._fault_reason = reason
-        _log.error("device %r: %s", self._name, reason, extra=self._event_record("device_fault", reason=reason))
-
-    def _refusal(self) -> BaseException | None:
-        if self._fault_reason is None:
-            return None
-        return DeviceFaultError(f"is in FAULT: {self._fault_reason}; reset() it after looking at it", **self._facts())
+    def _make_safe_in_doubt(self) -> None:
+        """Make it safe whatever came before; for kinds of devices whose line may be in any state."""
+        self._make_safe()
 
     # --- helpers for drivers ----------------------------------------------------------------------------------------
 
@@ -420,35 +297,7 @@ class Device(metaclass=DeviceType):
     @unlocked
     def describe(self) -> dict[str, Any]:
         """Return what the device can do: properties with type, unit, limits, choices and doc; commands with doc."""
-        properties: dict[str, Any] = {}
-        commands: dict[str, Any] = {}
-        for name in _public_names(type(self)):
-            if name in vars(Device):
-                continue
-            member = inspect.getattr_static(type(self), name)
-            if isinstance(member, DeviceProperty):
-                properties[name] = {**member.describe(), **self._describe_property(name)}
-            elif isinstance(member, property):
-                properties[name] = {
-                    "kind": "property",
-                    "type": None,
-                    "unit": None,
-                    "limits": None,
-                    "choices": None,
-                    "doc": inspect.getdoc(member),
-                    "readable": True,
-                    "writable": member.fset is not None,
-                    "shared": bool(getattr(member.fget, "_shared", False)),
-                }
-            elif callable(member) and not inspect.isclass(member):
-                commands[name] = {"signature": str(inspect.signature(member)), "doc": inspect.getdoc(member)}
-        return {
-            "name": self._name,
-            "driver": type(self).driver,
-            "address": self._address,
-            "properties": properties,
-            "commands": commands,
-        }
+        return describe(self, vars(Device))
 
     def _describe_property(self, name: str) -> dict[str, Any]:  # noqa: ARG002 - for drivers to override
         """Return what is particular to this device about a declared property (narrowed limits)."""
@@ -475,30 +324,17 @@ class Device(metaclass=DeviceType):
         self._reference = reference
 
     def _interface(self, kind: str) -> Interface:
-        from catkit_devices.multiprocessing.interface import Interface
-
-        capabilities = tuple(base.__name__ for base in type(self).__mro__ if vars(base).get("_capability"))
-        methods: dict[str, str | None] = {}
-        properties: dict[str, str | None] = {}
-        for name in [*_public_names(type(self)), "__enter__", "__exit__", *sorted(SPECIAL)]:
-            member = inspect.getattr_static(type(self), name, None)
-            if name in ("lock", "acquire", "release", "mutex", "wait") or member is None:
-                continue
-            if isinstance(member, (property, DeviceProperty)):
-                properties[name] = inspect.getdoc(member)
-            elif callable(member) and not inspect.isclass(member):
-                methods[name] = inspect.getdoc(member)
-        return Interface(kind, type(self).__name__, methods, properties, True, False, capabilities)
+        return interface_of(type(self), kind)
 
     def _status(self) -> dict[str, Any]:
-        return {"state": self.state, "driver": type(self).driver, "address": self._address, "fault": self._fault_reason}
+        return {"state": self.state, "driver": type(self).driver, "address": self._address, "fault": self._life.fault}
 
     def _session_ended(self, session: Session, goodbye: bool) -> None:
         """Make it safe, before anybody else is granted, where the ended session leaves it in an unknown state."""
         guardian = emergency_call()
         in_use = self._mutex_lock.in_use_by(session)
         died = not goodbye or in_use
-        due = self._opened and died and (in_use or self._changed_by is session)
+        due = self._life.is_open and died and (in_use or self._changed_by is session)
         last = self._references == {session.id}
         if not (due or last):
             self._references.discard(session.id)
@@ -516,19 +352,21 @@ class Device(metaclass=DeviceType):
         try:
             self._mutex_lock.claim(guardian, session, self._mutex.timeout)
         except MutexTimeoutError as error:
-            self._fault(f"an operation of {session.process!r} (pid {session.pid}), which has ended, does not: {error}")
+            self._life.fail(
+                f"an operation of {session.process!r} (pid {session.pid}), which has ended, does not: {error}"
+            )
             return
         try:
             with calling(guardian):
                 self._references.discard(session.id)
                 unchanged_since = died and self._changed_by is session
-                if self._opened and (in_use or unchanged_since):
+                if self._life.is_open and (in_use or unchanged_since):
                     _log.warning(
                         "device %r: %r (pid %d) died; making safe", self._name, session.process, session.pid,
                         extra=self._event_record("owner_died", process=session.process, pid=session.pid),
                     )  # fmt: skip
                     with contextlib.suppress(DeviceFaultError):  # logged, and every later use is refused
-                        self._make_safe_bounded()
+                        self._life.make_safe()
                     self._changed_by = None
                 if not self._references:
                     with contextlib.suppress(CatkitDevicesError):
@@ -540,9 +378,9 @@ class Device(metaclass=DeviceType):
         """Make safe and close, whoever holds the device, bounded in time: the server is ending."""
         done = threading.Thread(target=self._close_quietly, name=f"close-{self._name}", daemon=True)
         done.start()
-        done.join(self._safe_timeout + 5.0)
+        done.join(self._life.safe_timeout + 5.0)
         if done.is_alive():
-            _log.error("device %r: not closed in %g s", self._name, self._safe_timeout + 5.0)
+            _log.error("device %r: not closed in %g s", self._name, self._life.safe_timeout + 5.0)
 
     def _close_quietly(self) -> None:
         try:
@@ -563,7 +401,3 @@ class Device(metaclass=DeviceType):
 
 def _part_of_call() -> calling:
     return calling(current_call())
-
-
-def _public_names(cls: type[Device]) -> list[str]:
-    return [name for name in dir(cls) if not name.startswith("_")]

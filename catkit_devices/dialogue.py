@@ -217,7 +217,7 @@ class DialogueDevice(Device):
         with self._exchange(None, fresh=False) as line:
             line.settle(self._late_window, self.io_timeout, self._checkpoint)
 
-    def _make_safe_whatever_came_before(self) -> None:
+    def _make_safe_in_doubt(self) -> None:
         """Make it safe at once, though a late reply may be taken for another's; then again on a line to be trusted."""
         transport = self._transport
         if transport is not None and transport.suspect is not None:
@@ -228,7 +228,7 @@ class DialogueDevice(Device):
                 _log.info("%s at %s was made safe in doubt: %s", self.name, self._address, error.problem)
             finally:
                 self._hasty = False
-        super()._make_safe_whatever_came_before()
+        self._make_safe()
 
     def _trust(self, transport: Transport, *, fresh: bool) -> None:
         if self._recovering:
@@ -252,7 +252,7 @@ class DialogueDevice(Device):
             raise
         except DeviceError as error:
             transport.suspect = reason
-            self._fault(f"the line could not be trusted any more ({reason}): {error}")
+            self._life.fail(f"the line could not be trusted any more ({reason}): {error}")
             raise DeviceFaultError(f"could not be recovered after this: {reason}", **self._facts()) from error
         except BaseException:
             transport.suspect = reason

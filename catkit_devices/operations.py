@@ -151,7 +151,7 @@ def perform(
             try:
                 result = body(device, *args, **kwargs)
             except DeviceDisconnectedError:
-                device._connection_is_lost()
+                device._life.lose()
                 if not repeatable or device._mutex_lock.has_sections():
                     raise
                 device._ready(name, changes)

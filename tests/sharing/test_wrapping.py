@@ -383,7 +383,7 @@ def test_a_shared_read_cannot_set_anything_without_the_mutex():
 def test_what_a_read_sets_is_a_change_that_may_be_refused():
     device = Careless("driver")
     device._safety_gate = lambda name, operation, changes: PermissionError(operation) if changes else None
-    device._opened = True
+    device.open()
     with pytest.raises(PermissionError, match="span"):
         _ = device.ranged
     assert device.span == 1

@@ -1,0 +1,81 @@
+"""What a device can do, as plain data for people and programs, and as the interface that proxies are made from."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.operations import DeviceProperty
+from catkit_devices.rules import SPECIAL
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from catkit_devices.device import Device
+    from catkit_devices.multiprocessing.interface import Interface
+
+__all__ = ["describe", "interface_of"]
+
+_ON_THE_MUTEX = frozenset({"acquire", "lock", "mutex", "release", "wait"})
+"""What a proxy does by itself, or a driver only."""
+
+
+def describe(device: Device, framework: Container[str]) -> dict[str, Any]:
+    """Return what the device can do: properties with type, unit, limits, choices and doc; commands with doc.
+
+    Args:
+        device: whose driver it is about.
+        framework: names that every device has, which are left out.
+    """
+    properties: dict[str, Any] = {}
+    commands: dict[str, Any] = {}
+    cls = type(device)
+    for name in _public_names(cls):
+        if name in framework:
+            continue
+        member = inspect.getattr_static(cls, name)
+        if isinstance(member, DeviceProperty):
+            properties[name] = {**member.describe(), **device._describe_property(name)}
+        elif isinstance(member, property):
+            properties[name] = {
+                "kind": "property",
+                "type": None,
+                "unit": None,
+                "limits": None,
+                "choices": None,
+                "doc": inspect.getdoc(member),
+                "readable": True,
+                "writable": member.fset is not None,
+                "shared": bool(getattr(member.fget, "_shared", False)),
+            }
+        elif callable(member) and not inspect.isclass(member):
+            commands[name] = {"signature": str(inspect.signature(member)), "doc": inspect.getdoc(member)}
+    return {
+        "name": device.name,
+        "driver": cls.driver,
+        "address": device._address,
+        "properties": properties,
+        "commands": commands,
+    }
+
+
+def interface_of(cls: type[Device], kind: str) -> Interface:
+    """Return what clients may reach of a device of this class, hosted as an object of this kind."""
+    from catkit_devices.multiprocessing.interface import Interface
+
+    capabilities = tuple(base.__name__ for base in cls.__mro__ if vars(base).get("_capability"))
+    methods: dict[str, str | None] = {}
+    properties: dict[str, str | None] = {}
+    for name in [*_public_names(cls), "__enter__", "__exit__", *sorted(SPECIAL)]:
+        member = inspect.getattr_static(cls, name, None)
+        if name in _ON_THE_MUTEX or member is None:
+            continue
+        if isinstance(member, (property, DeviceProperty)):
+            properties[name] = inspect.getdoc(member)
+        elif callable(member) and not inspect.isclass(member):
+            methods[name] = inspect.getdoc(member)
+    return Interface(kind, cls.__name__, methods, properties, True, False, capabilities)
+
+
+def _public_names(cls: type[Device]) -> list[str]:
+    return [name for name in dir(cls) if not name.startswith("_")]
