@@ -25,6 +25,10 @@ OVERRIDES = [
 ]
 
 
+_EXITING = 4
+"""PF_EXITING of linux/sched.h: its descriptors are closed, and seen to be, some time before it is a zombie."""
+
+
 class Overlap(Exception):
     """Somebody else was in the section of a device."""
 
@@ -56,10 +60,13 @@ def alone_with(directory, devices):
 
 
 def running(pid):
+    """Whether a process can still do anything: not from the moment on at which the kernel begins to end it."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
         return False
+    state, flags = fields[0], int(fields[6])
+    return state != "Z" and not flags & _EXITING
 
 
 def expect(found, expected):
