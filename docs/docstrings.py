@@ -11,6 +11,7 @@ import griffe
 __all__ = ["Docstrings", "to_markdown"]
 
 _ROLE = re.compile(r":[a-z]+:`~?([^`]*\.)?([^`.]+)`")
+_QUOTED = re.compile(r"(?<!`)``(?!`)")
 _LITERAL = re.compile(r"^(?P<indent> *)(?P<text>.*?)::\n(?P<code>\n(?:(?P=indent)    .*\n|\n)+)", re.MULTILINE)
 
 
@@ -24,7 +25,7 @@ def to_markdown(text: str) -> str:
         return f"{lead}{indent}```python\n{code}\n{indent}```\n\n"
 
     text = _LITERAL.sub(fenced, text + "\n").rstrip("\n")
-    return _ROLE.sub(lambda found: f"`{found[2]}`", text).replace("``", "`").replace("````python", "```python")
+    return _QUOTED.sub("`", _ROLE.sub(lambda found: f"`{found[2]}`", text))
 
 
 class Docstrings(griffe.Extension):

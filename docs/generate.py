@@ -143,20 +143,29 @@ def _errors() -> str:
     lines = ["# Errors", "", what_to_do["introduction"]["text"], ""]
     for error in errors():
         bases = " and ".join(f"`{base.__name__}`" for base in error.__bases__)
-        lines += [f"## {error.__name__}", "", f"*Is a {bases}.*", "", _error_text(error), ""]
+        article = "an" if error.__bases__[0].__name__[0] in "AEIOU" else "a"
         facts = {name: kind for name, kind in inspect.get_annotations(error).items() if not name.startswith("_")}
+        lines += [f"## {error.__name__}", "", f"*Is {article} {bases}.*", "", _error_text(error, facts), ""]
         if facts:
             lines += ["Attributes: " + ", ".join(f"`{name}` (`{kind}`)" for name, kind in facts.items()) + ".", ""]
         lines += [f"**What to do.** {what_to_do[error.__name__]['text'].strip()}", ""]
     return "\n".join(lines)
 
 
-def _error_text(error: type[BaseException]) -> str:
-    text = to_markdown(inspect.getdoc(error) or "")
-    before, found, arguments = text.partition("Args:\n")
-    if not found:
-        return text
-    return before + "\n".join(f"- `{name}`: {said}" for name, said in _arguments(arguments))
+def _error_text(error: type[BaseException], facts: dict[str, Any]) -> str:
+    """Return what an error says of itself; those of its attributes that it explains are taken from ``facts``."""
+    before, arguments = _split(error)
+    rows = []
+    for name, said in arguments:
+        kind = facts.pop(name, None)
+        rows.append(f"- `{name}`{f' (`{kind}`)' if kind else ''}: {said}")
+    return "\n".join([before, *rows])
+
+
+def _split(documented: Any) -> tuple[str, list[tuple[str, str]]]:
+    """Return a docstring without its arguments, and those by name."""
+    before, _, arguments = to_markdown(inspect.getdoc(documented) or "").partition("Args:\n")
+    return before, _arguments(arguments)
 
 
 def _arguments(text: str) -> list[tuple[str, str]]:
@@ -166,7 +175,8 @@ def _arguments(text: str) -> list[tuple[str, str]]:
 
 # --- drivers -------------------------------------------------------------------------------------------------------
 
-_EVERY_DEVICE = frozenset({"limits", "open_on_use", "safe_timeout", "timeout"})
+_EVERY_DEVICE = frozenset({"safe_timeout", "timeout"})
+_SET_BY_THE_TESTBED = frozenset({"limits", "open_on_use", "visa_library"})
 
 
 def _drivers() -> str:
@@ -178,18 +188,21 @@ def _drivers() -> str:
         "# Drivers",
         "",
         "The drivers that come with the package, as their devices describe themselves (`device.describe()`,",
-        "`catkit-devices devices`). What is marked *shared* can be read while somebody else keeps the device; *narrow*",
-        "limits are set in the configuration. All of them talk in text, and have `query`, `write`, `read` and their",
-        "relatives too: see [VisaDevice](api/devices.md).",
+        "`catkit-devices devices`). What is marked *shared* can be read while somebody else keeps the device. Narrower",
+        "limits are set with `limits` in [the configuration](configuration.md). All of them talk in text, and have",
+        "`query`, `write`, `read` and their relatives too: see [VisaDevice](api/devices.md). Options are keys of [the",
+        "device's table](configuration.md#devicesname).",
         "",
     ]
     for name, driver in plugins.drivers.items():
         about = _description(driver)
         capabilities = ", ".join(f"`{one}`" for one in interfaces_of(driver)) or "none"
         simulator = f"`{name}`" if name in plugins.simulators else "none of that name"
-        options = [option for option in _options(driver) if option not in _EVERY_DEVICE]
+        options = [option for option in _options(driver) if option not in _EVERY_DEVICE | _SET_BY_THE_TESTBED]
         instrument = (sys.modules[driver.__module__].__doc__ or "").partition(": driver")[0]
-        lines += [f"## {name}", "", f"{instrument}. {to_markdown(inspect.getdoc(driver) or '')}", ""]
+        says, arguments = _split(driver)
+        lines += [f"## {name}", "", f"{instrument}. {says.strip()}", ""]
+        lines += [*(f"- `{one}`: {said}" for one, said in arguments if one in options), ""]
         lines += [
             f"Capabilities: {capabilities}. Simulator: {simulator}. Options: {', '.join(map(_code, options))}.",
             "",
@@ -266,13 +279,27 @@ def _configuration() -> str:
         about = schema["$defs"][reference.rpartition("/")[2]]
         heading = f"[{table}]" if "$ref" in kind else f"[{table}.NAME]"
         _, _, summary = about["description"].partition(": ")
-        lines += [f"## `{heading}`", "", f"{summary[:1].upper()}{_cell(summary[1:])}", ""]
+        lines += [f"## `{heading}`", "", _capital(_cell(summary)), ""]
         lines += ["| key | type | default | |", "|---|---|---|---|"]
         for key, told in about["properties"].items():
             default = "*required*" if key in about.get("required", ()) else _default(told.get("default"))
             lines.append(f"| `{key}` | {_type(told)} | {default} | {_cell(told.get('description'))} |")
-        lines.append("")
+        lines += ["", *(_options_of_every_device() if table == "devices" else [])]
     return "\n".join(lines)
+
+
+def _options_of_every_device() -> list[str]:
+    from catkit_devices.device import Device
+    from catkit_devices.options import options_of
+
+    defaults = {name: options_of(Device)[name].default for name in sorted(_EVERY_DEVICE)}
+    said = {name: text for name, text in _split(Device)[1] if name in defaults}
+    lines = [f"- `{name}` (`{default}`): {said[name]}" for name, default in defaults.items()]
+    return ["Options that every driver has; [the drivers](drivers.md) have more:", "", *lines, ""]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _default(value: object) -> str:
@@ -324,7 +351,8 @@ def _commands() -> str:
                 words = ", ".join(_code(word) for word in (*parameter.opts, *parameter.secondary_opts))
                 value = "" if parameter.is_flag else f" *{parameter.metavar or 'value'}*"
                 default = parameter.default
-                shown = "" if parameter.is_flag or callable(default) or default in (None, (), []) else f" (`{default}`)"
+                hidden = parameter.is_flag or callable(default) or default in (None, "", (), [])
+                shown = "" if hidden else f" (`{default}`)"
                 variable = f" Environment: `{parameter.envvar}`." if parameter.envvar else ""
                 rows.append(f"| {words}{value} | {_cell(parameter.help)}{shown}{variable} |")
             else:

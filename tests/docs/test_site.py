@@ -37,6 +37,9 @@ def test_the_site_is_built_with_warnings_as_errors(tmp_path):
     assert done.returncode == 0, done.stderr[-4000:]
     assert (tmp_path / "site" / "reference" / "configuration.schema.json").is_file()
     assert not list((tmp_path / "site").rglob("*.py"))
+    pages = list((tmp_path / "site" / "reference").rglob("*.html"))
+    assert len(pages) > 10
+    assert not [page for page in pages if "``" in (text := page.read_text(encoding="utf-8")) or "<p>Args:" in text]
 
 
 def test_every_error_is_explained_with_what_to_do_about_it(reference):
