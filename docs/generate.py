@@ -52,6 +52,17 @@ API = {
 }
 """Every page of the API: its title, and the modules whose public names it shows."""
 
+HANDED_OUT = {
+    "multiprocessing": {
+        "events": ["Event", "Barrier"],
+        "conditions": ["Condition"],
+        "queues": ["Queue"],
+        "streams": ["FrameStream", "FrameReader", "Frame"],
+        "locks": ["Holder"],
+    }
+}
+"""What is never imported and yet used, by the page that shows it: it is asked for by name (``manager.get_queue``)."""
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to those of the site."""
@@ -62,7 +73,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def reference() -> dict[str, str]:
     """Return every generated file by its path in the site."""
-    pages = {f"reference/api/{page}.md": _api(title, modules) for page, (title, modules) in API.items()}
+    pages = {f"reference/api/{page}.md": _api(page, title, modules) for page, (title, modules) in API.items()}
     return pages | {
         "reference/api/index.md": _names(),
         "reference/commands.md": _commands(),
@@ -77,12 +88,25 @@ def reference() -> dict[str, str]:
 # --- API -----------------------------------------------------------------------------------------------------------
 
 
-def _api(title: str, modules: Iterable[str]) -> str:
+_HANDED_OUT_HOW = (
+    "These are asked for (`manager.get_queue(name)`, `mutex.holder`) and not imported; what their classes are made "
+    "with is the manager's business."
+)
+
+
+def _api(page: str, title: str, modules: Iterable[str]) -> str:
     lines = [f"# {title}", ""]
     for name in modules:
         module = importlib.import_module(name)
         lines += [f"## `{name}`", "", to_markdown(inspect.getdoc(module) or ""), ""]
         lines += [f"::: {name}.{public}\n" for public in _public(module)]
+    if page in HANDED_OUT:
+        lines += ["## What is handed out", "", _HANDED_OUT_HOW, ""]
+    for module_name, names in HANDED_OUT.get(page, {}).items():
+        module = importlib.import_module(f"catkit_devices.{page}.{module_name}")
+        for public in names:
+            kind = getattr(module, public)
+            lines.append(f"::: {kind.__module__}.{kind.__qualname__}\n    options:\n      show_bases: false\n")
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ how many it missed. A copy is never torn: each slot carries the number of its fr
 a copy counts only when that number was the same before and after. The memory is anonymous and comes from the server
 that knows the stream by name (``stream_memory``), so nothing is left behind by any exit.
 
-Linux only (``memfd_create``, futex): elsewhere, frames travel as arrays do.
+Linux only (``memfd_create``, futex): elsewhere a stream is refused, and frames travel as arrays do, through a device.
 """
 
 from __future__ import annotations
