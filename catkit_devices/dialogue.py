@@ -48,8 +48,8 @@ class DialogueDevice(Device):
         **options: of :class:`~catkit_devices.device.Device`.
     """
 
-    #: Seconds for one exchange.
     io_timeout: ClassVar[float] = 2.0
+    """Seconds for one exchange."""
 
     def __init__(
         self,

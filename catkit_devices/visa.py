@@ -44,18 +44,22 @@ class VisaDevice(DialogueDevice):
             :class:`~catkit_devices.device.Device`.
     """
 
-    #: What ends a reply.
     read_termination: ClassVar[str] = "\n"
-    #: What ends a command.
+    """What ends a reply."""
     write_termination: ClassVar[str] = "\n"
-    #: A regular expression that is searched for, whatever the case, in the reply to ``*IDN?``.
+    """What ends a command."""
     identity: ClassVar[str] = "."
-    #: Of serial ports; elsewhere they mean nothing.
+    """A regular expression that is searched for, whatever the case, in the reply to ``*IDN?``."""
     baud_rate: ClassVar[int] = 9600
+    """Of serial ports, in bits per second; elsewhere this and the four below mean nothing."""
     data_bits: ClassVar[int] = 8
+    """5 to 8."""
     parity: ClassVar[str] = "none"
+    """``"none"``, ``"odd"``, ``"even"``, ``"mark"`` or ``"space"``."""
     stop_bits: ClassVar[float] = 1
+    """1, 1.5 or 2."""
     flow_control: ClassVar[str] = "none"
+    """``"none"``, ``"xon_xoff"``, ``"rts_cts"`` or ``"dtr_dsr"``."""
 
     def __init__(self, name: str, *, address: str, visa_library: str | VisaLibraryBase = "@py", **options: Any) -> None:
         super().__init__(name, address=address, **options)

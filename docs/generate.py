@@ -63,6 +63,16 @@ HANDED_OUT = {
 }
 """What is never imported and yet used, by the page that shows it: it is asked for by name (``manager.get_queue``)."""
 
+FOR_DRIVERS = {
+    "devices": {
+        "device.Device": ["_open", "_close", "_make_safe", "_checkpoint", "_facts"],
+        "dialogue.DialogueDevice": ["io_timeout", "_identify", "_exchange", "_transaction", "_distrust"],
+        "visa.VisaDevice": ["_query", "_ask"],
+        "serial_device.SerialDevice": ["_using_port"],
+    }
+}
+"""What a driver implements or uses and nobody else sees, by the page that shows it."""
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to those of the site."""
@@ -88,6 +98,10 @@ def reference() -> dict[str, str]:
 # --- API -----------------------------------------------------------------------------------------------------------
 
 
+_FOR_DRIVERS_HOW = (
+    "Private to a driver: what it implements, and what it uses inside of its operations. Of all this only `_open` must "
+    "be there, and in a `VisaDevice` it is."
+)
 _HANDED_OUT_HOW = (
     "These are asked for (`manager.get_queue(name)`, `mutex.holder`) and not imported; what their classes are made "
     "with is the manager's business."
@@ -107,6 +121,12 @@ def _api(page: str, title: str, modules: Iterable[str]) -> str:
         for public in names:
             kind = getattr(module, public)
             lines.append(f"::: {kind.__module__}.{kind.__qualname__}\n    options:\n      show_bases: false\n")
+    if page in FOR_DRIVERS:
+        lines += ["## Inside of a driver", "", _FOR_DRIVERS_HOW, ""]
+    for place, names in FOR_DRIVERS.get(page, {}).items():
+        lines += [
+            f"::: catkit_devices.{place}.{name}\n    options:\n      show_root_full_path: true\n" for name in names
+        ]
     return "\n".join(lines)
 
 

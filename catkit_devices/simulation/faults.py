@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FAULTS", "Fault", "Line", "Piece"]
 
-#: Every kind of fault and what it does to a reply.
 FAULTS: Mapping[str, str] = {
     "no_reply": "the reply is lost",
     "late": "the reply comes `delay` seconds later; those after it keep their place behind it",
@@ -34,6 +33,7 @@ FAULTS: Mapping[str, str] = {
     "disconnect": "the connection drops where the reply would have begun; it can be opened again at once",
     "slow": "the reply comes one byte each `interval` seconds",
 }
+"""Every kind of fault and what it does to a reply."""
 
 
 @dataclass(frozen=True)
