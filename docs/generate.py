@@ -58,7 +58,7 @@ HANDED_OUT = {
         "conditions": ["Condition"],
         "queues": ["Queue"],
         "streams": ["FrameStream", "FrameReader", "Frame"],
-        "locks": ["Holder"],
+        "holds": ["Holder"],
     }
 }
 """What is never imported and yet used, by the page that shows it: it is asked for by name (``manager.get_queue``)."""

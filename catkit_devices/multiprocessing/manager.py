@@ -183,7 +183,7 @@ class SharedMemoryManager(managers.SyncManager):
     # --- what lives on it -------------------------------------------------------------------------------------------
 
     def get_mutex(self, name: str, timeout: float | None = None) -> Mutex:
-        """Return the mutex of that name; ``timeout`` is its default in seconds (60)."""
+        """Return the mutex of that name; ``timeout`` is its default in seconds (60). ``get_lock`` is the same."""
         return cast("Mutex", self._named("mutex", name, timeout=timeout))
 
     get_lock = get_mutex
