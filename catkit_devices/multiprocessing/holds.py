@@ -56,11 +56,31 @@ class Holder(NamedTuple):
     """Who holds a lock, or waits for it, as shown to people."""
 
     owner: str
+    """All of it in words: process, pid, thread, and the host where that is another one."""
+    process: str
+    pid: int
+    thread: str
+    host: str
     since: float
     """Seconds ago."""
     depth: int
     site: str | None
     """Where it asked, as file:line, or the operation that it runs."""
+
+    @classmethod
+    def of(cls, owner: Owner, since: float, depth: int, site: str | None, remark: str = "") -> Holder:
+        """Describe an owner.
+
+        Args:
+            owner: who holds, or waits.
+            since: when that began, on the monotonic clock.
+            depth: how many sections and operations.
+            site: where it asked.
+            remark: what else there is to say of it.
+        """
+        words = f"{owner}{remark}"
+        ago = time.monotonic() - since
+        return cls(words, owner.process, owner.pid, owner.thread, owner.host, ago, depth, site)
 
     def __str__(self) -> str:
         site = f" at {self.site}" if self.site else ""
@@ -105,9 +125,8 @@ class Hold:
 
     def described(self) -> Holder:
         """Return it as shown to people."""
-        owner = f"{self.owner}, broken, still in its operation" if self.broken is not None else str(self.owner)
-        depth = self.bodies + sum(self.sections.values())
-        return Holder(owner, time.monotonic() - self.since, depth, self.site)
+        remark = ", broken, still in its operation" if self.broken is not None else ""
+        return Holder.of(self.owner, self.since, self.bodies + sum(self.sections.values()), self.site, remark)
 
 
 def count_sections(sections: dict[str, int], session: str, depth: int) -> None:

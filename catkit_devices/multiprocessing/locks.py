@@ -236,11 +236,9 @@ class OwnedLock:
 
     def waiters(self) -> list[Holder]:
         """Return who waits for it, first come first."""
-        now = time.monotonic()
         with guard:
             return [
-                Holder(str(waiter.call.owner), now - waiter.since, max(waiter.depth, 1), waiter.site)
-                for waiter in self._queue
+                Holder.of(waiter.call.owner, waiter.since, max(waiter.depth, 1), waiter.site) for waiter in self._queue
             ]
 
     def held_by(self, call: Call) -> bool:

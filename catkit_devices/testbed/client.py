@@ -15,7 +15,7 @@ from catkit_devices.testbed.launching import Launcher
 from catkit_devices.testbed.logs import report
 from catkit_devices.testbed.progress import ENDED, EXPERIMENTS, Progress
 from catkit_devices.testbed.running import FINISH, STOP, control_queue
-from catkit_devices.testbed.status import holder_of, locks_of, states, status_of
+from catkit_devices.testbed.status import locks_of, states, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,7 +198,7 @@ class TestbedClient:
                 return None
             mutex = device.mutex
         holder = mutex.holder
-        return holder_of(holder) if mutex.break_(reason) is not None and holder is not None else None
+        return holder._asdict() if mutex.break_(reason) is not None and holder is not None else None
 
     def shutdown(self, reason: str = "", timeout: float = 60.0) -> None:
         """Tell the testbed to end, and wait until it has; it does so in ``run`` and ``serve``.

@@ -15,7 +15,6 @@ from catkit_devices.testbed.safety import CheckState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from catkit_devices.multiprocessing.holds import Holder
     from catkit_devices.testbed.caching import Devices
     from catkit_devices.testbed.client import TestbedClient
     from catkit_devices.testbed.layout import DeviceEntry, Layout
@@ -63,8 +62,8 @@ def locks_of(testbed: TestbedClient) -> list[dict[str, Any]]:
                 "name": one["name"],
                 "server": server,
                 "device": False,
-                "holder": None if one["holder"] is None else _with_process(one["holder"]),
-                "waiters": [_with_process(waiter) for waiter in one["waiters"]],
+                "holder": one["holder"],
+                "waiters": one["waiters"],
             }
             for one in objects
             if one["kind"] == "mutex" and one["name"] not in names
@@ -75,16 +74,6 @@ def locks_of(testbed: TestbedClient) -> list[dict[str, Any]]:
 def states(checks: Mapping[str, Any]) -> dict[str, CheckState]:
     """Return the state of every check from the shared dictionary."""
     return {name: state for name, state in dict(checks).items() if isinstance(state, CheckState)}
-
-
-def holder_of(holder: Holder) -> dict[str, Any]:
-    """Return who holds a mutex, or waits for it, as plain data."""
-    return _with_process(holder._asdict())
-
-
-def _with_process(holder: dict[str, Any]) -> dict[str, Any]:
-    # An owner is shown as "'process' (pid 4242, thread)"; a table has room for the process alone.
-    return {"process": holder["owner"].partition("' (")[0].strip("'"), **holder}
 
 
 def _safety(testbed: TestbedClient) -> dict[str, Any]:
@@ -140,8 +129,8 @@ def _holding(entry: DeviceEntry, devices: Devices, *, state: bool = False) -> di
             holder = device.mutex.holder
             if state:
                 found["state"] = device.state
-            found["holder"] = None if holder is None else holder_of(holder)
-            found["waiters"] = [holder_of(waiter) for waiter in device.mutex.waiters]
+            found["holder"] = None if holder is None else holder._asdict()
+            found["waiters"] = [waiter._asdict() for waiter in device.mutex.waiters]
     except CatkitDevicesError as error:
         if state:
             found["state"] = f"unknown: {error}"

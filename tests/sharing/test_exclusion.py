@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import threading
 import time
 
@@ -285,6 +286,28 @@ def test_a_timeout_says_who_holds_it_since_when_and_from_which_line(manager, unt
     assert f"(pid {os.getpid()}, holder)" in text
     assert "test_exclusion.py:" in text
     assert "this same process" in text
+
+
+def wait_for(name):
+    with connect().get_mutex(name):
+        pass
+
+
+def test_holders_and_waiters_are_seen_with_process_thread_host_depth_and_line(manager, until):
+    mutex = manager.get_mutex("m")
+    with mutex, mutex:
+        process = Process(target=wait_for, args=("m",), name="sweep")
+        process.start()
+        (waiter,) = until(lambda: mutex.waiters)
+        assert (waiter.process, waiter.pid, waiter.thread) == ("sweep", process.pid, "MainThread")
+        holder = mutex.holder
+        assert (holder.pid, holder.thread, holder.host) == (os.getpid(), "MainThread", socket.gethostname())
+        assert (holder.depth, waiter.depth) == (2, 1)
+        assert holder.site.startswith("test_exclusion.py:")
+        assert holder.since >= waiter.since >= 0
+        (shown,) = [entry for entry in manager.status()["objects"] if entry["name"] == "m"]
+        assert (shown["holder"]["pid"], shown["waiters"][0]["process"]) == (os.getpid(), "sweep")
+    process.join(30)
 
 
 def test_a_local_mutex_means_the_same_words():
