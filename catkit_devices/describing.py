@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from catkit_devices.operations import DeviceProperty
 from catkit_devices.rules import SPECIAL
@@ -39,7 +39,7 @@ def describe(device: Device, framework: Container[str]) -> dict[str, Any]:
         elif isinstance(member, property):
             properties[name] = {
                 "kind": "property",
-                "type": None,
+                "type": _type_of(member),
                 "unit": None,
                 "limits": None,
                 "choices": None,
@@ -57,6 +57,15 @@ def describe(device: Device, framework: Container[str]) -> dict[str, Any]:
         "properties": properties,
         "commands": commands,
     }
+
+
+def _type_of(member: property) -> str | None:
+    """Return the name of the plain type that a property's getter is annotated with; None where it is no plain one."""
+    try:
+        returned = get_type_hints(member.fget).get("return")
+    except Exception:  # noqa: BLE001 - an annotation may name what exists for type checkers only
+        return None
+    return returned.__name__ if returned in (bool, float, int, str) else None
 
 
 def interface_of(cls: type[Device], kind: str) -> Interface:

@@ -202,7 +202,7 @@ class Device(metaclass=DeviceType):
         return self._mutex
 
     @unlocked
-    def lock(self, timeout: float | None = None) -> Any:
+    def lock(self, timeout: float | None = None) -> lock_all:
         """Keep the device to oneself during a block: ``with device.lock():``."""
         return lock_all(self._mutex, timeout=timeout)
 

@@ -309,9 +309,9 @@ _TABLES = ("testbed", "simulation", "devices", "safety")
 
 
 def _schema() -> dict[str, Any]:
-    from catkit_devices.testbed import Configuration
+    from catkit_devices.testbed.configuration import json_schema
 
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Configuration.model_json_schema()}
+    return json_schema()
 
 
 def _configuration() -> str:

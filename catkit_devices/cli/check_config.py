@@ -13,22 +13,35 @@ from catkit_devices.cli.output import console, print_json, warn
 
 __all__ = ["EXAMPLES", "check_config"]
 
-EXAMPLES = ("catkit-devices check-config bench.toml", "catkit-devices check-config bench.toml local.toml --json")
+EXAMPLES = (
+    "catkit-devices check-config bench.toml",
+    "catkit-devices check-config bench.toml local.toml --json",
+    "catkit-devices check-config --schema >bench.schema.json",
+)
 
 
 def check_config(
     files: Annotated[
         list[Path],
         typer.Argument(metavar="FILE...", show_default=False, help="Configuration files, later over earlier ones."),
-    ],
-    overrides: Overrides = [],  # noqa: B006 - typer wants a list and copies it
+    ] = [],  # noqa: B006 - typer wants a list and copies it
+    overrides: Overrides = [],  # noqa: B006
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of configurations, for editors, and check nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check a configuration without touching any hardware, and say everything that is wrong with it."""
-    from catkit_devices.testbed.configuration import load_configuration
+    from catkit_devices.errors import ConfigurationError
+    from catkit_devices.testbed.configuration import json_schema, load_configuration
     from catkit_devices.testbed.hosting import build_simulation
     from catkit_devices.testbed.layout import lay_out
 
+    if schema:
+        print_json(json_schema())
+        return
+    if not files:
+        raise ConfigurationError("say which configuration: FILE...")
     configuration = load_configuration(files, overrides)
     build_simulation(lay_out(configuration, "check", simulate=True))  # whether its instruments fit the bench
     plugin_problems = [str(problem) for problem in configuration.plugins().problems]

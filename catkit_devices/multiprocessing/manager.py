@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from catkit_devices.multiprocessing.endpoint import Endpoint
+    from catkit_devices.multiprocessing.events import Barrier, Event
     from catkit_devices.multiprocessing.mutex import Mutex
+    from catkit_devices.multiprocessing.queues import Queue
+    from catkit_devices.multiprocessing.shared import MutexedDict
     from catkit_devices.multiprocessing.streams import FrameStream
 
 __all__ = ["SharedMemoryManager"]
@@ -188,11 +191,11 @@ class SharedMemoryManager(managers.SyncManager):
 
     get_lock = get_mutex
 
-    def get_event(self, name: str) -> Any:
+    def get_event(self, name: str) -> Event:
         """Return the event of that name: ``set``, ``clear``, ``is_set``, ``wait(timeout=None)``."""
-        return self._named("event", name)
+        return cast("Event", self._named("event", name))
 
-    def get_barrier(self, name: str, parties: int | None = None, timeout: float | None = None) -> Any:
+    def get_barrier(self, name: str, parties: int | None = None, timeout: float | None = None) -> Barrier:
         """Return the barrier of that name; this process takes part in it from now on.
 
         Args:
@@ -200,7 +203,7 @@ class SharedMemoryManager(managers.SyncManager):
             parties: how many processes it waits for; the first who asks must say.
             timeout: seconds that ``wait`` waits unless told otherwise (60).
         """
-        barrier = self._named("barrier", name, parties=parties, timeout=timeout)
+        barrier = cast("Barrier", self._named("barrier", name, parties=parties, timeout=timeout))
         barrier.join()
         return barrier
 
@@ -208,11 +211,11 @@ class SharedMemoryManager(managers.SyncManager):
         """Return the condition variable of that name."""
         return self._named("condition", name)
 
-    def get_queue(self, name: str, maxsize: int | None = None) -> Any:
+    def get_queue(self, name: str, maxsize: int | None = None) -> Queue:
         """Return the first-in-first-out queue of that name; ``maxsize`` bounds it (0: unbounded)."""
-        return self._named("queue", name, maxsize=maxsize)
+        return cast("Queue", self._named("queue", name, maxsize=maxsize))
 
-    def get_dict(self, name: str, load: Callable[[Any], Any] | None = None, lock: Any = None) -> Any:
+    def get_dict(self, name: str, load: Callable[[Any], Any] | None = None, lock: Any = None) -> MutexedDict[Any, Any]:
         """Return the mutexed dict of that name.
 
         Args:
@@ -220,7 +223,7 @@ class SharedMemoryManager(managers.SyncManager):
             load: called on the server with a missing key, to make its value; travels like a process's target.
             lock: a mutex of that server, or anything on it that has one as ``.mutex``, for the dict to share.
         """
-        return self._named("dict", name, load=load, lock=lock)
+        return cast("MutexedDict[Any, Any]", self._named("dict", name, load=load, lock=lock))
 
     def get_namespace(self, name: str) -> Any:
         """Return the mutexed namespace of that name: an object whose attributes are shared."""

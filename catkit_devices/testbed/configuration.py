@@ -26,6 +26,7 @@ __all__ = [
     "SimulationConfiguration",
     "TestbedConfiguration",
     "bundled",
+    "json_schema",
     "load_configuration",
 ]
 
@@ -182,6 +183,11 @@ class Configuration(_Table):
         from catkit_devices.drivers import Plugins
 
         return Plugins([Path(directory) for directory in self.testbed.plugins])
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of configurations, which editors complete and check TOML files with."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Configuration.model_json_schema()}
 
 
 def load_configuration(paths: Sequence[Path | str], overrides: Sequence[str] = ()) -> Configuration:

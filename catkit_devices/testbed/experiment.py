@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import threading
 
     from catkit_devices.datalog import Run
+    from catkit_devices.multiprocessing import SharedMemoryManager
     from catkit_devices.testbed.caching import Devices
     from catkit_devices.testbed.parameters import Parameter
     from catkit_devices.testbed.progress import Reporter
@@ -25,18 +27,17 @@ __all__ = ["Context", "Experiment"]
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, kw_only=True)
 class Context:
     """What a running experiment has at hand; made in its own process."""
 
-    def __init__(
-        self, *, name: str, testbed: str, devices: Devices, run: Run, reporter: Reporter, finishing: threading.Event
-    ) -> None:
-        self.name = name
-        self.testbed = testbed
-        self.devices = devices
-        self.run = run
-        self.reporter = reporter
-        self.finishing = finishing
+    name: str
+    testbed: str
+    devices: Devices
+    manager: SharedMemoryManager
+    run: Run
+    reporter: Reporter
+    finishing: threading.Event
 
 
 @dataclass_transform(kw_only_default=True)
@@ -116,6 +117,11 @@ class Experiment(abc.ABC):
     def devices(self) -> Devices:
         """The devices: by attribute, by name or alias in brackets, by what they can do with ``one`` and ``all``."""
         return self._running.devices
+
+    @property
+    def manager(self) -> SharedMemoryManager:
+        """The testbed's own server: events, barriers, queues and whatever else processes share by name."""
+        return self._running.manager
 
     @property
     def run(self) -> Run:

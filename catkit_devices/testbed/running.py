@@ -77,6 +77,7 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
                 name=name,
                 testbed=layout.name,
                 devices=Devices(layout),
+                manager=manager,
                 run=run,
                 reporter=reporter,
                 finishing=guard.finishing,

@@ -128,6 +128,13 @@ def test_a_wrong_configuration_is_one_clear_error(bench, in_process, where, line
     assert_one_clear_error(in_process("check-config", "bench.toml"), 2, *words)
 
 
+def test_the_schema_of_configurations_is_printed_for_editors(in_process):
+    result = in_process("check-config", "--schema")
+    assert result.returncode == 0
+    assert json.loads(result.stdout)["properties"]["devices"]
+    assert_one_clear_error(in_process("check-config"), 2, "FILE")
+
+
 def test_instruments_that_do_not_fit_their_bench_are_one_clear_error(bench, in_process):
     bench()
     wrong = in_process("check-config", "bench.toml", "--set", 'devices.wheel.simulator_options.role="third"')

@@ -316,6 +316,20 @@ def test_a_lock_that_is_not_had_in_time_says_who_has_it(shared_testbed):
 # --- what it records and shows ---
 
 
+class Signals(Experiment):
+    """Tells others by name how far it is."""
+
+    def experiment(self):
+        self.manager.get_queue("steps").put(self.name or type(self).__name__)
+        return self.manager.name
+
+
+def test_an_experiment_shares_what_it_likes_by_name(shared_testbed):
+    (server,) = shared_testbed.run(Signals())
+    assert shared_testbed.manager.get_queue("steps").get(timeout=10) == "Signals"
+    assert server == shared_testbed.manager.name
+
+
 def test_a_run_has_its_parameters_data_and_log(shared_testbed):
     shared_testbed.run(Counts(steps=3))
 
