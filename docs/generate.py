@@ -57,7 +57,7 @@ HANDED_OUT = {
         "events": ["Event", "Barrier"],
         "conditions": ["Condition"],
         "queues": ["Queue"],
-        "streams": ["FrameStream", "FrameReader", "Frame"],
+        "streams": ["FrameStream", "FrameWriter", "FrameReader", "Frame"],
         "holds": ["Holder"],
     }
 }

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import queue
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from catkit_devices.multiprocessing.owner import current_call
 from catkit_devices.multiprocessing.waiting import Ticket, Waiting
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Queue"]
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
 
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.multiprocessing.mutex import Mutex
 
-__all__ = ["HEAD", "SLOT_HEAD", "StreamMemory"]
+__all__ = ["HEAD", "ORDERED", "SLOT_HEAD", "StreamMemory"]
 
+ORDERED = ("x86_64",)
+"""Processors that show stores to others in the order in which they were made (Intel 64 manual, volume 3, 9.2.2), on
+which it rests that a copy of a frame is not torn. Python has no fence for the others."""
 HEAD = 4096
 """Bytes before the first slot."""
 SLOT_HEAD = 64
@@ -23,8 +27,11 @@ class StreamMemory:
     ) -> None:
         import numpy as np
 
-        if not hasattr(os, "memfd_create"):
-            raise ConfigurationError(f"stream {name!r}: frame streams need Linux; send arrays through a device instead")
+        if not hasattr(os, "memfd_create") or platform.machine() not in ORDERED:
+            raise ConfigurationError(
+                f"stream {name!r}: frame streams need Linux on {' or '.join(ORDERED)}, this is {platform.platform()}; "
+                "send arrays through a device instead"
+            )
         if shape is None or dtype is None:
             raise ConfigurationError(
                 f"stream {name!r} does not exist yet: the first who asks must give shape and dtype"

@@ -5,7 +5,8 @@ how many it missed. A copy is never torn: each slot carries the number of its fr
 a copy counts only when that number was the same before and after. The memory is anonymous and comes from the server
 that knows the stream by name (``stream_memory``), so nothing is left behind by any exit.
 
-Linux only (``memfd_create``, futex): elsewhere a stream is refused, and frames travel as arrays do, through a device.
+Linux on x86-64 only (``memfd_create``, futex, the order of stores): elsewhere a stream is refused, and frames travel as
+arrays do, through a device.
 """
 
 from __future__ import annotations
@@ -238,26 +239,21 @@ _WAIT, _WAKE = 0, 1
 
 def _futex(ring: _Ring, operation: int, value: int, timeout: float | None) -> None:
     """Wait on, or wake, the bell of the ring (Linux futex(2))."""
-    syscall, number = _system()
-    if number is None:
-        if operation == _WAIT:
-            time.sleep(0.001)
-        return
-    span = None
-    if timeout is not None:
-        import ctypes
+    import ctypes
 
-        span = (ctypes.c_long * 2)(int(timeout), int((timeout % 1) * 1e9))
-    syscall(number, ring.bell, operation, value, span, None, 0)
+    span = None if timeout is None else (ctypes.c_long * 2)(int(timeout), int((timeout % 1) * 1e9))
+    _system()(_FUTEX, ring.bell, operation, value, span, None, 0)
+
+
+_FUTEX = 202
+"""Number of futex(2) on x86-64 (Linux arch/x86/entry/syscalls/syscall_64.tbl)."""
 
 
 @functools.cache
-def _system() -> tuple[Any, int | None]:
+def _system() -> Any:
     import ctypes
-    import platform
 
     syscall = ctypes.CDLL(None).syscall
-    # Numbers of futex(2): Linux arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
     syscall.argtypes = [
         ctypes.c_long,
         ctypes.c_void_p,
@@ -267,7 +263,7 @@ def _system() -> tuple[Any, int | None]:
         ctypes.c_void_p,
         ctypes.c_int,
     ]
-    return syscall, {"x86_64": 202, "aarch64": 98}.get(platform.machine())
+    return syscall
 
 
 def _stream_over(memory: Any) -> FrameStream:

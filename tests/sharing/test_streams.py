@@ -10,6 +10,7 @@ import pytest
 
 from catkit_devices.errors import ConfigurationError, MutexTimeoutError
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
+from catkit_devices.multiprocessing.stream_memory import StreamMemory
 
 
 def connect():
@@ -147,3 +148,10 @@ def test_wrong_frames_and_unknown_streams_are_clear_errors(manager):
         manager.get_stream("frames", (3,), "i4")
     with stream.writer() as publish, pytest.raises(ValueError, match=r"shape \(2,\) was expected, got \(3,\)"):
         publish(np.zeros(3))
+
+
+def test_a_processor_that_reorders_stores_is_refused(monkeypatch):
+    """There a copy could be torn without anybody's noticing."""
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(ConfigurationError, match="need Linux on x86_64, this is .*; send arrays through a device"):
+        StreamMemory("frames", (2,), "i4")
