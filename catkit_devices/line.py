@@ -19,6 +19,9 @@ __all__ = ["IncompleteReplyError", "Line"]
 _SLICE = 0.1
 """Seconds for which a stream is waited on at a time, so that a cancelled operation ends soon."""
 
+_STARVED = 30.0
+"""Seconds allowed for what takes none, but for those in which this process is not run."""
+
 _CHUNK = 1 << 18
 """Bytes that are asked for at a time; each chunk may take the whole timeout."""
 
@@ -136,9 +139,11 @@ class Line:
         """
         if self.stream and not self._received:
             waiting = self._waiting()
-            if waiting != 0:
+            if waiting is None:
                 self._set_timeout(0.0)
-                self._received += self._visa_read(waiting or 1)
+                self._received += self._visa_read(1)
+            else:
+                self._received += self._read_waiting(waiting)
         return bytes(self._received[:80])
 
     def settle(self, window: float, timeout: float, check: Callable[[], None]) -> None:
@@ -168,7 +173,7 @@ class Line:
             begun = time.monotonic()
             if self._visa_read(1 if self.stream else _CHUNK):
                 while waiting := self._waiting():
-                    self._visa_read(waiting)
+                    self._read_waiting(waiting)
                 deadline.spend(time.monotonic() - begun)
                 silence = _Budget(window)
                 if deadline.left <= 0:
@@ -221,7 +226,18 @@ class Line:
             self._set_timeout(max(deadline.left, _SLICE))
             self._received += self._visa_read(count)
         elif waiting:
-            self._received += self._visa_read(waiting)
+            self._received += self._read_waiting(waiting)
+
+    def _read_waiting(self, count: int) -> bytes:
+        """Return bytes that are there.
+
+        They are not waited for. But a library counts the time, and where this process is not run for longer than the
+        timeout in the middle of it, pyvisa-py reports one, and what it had taken is lost.
+        """
+        if count == 0:
+            return b""
+        self._set_timeout(_STARVED)
+        return self._visa_read(count)
 
     def _read_whole_message(self) -> bytes:
         from pyvisa.constants import StatusCode

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+import time
 import tty
 
 import pytest
@@ -86,6 +87,26 @@ def test_a_block_with_every_byte_arrives_whole(port, bench, script):
 
     with Widget("widget", address=instrument.address) as device:
         assert device.query_binary("D?") == data
+
+
+class Starved:
+    """The time of a process that is not run for 0.15 s between any two looks at it."""
+
+    def __init__(self):
+        self._now = time.time()
+
+    def time(self):
+        self._now += 0.15
+        return self._now
+
+
+def test_no_byte_is_lost_where_the_process_is_not_run_in_the_middle_of_a_reply(port, bench, script, monkeypatch):
+    """pyvisa-py then reports a timeout, and what it had taken is lost: half a number is a number too."""
+    instrument = port(script(bench, replies={b"*IDN?": b"widget\n", b"A?": b"-12.345\n"}))
+
+    with Widget("widget", address=instrument.address) as device:
+        monkeypatch.setattr("pyvisa_py.sessions.time", Starved())
+        assert [device.query("A?") for _ in range(5)] == ["-12.345"] * 5
 
 
 def test_silence_and_leftovers_are_errors_after_which_the_line_is_right(port, bench, script):
