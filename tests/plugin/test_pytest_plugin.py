@@ -307,5 +307,5 @@ def test_those_who_do_not_use_it_do_not_pay(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
 
     seconds, _space, modules = done.stdout.partition(" ")
-    assert modules.strip() == "['catkit_devices', 'catkit_devices.pytest_plugin']"
+    assert modules.strip() == "['catkit_devices', 'catkit_devices.lazy', 'catkit_devices.pytest_plugin']"
     assert float(seconds) < 0.02
