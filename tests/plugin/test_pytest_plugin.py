@@ -301,11 +301,10 @@ def test_real_instruments_are_not_for_several_processes(project):
 
 def test_those_who_do_not_use_it_do_not_pay(tmp_path):
     code = (
-        "import time, pytest, _pytest.config; begun = time.perf_counter(); import catkit_devices.pytest_plugin, sys;"
-        "print(time.perf_counter() - begun, sorted(name for name in sys.modules if name.startswith('catkit_devices')))"
+        "import sys, pytest, catkit_devices.pytest_plugin;"
+        "print(sorted(name for name in sys.modules if name.startswith('catkit_devices')))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-
-    seconds, _space, modules = done.stdout.partition(" ")
+    modules = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    ).stdout
     assert modules.strip() == "['catkit_devices', 'catkit_devices.lazy', 'catkit_devices.pytest_plugin']"
-    assert float(seconds) < 0.02

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from instruments import Instrument
 
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 
@@ -160,3 +161,31 @@ def test_an_interrupted_nested_call_is_cancelled_on_the_second_server(manager, s
     started = time.monotonic()
     assert stage.echo(1) == wheel.echo(1)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("kind", ["mutex", "operation"])
+def test_ctrl_c_while_waiting_in_ones_own_process_leaves_nothing(until, kind):
+    device = Instrument("instrument", open_on_use=True)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with device.lock():
+            entered.set()
+            leave.wait(10)
+
+    def interrupt():
+        until(lambda: device.mutex.waiters)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threads = [threading.Thread(target=hold), threading.Thread(target=interrupt)]
+    threads[0].start()
+    assert entered.wait(10)
+    threads[1].start()
+    with pytest.raises(KeyboardInterrupt):
+        device.mutex.acquire(30) if kind == "mutex" else device.null()
+    assert device.mutex.waiters == []
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert device.mutex.holder is None
+    assert device.echo("again") == "again"

@@ -3,6 +3,7 @@
 import abc
 import contextlib
 import functools
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -677,3 +678,16 @@ def test_a_driver_of_main_travels_by_value_and_stays_locked(tmp_path):
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("1 1 1 DriverProxy\n", "")
+
+
+def test_waiting_for_a_condition_ends_when_it_holds_or_the_time_is_over():
+    device = Driver("driver")
+    answers = iter([False, False, True])
+    assert device.wait(lambda: next(answers), timeout=5.0, interval=0.001) is True
+    assert device.wait(lambda: False, timeout=0.01, interval=0.001) is False
+    assert device.wait(0.001) is True
+
+
+def test_a_device_of_this_process_alone_cannot_be_sent_to_another():
+    with pytest.raises(TypeError, match="'driver' lives in this process only.*manager.get_object"):
+        pickle.dumps(Driver("driver"))

@@ -209,6 +209,30 @@ def test_a_killed_device_server_trips_and_its_devices_are_made_safe_by_another_p
             tripped.testbed.reset_safety()
 
 
+def test_a_killed_server_of_the_testbed_itself_trips(watched_bench, journal, mark):
+    """It has what the processes tell each other; the device servers do without it what must be done."""
+
+    def act(testbed):
+        psutil.Process(testbed.manager.pid).kill()
+
+    with Tripped(watched_bench, journal, mark, act=act) as tripped:
+        assert "the testbed's server " in str(tripped.error)  # died, or is lost: whoever is first to notice
+        for device in ("tank", "basin"):
+            assert seconds_until_dark(journal, device, tripped.error.detected) < SOON
+
+
+def test_without_checks_a_killed_device_server_is_told_and_its_devices_are_made_safe(bench, journal, until):
+    with Testbed(load_configuration([bench], [TWO_SERVERS])) as testbed:
+        testbed.devices.basin.lamp = True
+        child(f"{testbed.layout.server}.other").kill()
+        until(lambda: "basin LAMP 0" in journal.read_text(), timeout=20)
+        until(lambda: any("other' died" in message["text"] for message in testbed.status()["messages"]))
+        assert testbed.trip is None
+        testbed.devices.tank.lamp = True  # the others go on
+        with pytest.raises(CatkitDevicesError):
+            testbed.devices.basin.lamp = True
+
+
 def test_a_stopped_device_server_trips(watched_bench, journal, mark, until):
     def act(testbed):
         child(f"{testbed.layout.server}.other").suspend()
