@@ -249,10 +249,10 @@ class SafetyWatch:
                     trip.add_note(f"device {device!r} could not be made safe: {failure}")
 
     def _tell_again(self, trip: SafetyError, deaf: set[str]) -> None:
-        """Tell those again that did not answer; one that still does not is ended, so that another can do its work."""
+        """Tell those again that did not answer; a device server that still does not is ended, and its devices rescued."""
         others = {self._layout.server, *self._layout.device_servers} - deaf
         still = spread(trip, self._layout, except_for={*others, *self.lost})
-        for server in set(still) - set(self.lost):
+        for server in set(still).intersection(self._layout.device_servers).difference(self.lost):
             if self.trip is trip and not self._ending.is_set():
                 self._say(logging.CRITICAL, f"server {server!r} does not answer: killed", None, {}, None)
                 self._servers.kill(server)
