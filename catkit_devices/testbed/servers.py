@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from functools import partial
+from multiprocessing import connection
 from typing import TYPE_CHECKING
 
 from catkit_devices.errors import ServerRunningError
@@ -25,6 +26,7 @@ __all__ = ["Servers"]
 _START_TIMEOUT = 60.0
 """Seconds for starting the servers."""
 _MARGIN = 10.0
+_KILL_TIMEOUT = 5.0
 
 
 class Servers:
@@ -82,8 +84,11 @@ class Servers:
         return {server: manager._process.sentinel for server, manager in self.managers.items()}
 
     def kill(self, server: str) -> None:
-        """End a server's process at once."""
-        self.managers[server]._process.kill()
+        """End a server's process at once, and wait for that."""
+        manager = self.managers.get(server)
+        if manager is not None:
+            manager._process.kill()
+            connection.wait([manager._process.sentinel], _KILL_TIMEOUT)
 
     def shut_down_others(self) -> None:
         """End every server but the testbed's own, last started first."""

@@ -128,10 +128,11 @@ class SafetyWatch:
     def wait_until_safe(self) -> None:
         """Wait until the devices were made safe after a trip, within a bounded time; what went wrong is noted on it."""
         deadline = time.monotonic() + _SAFE_TIMEOUT
-        with self._guard:
-            working = list(self._working)
-        for thread in working:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        while (left := deadline - time.monotonic()) > 0:
+            working = [thread for thread in list(self._working) if thread.is_alive()]
+            if not working:
+                return
+            working[0].join(left)  # which may have begun another by then
 
     def end(self) -> None:
         """End the monitor, in good order where that is possible; bounded. Ending it twice is harmless."""
@@ -198,6 +199,10 @@ class SafetyWatch:
                 self._trip_here(new_trip("server", f"the testbed's server is lost: {error}"))
 
     def _server_died(self, name: str) -> None:
+        with self._guard:
+            if name in self.lost:
+                return
+            self.lost[name] = ""
         what = "the testbed's server" if name == self._layout.server else f"device server {name!r}"
         self.lost[name] = f"{what} died"
         devices = [entry.name for entry in self._layout.devices if entry.server == name]
@@ -236,7 +241,7 @@ class SafetyWatch:
     def _tell(self, trip: SafetyError) -> None:
         deaf = spread(trip, self._layout, except_for=self.lost)
         if deaf:
-            threading.Thread(target=self._tell_again, args=(trip, set(deaf)), name="tell again", daemon=True).start()
+            self._work(self._tell_again, trip, set(deaf))
         for server in self._layout.device_servers:
             if server in self.lost or server in deaf:
                 continue
@@ -249,10 +254,11 @@ class SafetyWatch:
                     trip.add_note(f"device {device!r} could not be made safe: {failure}")
 
     def _tell_again(self, trip: SafetyError, deaf: set[str]) -> None:
-        """Tell those again that did not answer; a device server that still does not is ended, and its devices rescued."""
+        """Tell those again that did not answer; end a device server that still does not, and rescue its devices."""
         others = {self._layout.server, *self._layout.device_servers} - deaf
         still = spread(trip, self._layout, except_for={*others, *self.lost})
         for server in set(still).intersection(self._layout.device_servers).difference(self.lost):
-            if self.trip is trip and not self._ending.is_set():
+            if self.trip is trip:
                 self._say(logging.CRITICAL, f"server {server!r} does not answer: killed", None, {}, None)
                 self._servers.kill(server)
+                self._server_died(server)

@@ -246,6 +246,18 @@ def test_a_stopped_device_server_trips(watched_bench, journal, mark, until):
             tripped.testbed.devices.basin.lamp = True
 
 
+def test_what_a_stopped_device_server_had_is_made_safe_also_where_the_testbed_ends_at_once(
+    watched_bench, journal, mark
+):
+    def act(testbed):
+        child(f"{testbed.layout.server}.other").suspend()
+
+    with Tripped(watched_bench, journal, mark, TWO_SERVERS, QUICK, act=act):
+        pass
+    lamps = [line for line in journal.read_text().splitlines() if line.startswith("basin LAMP")]
+    assert lamps[-1] == "basin LAMP 0"
+
+
 # --- experiments that do not end ---
 
 
