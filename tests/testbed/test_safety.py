@@ -15,7 +15,7 @@ from catkit_devices.testbed import Experiment, Testbed, load_configuration
 
 TWO_SERVERS = "devices.basin.server='other'"
 QUICK = "testbed.permit_timeout=1.5"
-SOON = 3.0
+SOON = 5.0
 """Seconds; a tenth of a second where the machine has nothing else to do. The guarantee is 1 s."""
 TOLERANT = "safety.tank_level.max_consecutive_failures=3"
 

@@ -14,7 +14,7 @@ from bench_script import CHECK, dark_after, of_session, run_until_lit, start_scr
 from catkit_devices.errors import CatkitDevicesError, SafetyError
 from catkit_devices.testbed import Testbed
 
-SOON = 3.0
+SOON = 5.0
 """Seconds; a tenth of a second where the machine has nothing else to do. The guarantee is 1 s."""
 
 # --- Ctrl-C, SIGTERM, the end of the terminal ---
