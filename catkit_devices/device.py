@@ -164,7 +164,7 @@ class Device(metaclass=DeviceType):
         if changes or not self._life.is_open:
             self._require_permission(name, changes)
         life = self._life
-        if (refusal := life.refusal()) is not None:
+        if life.fault is not None and (refusal := life.refusal()) is not None:
             raise refusal
         if (replaced := self._connection_replaced_at()) is not None:
             life.lose(replaced)

@@ -99,7 +99,7 @@ class Channel:
         self.socket = sock
         self._pipes: list[int] = []
         self._in = self._out = _NO_PIPE
-        self._poll: Callable[[int], list[Any]] | None = None
+        self._poll: Callable[[int | None], list[Any]] | None = None
         finalize(self, _close, sock, self._pipes)  # a thread that ends leaves its line behind
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
@@ -138,6 +138,7 @@ class Channel:
         self._out, self._in = descriptors[:2]
         poller = select.poll()
         poller.register(self._in, select.POLLIN)
+        os.set_blocking(self._in, False)
         self._poll = poller.poll  # this end waits for answers, which come soon; the other one for questions
 
     def wake(self) -> None:
@@ -219,16 +220,29 @@ class Channel:
             OSError: the connection is gone.
         """
         if self._poll is not None:
-            end = _clock() + _LOOK_OUT
-            while True:
-                _let_others_run()  # or on a single core nobody could answer
-                if self._poll(0) or _clock() > end:
-                    break
-        pipe = self._in
-        got = self.socket.recv_into(self._buffer) if pipe == _NO_PIPE else os.readv(pipe, (self._buffer,))
+            got = self._look_out()
+        elif self._in == _NO_PIPE:
+            got = self.socket.recv_into(self._buffer)
+        else:
+            got = os.readv(self._in, (self._buffer,))
         if got > 8 and _HEADER.unpack_from(self._buffer)[0] + 8 == got:
             return self._view[8:got], _NONE
         return self._receive_on(got, [])
+
+    def _look_out(self) -> int:
+        """Read what comes into the buffer; return how many bytes. The pipe does not block."""
+        _let_others_run()  # or on a single core nobody could answer
+        try:
+            return os.readv(self._in, (self._buffer,))
+        except BlockingIOError:
+            poll = self._poll or select.poll().poll
+        end = _clock() + _LOOK_OUT
+        while not poll(0):
+            if _clock() > end:
+                poll(None)
+                break
+            _let_others_run()
+        return os.readv(self._in, (self._buffer,))
 
     def _receive_on(self, got: int, descriptors: list[int]) -> tuple[memoryview, list[Any]]:
         if got == 0:
@@ -284,6 +298,8 @@ class Channel:
         return self._read(self._view)
 
     def _read(self, view: memoryview) -> int:
+        if self._poll is not None:
+            self._poll(None)  # the pipe itself does not block
         got = self.socket.recv_into(view) if self._in == _NO_PIPE else os.readv(self._in, (view,))
         if got == 0:
             raise EOFError

@@ -208,7 +208,8 @@ class Server(managers.Server):
             session.listen()
         finally:
             with self._sessions_guard:
-                self._sessions.pop(identity, None)
+                if self._sessions.get(identity) is session:
+                    del self._sessions[identity]
             session.end()
         raise SystemExit
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
+import queue
 import threading
 import time
 from contextlib import ExitStack
@@ -19,13 +21,16 @@ from catkit_devices.testbed.running import control_queue
 from catkit_devices.testbed.supervision import RunningExperiment, patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from catkit_devices.multiprocessing import SharedMemoryManager
     from catkit_devices.testbed.experiment import Experiment
     from catkit_devices.testbed.layout import Layout
 
 __all__ = ["Launcher"]
+
+_REMEMBERED = 100
+"""How many experiments that have ended are still shown."""
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +116,9 @@ class Launcher:
         experiments = self._manager.get_dict(EXPERIMENTS)
         experiments[name] = replace(experiments[name], run=str(path))
         control = self._manager.get_queue(control_queue(name))
+        with contextlib.suppress(queue.Empty):
+            while True:  # what an earlier one of that name has not heard any more
+                control.get_nowait()
         running = RunningExperiment(experiment, name, self._layout, path, control, on_end=self._ended)
         with self._guard:
             self._running.append(running)
@@ -123,6 +131,8 @@ class Launcher:
         experiments = self._manager.get_dict(EXPERIMENTS)
         with experiments:
             taken = experiments.copy()
+            for name in _forgotten(taken.values()):
+                del experiments[name], taken[name]
             names = (wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3)))
             name = next(name for name in names if name not in taken)
             experiments[name] = Progress(name, started=time.time())
@@ -155,3 +165,9 @@ def _source(experiment: Experiment) -> str | None:
         return inspect.getfile(type(experiment))
     except (OSError, TypeError):  # defined at a prompt or in a notebook
         return None
+
+
+def _forgotten(known: Iterable[Progress]) -> list[str]:
+    """Return the names of experiments that ended so long ago that nobody asks for them; their names are free again."""
+    ended = sorted((one for one in known if one.state in ENDED), key=lambda one: one.updated)
+    return [one.name for one in ended[:-_REMEMBERED]]

@@ -316,6 +316,21 @@ def test_a_lock_that_is_not_had_in_time_says_who_has_it(shared_testbed):
 # --- what it records and shows ---
 
 
+class Brief(Experiment):
+    def experiment(self):
+        return None
+
+
+def test_experiments_of_long_ago_are_forgotten_and_their_names_free_again(shared_testbed, monkeypatch):
+    monkeypatch.setattr("catkit_devices.testbed.launching._REMEMBERED", 2)
+    for _ in range(4):
+        shared_testbed.run(Brief())
+    briefs = [one.name for one in shared_testbed.progress() if one.name.startswith("Brief")]
+    assert len(briefs) <= 3
+    queues = [one for one in shared_testbed.manager.status()["objects"] if one["name"].startswith("control.Brief")]
+    assert len(queues) <= 3
+
+
 class Signals(Experiment):
     """Tells others by name how far it is."""
 
