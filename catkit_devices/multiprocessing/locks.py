@@ -355,6 +355,8 @@ class OwnedLock:
         if hold is not None and (hold.sections or hold.bodies):
             return
         self._hold = None
+        while self._queue and (gone := self._queue[0].call.session.gone) is not None and gone():
+            self._queue[0].fail(OperationCancelled("the waiting process has ended"))
         if not self._queue:
             return
         waiter = self._queue.popleft()

@@ -5,6 +5,7 @@ A session's lifeline has a thread that blocks in ``recv`` on it, so its end is n
 
 from __future__ import annotations
 
+import select
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,10 @@ class ServedSession(Session):
         self._newest: dict[int, int] = {}
         self._void: dict[int, int] = {}
         self.long_wait = self._tell_waiter
+        if hasattr(select, "POLLRDHUP"):
+            poller = select.poll()
+            poller.register(lifeline, select.POLLRDHUP)
+            self.gone = lambda: bool(poller.poll(0))
 
     # --- the lifeline -----------------------------------------------------------------------------------------------
 

@@ -317,6 +317,32 @@ def test_a_killed_waiter_is_never_granted(manager, until):
     assert "granted" not in order
 
 
+def test_a_killed_waiter_is_not_granted_before_its_end_was_seen_to_either(manager, instrument, until, rounds):
+    """The server, stopped meanwhile, finds the release and the death at the same moment."""
+    for _ in range(rounds(5, soak=200)):
+        stopped = threading.Event()
+
+        def hold(stopped=stopped):
+            with instrument.lock():
+                stopped.wait(30)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        until(lambda: instrument.mutex.holder)
+        process = Process(target=waiting)
+        process.start()
+        manager.get_queue("at").get(timeout=30)
+        until(lambda: instrument.mutex.waiters)
+        stop(manager.pid)
+        stopped.set()
+        time.sleep(0.01)  # in which the release is sent, first
+        killed(process)
+        os.kill(manager.pid, signal.SIGCONT)
+        holder.join(30)
+        with instrument.lock():
+            assert instrument.record["safe"] == 0
+
+
 def test_a_thread_that_ended_keeps_its_mutex_and_is_shown_as_ended(manager, until):
     mutex = manager.get_mutex("m")
     thread = threading.Thread(target=mutex.acquire, name="forgetful")

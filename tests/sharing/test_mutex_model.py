@@ -207,3 +207,19 @@ class Model(RuleBasedStateMachine):
 
 Model.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 test_the_lock_behaves_as_its_model = Model.TestCase
+
+
+def test_a_waiter_whose_process_has_gone_is_passed_over_though_its_end_was_not_yet_seen_to():
+    lock = OwnedLock("m")
+    sessions = [Session(f"s{number}", f"process {number}", number, "host") for number in range(3)]
+    calls = [Call(Owner((s.id, 1, 0), s.process, s.pid, s.host, "t"), object(), s) for s in sessions]
+    lock.acquire(calls[0], 0)
+    waiting = []
+    for call in calls[1:]:
+        waiting.append(Waiting(lock, call))
+        while len(lock.waiters()) < len(waiting):
+            time.sleep(0.001)
+    sessions[1].gone = lambda: True
+    lock.release(calls[0])
+    assert [one.result() for one in waiting] == [OperationCancelled, "granted"]
+    assert lock.holder().process == "process 2"
