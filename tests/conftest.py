@@ -17,7 +17,7 @@ for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTSTP"):
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long randomised tests at full length")
     parser.addoption(
-        "--soak-seconds", type=float, help="how long the testbed's soak test runs: 9 s, or an hour by --soak"
+        "--soak-seconds", type=float, help="how long the testbed's soak test runs: 5 s, or an hour by --soak"
     )
 
 

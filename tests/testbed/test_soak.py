@@ -181,7 +181,7 @@ def counts(run):
 
 @pytest.mark.timeout(4000)
 def test_four_experiments_that_are_killed_at_random_on_faulty_wires(tmp_path, rounds, until, request):
-    seconds = request.config.getoption("--soak-seconds") or rounds(9, soak=3600)
+    seconds = request.config.getoption("--soak-seconds") or rounds(5, soak=3600)
     chance = random.Random(4)
     marks = tmp_path / "marks"
     marks.mkdir()
