@@ -16,7 +16,8 @@ from catkit_devices.errors import (
 )
 from catkit_devices.multiprocessing import holds
 from catkit_devices.multiprocessing.locks import OwnedLock
-from catkit_devices.multiprocessing.owner import Call, Owner, Session
+from catkit_devices.multiprocessing.mutex import Mutex, lock_all
+from catkit_devices.multiprocessing.owner import Call, Owner, Session, calling
 
 OWNERS = 4
 LOCKS = 3
@@ -113,6 +114,28 @@ class Model(RuleBasedStateMachine):
         if owner in self.waits or self.holder[lock] in (None, owner) or owner in self.fence[lock]:
             return
         assert self.error(lambda: self.locks[lock].acquire(self.call(owner), 0)) is MutexTimeoutError
+
+    @rule(owner=free_owner, numbers=st.sets(any_lock, min_size=1))
+    def take_all_or_none(self, owner, numbers):
+        if owner in self.waits:
+            return
+        several = lock_all(*(Mutex._over(self.locks[number], 60.0) for number in numbers), timeout=0)
+        expected = None
+        for number in (self.locks.index(mutex._lock) for mutex in several):  # in the order in which it takes them
+            if self.holder[number] == owner:
+                continue
+            if owner in self.fence[number]:
+                expected = MutexBrokenError
+            elif self.holder[number] is not None:
+                expected = MutexTimeoutError
+            if expected is not None:
+                break
+        with calling(self.call(owner)):
+            assert self.error(several.__enter__) is expected
+        if expected is None:
+            for number in numbers:
+                self.holder[number] = owner
+                self.depth[number] += 1
 
     @rule(owner=free_owner, lock=any_lock)
     def release(self, owner, lock):
