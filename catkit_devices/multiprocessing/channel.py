@@ -220,7 +220,7 @@ class Channel:
             OSError: the connection is gone.
         """
         if self._poll is not None:
-            got = self._look_out()
+            got = self._look_out(self._poll)
         elif self._in == _NO_PIPE:
             got = self.socket.recv_into(self._buffer)
         else:
@@ -229,14 +229,13 @@ class Channel:
             return self._view[8:got], _NONE
         return self._receive_on(got, [])
 
-    def _look_out(self) -> int:
+    def _look_out(self, poll: Callable[[int | None], list[Any]]) -> int:
         """Read what comes into the buffer; return how many bytes. The pipe does not block."""
         _let_others_run()  # or on a single core nobody could answer
         try:
             return os.readv(self._in, (self._buffer,))
         except BlockingIOError:
-            poll = self._poll or select.poll().poll
-        end = _clock() + _LOOK_OUT
+            end = _clock() + _LOOK_OUT
         while not poll(0):
             if _clock() > end:
                 poll(None)

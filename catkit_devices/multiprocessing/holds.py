@@ -123,6 +123,11 @@ class Hold:
             session = call.session.id
             self.sections[session] = self.sections.get(session, 0) + 1 if depth is None else depth
 
+    def end(self, call: Call) -> None:
+        """Count an operation out; the guard is held."""
+        self.bodies -= 1
+        self.calls.remove(call)
+
     def described(self) -> Holder:
         """Return it as shown to people."""
         remark = ", broken, still in its operation" if self.broken is not None else ""

@@ -45,11 +45,10 @@ class OwnedLock:
         by_chain: re-entered by the same chain of calls only, not by every call of the same owner.
     """
 
-    __slots__ = ("__weakref__", "_by_chain", "_fences", "_hold", "_queue", "epoch", "name", "on_timeout", "refusal")
+    __slots__ = ("__weakref__", "_by_chain", "_fences", "_hold", "_queue", "name", "on_timeout", "refusal")
 
     def __init__(self, name: str, *, by_chain: bool = False) -> None:
         self.name = name
-        self.epoch = 0
         self.refusal: Callable[[], BaseException | None] | None = None
         self.on_timeout: Callable[[MutexTimeoutError], None] | None = None
         self._by_chain = by_chain
@@ -73,7 +72,7 @@ class OwnedLock:
             DeadlockError: waiting would close a cycle.
             MutexBrokenError: this owner was broken and has not left its outermost section.
         """
-        self._take(call, timeout, False, depth, site, False)
+        self._take(call, timeout, False, depth, site)
 
     def release(self, call: Call, depth: int | None = None) -> None:
         """Close a section; ``depth`` says how many the session has then.
@@ -99,18 +98,19 @@ class OwnedLock:
 
     # --- bodies -----------------------------------------------------------------------------------------------------
 
-    def enter(self, call: Call, timeout: float, site: str | None = None, *, first: bool = False) -> None:
-        """Begin an operation under the lock; raises as ``acquire`` does. ``first`` goes to the head of the queue."""
-        self._take(call, timeout, True, None, site, first)
+    def enter(self, call: Call, timeout: float, site: str | None = None) -> None:
+        """Begin an operation under the lock; raises as ``acquire`` does."""
+        self._take(call, timeout, True, None, site)
 
     def leave(self, call: Call) -> None:
         """End an operation begun by ``enter``."""
         with guard:
             hold = self._hold
             if hold is not None:
-                hold.bodies -= 1
-                hold.calls.remove(call)
+                hold.end(call)
                 self._settle()
+
+    # The path of every operation of a device: what Hold.begin and Hold.end do is written out here.
 
     def enter_both(self, exclusive: OwnedLock, call: Call, timeout: float, site: str) -> None:
         """Begin an operation under this lock (a mutex) and then ``exclusive``; at once where both are free."""
@@ -159,7 +159,6 @@ class OwnedLock:
             if hold is None or hold.broken is not None:
                 return None
             hold.broken = reason
-            self.epoch += 1
             if hold.sections:
                 self._fences[hold.owner.key] = (reason, hold.sections)
                 hold.sections = {}
@@ -168,10 +167,6 @@ class OwnedLock:
         for call in running:
             cancel(call, MutexBrokenError(self.name, reason))
         return str(hold.owner)
-
-    def fenced(self, call: Call) -> bool:
-        """Whether this owner was broken and has not left since."""
-        return call.owner.key in self._fences
 
     def end_session(self, session: Session, guardian: Call | None = None) -> bool:
         """Give back the sections that came over ``session``; return whether there were any.
@@ -278,8 +273,8 @@ class OwnedLock:
     def _key(self, call: Call) -> object:
         return call.chain if self._by_chain else call.owner.key
 
-    def _take(self, call: Call, timeout: float, body: bool, depth: int | None, site: str | None, first: bool) -> None:
-        key = call.chain if self._by_chain else call.owner.key
+    def _take(self, call: Call, timeout: float, body: bool, depth: int | None, site: str | None) -> None:
+        key = self._key(call)
         with guard:
             if call.reason is not None:
                 raise call.reason
@@ -291,7 +286,7 @@ class OwnedLock:
                 return
             if self._fences and call.owner.key in self._fences:
                 raise MutexBrokenError(self.name, self._fences[call.owner.key][0])
-            if self.refusal is not None and not first:
+            if self.refusal is not None:
                 refusal = self.refusal()
                 if refusal is not None:
                     raise refusal
@@ -305,10 +300,7 @@ class OwnedLock:
             if cycle is not None:
                 raise DeadlockError(self.name, cycle)
             waiter = Waiter(self, key, call, body, depth or 1, site)
-            if first:
-                self._queue.appendleft(waiter)
-            else:
-                self._queue.append(waiter)
+            self._queue.append(waiter)
             waiter.begin()
         self._await(waiter, timeout)
 
@@ -343,8 +335,7 @@ class OwnedLock:
         if hold is None:
             return
         if waiter.body:
-            hold.bodies -= 1
-            hold.calls.remove(waiter.call)
+            hold.end(waiter.call)
         else:
             hold.sections.pop(waiter.call.session.id, None)
         self._settle()

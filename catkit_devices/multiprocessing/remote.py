@@ -78,10 +78,7 @@ def obtain(
 
 def found_again(server_name: str, address: Address, kind: str, name: str) -> Remote:
     """Return where an object is that another process had."""
-    server = reach(server_name, address)
-    line = line_to(server)
-    reference = line.call(ROOT, CALL, "obtain", (kind, name, {}, None, ((), {})), None)
-    return Remote(server, kind, name, reference, line.session)
+    return obtain(reach(server_name, address), kind, name, {})
 
 
 def hosted_here(address: Address, kind: str, name: str) -> Hosted | None:

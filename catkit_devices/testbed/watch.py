@@ -199,12 +199,11 @@ class SafetyWatch:
                 self._trip_here(new_trip("server", f"the testbed's server is lost: {error}"))
 
     def _server_died(self, name: str) -> None:
+        what = "the testbed's server" if name == self._layout.server else f"device server {name!r}"
         with self._guard:
             if name in self.lost:
                 return
-            self.lost[name] = ""
-        what = "the testbed's server" if name == self._layout.server else f"device server {name!r}"
-        self.lost[name] = f"{what} died"
+            self.lost[name] = f"{what} died"
         devices = [entry.name for entry in self._layout.devices if entry.server == name]
         if devices:
             self._work(self._rescue, devices)

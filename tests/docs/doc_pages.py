@@ -11,11 +11,15 @@ What a block is for is told by its language and title, as a reader sees them:
 A ``bash`` block that needs real instruments says so in its title, and is allowed on one page only.
 """
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 DOCS = ROOT / "docs"
 HARDWARE = "needs real instruments"
 HARDWARE_PAGE = DOCS / "how-to" / "connect-real-instruments.md"
@@ -42,6 +46,22 @@ class Block(NamedTuple):
 def pages() -> list[Path]:
     """Return every page that people write; the reference is generated when the site is built."""
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def follow(page: Path, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Do what the blocks of a page say, as a reader with a terminal would, in a new empty directory."""
+    directory.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "100",
+        "MPLBACKEND": "Agg",
+        "PYTHONPATH": str(HERE),
+    }
+    return subprocess.run(
+        [sys.executable, HERE / "run_page.py", page],
+        cwd=directory, env=environment, capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
 
 
 def blocks_of(page: Path) -> list[Block]:

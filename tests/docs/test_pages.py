@@ -4,13 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
-from doc_pages import DOCS, HARDWARE, HARDWARE_PAGE, ROOT, blocks_of, pages
+from doc_pages import DOCS, HARDWARE, HARDWARE_PAGE, ROOT, blocks_of, follow, pages
 
-HERE = Path(__file__).parent
 ELSEWHERE = {DOCS / "tutorials" / "write-a-driver.md"}
 """Run by test_tutorials.py."""
 
@@ -21,20 +19,8 @@ def title(page):
 
 @pytest.mark.parametrize("page", [page for page in pages() if blocks_of(page) and page not in ELSEWHERE], ids=title)
 def test_every_block_of_the_page_does_what_it_says(page, tmp_path, runtime):
-    directory = tmp_path / "page"
-    directory.mkdir()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    environment |= {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "COLUMNS": "100",
-        "MPLBACKEND": "Agg",
-        "PYTHONPATH": str(HERE),
-    }
     try:
-        done = subprocess.run(
-            [sys.executable, HERE / "run_page.py", page],
-            cwd=directory, env=environment, capture_output=True, text=True, timeout=110,
-        )  # fmt: skip
+        done = follow(page, tmp_path / "page")
     finally:
         left = end_what_is_left(runtime)
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-6000:]}"

@@ -315,6 +315,7 @@ def test_a_local_mutex_means_the_same_words():
     outcome = []
     with mutex, mutex:
         assert mutex.holder.depth == 2
+        assert mutex.locked()
         in_threads(1, lambda _: outcome.append(mutex.acquire(raise_on_fail=False)))
     assert outcome == [False]
     assert Mutex(lock=mutex)._lock is mutex._lock
