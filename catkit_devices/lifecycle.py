@@ -8,7 +8,13 @@ import math
 import threading
 from typing import TYPE_CHECKING
 
-from catkit_devices.errors import CatkitDevicesError, DeviceDisconnectedError, DeviceFaultError
+from catkit_devices.errors import (
+    CatkitDevicesError,
+    DeviceDisconnectedError,
+    DeviceFaultError,
+    DeviceProtocolError,
+    DeviceTimeoutError,
+)
 from catkit_devices.multiprocessing.owner import calling, emergency_call
 
 if TYPE_CHECKING:
@@ -145,7 +151,7 @@ class Lifecycle:
     # --- safety
 
     def make_safe(self) -> None:
-        """Have the driver make the device safe, over a new connection where the old one is gone.
+        """Have the driver make the device safe: twice if need be, over a new connection where the old one is gone.
 
         Raises:
             DeviceFaultError: it could not be made safe within ``safe_timeout``; it is in FAULT from then on.
@@ -177,9 +183,12 @@ class Lifecycle:
         self._restore()
         try:
             self._device._make_safe_in_doubt()
-        except DeviceDisconnectedError:
-            self.lose()
-            self._restore()
+        except (DeviceDisconnectedError, DeviceTimeoutError, DeviceProtocolError) as error:
+            # One reply that is lost or garbled must not be why a laser stays on.
+            _log.warning("device %r: once more, to make it safe: %s", self._device.name, error)
+            if isinstance(error, DeviceDisconnectedError):
+                self.lose()
+                self._restore()
             self._device._make_safe_in_doubt()
 
     def fail(self, reason: str) -> None:

@@ -302,6 +302,27 @@ def test_a_device_that_cannot_be_reached_is_never_taken_for_one_that_was_made_sa
         assert device.a == 1.5
 
 
+@pytest.mark.parametrize("act", [Lamp.make_safe, Lamp.close])
+@pytest.mark.parametrize("kind", ["no_reply", "late", "truncated"])
+def test_a_device_is_made_safe_though_a_reply_is_bad(widget, kind, act):
+    device, library = widget("ASRL7::INSTR", LAMP, cls=Lamp)
+    device.open()
+    library.line("ASRL7::INSTR").inject(Fault(kind))
+    act(device)
+    assert device.state != "fault"
+    assert library.instrument("ASRL7::INSTR").sent[-1] == b"OFF?"
+
+
+def test_a_device_that_answers_no_more_is_never_taken_for_one_that_was_made_safe(widget):
+    device, library = widget("ASRL7::INSTR", LAMP, cls=Lamp)
+    device.open()
+    library.line("ASRL7::INSTR").inject(Fault("no_reply"), count=1000)
+    with pytest.raises(DeviceFaultError, match="could not be"):
+        device.make_safe()
+    assert device.state == "fault"
+    device.reset()
+
+
 def test_a_section_learns_that_another_device_at_the_address_has_restored_the_connection(serve, script):
     library = serve(SERIAL, script, replies=REPLIES)
     first, second = (Widget(name, address=SERIAL, visa_library=library) for name in ("first", "second"))
