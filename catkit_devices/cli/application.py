@@ -8,6 +8,7 @@ Ctrl-C.
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,13 +99,22 @@ def _application() -> typer.Typer:
     )
     application.callback()(_general)
     for name, place in COMMANDS.items():
-        module_name, _, function = place.partition(":")
+        module_name, _, function_name = place.partition(":")
         module = importlib.import_module(module_name)
+        function = getattr(module, function_name)
         command = application.command(
-            name, context_settings=getattr(module, "SETTINGS", None), epilog=_examples(getattr(module, "EXAMPLES", ()))
+            name,
+            help=_flowing(inspect.getdoc(function) or ""),
+            epilog=_examples(getattr(module, "EXAMPLES", ())),
+            context_settings=getattr(module, "SETTINGS", None),
         )
-        command(getattr(module, function))
+        command(function)
     return application
+
+
+def _flowing(text: str) -> str:
+    # Where a line of the source ends is no reason for one to end on the screen.
+    return "\n\n".join(paragraph.replace("\n", " ") for paragraph in text.split("\n\n"))
 
 
 def _examples(lines: Sequence[str]) -> str | None:

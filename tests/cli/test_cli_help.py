@@ -1,5 +1,7 @@
 """Every command explains itself with an example, and shells complete what can be completed."""
 
+from itertools import pairwise
+
 import pytest
 
 from catkit_devices.cli.application import COMMANDS, main
@@ -13,6 +15,9 @@ def test_every_command_has_a_help_with_an_example(name, capsys, monkeypatch):
     assert f"Usage: catkit-devices {name}" in shown
     assert f"catkit-devices {name}" in shown.partition("Examples:")[2]
     assert len(shown.splitlines()) > 8
+    prose = [line.strip() for line in shown.partition("╭")[0].splitlines()]
+    for line, after in pairwise(prose):  # a line ends where the next word does not fit, not where the source ended it
+        assert not line or not after or len(f" {line} {after.split()[0]} ") > 200
 
 
 def test_the_help_of_all_lists_every_command_and_what_exit_codes_mean(bench):
