@@ -29,6 +29,7 @@ __all__ = [
     "new_trip",
     "permit_of",
     "spread",
+    "trip_of_servers",
 ]
 
 SAFETY_EVENT = "safety"
@@ -93,6 +94,27 @@ def spread(
 
 def _trip(server: str, trip: SafetyError) -> None:
     permit_of(server).trip(trip)
+
+
+def trip_of_servers(layout: Layout, timeout: float = 2.0) -> SafetyError | None:
+    """Return the trip that a device server knows of, or None.
+
+    A device server knows of a trip before it acts on it: whoever has felt one finds it here, however late the others
+    are told.
+
+    Args:
+        layout: of the testbed.
+        timeout: seconds after which a server that does not answer is passed over.
+    """
+    found: list[SafetyError] = []
+
+    def ask(server: str) -> None:
+        trip = permit_of(server).tripped()
+        if trip is not None:
+            found.append(trip)
+
+    at_once({server: partial(ask, server) for server in layout.device_servers}, timeout)
+    return found[0] if found else None
 
 
 def at_once(actions: dict[str, Callable[[], object]], timeout: float) -> dict[str, BaseException]:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 __all__ = ["Batch"]
 
 _TICK = 0.1
-_HEARSAY = 1.0
-"""Seconds in which that a trip has ended an experiment becomes known here."""
 
 
 class Batch:
@@ -25,6 +23,8 @@ class Batch:
         stop_all_on_exception: whether the failure of one stops the others.
         on_tick: called about ten times a second while waiting.
         reason_to_stop: asked as often; what it returns stops all of them, and is raised in the end.
+        reason_behind: asked when all have ended, and not all by themselves and well: the same, but it finds out what
+            has happened and is not known here yet.
         patience: seconds in which all of them end once they were told to.
     """
 
@@ -35,11 +35,13 @@ class Batch:
         stop_all_on_exception: bool,
         on_tick: Callable[[], None] | None,
         reason_to_stop: Callable[[], BaseException | None],
+        reason_behind: Callable[[], BaseException | None],
         patience: float,
     ) -> None:
         self.reason: BaseException | None = None
         """Why all of them were stopped."""
         self._reason_to_stop = reason_to_stop
+        self._reason_behind = reason_behind
         self._patience = patience
         self._experiments = experiments
         self._stop_all_on_exception = stop_all_on_exception
@@ -64,13 +66,9 @@ class Batch:
                     running.finish()
             if self._on_tick is not None:
                 self._on_tick()
-        # Of a trip they may have heard themselves, and sooner. What all of them have outlived is no reason any more.
-        deadline = time.monotonic() + _HEARSAY
-        while self.reason is None and not all(running.finished for running in self._experiments):
-            self._stop_for_a_reason([])
-            if time.monotonic() > deadline or not any(running.troubled for running in self._experiments):
-                break
-            time.sleep(_TICK)
+        # A trip they may have heard of, or felt, sooner. What all of them have outlived is no reason any more.
+        if self.reason is None and not all(running.finished for running in self._experiments):
+            self.reason = self._reason_behind()
 
     def _stop_for_a_reason(self, alive: list[RunningExperiment]) -> None:
         if self.reason is None:

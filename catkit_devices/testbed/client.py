@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from catkit_devices.errors import CatkitDevicesError, ConfigurationError, RemoteError, SafetyError, ServerNotFoundError
-from catkit_devices.testbed.alarm import SAFETY_CHECKS, SAFETY_EVENT, SAFETY_TRIP, connected
+from catkit_devices.testbed.alarm import SAFETY_CHECKS, SAFETY_EVENT, SAFETY_TRIP, connected, trip_of_servers
 from catkit_devices.testbed.asking import RESET, SHUTDOWN, ask_testbed
 from catkit_devices.testbed.caching import Devices
 from catkit_devices.testbed.finding import LAYOUT
@@ -49,7 +49,13 @@ class TestbedClient:
         """The devices: by attribute, by name or alias in brackets, by what they can do with ``one`` and ``all``."""
         self.manager = manager
         """The testbed's server: mutexes, events, queues and dicts by name."""
-        self._launcher = Launcher(layout, manager, tell=self._tell_plugins, reason_to_stop=self._reason_to_stop)
+        self._launcher = Launcher(
+            layout,
+            manager,
+            tell=self._tell_plugins,
+            reason_to_stop=self._reason_to_stop,
+            reason_behind=self._reason_behind,
+        )
 
     @property
     def name(self) -> str:
@@ -228,6 +234,9 @@ class TestbedClient:
         if self.manager.get_dict(LAYOUT).get("ending"):
             return CatkitDevicesError(f"testbed {self.name!r} is ending")
         return self.trip
+
+    def _reason_behind(self) -> BaseException | None:
+        return self._reason_to_stop() or trip_of_servers(self.layout)
 
     def _tell_plugins(self, event: str, text: str, facts: dict[str, Any]) -> None:
         """Have the testbed's process tell its plugins what happened here."""

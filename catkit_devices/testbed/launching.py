@@ -43,6 +43,7 @@ class Launcher:
         manager: of the testbed's server.
         tell: called with the kind and the facts of what plugins are told: beginning and end of each.
         reason_to_stop: asked about ten times a second while some run; what it returns stops them all, and is raised.
+        reason_behind: asked when some have not ended well; see :class:`~catkit_devices.testbed.batch.Batch`.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Launcher:
         *,
         tell: Callable[[str, str, dict[str, Any]], None],
         reason_to_stop: Callable[[], BaseException | None],
+        reason_behind: Callable[[], BaseException | None],
     ) -> None:
         self._layout = layout
         self._manager = manager
         self._tell = tell
         self._reason_to_stop = reason_to_stop
+        self._reason_behind = reason_behind
         self._running: list[RunningExperiment] = []
         self._guard = threading.Lock()
 
@@ -73,6 +76,7 @@ class Launcher:
             stop_all_on_exception=stop_all_on_exception,
             on_tick=on_tick,
             reason_to_stop=self._reason_to_stop,
+            reason_behind=self._reason_behind,
             patience=patience(self._layout.stop_timeout),
         )
         try:

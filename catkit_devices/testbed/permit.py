@@ -146,6 +146,10 @@ class Permit(ServerObject):
         with self._guard:
             self._ended = self._ended or reason
 
+    def tripped(self) -> SafetyError | None:
+        """Return the trip that took it away, or None."""
+        return self._trip
+
     def status(self) -> dict[str, Any]:
         """Return whether the permit is given, for how many seconds it lasts, and what tripped."""
         with self._guard:

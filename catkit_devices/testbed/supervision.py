@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import CatkitDevicesError, MutexBrokenError, ProcessDiedError, SafetyError
+from catkit_devices.errors import CatkitDevicesError, ProcessDiedError
 from catkit_devices.multiprocessing import Process
 from catkit_devices.testbed.environment import children_of
 from catkit_devices.testbed.running import FINISH, INTERRUPT, STOP, Outcome, run_experiment
@@ -99,14 +99,6 @@ class RunningExperiment:
     def finished(self) -> bool:
         """Whether it has ended by itself, and well."""
         return self.outcome is not None and self.outcome.state == "finished"
-
-    @property
-    def troubled(self) -> bool:
-        """Whether something has ended it that its supervisor has not heard of: a trip, perhaps."""
-        told = isinstance(self.error, MutexBrokenError | SafetyError) or (
-            self.outcome is not None and self.outcome.state == "stopped"
-        )
-        return told and self.stopping is None
 
     def wait(self, timeout: float) -> bool:
         """Return whether it has ended, after at most ``timeout`` seconds."""

@@ -256,6 +256,11 @@ class Testbed(TestbedClient):
             return trip
         return self._end_request
 
+    def _reason_behind(self) -> BaseException | None:
+        if self._watch is not None:
+            self._watch.catch_up()
+        return self._reason_to_stop()
+
     def _tell_plugins(self, event: str, text: str, facts: dict[str, Any]) -> None:
         self._collector.say(logging.INFO, text, event, facts)
 

@@ -17,6 +17,7 @@ from catkit_devices.testbed.alarm import (
     new_trip,
     permit_of,
     spread,
+    trip_of_servers,
 )
 from catkit_devices.testbed.monitor import MONITOR_STOP, OPEN_TIMEOUT, SAFETY_READY
 from catkit_devices.testbed.monitor_run import MonitorRun
@@ -42,6 +43,7 @@ _INTERVAL = 0.1
 _START_TIMEOUT = OPEN_TIMEOUT + 30.0
 _STOP_TIMEOUT = 15.0
 _SAFE_TIMEOUT = 15.0
+_CATCH_UP_TIMEOUT = 15.0
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +87,8 @@ class SafetyWatch:
         self._monitor: MonitorRun | None = None
         self._working: list[threading.Thread] = []
         """What makes devices safe."""
+        self._rounds = 0
+        self._round_ended = threading.Condition()
         self._thread = threading.Thread(target=self._watch, name="safety watch", daemon=True)
         self._renewal = Renewal(
             TESTBED,
@@ -187,6 +191,20 @@ class SafetyWatch:
                 if not self._ending.is_set():
                     self._server_died(self._sentinels.pop(int(sentinel)))  # type: ignore[arg-type]
             self.look()
+            with self._round_ended:
+                self._rounds += 1
+                self._round_ended.notify_all()
+
+    def catch_up(self) -> None:
+        """Return when a trip that has happened by now is known here, too, or the death of a server; bounded."""
+        trip = trip_of_servers(self._layout)
+        if trip is not None:
+            self._trip_here(trip)
+        with self._round_ended:
+            wanted = self._rounds + 2  # the round that goes on now may have looked already
+            self._round_ended.wait_for(
+                lambda: self.trip is not None or self._rounds >= wanted or self._ending.is_set(), _CATCH_UP_TIMEOUT
+            )
 
     def look(self) -> None:
         """Look whether anybody has set the safety event."""

@@ -12,6 +12,7 @@ import pytest
 from catkit_devices.datalog import RunReader
 from catkit_devices.errors import CatkitDevicesError, MutexBrokenError, ProcessDiedError, SafetyError
 from catkit_devices.testbed import Experiment, Testbed, load_configuration
+from catkit_devices.testbed.watch import SafetyWatch
 
 TWO_SERVERS = "devices.basin.server='other'"
 QUICK = "testbed.permit_timeout=1.5"
@@ -198,12 +199,29 @@ def test_a_stopped_monitor_trips(watched_bench, journal, mark):
         assert tripped.error.detected - tripped.acted < 3.0
 
 
+def test_a_trip_is_told_however_late_its_testbed_sees_it(watched_bench, journal, mark, monkeypatch):
+    looks = SafetyWatch.look
+
+    def late(watch):
+        time.sleep(2)  # as where this process is not run for so long
+        looks(watch)
+
+    def act(testbed):
+        child("safety monitor").suspend()
+        monkeypatch.setattr(SafetyWatch, "look", late)
+
+    with Tripped(watched_bench, journal, mark, QUICK, act=act) as tripped:
+        tripped.assert_it_failed_closed(message="safety check 'permit': the safety monitor has not renewed it")
+
+
 def test_a_killed_device_server_trips_and_its_devices_are_made_safe_by_another_process(watched_bench, journal, mark):
     def act(testbed):
         child(f"{testbed.layout.server}.devices").kill()
 
     with Tripped(watched_bench, journal, mark, TWO_SERVERS, act=act) as tripped:
-        tripped.assert_it_failed_closed(message="devices' died", alive=["basin"], rescued=["tank"])
+        # Several notice it, and the first one says so: it "died", or it "is lost".
+        message = "safety check 'server': device server 'trial"
+        tripped.assert_it_failed_closed(message=message, alive=["basin"], rescued=["tank"])
         assert tripped.error.detected - tripped.acted < SOON
         with pytest.raises(SafetyError, match="died: end this testbed and start another"):
             tripped.testbed.reset_safety()

@@ -63,6 +63,7 @@ def test_ctrl_c_ends_an_experiment_that_ignores_it(bench, journal, until):
     until(lambda: not of_session(process.pid))
 
 
+@pytest.mark.timeout(1200)
 def test_ctrl_c_at_any_moment_leaves_nothing_behind(bench, journal, until, runtime, rounds):
     chance = random.Random(7)
     for _ in range(rounds(4, soak=100)):
