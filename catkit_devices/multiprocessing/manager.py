@@ -268,10 +268,16 @@ class SharedMemoryManager(managers.SyncManager):
         return status
 
     def break_mutex(self, name: str, reason: str) -> str | None:
-        """Take a mutex (or a device's) from whoever holds it, by force; return who that was.
+        """Take the mutex of that name, else that of a device or another object of that name, by force.
 
         The old owner's next operations raise ``MutexBrokenError`` until it has left its section; the next grant waits
         until the operation that it has in flight has ended.
+
+        Returns:
+            Who held it; None where nobody did.
+
+        Raises:
+            LookupError: nothing of that name has a mutex; names what has.
         """
         whose: str | None = self._ask("break_mutex", name, reason)
         return whose

@@ -143,6 +143,8 @@ class _Here:
     """In the place of a ``Remote`` for an object of this very server: its calls take its lock, and no connection."""
 
     __slots__ = ("_hosted", "kind", "name", "reference", "server")
+    session = None
+    """Of its line with the server: none."""
 
     def __init__(self, hosted: Hosted, server: Endpoint) -> None:
         self._hosted = hosted

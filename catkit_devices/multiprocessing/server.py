@@ -269,12 +269,15 @@ class Server(managers.Server):
         return {"server": self.name, "pid": os.getpid(), "time": time.time(), "sessions": sessions, "objects": objects}
 
     def _root_break_mutex(self, name: str, reason: str) -> str | None:
-        for kind in ("mutex", "object"):
-            hosted = self.host.find(kind, name)
-            if hosted is not None and hosted.lock is not None:
-                return break_lock(hosted.lock, reason)
-        known = sorted(one.reference.name for one in self.host.everything() if one.lock is not None)
-        raise LookupError(f"no mutex or device named {name!r} (there are: {', '.join(known) or 'none'})")
+        locks = {
+            (one.reference.kind, one.reference.name): one.lock for one in self.host.everything() if one.lock is not None
+        }
+        kinds = ("mutex", "object", *sorted(kind for kind, _ in locks))
+        lock = next((locks[kind, name] for kind in kinds if (kind, name) in locks), None)
+        if lock is None:
+            known = ", ".join(sorted({known for _, known in locks})) or "none"
+            raise LookupError(f"nothing that has a mutex is named {name!r} (there are: {known})")
+        return break_lock(lock, reason)
 
     def _root_post_exception(self, pid: int, encoded: bytes) -> None:
         self.exceptions[pid] = encoded

@@ -11,12 +11,14 @@ arrays do, through a device.
 
 from __future__ import annotations
 
+import copy
 import functools
 import mmap
 import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from catkit_devices.errors import MutexBrokenError
 from catkit_devices.multiprocessing.stream_memory import HEAD, SLOT_HEAD
 
 if TYPE_CHECKING:
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from catkit_devices.multiprocessing.mutex import Mutex
+    from catkit_devices.multiprocessing.session import ClientSession
 
 __all__ = ["Frame", "FrameReader", "FrameStream", "FrameWriter"]
 
-_PUBLISHED, _BELL = 0, 1
-"""Places of the header, as 64-bit words: frames published so far, and the word that the futex is on."""
+_PUBLISHED, _BELL, _TURN = 0, 1, 2
+"""Places of the header, as 64-bit words: frames published so far, the word that the futex is on, and how many have
+become the writer so far."""
 
 
 class Frame(NamedTuple):
@@ -47,9 +51,10 @@ class Frame(NamedTuple):
 class _Ring:
     """The mapped memory."""
 
-    def __init__(self, descriptor: int, size: int, memory: Any) -> None:
+    def __init__(self, descriptor: int, size: int, memory: Any, session: ClientSession | None) -> None:
         import numpy as np
 
+        self._session = session
         self.slots: int = memory.slots
         self.shape: tuple[int, ...] = memory.shape
         dtype = np.dtype(memory.dtype)
@@ -70,6 +75,12 @@ class _Ring:
     @property
     def published(self) -> int:
         return int(self.head[_PUBLISHED])
+
+    def check(self) -> None:
+        """Raise where the server is gone: nobody who asks for the stream by name gets this memory any more."""
+        lost = None if self._session is None else self._session.lost
+        if lost is not None:
+            raise copy.copy(lost)
 
 
 class FrameStream:
@@ -137,9 +148,13 @@ class FrameWriter:
     def __init__(self, stream: FrameStream, timeout: float | None) -> None:
         self._stream = stream
         self._timeout = timeout
+        self._turn = 0
 
     def __enter__(self) -> Self:
         self._stream.mutex.acquire(self._timeout)
+        head = self._stream._ring.head
+        self._turn = int(head[_TURN]) + 1
+        head[_TURN] = self._turn
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -150,8 +165,13 @@ class FrameWriter:
 
         Raises:
             ValueError: it has not the stream's shape.
+            MutexBrokenError: the mutex of the writer was taken away, and somebody else has become it.
+            ServerUnresponsiveError: the stream's server is gone, and with it that mutex.
         """
         ring = self._stream._ring
+        ring.check()
+        if int(ring.head[_TURN]) != self._turn:
+            raise MutexBrokenError(self._stream.mutex.name, "somebody else writes by now")
         number = ring.published
         slot = number % ring.slots
         if getattr(frame, "shape", None) != ring.shape:
@@ -179,6 +199,7 @@ class FrameReader:
 
         Raises:
             TimeoutError: none was published within ``timeout`` seconds.
+            ServerUnresponsiveError: none comes any more, because the stream's server is gone.
         """
         self._wait_for(self._next, timeout)
         missed = 0
@@ -198,6 +219,7 @@ class FrameReader:
 
         Raises:
             TimeoutError: none was published within ``timeout`` seconds.
+            ServerUnresponsiveError: none comes any more, because the stream's server is gone.
         """
         self._wait_for(self._next, timeout)
         while True:
@@ -224,6 +246,7 @@ class FrameReader:
         ring = self._ring
         deadline = None if timeout is None else time.monotonic() + timeout
         while ring.published <= number:
+            ring.check()
             left = _PATIENCE if deadline is None else min(_PATIENCE, deadline - time.monotonic())
             if left <= 0:
                 raise TimeoutError(f"frame {number} was not published within {timeout:g} s")
@@ -233,7 +256,7 @@ class FrameReader:
 
 
 _PATIENCE = 0.5
-"""Seconds of one wait for the bell, so that Ctrl-C is noticed."""
+"""Seconds of one wait for the bell, so that Ctrl-C is noticed, and the end of the server."""
 _WAIT, _WAKE = 0, 1
 
 
@@ -271,9 +294,10 @@ def _stream_over(memory: Any) -> FrameStream:
     from catkit_devices.multiprocessing.connecting import receive_descriptor
 
     remote = memory._remote
-    line = remote.line()
-    descriptor, size = receive_descriptor(line.session.endpoint, remote.reference.target)
+    session: ClientSession | None = remote.line().session
+    endpoint = remote.server if session is None else session.endpoint
+    descriptor, size = receive_descriptor(endpoint, remote.reference.target)
     try:
-        return FrameStream(memory, _Ring(descriptor, size, memory))
+        return FrameStream(memory, _Ring(descriptor, size, memory, session))
     finally:
         os.close(descriptor)

@@ -31,7 +31,7 @@ Say = Callable[[int, str, str | None, dict[str, Any], float | None], None]
 
 _QUEUE = "log"
 """Name of the queue of log records on the testbed's server."""
-_LAST_TIMEOUT = 2.0
+_LAST_TIMEOUT = 10.0
 _NAME = "catkit_devices"
 _KEPT = 20
 """How many messages are shown."""

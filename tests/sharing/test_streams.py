@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from catkit_devices.errors import ConfigurationError, MutexTimeoutError
+from catkit_devices import Device
+from catkit_devices.errors import ConfigurationError, MutexBrokenError, MutexTimeoutError, ServerUnresponsiveError
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 from catkit_devices.multiprocessing.stream_memory import StreamMemory
 
@@ -120,6 +121,57 @@ def test_a_second_writer_is_told_who_writes(manager, until):
     writer.kill()
     with pytest.raises(Exception, match="SIGKILL"):
         writer.join()
+
+
+class Camera(Device):
+    """Publishes where it lives: in the server that has the stream."""
+
+    def _open(self):
+        return object()
+
+    def expose(self, count):
+        with connect().get_stream("frames").writer(timeout=5) as publish:
+            for number in range(count):
+                publish(np.full(2, number, "i4"))
+
+
+def test_a_device_publishes_to_a_stream_of_its_own_server(manager):
+    reader = manager.get_stream("frames", (2,), "i4").reader()
+    with manager.get_object("camera", Camera, "camera") as camera:
+        camera.expose(3)
+    assert [reader.next(timeout=5).array.tolist() for _ in range(3)] == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_a_writer_whose_mutex_was_taken_away_publishes_nothing_more(manager, until):
+    stream = manager.get_stream("frames", (2,), "i4")
+    writer = Process(target=write, args=(10_000, 0.001), name="acquisition")
+    writer.start()
+    until(lambda: stream._ring.published > 0)
+    os.kill(writer.pid, signal.SIGSTOP)
+    assert "acquisition" in manager.break_mutex("frames", "it does not go on")
+    with stream.writer(timeout=5) as publish:
+        last = publish(np.full(2, -1, "i4"))
+        os.kill(writer.pid, signal.SIGCONT)
+        with pytest.raises(MutexBrokenError, match=r"frames \(writer\)"):
+            writer.join(20)
+        assert stream.newest(timeout=1).number == last
+
+
+def test_readers_and_writers_are_told_when_the_server_is_gone(manager, until):
+    stream = manager.get_stream("frames", (2,), "i4")
+    reader = stream.reader()
+    with pytest.raises(MutexBrokenError, match="is lost"), stream.writer() as publish:
+        publish(np.zeros(2, "i4"))
+        os.kill(manager.pid, signal.SIGKILL)
+        assert reader.next().number == 0
+        with pytest.raises(ServerUnresponsiveError, match="is lost"):
+            reader.next()
+        with pytest.raises(ServerUnresponsiveError, match="is lost"):
+            publish(np.zeros(2, "i4"))
+    with SharedMemoryManager("bench") as second:
+        stream = second.get_stream("frames", (2,), "i4")
+        with stream.writer() as publish:
+            assert publish(np.zeros(2, "i4")) == 0
 
 
 def test_after_a_writer_was_killed_in_the_middle_the_next_one_goes_on_at_once(manager):
