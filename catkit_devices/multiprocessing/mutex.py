@@ -120,6 +120,14 @@ class Mutex:
         self.release()
 
     async def __aenter__(self) -> Self:
+        await self._acquire_while_others_run(self.timeout)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release()
+
+    async def _acquire_while_others_run(self, timeout: float) -> None:
+        """As ``acquire``, but the other tasks of this thread go on meanwhile."""
         import asyncio
 
         call = current_call()
@@ -128,7 +136,7 @@ class Mutex:
 
         def acquire() -> None:
             with calling(call):
-                self._lock.acquire(call, self.timeout, site=site)
+                self._lock.acquire(call, timeout, site=site)
 
         waiting = asyncio.ensure_future(asyncio.to_thread(acquire))
         try:
@@ -140,10 +148,6 @@ class Mutex:
                 await waiting
                 self._lock.release(call)
             raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._lock.release(current_call())
 
     def __repr__(self) -> str:
         return f"<Mutex {self.name!r}: {self.holder or 'free'}>"
@@ -171,7 +175,7 @@ _OURS = ("catkit_devices.multiprocessing", "catkit_devices.device", "catkit_devi
 
 
 class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):
-    """Hold several mutexes (or devices) during a block: all of them or none.
+    """Hold several mutexes (or devices) during a block, ``with`` or ``async with``: all of them or none.
 
     They are acquired in one order that is the same in every process, so two that ask for the same ones in different
     orders never block each other.
@@ -200,6 +204,19 @@ class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):
             self._held = held.pop_all()
 
     def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._held.__exit__(kind, error, traceback)
+
+    async def __aenter__(self) -> None:
+        deadline = time.monotonic() + self._timeout
+        with contextlib.ExitStack() as held:
+            for mutex in self._mutexes:
+                await mutex._acquire_while_others_run(max(0.0, deadline - time.monotonic()))
+                held.callback(mutex.release)
+            self._held = held.pop_all()
+
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._held.__exit__(kind, error, traceback)

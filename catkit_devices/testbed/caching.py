@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -94,9 +93,10 @@ class Devices:
             self._names = made
         return self._names
 
-    @contextmanager
-    def lock(self, *names: str, timeout: float | None = None) -> Iterator[None]:
-        """Have devices to oneself during the block: all of them or none, in an order that never deadlocks.
+    def lock(self, *names: str, timeout: float | None = None) -> lock_all:
+        """Have devices to oneself during a block: all of them or none, in an order that never deadlocks.
+
+        ``with`` or ``async with``.
 
         Args:
             *names: names or aliases.
@@ -105,8 +105,7 @@ class Devices:
         Raises:
             MutexTimeoutError: not all of them came free in time; says who has the one that did not.
         """
-        with lock_all(*(self[name] for name in names), timeout=timeout):
-            yield
+        return lock_all(*(self[name] for name in names), timeout=timeout)
 
     def made(self, name: str) -> Any | None:
         """Return the device if somebody has asked for it already, else None."""

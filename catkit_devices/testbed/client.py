@@ -19,10 +19,9 @@ from catkit_devices.testbed.status import locks_of, states, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from catkit_devices.multiprocessing import SharedMemoryManager
+    from catkit_devices.multiprocessing import SharedMemoryManager, lock_all
     from catkit_devices.testbed.experiment import Experiment
     from catkit_devices.testbed.layout import Layout
     from catkit_devices.testbed.safety import CheckState
@@ -62,8 +61,10 @@ class TestbedClient:
         """What the testbed is called."""
         return self.layout.name
 
-    def lock(self, *names: str, timeout: float | None = None) -> AbstractContextManager[None]:
+    def lock(self, *names: str, timeout: float | None = None) -> lock_all:
         """Have devices to oneself during a block: all of them or none, in an order that never deadlocks.
+
+        ``with`` or ``async with``.
 
         Args:
             *names: names or aliases of devices.

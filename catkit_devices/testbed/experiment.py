@@ -6,7 +6,6 @@ import abc
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     import threading
 
     from catkit_devices.datalog import Run
-    from catkit_devices.multiprocessing import SharedMemoryManager
+    from catkit_devices.multiprocessing import SharedMemoryManager, lock_all
     from catkit_devices.testbed.caching import Devices
     from catkit_devices.testbed.parameters import Parameter
     from catkit_devices.testbed.progress import Reporter
@@ -138,9 +137,10 @@ class Experiment(abc.ABC):
         """Whether it was told to end with the current step; :meth:`track` sees to that by itself."""
         return self._running.finishing.is_set()
 
-    @contextmanager
-    def lock(self, *names: str, timeout: float | None = None) -> Iterator[None]:
-        """Have devices to itself during the block: all of them or none, in an order that never deadlocks.
+    def lock(self, *names: str, timeout: float | None = None) -> lock_all:
+        """Have devices to itself during a block: all of them or none, in an order that never deadlocks.
+
+        ``with`` or ``async with``.
 
         Args:
             *names: names or aliases of devices.
@@ -149,8 +149,7 @@ class Experiment(abc.ABC):
         Raises:
             MutexTimeoutError: not all of them came free in time; says who has the one that did not.
         """
-        with self._running.devices.lock(*names, timeout=timeout):
-            yield
+        return self._running.devices.lock(*names, timeout=timeout)
 
     def track(self, steps: Iterable[_T], description: str = "", total: int | None = None) -> Iterator[_T]:
         """Go through ``steps``, showing how far it has come; end after the current step when told to finish.

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import random
 import socket
 import threading
 import time
 
+import pytest
 from instruments import Instrument
 
 from catkit_devices.multiprocessing import Mutex, Process, SharedMemoryManager, lock_all
@@ -178,14 +180,22 @@ def test_a_shared_read_waits_for_the_operation_in_flight_and_no_longer(instrumen
     working.join()
 
 
-def test_five_tasks_of_one_thread_exclude_each_other(manager):
+@pytest.mark.parametrize("way", ["mutex", "device", "several"])
+def test_five_tasks_of_one_thread_exclude_each_other(manager, instrument, way):
     mutex = manager.get_mutex("m")
+    others = [manager.get_mutex(name) for name in ("a", "z")]
+    ways = {
+        "mutex": lambda chance: mutex,
+        "device": lambda chance: instrument.lock(),
+        "several": lambda chance: lock_all(mutex, chance.choice(others)),
+    }
+    chance = random.Random(1)
     inside = overlaps = 0
 
     async def task():
         nonlocal inside, overlaps
         for _ in range(10):
-            async with mutex:
+            async with ways[way](chance):
                 inside += 1
                 overlaps += inside > 1
                 await asyncio.sleep(0.001)
@@ -196,19 +206,21 @@ def test_five_tasks_of_one_thread_exclude_each_other(manager):
 
     asyncio.run(main())
     assert overlaps == 0
-    assert mutex.holder is None
+    assert not [one.holder for one in (mutex, *others, instrument.mutex) if one.holder]
 
 
 def test_a_cancelled_task_holds_nothing(manager):
-    mutex = manager.get_mutex("m")
+    mutex, first = manager.get_mutex("m"), manager.get_mutex("a")
 
     async def waits():
-        async with mutex:
+        async with lock_all(first, mutex):
             raise AssertionError("it was cancelled before")
 
     async def main():
         async with mutex:
             waiting = asyncio.create_task(waits())
+            while first.holder is None:
+                await asyncio.sleep(0.01)
             await asyncio.sleep(0.05)
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
@@ -216,6 +228,7 @@ def test_a_cancelled_task_holds_nothing(manager):
 
     asyncio.run(main())
     assert mutex.holder is None
+    assert first.holder is None
     assert mutex.acquire(timeout=0)
     mutex.release()
 
