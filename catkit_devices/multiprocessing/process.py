@@ -97,14 +97,15 @@ class Process(context.SpawnProcess):
     # --- the parent's side ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the child."""
+        """Start the child, once."""
         inbox, self._outbox = connection.Pipe(duplex=False)
-        self._outcome = Outcome(self, inbox)
+        before, self._outcome = self._outcome, Outcome(self, inbox)
         try:
             super().start()
             self._outcome.pid = self.pid
         except BaseException:
             self._outcome.expected = True  # there is no child that could fail
+            self._outcome = before
             raise
         finally:
             self._outbox.close()

@@ -119,6 +119,14 @@ def _echo(value):
     return value
 
 
+def test_a_second_start_is_refused_and_loses_nothing():
+    process = Process(target=_echo, args=(42,))
+    process.start()
+    with pytest.raises(AssertionError, match="cannot start a process twice"):
+        process.start()
+    assert process.result == 42
+
+
 def test_the_result_is_what_the_target_returned():
     process = Process(target=_echo, args=({"a": [1, 2.5, None]},))
     process.start()
