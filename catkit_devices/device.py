@@ -24,7 +24,7 @@ from catkit_devices.errors import (
 )
 from catkit_devices.lifecycle import Lifecycle
 from catkit_devices.multiprocessing.locks import OwnedLock
-from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, lock_all
+from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, default_timeout, lock_all
 from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call, forwarded_call, local_session
 from catkit_devices.operations import DeviceProperty, operation, unlocked
 from catkit_devices.rules import DeviceType
@@ -72,7 +72,7 @@ class Device(metaclass=DeviceType):
         self._name = name
         self._connection = None
         self._open_on_use = open_on_use
-        self._life = Lifecycle(self, safe_timeout)
+        self._life = Lifecycle(self, default_timeout(safe_timeout, f"device {name!r}, making it safe"))
         self._mutex = Mutex(name, timeout)
         lock = self._mutex._lock
         if not isinstance(lock, OwnedLock):

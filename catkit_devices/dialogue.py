@@ -22,6 +22,7 @@ from catkit_devices.errors import (
     DeviceProtocolError,
     DeviceTimeoutError,
 )
+from catkit_devices.multiprocessing.mutex import default_timeout
 from catkit_devices.multiprocessing.owner import forwarded_call
 from catkit_devices.properties import Quantity, narrow
 
@@ -62,7 +63,7 @@ class DialogueDevice(Device):
     ) -> None:
         super().__init__(name, **options)
         self._where = address
-        self._late_window = late_window
+        self._late_window = default_timeout(late_window, f"device {name!r}, a late reply")
         self._narrowed = narrow(type(self), name, limits or {})
         self._transport: Transport | None = None
         self._joined_at = 0.0

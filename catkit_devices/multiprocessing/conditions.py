@@ -46,11 +46,11 @@ class Condition(Waiting):
         if depth == 0:
             raise MutexNotHeldError(self._name)
         with self._guard:
-            ticket = Ticket(call)
+            ticket = Ticket(call, f"condition {self._name!r}", timeout)
             self._tickets.append(ticket)
         self._lock.release(call, 0)
         try:
-            notified = self._wait(ticket, timeout)
+            notified = self._wait(ticket)
         finally:
             if call.reason is None:
                 try:

@@ -45,9 +45,9 @@ class Event(Waiting):
         with self._guard:
             if self._flag:
                 return True
-            ticket = Ticket(current_call())
+            ticket = Ticket(current_call(), f"event {self._name!r}", timeout)
             self._tickets.append(ticket)
-        return self._wait(ticket, timeout)
+        return self._wait(ticket)
 
     def _status(self) -> dict[str, Any]:
         return {"set": self._flag, **super()._status()}
@@ -103,7 +103,8 @@ class Barrier(Waiting):
             BrokenBarrierError: somebody's time was over, a participant ended, or it was aborted; says which.
         """
         call = current_call()
-        ticket = Ticket(call)
+        limit = self._timeout if timeout is None else timeout
+        ticket = Ticket(call, f"barrier {self._name!r}", limit)
         with self._guard:
             call.check()
             self._participants[call.session.id] = str(call.owner)
@@ -116,10 +117,9 @@ class Barrier(Waiting):
                 return 0
             self._tickets.append(ticket)
             self._inside += 1
-        limit = self._timeout if timeout is None else timeout
         try:
             try:
-                if not self._wait(ticket, limit):
+                if not self._wait(ticket):
                     raise threading.BrokenBarrierError(self._late(limit))
             except OperationCancelled:
                 if not ticket.granted:

@@ -196,6 +196,8 @@ class Host:
             ConfigurationError: it was made with other parameters (both are shown), it is not there and ``factory``
                 was left out, or making it asked for itself.
         """
+        if not name or not isinstance(name, str):
+            raise ConfigurationError(f"{kind}: its name must be a word, got {name!r}")
         key = (kind, name)
         chain = current_call().chain
         with self._guard:

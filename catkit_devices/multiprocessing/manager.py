@@ -10,6 +10,7 @@ from catkit_devices.errors import ServerNotFoundError
 from catkit_devices.multiprocessing.endpoint import default_name
 from catkit_devices.multiprocessing.interface import CALL, ROOT
 from catkit_devices.multiprocessing.lines import line_to
+from catkit_devices.multiprocessing.mutex import default_timeout
 from catkit_devices.multiprocessing.process import spawning
 from catkit_devices.multiprocessing.proxy import proxy_of
 from catkit_devices.multiprocessing.remote import obtain, reach
@@ -187,6 +188,8 @@ class SharedMemoryManager(managers.SyncManager):
 
     def get_mutex(self, name: str, timeout: float | None = None) -> Mutex:
         """Return the mutex of that name; ``timeout`` is its default in seconds (60). ``get_lock`` is the same."""
+        if timeout is not None:
+            default_timeout(timeout, f"mutex {name!r}")
         return cast("Mutex", self._named("mutex", name, timeout=timeout))
 
     get_lock = get_mutex
@@ -203,6 +206,8 @@ class SharedMemoryManager(managers.SyncManager):
             parties: how many processes it waits for; the first who asks must say.
             timeout: seconds that ``wait`` waits unless told otherwise (60).
         """
+        if timeout is not None:
+            default_timeout(timeout, f"barrier {name!r}")
         barrier = cast("Barrier", self._named("barrier", name, parties=parties, timeout=timeout))
         barrier.join()
         return barrier

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from catkit_devices.errors import MutexTimeoutError
 from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.owner import calling, current_call
+from catkit_devices.multiprocessing.waiting import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,10 +20,21 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.holds import Holder
     from catkit_devices.multiprocessing.owner import Call
 
-__all__ = ["DEFAULT_TIMEOUT", "Mutex", "lock_all"]
+__all__ = ["DEFAULT_TIMEOUT", "Mutex", "default_timeout", "lock_all"]
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds that a mutex is waited for unless told otherwise."""
+
+
+def default_timeout(timeout: float, what: str) -> float:
+    """Return the timeout that ``what`` has by default.
+
+    Raises:
+        ValueError: it is no number, less than 0, or without end.
+    """
+    if not 0 <= seconds(timeout, what) < math.inf:
+        raise ValueError(f"{what}: timeout must be at least 0 s, and have an end, got {timeout!r}")
+    return timeout
 
 
 class Lockable(Protocol):
@@ -52,9 +65,7 @@ class Mutex:
     __slots__ = ("_lock", "name", "timeout")
 
     def __init__(self, name: str | None = None, timeout: float = DEFAULT_TIMEOUT, lock: Mutex | None = None) -> None:
-        if timeout < 0:
-            raise ValueError(f"mutex {name!r}: timeout must be at least 0 s, got {timeout!r}")
-        self.timeout = timeout
+        self.timeout = default_timeout(timeout, f"mutex {name!r}")
         self._lock: Lockable = lock._lock if lock is not None else OwnedLock(name or "mutex")
         self.name = name if name is not None else self._lock.name
 
@@ -72,11 +83,12 @@ class Mutex:
             raise_on_fail: return False instead of raising when the time is over.
 
         Raises:
+            ValueError: ``timeout`` is no number.
             MutexTimeoutError: not acquired in time; says who has it, since when, from where.
             DeadlockError: waiting would never have ended; names every party.
             MutexBrokenError: this owner's section was broken by force and it has not left it yet.
         """
-        timeout = self.timeout if timeout is None else timeout
+        timeout = self.timeout if timeout is None else seconds(timeout, f"mutex {self.name!r}")
         try:
             self._lock.acquire(current_call(), timeout, site=call_site())
         except MutexTimeoutError:
@@ -192,7 +204,9 @@ class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):
     def __init__(self, *lockables: Any, timeout: float | None = None) -> None:
         mutexes = [lockable if isinstance(lockable, Mutex) else lockable.mutex for lockable in lockables]
         self._mutexes = sorted(mutexes, key=lambda mutex: getattr(mutex._lock, "order", ("", id(mutex._lock))))
-        self._timeout = max((m.timeout for m in mutexes), default=0.0) if timeout is None else timeout
+        self._timeout = (
+            max((m.timeout for m in mutexes), default=0.0) if timeout is None else seconds(timeout, "lock_all")
+        )
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> None:

@@ -59,9 +59,9 @@ class Queue(Waiting):
                 return
             if not block:
                 raise queue.Full
-            ticket = Ticket(call, item)
+            ticket = Ticket(call, f"queue {self._name!r}", timeout, item)
             self._putting.append(ticket)
-        ticket.wait(timeout)
+        ticket.wait()
         with self._guard:
             if not ticket.granted:
                 self._putting.remove(ticket)
@@ -83,9 +83,9 @@ class Queue(Waiting):
                 return item
             if not block:
                 raise queue.Empty
-            ticket = Ticket(call)
+            ticket = Ticket(call, f"queue {self._name!r}", timeout)
             self._tickets.append(ticket)
-        if not self._wait(ticket, timeout):
+        if not self._wait(ticket):
             raise queue.Empty
         return ticket.value
 

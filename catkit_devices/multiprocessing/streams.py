@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from catkit_devices.errors import MutexBrokenError
 from catkit_devices.multiprocessing.stream_memory import HEAD, SLOT_HEAD
+from catkit_devices.multiprocessing.waiting import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -244,7 +245,7 @@ class FrameReader:
 
     def _wait_for(self, number: int, timeout: float | None) -> None:
         ring = self._ring
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + seconds(timeout, f"frame {number}")
         while ring.published <= number:
             ring.check()
             left = _PATIENCE if deadline is None else min(_PATIENCE, deadline - time.monotonic())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -9,18 +10,43 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.owner import Call
 
-__all__ = ["Ticket", "Waiting"]
+__all__ = ["Ticket", "Waiting", "seconds"]
+
+
+def seconds(timeout: float, what: str) -> float:
+    """Return the timeout of ``what``; less than 0 is as good as 0, infinity is no end.
+
+    Raises:
+        ValueError: it is no number; one that is not a number (NaN) would otherwise be waited for without end.
+    """
+    try:
+        if not math.isnan(timeout):
+            return timeout
+    except (TypeError, OverflowError):
+        pass
+    raise ValueError(f"{what}: a timeout is a number of seconds, got {timeout!r}")
 
 
 class Ticket:
-    """One waiter: granted a value, or withdrawn because its call was cancelled."""
+    """One waiter: granted a value, or withdrawn because its call was cancelled.
 
-    __slots__ = ("_wake", "call", "granted", "value")
+    Args:
+        call: whose it is.
+        what: is waited for, shown in messages.
+        timeout: seconds; None waits for as long as it takes.
+        value: what it brings along.
 
-    def __init__(self, call: Call, value: Any = None) -> None:
+    Raises:
+        ValueError: ``timeout`` is no number.
+    """
+
+    __slots__ = ("_timeout", "_wake", "call", "granted", "value")
+
+    def __init__(self, call: Call, what: str, timeout: float | None, value: Any = None) -> None:
         self.call = call
         self.granted = False
         self.value = value
+        self._timeout = -1 if timeout is None else min(max(seconds(timeout, what), 0.0), threading.TIMEOUT_MAX)
         self._wake = threading.Lock()
         self._wake.acquire()
 
@@ -29,11 +55,11 @@ class Ticket:
         self.granted, self.value = True, value
         self._woken()
 
-    def wait(self, timeout: float | None) -> None:
-        """Wait for the grant, the timeout (None: none) or the cancellation, whichever comes first."""
+    def wait(self) -> None:
+        """Wait for the grant, the timeout or the cancellation, whichever comes first."""
         self.call.on_cancel(self._woken)
         try:
-            self._wake.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+            self._wake.acquire(timeout=self._timeout)
         finally:
             self.call.on_cancel(None)
 
@@ -53,14 +79,14 @@ class Waiting:
         self._guard = threading.Lock()
         self._tickets: deque[Ticket] = deque()
 
-    def _wait(self, ticket: Ticket, timeout: float | None) -> bool:
+    def _wait(self, ticket: Ticket) -> bool:
         """Return whether the ticket (queued under the guard) was granted in time.
 
         Raises:
             OperationCancelled: the waiting process has ended or interrupted the wait; nothing was granted.
         """
         try:
-            ticket.wait(timeout)
+            ticket.wait()
         finally:
             with self._guard:
                 if not ticket.granted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_devices"]
 
+_SECONDS = frozenset({"timeout", "safe_timeout", "late_window"})
+"""Options of every device, or of every one with a line, that say how long at most."""
 _SET_BY_THE_TESTBED = frozenset({"visa_library", "limits", "open_on_use"})
 
 
@@ -51,6 +54,8 @@ def _options(
             )
         elif key in hints and (problem := _type_problem(hints[key], value)):
             yield overlay.problem((*path, key), problem)
+        elif key in _SECONDS and not (isinstance(value, int | float) and 0 <= value < math.inf):
+            yield overlay.problem((*path, key), f"expected a number of seconds, at least 0, got {value!r}")
     for role in table.uses:
         if role not in accepted:
             yield overlay.problem(

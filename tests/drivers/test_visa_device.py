@@ -49,6 +49,13 @@ def widget(serve, script):
         device.close(force=True)
 
 
+@pytest.mark.parametrize("option", ["timeout", "safe_timeout", "late_window"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, "1"])
+def test_a_time_that_is_none_is_refused_when_the_device_is_made(option, value):
+    with pytest.raises(ValueError, match=f"'widget'.* timeout .*, got '?{value}"):
+        Widget("widget", address="ASRL7::INSTR", **{option: value})
+
+
 @ADDRESSES
 def test_a_dialogue_is_exactly_what_was_declared(widget, address):
     device, library = widget(address)

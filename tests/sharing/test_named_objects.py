@@ -20,7 +20,7 @@ from catkit_devices.errors import (
     ProcessDiedError,
     ServerUnresponsiveError,
 )
-from catkit_devices.multiprocessing import Mutex, MutexedDict, MutexedNamespace, Process, SharedMemoryManager
+from catkit_devices.multiprocessing import Mutex, MutexedDict, MutexedNamespace, Process, SharedMemoryManager, lock_all
 from catkit_devices.multiprocessing.events import Event
 from catkit_devices.multiprocessing.owner import Call, calling, current_owner, local_session
 from catkit_devices.multiprocessing.queues import Queue
@@ -537,6 +537,54 @@ def test_a_namespace_shares_attributes(namespace):
 
 
 # --- parameters ------------------------------------------------------------------------------------------------------
+
+
+#: What waits for how long it is told, with a timeout.
+WAITS = {
+    "mutex 'm'": lambda manager, timeout: manager.get_mutex("m").acquire(timeout),
+    "lock_all": lambda manager, timeout: lock_all(manager.get_mutex("m"), timeout=timeout),
+    "event 'e'": lambda manager, timeout: manager.get_event("e").wait(timeout),
+    "barrier 'b'": lambda manager, timeout: manager.get_barrier("b", 2).wait(timeout),
+    "condition 'c'": lambda manager, timeout: _wait_for(manager.get_condition("c"), timeout),
+    "queue 'empty'": lambda manager, timeout: manager.get_queue("empty").get(timeout=timeout),
+    "queue 'full'": lambda manager, timeout: _fill(manager.get_queue("full", maxsize=1), timeout),
+    "mutex 'new'": lambda manager, timeout: manager.get_mutex("new", timeout=timeout),
+    "barrier 'new'": lambda manager, timeout: manager.get_barrier("new", 2, timeout=timeout),
+}
+
+
+def _wait_for(condition, timeout):
+    with condition:
+        condition.wait(timeout)
+
+
+def _fill(full, timeout):
+    full.put_nowait("first")
+    full.put("second", timeout=timeout)
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "5"])
+@pytest.mark.parametrize("what", list(WAITS))
+def test_a_timeout_that_is_no_number_is_refused_at_once(manager, what, timeout):
+    with pytest.raises(ValueError, match=f"{what}: a timeout is a number of seconds, got '?{timeout}"):
+        WAITS[what](manager, timeout)
+    assert not [one for one in manager.status()["objects"] if one.get("holder") or one.get("waiting")]
+    assert manager.get_queue("full").qsize() <= 1
+
+
+def test_a_wait_that_may_be_as_long_as_it_takes_is_ended_by_what_it_waits_for(manager):
+    event = manager.get_event("e")
+    threading.Timer(0.2, event.set).start()
+    assert event.wait(float("inf"))
+
+
+@pytest.mark.parametrize("name", [None, 3, ""])
+def test_a_name_is_a_word(manager, name):
+    with pytest.raises(ConfigurationError, match=f"mutex: its name must be a word, got {name!r}"):
+        manager.get_mutex(name)
+    with pytest.raises(ConfigurationError, match="object: its name must be a word"):
+        manager.get_object(name, Tally)
+    assert manager.status()["objects"] == []
 
 
 def test_a_later_asker_may_leave_parameters_out_or_repeat_them_but_not_differ(manager):

@@ -72,6 +72,12 @@ def test_problems_of_several_devices_are_listed_together(bench):
         ("devices.tank.drivr='x'", "(did you mean 'driver'?)"),
         ("devices.tnk.server='slow'", "--set: devices.tnk.driver: is missing (did you mean 'tank'?)"),
         ("devices.tank.late_window='slow'", "expected a valid number, unable to parse string as a number, got 'slow'"),
+        ("devices.tank.late_window='1'", "expected a number of seconds, at least 0, got '1'"),
+        (
+            "devices.tank.safe_timeout=nan",
+            "devices.tank.safe_timeout: expected a number of seconds, at least 0, got nan",
+        ),
+        ("devices.tank.timeout=-1", "devices.tank.timeout: expected a number of seconds, at least 0, got -1"),
         ("devices.lock.driver='test_gauge'", "--set: devices.lock: expected another name"),
         ("devices.class.driver='test_gauge'", "devices.class: expected a Python name such as 'wheel'"),
         ("devices.tank.simulator='test_gage'", "expected a registered simulator"),
