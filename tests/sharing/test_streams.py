@@ -202,6 +202,12 @@ def test_wrong_frames_and_unknown_streams_are_clear_errors(manager):
         publish(np.zeros(3))
 
 
+def test_a_reader_refuses_a_timeout_that_is_no_number(manager):
+    reader = manager.get_stream("frames", (2,), "i4").reader()
+    with pytest.raises(ValueError, match="frame 0: a timeout is a number of seconds, got nan"):
+        reader.next(timeout=float("nan"))
+
+
 def test_a_processor_that_reorders_stores_is_refused(monkeypatch):
     """There a copy could be torn without anybody's noticing."""
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
