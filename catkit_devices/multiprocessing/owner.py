@@ -148,6 +148,8 @@ _call: ContextVar[Call | None] = ContextVar("catkit_devices_call", default=None)
 _numbers = itertools.count(1)
 _threads = threading.local()
 _task_owners: WeakKeyDictionary[Any, Owner] = WeakKeyDictionary()
+_NOTEBOOKS = ("IPython", "ipykernel")
+"""Packages whose tasks run cells. Whoever types them is one owner: what one cell acquires the next one uses."""
 
 
 class _Identity:
@@ -178,11 +180,14 @@ def process_id() -> str:
 
 
 def process_name() -> str:
-    """Return the name that others see for this process: that of its multiprocessing process, or its script."""
+    """Return the name that others see for this process: that of its multiprocessing process, or script, or notebook."""
     name = _process.current_process().name
-    if name == "MainProcess" and sys.argv and sys.argv[0]:
-        return os.path.basename(sys.argv[0]) or name  # noqa: PTH119 - pathlib would cost every child its import
-    return name
+    if name != "MainProcess" or not sys.argv:
+        return name
+    script = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib would cost every child its import
+    if script == "ipykernel_launcher.py":  # Jupyter tells its kernels which notebook is theirs
+        return os.path.basename(os.environ.get("JPY_SESSION_NAME", "")) or "notebook"  # noqa: PTH119
+    return script or name
 
 
 def local_session() -> Session:
@@ -214,7 +219,10 @@ class _ThreadEnd:
 
 
 def current_owner() -> Owner:
-    """Return the owner on whose behalf this code runs: the forwarded one, else the asyncio task, else the thread."""
+    """Return the owner on whose behalf this code runs: the forwarded one, else the asyncio task, else the thread.
+
+    A notebook's cells are of the thread that runs them, whatever tasks the notebook makes for them.
+    """
     call = _call.get()
     if call is not None:
         return call.owner
@@ -228,12 +236,20 @@ def current_owner() -> Owner:
 
 def _task_owner(task: Any) -> Owner:
     owner = _task_owners.get(task)
+    if owner is None and _runs_cells(task):
+        owner = _task_owners[task] = _thread_owner()
     if owner is None:
         thread = _thread_owner()
         key = (thread.key[0], thread.key[1], next(_numbers))
         owner = Owner(key, thread.process, thread.pid, thread.host, f"{thread.thread}, task {task.get_name()}")
         _task_owners[task] = owner
     return owner
+
+
+def _runs_cells(task: Any) -> bool:
+    """Whether a task runs what a person types into a notebook: each cell in a task of its own, one after the other."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _NOTEBOOKS
 
 
 def emergency_call() -> Call:
