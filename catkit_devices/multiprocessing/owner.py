@@ -187,7 +187,7 @@ def process_name() -> str:
     script = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib would cost every child its import
     if script == "ipykernel_launcher.py":  # Jupyter tells its kernels which notebook is theirs
         return os.path.basename(os.environ.get("JPY_SESSION_NAME", "")) or "notebook"  # noqa: PTH119
-    return script or name
+    return "python" if script in {"", "-", "-c"} else script
 
 
 def local_session() -> Session:
