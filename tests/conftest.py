@@ -14,6 +14,11 @@ for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTSTP"):
         signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
+def pytest_xdist_auto_num_workers():
+    """Return one worker more than there are processors: much of a test's time it waits for other processes."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long randomised tests at full length")
     parser.addoption(
