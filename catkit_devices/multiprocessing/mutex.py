@@ -204,9 +204,8 @@ class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):
     def __init__(self, *lockables: Any, timeout: float | None = None) -> None:
         mutexes = [lockable if isinstance(lockable, Mutex) else lockable.mutex for lockable in lockables]
         self._mutexes = sorted(mutexes, key=lambda mutex: getattr(mutex._lock, "order", ("", id(mutex._lock))))
-        self._timeout = (
-            max((m.timeout for m in mutexes), default=0.0) if timeout is None else seconds(timeout, "lock_all")
-        )
+        longest = max((mutex.timeout for mutex in mutexes), default=0.0)
+        self._timeout = longest if timeout is None else seconds(timeout, "lock_all")
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> None:

@@ -19,6 +19,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from catkit_devices.errors import MutexBrokenError
+from catkit_devices.multiprocessing.owner import current_owner
 from catkit_devices.multiprocessing.stream_memory import HEAD, SLOT_HEAD
 from catkit_devices.multiprocessing.waiting import seconds
 
@@ -152,9 +153,11 @@ class FrameWriter:
         self._turn = 0
 
     def __enter__(self) -> Self:
-        self._stream.mutex.acquire(self._timeout)
-        head = self._stream._ring.head
-        self._turn = int(head[_TURN]) + 1
+        mutex, head = self._stream.mutex, self._stream._ring.head
+        holder = mutex.holder
+        nested = holder is not None and holder.owner == str(current_owner())
+        mutex.acquire(self._timeout)
+        self._turn = int(head[_TURN]) + (not nested)
         head[_TURN] = self._turn
         return self
 

@@ -142,6 +142,14 @@ def test_a_device_publishes_to_a_stream_of_its_own_server(manager):
     assert [reader.next(timeout=5).array.tolist() for _ in range(3)] == [[0, 0], [1, 1], [2, 2]]
 
 
+def test_a_writer_may_be_one_already(manager):
+    stream = manager.get_stream("frames", (2,), "i4")
+    with stream.writer() as outer:
+        with manager.get_stream("frames").writer() as inner:
+            assert inner(np.zeros(2, "i4")) == 0
+        assert outer(np.zeros(2, "i4")) == 1
+
+
 def test_a_writer_whose_mutex_was_taken_away_publishes_nothing_more(manager, until):
     stream = manager.get_stream("frames", (2,), "i4")
     writer = Process(target=write, args=(10_000, 0.001), name="acquisition")
