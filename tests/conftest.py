@@ -69,7 +69,7 @@ def alive(process):
         return False
 
 
-def until(condition, timeout=10.0):
+def until(condition, timeout=20.0):
     """Wait until ``condition()`` holds; fail after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

@@ -108,7 +108,7 @@ def test_a_peer_that_closes_is_a_disconnection_and_no_timeout(server):
         with pytest.raises(DeviceDisconnectedError, match="closed the connection"):
             _ = device.a
 
-        assert time.monotonic() - begun < 2 * Widget.io_timeout
+        assert time.monotonic() - begun < 10 * Widget.io_timeout
         device.close(force=True)
 
 

@@ -166,7 +166,7 @@ def test_a_killed_holder_frees_the_mutex_at_once(manager, instrument, what):
         process.start()
         manager.get_queue("at").get(timeout=30)
         killed(process)
-        acquired_within(mutex, 0.5)
+        acquired_within(mutex, 3.0)
 
 
 def test_a_killed_holder_is_made_safe_before_the_next_one_is_granted(manager, instrument, until):
@@ -226,7 +226,7 @@ def test_what_a_dead_client_left_running_for_too_long_is_a_fault(manager, until)
     manager.get_queue("at").get(timeout=30)
     until(lambda: instrument.mutex.holder)
     killed(process)
-    until(lambda: instrument.state == "fault", timeout=2.0)
+    until(lambda: instrument.state == "fault", timeout=10.0)
 
 
 def read_for_ever():
@@ -280,7 +280,7 @@ def test_the_operation_in_flight_of_a_killed_client_ends_before_anybody_else_is_
     killed(process)
     with instrument.lock():
         record = instrument.record
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 5
     # Aborted at its next exchange, then made safe.
     assert record["wire"][-1] == "safe"
     assert "worked" not in record["wire"]
@@ -295,7 +295,7 @@ def test_a_waiting_operation_of_a_killed_client_is_cancelled(manager, instrument
     process.start()
     until(lambda: instrument.mutex.holder)
     killed(process)
-    acquired_within(instrument.mutex, 1.0)
+    acquired_within(instrument.mutex, 3.0)
 
 
 def test_a_killed_waiter_is_never_granted(manager, until):
@@ -440,7 +440,7 @@ def test_a_stopped_client_keeps_its_mutex_and_its_late_command_is_fenced(manager
         assert not instrument.mutex.acquire(timeout=0.2, raise_on_fail=False)
         whose = manager.break_mutex("instrument", "the operator said so")
         assert f"pid {pid}" in whose
-        with instrument.lock(timeout=1):
+        with instrument.lock(timeout=5):
             instrument.value = 1
         manager.get_event("go on").set()
     finally:
@@ -460,7 +460,7 @@ def test_a_break_in_the_middle_of_an_operation_stops_it_before_its_next_exchange
     process.start()
     until(lambda: len(instrument.record["wire"]) > 3)
     manager.break_mutex("instrument", "enough")
-    with instrument.lock(timeout=2):
+    with instrument.lock(timeout=5):
         count = len(instrument.record["wire"])
         time.sleep(0.1)
         assert len(instrument.record["wire"]) == count

@@ -182,7 +182,7 @@ def test_a_circle_of_a_local_and_a_named_mutex_is_named(manager, until, closed_b
     assert "'local'" in text
     assert "'named'" in text
     assert "other" in text
-    assert took < 2.0  # 0.2 s where the machine has nothing else to do
+    assert took < 10.0  # 0.2 s where the machine has nothing else to do
     assert outcomes[1] == "entered"
 
 

@@ -168,7 +168,7 @@ def test_shared_reads_flow_while_somebody_keeps_the_device(instrument):
 
         in_threads(1, read)
     assert [value for value, _ in reads] == [21.0] * 50
-    assert max(took for _, took in reads) < 2.0
+    assert max(took for _, took in reads) < 8.0
 
 
 def test_a_shared_read_waits_for_the_operation_in_flight_and_no_longer(instrument, until):

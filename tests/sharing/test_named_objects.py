@@ -138,7 +138,7 @@ def test_a_participant_killed_before_it_came_breaks_the_barrier_at_once(manager,
     text, when = failures[0]
     assert f"pid {child.pid}" in text
     assert text.endswith("died")
-    assert when - before < 2
+    assert when - before < 8
     assert barrier.broken is False  # as new
     again = start(shareable.pass_barrier, "meet", 1)
     assert sorted([barrier.wait(30), *again.result]) == [0, 1]

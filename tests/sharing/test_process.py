@@ -221,7 +221,7 @@ def test_join_ends_in_time_and_says_who_still_runs():
     before = time.monotonic()
     with pytest.raises(TimeoutError, match=rf"'sleeper' \(pid {process.pid}\) is still running after 0.05 s"):
         process.join(0.05)
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 10
     assert process.is_alive()
     process.kill()
     with pytest.raises(ProcessDiedError, match="SIGKILL"):

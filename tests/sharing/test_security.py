@@ -303,7 +303,7 @@ def test_connections_that_say_nothing_are_bounded_and_keep_nobody_out(manager, t
         thread.start()
         thread.join(10)
         assert thread_names == [2]
-        assert time.monotonic() - before < 2
+        assert time.monotonic() - before < 8
         for sock in silent[:200]:  # the oldest were dropped
             while sock.recv(4096):
                 pass

@@ -193,7 +193,7 @@ def test_after_a_writer_was_killed_in_the_middle_the_next_one_goes_on_at_once(ma
         os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(Exception, match="SIGKILL"):
             process.join()
-        with stream.writer(timeout=1) as publish:
+        with stream.writer(timeout=5) as publish:
             number = publish(np.full(stream.shape, -1.0))
         frame = stream.newest(timeout=1)
         assert frame.number == number

@@ -56,7 +56,7 @@ def test_a_runtime_directory_of_any_depth_will_do(tmp_path, monkeypatch):
     with SharedMemoryManager("deep") as manager:
         other = SharedMemoryManager("deep")
         other.connect()
-        assert other.get_mutex("m").acquire(1.0)
+        assert other.get_mutex("m").acquire(5.0)
         assert other.pid == manager.pid
 
 

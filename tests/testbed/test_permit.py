@@ -107,7 +107,7 @@ def test_it_runs_out_when_one_of_them_falls_silent_and_the_server_makes_its_devi
     while not (tripped := bench.permit.status()["tripped"]):
         bench.renew("other")
 
-    assert 0.6 < time.monotonic() - renewed < 2.0
+    assert 0.6 < time.monotonic() - renewed < 8.0
     assert tripped == "safety check 'permit': the one has not renewed it for 0.8 s: killed, stopped, hung or cut off"
     assert bench.permit.wait_until_safe(5.0) == {}
     assert journal.read_text() == "10"

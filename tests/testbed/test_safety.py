@@ -196,7 +196,7 @@ def test_a_stopped_monitor_trips(watched_bench, journal, mark):
 
     with Tripped(watched_bench, journal, mark, QUICK, act=act) as tripped:
         tripped.assert_it_failed_closed(message="the safety monitor has not renewed it for 1.5 s")
-        assert tripped.error.detected - tripped.acted < 3.0
+        assert tripped.error.detected - tripped.acted < 6.0
 
 
 def test_a_trip_is_told_however_late_its_testbed_sees_it(watched_bench, journal, mark, monkeypatch):
@@ -285,7 +285,7 @@ def test_an_experiment_that_holds_the_device_and_hears_nothing_is_ended_by_force
         tripped.assert_it_failed_closed(message="tank.level is 50, expected -5 to 5")
         (progress,) = tripped.testbed.progress()
         assert progress.message.endswith("it had to be ended by force")
-        assert tripped.ended - tripped.error.detected < 6.0
+        assert tripped.ended - tripped.error.detected < 12.0
 
 
 class Insists(Experiment):
