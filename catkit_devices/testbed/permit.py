@@ -35,6 +35,7 @@ _LOOK = 0.1
 _LONGEST = 0.25
 _SAFE_TIMEOUT = 60.0
 """Seconds; what a device may take is bounded by its own ``safe_timeout``."""
+_SAY_TIMEOUT = 1.0
 _BUSY_TIMEOUT = 10.0
 """Seconds that an operation which was running at the trip is waited for."""
 
@@ -71,6 +72,8 @@ class Permit(ServerObject):
         self._safe = threading.Event()
         self._failures: dict[str, BaseException] = {}
         self._given = threading.Event()
+        self._saying: threading.Thread | None = None
+        """Says, once, that the testbed's process has died."""
         self._give_if_due()
         threading.Thread(target=self._watch, name="permit", daemon=True).start()
 
@@ -163,7 +166,9 @@ class Permit(ServerObject):
     # --- life on a server
 
     def _server_stops(self) -> None:
-        """Close what somebody has opened again since the server closed it."""
+        """Close what somebody has opened again since the server closed it; have said why it ends."""
+        if self._orphaned(0.0) and self._saying is not None:
+            self._saying.join(_SAY_TIMEOUT)  # the server ends for the same reason, and could be quicker than the watch
         self.end("its server is ending")
         at_once({device.name: device._server_stops for device in _devices() if device.is_open}, _SAFE_TIMEOUT)
 
@@ -174,16 +179,28 @@ class Permit(ServerObject):
         self._given.set()
 
     def _watch(self) -> None:
+        while self._ended is None and not self._orphaned(_LOOK):
+            self._check_time()
+
+    def _orphaned(self, timeout: float) -> bool:
+        """Return whether the testbed's process has died, after at most ``timeout`` seconds; act on it, once."""
         parent = parent_process()
         sentinels = [] if parent is None else [parent.sentinel]
-        while self._ended is None:
-            if connection.wait(sentinels, _LOOK) or (parent is not None and _another_parent(parent.pid)):
-                trip = new_trip("testbed", f"the testbed's process {parent.pid if parent else ''} has died")
-                if self._server == self._layout.device_servers[0]:
-                    sys.stderr.write(f"{trip}\n")  # nobody is left who would show it
-                self._trip_here(trip)
-                return
-            self._check_time()
+        if not connection.wait(sentinels, timeout) and (parent is None or not _another_parent(parent.pid)):
+            return False
+        trip = new_trip("testbed", f"the testbed's process {parent.pid if parent else ''} has died")
+        with self._guard:
+            first = self._saying is None
+            if first:
+                self._saying = threading.Thread(target=self._say, args=(trip,), name="last word", daemon=True)
+                self._saying.start()
+        if first:
+            self._trip_here(trip)
+        return True
+
+    def _say(self, trip: SafetyError) -> None:
+        if self._layout.device_servers[:1] == [self._server]:
+            sys.stderr.write(f"{trip}\n")  # nobody is left who would show it
 
     def _check_time(self) -> None:
         with self._guard:

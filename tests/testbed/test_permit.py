@@ -1,5 +1,8 @@
 """The permit by itself: an object of a device server that is renewed, runs out, is taken away and given again."""
 
+import signal
+import subprocess
+import sys
 import time
 
 import psutil
@@ -183,3 +186,30 @@ def test_when_the_testbed_ends_devices_are_neither_changed_nor_opened_any_more(b
     with pytest.raises(CatkitDevicesError, match="device 'lamp': 'on' is refused: the testbed is ending"):
         _ = bench.lamp.on
     assert bench.lamp.state == "closed"
+
+
+ORPHAN = """
+import logging, os, signal, time
+from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.testbed.alarm import PERMIT
+from catkit_devices.testbed.layout import DeviceEntry, Layout
+from catkit_devices.testbed.permit import Permit
+
+class Late(Permit):
+    def _watch(self):
+        logging.getLogger("catkit_devices").addHandler(logging.NullHandler())
+        time.sleep(600)  # as where this thread is not run until its process has ended
+
+manager = SharedMemoryManager("permits")
+manager.start()
+layout = Layout(name="trial", server="nowhere", devices=(DeviceEntry(name="lamp", driver="none", server=manager.name),))
+manager.get_object(PERMIT, Late, layout, manager.name, (), 1.0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_death_of_the_testbed_is_said_however_late_the_watch_is():
+    done = subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert done.stderr.count("safety check 'testbed': the testbed's process ") == 1
+    assert "has died" in done.stderr
