@@ -36,6 +36,7 @@ _LONGEST = 0.25
 _SAFE_TIMEOUT = 60.0
 """Seconds; what a device may take is bounded by its own ``safe_timeout``."""
 _SAY_TIMEOUT = 1.0
+"""Seconds for the last word, which a terminal that nobody reads may hold up."""
 _BUSY_TIMEOUT = 10.0
 """Seconds that an operation which was running at the trip is waited for."""
 
