@@ -1,14 +1,15 @@
-"""Packages whose public names are imported when they are used: every child process pays for what it imports."""
+"""Modules that are imported only when they are used: every child process pays for what it imports."""
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["importing"]
+__all__ = ["imported", "importing"]
 
 
 def importing(package: str, names: Mapping[str, tuple[str, ...]]) -> Callable[[str], Any]:
@@ -26,3 +27,15 @@ def importing(package: str, names: Mapping[str, tuple[str, ...]]) -> Callable[[s
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
     return get
+
+
+def imported(name: str) -> Any:
+    """Return the module of that name if this process has imported it, whole; else None.
+
+    ``sys.modules`` has a module from the moment at which its import begins. Who finds it there while another thread is
+    still importing it finds a part of it, without the names that it will have.
+    """
+    module = sys.modules.get(name)
+    if module is None or getattr(getattr(module, "__spec__", None), "_initializing", False):
+        return None
+    return module

@@ -10,8 +10,10 @@ import functools
 import math
 import numbers
 import re
-import sys
+import threading
 from typing import TYPE_CHECKING, Any
+
+from catkit_devices.lazy import imported
 
 if TYPE_CHECKING:
     import pint
@@ -21,9 +23,17 @@ __all__ = ["check_unit", "convert", "quantity", "registry"]
 _TEXT = re.compile(r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*?)\s*")
 
 
-@functools.cache
+_guard = threading.Lock()
+
+
 def registry() -> pint.UnitRegistry[Any]:
     """Return the registry of this process; it is pint's application registry too, so quantities pickle and compare."""
+    with _guard:  # threads that need it for the first time at once must not make one each
+        return _registry()
+
+
+@functools.cache
+def _registry() -> pint.UnitRegistry[Any]:
     import pint
 
     # A registry that the user's program has set already is kept: its quantities would not mix with those of another.
@@ -85,12 +95,12 @@ def _plain(value: Any) -> float:
 
 def _is_decimal(value: Any) -> bool:
     # Decimal is deliberately not registered as Real, yet it is a number that people read from files.
-    decimal = sys.modules.get("decimal")
+    decimal = imported("decimal")
     return decimal is not None and isinstance(value, decimal.Decimal)
 
 
 def _is_quantity(value: Any) -> bool:
-    pint = sys.modules.get("pint")  # a quantity cannot exist before pint was imported
+    pint = imported("pint")  # a quantity cannot exist before pint was imported
     return pint is not None and isinstance(value, pint.Quantity)
 
 

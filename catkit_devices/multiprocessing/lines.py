@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import MutexBrokenError, ServerUnresponsiveError
+from catkit_devices.lazy import imported
 from catkit_devices.multiprocessing.interface import CALL, HANDED_OVER, RETURNED, ROOT
 from catkit_devices.multiprocessing.owner import current_owner, forwarded_call
 from catkit_devices.multiprocessing.session import open_sessions, session_with
@@ -62,7 +62,7 @@ class Line:
         origin = None
         if from_call is not None:
             origin = (from_call.owner, from_call.chain, from_call.apart)
-        elif (asyncio := sys.modules.get("asyncio")) is not None and asyncio._get_running_loop() is not None:
+        elif (asyncio := imported("asyncio")) is not None and asyncio._get_running_loop() is not None:
             origin = (current_owner(), None, False)
         self.number = number = next(_numbers)
         message = self._open().pack((number, target, operation, name, args, kwargs, origin))

@@ -16,6 +16,7 @@ from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ProcessDiedError
+from catkit_devices.lazy import imported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,7 +162,7 @@ def _result(value: Any) -> tuple[bytes | None, bytes | None]:
 
 def _post(encoded: bytes) -> None:
     """Leave the exception on the server that this process uses, if it uses one, for ``get_exception``."""
-    lines = sys.modules.get("catkit_devices.multiprocessing.lines")
+    lines = imported("catkit_devices.multiprocessing.lines")
     if lines is not None:
         with contextlib.suppress(Exception):
             lines.post_exception(os.getpid(), encoded)

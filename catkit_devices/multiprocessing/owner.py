@@ -18,6 +18,8 @@ from multiprocessing import process as _process
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from catkit_devices.lazy import imported
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -226,7 +228,7 @@ def current_owner() -> Owner:
     call = _call.get()
     if call is not None:
         return call.owner
-    asyncio = sys.modules.get("asyncio")
+    asyncio = imported("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
         task = asyncio.current_task()
         if task is not None:

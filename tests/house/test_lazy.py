@@ -1,0 +1,90 @@
+"""What is imported late is used only when it is there whole, whichever thread imports it meanwhile."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+HALFWAY = """
+import importlib, importlib.abc, sys, threading
+
+name, inside = sys.argv[1:]
+begun, go_on = threading.Event(), threading.Event()
+
+class Stop(importlib.abc.MetaPathFinder):
+    def find_spec(self, wanted, path, target=None):
+        if wanted.startswith(inside) and name in sys.modules:
+            begun.set()
+            go_on.wait(60)
+
+from catkit_devices import units
+from catkit_devices.multiprocessing import Mutex, SharedMemoryManager
+
+with SharedMemoryManager() as manager:
+    shared = manager.get_mutex("shared")
+    assert name not in sys.modules
+    sys.meta_path.insert(0, Stop())
+    thread = threading.Thread(target=importlib.import_module, args=(name,), daemon=True)
+    thread.start()
+    assert begun.wait(60)
+
+    assert units.convert(1.0, "A") == 1.0
+    try:
+        units.convert(object(), "A")
+    except ValueError:
+        pass
+    with Mutex("local"), shared:
+        pass
+
+    go_on.set()
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"), [("pint", "pint."), ("asyncio", "asyncio."), ("decimal", "_decimal")], ids=str
+)
+def test_numbers_and_mutexes_do_not_mind_that_another_thread_is_importing_a_module(name, inside):
+    done = subprocess.run([sys.executable, "-c", HALFWAY, name, inside], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+REGISTRIES = """
+import sys, threading
+import pint
+from catkit_devices import units
+
+sys.setswitchinterval(1e-5)
+together, found = threading.Barrier(4), []
+
+def ask():
+    together.wait()
+    found.append(units.registry())
+
+threads = [threading.Thread(target=ask) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(set(map(id, found))) == 1, found
+"""
+
+
+def test_threads_that_need_units_for_the_first_time_at_once_share_one_registry():
+    for _ in range(2):  # without its lock, two to four of them each time
+        done = subprocess.run([sys.executable, "-c", REGISTRIES], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_only_one_place_asks_what_has_been_imported():
+    asking = [
+        str(file)
+        for package in ("catkit_devices", "catkit_devices.plugins", "catkit_devices.sim")
+        for directory in __import__(package, fromlist=["__path__"]).__path__
+        for file in pathlib.Path(directory).rglob("*.py")
+        if "sys.modules" in file.read_text(encoding="utf-8")
+    ]
+
+    assert [pathlib.Path(file).name for file in asking] == ["lazy.py"]
