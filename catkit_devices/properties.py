@@ -11,14 +11,16 @@ fit, functions of the device take their place::
 
     gain = Control(lambda camera: camera._sdk.gain(), lambda camera, value: camera._sdk.set_gain(value), doc="...")
 
-Either way a value is converted and checked before anything reaches the instrument, and a reply that is not what was
-declared is an error, never a guess.
+Either way a value is converted and checked before anything reaches the instrument, and so is the command that is made
+of it: a number that its format would round to beyond a limit is refused, and a text is never more than a text. A reply
+that is not what was declared is an error, never a guess.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from catkit_devices.commands import SetCommand
 from catkit_devices.device import Device, DeviceProperty
 from catkit_devices.errors import ConfigurationError, DeviceProtocolError, DeviceValueError, nearest
 from catkit_devices.values import Limits, Rule, checked, intersection
@@ -71,13 +73,12 @@ class Quantity(DeviceProperty):
         super().__init__(doc, shared=shared, repeatable=repeatable)
         if not self.doc:
             raise TypeError(f"a {self.kind} needs a doc that says what it is")
-        if isinstance(set, str) and set.format(1) == set:
-            raise TypeError(f"the set command {set!r} has no {{}} for the value")
         self.readable = get is not None
         self.writable = set is not None
         self._get = get
         self._set = set
         self._rule = Rule(type, unit, choices)
+        self._command = SetCommand(set, self._rule) if isinstance(set, str) else None
         if limits is not None and not self._rule.numeric:
             raise TypeError("limits are for numbers; for anything else there are choices")
         self._limits = limits if callable(limits) or limits is None else checked(limits)
@@ -105,16 +106,19 @@ class Quantity(DeviceProperty):
             DeviceValueError: when it is refused; nothing has reached the instrument.
         """
         plain = self.check(device, value)
-        if callable(self._set):
+        if self._command is not None:
+            device._write(self._command.text(plain))
+        elif callable(self._set):
             self._set(device, plain)
-        else:
-            device._write((self._set or "").format(self._rule.token(plain)))
 
     def check(self, device: Any, value: Any) -> Any:
         """Return ``value`` as a plain one in the declared unit, if it may be set; raises as :meth:`write` does."""
+        limits = self.limits(device)
         try:
             plain = self._rule.convert(value)
-            self._rule.check(plain, self.limits(device))
+            self._rule.check(plain, limits)
+            if self._command is not None:
+                self._command.text(plain, limits)
         except ValueError as error:
             raise DeviceValueError(f"{self.name} {error}", **device._facts()) from None
         return plain

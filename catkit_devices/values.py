@@ -16,7 +16,7 @@ from catkit_devices.errors import nearest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Limits", "Rule", "checked", "intersection", "range_text"]
+__all__ = ["Limits", "Rule", "as_number", "checked", "intersection", "range_text", "within"]
 
 #: Lowest and highest value allowed, both included; None where there is no bound.
 Limits: TypeAlias = "tuple[float | None, float | None]"
@@ -91,11 +91,7 @@ class Rule:
 
     def check(self, value: Any, limits: Limits | None) -> None:
         """Raise ValueError unless ``value``, which is a converted one, is within ``limits``."""
-        if limits is None:
-            return
-        low, high = limits
-        # Written so that NaN, which compares false with everything, is refused.
-        if not ((low is None or value >= low) and (high is None or value <= high)):
+        if limits is not None and not within(value, limits):
             unit = f" {self.unit}" if self.unit else ""
             raise ValueError(f"must be {range_text(limits, self.unit)}, got {value!r}{unit}")
 
@@ -103,6 +99,14 @@ class Rule:
         """Return what stands for ``value``, which is a converted one, on the wire."""
         token = value if self.choices is None else self.choices[value]
         return int(token) if isinstance(token, bool) else token
+
+    def examples(self) -> list[Any]:
+        """Return values that are among those allowed if there are no limits: every choice, or one of the type."""
+        if self.choices is not None:
+            return list(self.choices)
+        if self.numeric:
+            return [1 if self.type is int else 1.0]
+        return {bool: [True], str: ["text"]}.get(self.type, [])  # type: ignore[call-overload, no-any-return]
 
     def narrowed(self, limits: Sequence[Any], declared: Limits | None) -> Limits:
         """Return ``limits``, which a user wrote, as numbers in the declared unit.
@@ -150,19 +154,34 @@ class Rule:
                     return value
             raise ValueError(f"one of {', '.join(map(repr, self.choices.values()))} was expected, got {reply!r}")
         if self.type in (float, int):
-            if not _NUMBER.fullmatch(reply):
+            number = as_number(reply)
+            if number is None:
                 raise ValueError(f"a number was expected, got {reply!r}")
-            number = float(reply)
             if self.type is float:
-                return number
-            if not number.is_integer():
+                return float(reply)
+            if isinstance(number, float) and not number.is_integer():
                 raise ValueError(f"a whole number was expected, got {reply!r}")
-            return int(reply) if reply.lstrip("+-").isdigit() else int(number)
+            return int(number)
         if self.type is bool:
             if reply.lower() not in _BOOLEANS:
                 raise ValueError(f"on or off was expected, got {reply!r}")
             return _BOOLEANS[reply.lower()]
         return self.type(reply)
+
+
+def as_number(text: str) -> float | None:
+    """Return the number that an instrument's text stands for, an int where it is written as one; None for no number."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    # Not by way of float where it can be avoided: that rounds large ones.
+    return int(text) if text.lstrip("+-").isdigit() else float(text)
+
+
+def within(value: float, limits: Limits) -> bool:
+    """Return whether a number is within limits."""
+    low, high = limits
+    # Written so that NaN, which compares false with everything, is not.
+    return (low is None or value >= low) and (high is None or value <= high)
 
 
 def checked(limits: Limits) -> Limits:

@@ -187,7 +187,8 @@ class VisaDevice(DialogueDevice):
         return Transport.acquire(self._visa_library, self._where, settings)
 
     def _send(self, command: str) -> None:
-        if not command.isascii() or (self.write_termination and self.write_termination in command):
+        ends = {self.write_termination, "\r", "\n"} if self.write_termination else set()
+        if not command.isascii() or any(end in command for end in ends):
             raise DeviceValueError("must be one command in ASCII", **self._facts(command))
         self._opened_transport().line.write((command + self.write_termination).encode("ascii"), self.io_timeout)
 

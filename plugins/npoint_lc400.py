@@ -40,7 +40,7 @@ def _position(register: int, axis: str, device: LC400) -> float:
 
 
 def _move(axis: str, device: LC400, position: float) -> None:
-    device._command(axis, position)
+    device._command(axis, device._counts(axis, position))
 
 
 def _limits(axis: str, device: LC400) -> tuple[float, float]:
@@ -74,9 +74,12 @@ class LC400(VisaDevice, TipTilt):
     def move(self, tip: float, tilt: float) -> None:
         """Set tip and tilt, in µrad from the middle of their ranges; neither moves when one is out of range."""
         cls = type(self)
-        targets = {"tip": cls.tip.check(self, tip), "tilt": cls.tilt.check(self, tilt)}
-        for axis, target in targets.items():
-            self._command(axis, target)
+        targets = {
+            "tip": self._counts("tip", cls.tip.check(self, tip)),
+            "tilt": self._counts("tilt", cls.tilt.check(self, tilt)),
+        }
+        for axis, counts in targets.items():
+            self._command(axis, counts)
 
     @property
     def closed_loop(self) -> bool:
@@ -101,8 +104,14 @@ class LC400(VisaDevice, TipTilt):
                 )
             self._ranges[axis] = float(full_range)
 
-    def _command(self, axis: str, position: float) -> None:
+    def _counts(self, axis: str, position: float) -> int:
+        """Return the counts next to a position; refused where a limit that was narrowed lies between the two."""
         counts = round(position / self._ranges[axis] * _FULL_SCALE)
+        quantity: Control = getattr(type(self), axis)
+        quantity.check(self, counts / _FULL_SCALE * self._ranges[axis])
+        return counts
+
+    def _command(self, axis: str, counts: int) -> None:
         self._write_word(_CHANNELS[axis], _COMMAND, counts)
 
     def _read_word(self, channel: int, register: int) -> int:

@@ -1,0 +1,242 @@
+"""What reaches the wire when a quantity is set is what was checked, and one command."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catkit_devices import VisaDevice
+from catkit_devices.commands import SetCommand
+from catkit_devices.drivers import create_device
+from catkit_devices.errors import DeviceValueError
+from catkit_devices.properties import Setting
+from catkit_devices.simulation import Instrument, build_library
+from catkit_devices.values import Rule
+
+ADDRESS = "TCPIP0::192.0.2.1::5025::SOCKET"
+SERIAL = "ASRL1::INSTR"
+NUMBER = Rule(float, None, None)
+TEXT = Rule(str, None, None)
+
+
+class Listener:
+    """An instrument that takes any command; what it has received is in ``heard``."""
+
+    heard: list[str]
+
+    def __init__(self, bench):
+        self.received = b""
+        Listener.heard = []
+
+    def feed(self, data):
+        *lines, self.received = (self.received + data).split(b"\n")
+        Listener.heard += [line.decode() for line in lines if line != b"*IDN?"]
+        return b"ACME,S1\n" * lines.count(b"*IDN?")
+
+
+class Supply(VisaDevice):
+    identity = "ACME"
+
+    current = Setting("CURR {:.1f}", unit="A", limits=(0, 3), doc="Current.")
+    cold = Setting("TEMP {:.0f}", unit="K", limits=(0.5, 300), doc="Temperature.")
+    label = Setting('DISP:TEXT "{}"', type=str, doc="Label.")
+    plain = Setting("NAME {}", type=str, doc="Name.")
+
+
+@pytest.fixture
+def supply():
+    library = build_library([Instrument(ADDRESS, Listener)], clock="virtual")
+    with Supply("supply", address=ADDRESS, visa_library=library, limits={"current": [0, "2.46 A"]}) as device:
+        yield device
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("current", 2.46, "current must be 0 to 2.46 A, got 2.46 A, which would be sent as '2.5'"),
+        ("cold", "0.5 K", "cold must be 0.5 to 300 K, got 0.5 K, which would be sent as '0'"),
+    ],
+)
+def test_a_number_that_its_format_rounds_beyond_a_limit_is_refused(supply, name, value, problem):
+    with pytest.raises(DeviceValueError) as caught:
+        setattr(supply, name, value)
+
+    assert caught.value.problem == problem
+    assert Listener.heard == []
+
+
+def test_a_number_that_its_format_rounds_within_the_limits_is_sent(supply):
+    supply.current = 2.44
+
+    assert Listener.heard == ["CURR 2.4"]
+
+
+@given(
+    template=st.sampled_from(
+        ["C {}", "C {:.0f}", "C {:.2f}", "C {:.1e}", "C {:.3g}", "C {:+.1f}", "C {:08.2f}", "C {: .1f}", "C {:.3G}"]
+    ),
+    limits=st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)).map(sorted),
+    share=st.floats(0, 1),
+)
+def test_no_number_is_sent_beyond_its_limits_whatever_the_format(template, limits, share):
+    low, high = limits
+    value = min(max(low + share * (high - low), low), high)
+    try:
+        sent = SetCommand(template, NUMBER).text(value, (low, high))
+    except ValueError:
+        assert template != "C {}"
+    else:
+        assert low <= float(sent.removeprefix("C ")) <= high
+
+
+@pytest.mark.parametrize(
+    ("template", "value", "sent"),
+    [("C {:.1%}", 0.25, "C 25.0%"), ("C {:,.1f}", 1500.0, "C 1,500.0"), ("C {:_.0f}", 1500.0, "C 1_500")],
+)
+def test_numbers_that_are_written_in_other_ways_are_read_back_too(template, value, sent):
+    command = SetCommand(template, NUMBER)
+
+    assert command.text(value, (0, 2000)) == sent
+    with pytest.raises(ValueError, match="would be sent as"):
+        command.text(value + 0.00051, (0, value + 0.00051) if "%" in template else (value + 0.0003, 2000))
+
+
+@pytest.mark.parametrize("template", ["REG {:x}", "REG {:#06X}", "REG {:o}", "REG {:b}", "REG {:d}", "REG {}"])
+def test_whole_numbers_are_sent_in_any_base(template):
+    assert SetCommand(template, Rule(int, None, None)).text(16, (0, 255)) == template.format(16)
+
+
+def test_a_whole_number_is_never_sent_as_another_one():
+    with pytest.raises(ValueError, match=r"cannot be 15: that would be sent as '2e\+01'"):
+        SetCommand("POS {:.0e}", Rule(int, None, None)).text(15)
+
+
+@pytest.mark.parametrize(
+    ("template", "rule", "problem"),
+    [
+        ("C", NUMBER, "has no {} for the value"),
+        ("C {},{}", NUMBER, "has not just one, plain {} for the value"),
+        ("C {value}", NUMBER, "has not just one, plain {} for the value"),
+        ("C {:{}}", NUMBER, "has not just one, plain {} for the value"),
+        ("C {", NUMBER, "is no command"),
+        ("C {:d}", NUMBER, "does not fit a value such as 1.0"),
+        ("C {:*>8}", NUMBER, "would send 1.0 as"),
+        ("C {:.3f}", TEXT, "does not fit a value such as 'text'"),
+        ("C {:.1f}", Rule(float, None, (0.25, 0.5)), "would send 0.25 as '0.2'"),
+        ("C {:d}", Rule(float, None, ("on", "off")), "does not fit a value such as 'on'"),
+    ],
+)
+def test_a_command_that_cannot_say_its_values_fails_where_it_is_written(template, rule, problem):
+    with pytest.raises(TypeError) as caught:
+        SetCommand(template, rule)
+
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(("template", "rule"), [("S '{:s}'", TEXT), ("S {:s}", Rule(str, None, ["A", "B"]))])
+def test_a_format_for_text_is_one_for_text(template, rule):
+    assert SetCommand(template, rule).text("A") == template.format("A")
+
+
+# --- text ---
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ('12" wafer', 'DISP:TEXT "12"" wafer"'),
+        ("it's; or is it", 'DISP:TEXT "it\'s; or is it"'),
+        ('a";:OUTP ON;:DISP:TEXT "', 'DISP:TEXT "a"";:OUTP ON;:DISP:TEXT """'),
+    ],
+)
+def test_a_quote_inside_of_quoted_text_is_doubled(supply, text, sent):
+    supply.label = text
+
+    assert Listener.heard == [sent]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("plain", "a;:OUTP ON", "plain must be text without ';', behind which another command begins"),
+        ("plain", "a\nOUTP ON", "plain must be printable text"),
+        ("plain", "a\rOUTP ON", "plain must be printable text"),
+        ("label", "a\x00", "label must be printable text"),
+        ("label", "a\u2028OUTP ON", "label must be printable text"),
+    ],
+)
+def test_a_text_that_could_become_a_second_command_is_refused(supply, name, text, problem):
+    with pytest.raises(DeviceValueError) as caught:
+        setattr(supply, name, text)
+
+    assert caught.value.problem.startswith(problem)
+    assert Listener.heard == []
+
+
+@given(text=st.text(st.characters(codec="ascii"), max_size=12), quote=st.sampled_from("\"'"))
+def test_a_quoted_text_is_one_string_whatever_it_holds(text, quote):
+    try:
+        sent = SetCommand(f"TEXT {quote}{{}}{quote};*WAI", TEXT).text(text)
+    except ValueError:
+        assert not text.isprintable()
+    else:
+        inside = sent.removeprefix(f"TEXT {quote}").removesuffix(f"{quote};*WAI")
+        assert inside.replace(2 * quote, "").count(quote) == 0
+        assert inside.replace(2 * quote, quote) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "sent"),
+    [
+        ('A "{} mm"', 'A "a""b mm"'),
+        ("A '{}'", "A 'a\"b'"),
+        ("A \"x\",'{}'", 'A "x",\'a"b\''),
+        ('A "x""y",{}', 'A "x""y",a"b'),
+        ('A "{}', 'A "a"b'),
+    ],
+)
+def test_only_the_quote_of_the_string_around_it_is_doubled(template, sent):
+    assert SetCommand(template, TEXT).text('a"b') == sent
+
+
+@pytest.mark.parametrize("value", ["x\nOUTP ON", "x;OUTP ON"])
+def test_what_a_type_of_the_drivers_own_lets_through_is_checked_as_it_is_sent(value):
+    class Name:
+        def __str__(self):
+            return value
+
+    for given_value in (value, Name()):
+        with pytest.raises(ValueError, match="must be"):
+            SetCommand("NAME {}", Rule(str.strip, None, None)).text(given_value)
+
+
+@pytest.mark.parametrize("termination", ["\r", "\r\n", ">"])
+@pytest.mark.parametrize("end", ["\r", "\n"])
+def test_no_line_end_of_any_kind_is_sent_inside_a_command(termination, end):
+    class Box(VisaDevice):
+        write_termination = termination
+
+        def _identify(self):
+            pass
+
+    library = build_library([Instrument(ADDRESS, Listener)], clock="virtual")
+    with (
+        Box("box", address=ADDRESS, visa_library=library) as box,
+        pytest.raises(DeviceValueError, match="must be one command"),
+    ):
+        box.write(f"NAME a{end}OUTP ON")
+
+
+# --- a driver that makes its own frames ---
+
+
+def test_lc400_never_goes_to_the_step_beyond_a_limit():
+    step = 2000.0 / 1048574  # µrad: the simulated stage's range is 2000 µrad
+    limit = 33000.6 * step
+    library = build_library([Instrument(SERIAL, "npoint_lc400")], clock="virtual")
+    options = {"address": SERIAL, "limits": {"tip": [-limit, limit]}}
+    with create_device("npoint_lc400", "stage", options, visa_library=library) as stage:
+        for set_it in (lambda value: setattr(stage, "tip", value), lambda value: stage.move(value, 0)):
+            set_it(33000 * step)
+            with pytest.raises(DeviceValueError, match=r"tip must be -62.94.* to 62.94.* urad"):
+                set_it(limit)
+            assert stage.tip == pytest.approx(33000 * step, abs=step / 2)
