@@ -268,7 +268,11 @@ class SharedMemoryManager(managers.SyncManager):
         return None if data is None else decode(data)
 
     def status(self) -> dict[str, Any]:
-        """Return every object of the server with its holder and waiters, and every session."""
+        """Return every object of the server with its holder and waiters, and every session.
+
+        A session's ``silent`` is for how many seconds its process has said nothing; one that runs says something about
+        once a second.
+        """
         status: dict[str, Any] = self._ask("status")
         return status
 

@@ -265,7 +265,10 @@ class Server(managers.Server):
                 entry.update(tell())
             objects.append(entry)
         with self._sessions_guard:
-            sessions = [{"process": one.process, "pid": one.pid, "host": one.host} for one in self._sessions.values()]
+            sessions = [
+                {"process": one.process, "pid": one.pid, "host": one.host, "silent": time.monotonic() - one.heard}
+                for one in self._sessions.values()
+            ]
         return {"server": self.name, "pid": os.getpid(), "time": time.time(), "sessions": sessions, "objects": objects}
 
     def _root_break_mutex(self, name: str, reason: str) -> str | None:

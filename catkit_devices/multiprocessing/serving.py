@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import select
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import OperationCancelled
@@ -44,6 +45,7 @@ class ServedSession(Session):
         "_void",
         "_voiding",
         "calls",
+        "heard",
     )
 
     def __init__(
@@ -63,6 +65,8 @@ class ServedSession(Session):
         self._sending = threading.Lock()
         self._voiding = threading.Lock()
         self._said_goodbye = False
+        self.heard = time.monotonic()
+        """When something came from it last; a client says something about once a second."""
         self.calls: dict[int, Call] = {}
         """The call in flight of each thread."""
         self._newest: dict[int, int] = {}
@@ -97,6 +101,7 @@ class ServedSession(Session):
             self.tell(("waiting", call.owner.key, sequence, attempt))
 
     def _hear(self, word: tuple[Any, ...]) -> None:
+        self.heard = time.monotonic()
         match word:
             case ("ping",):
                 self.tell(("pong",))

@@ -37,8 +37,13 @@ _BEAT = 1.0
 _NOTICE = 0.5
 """Seconds within which the lifeline of a dead server is seen to have ended."""
 
+_ATTEMPT = 6 * SILENCE
+"""Seconds after which another thread's attempt to connect is given up: each of its steps is bounded by ``SILENCE``."""
+
 _sessions: dict[Address, ClientSession] = {}
+_attempts: dict[Address, _Attempt] = {}
 _sessions_lock = threading.Lock()
+"""Guards these two; never held while a server is waited for, or one that is silent would keep others waiting."""
 _numbers = itertools.count(1)
 
 
@@ -49,6 +54,7 @@ def _forget_parent() -> None:
     for session in _sessions.values():
         session.abandon_copies()
     _sessions.clear()
+    _attempts.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -163,17 +169,54 @@ class ClientSession:
             self._lifeline.close()
 
 
+class _Attempt:
+    """One thread connects to a server; the others that need it meanwhile wait for what comes of that."""
+
+    __slots__ = ("done", "silent")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.silent: ServerUnresponsiveError | None = None
+        """Set when the server did not answer: it would not answer the next one either."""
+
+
 def session_with(known: Endpoint) -> ClientSession:
     """Return this process's session with the server, a new one where the last one is lost.
 
     Raises:
         ServerNotFoundError, ServerUnresponsiveError: it cannot be reached.
     """
-    with _sessions_lock:
-        session = _sessions.get(known.address)
-        if session is None or session.lost is not None:
-            session = _sessions[known.address] = ClientSession(_newest(known))
+    while True:
+        with _sessions_lock:
+            session = _sessions.get(known.address)
+            if session is not None and session.lost is None:
+                return session
+            others = _attempts.get(known.address)
+            if others is None:
+                attempt = _attempts[known.address] = _Attempt()
+                break
+        if not others.done.wait(_ATTEMPT):
+            _end_attempt(known, others)
+        if others.silent is not None:
+            raise copy.copy(others.silent) from None
+    try:
+        session = ClientSession(_newest(known))
+        with _sessions_lock:
+            _sessions[known.address] = session
+    except ServerUnresponsiveError as error:
+        attempt.silent = error
+        raise
+    else:
         return session
+    finally:
+        _end_attempt(known, attempt)
+
+
+def _end_attempt(server: Endpoint, attempt: _Attempt) -> None:
+    with _sessions_lock:
+        if _attempts.get(server.address) is attempt:
+            del _attempts[server.address]
+    attempt.done.set()
 
 
 def _newest(known: Endpoint) -> Endpoint:

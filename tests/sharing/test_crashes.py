@@ -416,6 +416,60 @@ def test_a_stopped_server_is_an_error_and_not_a_hang(manager):
         pass
 
 
+@contextlib.contextmanager
+def silent(manager):
+    """Have a server stopped, and this process's session with it lost: everybody needs a new one."""
+    mutex, pid = manager.get_mutex("m"), manager.pid
+    stop(pid)
+    try:
+        with pytest.raises(ServerUnresponsiveError, match="silent"):
+            mutex.acquire()
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def connecting(count):
+    """Start threads that connect to "bench"; return them, and what comes of it."""
+    outcomes = []
+
+    def attempt():
+        try:
+            outcomes.append(connect())
+        except ServerUnresponsiveError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=attempt) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads, outcomes
+
+
+def test_a_stopped_server_keeps_nobody_waiting_who_wants_another_one(manager, second_manager):
+    with silent(manager):
+        threads, outcomes = connecting(1)
+        thread = threading.Thread(target=lambda: second_manager.get_mutex("m").acquire())
+        thread.start()
+        thread.join(3)
+
+        assert not thread.is_alive()
+        assert outcomes == []
+        threads[0].join(20)
+    assert isinstance(outcomes[0], ServerUnresponsiveError)
+
+
+def test_those_who_need_a_stopped_server_at_the_same_time_wait_as_long_as_one_of_them(manager):
+    with silent(manager):
+        asked = time.monotonic()
+        threads, outcomes = connecting(20)
+        for thread in threads:
+            thread.join(120)
+        took = time.monotonic() - asked
+
+    assert [type(outcome) for outcome in outcomes] == [ServerUnresponsiveError] * 20
+    assert took < 25  # one attempt takes 5 s, or twice that where the server was stopped in the middle of it
+
+
 def use_after_stop():
     manager = connect()
     instrument = manager.get_object("instrument")
