@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from catkit_devices.commands import SetCommand
 from catkit_devices.device import Device, DeviceProperty
 from catkit_devices.errors import ConfigurationError, DeviceProtocolError, DeviceValueError, nearest
+from catkit_devices.readings import without_stand_ins
 from catkit_devices.values import Limits, Rule, checked, intersection
 
 if TYPE_CHECKING:
@@ -84,13 +85,13 @@ class Quantity(DeviceProperty):
         self._limits = limits if callable(limits) or limits is None else checked(limits)
 
     def read(self, device: Any) -> Any:
-        """Ask the instrument and return the value.
+        """Ask the instrument and return the value; NaN or infinity where its number stands for them (9.91E37, 9.9E37).
 
         Raises:
             DeviceProtocolError: when the reply is not what was declared.
         """
         if callable(self._get):
-            return self._get(device)
+            return self._rule.measured(self._get(device))
         command = self._get or ""
         reply = device._query(command)
         try:
@@ -132,7 +133,7 @@ class Quantity(DeviceProperty):
             return None if callable(self._limits) else self._limits
         declared = self._limits
         if callable(declared):
-            declared = declared(device) if device.is_open else None
+            declared = _learned(declared(device)) if device.is_open else None
         return intersection(declared, getattr(device, "_narrowed", {}).get(self.name))
 
     def describe(self, device: Any = None) -> dict[str, Any]:
@@ -225,6 +226,12 @@ def narrow(cls: type[Device], name: str, limits: Mapping[str, Sequence[Any]]) ->
         except (TypeError, ValueError) as error:
             raise ConfigurationError(str(error), key=key) from error
     return narrowed
+
+
+def _learned(limits: Limits) -> Limits:
+    """Return limits that an instrument has told: its stand-in for NaN allows nothing, that for infinity is no bound."""
+    low, high = (None if bound is None else without_stand_ins(bound) for bound in limits)
+    return low, high
 
 
 def _ignore(_reason: str) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import math
-import numbers
 import re
 import threading
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.lazy import imported
+from catkit_devices.readings import no_measurement, real_number
 
 if TYPE_CHECKING:
     import pint
@@ -66,8 +66,9 @@ def convert(value: Any, unit: str | None = None) -> float:
     Accepted are numbers (those of numpy and zero-dimensional arrays among them), which are taken to be in ``unit``
     already; pint quantities; and text: ``"50 mA"``, ``"25 degC"``, ``"1e-3"`` (taken to be in ``unit``).
 
-    Refused are booleans (True is no number of milliamperes), NaN and infinities (a limit compares false with NaN, and
-    no instrument can be set to either), complex numbers, and arrays of one or more dimensions.
+    Refused are booleans (True is no number of milliamperes), NaN, infinities and what stands for them (a limit compares
+    false with NaN, and no instrument can be set to either), complex numbers, arrays of one or more dimensions, and
+    masked values.
 
     Raises:
         ValueError: for everything that is refused, an unknown unit, and one of another dimension.
@@ -78,25 +79,22 @@ def convert(value: Any, unit: str | None = None) -> float:
         number = _convert_quantity(value, unit)
     else:
         number = _plain(value)
-    if not math.isfinite(number):
-        raise ValueError(f"must be a finite number, got {value!r}")
-    return number
+    return _finite(number, value)
 
 
 def _plain(value: Any) -> float:
-    # numpy's scalars and zero-dimensional arrays know how to become Python's own numbers.
-    plain = value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
-    if isinstance(plain, bool):
-        raise ValueError(f"must be a number, got {value!r}")  # noqa: TRY004 - a value that a user gave
-    if isinstance(plain, numbers.Real) or _is_decimal(plain):
-        return float(plain)
-    raise ValueError(f"must be a number, got {value!r}")
+    number = real_number(value)
+    if number is None:
+        raise ValueError(f"must be a number, got {value!r}")
+    return _finite(number, value)
 
 
-def _is_decimal(value: Any) -> bool:
-    # Decimal is deliberately not registered as Real, yet it is a number that people read from files.
-    decimal = imported("decimal")
-    return decimal is not None and isinstance(value, decimal.Decimal)
+def _finite(number: float, value: Any) -> float:
+    if not math.isfinite(number):
+        raise ValueError(f"must be a finite number, got {value!r}")
+    if no_measurement(number):
+        raise ValueError(f"must be below 9.9E37, which stands for infinity, got {value!r}")
+    return number
 
 
 def _is_quantity(value: Any) -> bool:
@@ -108,7 +106,7 @@ def _convert_text(text: str, unit: str | None) -> float:
     match = _TEXT.fullmatch(text)
     if match is None:
         raise ValueError(f"must be a number, with or without a unit, got {text!r}")
-    number = float(match["number"])
+    number = _finite(float(match["number"]), text)
     if not match["unit"]:
         return number
     if match["unit"] == unit:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from catkit_devices import units
 from catkit_devices.errors import nearest
+from catkit_devices.readings import no_measurement, real_number, without_stand_ins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -87,6 +88,9 @@ class Rule:
         # A line end inside the text would be a second command.
         if self.type is str and not (isinstance(value, str) and value.isprintable()):
             raise ValueError(f"must be printable text, got {value!r}")
+        real = real_number(value)
+        if real is not None and no_measurement(real):
+            raise ValueError(f"must be a finite number, got {value!r}")
         return value
 
     def check(self, value: Any, limits: Limits | None) -> None:
@@ -129,7 +133,8 @@ class Rule:
     def _chosen(self, value: Any) -> Any:
         choices = self.choices or {}
         numeric = any(isinstance(choice, numbers.Real) and not isinstance(choice, bool) for choice in choices)
-        named = isinstance(value, str) and value in choices
+        # An infinite load, say, may be a choice.
+        named = isinstance(value, str | float) and value in choices
         wanted = units.convert(value, self.unit) if numeric and not named else value
         for choice in choices:
             if choice == wanted and isinstance(choice, bool) == isinstance(wanted, bool):
@@ -144,6 +149,8 @@ class Rule:
     def parse(self, reply: str) -> Any:
         """Return the value that ``reply``, which has no white space around it, stands for.
 
+        A number that stands for infinity or NaN becomes that.
+
         Raises:
             ValueError: it stands for none.
         """
@@ -157,16 +164,26 @@ class Rule:
             number = as_number(reply)
             if number is None:
                 raise ValueError(f"a number was expected, got {reply!r}")
+            measured = without_stand_ins(float(reply))
             if self.type is float:
-                return float(reply)
-            if isinstance(number, float) and not number.is_integer():
+                return measured
+            if isinstance(number, float) and not measured.is_integer():
                 raise ValueError(f"a whole number was expected, got {reply!r}")
             return int(number)
         if self.type is bool:
             if reply.lower() not in _BOOLEANS:
                 raise ValueError(f"on or off was expected, got {reply!r}")
             return _BOOLEANS[reply.lower()]
-        return self.type(reply)
+        value = self.type(reply)
+        number = as_number(reply)
+        if number is not None and no_measurement(number) and real_number(value) is not None:
+            return without_stand_ins(number)  # which the type may have scaled
+        return self.measured(value)
+
+    def measured(self, value: Any) -> Any:
+        """Return ``value``, which a driver has read, with NaN or infinity where it is a number that stands for them."""
+        number = real_number(value)
+        return without_stand_ins(number) if number is not None and no_measurement(number) else value
 
 
 def as_number(text: str) -> float | None:

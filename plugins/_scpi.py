@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, TypeVar
 
 from catkit_devices.errors import DeviceProtocolError
+from catkit_devices.readings import without_stand_ins
 from catkit_devices.visa import VisaDevice
 
 if TYPE_CHECKING:
@@ -20,18 +20,12 @@ _T = TypeVar("_T")
 # finds replies to which a byte was added or from which one was lost.
 _NR3 = re.compile(r"[+-]?\d\.\d+E[+-]\d{2,3}")
 
-_INFINITY = 9.9e37
-_NOT_A_NUMBER = 9.91e37
-
 
 def number(reply: str) -> float:
-    """Return the number that a reply in form NR3 stands for; 9.9E37 is infinity and 9.91E37 NaN (SCPI-99 7.2.1.4)."""
+    """Return the number that a reply in form NR3 stands for; 9.9E37 is infinity and 9.91E37 NaN."""
     if not _NR3.fullmatch(reply):
         raise ValueError(f"a number such as 1.23456789E-06 was expected, got {reply!r}")
-    value = float(reply)
-    if abs(value) == _NOT_A_NUMBER:
-        return math.nan
-    return math.copysign(math.inf, value) if abs(value) == _INFINITY else value
+    return without_stand_ins(float(reply))
 
 
 def whole(reply: str) -> int:

@@ -48,11 +48,13 @@ def limits(test: dict[str, Any]) -> str:
 
 
 def reading(check: dict[str, Any]) -> str:
-    """Return what a safety check has read last."""
+    """Return what a safety check has read last; in words where that is not one number."""
     value = check["value"]
-    if value is None:
-        return "no reading yet" if not check.get("time") else "?"
-    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+    if value is not None:
+        return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+    if not check.get("time"):
+        return "no reading yet"
+    return "no value" if check["problem"] else "in order"
 
 
 def count(experiment: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.readings import no_measurement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,7 +111,9 @@ def literal(text: str) -> Any:
 
 
 def text_of(value: Any, unit: str | None = None) -> str:
-    """Return a value as people read it; a large array by what it is."""
+    """Return a value as people read it; a large array by what it is, a number that is no measurement as that."""
+    if isinstance(value, float) and no_measurement(value):
+        return f"no measurement ({value:g})"
     if hasattr(value, "dtype") and getattr(value, "size", 0) > 64:
         text = f"{value.dtype} array of shape {value.shape}"
         if value.dtype.kind in "biuf":

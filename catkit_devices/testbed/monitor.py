@@ -178,7 +178,8 @@ class _Monitor:
 
     def _record(self, name: str, value: Any, problem: str | None, stamp: Any) -> SafetyError | None:
         freshness = self._freshness[name]
-        problem = problem or freshness.problem(stamp, self._time())
+        stale = freshness.problem(stamp, self._time())
+        problem = stale if problem is None else problem
         state = self._states[name] = self._states[name].after(value, problem, time.time())
         self._checks[name] = state
         if problem is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import SafetyError
+from catkit_devices.readings import missing_in, no_measurement, real_number
 from catkit_devices.testbed.alarm import new_trip
+from catkit_devices.values import within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +81,8 @@ class Check:
 class SafetyTest(Check):
     """A property that must stay between two limits, both included.
 
-    NaN, anything that is not a number, and a reading that raises fail the check as a value out of range does.
+    NaN, infinities and what stands for them, anything that is not one plain number, and a reading that raises fail the
+    check as a value out of range does.
     """
 
     device: str
@@ -97,16 +100,12 @@ class SafetyTest(Check):
 
     def problem(self, value: Any) -> str | None:
         """Return what is wrong with a value that was read, or None where it is safe."""
-        if isinstance(value, bool | str | bytes):
-            return f"{self.what()} is {value!r}, expected a number {self.limits()}"
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            return f"{self.what()} is {value!r}, expected a number {self.limits()}"
-        # Said this way round so that NaN, which compares false with everything, fails.
-        above = self.minimum is None or number >= self.minimum
-        below = self.maximum is None or number <= self.maximum
-        if above and below and not math.isnan(number):
+        number = real_number(value)
+        if number is None:
+            return f"{self.what()} is {reprlib.repr(value)}, expected a number {self.limits()}"
+        if no_measurement(number):
+            return f"{self.what()} is {number:g}, which is no measurement, expected {self.limits()}"
+        if within(number, (self.minimum, self.maximum)):
             return None
         return f"{self.what()} is {number:g}, expected {self.limits()}"
 
@@ -149,9 +148,18 @@ class PluginTest(Check):
         return self.implementation.read(devices)
 
     def problem(self, value: Any) -> str | None:
-        """Return what the plugin's class finds wrong with it."""
-        problem: str | None = self.implementation.problem(value)
-        return problem
+        """Return what the plugin's class finds wrong with it.
+
+        A number in it that is no measurement is a problem before the class is asked: few comparisons are written so
+        that NaN fails them. Whatever the class returns but None is a problem, too.
+        """
+        missing = missing_in(value)
+        if missing is not None:
+            return f"{self.what()} has read {missing}, which is no measurement"
+        problem = self.implementation.problem(value)
+        if problem is None or (isinstance(problem, str) and problem):
+            return problem
+        return f"{self.what()} found {problem!r}, expected what is wrong, in words, or None"
 
 
 @dataclass(frozen=True)
@@ -160,6 +168,7 @@ class CheckState:
 
     test: Check
     value: float | None = None
+    """None where there was none, and where it is not one number."""
     problem: str | None = None
     failures: int = 0
     time: float = 0.0
@@ -169,7 +178,9 @@ class CheckState:
 
     def after(self, value: Any, problem: str | None, time: float) -> CheckState:
         """Return the state after another reading."""
-        number = float(value) if isinstance(value, int | float) else None
+        number = real_number(value)
+        if number is not None and no_measurement(number):
+            number = None
         failures = 0 if problem is None else self.failures + 1
         return CheckState(self.test, number, problem, failures, time, time if problem is None else self.passed)
 
@@ -196,7 +207,7 @@ class Freshness:
         """Return what is wrong with the timestamp of a reading at the time ``now``, in seconds."""
         if self._test.timestamp is None or self._test.max_age is None:
             return None
-        if stamp is None or stamp != stamp:  # NaN would seem to change with every look
+        if stamp is None or missing_in(stamp) is not None:  # NaN would seem to change with every look
             return self._test.stale(stamp)
         if self._since is None or stamp != self._stamp:
             self.confirmed = self._since is not None

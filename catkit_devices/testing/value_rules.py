@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["refused_values", "refuses", "refuses_outside", "round_trips"]
 
 _NONSENSE = (None, "nonsense", [1.0, 2.0], object)
-_NO_NUMBERS = (math.nan, math.inf, -math.inf, *_NONSENSE)
+_NO_NUMBERS = (math.nan, math.inf, -math.inf, 9.9e37, 9.91e37, *_NONSENSE)
 
 
 class _ViolationError(Exception):

@@ -88,6 +88,8 @@ def test_values_are_shown_with_their_unit_and_large_arrays_by_what_they_are():
     import numpy as np
 
     assert text_of(0.5, "W") == "0.5 W"
+    assert text_of(float("nan"), "W") == "no measurement (nan)"
+    assert text_of(9.9e37, "W") == "no measurement (9.9e+37)"
     assert text_of("up") == "'up'"
     assert text_of(np.arange(3)) == "[0 1 2]"
     assert text_of(np.zeros((20, 30), "u2"), "count") == "uint16 array of shape (20, 30), 0 to 0 count"

@@ -1,10 +1,13 @@
 import math
+from decimal import Decimal
 
+import numpy as np
 import pytest
 
+from catkit_devices import units
 from catkit_devices.testbed import SafetyTest, load_configuration
 from catkit_devices.testbed.own_time import OwnTime
-from catkit_devices.testbed.safety import CheckState, Freshness, permit_timeout
+from catkit_devices.testbed.safety import CheckState, Freshness, PluginTest, permit_timeout
 
 TEST = SafetyTest(name="level", device="tank", property="level", minimum=-5, maximum=5)
 
@@ -18,8 +21,13 @@ def test_a_value_within_the_limits_or_on_them_is_safe(value):
     ("value", "message"),
     [
         (5.1, "tank.level is 5.1, expected -5 to 5"),
-        (-math.inf, "tank.level is -inf, expected -5 to 5"),
-        (math.nan, "tank.level is nan, expected -5 to 5"),
+        (-math.inf, "tank.level is -inf, which is no measurement, expected -5 to 5"),
+        (math.nan, "tank.level is nan, which is no measurement, expected -5 to 5"),
+        (9.91e37, "tank.level is 9.91e+37, which is no measurement, expected -5 to 5"),
+        (np.ma.masked, "tank.level is masked, expected a number -5 to 5"),
+        (np.True_, "tank.level is np.True_, expected a number -5 to 5"),
+        (np.ones(1), "tank.level is array([1.]), expected a number -5 to 5"),
+        (units.quantity(3, "percent"), "tank.level is <Quantity(3, 'percent')>, expected a number -5 to 5"),
         ("3", "tank.level is '3', expected a number -5 to 5"),
         (None, "tank.level is None, expected a number -5 to 5"),
         (True, "tank.level is True, expected a number -5 to 5"),
@@ -29,11 +37,53 @@ def test_everything_else_fails_and_the_message_has_value_and_limit(value, messag
     assert TEST.problem(value) == message
 
 
-@pytest.mark.parametrize(("limit", "expected"), [("minimum", "at least 1"), ("maximum", "at most 1")])
-def test_nan_fails_a_check_with_one_limit(limit, expected):
+@pytest.mark.parametrize("value", [np.float32(1), np.int8(1), np.array(1.0), Decimal(1)])
+def test_a_number_of_another_library_is_a_number(value):
+    assert TEST.problem(value) is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 9.9e37, -9.9e37, 9.91e37, 1e38, np.float32(9.9e37)])
+@pytest.mark.parametrize("limit", ["minimum", "maximum"])
+def test_what_is_no_measurement_fails_a_check_with_one_limit(limit, value):
     test = SafetyTest(name="n", device="tank", property="level", **{limit: 1})
 
-    assert test.problem(math.nan) == f"tank.level is nan, expected {expected}"
+    assert "which is no measurement, expected at " in test.problem(value)
+
+
+class Always:
+    """A plugin's kind of test that always says the same."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def problem(self, value):
+        return self.answer
+
+
+def plugin_test(answer):
+    return PluginTest(name="own", test="always", implementation=Always(answer))
+
+
+def test_a_plugins_test_says_what_is_wrong_or_none():
+    assert plugin_test(None).problem((1, "x")) is None
+    assert plugin_test("too wet").problem(1) == "too wet"
+
+
+@pytest.mark.parametrize("value", [math.nan, (1.0, 9.91e37), {"humidity": math.inf}, np.array([1.0, math.nan])])
+def test_a_plugins_test_is_not_asked_about_what_is_no_measurement(value):
+    assert "which is no measurement" in plugin_test(None).problem(value)
+
+
+@pytest.mark.parametrize("answer", ["", False, True, 0, [], np.False_])
+def test_an_answer_of_a_plugins_test_that_says_nothing_is_no_all_clear(answer):
+    problem = plugin_test(answer).problem(1)
+
+    assert problem == f"own found {answer!r}, expected what is wrong, in words, or None"
+
+
+@pytest.mark.parametrize("value", [math.nan, 9.91e37, -math.inf, None, "3", (1, 2), True])
+def test_a_state_without_a_value_has_none(value):
+    assert CheckState(TEST).after(value, "no", 1.0).value is None
 
 
 def test_a_check_trips_when_failures_in_a_row_exceed_what_is_tolerated():
@@ -74,7 +124,7 @@ def test_a_timestamp_that_was_never_seen_to_change_confirms_nothing():
     assert confirmed == [False, False, True]
 
 
-@pytest.mark.parametrize("stamp", [math.nan, None])
+@pytest.mark.parametrize("stamp", [math.nan, None, 9.91e37, np.nan])
 def test_what_is_no_timestamp_is_stale(stamp):
     test = SafetyTest(name="level", device="tank", property="level", maximum=5, timestamp="measured", max_age=2.0)
 

@@ -127,7 +127,7 @@ def mark(tmp_path):
     ("how", "message"),
     [
         ({"level": 50.0}, "safety check 'tank_level': tank.level is 50, expected -5 to 5"),
-        ({"mode": "nan"}, "safety check 'tank_level': tank.level is nan, expected -5 to 5"),
+        ({"mode": "nan"}, "safety check 'tank_level': tank.level is nan, which is no measurement, expected -5 to 5"),
         ({"mode": "silent"}, "tank.level could not be read, expected a value -5 to 5: DeviceTimeoutError"),
     ],
 )
@@ -169,6 +169,19 @@ def test_a_reading_that_hangs_trips_however_busy_another_check_is(watched_bench,
 
     with Tripped(watched_bench, journal, mark, *hanging, *more, level=1.5) as tripped:
         tripped.assert_it_failed_closed(message="tank.slow_level did not answer in 0.4 s, expected a value -5 to 5")
+
+
+@pytest.mark.parametrize(
+    "check", ["device='tank', property='level', minimum=-5", "test='total_level', devices=['tank'], limit=1000"]
+)
+def test_an_overload_trips_a_check_that_has_one_limit(bench, journal, mark, check):
+    check = f"safety.one={{{check}, interval=0.05, timeout=5.0}}"
+
+    with Tripped(bench, journal, mark, check, mode="overload") as tripped:
+        tripped.assert_it_failed_closed(message="inf, which is no measurement")
+        state = tripped.testbed.status()["safety"]["checks"]["one"]
+        assert state["value"] is None
+        assert "which is no measurement" in state["problem"]
 
 
 def test_a_test_of_a_plugins_own_kind_trips(bench, journal, mark):
@@ -441,5 +454,7 @@ def test_neither_an_experiment_that_dies_nor_failures_that_are_tolerated_nor_a_s
         spoiled = testbed.progress()[1]
 
     with RunReader(spoiled.run) as run:
-        assert "safety check 'tank_level': tank.level is nan, expected -5 to 5" in run.log_text()
+        assert (
+            "safety check 'tank_level': tank.level is nan, which is no measurement, expected -5 to 5" in run.log_text()
+        )
         assert [event.kind for event in run.events()].count("safety_failure") == 1

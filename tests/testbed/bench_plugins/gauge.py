@@ -18,7 +18,7 @@ class Gauge(VisaDevice):
     level = Control("LEVEL?", "LEVEL {}", limits=(-100, 100), shared=True, doc="Level in the tank.")
     private_level = Control("LEVEL?", "LEVEL {}", doc="The same, not shared.")
     lamp = Control("LAMP?", "LAMP {}", type=bool, doc="Lamp.")
-    mode = Control("MODE?", "MODE {}", type=str, doc="How it behaves: fine, nan, silent, stale.")
+    mode = Control("MODE?", "MODE {}", type=str, doc="How it behaves: fine, nan, overload, silent, stale.")
     measured = Measurement("COUNT?", type=int, shared=True, doc="Number of the measurement.")
 
     @property
@@ -65,6 +65,8 @@ class GaugeSimulator:
                 return b""
             if self._values["MODE"] == "nan" and line == "LEVEL?":
                 return b"nan\n"
+            if self._values["MODE"] == "overload" and line == "LEVEL?":
+                return b"+9.90000000E+37\n"
             return self._values[line[:-1]].encode() + b"\n"
         with self._journal.open("a") as file:
             file.write(f"{self._label} {line}\n")

@@ -1,0 +1,108 @@
+"""What a number that was read says: something measured, or that there is no measurement.
+
+This is the one place that decides it. NaN and infinities are no measurement, and neither is what stands for them in the
+replies of instruments: 9.9E37 is infinity, -9.9E37 negative infinity and 9.91E37 not a number (SCPI-99 volume 1,
+7.2.1.4 and 7.2.1.5). An instrument sends them where it has an overload, no sensor, or nothing yet.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.lazy import imported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["missing_in", "no_measurement", "real_number", "without_stand_ins"]
+
+_INFINITY = 9.9e37
+_NOT_A_NUMBER = 9.91e37
+_ROUNDING = 1e-6
+"""By how much a stand-in may differ, as a fraction: 32-bit numbers, in which many instruments send it, have 6e-8."""
+
+
+def no_measurement(number: float) -> bool:
+    """Return whether a number says that there is no measurement.
+
+    Everything from 9.9E37 on does: there is no instrument that measures so much, and some send 1E38 for an overload.
+    """
+    return not abs(number) < _INFINITY * (1 - _ROUNDING)  # so that NaN is none
+
+
+def without_stand_ins(number: float) -> float:
+    """Return a number with NaN and infinity in the place of what stands for them."""
+    if math.isclose(abs(number), _NOT_A_NUMBER, rel_tol=_ROUNDING):
+        return math.nan
+    return math.copysign(math.inf, number) if number == number and no_measurement(number) else number
+
+
+def real_number(value: Any) -> float | None:
+    """Return a value that is one real number as a float, None for any other.
+
+    Numbers of numpy, arrays without dimensions and decimals are numbers. Truth values, text, complex numbers, arrays,
+    masked values and quantities (whose unit a float would not have) are none.
+    """
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        if getattr(value, "mask", False):
+            return None  # item() would return what is behind the mask
+        value = value.item()
+    if isinstance(value, bool) or not (isinstance(value, numbers.Real) or _is_decimal(value)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return math.inf if value > 0 else -math.inf
+    except ValueError:  # a decimal that is a signalling NaN
+        return math.nan
+
+
+def missing_in(value: Any) -> str | None:
+    """Return the first number in ``value`` that is no measurement, as text; None where there is none.
+
+    Numbers are looked for in tuples, lists, sets, mappings, dataclasses, quantities and arrays, also nested ones.
+    Masked values are no measurement.
+    """
+    number = real_number(value)
+    if number is not None:
+        return f"{number:g}" if no_measurement(number) else None
+    if getattr(value, "shape", None) is not None and hasattr(value, "dtype"):
+        return _missing_in_array(value)
+    if hasattr(value, "magnitude"):
+        return missing_in(value.magnitude)
+    if isinstance(value, Mapping):
+        return _first_missing(value.values())
+    if is_dataclass(value) and not isinstance(value, type):
+        return _first_missing(getattr(value, field.name) for field in fields(value))
+    return _first_missing(value) if isinstance(value, tuple | list | AbstractSet) else None
+
+
+def _first_missing(parts: Iterable[Any]) -> str | None:
+    return next((found for part in parts if (found := missing_in(part)) is not None), None)
+
+
+def _missing_in_array(array: Any) -> str | None:
+    import numpy as np
+
+    if np.ma.is_masked(array):
+        return "masked"
+    if array.dtype.kind in "OV":  # of objects; of records
+        return _first_missing(array.ravel().tolist())
+    if array.dtype.kind not in "fc":
+        return None
+    plain = np.asarray(array)
+    if plain.dtype.itemsize < 4:
+        plain = plain.astype(np.float32)  # 16 bits cannot say the number that it is compared with
+    bad = ~(np.abs(plain) < _INFINITY * (1 - _ROUNDING))
+    return f"{plain[bad][0]:g}" if bad.any() else None
+
+
+def _is_decimal(value: Any) -> bool:
+    # Decimal is deliberately not registered as Real, yet it is a number that people read from files.
+    decimal = imported("decimal")  # there is no Decimal before it was imported
+    return decimal is not None and isinstance(value, decimal.Decimal)

@@ -1,0 +1,55 @@
+"""What people are shown of safety checks."""
+
+import io
+import math
+import re
+from dataclasses import asdict
+
+import pytest
+from rich.console import Console
+
+from catkit_devices.cli.picture import picture, reading
+from catkit_devices.testbed.safety import CheckState, PluginTest, SafetyTest
+
+FLOW = SafetyTest(name="flow", device="meter", property="flow", minimum=5)
+OWN = PluginTest(name="own", test="own")
+RED, GREEN = "\x1b[31m", "\x1b[32m"
+
+
+def check(state):
+    return {**asdict(state), "test": {"expected": state.test.expected()}}
+
+
+def shown(state):
+    status = {
+        "name": "bench", "experiments": {}, "devices": {},
+        "safety": {"checks": {"flow": check(state)}, "tripped": None},
+    }  # fmt: skip
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=200)
+    console.print(picture(status))
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 9.91e37, 9.9e37, None, "high"])
+def test_a_check_without_a_measurement_shows_no_value_and_nothing_green(value):
+    text = shown(CheckState(FLOW).after(value, FLOW.problem(value), 1.0))
+
+    assert f"{RED}no value" in text
+    assert GREEN not in text
+
+
+def test_a_check_that_was_not_read_yet_shows_nothing_green():
+    text = shown(CheckState(FLOW))
+
+    assert "no reading yet" in text
+    assert GREEN not in text
+
+
+def test_a_measurement_within_its_limits_is_green():
+    text = shown(CheckState(FLOW).after(7.5, None, 1.0))
+
+    assert re.search(rf"{re.escape(GREEN)} *7\.5", text)
+
+
+def test_a_test_that_passes_and_has_no_one_number_is_in_order():
+    assert reading(check(CheckState(OWN).after((1, 2), None, 1.0))) == "in order"

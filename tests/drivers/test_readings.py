@@ -1,0 +1,184 @@
+"""What is no measurement, wherever a number comes from."""
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from catkit_devices import units
+from catkit_devices.device import Device
+from catkit_devices.errors import DeviceProtocolError, DeviceValueError
+from catkit_devices.properties import Control, Measurement
+from catkit_devices.readings import missing_in, no_measurement, real_number, without_stand_ins
+
+NONE = [
+    9.91e37, 9.9e37, -9.9e37, 9.9e37 * (1 - 1e-7), 1e38, -1e300, math.inf, -math.inf, math.nan,
+    float(np.float32(9.9e37)), float(np.float32(9.91e37)),
+]  # fmt: skip
+
+
+class Meter(Device):
+    """Answers every question with what a test put there."""
+
+    amount = Control("A?", "A {}", unit="mA", limits=(0, None), doc="Amount.")
+    free = Control("A?", "A {}", doc="Amount.")
+    count = Measurement("A?", type=int, doc="Count.")
+    scaled = Measurement("A?", type=lambda reply: float(reply) * 1e-3, unit="W", doc="Power.")
+    parsed = Control("A?", "A {}", type=lambda reply: float(reply), doc="Power.")
+    called = Measurement(lambda device: device._reply, unit="W", doc="Power.")
+    load = Control("A?", "A {}", choices={50.0: "50", math.inf: "INF"}, doc="Load.")
+    learned = Control("A?", "A {}", limits=lambda device: (0, device._reply), doc="Amount.")
+
+    def _open(self):
+        self._sent, self._reply = [], "0"
+        return self
+
+    def _query(self, command):
+        return self._reply
+
+    def _write(self, command):
+        self._sent.append(command)
+
+
+@pytest.fixture
+def meter():
+    with Meter("meter") as device:
+        yield device
+
+
+@pytest.mark.parametrize("number", NONE)
+def test_stand_ins_infinities_and_nan_are_no_measurement(number):
+    assert no_measurement(number)
+    assert not math.isfinite(without_stand_ins(number))
+
+
+@pytest.mark.parametrize("number", [0.0, -1.5, 1e-300, 1e30, 9.8e37, -9.8e37])
+def test_every_other_number_is_one(number):
+    assert not no_measurement(number)
+    assert without_stand_ins(number) == number
+
+
+@pytest.mark.parametrize(
+    ("reply", "value"),
+    [
+        ("9.91E37", math.nan), ("+9.91000E+37", math.nan), ("9.9E37", math.inf), ("9.90000000E+037", math.inf),
+        ("-9.9E37", -math.inf), ("1E+38", math.inf), ("nan", math.nan), ("-inf", -math.inf),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["amount", "free", "scaled", "parsed"])
+def test_a_reply_that_stands_for_no_measurement_is_read_as_nan_or_infinity(meter, name, reply, value):
+    meter._reply = reply
+
+    assert getattr(meter, name) == pytest.approx(value, nan_ok=True)
+
+
+@pytest.mark.parametrize("read", [9.91e37, np.float32(9.91e37), np.array(9.91e37), Decimal("9.91E37")])
+def test_so_is_what_a_function_of_the_driver_returns(meter, read):
+    meter._reply = read
+
+    assert math.isnan(meter.called)
+
+
+@pytest.mark.parametrize("reply", ["9.9E37", "9.91E+37", "nan"])
+def test_it_is_no_whole_number(meter, reply):
+    meter._reply = reply
+
+    with pytest.raises(DeviceProtocolError, match="a whole number was expected"):
+        _ = meter.count
+
+
+@pytest.mark.parametrize("value", [*NONE, "9.9E37", "9.91e37 mA", "1e35 A", "9.91e37 A", np.ma.masked, Decimal("sNaN")])
+@pytest.mark.parametrize("name", ["amount", "free"])
+def test_nothing_is_set_to_it(meter, name, value):
+    with pytest.raises(DeviceValueError, match="must be"):
+        setattr(meter, name, value)
+
+    assert meter._sent == []
+
+
+def test_nothing_is_set_to_it_where_a_driver_has_a_type_of_its_own(meter):
+    for value in NONE:
+        with pytest.raises(DeviceValueError, match="must be a finite number"):
+            meter.parsed = value
+
+    assert meter._sent == []
+
+
+def test_an_infinite_choice_is_a_choice(meter):
+    meter.load = math.inf
+
+    assert meter._sent == ["A INF"]
+
+
+def test_a_limit_that_the_instrument_does_not_know_allows_nothing(meter):
+    meter._reply = 9.91e37
+    with pytest.raises(DeviceValueError, match="learned must be 0 to nan"):
+        meter.learned = 1
+
+
+def test_a_limit_that_stands_for_infinity_is_none(meter):
+    meter._reply = 9.9e37
+    meter.learned = 1
+
+    assert meter._sent == ["A 1.0"]
+
+
+def test_a_value_is_judged_before_its_unit_is_converted():
+    with pytest.raises(ValueError, match="stands for infinity"):
+        units.convert("9.9e37 pA", "A")
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(1, 1.0), (np.float32(2), 2.0), (np.array(3), 3.0), (Decimal("1.5"), 1.5), (Fraction(1, 2), 0.5),
+     (10**400, math.inf), (-(10**400), -math.inf)],
+)  # fmt: skip
+def test_numbers_of_every_kind_are_real_numbers(value, number):
+    assert real_number(value) == number
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, np.True_, "3", b"3", 1j, np.ones(1), [1], np.ma.masked, np.ma.array(5.0, mask=True), object(),
+     units.quantity(50, "percent")],
+)  # fmt: skip
+def test_what_is_not_one_plain_number_is_none(value):
+    assert real_number(value) is None
+
+
+@dataclass
+class Pair:
+    one: float
+    other: object = None
+
+
+@pytest.mark.parametrize(
+    ("value", "missing"),
+    [
+        (9.91e37, "9.91e+37"),
+        ((1.0, math.nan), "nan"),
+        ({"a": [1, (2.0, -math.inf)]}, "-inf"),
+        ({1.0, 9.9e37}, "9.9e+37"),
+        (Pair(1.0, {"x": math.nan}), "nan"),
+        (units.quantity(math.nan, "mA"), "nan"),
+        (np.array([1.0, 9.9e37]), "9.9e+37"),
+        (np.array([1.0, 9.91e37], "f4"), "9.91e+37"),
+        (np.array([1.0, math.inf], "f2"), "inf"),
+        (np.array([1, complex(math.nan, 0)]), "nan+0j"),
+        (np.array([1.0, math.nan], object), "nan"),
+        (np.ma.array([1.0, 2.0], mask=[False, True]), "masked"),
+        (np.ma.masked, "masked"),
+    ],
+)
+def test_a_number_that_is_no_measurement_is_found_in_whatever_holds_it(value, missing):
+    assert missing_in(value) == missing
+
+
+@pytest.mark.parametrize(
+    "value", [None, "nan", True, 3, (1.0, "x", None), {"a": 1}, Pair(1.0), np.zeros((2, 2)), np.arange(3), np.zeros(0)]
+)
+def test_nothing_is_found_where_all_is_measured(value):
+    assert missing_in(value) is None
