@@ -11,7 +11,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import MutexBrokenError, ServerUnresponsiveError
+from catkit_devices.errors import MutexBrokenError, OperationCancelled, ServerUnresponsiveError
 from catkit_devices.lazy import imported
 from catkit_devices.multiprocessing.interface import CALL, HANDED_OVER, RETURNED, ROOT
 from catkit_devices.multiprocessing.owner import current_owner, forwarded_call
@@ -101,7 +101,10 @@ class Line:
             raise value
         from catkit_devices.multiprocessing.relay import decode
 
-        raise decode(value)
+        error = decode(value)
+        if from_call is not None and from_call.reason is not None and isinstance(error, OperationCancelled):
+            raise from_call.reason from error  # the other server knows only that it was cancelled, and not why
+        raise error
 
     def _open(self) -> Channel:
         if self.channel is None:

@@ -522,6 +522,33 @@ def test_a_break_in_the_middle_of_an_operation_stops_it_before_its_next_exchange
         process.join(10)
 
 
+@pytest.mark.parametrize("there", ["waits itself", "waits for a mutex"])
+def test_a_break_of_a_device_whose_operation_waits_on_another_server_says_so(manager, second_manager, until, there):
+    class Nester(Instrument):
+        def nap_there(self):
+            return self._uses.nap(60)
+
+    stage = second_manager.get_object("stage", Instrument, "stage", open_on_use=True)
+    wheel = manager.get_object("wheel", Nester, "wheel", uses=stage, open_on_use=True)
+    raised = []
+
+    def use():
+        try:
+            wheel.nap_there()
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=use)
+    with stage.lock() if there == "waits for a mutex" else contextlib.nullcontext():
+        thread.start()
+        until(lambda: stage.mutex.waiters if there == "waits for a mutex" else stage.mutex.holder)
+        manager.break_mutex("wheel", "the operator said so")
+        thread.join(20)
+    assert isinstance(raised[0], MutexBrokenError)
+    assert "the operator said so" in str(raised[0])
+    assert stage.echo("free") == "free"
+
+
 def test_after_leaving_a_broken_section_the_owner_may_acquire_again(manager):
     mutex = manager.get_mutex("m")
     mutex.acquire()
