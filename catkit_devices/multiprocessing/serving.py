@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import OperationCancelled
 from catkit_devices.multiprocessing.channel import Channel, dumps
-from catkit_devices.multiprocessing.holds import cancel, end_deadlock, end_session, sequence_of
+from catkit_devices.multiprocessing.holds import cancel, end_deadlock, end_session, is_waited_for, sequence_of
 from catkit_devices.multiprocessing.interface import LOCK, RAISED, RETURNED
 from catkit_devices.multiprocessing.owner import Call, Owner, Session, set_call
 
@@ -98,7 +98,7 @@ class ServedSession(Session):
     def _tell_waiter(self, call: Call, attempt: int) -> None:
         sequence = sequence_of(call)
         if sequence is not None:
-            self.tell(("waiting", call.owner.key, sequence, attempt))
+            self.tell(("waits long", call.owner.key, sequence, attempt))
 
     def _hear(self, word: tuple[Any, ...]) -> None:
         self.heard = time.monotonic()
@@ -111,6 +111,9 @@ class ServedSession(Session):
                 call = self.calls.get(thread)
                 if call is not None and call.number == number:
                     cancel(call, OperationCancelled("the caller interrupted the operation"))
+            case ("waited for?", owner, *wait):
+                if is_waited_for(owner):
+                    self.tell(("waited for", owner, *wait))
             case ("deadlock", owner, sequence, parties):
                 end_deadlock(owner, sequence, parties)
             case ("arrived", number):

@@ -26,8 +26,6 @@ from catkit_devices.multiprocessing.holds import sequence_of
 from catkit_devices.multiprocessing.owner import local_session, process_id, process_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from catkit_devices.multiprocessing.endpoint import Address
     from catkit_devices.multiprocessing.owner import Call, OwnerKey
 
@@ -154,9 +152,10 @@ class ClientSession:
                 if self._lifeline.poll(_BEAT):
                     word = self._lifeline.recv()
                     misses = 0
-                    if word[0] == "waiting":
-                        owner, sequence, attempt = word[1:]
-                        _look_for_deadlock(owner, sequence, attempt, self.say)
+                    if word[0] == "waits long":
+                        _look_for_deadlock(*word[1:], self.endpoint.address, False)
+                    elif word[0] == "waited for":
+                        _look_for_deadlock(*word[1:-1], True)
                 else:
                     # Beats are counted, not seconds: a process that was stopped itself must not blame the server.
                     misses += 1
@@ -233,18 +232,17 @@ def open_sessions() -> list[ClientSession]:
         return list(_sessions.values())
 
 
-def _look_for_deadlock(owner: OwnerKey, sequence: int, attempt: int, say: Callable[[tuple[Any, ...]], None]) -> None:
-    from catkit_devices.multiprocessing.deadlocks import search
+def _look_for_deadlock(*wait: Any) -> None:
+    from catkit_devices.multiprocessing.deadlocks import LongWait, look_for
 
-    known = [session.endpoint for session in open_sessions()]
-    threading.Thread(target=search, args=(known, owner, sequence, attempt, say), daemon=True).start()
+    look_for(LongWait(*wait))
 
 
 def _waits_here(call: Call, attempt: int) -> None:
     """Look for a deadlock because a thread of this process waits for long for a mutex of this process."""
     sequence = sequence_of(call)
     if sequence is not None:
-        _look_for_deadlock(call.owner.key, sequence, attempt, lambda _: None)
+        _look_for_deadlock(call.owner.key, sequence, attempt, None, False)
 
 
 def _take_leave() -> None:

@@ -1,5 +1,8 @@
 """Waiting that could never end raises at once and names everybody."""
 
+import contextlib
+import os
+import socket
 import threading
 import time
 
@@ -8,6 +11,7 @@ from instruments import Instrument
 
 from catkit_devices.errors import DeadlockError
 from catkit_devices.multiprocessing import Mutex, Process, SharedMemoryManager
+from catkit_devices.multiprocessing.endpoint import Registration
 
 
 def connect(name):
@@ -219,3 +223,68 @@ def test_a_party_that_dies_ends_the_cycle_for_the_others(manager, until):
         pass
     with pytest.raises(Exception, match="SIGKILL"):
         process.join()
+
+
+@pytest.fixture
+def asked(runtime):
+    """When somebody came to ask a server that only counts who comes."""
+    came = []
+    registration = Registration("counts")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(registration.socket_path())
+        listener.listen()
+        registration.publish(registration.socket_path(), b"no key")
+
+        def count():
+            with contextlib.suppress(OSError):
+                while True:
+                    conn, _ = listener.accept()
+                    came.append(time.monotonic())
+                    conn.close()
+
+        threading.Thread(target=count, daemon=True).start()
+        yield came
+        listener.shutdown(socket.SHUT_RDWR)
+    registration.withdraw()
+
+
+@contextlib.contextmanager
+def waiting_for(mutex, until, *, count, holding=lambda number: contextlib.nullcontext()):
+    """Have so many threads wait for a mutex that somebody else has, each in a section of its own."""
+    here = threading.Barrier(count + 1)
+
+    def wait(number):
+        with holding(number):
+            here.wait(60)
+            with mutex:
+                pass
+
+    threads = [threading.Thread(target=wait, args=(number,)) for number in range(count)]
+    with mutex:
+        for thread in threads:
+            thread.start()
+        here.wait(60)
+        until(lambda: len(mutex.waiters) == count, timeout=60)
+        yield
+    for thread in threads:
+        thread.join(60)
+
+
+def test_waiters_that_nobody_waits_for_cost_no_other_server_anything(manager, second_manager, asked, until):
+    others = [second_manager.get_mutex(f"of {number}") for number in range(20)]
+    camera = manager.get_mutex("camera", timeout=60)
+    with waiting_for(camera, until, count=20, holding=lambda number: others[number]):
+        time.sleep(1.0)  # looks are due after 0.1, 0.3 and 0.7 s
+        assert asked == []
+        with pytest.raises(DeadlockError):  # and whoever is waited for is looked at: this thread has the camera
+            others[0].acquire()
+        assert asked != []
+
+
+def test_a_deadlock_among_many_that_merely_wait_is_named(manager, second_manager, until):
+    others = [second_manager.get_mutex(f"of {number}") for number in range(60)]
+    camera = manager.get_mutex("camera", timeout=60)
+    with waiting_for(camera, until, count=60, holding=lambda number: others[number]):
+        outcomes = in_a_ring(manager, [("bench", "m0"), ("second", "m1")])
+    assert sorted(text == "entered" for _, text, _ in outcomes) == [False, True]
+    assert min(took for _, text, took in outcomes if text != "entered") < 2.0
