@@ -101,10 +101,10 @@ class Line:
             raise value
         from catkit_devices.multiprocessing.relay import decode
 
-        error = decode(value)
-        if from_call is not None and from_call.reason is not None and isinstance(error, OperationCancelled):
-            raise from_call.reason from error  # the other server knows only that it was cancelled, and not why
-        raise error
+        raised = decode(value)
+        if from_call is not None and from_call.reason is not None and isinstance(raised, OperationCancelled):
+            raise from_call.reason from raised  # the other server knows only that it was cancelled, and not why
+        raise raised
 
     def _open(self) -> Channel:
         if self.channel is None:

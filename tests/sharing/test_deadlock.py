@@ -1,7 +1,6 @@
 """Waiting that could never end raises at once and names everybody."""
 
 import contextlib
-import os
 import socket
 import threading
 import time
