@@ -28,6 +28,7 @@ from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, default
 from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call, forwarded_call, local_session
 from catkit_devices.operations import DeviceProperty, operation, unlocked
 from catkit_devices.rules import DeviceType
+from catkit_devices.settings import declared_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,40 +183,48 @@ class Device(metaclass=DeviceType):
     # --- state ------------------------------------------------------------------------------------------------------
 
     @property
+    @final
     def name(self) -> str:
         """The device's name."""
         return self._name
 
     @property
+    @final
     def is_open(self) -> bool:
         """Whether it is open."""
         return self._life.is_open
 
     @property
+    @final
     def state(self) -> str:
         """``"closed"``, ``"open"`` or ``"fault"``."""
         return "fault" if self._life.fault is not None else "open" if self._life.is_open else "closed"
 
     @property
+    @final
     def mutex(self) -> Mutex:
         """The device's mutex."""
         return self._mutex
 
+    @final
     @unlocked
     def lock(self, timeout: float | None = None) -> lock_all:
         """Keep the device to oneself during a block: ``with device.lock():``."""
         return lock_all(self._mutex, timeout=timeout)
 
+    @final
     @unlocked
     def acquire(self, timeout: float | None = None, raise_on_fail: bool = True) -> bool:
         """Keep the device to oneself until ``release``; as ``Mutex.acquire``."""
         return self._mutex.acquire(timeout, raise_on_fail)
 
+    @final
     @unlocked
     def release(self) -> None:
         """End what ``acquire`` began; as ``Mutex.release``."""
         self._mutex.release()
 
+    @final
     @unlocked
     def reset(self) -> None:
         """Take the device out of FAULT, after a person has looked at it; the next open starts afresh."""
@@ -264,6 +273,7 @@ class Device(metaclass=DeviceType):
         if call is not None and call.reason is not None:
             raise call.reason
 
+    @final
     @unlocked
     def wait(self, until: float | Callable[[], bool], timeout: float | None = None, interval: float = 0.05) -> bool:
         """Wait inside a long operation; ends at once when the operation is cancelled.
@@ -294,6 +304,7 @@ class Device(metaclass=DeviceType):
 
     # --- telling ----------------------------------------------------------------------------------------------------
 
+    @final
     @unlocked
     def describe(self) -> dict[str, Any]:
         """Return what the device can do: properties with type, unit, limits, choices and doc; commands with doc."""
@@ -312,9 +323,11 @@ class Device(metaclass=DeviceType):
         if not name.startswith("_"):
             member = inspect.getattr_static(type(self), name, None)
             if not hasattr(type(member), "__set__"):
+                who = f"{type(self).__name__} {self.__dict__.get('_name', '')!r}"
+                if name in declared_settings(type(self)):
+                    raise AttributeError(f"{name!r} of {who} is set in the class of the driver, for all its devices")
                 raise AttributeError(
-                    f"{type(self).__name__} {self.__dict__.get('_name', '')!r} has no property {name!r} to set"
-                    "; a value that is not an operation is private (_name)"
+                    f"{who} has no property {name!r} to set; a value that is not an operation is private (_name)"
                 )
         object.__setattr__(self, name, value)
 

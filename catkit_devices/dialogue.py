@@ -25,6 +25,7 @@ from catkit_devices.errors import (
 from catkit_devices.multiprocessing.mutex import default_timeout
 from catkit_devices.multiprocessing.owner import forwarded_call
 from catkit_devices.properties import Quantity, narrow
+from catkit_devices.settings import Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +50,7 @@ class DialogueDevice(Device):
         **options: of :class:`~catkit_devices.device.Device`.
     """
 
-    io_timeout: ClassVar[float] = 2.0
+    io_timeout: ClassVar[Seconds] = 2.0
     """Seconds for one exchange."""
 
     def __init__(

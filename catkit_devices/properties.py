@@ -24,6 +24,7 @@ from catkit_devices.commands import SetCommand
 from catkit_devices.device import Device, DeviceProperty
 from catkit_devices.errors import ConfigurationError, DeviceProtocolError, DeviceValueError, nearest
 from catkit_devices.readings import without_stand_ins
+from catkit_devices.units import check_unit
 from catkit_devices.values import Limits, Rule, checked, intersection
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Quantity(DeviceProperty):
         type: ``float``, ``int``, ``bool``, ``str``, or a function from the reply's text to a value, which raises
             ValueError when the reply makes no sense.
         unit: the unit of the plain numbers on the wire and in Python; a quantity or text such as ``"50 mA"`` is
-            converted to it.
+            converted to it. One that does not exist is a ValueError where it is declared.
         limits: lowest and highest value, both included and in ``unit``; None on either side for no bound. Where they
             depend on the instrument, a function of the device that returns what the driver learned when it opened it;
             it may be called at any time while the device is open, so it must not talk to the instrument itself.
@@ -78,6 +79,7 @@ class Quantity(DeviceProperty):
         self.writable = set is not None
         self._get = get
         self._set = set
+        check_unit(unit)
         self._rule = Rule(type, unit, choices)
         self._command = SetCommand(set, self._rule) if isinstance(set, str) else None
         if limits is not None and not self._rule.numeric:

@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.operations import DeviceProperty, perform
+from catkit_devices.settings import check_setting, declared_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,6 @@ SPECIAL = frozenset(
 _IMPLEMENTED_AS = {"open": "_open", "close": "_close", "make_safe": "_make_safe"}
 _RESERVED = frozenset(
     {
-        *_IMPLEMENTED_AS,
         "__aenter__",
         "__aexit__",
         "__await__",
@@ -46,18 +46,9 @@ _RESERVED = frozenset(
         "__getattr__",
         "__getattribute__",
         "__setattr__",
-        "acquire",
-        "is_open",
-        "lock",
-        "mutex",
-        "name",
-        "release",
-        "reset",
-        "state",
-        "wait",
     }
 )
-"""What means the same for every device."""
+"""The special methods that mean the same for every device."""
 _ITERATION = frozenset({"__aiter__", "__anext__", "__iter__", "__next__", "__reversed__"})
 
 
@@ -79,11 +70,11 @@ class DeviceType(ABCMeta):
 
     def __setattr__(cls, name: str, value: Any) -> None:
         if any(isinstance(base, DeviceType) for base in cls.__bases__):
-            value = guarded(cls, name, value)
+            value = guarded(cls, name, value, made=True)
         super().__setattr__(name, value)
 
 
-def guarded(cls: type, name: str, member: Any, *, inherited: bool = False) -> Any:
+def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made: bool = False) -> Any:
     """Return one member of a driver's class as it is to be there: public ones under the device's locks.
 
     Args:
@@ -91,22 +82,35 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False) -> An
         name: of the member.
         member: as it was written.
         inherited: whether it comes from a class that is no device (a mixin).
+        made: whether the class has been made already.
 
     Raises:
-        TypeError: it cannot be put under the locks, or the name belongs to the framework; says what to do.
+        TypeError: it cannot be put under the locks, the name belongs to a base class, or it is a plain value that no
+            class has declared or of another type than declared; says what to do.
     """
     where = f"{cls.__qualname__}.{name}"
     if name in _RESERVED:
-        instead = f": implement {_IMPLEMENTED_AS[name]} instead" if name in _IMPLEMENTED_AS else ": name it otherwise"
-        raise TypeError(f"{where} belongs to the framework{instead}")
+        raise TypeError(f"{where} belongs to Device: name it otherwise")
+    if (owner := _final_in(cls, name)) is not None:
+        instead = f"implement {_IMPLEMENTED_AS[name]} instead" if name in _IMPLEMENTED_AS else "name it otherwise"
+        raise TypeError(f"{where} belongs to {owner.__qualname__}: {instead}")
     if name in _ITERATION:
         raise TypeError(f"{where} would run outside of the device's mutex: write a method that returns a list")
     if name.startswith("_") and name not in SPECIAL:
         return member
+    settings = declared_settings(cls)
+    if not callable(member) and not hasattr(type(member), "__get__"):
+        if made and name not in settings:
+            return member  # of a class that travels by value: its annotations may come later
+        check_setting(cls, name, member)
+        return member
+    if name in settings:
+        raise TypeError(
+            f"{where} must be a plain value, as {settings[name][0][0].__qualname__} declares it, got {member!r}; "
+            "give a quantity of the instrument another name"
+        )
     if isinstance(member, DeviceProperty) or inspect.isclass(member):
         return member
-    if not callable(member) and not hasattr(type(member), "__get__"):
-        return member  # a constant
     if type(member) is property:
         return _guarded_property(cls, where, name, member, inherited)
     if _is_unlocked(member) or _is_locked(member):
@@ -118,6 +122,15 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False) -> An
         )
     _refuse_lazy(where, member)
     return _locked(name, _super_call(cls, name, member) if inherited else member, changes=True)
+
+
+def _final_in(cls: type, name: str) -> type | None:
+    """Return the base class that has a member of that name which is not to be overridden (``typing.final``)."""
+    for base in cls.__mro__[1:]:
+        member = vars(base).get(name)
+        if getattr(getattr(member, "fget", member), "__final__", False):
+            return base
+    return None
 
 
 def _guarded_property(cls: type, where: str, name: str, member: property, inherited: bool) -> property:

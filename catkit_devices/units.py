@@ -1,7 +1,8 @@
 """The one pint registry of the process, and the conversion of whatever a user writes to a plain number.
 
-pint takes a quarter of a second to import, so it is loaded only when a unit has to be looked at: plain numbers never
-need it. Values inside the framework are plain Python numbers in a declared unit; quantities exist only at its edge.
+pint and its registry take about half a second to load, so that is done only when a unit has to be looked up: plain
+numbers never need it, nor do declarations in common units. Values inside the framework are plain Python numbers in a
+declared unit; quantities exist only at its edge.
 """
 
 from __future__ import annotations
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["check_unit", "convert", "quantity", "registry"]
 
+_COMMON = frozenset(
+    {
+        *(
+            prefix + symbol
+            for symbol in ("A", "Hz", "J", "N", "Pa", "V", "W", "bar", "g", "m", "ohm", "rad", "s")
+            for prefix in ("", "n", "u", "m", "k", "M", "G")
+        ),
+        *("K", "arcsec", "cm", "count", "deg", "degC", "degF", "dB", "dBm", "h", "min", "percent", "pixel", "rpm"),
+    }
+)
+"""Units that need not be looked up: declaring a quantity in one of them does not load pint."""
 _TEXT = re.compile(r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*?)\s*")
 
 
@@ -56,7 +68,7 @@ def quantity(value: float, unit: str | None) -> pint.Quantity[Any]:
 
 def check_unit(unit: str | None) -> None:
     """Raise ValueError unless ``unit`` is None or a unit that the registry knows."""
-    if unit is not None:
+    if unit is not None and not (isinstance(unit, str) and unit in _COMMON):
         _parse_unit(unit)
 
 
@@ -132,6 +144,8 @@ def _convert_quantity(value: Any, unit: str | None) -> float:
 
 
 def _parse_unit(unit: str) -> Any:
+    if not isinstance(unit, str):
+        raise ValueError(f"a unit is text, got {unit!r}")  # noqa: TRY004 - a value that a user gave
     try:
         return registry().Unit(unit)
     except Exception as error:  # pint lets through whatever Python's tokenizer makes of the text

@@ -6,10 +6,11 @@ Whether the backend is real or simulated is decided by whoever gives ``visa_libr
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, final
 
 from catkit_devices.dialogue import DialogueDevice
 from catkit_devices.errors import DeviceOpenError, DeviceProtocolError, DeviceValueError
+from catkit_devices.settings import AsciiText, Condition, Pattern, PositiveWhole
 from catkit_devices.transport import Transport
 
 if TYPE_CHECKING:
@@ -44,21 +45,21 @@ class VisaDevice(DialogueDevice):
             :class:`~catkit_devices.device.Device`.
     """
 
-    read_termination: ClassVar[str] = "\n"
+    read_termination: ClassVar[AsciiText] = "\n"
     """What ends a reply."""
-    write_termination: ClassVar[str] = "\n"
+    write_termination: ClassVar[AsciiText] = "\n"
     """What ends a command."""
-    identity: ClassVar[str] = "."
+    identity: ClassVar[Pattern] = "."
     """A regular expression that is searched for, whatever the case, in the reply to ``*IDN?``."""
-    baud_rate: ClassVar[int] = 9600
+    baud_rate: ClassVar[PositiveWhole] = 9600
     """Of serial ports, in bits per second; elsewhere this and the four below mean nothing."""
-    data_bits: ClassVar[int] = 8
+    data_bits: ClassVar[Literal[5, 6, 7, 8]] = 8
     """5 to 8."""
-    parity: ClassVar[str] = "none"
+    parity: ClassVar[Literal["none", "odd", "even", "mark", "space"]] = "none"
     """``"none"``, ``"odd"``, ``"even"``, ``"mark"`` or ``"space"``."""
-    stop_bits: ClassVar[float] = 1
+    stop_bits: ClassVar[Annotated[float, Condition("1, 1.5 or 2", {1, 1.5, 2}.__contains__)]] = 1
     """1, 1.5 or 2."""
-    flow_control: ClassVar[str] = "none"
+    flow_control: ClassVar[Literal["none", "xon_xoff", "rts_cts", "dtr_dsr"]] = "none"
     """``"none"``, ``"xon_xoff"``, ``"rts_cts"`` or ``"dtr_dsr"``."""
 
     def __init__(self, name: str, *, address: str, visa_library: str | VisaLibraryBase = "@py", **options: Any) -> None:
@@ -67,6 +68,7 @@ class VisaDevice(DialogueDevice):
 
     # --- the dialogue
 
+    @final
     def query(self, command: str, timeout: float | None = None) -> str:
         """Send ``command`` and return the reply, without their terminations.
 
@@ -76,26 +78,32 @@ class VisaDevice(DialogueDevice):
         """
         return self._query(command, timeout)
 
+    @final
     def write(self, command: str) -> None:
         """Send ``command``, which has no reply."""
         self._write(command)
 
+    @final
     def read(self, timeout: float | None = None) -> str:
         """Return the next reply, without its termination."""
         return self._read(timeout)
 
+    @final
     def read_until(self, end: bytes, timeout: float | None = None) -> bytes:
         """Return what comes before ``end``, which may be several bytes and is matched as a whole."""
         return self._read_until(end, timeout)
 
+    @final
     def read_bytes(self, count: int, timeout: float | None = None) -> bytes:
         """Return exactly ``count`` bytes, whatever they are."""
         return self._read_bytes(count, timeout)
 
+    @final
     def write_bytes(self, data: bytes) -> None:
         """Send ``data`` as it is."""
         self._write_bytes(data)
 
+    @final
     def query_binary(self, command: str, timeout: float | None = None) -> bytes:
         """Send ``command`` and return the content of the IEEE 488.2 definite-length block that is the reply.
 

@@ -13,6 +13,7 @@ instrumentkit ``thorlabs/thorlabs_utils.py`` (errors).
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from catkit_devices.errors import DeviceProtocolError
 from catkit_devices.visa import VisaDevice
@@ -26,7 +27,7 @@ class PromptDevice(VisaDevice):
     baud_rate = 115200
     read_termination = "\r"
     write_termination = "\r"
-    prompt = b"> "
+    prompt: ClassVar[bytes] = b"> "
 
     def _query(self, command: str, timeout: float | None = None) -> str:
         return "\n".join(self._converse(command, timeout))

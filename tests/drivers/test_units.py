@@ -7,7 +7,7 @@ import numpy as np
 import pint
 import pytest
 
-from catkit_devices import units
+from catkit_devices import Control, Measurement, units
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,28 @@ def test_plain_numbers_never_load_pint():
     code = (
         "import sys; from catkit_devices import units; units.convert(5, 'mA'); units.convert('5', 'mA');"
         "units.convert('5 mA', 'mA'); sys.exit('pint' in sys.modules)"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_common_units_are_units():
+    assert not [unit for unit in units._COMMON if not units.registry().Unit(unit)._units]
+
+
+def test_a_unit_that_does_not_exist_is_refused_where_the_quantity_is_declared():
+    for wrong in ("nanometerr", "mm/", 5, "°Celsius"):
+        with pytest.raises(ValueError, match="unit"):
+            Control("Q?", "Q {}", unit=wrong, doc="A quantity.")
+    for right in ("nm", "mm/s", "volt", "degC", "percent", "µm", "°C", "dBm", None):
+        Measurement("Q?", unit=right, doc="A quantity.")
+
+
+def test_declaring_quantities_in_common_units_never_loads_pint():
+    code = (
+        "import sys; from catkit_devices.drivers import Plugins; Plugins(); from catkit_devices import Measurement;"
+        "Measurement('Q?', unit='mW', doc='x'); assert 'pint' not in sys.modules;"
+        "Measurement('Q?', unit='furlong', doc='x'); assert 'pint' in sys.modules"
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
