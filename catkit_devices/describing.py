@@ -83,7 +83,8 @@ def interface_of(cls: type[Device], kind: str) -> Interface:
             properties[name] = inspect.getdoc(member)
         elif callable(member) and not inspect.isclass(member):
             methods[name] = inspect.getdoc(member)
-    return Interface(kind, cls.__name__, methods, properties, True, False, capabilities)
+    methods |= {"_enter_entry": None, "_leave_entry": None}
+    return Interface(kind, cls.__name__, methods, properties, True, False, capabilities, True)
 
 
 def _public_names(cls: type[Device]) -> list[str]:

@@ -23,9 +23,11 @@ from catkit_devices.errors import (
     MutexTimeoutError,
 )
 from catkit_devices.lifecycle import Lifecycle
+from catkit_devices.multiprocessing.entries import new_entry
 from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, default_timeout, lock_all
-from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call, forwarded_call, local_session
+from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call, forwarded_call
+from catkit_devices.openings import Openings
 from catkit_devices.operations import DeviceProperty, operation, unlocked
 from catkit_devices.rules import DeviceType
 from catkit_devices.settings import declared_settings
@@ -33,6 +35,7 @@ from catkit_devices.settings import declared_settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from catkit_devices.multiprocessing.entries import Entry
     from catkit_devices.multiprocessing.interface import Interface, Reference
     from catkit_devices.multiprocessing.owner import Call, Session
 
@@ -55,8 +58,9 @@ class Device(metaclass=DeviceType):
         name: of the device, unique on its testbed.
         timeout: seconds that an operation waits for the mutex unless told otherwise.
         safe_timeout: seconds that making safe may take.
-        open_on_use: open at the first operation and stay open until ``close(force=True)`` (devices of a testbed);
-            otherwise an operation on a closed device raises ``DeviceClosedError``.
+        open_on_use: open at the first operation and stay open, whoever opens and closes it besides, until
+            ``close(force=True)`` (devices of a testbed); otherwise an operation on a closed device raises
+            ``DeviceClosedError``.
     """
 
     driver: ClassVar[str] = ""
@@ -81,7 +85,7 @@ class Device(metaclass=DeviceType):
         self._mutex_lock = lock
         self._mutex_lock.refusal = self._life.refusal
         self._operation_lock = OwnedLock(f"{name} (operation)", by_chain=True)
-        self._references: set[str] = set()
+        self._openings = Openings(self, kept=open_on_use)
         self._changed_by: Session | None = None
         self._reference: Reference | None = None
         self._safety_gate: Gate | None = None
@@ -102,50 +106,37 @@ class Device(metaclass=DeviceType):
 
     @final
     @unlocked
-    def open(self) -> Device:
-        """Open it for this session (process); harmless when it is open for it already.
+    def open(self) -> None:
+        """Open it, and keep it open for this session (process) until as many ``close()``; counted beside ``with``.
+
+        What it keeps open ends with the session too, however that ends. Nothing is counted where it raises.
 
         Raises:
             DeviceOpenError: nothing answers at its address, or not the instrument that was expected.
             DeviceBusyError: another program has it.
         """
-        with _part_of_call() as call:
-            self._mutex_lock.enter_both(self._operation_lock, call, self._mutex.timeout, f"{self._name}.open")
-            try:
-                self._references.add(call.session.id)
-                try:
-                    self._life.open()
-                except BaseException:
-                    self._references.discard(call.session.id)
-                    raise
-            finally:
-                self._mutex_lock.leave_both(self._operation_lock, call)
-        return self
+        self._openings.enter(new_entry(block=False))
 
     @final
     @unlocked
     def close(self, force: bool = False) -> None:
-        """Close it for this session; the last one makes it safe and closes it. Harmless when it is closed.
+        """End one ``open()`` of this session, in whatever thread; the last one of all makes it safe and closes it.
+
+        One too many is harmless: it takes nothing from a ``with`` block, nor from another session. Where the device
+        is last left while somebody else has its mutex, and that takes longer than the mutex's timeout, or is
+        interrupted, the error says so and the device is closed when it is free.
 
         Args:
-            force: close it for everybody.
+            force: close it for everybody, ``with`` blocks included; leaving these does nothing then.
         """
-        with _part_of_call() as call:
-            self._mutex_lock.enter_both(self._operation_lock, call, self._mutex.timeout, f"{self._name}.close")
-            try:
-                self._references.discard(call.session.id)
-                if force or not self._references:
-                    self._references.clear()
-                    self._close_now()
-            finally:
-                self._mutex_lock.leave_both(self._operation_lock, call)
+        self._openings.leave(self._openings.newest(block=False), force)
 
     def __enter__(self) -> Self:
-        self.open()
+        self._openings.enter(new_entry(block=True))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._openings.leave(self._openings.newest(block=True))
 
     def _close_now(self) -> None:
         try:
@@ -173,7 +164,6 @@ class Device(metaclass=DeviceType):
         if not life.is_open:
             if not self._open_on_use:
                 raise DeviceClosedError(f"{name!r} needs it open; it is closed", **self._facts())
-            self._references.add(local_session().id)
             life.open()
 
     def _connection_replaced_at(self) -> float | None:
@@ -336,6 +326,16 @@ class Device(metaclass=DeviceType):
     def _hosted_as(self, reference: Reference) -> None:
         self._reference = reference
 
+    def _enter_entry(self, entry: Entry) -> None:
+        """What a proxy asks for: keep it open, for what the client counts as ``entry``."""
+        self._openings.enter(entry)
+
+    def _leave_entry(self, entry: Entry | None, force: bool) -> None:
+        self._openings.leave(entry, force)
+
+    def _withdraw_entry(self, session: Session, entry: Entry) -> None:
+        self._openings.withdraw(session, entry)
+
     def _interface(self, kind: str) -> Interface:
         return interface_of(type(self), kind)
 
@@ -348,9 +348,8 @@ class Device(metaclass=DeviceType):
         in_use = self._mutex_lock.in_use_by(session)
         died = not goodbye or in_use
         due = self._life.is_open and died and (in_use or self._changed_by is session)
-        last = self._references == {session.id}
+        last = self._openings.end_session(session)
         if not (due or last):
-            self._references.discard(session.id)
             self._mutex_lock.end_session(session)
             return
         self._mutex_lock.end_session(session, guardian)
@@ -371,7 +370,6 @@ class Device(metaclass=DeviceType):
             return
         try:
             with calling(guardian):
-                self._references.discard(session.id)
                 unchanged_since = died and self._changed_by is session
                 if self._life.is_open and (in_use or unchanged_since):
                     _log.warning(
@@ -381,9 +379,8 @@ class Device(metaclass=DeviceType):
                     with contextlib.suppress(DeviceFaultError):  # logged, and every later use is refused
                         self._life.make_safe()
                     self._changed_by = None
-                if not self._references:
-                    with contextlib.suppress(CatkitDevicesError):
-                        self._close_now()
+                with contextlib.suppress(CatkitDevicesError):
+                    self._openings.close_if_unused()
         finally:
             self._mutex_lock.leave(guardian)
 
@@ -410,7 +407,3 @@ class Device(metaclass=DeviceType):
                 "have a SharedMemoryManager make it: manager.get_object(name, factory)"
             )
         return hosted_reference(self._reference)
-
-
-def _part_of_call() -> calling:
-    return calling(current_call())

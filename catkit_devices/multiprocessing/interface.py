@@ -77,6 +77,8 @@ class Interface(NamedTuple):
     """Whether `with` on it means holding its lock."""
     capabilities: tuple[str, ...]
     """Names of the capability interfaces that its class implements."""
+    entered: bool = False
+    """Whether it is kept open, and by whom is counted: by ``open`` and `with`, each an entry (devices)."""
 
 
 def interface_of(kind: str, value: Any) -> Interface:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from catkit_devices.multiprocessing.endpoint import Endpoint
 from catkit_devices.multiprocessing.interface import CALL, DELETE, GET, SELF, SET, SPECIAL, running_server
@@ -189,7 +189,7 @@ def _class_for(interface: Interface) -> type[ObjectProxy]:
 def _make_class(interface: Interface) -> type[ObjectProxy]:
     members: dict[str, Any] = {"__slots__": (), "_interface": interface, "__doc__": f"Proxy of a {interface.name}."}
     for name, doc in interface.methods.items():
-        if name not in vars(ObjectProxy) or name in SPECIAL:
+        if name in SPECIAL or not (name.startswith("_") or name in vars(ObjectProxy)):
             members[name] = _method(name, doc)
     for name, doc in interface.properties.items():
         if name not in vars(ObjectProxy):
@@ -200,6 +200,8 @@ def _make_class(interface: Interface) -> type[ObjectProxy]:
         members["__iter__"] = _iterate
     if interface.section:
         members["__enter__"], members["__exit__"] = _enter_section, _exit_section
+    elif interface.entered:
+        members |= {name: _entered(name, interface.methods[name]) for name in _ENTERED}
     elif "__exit__" in members:
         members["__exit__"] = _exit
     if interface.kind == "condition":
@@ -214,6 +216,38 @@ def _method(name: str, doc: str | None) -> Callable[..., Any]:
     method.__name__ = name
     method.__doc__ = doc
     return method
+
+
+def _entered(name: str, doc: str | None) -> Callable[..., Any]:
+    """Return a method that opens or closes: what it counts has an identity, so that an interrupt leaves no count."""
+    function = _ENTERED[name]
+
+    def method(self: ObjectProxy, *args: Any, **kwargs: Any) -> Any:
+        return function(self, *args, **kwargs)
+
+    method.__name__ = name
+    method.__doc__ = doc
+    return method
+
+
+def _open(self: ObjectProxy) -> None:
+    cast("Remote", self._remote).enter(block=False)
+
+
+def _close(self: ObjectProxy, force: bool = False) -> None:
+    cast("Remote", self._remote).leave(block=False, force=force)
+
+
+def _enter_block(self: ObjectProxy) -> ObjectProxy:
+    cast("Remote", self._remote).enter(block=True)
+    return self
+
+
+def _exit_block(self: ObjectProxy, *_: object) -> None:
+    cast("Remote", self._remote).leave(block=True)
+
+
+_ENTERED = {"open": _open, "close": _close, "__enter__": _enter_block, "__exit__": _exit_block}
 
 
 def _property(name: str, doc: str | None) -> property:

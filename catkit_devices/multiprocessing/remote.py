@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from multiprocessing import current_process
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError, MutexBrokenError
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint
+from catkit_devices.multiprocessing.entries import new_entry
 from catkit_devices.multiprocessing.interface import CALL, LOCK, ROOT, running_server
 from catkit_devices.multiprocessing.lines import line_to, lost_sections
 from catkit_devices.multiprocessing.mutex import Mutex
@@ -44,6 +46,34 @@ class Remote:
             self.reference = line.call(ROOT, CALL, "obtain", (self.kind, self.name, {}, None, ((), {})), None)
             self._session = line.session
         return line
+
+    def enter(self, *, block: bool) -> None:
+        """Have the object opened, and kept open for a `with` block or until ``close()``, for this process."""
+        line = self.line()
+        entries = line.session.entries.setdefault((self.reference.target, block), [])
+        entry = new_entry(block=block)
+        try:
+            line.call(self.reference.target, CALL, "_enter_entry", (entry,), None)
+            entries.append(entry)
+        except BaseException:
+            # Interrupted after the server counted it, perhaps: what it thinks must be what this side says.
+            if entry in entries:
+                entries.remove(entry)
+            line.session.say(("withdraw", self.reference.target, entry))
+            raise
+
+    def leave(self, *, block: bool, force: bool = False) -> None:
+        """End what the newest ``enter`` of this process began; force ends everybody's."""
+        line = self.line()
+        entry = None
+        try:
+            with contextlib.suppress(KeyError, IndexError):
+                entry = line.session.entries[self.reference.target, block].pop()
+            line.call(self.reference.target, CALL, "_leave_entry", (entry, force), None)
+        except BaseException:
+            if entry is not None:
+                line.session.say(("withdraw", self.reference.target, entry))
+            raise
 
     def whereabouts(self) -> tuple[str, Address, str, str]:
         """Return what it is found by in any process: the server's name and address, and its own kind and name."""

@@ -118,6 +118,11 @@ class ServedSession(Session):
                 end_deadlock(owner, sequence, parties)
             case ("arrived", number):
                 self._objects.deliveries.settle(self, number, arrived=True)
+            case ("withdraw", target, entry):
+                hosted = self._objects.objects.get(target)
+                withdraw = getattr(hosted.object, "_withdraw_entry", None) if hosted is not None else None
+                if withdraw is not None:
+                    withdraw(self, entry)
             case ("goodbye",):
                 self._said_goodbye = True
 

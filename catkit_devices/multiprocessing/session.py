@@ -27,6 +27,7 @@ from catkit_devices.multiprocessing.owner import local_session, process_id, proc
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.endpoint import Address
+    from catkit_devices.multiprocessing.entries import Entry
     from catkit_devices.multiprocessing.owner import Call, OwnerKey
 
 __all__ = ["ClientSession", "open_sessions", "session_with"]
@@ -71,6 +72,8 @@ class ClientSession:
         self.sections: dict[OwnerKey, dict[int, int]] = {}
         """For every owner of this process, how many sections it has on which lock of the server."""
         self.names: dict[int, str] = {}
+        self.entries: dict[tuple[int, bool], list[Entry]] = {}
+        """What of this process keeps an object of the server open: its blocks (True) and its ``open()``s."""
         self._channels: WeakSet[Channel] = WeakSet()
         self._sending = threading.Lock()
         self._lifeline = connect(server, SILENCE)

@@ -172,7 +172,8 @@ class ConfiguredDevices:
             visa_library=self._configuration.testbed.visa_library if table.address is not None else None,
         )
         self._cleanup.callback(device.close, force=True)
-        return device.open()
+        device.open()
+        return device
 
     def close(self) -> None:
         """Close them."""

@@ -37,7 +37,7 @@ def constructs_only(rig: Rig) -> list[str]:
 
 
 def opens_and_closes_again(rig: Rig) -> list[str]:
-    """Open it twice, close it twice, and all of that again; return what was wrong."""
+    """Open it twice, close it as often and once more, and all of that again; return what was wrong."""
     device, problems = rig.device, []
     device.close()
     for _ in range(2):
@@ -48,6 +48,9 @@ def opens_and_closes_again(rig: Rig) -> list[str]:
         for member in rig.members():
             if member.kind == "get":
                 member.run(device)
+        device.close()
+        if device.state != "open":
+            problems.append(f"the first close() of two left it {device.state}")
         device.close()
         problems += _closed(rig, "close()")
         device.close()
