@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from catkit_devices.device import Device
 from catkit_devices.errors import (
+    CatkitDevicesError,
     DeviceClosedError,
     DeviceDisconnectedError,
     DeviceError,
@@ -121,10 +122,11 @@ class DialogueDevice(Device):
             try:
                 self._trust(transport, fresh=fresh)
                 yield transport.line
-            except DeviceProtocolError as error:
-                transport.suspect = error.problem
-                raise
-            except DeviceError:
+            except DeviceError as error:
+                if not self._life.concerns(error):  # another device that is used meanwhile: its line, not this one
+                    transport.suspect = f"{command!r} was interrupted"
+                elif isinstance(error, DeviceProtocolError):
+                    transport.suspect = error.problem
                 raise
             except BaseException as error:
                 translated = self._translated(transport, error, command)
@@ -268,6 +270,8 @@ class DialogueDevice(Device):
         import pyvisa
         from pyvisa.constants import StatusCode
 
+        if isinstance(error, CatkitDevicesError):  # of what else was used meanwhile; some are OSErrors too
+            return None
         facts = self._facts(command)
         code = error.error_code if isinstance(error, pyvisa.VisaIOError) else None
         number = error.errno if isinstance(error, OSError) else None

@@ -121,7 +121,7 @@ def perform(
     """Run the body of one operation under the device's locks; raises what the locks or the body raise.
 
     A read that is ``repeatable`` is done once more, over a new connection, where its first try found the connection
-    lost and nobody was in a section.
+    lost and the caller was in no section.
     """
     call = forwarded_call()
     if call is None:
@@ -150,9 +150,8 @@ def perform(
                 device.__dict__["_changed_by"] = call.session
             try:
                 result = body(device, *args, **kwargs)
-            except DeviceDisconnectedError:
-                device._life.lose()
-                if not repeatable or device._mutex_lock.has_sections():
+            except DeviceDisconnectedError as error:
+                if not device._life.loses_by(error) or not repeatable or mutex.sections(call):
                     raise
                 device._ready(name, changes)
                 result = body(device, *args, **kwargs)

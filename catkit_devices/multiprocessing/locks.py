@@ -241,11 +241,6 @@ class OwnedLock:
         hold = self._hold  # without the guard: nobody else can make it, or end it, being this owner's
         return hold is not None and hold.key == self._key(call) and hold.broken is None
 
-    def has_sections(self) -> bool:
-        """Whether anybody is in a section."""
-        hold = self._hold
-        return hold is not None and bool(hold.sections)
-
     def section(self, begun_before: float = math.inf) -> object:
         """Return what stands for the section that is held now, the same object until it ends; None without one.
 
