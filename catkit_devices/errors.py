@@ -39,6 +39,7 @@ __all__ = [
     "SafetyError",
     "ServerError",
     "ServerNotFoundError",
+    "ServerResourceError",
     "ServerRunningError",
     "ServerUnresponsiveError",
     "SimulationError",
@@ -283,6 +284,10 @@ class ServerNotFoundError(ServerError):
 
 class ServerRunningError(ServerError):
     """A server of that name is running already; ``pid`` is its process."""
+
+
+class ServerResourceError(ServerError):
+    """The server is short of something (threads, descriptors, memory) and has refused; nothing was done."""
 
 
 class ServerUnresponsiveError(ServerError):
