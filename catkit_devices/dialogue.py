@@ -25,6 +25,7 @@ from catkit_devices.errors import (
 )
 from catkit_devices.multiprocessing.mutex import default_timeout
 from catkit_devices.multiprocessing.owner import forwarded_call
+from catkit_devices.operations import hook
 from catkit_devices.properties import Quantity, narrow
 from catkit_devices.settings import Seconds
 
@@ -80,6 +81,7 @@ class DialogueDevice(Device):
         """Return the transport of the address, opened."""
         raise NotImplementedError(f"{type(self).__qualname__} must implement _connect()")
 
+    @hook
     def _identify(self) -> None:
         """Make sure that the right instrument answers; called after opening and whenever the line was suspect.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from catkit_devices.device import Device
     from catkit_devices.multiprocessing.owner import Call
 
-__all__ = ["DeviceProperty", "operation", "perform", "unlocked"]
+__all__ = ["DeviceProperty", "hook", "operation", "perform", "unlocked"]
 
 _M = TypeVar("_M")
 
@@ -43,7 +43,13 @@ def unlocked(member: _M) -> _M:
     return member
 
 
-def _mark(member: Any, mark: str, value: bool) -> None:
+def hook(method: _M) -> _M:
+    """Mark a private method of a base class that the framework calls, and that a driver may override."""
+    _mark(method, "_hook", method)  # itself: functools.wraps copies the mark to what is not meant
+    return method
+
+
+def _mark(member: Any, mark: str, value: Any) -> None:
     try:
         vars(member)[mark] = value
     except TypeError:
