@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
@@ -20,17 +21,18 @@ from catkit_devices.errors import (
     CatkitDevicesError,
     DeviceClosedError,
     DeviceFaultError,
-    MutexTimeoutError,
 )
 from catkit_devices.lifecycle import Lifecycle
 from catkit_devices.multiprocessing.entries import new_entry
+from catkit_devices.multiprocessing.interface import running_server
 from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, default_timeout, lock_all
 from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call, forwarded_call
 from catkit_devices.openings import Openings
-from catkit_devices.operations import DeviceProperty, hook, operation, unlocked
-from catkit_devices.rules import DeviceType, hook_of
+from catkit_devices.operations import DeviceProperty, operation, unlocked
+from catkit_devices.rules import DeviceType
 from catkit_devices.settings import declared_settings
+from catkit_devices.standby import all_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.owner import Call, Session
 
     Gate = Callable[[str, str, bool], BaseException | None]
-    """Asked with device, operation and whether that changes its state; returns why it may not be done now."""
+    """Asked with device, operation, and whether that changes its state (else it would have to open the device);
+    returns why it may not be done now."""
 
 __all__ = ["Device", "DeviceProperty", "operation", "unlocked"]
 
@@ -88,20 +91,16 @@ class Device(metaclass=DeviceType):
         self._openings = Openings(self, kept=open_on_use)
         self._changed_by: Session | None = None
         self._reference: Reference | None = None
-        self._safety_gate: Gate | None = None
 
     # --- what a driver implements -----------------------------------------------------------------------------------
 
-    @hook
     def _open(self) -> Any:
         """Open the instrument and return the connection, which becomes ``self._connection``."""
         raise NotImplementedError(f"driver {type(self).__qualname__} must implement _open()")
 
-    @hook
     def _close(self) -> None:
         """Close the connection; called once after each ``_open`` that returned."""
 
-    @hook
     def _make_safe(self) -> None:
         """Bring the instrument to a state in which it can be left alone: laser off, heater off."""
 
@@ -117,6 +116,8 @@ class Device(metaclass=DeviceType):
         Raises:
             DeviceOpenError: nothing answers at its address, or not the instrument that was expected.
             DeviceBusyError: another program has it.
+            DeviceFaultError: it is in FAULT.
+            SafetyError: on a testbed whose safety checks have tripped.
         """
         self._openings.enter(new_entry(block=False))
 
@@ -147,27 +148,62 @@ class Device(metaclass=DeviceType):
         finally:
             self._changed_by = None
 
+    def _leave(self, call: Call, *, shared: bool = False) -> None:
+        """Give an operation's locks back; if it ran when the device was to be made safe, once more before that."""
+        life = self._life
+        try:
+            if life.unsettled:
+                life.settle(call)
+        finally:
+            if shared:
+                self._operation_lock.leave(call)
+            else:
+                self._mutex_lock.leave_both(self._operation_lock, call)
+            if life.unsettled:
+                life.settle(call)  # which came between the two
+
+    def _refusal(self, name: str, changes: bool) -> BaseException | None:
+        """Return why an operation may not be done now: on a testbed whose safety checks have tripped, say."""
+        gate: Gate | None = running_server[0].host.gate if running_server else None
+        return None if gate is None else gate(self._name, name, changes)
+
     def _require_permission(self, name: str, changes: bool) -> None:
-        """Refuse an operation that may not be done now: on a testbed whose safety checks have tripped, say."""
-        if self._safety_gate is not None:
-            refusal = self._safety_gate(self._name, name, changes)
-            if refusal is not None:
-                raise refusal
+        refusal = self._refusal(name, changes)
+        if refusal is not None:
+            raise refusal
 
     def _ready(self, name: str, changes: bool) -> None:
-        """Refuse an operation that the device's state does not allow."""
-        if changes or not self._life.is_open:
-            self._require_permission(name, changes)
+        """Refuse an operation that the device's state does not allow; see to its connection."""
         life = self._life
-        if life.fault is not None and (refusal := life.refusal()) is not None:
-            raise refusal
         if (replaced := self._connection_replaced_at()) is not None:
             life.lose(replaced)
+        anew = not life.connected
+        if changes or anew:
+            self._require_permission(name, changes)
+        if life.fault is not None and (refusal := life.refusal()) is not None:
+            raise refusal
         life.reconnect(name)
         if not life.is_open:
             if not self._open_on_use:
                 raise DeviceClosedError(f"{name!r} needs it open; it is closed", **self._facts())
             life.open()
+        if anew:
+            self._make_safe_if_changes_are_refused(name)
+            if changes:
+                self._require_permission(name, changes)  # opening takes its time
+
+    def _open_now(self, name: str) -> None:
+        if not self._life.is_open:
+            self._require_permission(name, False)
+            self._life.open()
+            self._make_safe_if_changes_are_refused(name)
+        elif (refusal := self._life.refusal()) is not None:
+            raise refusal
+
+    def _make_safe_if_changes_are_refused(self, name: str) -> None:
+        """Make a device safe that was opened all the same, or meanwhile: many an instrument comes up shining."""
+        if self._refusal(name, True) is not None:
+            self._life.make_safe()
 
     def _connection_replaced_at(self) -> float | None:
         """Return when the connection was made anew for another device that shares it, on the monotonic clock."""
@@ -220,21 +256,32 @@ class Device(metaclass=DeviceType):
     @final
     @unlocked
     def reset(self) -> None:
-        """Take the device out of FAULT, after a person has looked at it; the next open starts afresh."""
-        self._life.reset()
+        """Take the device out of FAULT, after a person has looked at it: make it safe, and close it.
+
+        Raises:
+            DeviceFaultError: it could not be made safe; it stays in FAULT.
+            MutexTimeoutError: an operation is still running.
+        """
+        with calling(current_call()) as call:
+            self._operation_lock.enter(call, self._mutex.timeout, f"{self._name}.reset")
+            try:
+                self._life.reset()
+            finally:
+                self._leave(call, shared=True)
 
     # --- safety -----------------------------------------------------------------------------------------------------
 
     @final
     @unlocked
     def make_safe(self) -> None:
-        """Make it safe now, whoever has the mutex: an emergency. Nothing on a closed device.
+        """Make it safe now, whoever has the mutex: an emergency.
+
+        Nothing on a closed device, unless it was closed without being made safe.
 
         Raises:
             DeviceFaultError: it could not be made safe within ``safe_timeout``; it refuses use until ``reset()``.
         """
-        if self._life.is_open:
-            self._life.make_safe()
+        self._life.make_safe()
 
     def _can_be_made_safe(self) -> bool:
         return type(self)._make_safe is not Device._make_safe
@@ -322,8 +369,6 @@ class Device(metaclass=DeviceType):
                 raise AttributeError(
                     f"{who} has no property {name!r} to set; a value that is not an operation is private (_name)"
                 )
-        elif hasattr(type(self), name) and (method := hook_of(type(self), name)) is not None:
-            raise AttributeError(f"{type(self).__name__}: {name} is {method}: give the value another name")
         object.__setattr__(self, name, value)
 
     # --- life on a server -------------------------------------------------------------------------------------------
@@ -352,27 +397,37 @@ class Device(metaclass=DeviceType):
         guardian = emergency_call()
         in_use = self._mutex_lock.in_use_by(session)
         died = not goodbye or in_use
-        due = self._life.is_open and died and (in_use or self._changed_by is session)
+        due = died and (in_use or (self._life.is_open and self._changed_by is session))
         last = self._openings.end_session(session)
         if not (due or last):
             self._mutex_lock.end_session(session)
             return
-        self._mutex_lock.end_session(session, guardian)
-        threading.Thread(
+        queued = threading.Event()
+        clean_up = threading.Thread(
             target=self._clean_up,
-            args=(session, guardian, in_use, died),
+            args=(session, guardian, in_use, died, queued),
             name=f"clean-up-{self._name}",
             daemon=True,
-        ).start()
-
-    def _clean_up(self, session: Session, guardian: Call, in_use: bool, died: bool) -> None:
+        )
         try:
-            self._mutex_lock.claim(guardian, session, self._mutex.timeout)
-        except MutexTimeoutError as error:
-            self._life.fail(
-                f"an operation of {session.process!r} (pid {session.pid}), which has ended, does not: {error}"
-            )
+            clean_up.start()  # before the guardian is queued, who would never leave if nobody acted for him
+        except RuntimeError as error:
+            _log.error("device %r: %s, to clean up after %r; making safe", self._name, error, session.process)
+            self._secure()
+            self._mutex_lock.end_session(session)
             return
+        self._mutex_lock.end_session(session, guardian)
+        queued.set()
+
+    def _clean_up(self, session: Session, guardian: Call, in_use: bool, died: bool, queued: threading.Event) -> None:
+        queued.wait()
+        if not self._mutex_lock.claim(guardian, session, self._life.safe_timeout):
+            self._life.fail(
+                f"an operation of {session.process!r} (pid {session.pid}), which has ended, does not end"
+                f" ({self._mutex_lock.holder()})"
+            )
+            self._secure()
+            self._mutex_lock.claim(guardian, session, math.inf)
         try:
             with calling(guardian):
                 unchanged_since = died and self._changed_by is session
@@ -389,13 +444,18 @@ class Device(metaclass=DeviceType):
         finally:
             self._mutex_lock.leave(guardian)
 
+    def _secure(self) -> None:
+        """Make it safe whoever uses it; an operation that is running makes it safe again when it ends."""
+        errand = self._life.secure()
+        if errand is not None:
+            with contextlib.suppress(DeviceFaultError):  # logged, and every later use is refused
+                self._life.finish_to_make_safe(errand)
+
     def _server_stops(self) -> None:
         """Make safe and close, whoever holds the device, bounded in time: the server is ending."""
-        done = threading.Thread(target=self._close_quietly, name=f"close-{self._name}", daemon=True)
-        done.start()
-        done.join(self._life.safe_timeout + 5.0)
-        if done.is_alive():
-            _log.error("device %r: not closed in %g s", self._name, self._life.safe_timeout + 5.0)
+        seconds = self._life.safe_timeout + 5.0
+        if not all_at_once({self._name: self._close_quietly}, "close")[self._name].wait(seconds):
+            _log.error("device %r: not closed in %g s", self._name, seconds)
 
     def _close_quietly(self) -> None:
         try:

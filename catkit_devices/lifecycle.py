@@ -5,25 +5,42 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from catkit_devices.errors import (
     CatkitDevicesError,
     DeviceDisconnectedError,
     DeviceFaultError,
+    DeviceOpenError,
     DeviceProtocolError,
     DeviceTimeoutError,
 )
-from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call
+from catkit_devices.multiprocessing.owner import calling, emergency_call
+from catkit_devices.standby import Standby
 
 if TYPE_CHECKING:
     from catkit_devices.device import Device
-    from catkit_devices.errors import DeviceError
+    from catkit_devices.multiprocessing.owner import Call
+    from catkit_devices.standby import Errand
 
-__all__ = ["Lifecycle"]
+__all__ = ["Lifecycle", "open_devices"]
 
 _log = logging.getLogger(__name__)
+
+# What may be on in this process, whoever else has forgotten it: an instrument does not go off with its object.
+_opened: dict[Lifecycle, Device] = {}
+
+
+def open_devices() -> list[Device]:
+    """Return the devices of this process that are open or being opened, or were closed without being made safe."""
+    return list(_opened.values())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_opened.clear)  # they are the parent's
 
 
 class Lifecycle:
@@ -38,13 +55,21 @@ class Lifecycle:
     Attributes:
         is_open: whether the device is open, over whatever connection.
         fault: why it is in FAULT; None while it is not.
+        unsafe: why it could not be made safe; None since it was.
+        unsettled: operations that ran when it was made safe as an emergency: each makes it safe again as it ends.
     """
 
     def __init__(self, device: Device, safe_timeout: float) -> None:
         self.is_open = False
         self.fault: str | None = None
+        self.unsafe: str | None = None
+        self.unsettled: set[Call] = set()
         self.safe_timeout = safe_timeout
         self._device = device
+        self._standby: Standby | None = None
+        """What makes it safe: there before it is opened, until it is closed."""
+        self._errand: Errand | None = None
+        self._standby_guard = threading.Lock()
         self._connected = False
         """Whether ``_open`` has returned since ``_close`` was called last."""
         self._lost = False
@@ -55,14 +80,29 @@ class Lifecycle:
 
     # --- open and close
 
+    @property
+    def connected(self) -> bool:
+        """Whether it is open, over a connection that is not known to be lost."""
+        return self.is_open and not self._lost
+
     def open(self) -> None:
-        """Open the device; harmless when it is open."""
+        """Open the device; harmless when it is open.
+
+        Raises:
+            DeviceFaultError: it is in FAULT, which only ``reset`` ends.
+        """
         with self._guard:
+            refusal = self.refusal()
+            if refusal is not None:
+                raise refusal
             if self.is_open:
                 return
-            self._connect()
-            self.is_open = True
-            self.fault = None
+            self._stand_by()
+            try:
+                self._connect()
+                self.is_open = True
+            finally:
+                self._stand_down()
         name = self._device.name
         _log.info("device %r opened", name, extra=self._device._event_record("device_opened"))
 
@@ -78,23 +118,33 @@ class Lifecycle:
             # Not under the guard: what makes safe may have to restore the connection.
             self.make_safe()
         finally:
-            with self._guard:
-                was_open, self.is_open = self.is_open, False
-                try:
-                    self._disconnect()
-                finally:
-                    self._lost, self._cut_off = False, None
-                    if was_open:
-                        name = self._device.name
-                        _log.info("device %r closed", name, extra=self._device._event_record("device_closed"))
+            self._shut()
 
     def reset(self) -> None:
-        """Forget a fault, and close the device without a word to it."""
+        """Make the device safe, over a new connection if need be; then close it and forget a fault.
+
+        Raises:
+            DeviceFaultError: it could not be made safe; it stays in FAULT.
+        """
+        try:
+            self.make_safe()
+        except DeviceFaultError:
+            self._lost = True
+            self.make_safe()
+        self._shut()
+        self.fault = None
+
+    def _shut(self) -> None:
         with self._guard:
-            self.is_open = False
-            with contextlib.suppress(CatkitDevicesError):
+            was_open, self.is_open = self.is_open, False
+            try:
                 self._disconnect()
-            self._lost, self._cut_off, self.fault = False, None, None
+            finally:
+                self._lost, self._cut_off = False, None
+                self._stand_down()
+                if was_open:
+                    name = self._device.name
+                    _log.info("device %r closed", name, extra=self._device._event_record("device_closed"))
 
     def _connect(self) -> None:
         with self._guard:
@@ -111,6 +161,29 @@ class Lifecycle:
             finally:
                 self._device._connection = None
 
+    def _stand_by(self) -> None:
+        """Have a thread that can make it safe, before there is anything to be made safe."""
+        _opened[self] = self._device
+        with self._standby_guard:
+            if self._device._can_be_made_safe() and (self._standby is None or not self._standby.alive):
+                try:
+                    self._standby = Standby(f"make-safe-{self._device.name}")
+                except RuntimeError as error:
+                    del _opened[self]
+                    raise DeviceOpenError(
+                        f"is not opened: the thread that would have to make it safe cannot be started ({error})",
+                        **self._device._facts(),
+                    ) from error
+
+    def _stand_down(self) -> None:
+        with self._standby_guard:
+            if self.is_open or self.unsafe is not None:
+                return
+            _opened.pop(self, None)
+            if self._standby is not None:
+                self._standby.end()
+                self._standby = None
+
     # --- a connection that is lost
 
     def lose(self, when: float = math.inf) -> None:
@@ -122,20 +195,6 @@ class Lifecycle:
         self._lost = True
         self._cut_off = self._device._mutex_lock.section(begun_before=when)
 
-    def concerns(self, error: DeviceError) -> bool:
-        """Whether an error is about this device, not about another one that it uses."""
-        facts = self._device._facts()
-        return all(getattr(error, fact) in (None, facts[fact]) for fact in ("device", "driver", "address"))
-
-    def loses_by(self, error: DeviceDisconnectedError) -> bool:
-        """Note that the connection is gone where an error says so of this device's own; return whether it does."""
-        if not self.concerns(error):
-            return False
-        if error.device is None:
-            error.device = self._device.name  # or each device that uses this one would take it for its own
-        self.lose()
-        return True
-
     def reconnect(self, operation: str) -> None:
         """Open anew if the connection was lost; settings are not assumed to have survived.
 
@@ -143,26 +202,25 @@ class Lifecycle:
             operation: for which it is.
 
         Raises:
-            DeviceDisconnectedError: the caller is in a section that it held when the connection was lost. Whoever
-                else may use the device meanwhile, for a shared read, is not told of it.
+            DeviceDisconnectedError: the caller is in a section that it held when the connection was lost.
             DeviceOpenError: the instrument does not answer yet.
         """
         if not self._lost and self._cut_off is None:
             return
-        lock = self._device._mutex_lock
-        if lock.section() is not self._cut_off:
-            self._cut_off = None
-        elif self._cut_off is not None and lock.held_by(current_call()):
+        if self._cut_off is not None and self._device._mutex_lock.section() is self._cut_off:
             raise DeviceDisconnectedError(
                 "the connection was lost in this section, and with it perhaps what it has set: leave the section",
                 **self._device._facts(operation),
             )
+        self._cut_off = None
         self._restore()
 
     def _restore(self) -> None:
         with self._guard:
-            if not (self.is_open and self._lost):
+            if self._connected and not self._lost:
                 return  # or somebody has done it meanwhile
+            if not self.is_open and self.unsafe is None:
+                return
             self._connect()
         _log.warning("device %r: connection restored", self._device.name)
 
@@ -171,40 +229,100 @@ class Lifecycle:
     def make_safe(self) -> None:
         """Have the driver make the device safe: twice if need be, over a new connection where the old one is gone.
 
+        A closed one is left alone, unless it was closed without being made safe: then it is opened for this.
+
         Raises:
             DeviceFaultError: it could not be made safe within ``safe_timeout``; it is in FAULT from then on.
         """
-        failure: list[BaseException] = []
+        errand = self.begin_to_make_safe()
+        if errand is not None:
+            self.finish_to_make_safe(errand)
 
-        def make_safe() -> None:
-            try:
-                # A call of its own: the one that is running may be cancelled, this one must get through.
-                with calling(emergency_call()):
-                    self._make_safe()
-            except BaseException as error:  # noqa: BLE001 - told to the caller below
-                failure.append(error)
-
+    def secure(self) -> Errand | None:
+        """Begin to make it safe though operations may be running, each of which makes it safe again as it ends."""
         device = self._device
-        if not device._can_be_made_safe():
+        running = device._mutex_lock.running()
+        if not self.connected:  # then a read may have to open it
+            running += device._operation_lock.running()
+        self.unsettled.update(running)
+        return self.begin_to_make_safe()
+
+    def begin_to_make_safe(self) -> Errand | None:
+        """Have it made safe; return what ``finish_to_make_safe`` waits for, or None where there is nothing to do."""
+        with self._standby_guard:
+            if not (self.is_open or self.unsafe is not None) or not self._device._can_be_made_safe():
+                return None
+            if self._standby is None or not self._standby.alive:
+                self._standby = Standby(f"make-safe-{self._device.name}")
+            if self._standby.is_this_thread:
+                raise TypeError(f"{type(self._device).__qualname__}._make_safe() calls make_safe(), which calls it")
+            errand = self._errand
+            if errand is None or errand.begun:  # one that has not begun will do for whoever asks now, too
+                errand = self._errand = self._standby.do(self._make_safe)
+            return errand
+
+    def finish_to_make_safe(self, errand: Errand) -> None:
+        """Wait until it is made safe, for at most ``safe_timeout`` seconds since that was asked for.
+
+        Raises:
+            DeviceFaultError: it is not; it is in FAULT from then on.
+        """
+        ended = errand.wait(max(0.0, errand.asked + self.safe_timeout - time.monotonic()))
+        failure = errand.failure
+        if ended and failure is None:
             return
-        runner = threading.Thread(target=make_safe, name=f"make-safe-{device.name}", daemon=True)
-        runner.start()
-        runner.join(self.safe_timeout)
-        if runner.is_alive() or failure:
-            why = f"{type(failure[0]).__name__}: {failure[0]}" if failure else f"not done in {self.safe_timeout:g} s"
-            self.fail(f"could not be made safe ({why})")
-            raise DeviceFaultError(self.fault or why, **device._facts("make_safe")) from (
-                failure[0] if failure else None
-            )
+        why = f"not done in {self.safe_timeout:g} s" if failure is None else f"{type(failure).__name__}: {failure}"
+        text = f"could not be made safe ({why})"
+        self.unsafe = text
+        if errand.wait(0.0) and errand.failure is None:
+            self.unsafe = None  # late
+        self.fail(text)
+        raise DeviceFaultError(text, **self._device._facts("make_safe")) from failure
+
+    def doubt(self) -> str | None:
+        """Return why it is not known to be safe after it was to be made safe; None where it is."""
+        if self.unsafe is not None:
+            return self.unsafe
+        if not self.unsettled:
+            return None
+        holder = self._device._mutex_lock.holder() or self._device._operation_lock.holder()
+        whose = "" if holder is None else f" {holder.site or ''} of {holder.owner}"
+        return f"an operation has not ended that may change it again:{whose}; it is made safe again then"
+
+    def settle(self, call: Call) -> None:
+        """Make it safe again, now that an operation ends which ran when it was made safe."""
+        if call not in self.unsettled:
+            return
+        try:
+            with contextlib.suppress(DeviceFaultError):  # logged, and known as unsafe
+                self.make_safe()
+            _log.warning("device %r: an operation has ended that ran when it was made safe", self._device.name)
+        finally:
+            self.unsettled.discard(call)
 
     def _make_safe(self) -> None:
-        self._restore()
+        # A call of its own: the one that is running may be cancelled, this one must get through.
+        with calling(emergency_call()):
+            if not self.is_open and self.unsafe is None:
+                return  # it was closed meanwhile, and made safe before that
+            try:
+                self._restore()
+                self._make_safe_in_spite_of_the_line()
+                self.unsafe = None
+            finally:
+                with self._guard:
+                    if not self.is_open:
+                        self._disconnect()
+                        self._stand_down()
+
+    def _make_safe_in_spite_of_the_line(self) -> None:
         try:
             self._device._make_safe_in_doubt()
         except (DeviceDisconnectedError, DeviceTimeoutError, DeviceProtocolError) as error:
             # One reply that is lost or garbled must not be why a laser stays on.
             _log.warning("device %r: once more, to make it safe: %s", self._device.name, error)
-            if isinstance(error, DeviceDisconnectedError) and self.loses_by(error):
+            if isinstance(error, DeviceDisconnectedError):
+                self.lose()
                 self._restore()
             self._device._make_safe_in_doubt()
 

@@ -40,14 +40,18 @@ class Openings:
 
         Raises:
             DeviceOpenError: it cannot be opened.
+            DeviceFaultError: it is in FAULT.
+            SafetyError: on a testbed whose safety checks have tripped.
             BaseException: why the call was cancelled; nothing is counted then.
         """
         device = self._device
         with calling(current_call()) as call:
+            if not device._life.is_open:
+                device._require_permission("open", False)  # before waiting for whoever has it
             device._mutex_lock.enter_both(device._operation_lock, call, device._mutex.timeout, f"{device._name}.open")
             try:
                 try:
-                    device._life.open()
+                    device._open_now("open")
                     self._entries.add(call, entry)
                 except BaseException:
                     self._entries.remove(call.session, entry)
@@ -55,7 +59,7 @@ class Openings:
                         self.close_if_unused()
                     raise
             finally:
-                device._mutex_lock.leave_both(device._operation_lock, call)
+                device._leave(call)
 
     def leave(self, entry: Entry | None, force: bool = False) -> None:
         """End what ``enter`` began, and close the device behind the last one; may be done twice.
@@ -85,7 +89,7 @@ class Openings:
                     else:
                         self.close_if_unused()
                 finally:
-                    device._mutex_lock.leave_both(device._operation_lock, call)
+                    device._leave(call)
             except BaseException:
                 self._close_when_free()
                 raise
@@ -125,6 +129,6 @@ class Openings:
                 try:
                     self.close_if_unused()
                 finally:
-                    device._mutex_lock.leave_both(device._operation_lock, call)
+                    device._leave(call)
             except CatkitDevicesError as error:
                 _log.error("device %r was not closed: %s", device._name, error)

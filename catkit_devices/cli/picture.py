@@ -38,6 +38,7 @@ def picture(status: dict[str, Any], *, messages: int = 6) -> RenderableType:
         parts += [_checks(status["safety"]["checks"])]
     if status["safety"]["tripped"]:
         parts += [_tripped(status["safety"]["tripped"])]
+    parts += [_not_safe(name, why) for name, why in status["safety"].get("not_safe", {}).items()]
     last = status.get("messages", [])[-messages:]
     return Group(*parts, *(_message(message, status["name"]) for message in last))
 
@@ -159,6 +160,12 @@ def _tripped(text: str) -> Text:
     from rich.text import Text
 
     return Text.assemble(("SAFETY TRIPPED ", "bold white on red"), (f" {text}", "bold red"))
+
+
+def _not_safe(device: str, why: str) -> Text:
+    from rich.text import Text
+
+    return Text.assemble(("NOT KNOWN TO BE SAFE ", "bold white on red"), (f" {device}: {why}", "bold red"))
 
 
 def source(message: dict[str, Any], testbed: str) -> str:

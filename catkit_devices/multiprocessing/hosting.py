@@ -19,7 +19,6 @@ from catkit_devices.multiprocessing.interface import (
     SET,
     Reference,
     interface_of,
-    running_server,
 )
 from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex
@@ -178,6 +177,8 @@ class Host:
         self._parameters: dict[tuple[str, str], dict[str, Any]] = {}
         self.objects: dict[int, Hosted] = {}
         self.on_timeout: Callable[[Any], None] | None = None
+        self.gate: Callable[[str, str, bool], BaseException | None] | None = None
+        """What every device of this process asks before it is opened or changed; see ``Gate``."""
 
     def everything(self) -> list[Hosted]:
         """Return every object, first made first."""
@@ -246,8 +247,6 @@ class Host:
                 lock = OwnedLock(name)
         if lock is not None:
             lock.on_timeout = self.on_timeout
-            if running_server:
-                lock.place = (running_server[0].name, running_server[0].address, kind, name)
         with self._guard:
             target = 2 * len(self._names)
             reference = Reference(target, None if lock is None else target + 1, kind, name, timeout, interface)

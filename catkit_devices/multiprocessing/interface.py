@@ -13,7 +13,6 @@ __all__ = [
     "HANDED_OVER",
     "LOCK",
     "RAISED",
-    "REFUSED",
     "RESERVED",
     "RETURNED",
     "ROOT",
@@ -30,9 +29,8 @@ CALL, GET, SET, LOCK, DELETE = range(5)
 """The operations of the channel: call a method, get, set or delete an attribute, act on the lock."""
 ROOT = -1
 """The number of the server itself among its objects."""
-RETURNED, RAISED, HANDED_OVER, REFUSED = range(4)
-"""How a call ended: with a value, with an exception, with a value whose arrival is to be acknowledged; or it was not
-begun, because the server could not take its arguments: with an exception, or what the server is short of."""
+RETURNED, RAISED, HANDED_OVER = range(3)
+"""How a call ended: with a value, with an exception, with a value whose arrival is to be acknowledged."""
 
 SPECIAL = frozenset(
     {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from catkit_devices.errors import (
     DeadlockError,
@@ -45,14 +45,12 @@ class OwnedLock:
         by_chain: re-entered by the same chain of calls only, not by every call of the same owner.
     """
 
-    __slots__ = ("__weakref__", "_by_chain", "_fences", "_hold", "_queue", "name", "on_timeout", "place", "refusal")
+    __slots__ = ("__weakref__", "_by_chain", "_fences", "_hold", "_queue", "name", "on_timeout", "refusal")
 
     def __init__(self, name: str, *, by_chain: bool = False) -> None:
         self.name = name
         self.refusal: Callable[[], BaseException | None] | None = None
         self.on_timeout: Callable[[MutexTimeoutError], None] | None = None
-        self.place: tuple[str, Any, str, str] | None = None
-        """Where other processes find it: name and address of its server, kind and name there; None for nowhere."""
         self._by_chain = by_chain
         self._hold: Hold | None = None
         self._queue: deque[Waiter] = deque()
@@ -189,32 +187,32 @@ class OwnedLock:
             self._settle()
             return held
 
-    def claim(self, guardian: Call, session: Session, timeout: float) -> None:
-        """Wait until the guardian of ``end_session`` has the lock.
+    def claim(self, guardian: Call, session: Session, timeout: float) -> bool:
+        """Wait until the guardian of ``end_session`` has the lock; return whether it has.
 
         Whoever is in a section, or came over another session, is waited for without limit: he lives, or his own end is
-        being seen to. What the ended ``session`` left running is not.
-
-        Raises:
-            MutexTimeoutError: an operation of the ended session did not end within ``timeout`` seconds.
+        being seen to. What the ended ``session`` left running is not: when nothing else has kept the lock for
+        ``timeout`` seconds this returns False, and the guardian stays in the queue, to be claimed again.
         """
         with guard:
             waiter = next((waiter for waiter in self._queue if waiter.call is guardian), None)
         if waiter is None:
-            return
+            return True
+        if timeout == math.inf:
+            return waiter.wake.acquire()
         alone_since: float | None = None
-        while not waiter.wake.acquire(timeout=min(timeout, LONG_WAIT)):
+        while not waiter.wake.acquire(timeout=LONG_WAIT):
             with guard:
                 hold = self._hold
-                if waiter.granted or hold is None:
-                    continue
-                if hold.sections or any(call.session is not session for call in hold.calls):
-                    alone_since = None
-                elif alone_since is None:
-                    alone_since = time.monotonic()
-                elif time.monotonic() - alone_since > timeout:
-                    self._queue.remove(waiter)
-                    raise self._timed_out(guardian, timeout)
+                alone = hold is not None and not hold.sections and all(call.session is session for call in hold.calls)
+            now = time.monotonic()
+            if not alone:
+                alone_since = None
+            elif alone_since is None:
+                alone_since = now
+            elif now - alone_since > timeout:
+                return False
+        return True
 
     def set_depth(self, owner: OwnerKey, session: Session, depth: int) -> None:
         """Make ``depth`` the number of sections that the owner has over the session (what its client says)."""
@@ -243,6 +241,11 @@ class OwnedLock:
         hold = self._hold  # without the guard: nobody else can make it, or end it, being this owner's
         return hold is not None and hold.key == self._key(call) and hold.broken is None
 
+    def has_sections(self) -> bool:
+        """Whether anybody is in a section."""
+        hold = self._hold
+        return hold is not None and bool(hold.sections)
+
     def section(self, begun_before: float = math.inf) -> object:
         """Return what stands for the section that is held now, the same object until it ends; None without one.
 
@@ -258,6 +261,12 @@ class OwnedLock:
             return hold is not None and (
                 session.id in hold.sections or any(call.session is session and call.changes for call in hold.calls)
             )
+
+    def running(self) -> list[Call]:
+        """Return the operations that run under the lock now."""
+        with guard:
+            hold = self._hold
+            return list(hold.calls) if hold is not None else []
 
     def sections(self, call: Call) -> int:
         """Return how many sections the owner of ``call`` has."""

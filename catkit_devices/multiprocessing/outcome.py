@@ -81,9 +81,7 @@ class Outcome:
             from catkit_devices.multiprocessing.relay import decode
 
             raise decode(failure)
-        from catkit_devices.multiprocessing.channel import loads
-
-        return loads(data)
+        return pickle.loads(data)
 
     def report(self, *, fully: bool = False) -> str | None:
         """Return what is to be said of a child that nobody has joined, if anything."""

@@ -6,13 +6,13 @@ the trip and the state of every check. On each device server: its permit.
 
 from __future__ import annotations
 
-import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import CatkitDevicesError, SafetyError
 from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.standby import all_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -118,24 +118,16 @@ def trip_of_servers(layout: Layout, timeout: float = 2.0) -> SafetyError | None:
 
 
 def at_once(actions: dict[str, Callable[[], object]], timeout: float) -> dict[str, BaseException]:
-    """Do several things, each in a thread of its own; return what went wrong, by name.
+    """Do several things, each in a thread of its own where one can be started; return what went wrong, by name.
 
     Whatever has not returned in ``timeout`` seconds is a ``TimeoutError``, and goes on.
     """
-    failures: dict[str, BaseException] = {name: TimeoutError(f"not done in {timeout:g} s") for name in actions}
-
-    def act(name: str) -> None:
-        try:
-            actions[name]()
-        except Exception as error:  # noqa: BLE001 - returned
-            failures[name] = error
-        else:
-            del failures[name]
-
-    threads = [threading.Thread(target=act, args=(name,), name=f"alarm {name}", daemon=True) for name in actions]
-    for thread in threads:
-        thread.start()
+    errands = all_at_once(actions, "alarm")
     deadline = time.monotonic() + timeout
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return dict(failures)
+    failures: dict[str, BaseException] = {}
+    for name, errand in errands.items():
+        if not errand.wait(max(0.0, deadline - time.monotonic())):
+            failures[name] = TimeoutError(f"not done in {timeout:g} s")
+        elif errand.failure is not None:
+            failures[name] = errand.failure
+    return failures

@@ -37,23 +37,18 @@ def make_device(name: str, layout: Layout, used: Mapping[str, Any]) -> Device:
         ConfigurationError: its driver refuses its options; then it was not made.
     """
     from catkit_devices.drivers import create_device
-    from catkit_devices.testbed.permit import permit_of_this_server
 
     entry = layout.device(name)
     options = {**entry.options, **used, "open_on_use": True}
     if entry.limits:
         options["limits"] = dict(entry.limits)
-    device = create_device(
+    return create_device(
         entry.driver,
         name,
         options,
         plugin_directories=layout.plugins,
         visa_library=_visa_library(layout, entry.server) if entry.visa else None,
     )
-    permit = permit_of_this_server()
-    if permit is not None:
-        device._safety_gate = permit.refusal
-    return device
 
 
 def make_simulation(layout: Layout) -> SharedSimulation:

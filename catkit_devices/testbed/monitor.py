@@ -22,6 +22,7 @@ from catkit_devices.testbed.alarm import (
     SAFETY_EVENT,
     SAFETY_TRIP,
     UNREACHABLE,
+    at_once,
     connected,
     new_trip,
     permit_of,
@@ -60,12 +61,13 @@ _STEP = 0.5
 _log = logging.getLogger(__name__)
 
 
-def monitor(layout: Layout, tests: Sequence[Check], again: bool = False) -> None:
+def monitor(layout: Layout, tests: Sequence[Check], token: str, again: bool = False) -> None:
     """Check until told to stop; runs as the target of a process.
 
     Args:
         layout: of the testbed.
         tests: what to check.
+        token: shows to the permits that this is the safety monitor.
         again: whether something has tripped, which is forgotten when every check has passed.
 
     Raises:
@@ -76,7 +78,7 @@ def monitor(layout: Layout, tests: Sequence[Check], again: bool = False) -> None
     os.environ["CATKIT_DEVICES_SERVER"] = layout.server
     forward_logs(layout.server)
     try:
-        trip = _Monitor(layout, tests, again).run()
+        trip = _Monitor(layout, tests, token, again).run()
     except UNREACHABLE as error:
         trip = new_trip("monitor", f"the testbed's server is lost: {error}")
     if trip is not None:
@@ -87,8 +89,9 @@ def monitor(layout: Layout, tests: Sequence[Check], again: bool = False) -> None
 class _Monitor:
     """One thread per check reads; this one judges, so that a reading that hangs is noticed."""
 
-    def __init__(self, layout: Layout, tests: Sequence[Check], again: bool) -> None:
+    def __init__(self, layout: Layout, tests: Sequence[Check], token: str, again: bool) -> None:
         self._layout = layout
+        self._token = token
         self._tests = {test.name: test for test in tests}
         self._again = again
         self._devices = Devices(layout)
@@ -108,21 +111,32 @@ class _Monitor:
             MONITOR,
             layout.device_servers,
             layout.permit_timeout or OPEN_TIMEOUT,
+            token,
             allowed=lambda: self._time() - self._looked < 2 * _STEP,
             on_lost=lambda problem: self._messages.put(("lost", "", problem)),
         )
 
     def run(self) -> SafetyError | None:
         """Check until told to stop (None), or until something trips."""
+        servers = self._layout.device_servers
+        deaf = at_once({server: partial(self._be_admitted, server) for server in servers}, OPEN_TIMEOUT)
+        for server, failure in deaf.items():
+            return new_trip("monitor", f"device server {server!r} is lost: {failure}")
         for test in self._tests.values():
             self._due[test.name] = self._time() + OPEN_TIMEOUT
             self._in_thread(partial(self._read, test), f"check {test.name}")
         self._in_thread(self._wait_for_stop, "stop")
         try:
-            return self._judge()
+            trip = self._judge()
+            if trip is not None:
+                self._renewal.tell(trip)
+            return trip
         finally:
             self._ending.set()
             self._renewal.end()
+
+    def _be_admitted(self, server: str) -> None:
+        permit_of(server).admit(self._token)
 
     # --- this thread
 
@@ -208,7 +222,7 @@ class _Monitor:
         """Give the permits, now that every check has passed; listen to what others notice from then on."""
         if self._again:
             for server in self._layout.device_servers:
-                permit_of(server).reset()
+                permit_of(server).reset(self._token)
             self._checks.pop(SAFETY_TRIP, None)
             self._manager.get_event(SAFETY_EVENT).clear()
         self._renewal.start()

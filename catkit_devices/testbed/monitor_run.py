@@ -26,7 +26,13 @@ class MonitorRun:
     """One process of the safety monitor, from its start to its end."""
 
     def __init__(
-        self, layout: Layout, tests: Sequence[Check], *, again: bool, on_end: Callable[[MonitorRun], None]
+        self,
+        layout: Layout,
+        tests: Sequence[Check],
+        token: str,
+        *,
+        again: bool,
+        on_end: Callable[[MonitorRun], None],
     ) -> None:
         self.again = again
         self.ready = False
@@ -38,7 +44,7 @@ class MonitorRun:
         self.ended = threading.Event()
         self._layout = layout
         self._on_end = on_end
-        self._process = Process(target=monitor, args=(layout, tests, again), name=MONITOR)
+        self._process = Process(target=monitor, args=(layout, tests, token, again), name=MONITOR)
         self._thread = threading.Thread(target=self._follow, name="safety monitor", daemon=True)
 
     def start(self) -> None:

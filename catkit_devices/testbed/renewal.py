@@ -12,6 +12,8 @@ from catkit_devices.testbed.own_time import OwnTime
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from catkit_devices.errors import SafetyError
+
 __all__ = ["Renewal"]
 
 _SHARE = 4
@@ -26,6 +28,7 @@ class Renewal:
         watcher: on whose behalf.
         servers: the full names of the device servers.
         timeout: seconds for which a renewal lasts.
+        token: shows that it may.
         allowed: asked before each renewal; False leaves it out.
         on_lost: called, in a thread of its own, with what is wrong when a server is gone.
     """
@@ -35,26 +38,38 @@ class Renewal:
         watcher: str,
         servers: Sequence[str],
         timeout: float,
+        token: str,
         *,
         allowed: Callable[[], bool],
         on_lost: Callable[[str], None],
     ) -> None:
         self._watcher = watcher
         self._timeout = timeout
+        self._token = token
         self._allowed = allowed
         self._on_lost = on_lost
         self._time = OwnTime(_LONGEST)
         self._asked: dict[str, float | None] = dict.fromkeys(servers)
-        self._ending = threading.Event()
+        self._trip: SafetyError | None = None
+        self._ending = False
+        self._changed = threading.Condition()
 
     def start(self) -> None:
         """Begin."""
         for server in self._asked:
             threading.Thread(target=self._renew, args=(server,), name=f"renew {server}", daemon=True).start()
 
+    def tell(self, trip: SafetyError) -> None:
+        """Tell every server of a trip, on the line that it is renewed on: a server may be unable to accept another."""
+        with self._changed:
+            self._trip = trip
+            self._changed.notify_all()
+
     def end(self) -> None:
         """Renew no more."""
-        self._ending.set()
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
 
     def silent(self) -> str | None:
         """Return what is wrong when a server has not answered for as long as a permit lasts; to be called regularly."""
@@ -66,15 +81,27 @@ class Renewal:
 
     def _renew(self, server: str) -> None:
         permit: Any = None
-        while not self._ending.is_set():
-            if self._allowed():
-                self._asked[server] = self._time()
-                try:
-                    permit = permit or permit_of(server)
-                    permit.renew(self._watcher, time.monotonic())
-                except UNREACHABLE as error:
-                    if not self._ending.is_set():
-                        self._on_lost(f"device server {server!r} is lost: {error}")
+        told: SafetyError | None = None
+        while True:
+            with self._changed:
+                trip, ending = self._trip, self._ending
+            try:
+                if trip is not told and permit is not None:
+                    told = trip
+                    permit.trip(trip)
+                if ending:
                     return
-                self._asked[server] = None
-            self._ending.wait(self._timeout / _SHARE)
+                if self._allowed():
+                    self._asked[server] = self._time()
+                    permit = permit or permit_of(server)
+                    permit.renew(self._watcher, time.monotonic(), self._token)
+                    self._asked[server] = None
+            except UNREACHABLE as error:
+                if not self._ending:
+                    self._on_lost(f"device server {server!r} is lost: {error}")
+                return
+            self._wait(trip)
+
+    def _wait(self, trip: SafetyError | None) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._ending or self._trip is not trip, self._timeout / _SHARE)

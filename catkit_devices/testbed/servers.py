@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import ExitStack
 from functools import partial
 from multiprocessing import connection
@@ -35,6 +36,8 @@ class Servers:
     def __init__(self) -> None:
         self.managers: dict[str, SharedMemoryManager] = {}
         """By the full names of their servers; a manager that nobody keeps ends its server."""
+        self.token = secrets.token_hex()
+        """What shows that somebody may renew and reset the permits: this process has it, and the safety monitor."""
 
     def start_own(self, lay_out: Callable[[str], Layout], name: str) -> Layout:
         """Start the testbed's own server, under a name that no other has; return the layout made for that.
@@ -71,7 +74,8 @@ class Servers:
             manager = started[server] = SharedMemoryManager(server)
             manager.start(begin_server, (layout.server,))
             if server in layout.device_servers:
-                manager.get_object(PERMIT, Permit, layout, server, watchers, layout.permit_timeout or 0.0)
+                timeout = layout.permit_timeout or 0.0
+                manager.get_object(PERMIT, Permit, layout, server, watchers, timeout, self.token)
 
         with children_of(layout):
             failures = at_once({server: partial(start, server) for server in layout.servers}, _START_TIMEOUT)

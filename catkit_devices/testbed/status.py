@@ -88,26 +88,36 @@ def _safety(testbed: TestbedClient) -> dict[str, Any]:
             "test": {**test, "expected": state.test.expected()},
             "age": now - state.passed if state.passed else None,
         }
+    permit, not_safe = _permit(testbed.layout)
     return {
         "tripped": None if trip is None else str(trip),
         "detected": getattr(trip, "detected", None),
         "checks": checks,
-        "permit": _permit(testbed.layout),
+        "permit": permit,
+        "not_safe": not_safe,
     }
 
 
-def _permit(layout: Layout) -> float | None:
-    """Return for how many seconds the devices may still be changed without word from who watches; None: no limit."""
-    if layout.permit_timeout is None:
-        return None
-    left = []
-    for server in layout.device_servers:
+def _permit(layout: Layout) -> tuple[float | None, dict[str, str]]:
+    """Return what the permits say.
+
+    Returns:
+        For how many seconds the devices may still be changed without word from who watches (None: no limit), and why
+        devices are not known to be safe that were to be made safe.
+    """
+    left: list[float] = []
+    not_safe: dict[str, str] = {}
+    for server in layout.device_servers if layout.permit_timeout is not None else ():
         try:
             status = permit_of(server).status()
-        except UNREACHABLE:
-            return 0.0
-        left.append(status["remaining"] if status["given"] else 0.0)
-    return min(left, default=None)
+        except UNREACHABLE as error:
+            left.append(0.0)
+            devices = [entry.name for entry in layout.devices if entry.server == server]
+            not_safe.update(dict.fromkeys(devices, f"its server does not answer: {error}"))
+        else:
+            left.append(status["remaining"] if status["given"] else 0.0)
+            not_safe.update(status["not_safe"])
+    return min(left, default=None), not_safe
 
 
 def _device(entry: DeviceEntry, devices: Devices) -> dict[str, Any]:

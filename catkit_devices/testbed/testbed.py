@@ -188,7 +188,7 @@ class Testbed(TestbedClient):
         end_other_experiments(self.manager, patience(self.layout.stop_timeout))
         servers = [server for server in self.layout.device_servers if server in self._servers.managers]
         reason = f"testbed {self.name!r} is ending"
-        at_once({server: partial(_end_permit, server, reason) for server in servers}, _END_TIMEOUT)
+        at_once({server: partial(_end_permit, server, reason, self._servers.token) for server in servers}, _END_TIMEOUT)
         if self._watch is not None:
             self._watch.end()
         lost = () if self._watch is None else self._watch.lost
@@ -289,5 +289,5 @@ class Testbed(TestbedClient):
         return [running.run_path for running in self._launcher.running()]
 
 
-def _end_permit(server: str, reason: str) -> None:
-    permit_of(server).end(reason)
+def _end_permit(server: str, reason: str, token: str) -> None:
+    permit_of(server).end(reason, token)

@@ -94,6 +94,7 @@ class SafetyWatch:
             TESTBED,
             layout.device_servers,
             layout.permit_timeout or OPEN_TIMEOUT,
+            servers.token,
             allowed=lambda: True,
             on_lost=lambda problem: self._trip_here(new_trip("server", problem)),
         )
@@ -159,7 +160,9 @@ class SafetyWatch:
         """Start a monitor; return when every check has passed once and the permits are given."""
         ready = self._manager.get_event(SAFETY_READY)
         ready.clear()
-        run = self._monitor = MonitorRun(self._layout, self._tests, again=again, on_end=self._monitor_ended)
+        run = self._monitor = MonitorRun(
+            self._layout, self._tests, self._servers.token, again=again, on_end=self._monitor_ended
+        )
         run.start()
         deadline = time.monotonic() + _START_TIMEOUT
         while not ready.wait(_INTERVAL):
@@ -268,7 +271,7 @@ class SafetyWatch:
                 trip.add_note(f"devices of server {server!r}: {error}")
             else:
                 for device, failure in failures.items():
-                    trip.add_note(f"device {device!r} could not be made safe: {failure}")
+                    trip.add_note(f"device {device!r} is not known to be safe: {failure}")
 
     def _tell_again(self, trip: SafetyError, deaf: set[str]) -> None:
         """Tell those again that did not answer; end a device server that still does not, and rescue its devices."""

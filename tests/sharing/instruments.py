@@ -85,6 +85,12 @@ class Instrument(Device):
         self._exchange("worked")
         return "worked"
 
+    def burn(self, seconds):
+        """Be busy in code that hears of nothing, and switch on at the end of it."""
+        time.sleep(seconds)
+        self._on = True
+        self._wire.append("burnt")
+
     @operation(shared=True)
     def look(self, seconds):
         """Take long over a read that needs no mutex."""

@@ -12,8 +12,11 @@ import psutil
 import pytest
 from instruments import Instrument
 
+from catkit_devices.device import unlocked
 from catkit_devices.errors import (
+    DeviceFaultError,
     MutexBrokenError,
+    MutexTimeoutError,
     ProcessDiedError,
     ServerNotFoundError,
     ServerUnresponsiveError,
@@ -219,14 +222,89 @@ def test_a_living_holder_keeps_the_device_of_a_dead_client_for_as_long_as_he_lik
     assert instrument.state == "open"
 
 
-def test_what_a_dead_client_left_running_for_too_long_is_a_fault(manager, until):
-    instrument = manager.get_object("instrument", Instrument, "instrument", open_on_use=True, timeout=0.3)
-    process = Process(target=work_in_section, args=(3.0,))
+def burn(seconds):
+    manager = connect()
+    instrument = manager.get_object("instrument")
+    instrument.on = True
+    manager.get_queue("at").put("on")
+    instrument.burn(seconds)
+
+
+def kill_in_mid_operation(manager, until, seconds, **options):
+    instrument = manager.get_object("instrument", Instrument, "instrument", open_on_use=True, **options)
+    process = Process(target=burn, args=(seconds,))
     process.start()
     manager.get_queue("at").get(timeout=30)
     until(lambda: instrument.mutex.holder)
     killed(process)
-    until(lambda: instrument.state == "fault", timeout=10.0)
+    return instrument
+
+
+def test_what_a_dead_client_left_running_for_too_long_is_made_safe_meanwhile_and_again_and_a_fault(manager, until):
+    instrument = kill_in_mid_operation(manager, until, 2.0, timeout=0.3, safe_timeout=0.3)
+
+    until(lambda: instrument.record["safe"] == 1)
+    assert not instrument.record["on"]
+    assert instrument.state == "fault"
+    with pytest.raises(MutexTimeoutError, match=r"held for .* at instrument\.burn"):
+        instrument.reset()
+
+    until(lambda: not instrument.mutex.holder)
+    assert instrument.record["wire"] == ["on=True", "safe", "burnt", "safe", "safe"]
+    assert not instrument.record["on"]
+    assert instrument.state == "fault"
+    instrument.reset()
+    assert instrument.state == "closed"
+    assert not instrument.record["on"]
+
+
+@pytest.mark.parametrize("timeout", [0.0, 0.05])
+def test_how_long_others_wait_for_a_device_does_not_say_how_long_an_operation_may_take(manager, until, timeout):
+    instrument = kill_in_mid_operation(manager, until, 1.0, timeout=timeout)
+
+    until(lambda: not instrument.mutex.holder)
+
+    assert instrument.record["wire"][-2:] == ["burnt", "safe"]
+    assert instrument.state == "open"
+
+
+def test_waiting_for_a_living_holder_costs_nothing(manager, until):
+    instrument = manager.get_object("instrument", Instrument, "instrument", open_on_use=True, timeout=0.0)
+    process = Process(target=switch_on_and_wait)
+    process.start()
+    manager.get_queue("at").get(timeout=30)
+    server = psutil.Process(manager.pid)
+    with instrument.lock():
+        killed(process)
+        until(lambda: any(waiter.site == "make_safe" for waiter in instrument.mutex.waiters))
+        before = sum(server.cpu_times()[:2])
+        time.sleep(1.0)
+        assert sum(server.cpu_times()[:2]) - before < 0.2
+    assert not instrument.on
+
+
+class SlowToOpen(Instrument):
+    """Takes its time to open, and to switch on."""
+
+    def _open(self):
+        self._wire.append("opening")
+        time.sleep(1.0)
+        return object()
+
+
+def test_a_client_that_dies_while_its_operation_opens_the_device_leaves_it_safe(manager, until):
+    instrument = manager.get_object("instrument", SlowToOpen, "instrument", open_on_use=True)
+
+    def client():
+        connect().get_object("instrument").burn(0.0)
+
+    process = Process(target=client)
+    process.start()
+    until(lambda: "opening" in instrument.record["wire"])
+    killed(process)
+
+    until(lambda: not instrument.mutex.holder)
+    assert instrument.record["wire"] == ["opening", "burnt", "safe"]
 
 
 def read_for_ever():
@@ -561,11 +639,18 @@ def test_after_leaving_a_broken_section_the_owner_may_acquire_again(manager):
         assert mutex.holder.depth == 1
 
 
-def test_a_device_that_cannot_be_made_safe_goes_to_fault_and_refuses(manager, until):
-    class Stubborn(Instrument):
-        def _make_safe(self):
+class Stubborn(Instrument):
+    def _make_safe(self):
+        if self._uses != "oil":
             raise OSError("the shutter is stuck")
+        super()._make_safe()
 
+    @unlocked
+    def oil(self):
+        self._uses = "oil"
+
+
+def test_a_device_that_cannot_be_made_safe_goes_to_fault_and_refuses(manager, until):
     stubborn = manager.get_object("instrument", Stubborn, "instrument", open_on_use=True)
     process = Process(target=switch_on_and_wait)
     process.start()
@@ -574,8 +659,29 @@ def test_a_device_that_cannot_be_made_safe_goes_to_fault_and_refuses(manager, un
     until(lambda: stubborn.state == "fault")
     with pytest.raises(RuntimeError, match="the shutter is stuck"):
         stubborn.value = 3
+
+
+def test_what_cannot_be_made_safe_stays_in_fault_through_opening_and_resetting_until_it_is_safe(manager):
+    stubborn = manager.get_object("instrument", Stubborn, "instrument")
+    with stubborn.lock():
+        stubborn.open()
+        stubborn.on = True
+        with pytest.raises(DeviceFaultError, match="the shutter is stuck"):
+            stubborn.close(force=True)
+        assert stubborn.state == "fault"
+        with pytest.raises(DeviceFaultError, match="is in FAULT"):
+            stubborn.open()
+    for attempt in (stubborn.open, stubborn.reset, stubborn.make_safe, stubborn.__enter__):
+        with pytest.raises(DeviceFaultError, match="the shutter is stuck"):
+            attempt()
+        assert stubborn.state == "fault"
+
+    stubborn.oil()
     stubborn.reset()
-    stubborn.value = 3
+
+    assert stubborn.record["on"] is False
+    with stubborn:
+        stubborn.value = 3
 
 
 def test_a_client_of_many_servers_one_after_the_other_collects_nothing(runtime, until):

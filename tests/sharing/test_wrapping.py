@@ -8,12 +8,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from catkit_devices.device import Device, DeviceProperty, operation, unlocked
 from catkit_devices.errors import DeviceClosedError, MutexTimeoutError
 from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.multiprocessing.hosting import Host
 
 
 class Bare(Device):
@@ -379,14 +381,16 @@ def test_a_shared_read_cannot_set_anything_without_the_mutex():
     assert device.span == 2
 
 
-def test_what_a_read_sets_is_a_change_that_may_be_refused():
+def test_what_a_read_sets_is_a_change_that_may_be_refused(monkeypatch):
     device = Careless("driver")
-    device._safety_gate = lambda name, operation, changes: PermissionError(operation) if changes else None
     device.open()
+    host = Host({})
+    host.gate = lambda name, operation, changes: PermissionError(operation) if changes else None
+    monkeypatch.setattr("catkit_devices.device.running_server", [SimpleNamespace(host=host)])
     with pytest.raises(PermissionError, match="span"):
         _ = device.ranged
     assert device.span == 1
-    device._safety_gate = None
+    host.gate = None
     assert device.ranged == 2
     assert device._changed_by is not None
 
