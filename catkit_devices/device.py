@@ -29,8 +29,8 @@ from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, default_timeout, lock_all
 from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call, forwarded_call
 from catkit_devices.openings import Openings
-from catkit_devices.operations import DeviceProperty, operation, unlocked
-from catkit_devices.rules import DeviceType
+from catkit_devices.operations import DeviceProperty, hook, operation, unlocked
+from catkit_devices.rules import DeviceType, hook_of
 from catkit_devices.settings import declared_settings
 from catkit_devices.standby import all_at_once
 
@@ -94,13 +94,16 @@ class Device(metaclass=DeviceType):
 
     # --- what a driver implements -----------------------------------------------------------------------------------
 
+    @hook
     def _open(self) -> Any:
         """Open the instrument and return the connection, which becomes ``self._connection``."""
         raise NotImplementedError(f"driver {type(self).__qualname__} must implement _open()")
 
+    @hook
     def _close(self) -> None:
         """Close the connection; called once after each ``_open`` that returned."""
 
+    @hook
     def _make_safe(self) -> None:
         """Bring the instrument to a state in which it can be left alone: laser off, heater off."""
 
@@ -369,6 +372,8 @@ class Device(metaclass=DeviceType):
                 raise AttributeError(
                     f"{who} has no property {name!r} to set; a value that is not an operation is private (_name)"
                 )
+        elif hasattr(type(self), name) and (method := hook_of(type(self), name)) is not None:
+            raise AttributeError(f"{type(self).__name__}: {name} is {method}: give the value another name")
         object.__setattr__(self, name, value)
 
     # --- life on a server -------------------------------------------------------------------------------------------

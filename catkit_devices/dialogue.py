@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from catkit_devices.device import Device
 from catkit_devices.errors import (
+    CatkitDevicesError,
     DeviceClosedError,
     DeviceDisconnectedError,
     DeviceError,
@@ -24,6 +25,7 @@ from catkit_devices.errors import (
 )
 from catkit_devices.multiprocessing.mutex import default_timeout
 from catkit_devices.multiprocessing.owner import forwarded_call
+from catkit_devices.operations import hook
 from catkit_devices.properties import Quantity, narrow
 from catkit_devices.settings import Seconds
 
@@ -79,6 +81,7 @@ class DialogueDevice(Device):
         """Return the transport of the address, opened."""
         raise NotImplementedError(f"{type(self).__qualname__} must implement _connect()")
 
+    @hook
     def _identify(self) -> None:
         """Make sure that the right instrument answers; called after opening and whenever the line was suspect.
 
@@ -121,10 +124,11 @@ class DialogueDevice(Device):
             try:
                 self._trust(transport, fresh=fresh)
                 yield transport.line
-            except DeviceProtocolError as error:
-                transport.suspect = error.problem
-                raise
-            except DeviceError:
+            except DeviceError as error:
+                if not self._life.concerns(error):  # another device that is used meanwhile: its line, not this one
+                    transport.suspect = f"{command!r} was interrupted"
+                elif isinstance(error, DeviceProtocolError):
+                    transport.suspect = error.problem
                 raise
             except BaseException as error:
                 translated = self._translated(transport, error, command)
@@ -268,6 +272,8 @@ class DialogueDevice(Device):
         import pyvisa
         from pyvisa.constants import StatusCode
 
+        if isinstance(error, CatkitDevicesError):  # of what else was used meanwhile; some are OSErrors too
+            return None
         facts = self._facts(command)
         code = error.error_code if isinstance(error, pyvisa.VisaIOError) else None
         number = error.errno if isinstance(error, OSError) else None

@@ -2,11 +2,13 @@
 
 Each one stores its facts as attributes, builds its text from them, survives pickling unchanged, and derives from
 :class:`CatkitDevicesError` and from the builtin that a user would catch (``TimeoutError``, ``ConnectionError``,
-``ValueError``). This module imports nothing but the standard library.
+``ValueError``); each timeout is both Python's ``TimeoutError`` and ``multiprocessing.TimeoutError``. This module
+imports nothing but the standard library.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -37,10 +39,12 @@ __all__ = [
     "SafetyError",
     "ServerError",
     "ServerNotFoundError",
+    "ServerResourceError",
     "ServerRunningError",
     "ServerUnresponsiveError",
     "SimulationError",
     "StopExperiment",
+    "WaitTimeoutError",
     "nearest",
 ]
 
@@ -112,6 +116,10 @@ class SimulationError(CatkitDevicesError):
     """A simulated instrument cannot be built, or was used in a way that its definition does not cover."""
 
 
+class WaitTimeoutError(CatkitDevicesError, TimeoutError, multiprocessing.TimeoutError):
+    """Something that was waited for (the end of a process, a frame, an answer) did not come in time."""
+
+
 # --- devices -------------------------------------------------------------------------------------------------------
 
 
@@ -164,7 +172,7 @@ class DeviceFaultError(DeviceError, RuntimeError):
     """The device could not be made safe or could not be trusted any more; it refuses use until it is reset."""
 
 
-class DeviceTimeoutError(DeviceError, TimeoutError):
+class DeviceTimeoutError(DeviceError, TimeoutError, multiprocessing.TimeoutError):
     """The instrument did not answer in time."""
 
 
@@ -189,7 +197,7 @@ class MutexError(CatkitDevicesError):
     mutex: str
 
 
-class MutexTimeoutError(MutexError, TimeoutError):
+class MutexTimeoutError(MutexError, TimeoutError, multiprocessing.TimeoutError):
     """A mutex was not acquired in time; the text says how long was waited and who had it, since when, from where.
 
     Args:
@@ -276,6 +284,10 @@ class ServerNotFoundError(ServerError):
 
 class ServerRunningError(ServerError):
     """A server of that name is running already; ``pid`` is its process."""
+
+
+class ServerResourceError(ServerError):
+    """The server is short of something (threads, descriptors, memory) and has refused; nothing was done."""
 
 
 class ServerUnresponsiveError(ServerError):

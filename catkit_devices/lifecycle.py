@@ -18,11 +18,12 @@ from catkit_devices.errors import (
     DeviceProtocolError,
     DeviceTimeoutError,
 )
-from catkit_devices.multiprocessing.owner import calling, emergency_call
+from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call
 from catkit_devices.standby import Standby
 
 if TYPE_CHECKING:
     from catkit_devices.device import Device
+    from catkit_devices.errors import DeviceError
     from catkit_devices.multiprocessing.owner import Call
     from catkit_devices.standby import Errand
 
@@ -195,6 +196,20 @@ class Lifecycle:
         self._lost = True
         self._cut_off = self._device._mutex_lock.section(begun_before=when)
 
+    def concerns(self, error: DeviceError) -> bool:
+        """Whether an error is about this device, not about another one that it uses."""
+        facts = self._device._facts()
+        return all(getattr(error, fact) in (None, facts[fact]) for fact in ("device", "driver", "address"))
+
+    def loses_by(self, error: DeviceDisconnectedError) -> bool:
+        """Note that the connection is gone where an error says so of this device's own; return whether it does."""
+        if not self.concerns(error):
+            return False
+        if error.device is None:
+            error.device = self._device.name  # or each device that uses this one would take it for its own
+        self.lose()
+        return True
+
     def reconnect(self, operation: str) -> None:
         """Open anew if the connection was lost; settings are not assumed to have survived.
 
@@ -202,17 +217,20 @@ class Lifecycle:
             operation: for which it is.
 
         Raises:
-            DeviceDisconnectedError: the caller is in a section that it held when the connection was lost.
+            DeviceDisconnectedError: the caller is in a section that it held when the connection was lost. Whoever
+                else may use the device meanwhile, for a shared read, is not told of it.
             DeviceOpenError: the instrument does not answer yet.
         """
         if not self._lost and self._cut_off is None:
             return
-        if self._cut_off is not None and self._device._mutex_lock.section() is self._cut_off:
+        lock = self._device._mutex_lock
+        if lock.section() is not self._cut_off:
+            self._cut_off = None
+        elif self._cut_off is not None and lock.held_by(current_call()):
             raise DeviceDisconnectedError(
                 "the connection was lost in this section, and with it perhaps what it has set: leave the section",
                 **self._device._facts(operation),
             )
-        self._cut_off = None
         self._restore()
 
     def _restore(self) -> None:
@@ -321,8 +339,7 @@ class Lifecycle:
         except (DeviceDisconnectedError, DeviceTimeoutError, DeviceProtocolError) as error:
             # One reply that is lost or garbled must not be why a laser stays on.
             _log.warning("device %r: once more, to make it safe: %s", self._device.name, error)
-            if isinstance(error, DeviceDisconnectedError):
-                self.lose()
+            if isinstance(error, DeviceDisconnectedError) and self.loses_by(error):
                 self._restore()
             self._device._make_safe_in_doubt()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from catkit_devices.device import Device
     from catkit_devices.multiprocessing.owner import Call
 
-__all__ = ["DeviceProperty", "operation", "perform", "unlocked"]
+__all__ = ["DeviceProperty", "hook", "operation", "perform", "unlocked"]
 
 _M = TypeVar("_M")
 
@@ -43,7 +43,13 @@ def unlocked(member: _M) -> _M:
     return member
 
 
-def _mark(member: Any, mark: str, value: bool) -> None:
+def hook(method: _M) -> _M:
+    """Mark a private method of a base class that the framework calls, and that a driver may override."""
+    _mark(method, "_hook", method)  # itself: functools.wraps copies the mark to what is not meant
+    return method
+
+
+def _mark(member: Any, mark: str, value: Any) -> None:
     try:
         vars(member)[mark] = value
     except TypeError:
@@ -121,7 +127,7 @@ def perform(
     """Run the body of one operation under the device's locks; raises what the locks or the body raise.
 
     A read that is ``repeatable`` is done once more, over a new connection, where its first try found the connection
-    lost and nobody was in a section.
+    lost and the caller was in no section.
     """
     call = forwarded_call()
     if call is None:
@@ -150,9 +156,8 @@ def perform(
                 device.__dict__["_changed_by"] = call.session
             try:
                 result = body(device, *args, **kwargs)
-            except DeviceDisconnectedError:
-                device._life.lose()
-                if not repeatable or device._mutex_lock.has_sections():
+            except DeviceDisconnectedError as error:
+                if not device._life.loses_by(error) or not repeatable or mutex.sections(call):
                     raise
                 device._ready(name, changes)
                 result = body(device, *args, **kwargs)

@@ -97,6 +97,7 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
     if name in _ITERATION:
         raise TypeError(f"{where} would run outside of the device's mutex: write a method that returns a list")
     if name.startswith("_") and name not in SPECIAL:
+        _check_hook(cls, name, member)
         return member
     settings = declared_settings(cls)
     if not callable(member) and not hasattr(type(member), "__get__"):
@@ -131,6 +132,52 @@ def _final_in(cls: type, name: str) -> type | None:
         if getattr(getattr(member, "fget", member), "__final__", False):
             return base
     return None
+
+
+def hook_of(cls: type, name: str) -> str | None:
+    """Return what people call the hook of that name which a class inherits or has; None where there is none."""
+    found = _hook_in(cls.__mro__, name)
+    if found is None:
+        return None
+    owner, method = found
+    return f"{owner.__qualname__}.{name}({_parameters(method)}), which the framework calls"
+
+
+def _parameters(function: Callable[..., Any]) -> str:
+    return ", ".join(inspect.signature(function).parameters)
+
+
+def _hook_in(classes: tuple[type, ...], name: str) -> tuple[type, Callable[..., Any]] | None:
+    for base in classes:
+        member = vars(base).get(name)
+        if isinstance(member, FunctionType) and getattr(member, "_hook", None) is member:
+            return base, member
+    return None
+
+
+def _check_hook(cls: type, name: str, member: Any) -> None:
+    """Refuse what takes the place of a hook and cannot be called as the framework calls that."""
+    found = _hook_in(cls.__mro__[1:], name)
+    if found is None:
+        return
+    what = f"{cls.__qualname__}.{name}"
+    methods = (classmethod, functools.partialmethod, staticmethod)
+    if inspect.isclass(member) or not (callable(member) or isinstance(member, methods)):
+        raise TypeError(
+            f"{what} is a {type(member).__name__} in the place of {hook_of(cls, name)}: give it another name"
+        )
+    if not isinstance(member, FunctionType):
+        return
+    parameters = inspect.signature(found[1]).parameters.values()
+    needed = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
+    for arguments in (needed, [parameter.name for parameter in parameters]):
+        try:
+            inspect.signature(member).bind(*arguments)
+        except TypeError:
+            raise TypeError(
+                f"{what}({_parameters(member)}) is in the place of {hook_of(cls, name)}: "
+                "give it those parameters, or another name"
+            ) from None
 
 
 def _guarded_property(cls: type, where: str, name: str, member: property, inherited: bool) -> property:

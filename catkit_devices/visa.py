@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, fi
 
 from catkit_devices.dialogue import DialogueDevice
 from catkit_devices.errors import DeviceOpenError, DeviceProtocolError, DeviceValueError
+from catkit_devices.operations import hook
 from catkit_devices.settings import AsciiText, Condition, Pattern, PositiveWhole
 from catkit_devices.transport import Transport
 
@@ -122,12 +123,14 @@ class VisaDevice(DialogueDevice):
             self._distrust(f"{command!r} was answered with {reply!r}")
             raise DeviceProtocolError(str(error), **self._facts(command)) from error
 
+    @hook
     def _query(self, command: str, timeout: float | None = None) -> str:
         """As :meth:`query`; a driver whose instrument echoes or prompts overrides this and :meth:`_write`."""
         with self._exchange(command):
             self._send(command)
             return self._read(timeout)
 
+    @hook
     def _write(self, command: str) -> None:
         with self._exchange(command, fresh=False):
             self._send(command)

@@ -6,26 +6,30 @@ The peers take turns (a call, its answer), so one message is all that a socket e
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import select
 import socket
 import struct
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from multiprocessing.connection import Connection
 
     from catkit_devices.multiprocessing.segments import Incoming, Outgoing, Parcel, Segment
 
-__all__ = ["Channel", "dumps", "take_over"]
+__all__ = ["Arrived", "Channel", "dumps", "loads", "take_over"]
 
 _HEADER = struct.Struct("<Q")
 _COUNT = 48
-_MOST_PARCELS = (1 << 15) - 1
+_COUNT_MASK = (1 << 15) - 1
+_MOST_PARCELS = 253
+"""How many descriptors Linux passes in one message (SCM_MAX_FD); further arrays go over the socket."""
 _LONG = 1 << 63
 """Marks a message whose body comes over the socket, where another thread can end a write; on a pipe it cannot."""
 _LENGTH = (1 << _COUNT) - 1
@@ -37,9 +41,9 @@ THRESHOLD = 1 << 16
 """Bytes from which a buffer goes through shared memory; below it copying through the socket is quicker."""
 _SHARES = hasattr(os, "memfd_create") and hasattr(os, "posix_fallocate")
 _AT_ONCE = 1 << 26
-_LOST_LENGTH = (1 << 64) - 1
-_LOST = _HEADER.pack(_LOST_LENGTH)
 _NO_PIPE = -1
+_WITH_PIPES = b"p"
+_WITHOUT_PIPES = b"s"
 _LOOK_OUT = 50_000
 """Nanoseconds for which an answer is looked out for before its client sleeps: to be woken on another core takes longer
 than most calls do (30 to 50 us from an idle core of a virtual machine)."""
@@ -62,6 +66,21 @@ def dumps(value: Any, buffers: Callable[[pickle.PickleBuffer], object] | None = 
     return data
 
 
+def loads(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
+    """Return the value that ``dumps`` was given; raises whatever its classes raise on loading, and never SystemExit.
+
+    Raises:
+        ImportError: a module that it needs ends the program when it is imported.
+    """
+    try:
+        return _loads(data, buffers=buffers)
+    except SystemExit as leaving:  # a script that reads its command line when it is imported
+        raise ImportError(
+            "what came does not load: a module that it needs ends the program when it is imported (SystemExit:"
+            f" {leaving.code}); put what a script does when it is run under: if __name__ == '__main__'"
+        ) from leaving
+
+
 _dumps = pickle.dumps
 _loads = pickle.loads
 _clock = time.perf_counter_ns
@@ -77,12 +96,35 @@ def take_over(connection: Connection) -> socket.socket:
     return sock
 
 
+class Arrived:
+    """A long message, not yet loaded: its body, and what of the shared memory beside it has come."""
+
+    __slots__ = ("body", "descriptors", "failure", "parcels")
+
+    def __init__(
+        self, body: memoryview | bytes, parcels: int, descriptors: list[int], failure: MemoryError | None
+    ) -> None:
+        self.body = body
+        self.parcels = parcels
+        """How many arrays are in shared memory; the body begins with a table of them."""
+        self.descriptors = descriptors
+        """Of segments that this end does not know yet; fewer than announced where it can have no more."""
+        self.failure = failure
+        """Why there is no body."""
+
+    def close(self) -> None:
+        """Close the descriptors that nobody has taken."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+
+
 class Channel:
     """The two ends of it behave alike and take turns. Not for several threads at once."""
 
     __slots__ = (
         "__weakref__",
         "_buffer",
+        "_ending",
         "_in",
         "_incoming",
         "_local",
@@ -91,6 +133,7 @@ class Channel:
         "_parcels",
         "_pipes",
         "_poll",
+        "_sent",
         "_view",
         "socket",
     )
@@ -104,7 +147,9 @@ class Channel:
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
         self._local = _SHARES and sock.family == socket.AF_UNIX
+        self._ending = threading.Lock()
         self._parcels: list[tuple[Parcel, Segment]] = []
+        self._sent: list[tuple[Parcel, Segment]] = []
         self._incoming: Incoming | None = None  # these two are made when the first large array comes
         self._outgoing: Outgoing | None = None
 
@@ -112,15 +157,20 @@ class Channel:
         """Go on over two pipes, quicker than the socket, where both ends are on one host; the other end accepts."""
         if not self._local:
             return
-        there, write_there = os.pipe()
-        self._pipes += [there, write_there]
-        here, write_here = os.pipe()
-        self._pipes += [here, write_here]
-        # The other end gets both ends of what it reads, so that it can wake a reader of its own.
-        socket.send_fds(self.socket, [b"\0"], [write_here, there, write_there])
+        pipes: list[int] = []
+        try:
+            for _ in range(2):
+                pipes += os.pipe()
+            there, write_there, here, write_here = pipes
+            socket.send_fds(self.socket, [_WITH_PIPES], [write_here, there])
+        except OSError:  # no descriptors left: the socket does it too, more slowly
+            while pipes:
+                os.close(pipes.pop())
+            self.socket.sendall(_WITHOUT_PIPES)
+            return
+        self._pipes += [here, write_there]
         self._in, self._out = here, write_there
         for descriptor in (there, write_here):
-            self._pipes.remove(descriptor)
             os.close(descriptor)
 
     def accept_pipes(self) -> None:
@@ -128,45 +178,56 @@ class Channel:
 
         Raises:
             EOFError: it is gone.
+            OSError: this process can have no more descriptors.
         """
         if not self._local:
             return
-        _, descriptors, _, _ = socket.recv_fds(self.socket, 1, 3)
+        offer, descriptors, _, _ = socket.recv_fds(self.socket, 1, 2)
         self._pipes += descriptors
-        if len(descriptors) != 3:
+        if not offer:
             raise EOFError
-        self._out, self._in = descriptors[:2]
+        if offer == _WITHOUT_PIPES:
+            return
+        if len(descriptors) != 2:
+            raise _out_of_descriptors()
+        self._out, self._in = descriptors
         poller = select.poll()
         poller.register(self._in, select.POLLIN)
+        # Whoever drops the line shuts the socket down: this is seen here whatever copies of the pipes a fork has made.
+        poller.register(self.socket, 0)
         os.set_blocking(self._in, False)
         self._poll = poller.poll  # this end waits for answers, which come soon; the other one for questions
 
     def wake(self) -> None:
         """Have the thread that waits for a message on this channel, if one does, end with EOFError."""
-        with contextlib.suppress(OSError):
+        with self._ending, contextlib.suppress(OSError):  # guarded, or it could meet a number that is another's by now
             self.socket.shutdown(socket.SHUT_RDWR)
-        if self._in != _NO_PIPE and len(self._pipes) == 3:
-            with contextlib.suppress(OSError):
-                os.write(self._pipes[2], _LOST)
 
     def pack(self, value: Any) -> bytes:
         """Pickle a value for ``send``; large buffers (arrays) go into shared memory where both ends are on one host."""
-        if self._parcels and self._outgoing is not None:  # of a message that was never sent
-            self._outgoing.forget(self._parcels)
-            self._parcels = []
+        if self._parcels:  # of a message that was never sent
+            self._forget_parcels()
         try:
             data = _dumps(value, 5, buffer_callback=self._place if self._local else None)
         except Exception:  # noqa: BLE001 - a class may refuse in any way; `dumps` has the last word
             data = None
         if data is None or b"__main__" in data:
-            if self._parcels and self._outgoing is not None:  # of the attempt that failed
-                self._outgoing.forget(self._parcels)
-                self._parcels = []
+            self._forget_parcels()  # of the attempt that failed
             return dumps(value, self._place if self._local else None)
         return data
 
+    def _forget_parcels(self) -> None:
+        if self._outgoing is not None:
+            self._outgoing.forget(self._parcels)
+        self._parcels = []
+
+    def forget_sent(self) -> None:
+        """Use no more what the last message has told the other end of shared memory: that end could not take it."""
+        if self._outgoing is not None:
+            self._outgoing.forget(self._sent)
+
     def _place(self, buffer: pickle.PickleBuffer) -> bool:
-        if buffer.raw().nbytes < THRESHOLD:
+        if buffer.raw().nbytes < THRESHOLD or len(self._parcels) == _MOST_PARCELS:
             return True
         if self._outgoing is None:
             from catkit_devices.multiprocessing.segments import Outgoing
@@ -201,6 +262,7 @@ class Channel:
 
     def _send_with_parcels(self, data: bytes) -> None:
         parcels, self._parcels = self._parcels, []
+        self._sent = parcels
         fresh = [segment.descriptor for parcel, segment in parcels if parcel.fresh]
         if fresh:
             # Descriptors need a read of their own kind: announce them and wait until the other end is ready.
@@ -212,8 +274,8 @@ class Channel:
         self._write(_HEADER.pack(len(table) + len(data) | len(parcels) << _COUNT | _LONG))
         self.socket.sendall(table + data)
 
-    def receive(self) -> tuple[memoryview, list[Any]]:
-        """Return the next message, unread, for ``unpack``; it is valid until the next one is asked for.
+    def receive(self) -> bytes | Arrived:
+        """Return the next message, for ``unpack``.
 
         Raises:
             EOFError: the other end is gone.
@@ -226,8 +288,9 @@ class Channel:
         else:
             got = os.readv(self._in, (self._buffer,))
         if got > 8 and _HEADER.unpack_from(self._buffer)[0] + 8 == got:
-            return self._view[8:got], _NONE
-        return self._receive_on(got, [])
+            # A copy, because loading a value may use this very channel: a proxy in it asks its server what it is.
+            return bytes(self._view[8:got])
+        return self._receive_on(got)
 
     def _look_out(self, poll: Callable[[int | None], list[Any]]) -> int:
         """Read what comes into the buffer; return how many bytes. The pipe does not block."""
@@ -241,77 +304,112 @@ class Channel:
                 poll(None)
                 break
             _let_others_run()
-        return os.readv(self._in, (self._buffer,))
+        return self._read_pipe(self._view)
 
-    def _receive_on(self, got: int, descriptors: list[int]) -> tuple[memoryview, list[Any]]:
-        if got == 0:
-            raise EOFError
-        while got < 8:
-            got += self._read(self._view[got:])
-        (length,) = _HEADER.unpack_from(self._buffer)
-        if length == _LOST_LENGTH:
-            raise EOFError
-        is_long, count, length = length & _LONG, length >> _COUNT & _MOST_PARCELS, length & _LENGTH
-        if length == 0:
-            return self._receive_on(self._receive_descriptors(count, descriptors), descriptors)
+    def _receive_on(self, got: int) -> bytes | Arrived:
+        descriptors: list[int] = []
+        length = 0
+        while length == 0:  # what comes first may be the announcement of descriptors
+            if got == 0:
+                raise EOFError
+            while got < 8:
+                got += self._read(self._view[got:])
+            (word,) = _HEADER.unpack_from(self._buffer)
+            is_long, count, length = word & _LONG, word >> _COUNT & _COUNT_MASK, word & _LENGTH
+            if length == 0:
+                got = self._receive_descriptors(count, descriptors)
         got -= 8
         if is_long:
-            body = self._receive_long(length, got)
-        else:
-            body = self._view[8 : 8 + length]
-            while got < length:
-                got += self._read(body[got:])
-        return (body, _NONE) if count == 0 else self._take_parcels(body, count, descriptors)
-
-    def _take_parcels(self, body: memoryview, count: int, descriptors: list[int]) -> tuple[memoryview, list[Any]]:
-        from catkit_devices.multiprocessing.segments import Incoming, Parcel
-
-        if self._incoming is None:
-            self._incoming = Incoming()
-        buffers = []
-        for number in range(count):
-            parcel = Parcel(*_PARCEL.unpack_from(body, number * _PARCEL.size))
-            buffers.append(self._incoming.take(parcel, descriptors.pop(0) if parcel.fresh else None))
-        return body[count * _PARCEL.size :], buffers
-
-    def _receive_long(self, length: int, got: int) -> memoryview:
-        """Return a message that comes over the socket; the buffer may have its beginning."""
-        whole = bytearray(min(length, _AT_ONCE))
-        whole[:got] = self._view[8 : 8 + got]
+            return self._receive_long(length, got, count, descriptors)
+        body = self._view[8 : 8 + length]
         while got < length:
-            if got == len(whole):  # room for more is made only for what has come
-                whole.extend(bytes(min(got, length - got)))
-            with memoryview(whole)[got:] as rest:
-                more = self.socket.recv_into(rest)
-                if more == 0:
-                    raise EOFError
-                got += more
-        return memoryview(whole)
+            got += self._read(body[got:])
+        return bytes(body)
+
+    def _receive_long(self, length: int, got: int, parcels: int, descriptors: list[int]) -> Arrived:
+        """Return a message that comes over the socket; the buffer may have its beginning."""
+        try:
+            whole = bytearray(min(length, _AT_ONCE))
+            whole[:got] = self._view[8 : 8 + got]
+            while got < length:
+                if got == len(whole):  # room for more is made only for what has come
+                    whole.extend(bytes(min(got, length - got)))
+                with memoryview(whole)[got:] as rest:
+                    got += self._read_socket(rest)
+        except MemoryError as error:
+            whole = bytearray()  # there is room again, to say what was missing
+            while got < length:
+                got += self._read_socket(self._view[: length - got])
+            return Arrived(b"", parcels, descriptors, error)
+        return Arrived(memoryview(whole), parcels, descriptors, None)
 
     def _receive_descriptors(self, count: int, descriptors: list[int]) -> int:
         self.socket.sendall(b"\0")
-        _, received, _, _ = socket.recv_fds(self.socket, 1, count)
-        descriptors.extend(received)
-        if len(received) != count:
+        sent, received, _, _ = socket.recv_fds(self.socket, 1, count)
+        if not sent:
             raise EOFError
+        descriptors.extend(received)
         return self._read(self._view)
 
     def _read(self, view: memoryview) -> int:
         if self._poll is not None:
             self._poll(None)  # the pipe itself does not block
-        got = self.socket.recv_into(view) if self._in == _NO_PIPE else os.readv(self._in, (view,))
+        return self._read_socket(view) if self._in == _NO_PIPE else self._read_pipe(view)
+
+    def _read_pipe(self, view: memoryview) -> int:
+        try:
+            got = os.readv(self._in, (view,))
+        except BlockingIOError:
+            got = 0  # it was the socket that woke this thread: the line was dropped
         if got == 0:
             raise EOFError
         return got
 
-    @staticmethod
-    def unpack(received: tuple[memoryview, list[Any]]) -> Any:
-        """Return the value of a message; raises whatever its classes raise on loading."""
-        # A copy, because loading a value may use this very channel: a proxy in it asks its server what it is.
-        return _loads(bytes(received[0]), buffers=received[1])
+    def _read_socket(self, view: memoryview) -> int:
+        got = self.socket.recv_into(view)
+        if got == 0:
+            raise EOFError
+        return got
+
+    def unpack(self, message: bytes | Arrived) -> Any:
+        """Return the value of a message; raises whatever its classes raise on loading.
+
+        Raises:
+            MemoryError, OSError: this process is short of memory or of descriptors; the line is as before.
+        """
+        if isinstance(message, bytes):
+            return loads(message)
+        try:
+            return self._load(message)
+        finally:
+            message.close()
+
+    def _load(self, message: Arrived) -> Any:
+        if message.failure is not None:
+            raise message.failure
+        if not message.parcels:
+            return loads(message.body)
+        from catkit_devices.multiprocessing.segments import Incoming, Parcel
+
+        if self._incoming is None:
+            self._incoming = Incoming()
+        buffers = []
+        for number in range(message.parcels):
+            parcel = Parcel(*_PARCEL.unpack_from(message.body, number * _PARCEL.size))
+            if parcel.fresh and not message.descriptors:
+                raise _out_of_descriptors()
+            buffers.append(self._incoming.take(parcel, message.descriptors.pop(0) if parcel.fresh else None))
+        return loads(message.body[message.parcels * _PARCEL.size :], buffers)
 
     def close(self) -> None:
-        """Close the socket and the pipes; harmless when done already."""
+        """Drop the line: the other end notices at once, whoever has copies of it. Harmless when done already."""
+        with self._ending:
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+            self.close_copy()
+
+    def close_copy(self) -> None:
+        """Close what this process has of it; where a fork has made two of it, the other one goes on."""
         self._in = self._out = _NO_PIPE
         self._poll = None
         _close(self.socket, self._pipes)
@@ -323,4 +421,5 @@ def _close(sock: socket.socket, pipes: list[int]) -> None:
         os.close(pipes.pop())
 
 
-_NONE: list[Any] = []
+def _out_of_descriptors() -> OSError:
+    return OSError(errno.EMFILE, os.strerror(errno.EMFILE))

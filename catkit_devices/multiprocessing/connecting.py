@@ -158,6 +158,7 @@ def request(conn: connection.Connection, verb: str, args: tuple[Any, ...], serve
     """Ask on an authenticated connection and return the answer.
 
     Raises:
+        ServerResourceError: the server is short of what it needs for that.
         ServerUnresponsiveError: the server refused, or went.
     """
     try:
@@ -167,6 +168,8 @@ def request(conn: connection.Connection, verb: str, args: tuple[Any, ...], serve
         raise ServerUnresponsiveError(
             f"server {server.name!r} did not answer {verb!r} ({error or 'connection closed'})", server=server.name
         ) from error
+    if kind == "#ERROR":
+        raise result
     if kind != "#RETURN":
         raise ServerUnresponsiveError(f"server {server.name!r} refused {verb!r}: {result}", server=server.name)
     return result

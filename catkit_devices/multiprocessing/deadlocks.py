@@ -84,7 +84,11 @@ def look_for(wait: LongWait) -> None:
         if _looking.running:
             return
         _looking.running = True
-    threading.Thread(target=_look, name="catkit-deadlocks", daemon=True).start()
+    try:
+        threading.Thread(target=_look, name="catkit-deadlocks", daemon=True).start()
+    except RuntimeError:  # no thread to be had now: the next long wait tries again
+        with _looking.guard:
+            _looking.running = False
 
 
 def _look() -> None:

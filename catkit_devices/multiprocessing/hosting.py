@@ -19,6 +19,7 @@ from catkit_devices.multiprocessing.interface import (
     SET,
     Reference,
     interface_of,
+    running_server,
 )
 from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex
@@ -247,6 +248,8 @@ class Host:
                 lock = OwnedLock(name)
         if lock is not None:
             lock.on_timeout = self.on_timeout
+            if running_server:
+                lock.place = (running_server[0].name, running_server[0].address, kind, name)
         with self._guard:
             target = 2 * len(self._names)
             reference = Reference(target, None if lock is None else target + 1, kind, name, timeout, interface)

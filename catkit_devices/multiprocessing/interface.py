@@ -13,6 +13,7 @@ __all__ = [
     "HANDED_OVER",
     "LOCK",
     "RAISED",
+    "REFUSED",
     "RESERVED",
     "RETURNED",
     "ROOT",
@@ -29,8 +30,9 @@ CALL, GET, SET, LOCK, DELETE = range(5)
 """The operations of the channel: call a method, get, set or delete an attribute, act on the lock."""
 ROOT = -1
 """The number of the server itself among its objects."""
-RETURNED, RAISED, HANDED_OVER = range(3)
-"""How a call ended: with a value, with an exception, with a value whose arrival is to be acknowledged."""
+RETURNED, RAISED, HANDED_OVER, REFUSED = range(4)
+"""How a call ended: with a value, with an exception, with a value whose arrival is to be acknowledged; or it was not
+begun, because the server could not take its arguments: with an exception, or what the server is short of."""
 
 SPECIAL = frozenset(
     {

@@ -11,9 +11,14 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import MutexBrokenError, OperationCancelled, ServerUnresponsiveError
+from catkit_devices.errors import (
+    MutexBrokenError,
+    OperationCancelled,
+    ServerResourceError,
+    ServerUnresponsiveError,
+)
 from catkit_devices.lazy import imported
-from catkit_devices.multiprocessing.interface import CALL, HANDED_OVER, RETURNED, ROOT
+from catkit_devices.multiprocessing.interface import CALL, HANDED_OVER, REFUSED, RETURNED, ROOT
 from catkit_devices.multiprocessing.owner import current_owner, forwarded_call
 from catkit_devices.multiprocessing.session import open_sessions, session_with
 
@@ -57,6 +62,7 @@ class Line:
 
         Raises:
             ServerUnresponsiveError: the server is gone or silent; whether the operation was done is not known.
+            ServerResourceError: the server is short of something that the call needs; the line is as before.
         """
         from_call = forwarded_call()
         origin = None
@@ -78,7 +84,9 @@ class Line:
                 error.add_note(f"the answer of {name!r} does not load in this process")
                 self.abandon(number)
                 status, value = _DOES_NOT_LOAD, error
-            if status == HANDED_OVER:
+            if status == REFUSED:
+                channel.forget_sent()
+            elif status == HANDED_OVER:
                 self.session.say(("arrived", number))
         except (EOFError, OSError) as error:
             self.abandon(number)
@@ -87,7 +95,9 @@ class Line:
                 raise lost from None
             server, pid = self.session.endpoint.name, self.session.pid
             raise ServerUnresponsiveError(
-                f"server {server!r} (pid {pid}) dropped the connection during {name!r}", server=server, pid=pid
+                f"server {server!r} (pid {pid}): the connection broke during {name!r} ({error or 'it was dropped'})",
+                server=server,
+                pid=pid,
             ) from error
         except BaseException:
             self.abandon(number)
@@ -99,6 +109,9 @@ class Line:
             return value
         if status == _DOES_NOT_LOAD:
             raise value
+        if isinstance(value, str):
+            server, pid = self.session.endpoint.name, self.session.pid
+            raise ServerResourceError(f"server {server!r} (pid {pid}), {name!r}: {value}", server=server, pid=pid)
         from catkit_devices.multiprocessing.relay import decode
 
         raised = decode(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import (
     DeadlockError,
@@ -45,12 +45,14 @@ class OwnedLock:
         by_chain: re-entered by the same chain of calls only, not by every call of the same owner.
     """
 
-    __slots__ = ("__weakref__", "_by_chain", "_fences", "_hold", "_queue", "name", "on_timeout", "refusal")
+    __slots__ = ("__weakref__", "_by_chain", "_fences", "_hold", "_queue", "name", "on_timeout", "place", "refusal")
 
     def __init__(self, name: str, *, by_chain: bool = False) -> None:
         self.name = name
         self.refusal: Callable[[], BaseException | None] | None = None
         self.on_timeout: Callable[[MutexTimeoutError], None] | None = None
+        self.place: tuple[str, Any, str, str] | None = None
+        """Where other processes find it: name and address of its server, kind and name there; None for nowhere."""
         self._by_chain = by_chain
         self._hold: Hold | None = None
         self._queue: deque[Waiter] = deque()
@@ -240,11 +242,6 @@ class OwnedLock:
         """Whether the owner of ``call`` has it; where it is re-entered by chain, whether that chain has."""
         hold = self._hold  # without the guard: nobody else can make it, or end it, being this owner's
         return hold is not None and hold.key == self._key(call) and hold.broken is None
-
-    def has_sections(self) -> bool:
-        """Whether anybody is in a section."""
-        hold = self._hold
-        return hold is not None and bool(hold.sections)
 
     def section(self, begun_before: float = math.inf) -> object:
         """Return what stands for the section that is held now, the same object until it ends; None without one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from multiprocessing import ProcessError, connection, current_process, managers, util
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from catkit_devices.errors import ServerNotFoundError
@@ -41,9 +42,10 @@ class SharedMemoryManager(managers.SyncManager):
     Args:
         name: of the server; None for ``CATKIT_DEVICES_SERVER``, else ``"default"``.
         address: ``(host, port)`` to serve or reach it over TCP; None for a private socket on this host.
-        authkey: the secret of the server; None for that of this process (random, inherited by its children). For a
-            server on this host it is left where only its user can read it.
+        authkey: the secret of the server; None for that of this process (random, inherited by its children), and for
+            a running server on this host the one that it has left where only its user can read it.
         group: name of a lab's group whose members may use the server too.
+        serializer: ``"pickle"``; the standard library's other one, ``"xmlrpclib"``, is refused.
         stop_timeout: seconds that the server has to close its devices and end.
     """
 
@@ -57,6 +59,7 @@ class SharedMemoryManager(managers.SyncManager):
         *,
         address: tuple[str, int] | None = None,
         authkey: bytes | None = None,
+        serializer: str = "pickle",
         group: str | None = None,
         stop_timeout: float = 30.0,
     ) -> None:
@@ -64,8 +67,11 @@ class SharedMemoryManager(managers.SyncManager):
         self._asked = address
         self._group = group
         self._stop_timeout = stop_timeout
+        if serializer != "pickle":
+            raise ValueError(f"server {self.name!r}: serializer must be 'pickle', got {serializer!r}")
+        self._given_key = None if authkey is None else bytes(authkey)
         self._server: Endpoint | None = None
-        super().__init__(address, authkey, ctx=spawning)
+        super().__init__(address, authkey, serializer, ctx=spawning)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -120,7 +126,7 @@ class SharedMemoryManager(managers.SyncManager):
             ServerNotFoundError: there is none.
             AuthenticationError: the key is not the server's.
         """
-        server = reach(self.name, self._asked, self._authkey)
+        server = reach(self.name, self._asked, self._given_key)
         self._adopt(server)
         line_to(server)
         self._state.value = _State.STARTED
@@ -129,6 +135,21 @@ class SharedMemoryManager(managers.SyncManager):
         if self._state.value == _State.INITIAL:
             self.start()
         return self
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end of the server that this manager has started.
+
+        Args:
+            timeout: seconds; None waits for as long as it takes.
+
+        Raises:
+            ProcessDiedError: it ended though nobody had shut it down.
+            WaitTimeoutError: it is still running, and nobody has shut it down.
+        """
+        if self._state.value == _State.SHUTDOWN:
+            BaseProcess.join(self._process, timeout)
+        else:
+            self._process.join(timeout)
 
     def _adopt(self, server: Endpoint) -> None:
         self._server = server
@@ -220,19 +241,31 @@ class SharedMemoryManager(managers.SyncManager):
         """Return the first-in-first-out queue of that name; ``maxsize`` bounds it (0: unbounded)."""
         return cast("Queue", self._named("queue", name, maxsize=maxsize))
 
-    def get_dict(self, name: str, load: Callable[[Any], Any] | None = None, lock: Any = None) -> MutexedDict[Any, Any]:
+    def get_dict(
+        self, name: str, load: Callable[[Any], Any] | None = None, lock: Any = None, timeout: float | None = None
+    ) -> MutexedDict[Any, Any]:
         """Return the mutexed dict of that name.
 
         Args:
             name: of the dict.
             load: called on the server with a missing key, to make its value; travels like a process's target.
             lock: a mutex of that server, or anything on it that has one as ``.mutex``, for the dict to share.
+            timeout: seconds that an operation waits for the mutex (60, or those of ``lock``).
         """
-        return cast("MutexedDict[Any, Any]", self._named("dict", name, load=load, lock=lock))
+        if timeout is not None:
+            default_timeout(timeout, f"dict {name!r}")
+        return cast("MutexedDict[Any, Any]", self._named("dict", name, load=load, lock=lock, timeout=timeout))
 
-    def get_namespace(self, name: str) -> Any:
-        """Return the mutexed namespace of that name: an object whose attributes are shared."""
-        return self._named("namespace", name)
+    def get_namespace(self, name: str, timeout: float | None = None) -> Any:
+        """Return the mutexed namespace of that name: an object whose attributes are shared.
+
+        Args:
+            name: of the namespace.
+            timeout: seconds that an operation waits for the mutex (60).
+        """
+        if timeout is not None:
+            default_timeout(timeout, f"namespace {name!r}")
+        return self._named("namespace", name, timeout=timeout)
 
     def get_stream(
         self, name: str, shape: tuple[int, ...] | None = None, dtype: Any = None, slots: int | None = None

@@ -42,6 +42,8 @@ class Lockable(Protocol):
 
     name: str
 
+    @property
+    def place(self) -> tuple[str, Any, str, str] | None: ...
     def acquire(self, call: Call, timeout: float, depth: int | None = None, site: str | None = None) -> None: ...
     def release(self, call: Call) -> None: ...
     def holder(self) -> Holder | None: ...
@@ -54,7 +56,7 @@ class Mutex:
 
     Guarantees: at most one owner is inside; waiters enter in the order in which they asked; a session that ends (a
     process that is killed, say) gives back what it held; a live owner keeps its mutex for as long as it likes; waiting
-    that could never end raises at once instead.
+    that could never end raises at once instead. Two that are the same lock are equal.
 
     Args:
         name: shown in messages; on a server, what others find it by.
@@ -164,14 +166,22 @@ class Mutex:
     def __repr__(self) -> str:
         return f"<Mutex {self.name!r}: {self.holder or 'free'}>"
 
+    def __eq__(self, other: object) -> bool:
+        return self._lock == other._lock if isinstance(other, Mutex) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._lock)
+
     def __reduce__(self) -> Any:
-        reduce = getattr(self._lock, "_reduce_mutex", None)
-        if reduce is None:
+        from catkit_devices.multiprocessing.remote import mutex_found
+
+        place = self._lock.place
+        if place is None:
             raise TypeError(
                 f"mutex {self.name!r} lives in this process only and cannot be sent to another; "
                 "get one by name from a SharedMemoryManager: manager.get_mutex(name)"
             )
-        return reduce(self)
+        return mutex_found, (*place, self.name, self.timeout)
 
 
 def call_site() -> str:

@@ -81,7 +81,9 @@ class Outcome:
             from catkit_devices.multiprocessing.relay import decode
 
             raise decode(failure)
-        return pickle.loads(data)
+        from catkit_devices.multiprocessing.channel import loads
+
+        return loads(data)
 
     def report(self, *, fully: bool = False) -> str | None:
         """Return what is to be said of a child that nobody has joined, if anything."""

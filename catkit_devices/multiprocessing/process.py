@@ -12,6 +12,7 @@ from functools import partial
 from multiprocessing import connection, context, parent_process, spawn, util
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.errors import WaitTimeoutError
 from catkit_devices.multiprocessing.outcome import Outcome, run_and_tell
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Process(context.SpawnProcess):
         try:
             super().start()
             self._outcome.pid = self.pid
+            self._work = None  # the child has it: the parent's target and arguments need not live as long as this does
         except BaseException:
             self._outcome.expected = True  # there is no child that could fail
             self._outcome = before
@@ -118,13 +120,13 @@ class Process(context.SpawnProcess):
             timeout: seconds; None waits for as long as it takes.
 
         Raises:
-            TimeoutError: the child is still running.
+            WaitTimeoutError: the child is still running.
             ProcessDiedError: it was killed, or exited, before its target returned.
             BaseException: whatever the target raised, with its traceback.
         """
         super().join(timeout)
         if self._outcome is None or not (timeout is None or connection.wait([self.sentinel], 0)):
-            raise TimeoutError(f"process {self.name!r} (pid {self.pid}) is still running after {timeout or 0:g} s")
+            raise WaitTimeoutError(f"process {self.name!r} (pid {self.pid}) is still running after {timeout or 0:g} s")
         self._have_exit_code()
         if util.is_exiting():  # it is the interpreter that joins what nobody else has joined: reported at its end
             self._outcome.heard()

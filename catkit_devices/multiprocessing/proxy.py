@@ -65,6 +65,14 @@ class ObjectProxy:
         result = line.call(remote.reference.target, operation, name, args, kwargs)
         return self if result is SELF else result
 
+    def _callmethod(self, methodname: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] | None = None) -> Any:
+        """As ``multiprocessing.managers.BaseProxy._callmethod``, for code that was written for it."""
+        if methodname not in self._interface.methods:
+            from multiprocessing.managers import RemoteError
+
+            raise RemoteError(f"{self!r} shares no method {methodname!r}")
+        return self._do(CALL, methodname, tuple(args), kwds)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
@@ -195,7 +203,7 @@ def _make_class(interface: Interface) -> type[ObjectProxy]:
         if name not in vars(ObjectProxy):
             members[name] = _property(name, doc)
     if "__eq__" in members:
-        members["__hash__"] = None
+        members["__eq__"], members["__hash__"] = _equal, ObjectProxy.__hash__
     if "__iter__" in members:
         members["__iter__"] = _iterate
     if interface.section:
@@ -262,6 +270,11 @@ def _property(name: str, doc: str | None) -> property:
         self._do(SET, name, (value,))
 
     return property(get, put, doc=doc)
+
+
+def _equal(self: ObjectProxy, other: object) -> Any:
+    """Return whether both stand for one object, else whether the object says that it equals the other."""
+    return ObjectProxy.__eq__(self, other) is True or self._do(CALL, "__eq__", (other,))
 
 
 def _iterate(self: ObjectProxy) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from types import MemberDescriptorType, TracebackType
 from typing import Any
 
 from catkit_devices.errors import RemoteError
-from catkit_devices.multiprocessing.channel import dumps
+from catkit_devices.multiprocessing.channel import dumps, loads
 
 __all__ = ["decode", "encode"]
 
@@ -184,7 +184,7 @@ def _build(index: int, nodes: list[_Node], errors: dict[int, BaseException]) -> 
 def _rebuilt(node: _Node, members: list[BaseException] | None) -> BaseException:
     if node["class"] is None:
         raise TypeError("its class could not be carried")
-    cls: type[BaseException] = pickle.loads(node["class"])
+    cls: type[BaseException] = loads(node["class"])
     args: tuple[Any, ...] = tuple(_argument(data, shown) for data, shown in node["args"])
     state = {}
     notes = []
@@ -234,7 +234,7 @@ def _argument(data: bytes | None, shown: str | None) -> Any:
 def _loaded(data: bytes | None) -> Any:
     if data is None:
         raise TypeError("it could not be pickled")
-    return pickle.loads(data)
+    return loads(data)
 
 
 class _Lost:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from multiprocessing import current_process
+import hmac
+from multiprocessing import AuthenticationError, current_process
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError, MutexBrokenError
@@ -14,8 +15,6 @@ from catkit_devices.multiprocessing.lines import line_to, lost_sections
 from catkit_devices.multiprocessing.mutex import Mutex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from catkit_devices.multiprocessing.endpoint import Address
     from catkit_devices.multiprocessing.holds import Holder
     from catkit_devices.multiprocessing.hosting import Hosted
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.owner import Call
     from catkit_devices.multiprocessing.session import ClientSession
 
-__all__ = ["Remote", "RemoteLock", "found_again", "hosted_here", "mutex_of", "obtain", "reach"]
+__all__ = ["Remote", "RemoteLock", "found_again", "hosted_here", "mutex_found", "mutex_of", "obtain", "reach"]
 
 
 class Remote:
@@ -81,13 +80,23 @@ class Remote:
 
 
 def reach(name: str, address: Address | None = None, authkey: bytes | None = None) -> Endpoint:
-    """Return how a server is reached: by its name on this host, or at an address with this process's key.
+    """Return how a server is reached: by its name on this host, or at an address.
+
+    Args:
+        name: of the server.
+        address: of a server that is reached over TCP.
+        authkey: its secret; None for the one that a server on this host has left for its user, and over TCP for
+            this process's.
 
     Raises:
         ServerNotFoundError: no server of that name runs here.
+        AuthenticationError: the server of that name has another key.
     """
     if address is None or isinstance(address, str):
-        return endpoint(name)
+        found = endpoint(name)
+        if authkey is not None and not hmac.compare_digest(found.authkey, authkey):
+            raise AuthenticationError(f"the key that was given is not that of server {name!r} (pid {found.pid})")
+        return found
     return Endpoint(name, address, bytes(authkey or current_process().authkey), 0)
 
 
@@ -137,6 +146,12 @@ class RemoteLock:
     def order(self) -> tuple[str, str, str]:
         """Where it stands in the one order in which several are acquired."""
         return (str(self.remote.server.address), self.remote.kind, self.name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemoteLock) and self.order == other.order
+
+    def __hash__(self) -> int:
+        return hash(self.order)
 
     def acquire(self, call: Call, timeout: float, depth: int | None = None, site: str | None = None) -> None:
         """As ``OwnedLock.acquire``."""
@@ -194,12 +209,10 @@ class RemoteLock:
             raise ConfigurationError(f"{self.remote.kind} {self.name!r} has no mutex")
         return target
 
-    @staticmethod
-    def _reduce_mutex(mutex: Mutex) -> tuple[Callable[..., Mutex], tuple[Any, ...]]:
-        lock = mutex._lock
-        if not isinstance(lock, RemoteLock):
-            raise TypeError(f"mutex {mutex.name!r} is not on a server")
-        return _mutex_found, (*lock.remote.whereabouts(), mutex.name, mutex.timeout)
+    @property
+    def place(self) -> tuple[str, Address, str, str]:
+        """As ``OwnedLock.place``."""
+        return self.remote.whereabouts()
 
 
 def _forget(session: ClientSession, call: Call, held: dict[int, int], target: int) -> None:
@@ -212,7 +225,8 @@ def _forget(session: ClientSession, call: Call, held: dict[int, int], target: in
         session.sections.pop(call.owner.key, None)
 
 
-def _mutex_found(server_name: str, address: Address, kind: str, name: str, shown: str, timeout: float) -> Mutex:
+def mutex_found(server_name: str, address: Address, kind: str, name: str, shown: str, timeout: float) -> Mutex:
+    """Return the mutex that another process has sent."""
     hosted = hosted_here(address, kind, name)
     if hosted is not None and hosted.lock is not None:
         mutex = Mutex._over(hosted.lock, timeout)

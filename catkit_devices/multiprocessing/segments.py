@@ -6,6 +6,7 @@ process ends, nothing is left behind. Segments are used again: touching fresh me
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -62,11 +63,13 @@ class Parcel(NamedTuple):
 class Outgoing:
     """The sender's segments on one connection."""
 
-    __slots__ = ("_count", "_segments")
+    __slots__ = ("_count", "_retired", "_segments")
 
     def __init__(self) -> None:
         self._segments: list[Segment] = []
         self._count = 0
+        self._retired: list[int] = []
+        """What is not used again, and the receiver has not been told yet."""
 
     def put(self, buffer: PickleBuffer) -> tuple[Parcel, Segment]:
         """Copy a buffer into a free segment; return what to tell the receiver, and the segment.
@@ -79,7 +82,6 @@ class Outgoing:
         segment = next(
             (one for one in self._segments if one.free and size <= one.capacity <= 4 * size + mmap.PAGESIZE), None
         )
-        retired = 0
         if segment is None:
             self._count += 1
             segment = Segment(self._count, size)
@@ -87,18 +89,20 @@ class Outgoing:
                 self._segments.append(segment)
             else:
                 unused = next((place for place, one in enumerate(self._segments) if one.free), None)
-                retired = segment.number if unused is None else self._segments[unused].number
+                self._retired.append(segment.number if unused is None else self._segments[unused].number)
                 if unused is not None:
                     self._segments[unused] = segment
         segment.map[0] = 1
         segment.map[_DATA : _DATA + size] = source
         fresh, segment.told = not segment.told, True
+        retired = self._retired.pop() if self._retired else 0
         return Parcel(segment.number, size, segment.capacity + mmap.PAGESIZE, fresh, retired), segment
 
     def forget(self, parcels: list[tuple[Parcel, Segment]]) -> None:
-        """Free the segments of a message that was not sent."""
+        """Do not use the segments of a message again that was not sent, or that the receiver could not take."""
         numbers = {parcel.segment for parcel, _ in parcels}
         self._segments = [one for one in self._segments if one.number not in numbers]
+        self._retired += [*numbers, *(parcel.retired for parcel, _ in parcels if parcel.retired)]
 
 
 class Incoming:
@@ -111,8 +115,6 @@ class Incoming:
 
     def take(self, parcel: Parcel, descriptor: int | None) -> Any:
         """Return a buffer over the data; the segment is free again when the last user of the buffer is gone."""
-        import ctypes
-
         if descriptor is not None:
             try:
                 self._maps[parcel.segment] = mmap.mmap(descriptor, parcel.capacity)

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from multiprocessing import connection, current_process, managers, parent_process, util
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import ServerError
+from catkit_devices.errors import ServerError, ServerResourceError
 from catkit_devices.multiprocessing import deadlocks, holds
 from catkit_devices.multiprocessing.channel import Channel, take_over
 from catkit_devices.multiprocessing.connecting import (
@@ -29,6 +29,7 @@ from catkit_devices.multiprocessing.connecting import (
 from catkit_devices.multiprocessing.hosting import Host, unknown_target
 from catkit_devices.multiprocessing.interface import ROOT, running_server
 from catkit_devices.multiprocessing.serving import ServedSession
+from catkit_devices.multiprocessing.shortage import Reserve, shortage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,12 @@ __all__ = ["Server", "break_lock"]
 
 _HANDSHAKE = 5.0
 """Seconds that a connection has to authenticate and say what it wants."""
+_REFUSAL = 1.0
+"""The same for one that is going to be refused, because the one thread for that has others to refuse."""
+_PAUSE = 0.05
+"""Seconds until connections are accepted again, where that has failed."""
+_LASTING = frozenset({"open_session", "open_calls", "accept_connection"})
+"""The requests that keep their thread and descriptors."""
 _HANDSHAKES = 64
 """How many connections may be at that stage at once; beyond it the oldest is dropped."""
 
@@ -89,6 +96,7 @@ class Server(managers.Server):
         deadlocks.own_address.append(self.address)
         self.stop_event = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: self.stop_event.set())
+        self._reserve = Reserve(self.listener, self.handle_request)
         threading.Thread(target=self._watch_parent, daemon=True).start()
         threading.Thread(target=self.accepter, daemon=True).start()
         try:
@@ -128,37 +136,69 @@ class Server(managers.Server):
     # --- connections ------------------------------------------------------------------------------------------------
 
     def accepter(self) -> None:
-        """Give every connection a thread; bound those that have not authenticated."""
-        while True:
+        """Give every connection a thread; bound those that have not authenticated. Goes on whatever is short."""
+        while not self.stop_event.is_set():
             try:
-                conn = self.listener.accept()
-            except OSError:
-                if self.stop_event.wait(0.05):  # out of descriptors, perhaps: some may be free in a moment
-                    return
-                continue
-            with self._pending_guard:
-                self._pending[id(conn)] = conn
-                if len(self._pending) > _HANDSHAKES:
-                    _, oldest = self._pending.popitem(last=False)
-                    _hang_up(oldest)  # under the guard, so that its thread does not close it meanwhile
-            threading.Thread(target=self.handle_request, args=(conn,), daemon=True).start()
+                self._accept_one()
+            except Exception:  # noqa: BLE001 - nobody else accepts connections
+                if not self.stop_event.wait(_PAUSE):
+                    _log.exception("a connection was not accepted")
 
-    def handle_request(self, conn: connection.Connection) -> None:
-        """Authenticate, hear what is wanted, do it; whatever a stranger sends, the server goes on."""
-        with contextlib.suppress(OSError), conn:
+    def _accept_one(self) -> None:
+        lacking = None
+        try:
+            conn = self.listener.accept()
+        except OSError as error:
+            lacking = shortage(error)
+            found = self._reserve.accept() if lacking is not None else None
+            if found is None:
+                self.stop_event.wait(_PAUSE)  # there may be some in a moment
+                return
+            conn = found
+        with self._pending_guard:
+            self._pending[id(conn)] = conn
+            if len(self._pending) > _HANDSHAKES:
+                _, oldest = self._pending.popitem(last=False)
+                _hang_up(oldest)  # under the guard, so that its thread does not close it meanwhile
+        if lacking is None:
             try:
-                verb, args, kwargs = self._greet(conn)
-                reply = ("#RETURN", getattr(self, verb)(conn, *args, **kwargs))
+                threading.Thread(target=self.handle_request, args=(conn,), daemon=True).start()
+            except RuntimeError as error:
+                lacking = shortage(error) or str(error)
+        if lacking is not None:
+            self._reserve.take(conn, lacking)
+
+    def handle_request(self, conn: connection.Connection, lacking: str | None = None) -> None:
+        """Authenticate, hear what is wanted, do it; whatever a stranger sends, the server goes on.
+
+        Args:
+            conn: the connection.
+            lacking: what the server is short of: only what is done at once is done.
+        """
+        with contextlib.suppress(OSError), conn:
+            reply: tuple[str, Any]
+            try:
+                verb, args, kwargs = self._greet(conn, _HANDSHAKE if lacking is None else _REFUSAL)
+                if lacking is not None and verb in _LASTING:
+                    reply = self._refusal(lacking)
+                else:
+                    reply = ("#RETURN", getattr(self, verb)(conn, *args, **kwargs))
             except SystemExit:
                 return
             except Exception as error:  # noqa: BLE001 - see above
-                reply = ("#TRACEBACK", f"{type(error).__name__}: {error}")
+                lacking = shortage(error)
+                text = f"{type(error).__name__}: {error}"
+                reply = ("#TRACEBACK", text) if lacking is None else self._refusal(lacking)
             conn.send(reply)
 
-    def _greet(self, conn: connection.Connection) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    def _refusal(self, lacking: str) -> tuple[str, ServerResourceError]:
+        text = f"server {self.name!r} (pid {os.getpid()}) has refused a connection: it is {lacking}"
+        return "#ERROR", ServerResourceError(text, server=self.name, pid=os.getpid())
+
+    def _greet(self, conn: connection.Connection, patience: float) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         try:
             with borrowed_socket(conn) as sock:
-                set_receive_timeout(sock, _HANDSHAKE)
+                set_receive_timeout(sock, patience)
                 if self.address_family == "AF_INET":
                     keep_alive(sock)
             connection.deliver_challenge(conn, self.authkey)

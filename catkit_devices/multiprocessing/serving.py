@@ -5,6 +5,8 @@ A session's lifeline has a thread that blocks in ``recv`` on it, so its end is n
 
 from __future__ import annotations
 
+import logging
+import os
 import select
 import threading
 import time
@@ -13,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.errors import OperationCancelled
 from catkit_devices.multiprocessing.channel import Channel, dumps
 from catkit_devices.multiprocessing.holds import cancel, end_deadlock, end_session, is_waited_for, sequence_of
-from catkit_devices.multiprocessing.interface import LOCK, RAISED, RETURNED
+from catkit_devices.multiprocessing.interface import LOCK, RAISED, REFUSED, RETURNED
 from catkit_devices.multiprocessing.owner import Call, Owner, Session, set_call
+from catkit_devices.multiprocessing.relay import encode
+from catkit_devices.multiprocessing.shortage import shortage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.hosting import Host
 
 __all__ = ["ServedSession"]
+
+_log = logging.getLogger(__name__)
 
 
 class ServedSession(Session):
@@ -83,7 +89,11 @@ class ServedSession(Session):
         """Hear what comes on the lifeline until the client takes its leave, or is gone."""
         try:
             while not self._said_goodbye:
-                self._hear(self._lifeline.recv())
+                word = self._lifeline.recv()
+                try:
+                    self._hear(word)
+                except Exception:  # noqa: BLE001 - one word that fails must not end the session, and free what it holds
+                    _log.exception("%s: %r was not done", self.process, word)
         except (EOFError, OSError):
             return  # its death
 
@@ -166,6 +176,8 @@ class ServedSession(Session):
                 self._serve_one(channel, thread, owner)
         except (EOFError, OSError):
             owner.ended = self._void.get(thread, -1) != self._newest.get(thread)
+        except Exception:  # noqa: BLE001 - whatever it is, the client hears at once that its line is gone
+            _log.exception("a line of %s was dropped", self.process)
         finally:
             self.calls.pop(thread, None)
             channel.close()
@@ -174,8 +186,8 @@ class ServedSession(Session):
         request = channel.receive()
         try:
             number, target, operation, name, args, kwargs, origin = channel.unpack(request)
-        except Exception as error:  # noqa: BLE001 - an argument that does not load here is the caller's error
-            channel.send(_failure(error))
+        except BaseException as error:  # noqa: BLE001 - an argument that does not load here is the caller's error
+            channel.send(_refusal(error))
             return
         if origin is None:
             call = Call(owner, (owner.key, number), self, number)
@@ -200,6 +212,26 @@ class ServedSession(Session):
 
 
 def _failure(error: BaseException) -> bytes:
-    from catkit_devices.multiprocessing.relay import encode
+    """Return the answer to a call that has raised ``error``."""
+    try:
+        lacking = shortage(error)
+        if lacking is not None:
+            error.add_note(f"(raised in the process of the server, pid {os.getpid()}: it is {lacking})")
+        return dumps((RAISED, encode(error)))
+    except BaseException:  # noqa: BLE001 - the caller waits: what cannot be told is told in one sentence made before
+        return _SPEECHLESS
 
-    return dumps((RAISED, encode(error)))
+
+def _refusal(error: BaseException) -> bytes:
+    """Return the answer to a call whose arguments could not be taken."""
+    try:
+        lacking = shortage(error)
+        if lacking is not None:
+            return dumps((REFUSED, f"refused, nothing was done: the server is {lacking}"))
+        error.add_note("an argument of the call does not load in the process of the server")
+        return dumps((REFUSED, encode(error)))
+    except BaseException:  # noqa: BLE001 - see above
+        return _SPEECHLESS
+
+
+_SPEECHLESS = dumps((REFUSED, "the server has no memory left to tell how the call ended"))

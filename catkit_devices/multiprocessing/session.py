@@ -24,6 +24,7 @@ from catkit_devices.multiprocessing.connecting import (
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint
 from catkit_devices.multiprocessing.holds import sequence_of
 from catkit_devices.multiprocessing.owner import local_session, process_id, process_name
+from catkit_devices.multiprocessing.shortage import shortage
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.endpoint import Address
@@ -98,6 +99,8 @@ class ClientSession:
             channel.accept_pipes()
         except (EOFError, OSError) as error:
             channel.close()
+            if shortage(error) is not None:
+                raise  # this process's own
             name = self.endpoint.name
             raise ServerUnresponsiveError(
                 f"server {name!r} did not go on ({error or 'it closed'})", server=name
@@ -114,7 +117,8 @@ class ClientSession:
         if self.lost is None:
             try:
                 with self._sending:
-                    self._lifeline.send(word)
+                    if not self._lifeline.closed:
+                        self._lifeline.send(word)
             except OSError as error:
                 self._lose(f"its connection broke ({error})")
 
@@ -133,7 +137,7 @@ class ClientSession:
         self.lost = ServerUnresponsiveError("the session belongs to the parent process", server=self.endpoint.name)
         self._lifeline.close()
         for channel in list(self._channels):
-            channel.close()
+            channel.close_copy()
 
     def _lose(self, why: str) -> None:
         if self.lost is None:
@@ -167,8 +171,11 @@ class ClientSession:
                     self.say(("ping",))
         except (EOFError, OSError) as error:
             self._lose(f"it has ended ({error})" if str(error) else "it has ended")
+        except Exception as error:  # noqa: BLE001 - nobody would listen any more, so the session ends
+            self._lose(f"this process could not go on listening to it ({type(error).__name__}: {error})")
         finally:
-            self._lifeline.close()
+            with self._sending:  # or another thread could send to what has this number next
+                self._lifeline.close()
 
 
 class _Attempt:

@@ -24,7 +24,7 @@ class MutexedDict(dict[_K, _V]):
         name: of its mutex, for messages.
         load: called with a missing key to make its value, once, under the mutex.
         lock: a mutex, or anything that has one as ``.mutex``, to share.
-        timeout: seconds that an operation waits for the mutex.
+        timeout: seconds that an operation waits for the mutex; None for 60, or for those of ``lock``.
     """
 
     def __init__(
@@ -33,10 +33,12 @@ class MutexedDict(dict[_K, _V]):
         name: str = "dict",
         load: Callable[[_K], _V] | None = None,
         lock: Any = None,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         **kwargs: Any,
     ) -> None:
         shared = lock if lock is None or isinstance(lock, Mutex) else lock.mutex
+        if timeout is None:
+            timeout = DEFAULT_TIMEOUT if shared is None else shared.timeout
         self.mutex = Mutex(name, timeout, shared)
         self._load = load
         super().__init__(*args, **kwargs)
@@ -184,7 +186,9 @@ class MutexedNamespace:
         self.mutex.release()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in dir(type(self)) or name == "mutex":
+        member = getattr(type(self), name, None)
+        settable = hasattr(type(member), "__set__")  # a property of a subclass
+        if name == "mutex" or (name in dir(type(self)) and not settable):
             raise AttributeError(f"{name!r} is taken by the namespace itself")
         with self.mutex:
             object.__setattr__(self, name, value)

@@ -18,7 +18,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from catkit_devices.errors import MutexBrokenError
+from catkit_devices.errors import MutexBrokenError, WaitTimeoutError
 from catkit_devices.multiprocessing.owner import current_owner
 from catkit_devices.multiprocessing.stream_memory import HEAD, SLOT_HEAD
 from catkit_devices.multiprocessing.waiting import seconds
@@ -129,7 +129,7 @@ class FrameStream:
         ring = self._ring
         number = ring.published - 1
         if number < 0:
-            raise TimeoutError("no frame was published yet")
+            raise WaitTimeoutError("no frame was published yet")
         slot = number % ring.slots
         array = ring.frames[slot].view()
         array.flags.writeable = False
@@ -253,7 +253,7 @@ class FrameReader:
             ring.check()
             left = _PATIENCE if deadline is None else min(_PATIENCE, deadline - time.monotonic())
             if left <= 0:
-                raise TimeoutError(f"frame {number} was not published within {timeout:g} s")
+                raise WaitTimeoutError(f"frame {number} was not published within {timeout:g} s")
             bell = int(ring.head[_BELL])
             if ring.published <= number:
                 _futex(ring, _WAIT, bell & 0xFFFFFFFF, left)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Devices", "MutexedDict"]
 
 
-class Devices:
-    """The devices of a testbed.
+class Devices(Mapping[str, Any]):
+    """The devices of a testbed, by name, as a mapping that cannot be changed.
 
     By name, by alias, by what they can do::
 
@@ -54,6 +55,10 @@ class Devices:
         if proxy is None:
             proxy = self._make(entry)
         return proxy
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the device of that name or alias; ``default`` if there is none."""
+        return self[name] if name in self else default  # noqa: SIM401 - that would be this method
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -117,6 +122,9 @@ class Devices:
 
     def __contains__(self, name: object) -> bool:
         return any(name == entry.name or name in entry.aliases for entry in self._layout.devices)
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __iter__(self) -> Iterator[str]:
         return (entry.name for entry in self._layout.devices)

@@ -12,6 +12,7 @@ from catkit_devices.errors import (
     DeviceProtocolError,
     DeviceTimeoutError,
     DeviceValueError,
+    MutexTimeoutError,
 )
 from catkit_devices.properties import Control, Measurement
 from catkit_devices.simulation import Fault
@@ -511,3 +512,145 @@ def test_a_failed_open_leaves_nothing_open(serve, script):
         Widget("widget", address=SERIAL, visa_library=library).open()
 
     assert library._sessions == {}
+
+
+OTHER = "ASRL8::INSTR"
+
+
+class Follower(Widget):
+    """Uses another device: in an operation, in the middle of a dialogue of its own, and to be made safe."""
+
+    def __init__(self, name, *, follows, **options):
+        super().__init__(name, **options)
+        self._follows = follows
+
+    def follow(self):
+        return self._follows.a
+
+    def follow_within_a_dialogue(self):
+        with self._exchange("A?"):
+            self._send("A?")
+            followed = self._follows.a
+            return followed, self._read()
+
+    def _make_safe(self):
+        self._write("A 0.0")
+        self._follows.make_safe()
+        if self._follows.a:
+            self._write("A 1.0")
+
+
+@pytest.fixture
+def follower(serve, script):
+    """A device that uses another one, open both, and their libraries."""
+    mine, its = serve(SERIAL, script, replies=REPLIES), serve(OTHER, script, replies=REPLIES)
+    other = Widget("other", address=OTHER, visa_library=its, open_on_use=True)
+    device = Follower("follower", address=SERIAL, visa_library=mine, follows=other)
+    device.open()
+    assert device.follow() == 1.5
+    yield device, mine, its
+    its.reconnect(OTHER)
+    device.close()
+    other.close(force=True)
+
+
+def test_the_lost_connection_of_a_device_that_another_one_uses_is_not_taken_for_its_own(follower):
+    device, mine, its = follower
+    with device.lock():
+        device.a = 3
+        its.disconnect(OTHER)
+        with pytest.raises(DeviceDisconnectedError, match="'other'"):
+            device.follow()
+        device.a = 4  # its own line was never broken
+    with pytest.raises(DeviceFaultError, match="'other'"):
+        device.make_safe()
+    assert mine.instrument(SERIAL).sent.count(b"*IDN?") == 1
+    its.reconnect(OTHER)
+    assert device._follows.a == 1.5  # using it opens its connection anew
+    device.reset()
+    device.open()
+    assert device.follow() == 1.5
+
+
+def test_a_driver_that_does_not_say_whose_connection_is_lost_means_its_own(widget):
+    class Terse(Widget):
+        def fail(self):
+            raise DeviceDisconnectedError("pulled")
+
+    device, library = widget(SERIAL, cls=Terse)
+    with device:
+        with pytest.raises(DeviceDisconnectedError) as caught:
+            device.fail()
+        assert caught.value.device == "widget"
+        assert device.a == 1.5
+    assert library.instrument(SERIAL).sent.count(b"*IDN?") == 2
+
+
+@pytest.mark.parametrize("fault", ["garbled", "no_reply"])
+def test_a_reply_left_behind_because_another_device_failed_is_never_taken_for_the_next_one(follower, fault):
+    device, mine, its = follower
+    mine.line(SERIAL).inject(Fault("late", delay=0.8))  # later than the other's failure, within the late window
+    its.line(OTHER).inject(Fault(fault))
+    with pytest.raises((DeviceProtocolError, DeviceTimeoutError), match="'other'"):
+        device.follow_within_a_dialogue()
+    assert device.b == 2.5
+
+
+def test_waiting_in_vain_for_another_device_is_no_timeout_of_ones_own(follower):
+    device, _, _ = follower
+    device._follows.mutex.timeout = 0.0
+    held, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with device._follows.lock():
+            held.set()
+            leave.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(20)
+    with pytest.raises(MutexTimeoutError, match="'other'"):
+        device.follow_within_a_dialogue()
+    leave.set()
+    holder.join()
+
+
+def test_a_shared_read_goes_on_after_a_lost_connection_though_somebody_keeps_the_device(widget):
+    device, library = widget(SERIAL)
+    reads = []
+
+    def read():
+        for _ in range(2):
+            try:
+                reads.append(device.b)
+            except DeviceDisconnectedError as error:
+                reads.append(error)
+
+    with device, device.lock():
+        library.disconnect(SERIAL)
+        with pytest.raises(DeviceDisconnectedError):
+            device.a = 3
+        library.reconnect(SERIAL)
+        reader = threading.Thread(target=read)
+        reader.start()
+        reader.join()
+        with pytest.raises(DeviceDisconnectedError, match="leave the section"):
+            device.a = 3
+    assert reads == [2.5, 2.5]
+
+
+def test_a_shared_read_that_may_be_repeated_is_though_somebody_keeps_the_device(widget):
+    class Steady(Widget):
+        level = Measurement("B?", doc="Level that reading does not change.", shared=True, repeatable=True)
+
+    device, library = widget(SERIAL, cls=Steady)
+    reads = []
+    with device, device.lock():
+        library.disconnect(SERIAL)
+        library.reconnect(SERIAL)
+        reader = threading.Thread(target=lambda: reads.append(device.level))
+        reader.start()
+        reader.join()
+        with pytest.raises(DeviceDisconnectedError, match="leave the section"):
+            device.a = 3
+    assert reads == [2.5]

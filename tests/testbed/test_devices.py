@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+
 import pytest
 
 from catkit_devices import multiprocessing
@@ -20,6 +22,18 @@ def test_a_device_is_the_same_by_attribute_name_alias_and_enum(shared_testbed):
     assert devices.tank != devices.basin
     assert [member.value for member in devices.names] == ["tank", "basin"]
     assert devices.names.reservoir is devices.names.tank
+
+
+def test_the_devices_are_a_mapping_that_is_only_read(shared_testbed):
+    devices = shared_testbed.devices
+
+    assert isinstance(devices, Mapping)
+    assert dict(devices.items()) == {"tank": devices.tank, "basin": devices.basin}
+    assert list(devices.values()) == [devices.tank, devices.basin]
+    assert list(devices.keys()) == ["tank", "basin"]
+    assert (devices.get("reservoir"), devices.get("nothing")) == (devices.tank, None)
+    with pytest.raises(TypeError):
+        devices["tank"] = devices.basin
 
 
 def test_a_device_is_found_by_what_it_can_do(bench):
