@@ -9,6 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.line import Line
+from catkit_devices.multiprocessing.forking import renewed
 from catkit_devices.ownership import Ownership, normalise
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _WIRE_TIMEOUT = 60.0
 
 # The one registry of open connections: an address is one thing for the whole process, whoever opens it.
 _transports: dict[tuple[int, str], Transport] = {}
-_guard = threading.Lock()
+_guard = renewed(threading.Lock())
 
 # Why addresses were suspect when they were closed, by library: a late reply survives the closing of most interfaces.
 _doubts: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()

@@ -17,6 +17,8 @@ import time
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
+from catkit_devices.multiprocessing.forking import making, private, receive_descriptors
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from multiprocessing.connection import Connection
@@ -159,8 +161,9 @@ class Channel:
             return
         pipes: list[int] = []
         try:
-            for _ in range(2):
-                pipes += os.pipe()
+            with making:
+                for _ in range(2):
+                    pipes += map(private, os.pipe())
             there, write_there, here, write_here = pipes
             socket.send_fds(self.socket, [_WITH_PIPES], [write_here, there])
         except OSError:  # no descriptors left: the socket does it too, more slowly
@@ -182,7 +185,7 @@ class Channel:
         """
         if not self._local:
             return
-        offer, descriptors, _, _ = socket.recv_fds(self.socket, 1, 2)
+        offer, descriptors = receive_descriptors(self.socket, 2)
         self._pipes += descriptors
         if not offer:
             raise EOFError

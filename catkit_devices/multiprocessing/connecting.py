@@ -10,6 +10,7 @@ from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ServerError, ServerNotFoundError, ServerUnresponsiveError
+from catkit_devices.multiprocessing.forking import making, private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,10 @@ class _CrowdedError(Exception):
 def _connect_once(server: Endpoint, timeout: float) -> connection.Connection:
     label = f"server {server.name!r} (pid {server.pid or 'not known'} at {server.address})"
     facts: dict[str, Any] = {"server": server.name, "pid": server.pid}
-    sock = socket.socket(socket.AF_UNIX if isinstance(server.address, str) else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_UNIX if isinstance(server.address, str) else socket.AF_INET
+    with making:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        private(sock.fileno())
     try:
         sock.settimeout(timeout)
         sock.connect(server.address)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from catkit_devices.errors import ServerNotFoundError, ServerRunningError
+from catkit_devices.multiprocessing.forking import making, private
 
 __all__ = ["Address", "Endpoint", "Registration", "default_name", "endpoint", "endpoints", "runtime_directory"]
 
@@ -98,7 +99,8 @@ class Registration:
     def _claim(self) -> int:
         path = self._directory / f"{self.name}.lock"
         while True:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            with making:
+                lock = private(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             if not _try_lock(lock):
                 os.close(lock)
                 raise _running(self.name, self._file)

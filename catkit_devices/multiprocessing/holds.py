@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from catkit_devices.errors import DeadlockError, OperationCancelled
+from catkit_devices.multiprocessing.forking import renewed
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.locks import OwnedLock
@@ -39,18 +40,13 @@ LONG_WAIT = 0.1
 LONGEST_PAUSE = 5.0
 """... and at least every so many seconds."""
 
-guard = threading.Lock()
+guard = renewed(threading.Lock())
 _waiting: dict[OwnerKey, Waiter] = {}
 _sequence = itertools.count(1)
 
 
-def _forget_parent() -> None:
-    guard._at_fork_reinit()  # type: ignore[attr-defined]  # a forked child inherits no thread that could release it
-    _waiting.clear()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_parent)
+    os.register_at_fork(after_in_child=_waiting.clear)
 
 
 class Holder(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 from catkit_devices.multiprocessing.mutex import Mutex
@@ -62,7 +63,10 @@ RESERVED = frozenset({"acquire", "lock", "mutex", "release"})
 """What a proxy has of its own."""
 
 running_server: list[Any] = []
-"""The server that this process is, if it is one."""
+"""The server that this process is, if it is one; a child that it forks is none."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=running_server.clear)
 
 
 class Interface(NamedTuple):

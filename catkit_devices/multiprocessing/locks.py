@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from catkit_devices.errors import (
     DeadlockError,
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["OwnedLock"]
 
 
+_locks: WeakSet[OwnedLock] = WeakSet()
+"""Those of this process; used under the guard."""
+
+
 class OwnedLock:
     """A fair, reentrant lock whose holds belong to owners and whose sections are counted per session.
 
@@ -57,6 +63,8 @@ class OwnedLock:
         self._hold: Hold | None = None
         self._queue: deque[Waiter] = deque()
         self._fences: dict[OwnerKey, tuple[str, dict[str, int]]] = {}
+        with guard:
+            _locks.add(self)
 
     # --- sections ---------------------------------------------------------------------------------------------------
 
@@ -366,3 +374,15 @@ class OwnedLock:
             if hold.owner.key[0] == call.owner.key[0]:
                 text += " (this same process)"
         return MutexTimeoutError(self.name, waited, text, sum(waiter.call is not call for waiter in self._queue))
+
+
+def _forget_parent() -> None:
+    """Give up, in a forked child, what threads of the parent have: none of them is in the child, or can release it."""
+    for lock in _locks:
+        lock._hold = None
+        lock._queue.clear()
+        lock._fences.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)

@@ -8,11 +8,13 @@ import pickle
 import signal
 import threading
 import time
+import weakref
 from functools import partial
 from multiprocessing import connection, context, parent_process, spawn, util
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import WaitTimeoutError
+from catkit_devices.multiprocessing.forking import making, private
 from catkit_devices.multiprocessing.outcome import Outcome, run_and_tell
 
 if TYPE_CHECKING:
@@ -89,7 +91,12 @@ class Process(context.SpawnProcess):
         else:
             from multiprocessing.popen_spawn_win32 import Popen  # type: ignore[attr-defined, no-redef]
         with _without_main():
-            return Popen(process_obj)  # type: ignore[no-untyped-call, unused-ignore]
+            popen = Popen(process_obj)  # type: ignore[no-untyped-call, unused-ignore]
+        with contextlib.suppress(AttributeError, OSError):  # Linux has it, where it is allowed
+            # Not the pipe whose other end the child has: a process that the child forks would keep that open.
+            popen.sentinel = os.pidfd_open(popen.pid)
+            weakref.finalize(popen, os.close, popen.sentinel)
+        return popen
 
     def __reduce__(self) -> tuple[Callable[..., Process], tuple[bytes, dict[str, Any]]]:
         state = {**vars(self), "_work": _packed(self._work), "_outcome": None, "_popen": None}
@@ -99,19 +106,22 @@ class Process(context.SpawnProcess):
 
     def start(self) -> None:
         """Start the child, once."""
-        inbox, self._outbox = connection.Pipe(duplex=False)
-        before, self._outcome = self._outcome, Outcome(self, inbox)
-        try:
-            super().start()
-            self._outcome.pid = self.pid
-            self._work = None  # the child has it: the parent's target and arguments need not live as long as this does
-        except BaseException:
-            self._outcome.expected = True  # there is no child that could fail
-            self._outcome = before
-            raise
-        finally:
-            self._outbox.close()
-            self._outbox = None
+        # A child that another thread forks meanwhile would keep what the parent learns of this one's end by.
+        with making:
+            inbox, self._outbox = connection.Pipe(duplex=False)
+            private(inbox.fileno())
+            before, self._outcome = self._outcome, Outcome(self, inbox)
+            try:
+                super().start()
+                self._outcome.pid = self.pid
+                self._work = None  # the child has it: the parent's target and arguments need not live as long as this
+            except BaseException:
+                self._outcome.expected = True  # there is no child that could fail
+                self._outcome = before
+                raise
+            finally:
+                self._outbox.close()
+                self._outbox = None
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the child's end; raise what it raised.
@@ -190,6 +200,8 @@ def _arrived(cls: bytes, state: dict[str, Any]) -> Process:
 def _run_and_tell(process: Process) -> None:
     """Run in the child: do the work and send its outcome to the parent."""
     threading.Thread(target=_follow_parent, args=(process.grace,), name="catkit-parent", daemon=True).start()
+    if process._outbox is not None:
+        private(process._outbox.fileno())
     run_and_tell(partial(type(process).run, process), process._outbox)
 
 

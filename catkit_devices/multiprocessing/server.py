@@ -26,6 +26,7 @@ from catkit_devices.multiprocessing.connecting import (
     keep_alive,
     set_receive_timeout,
 )
+from catkit_devices.multiprocessing.forking import accept, private
 from catkit_devices.multiprocessing.hosting import Host, unknown_target
 from catkit_devices.multiprocessing.interface import ROOT, running_server
 from catkit_devices.multiprocessing.serving import ServedSession
@@ -75,6 +76,7 @@ class Server(managers.Server):
         name: str,
     ) -> None:
         super().__init__(registry, address, authkey, serializer)
+        private(self.listener._listener._socket.fileno())  # type: ignore[attr-defined]
         self.name = name
         self.host = Host(makers)
         self.host.on_timeout = _tell_timeout
@@ -147,7 +149,7 @@ class Server(managers.Server):
     def _accept_one(self) -> None:
         lacking = None
         try:
-            conn = self.listener.accept()
+            conn = accept(self.listener)
         except OSError as error:
             lacking = shortage(error)
             found = self._reserve.accept() if lacking is not None else None

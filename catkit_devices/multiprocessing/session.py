@@ -22,6 +22,7 @@ from catkit_devices.multiprocessing.connecting import (
     set_receive_timeout,
 )
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint
+from catkit_devices.multiprocessing.forking import renewed
 from catkit_devices.multiprocessing.holds import sequence_of
 from catkit_devices.multiprocessing.owner import local_session, process_id, process_name
 from catkit_devices.multiprocessing.shortage import shortage
@@ -42,15 +43,13 @@ _ATTEMPT = 6 * SILENCE
 
 _sessions: dict[Address, ClientSession] = {}
 _attempts: dict[Address, _Attempt] = {}
-_sessions_lock = threading.Lock()
+_sessions_lock = renewed(threading.Lock())
 """Guards these two; never held while a server is waited for, or one that is silent would keep others waiting."""
 _numbers = itertools.count(1)
 
 
 def _forget_parent() -> None:
     """Close the forked child's copies of what belongs to its parent."""
-    global _sessions_lock  # noqa: PLW0603 - another thread of the parent may have it, which the child has not
-    _sessions_lock = threading.Lock()
     for session in _sessions.values():
         session.abandon_copies()
     _sessions.clear()

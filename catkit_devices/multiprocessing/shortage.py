@@ -10,6 +10,8 @@ from multiprocessing import connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.multiprocessing.forking import making, private
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -71,7 +73,9 @@ class Reserve:
             os.close(self._descriptor)
             self._descriptor = None
             try:
-                conn: connection.Connection = self._listener.accept()
+                with making:
+                    conn: connection.Connection = self._listener.accept()
+                    private(conn.fileno())
             except OSError:  # another thread was quicker
                 return None
         return conn

@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from catkit_devices.multiprocessing.forking import renewed
 from catkit_devices.testbed.logs import forward_logs
 from catkit_devices.testbed.signals import ignore_terminal, kept_from_children
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["begin_server", "children_of"]
 
 _PLUGINS = "CATKIT_DEVICES_PLUGINS"
-_guard = threading.RLock()
+_guard = renewed(threading.RLock())
 
 
 @contextmanager

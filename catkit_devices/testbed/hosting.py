@@ -6,6 +6,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.multiprocessing.forking import renewed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,7 +24,7 @@ SIMULATION = "simulation"
 # whoever has the same address uses it through the same library.
 _simulations: dict[str, SimulatedVisaLibrary] = {}
 _libraries: dict[tuple[str, str], Any] = {}
-_guard = threading.RLock()
+_guard = renewed(threading.RLock())
 
 
 def make_device(name: str, layout: Layout, used: Mapping[str, Any]) -> Device:
