@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.datalog.arrays import encode
+from catkit_devices.datalog.values import plain_array
 from catkit_devices.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ def curve(tag: str, x: npt.ArrayLike, y: npt.ArrayLike) -> bytes:
     Raises:
         DataError: they are not of one length, or hold Python objects.
     """
-    import numpy as np
-
-    xs, ys = np.asarray(x), np.asarray(y)
+    xs, ys = plain_array(x, f"curve {tag!r}: x"), plain_array(y, f"curve {tag!r}: y")
     if xs.ndim != 1 or xs.shape != ys.shape:
         raise DataError(f"curve {tag!r}: x and y must be of one length, got shapes {xs.shape} and {ys.shape}")
     return encode(xs) + encode(ys)

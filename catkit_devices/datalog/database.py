@@ -48,6 +48,10 @@ CREATE TABLE objects (
     id INTEGER PRIMARY KEY, tag INTEGER NOT NULL REFERENCES tags (id), time INTEGER NOT NULL,
     data BLOB NOT NULL, attributes TEXT NOT NULL
 );
+-- An index has the row's id behind the tag, so the records of a tag are found, and in the order in which they came.
+CREATE INDEX scalars_of_tag ON scalars (tag);
+CREATE INDEX arrays_of_tag ON arrays (tag);
+CREATE INDEX objects_of_tag ON objects (tag);
 """
 
 

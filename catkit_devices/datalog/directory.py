@@ -64,7 +64,7 @@ def write_description(path: Path, information: Mapping[str, Any], configuration:
         DataError: they cannot be written, or hold something that JSON cannot say.
     """
     for file_name, content in ((INFORMATION, information), (CONFIGURATION, configuration)):
-        text = to_json(content, f"run {path}: {file_name}")
+        text = to_json(content, f"run {path}: {file_name}", anything=file_name == INFORMATION)
         try:
             (path / file_name).write_text(_indented(text), encoding="utf-8")
         except OSError as error:
@@ -89,4 +89,4 @@ def read_description(path: Path, file_name: str) -> dict[str, Any]:
 def _indented(text: str) -> str:
     import json
 
-    return json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(json.loads(text), indent=2, ensure_ascii=text.isascii()) + "\n"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from catkit_devices.datalog import database, directory, logfile, tables
 from catkit_devices.datalog.arrays import decode
 from catkit_devices.datalog.records import Arrays, Curve, Event, Figure, Fits, Location, Scalars, Tag, Value
-from catkit_devices.datalog.values import from_json
+from catkit_devices.datalog.values import from_json, nanoseconds
 from catkit_devices.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class RunReader:
         for operator, moment in ((">=", since), ("<=", until)):
             if moment is not None:
                 condition += f" AND time {operator} ?"
-                arguments.append(_nanoseconds(moment))
+                arguments.append(nanoseconds(moment, naive_is_utc=True))
         query = f"SELECT time, {columns} FROM {_TABLES[kind]} WHERE {condition} ORDER BY id"  # noqa: S608 - our names
         if not isinstance(index, int):
             rows = self._query(query, arguments)
@@ -225,12 +225,3 @@ def _times(rows: list[Any]) -> npt.NDArray[np.datetime64]:
 
     times: npt.NDArray[np.datetime64] = np.array([row[0] for row in rows], dtype=np.int64).astype("datetime64[ns]")
     return times
-
-
-def _nanoseconds(moment: Moment) -> int:
-    if isinstance(moment, dt.datetime):
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=dt.UTC)
-        whole = moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-        return whole // dt.timedelta(microseconds=1) * 1000
-    return round(moment * 1e9)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from catkit_devices.datalog import contents, database, directory, information, logfile
 from catkit_devices.datalog.arrays import ArrayFile
 from catkit_devices.datalog.checkpointing import Checkpointer
-from catkit_devices.datalog.values import magnitude, number, to_json
+from catkit_devices.datalog.values import (
+    conversion,
+    magnitude,
+    nanoseconds,
+    number,
+    plain_array,
+    to_json,
+    unit_text,
+)
 from catkit_devices.errors import DataError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     import numpy.typing as npt
@@ -32,6 +41,23 @@ _NEW_TAG = "INSERT OR IGNORE INTO tags (kind, tag, unit) VALUES (?, ?, ?)"
 _FIND_TAG = "SELECT id, unit FROM tags WHERE kind = ? AND tag = ?"
 
 
+class _Tag(NamedTuple):
+    """What records belong to, and what must be done to numbers in the unit that it was asked for with."""
+
+    id: int
+    convert: Callable[[Any], Any] | None
+
+
+def _is_plain_text(text: object) -> bool:
+    if not isinstance(text, str) or "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Run:
     """Writes what a run records; made by :meth:`create`, or by :meth:`open` in another process of the same run.
 
@@ -40,9 +66,10 @@ class Run:
     that raised recorded nothing. Threads may share a run, and processes may each open it; records count in the order
     in which they were committed. Reading meanwhile is what :class:`~catkit_devices.datalog.RunReader` is for.
 
-    A record belongs to a *tag*. Each kind of record has tags of its own, and a tag has one unit: logging it in another
-    is an error, since nobody could read such a column. Values are plain numbers in that unit or pint quantities, which
-    are converted. The time of a record is now, or ``at`` in seconds since 1970 UTC.
+    A record belongs to a *tag*. Each kind of record has tags of its own, and a tag has one unit, that of its first
+    record: numbers in another unit are converted to it, and those of something else (V after A) refused. Values are
+    plain numbers, or quantities of pint, astropy or unyt. The time of a record is now, or ``at``: in seconds since 1970
+    UTC, or a datetime with its time zone.
 
     Every method raises :class:`~catkit_devices.errors.DataError` when a record cannot be kept: on a full disk, in a
     directory that became read-only, after :meth:`close`. What was recorded before stays readable.
@@ -52,8 +79,8 @@ class Run:
         """Open the run that is at ``path`` for writing; user code calls :meth:`create` or :meth:`open`."""
         self._path = path
         self._lock = threading.Lock()
-        self._scalar_tags: dict[tuple[str, Any], int] = {}
-        self._tags: dict[tuple[str, str, str | None], int] = {}
+        self._scalar_tags: dict[tuple[str, Any], _Tag] = {}
+        self._tags: dict[tuple[str, str, str | None], _Tag] = {}
         self._arrays: ArrayFile | None = None
         self._handler: logfile.LogFileHandler | None = None
         self._closed = False
@@ -85,18 +112,22 @@ class Run:
             DataError: the directory exists, cannot be made or written, or would be on a network file system.
         """
         path, started = directory.make_directory(Path(root), name, directory_name)
-        directory.write_description(
-            path,
-            {
-                "name": name,
-                "started": started.isoformat(),
-                "parameters": dict(parameters or {}),
-                **information.gather(None if source is None else Path(source)),
-            },
-            dict(configuration or {}),
-        )
-        database.create(path)
-        return cls(path)
+        try:
+            directory.write_description(
+                path,
+                {
+                    "name": name,
+                    "started": started.isoformat(),
+                    "parameters": dict(parameters or {}),
+                    **information.gather(None if source is None else Path(source)),
+                },
+                dict(configuration or {}),
+            )
+            database.create(path)
+            return cls(path)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)  # nothing was recorded in it
+            raise
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -135,19 +166,23 @@ class Run:
         Args:
             tag: what it is a value of.
             value: a number, or a pint quantity.
-            unit: its unit as text (or a pint unit).
-            at: when it was true, in seconds since 1970 UTC; now by default.
+            unit: its unit as text, or a unit of pint, astropy or unyt; numbers are converted to the tag's first unit.
+            at: when it was true, in seconds since 1970 UTC or as a datetime with its time zone; now by default.
         """
         if type(value) is not float:
             value, unit = magnitude(value, unit)
             value = number(value)
         try:
-            tag_id = self._scalar_tags[tag, unit]
+            tag_id, convert = self._scalar_tags[tag, unit]
         except (KeyError, TypeError):
-            tag_id = self._declare("scalar", tag, None if unit is None else str(unit))
-            self._scalar_tags[tag, unit] = tag_id
+            tag_id, convert = found = self._declare("scalar", tag, None if unit is None else unit_text(unit))
+            if unit is None or isinstance(unit, str):
+                self._scalar_tags[tag, unit] = found
+        if convert is not None:
+            value = number(convert(value))
+        moment = None if at is None else nanoseconds(at)
         with self._lock:
-            moment = time.time_ns() if at is None else round(at * 1e9)
+            moment = time.time_ns() if moment is None else moment
             try:
                 self._connection.execute(_SCALAR, (tag_id, moment, value))
             except sqlite3.Error as error:
@@ -163,14 +198,15 @@ class Run:
             unit: the unit of its elements.
             at: when it was true, in seconds since 1970 UTC; now by default.
         """
-        import numpy as np
-
         bare, unit = magnitude(array, unit)
-        data = np.asarray(bare)
-        tag_id = self._declare("array", tag, unit)
+        data = plain_array(bare, f"array {tag!r}")
+        tag_id, convert = self._declare("array", tag, unit)
+        if convert is not None:
+            data = plain_array(convert(data), f"array {tag!r}")
+        moment = None if at is None else nanoseconds(at)
         with self._lock:
             self._refuse_when_closed()
-            moment = time.time_ns() if at is None else round(at * 1e9)
+            moment = time.time_ns() if moment is None else moment
             try:
                 if self._arrays is None:
                     self._arrays = ArrayFile(self._path)
@@ -196,9 +232,15 @@ class Run:
         at: float | None = None,
     ) -> None:
         """Record a curve: two sequences of one length, or quantities of such, with their units and axis labels."""
+        for label in (x_label, y_label):
+            if not isinstance(label, str):
+                raise DataError(f"curve {tag!r}: a label must be text, got {label!r}")
         x, x_unit = magnitude(x, x_unit)
         y, y_unit = magnitude(y, y_unit)
         labels = to_json({"x_unit": x_unit, "x_label": x_label, "y_label": y_label}, f"curve {tag!r}")
+        contents.curve(tag, x, y)  # refused before the tag is declared
+        _, convert = self._declare("curve", tag, y_unit)
+        y = y if convert is None else convert(plain_array(y, f"curve {tag!r}: y"))
         self._store("curve", tag, contents.curve(tag, x, y), y_unit, at, labels)
 
     def log_figure(self, tag: str, figure: Any, *, at: float | None = None) -> None:
@@ -266,28 +308,30 @@ class Run:
         return f"<Run {self._path}{' (closed)' if self._closed else ''}>"
 
     def _store(self, kind: str, tag: str, data: bytes, unit: str | None, at: float | None, more: str = "{}") -> None:
-        tag_id = self._declare(kind, tag, unit)
+        tag_id, _ = self._declare(kind, tag, unit)
+        moment = None if at is None else nanoseconds(at)
         with self._lock:
-            moment = time.time_ns() if at is None else round(at * 1e9)
+            moment = time.time_ns() if moment is None else moment
             self._execute(_OBJECT, (tag_id, moment, data, more), f"{tag!r} is not recorded")
             self._checkpointer.note(len(data))
 
-    def _declare(self, kind: str, tag: str, unit: str | None) -> int:
-        """Return the number of a tag, known or new; a unit left out is that of the tag."""
-        if not isinstance(tag, str) or not tag:
-            raise DataError(f"a tag is a text that is not empty, got {tag!r}")
-        tag_id = self._tags.get((kind, tag, unit))
-        if tag_id is not None:
-            return tag_id
+    def _declare(self, kind: str, tag: str, unit: str | None) -> _Tag:
+        """Return a tag, known or new, and what converts numbers in ``unit``; a unit left out is that of the tag."""
+        found = self._tags.get((kind, tag, unit)) if isinstance(tag, str) else None
+        if found is not None:
+            return found
+        if not tag or not _is_plain_text(tag):
+            raise DataError(f"a tag is a text that is not empty, without NUL, that UTF-8 can say, got {tag!r}")
+        if unit is not None and not _is_plain_text(unit):
+            raise DataError(f"{kind} {tag!r}: a unit is a text without NUL that UTF-8 can say, got {unit!r}")
         with self._lock:
             self._refuse_when_closed()
             problem = f"{tag!r} is not recorded"
             self._execute(_NEW_TAG, (kind, tag, unit), problem)
             tag_id, known = self._execute(_FIND_TAG, (kind, tag), problem).fetchone()
-        if unit is not None and unit != known:
-            raise DataError(f"{kind} {tag!r} is in {known or 'no unit'} in this run and cannot be logged in {unit}")
-        self._tags[kind, tag, unit] = int(tag_id)
-        return int(tag_id)
+        convert = None if unit is None else conversion(f"{kind} {tag!r}", unit, known)
+        found = self._tags[kind, tag, unit] = _Tag(int(tag_id), convert)
+        return found
 
     def _execute(self, statement: str, values: tuple[Any, ...], problem: str) -> sqlite3.Cursor:
         try:

@@ -2,27 +2,146 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import DataError
 
-__all__ = ["from_json", "magnitude", "number", "to_json"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+__all__ = ["conversion", "from_json", "magnitude", "nanoseconds", "number", "plain_array", "to_json", "unit_text"]
 
 _INTEGERS = range(-(2**63), 2**63)
+"""What SQLite can keep as an integer."""
 
 
 def magnitude(value: Any, unit: Any) -> tuple[Any, str | None]:
-    """Separate a value from its unit: a pint quantity is converted to ``unit``, anything else is in it already.
+    """Separate a value from its unit: a quantity is converted to ``unit``, anything else is in it already.
+
+    Quantities are those of pint, astropy and unyt.
 
     Returns:
         The bare value and the unit as text, or None where there is none.
+
+    Raises:
+        DataError: the quantity cannot be converted to ``unit``, or ``unit`` is neither text nor a unit.
     """
-    if hasattr(value, "magnitude") and hasattr(value, "units"):
-        if unit is None:
-            return value.magnitude, f"{value.units:~}" or None
-        return value.to(unit).magnitude, str(unit)
-    return value, None if unit is None else str(unit)
+    for number_name, unit_name in _QUANTITIES:
+        if hasattr(value, number_name) and hasattr(value, unit_name) and hasattr(value, "to"):
+            break
+    else:
+        return value, None if unit is None else unit_text(unit)
+    own = getattr(value, unit_name)
+    if unit is None:
+        return getattr(value, number_name), unit_text(own) or None
+    try:
+        converted = value.to(unit if type(unit) is type(own) else unit_text(unit))
+    except Exception as error:  # each library has errors of its own
+        raise DataError(f"a quantity in {own} cannot be recorded in {unit}: {error}") from error
+    return getattr(converted, number_name), unit_text(unit)
+
+
+_QUANTITIES = (("magnitude", "units"), ("value", "unit"), ("value", "units"))
+"""What the number and the unit of a quantity are called: by pint, astropy, unyt."""
+
+
+def unit_text(unit: Any) -> str:
+    """Return a unit, given as text or as that of a library of units, as text.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if isinstance(unit, str):
+        return unit
+    if hasattr(unit, "dimensionality"):
+        return f"{unit:~}"  # pint's short form
+    if hasattr(unit, "physical_type") or hasattr(unit, "dimensions"):
+        return str(unit)
+    raise DataError(f"a unit must be text or a unit of pint, astropy or unyt, got {_shortened(unit)}")
+
+
+def conversion(what: str, given: str, known: str | None) -> Callable[[Any], Any] | None:
+    """Return what turns numbers in one unit into numbers in another; None where they are the same.
+
+    Args:
+        what: is recorded; for the message.
+        given: the unit of the numbers.
+        known: the unit that they must have.
+
+    Raises:
+        DataError: the two measure different things, or one is not known.
+    """
+    if given == known:
+        return None
+    refusal = f"{what} is in {known or 'no unit'} in this run and cannot be logged in {given}"
+    if known is None:
+        raise DataError(refusal)
+    from catkit_devices.units import registry
+
+    make = registry()
+    try:
+        source, target = make.Unit(given), make.Unit(known)
+    except Exception as error:  # pint lets through whatever Python's tokenizer makes of the text
+        raise DataError(refusal) from error
+    if source == target:
+        return None
+    if source.dimensionality != target.dimensionality:
+        raise DataError(refusal)
+    return lambda numbers: make.Quantity(numbers, source).to(target).magnitude
+
+
+def plain_array(value: Any, what: str) -> npt.NDArray[Any]:
+    """Return an array as numpy has it.
+
+    Raises:
+        DataError: its rows are of different lengths, or some of its elements are masked: what lies behind a mask is
+            no measurement.
+    """
+    import numpy as np
+
+    if np.ma.isMaskedArray(value):
+        mask = np.ascontiguousarray(np.ma.getmaskarray(value)).reshape(-1).view(np.uint8)
+        if mask.any():
+            raise DataError(
+                f"{what} has masked elements, whose values mean nothing: log array.filled(numpy.nan), or log the mask "
+                "under a tag of its own"
+            )
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{what} cannot be made an array: {error}") from error
+
+
+def nanoseconds(moment: Any, *, naive_is_utc: bool = False) -> int:
+    """Return a moment, in seconds since 1970 UTC or as a datetime, in nanoseconds since then; None is now.
+
+    Args:
+        moment: the time.
+        naive_is_utc: whether a datetime without time zone is taken for UTC; else it is refused.
+
+    Raises:
+        DataError: it is neither, not finite, or beyond the years 1678 to 2262 that 64 bits can say.
+    """
+    if moment is None:
+        return time.time_ns()
+    if isinstance(moment, dt.datetime):
+        if moment.tzinfo is None:
+            if not naive_is_utc:
+                raise DataError(f"a time needs its time zone, got datetime {moment.isoformat()} without one")
+            moment = moment.replace(tzinfo=dt.UTC)
+        return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1) * 1000
+    try:
+        result = None if isinstance(moment, str | bytes | bool) else round(float(moment) * 1e9)
+    except (TypeError, ValueError, OverflowError):
+        result = None
+    if result is None or result not in _INTEGERS:
+        raise DataError(f"a time must be seconds since 1970 UTC or a datetime, got {_shortened(moment)}")
+    return result
 
 
 def number(value: Any) -> float | int:
@@ -32,6 +151,8 @@ def number(value: Any) -> float | int:
         DataError: it is not one real number, or an integer beyond 64 bits.
     """
     plain = value
+    if type(value).__module__.startswith("numpy.ma"):
+        plain = plain_array(value, "a scalar").item() if getattr(value, "size", 0) == 1 else None
     if type(plain) not in (float, int, bool):
         item = getattr(value, "item", None)
         if callable(item):  # numpy's scalars and arrays of one element
@@ -50,19 +171,75 @@ def number(value: Any) -> float | int:
     )
 
 
-def to_json(value: Any, what: str) -> str:
+def to_json(value: Any, what: str, *, anything: bool = False) -> str:
     """Return the value as JSON text (NaN and infinities as Python writes them).
 
     Paths, dates and enumerations become text, sets and tuples lists, numpy's values plain ones, dataclasses and
-    pydantic models dictionaries.
+    pydantic models dictionaries. Keys become text.
+
+    Args:
+        value: to be written.
+        what: it is; for the message.
+        anything: whether what JSON has no place for (times, bytes, complex numbers) is written as text.
 
     Raises:
-        DataError: there is something in it that JSON cannot say; ``what`` names it.
+        DataError: there is something in it that JSON cannot say, or two keys of a dictionary are the same text.
     """
+
+    def plain(value: Any) -> Any:
+        try:
+            return _with_text_keys(_plain(value), anything)
+        except TypeError:
+            if not anything:
+                raise
+            import pydantic_core
+
+            return pydantic_core.to_jsonable_python(value, fallback=str)
+
     try:
-        return json.dumps(value, default=_plain, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError) as error:
+        value = _with_text_keys(value, anything)
+        text = json.dumps(value, default=plain, ensure_ascii=False)
+        # Half a surrogate pair (a file name in another encoding) has no UTF-8; JSON can say it by its number.
+        return text if text.isascii() or _has_utf8(text) else json.dumps(value, default=plain)
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{what} cannot be written as JSON: {error}") from error
+
+
+def _has_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _with_text_keys(value: Any, anything: bool) -> Any:
+    """Return the value with the keys of its dictionaries as text, none of which may be there twice."""
+    if isinstance(value, dict):
+        made: dict[str, Any] = {}
+        for key, item in value.items():
+            text = key if isinstance(key, str) else _key_text(key, anything)
+            if text in made:
+                raise TypeError(f"two keys of a dictionary are {text!r} when written as text")
+            made[text] = _with_text_keys(item, anything)
+        return made
+    if isinstance(value, list | tuple):
+        return [_with_text_keys(item, anything) for item in value]
+    return value
+
+
+def _key_text(key: Any, anything: bool) -> str:
+    if key is None or isinstance(key, bool | int | float):
+        return json.dumps(key)
+    try:
+        plain = _plain(key)
+    except TypeError:
+        plain = key
+    if isinstance(plain, str | bool | int | float):
+        return plain if isinstance(plain, str) else json.dumps(plain)
+    if anything:
+        return str(key)
+    raise TypeError(f"keys must be text or numbers, not {_shortened(key)}")
 
 
 def from_json(text: str) -> Any:
@@ -72,7 +249,6 @@ def from_json(text: str) -> Any:
 
 def _plain(value: Any) -> Any:
     import dataclasses
-    import datetime as dt
     import enum
     import pathlib
 
@@ -82,6 +258,8 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, dt.date | dt.time):
         return value.isoformat()
+    if all(hasattr(value, name) for name in ("magnitude", "units")) or hasattr(value, "unit"):
+        raise TypeError(f"{_shortened(value)} is a quantity: log its number and its unit, or use log_scalar()")
     if isinstance(value, set | frozenset):
         return sorted(value, key=repr)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

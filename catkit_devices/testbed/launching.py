@@ -103,11 +103,12 @@ class Launcher:
         from catkit_devices.datalog import Run
 
         kind = type(experiment).__name__
-        name = self._reserve(experiment.name or kind)
+        wanted = experiment.name or kind
+        name = self._reserve(wanted)
         try:
             with Run.create(
                 Path(self._layout.runs),
-                name,
+                wanted,  # every run of it is found by this name; the number behind it is only the testbed's
                 configuration=self._manager.get_dict(LAYOUT)["configuration"],
                 parameters={parameter: getattr(experiment, parameter) for parameter in experiment.parameters()},
                 source=_source(experiment),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import enum
 import inspect
+import types
 import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -79,7 +82,7 @@ def fill(owner: str, parameters: Mapping[str, Parameter], given: Mapping[str, An
     if missing:
         raise ConfigurationError(f"{owner} needs a value for {', '.join(missing)}")
     return {
-        name: _converted(owner, parameter, given[name]) if name in given else parameter.default
+        name: _converted(owner, parameter, given[name] if name in given else copy.deepcopy(parameter.default))
         for name, parameter in parameters.items()
     }
 
@@ -95,5 +98,26 @@ def _converted(owner: str, parameter: Parameter, value: Any) -> Any:
     try:
         return adapter.validate_python(value)
     except pydantic.ValidationError as error:
+        with contextlib.suppress(pydantic.ValidationError, TypeError):
+            return adapter.validate_python(_meant(parameter.annotation, value))
         text = error.errors(include_url=False)[0]["msg"].replace("Input should be", "expected")
         raise ConfigurationError(f"{owner}: {parameter.name}: {text}, got {value!r}") from error
+
+
+def _meant(annotation: Any, value: Any) -> Any:
+    """Return what the words of a command line or of ``run.json`` mean where the type is a choice.
+
+    ``"1"`` is 1 of ``Literal[1, 2]``, ``"FAST"`` the member of that name of an enumeration; also in a list of such.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (list, set, frozenset, tuple) and arguments and isinstance(value, list | tuple):
+        return [_meant(arguments[0], item) for item in value]
+    if origin in (typing.Union, types.UnionType):
+        meant = [_meant(inner, value) for inner in arguments]
+        return next((one for one in meant if one is not value), value)
+    if isinstance(value, str):
+        if origin is typing.Literal:
+            return next((choice for choice in arguments if str(choice) == value), value)
+        if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+            return annotation.__members__.get(value, value)
+    return value

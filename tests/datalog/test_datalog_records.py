@@ -1,12 +1,14 @@
 """Every kind of record comes back as it was logged, by tag, time and index, also while it is being written."""
 
 import datetime as dt
+import decimal
 import logging
 import math
 import subprocess
 import sys
 import threading
 
+import astropy.units
 import matplotlib as mpl
 import numpy as np
 import pint
@@ -73,8 +75,8 @@ def test_a_quantity_is_converted_to_the_unit_of_its_tag(run, reader):
 
 def test_a_tag_keeps_its_unit(run, reader):
     run.log_scalar("power", 1.0, unit="W")
-    with pytest.raises(DataError, match="'power' is in W in this run and cannot be logged in mW"):
-        run.log_scalar("power", 1.0, unit="mW")
+    with pytest.raises(DataError, match="'power' is in W in this run and cannot be logged in A"):
+        run.log_scalar("power", 1.0, unit="A")
     run.log_scalar("power", 2.0)
     assert reader.scalars("power").values.tolist() == [1.0, 2.0]
 
@@ -361,3 +363,146 @@ def test_a_short_run_has_no_thread(run):
     for number in range(500):
         run.log_scalar("count", number)
     assert "checkpoints" not in [thread.name for thread in threading.enumerate()]
+
+
+# --- units, masks, times and text ---
+
+
+@pytest.mark.parametrize("millivolt", [pint.UnitRegistry().mV, astropy.units.mV], ids=["pint", "astropy"])
+def test_quantities_are_converted_to_the_unit_that_is_asked_for(run, reader, millivolt):
+    run.log_scalar("v", 2 * millivolt, "V")
+    run.log_array("v", np.arange(3.0) * millivolt, "V")
+    run.log_curve("v", [0, 1], np.array([2.0, 4.0]) * millivolt, y_unit="V")
+    assert reader.scalars("v").values[0] == pytest.approx(2e-3)
+    assert reader.arrays("v")[0] == pytest.approx(np.arange(3) * 1e-3)
+    assert reader.curves("v")[0].y == pytest.approx([2e-3, 4e-3])
+    run.log_array("own", np.arange(3.0) * millivolt)
+    assert (reader.arrays("own").unit, reader.arrays("own")[0].tolist()) == ("mV", [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "expected"),
+    [
+        ((1.0, "V"), (pint.get_application_registry().Quantity(1500.0, "mV"), None), 1.5),
+        ((1.0, "V"), (1500.0, "mV"), 1.5),
+        ((pint.get_application_registry().Quantity(25.0, "degC"), None), (26.0, "degC"), 26.0),
+        ((1.0, "K"), (1.0, "degC"), 274.15),
+        ((pint.get_application_registry().Quantity(1.0, "um"), None), (2.0, "um"), 2.0),
+        ((1.0, "V"), (2.0, pint.get_application_registry().V), 2.0),
+    ],
+)
+def test_a_tag_keeps_its_first_unit_and_others_are_converted_to_it(run, reader, first, later, expected):
+    run.log_scalar("q", *first)
+    for _ in range(2):  # the second time by what was remembered of the first
+        run.log_scalar("q", *later)
+    assert reader.scalars("q").values[1:] == pytest.approx([expected, expected])
+
+
+def test_arrays_and_curves_are_converted_to_the_unit_of_their_tag_too(run, reader):
+    run.log_array("a", [1.0], "V")
+    run.log_array("a", [1500.0], "mV")
+    run.log_curve("c", [0], [1.0], y_unit="V")
+    run.log_curve("c", [0], [1500.0], y_unit="mV")
+    assert reader.arrays("a")[1] == pytest.approx([1.5])
+    assert reader.curves("c")[1].y == pytest.approx([1.5])
+
+
+@pytest.mark.parametrize(("unit", "other"), [("V", "A"), ("V", "no such unit"), ("ADU", "counts of mine")])
+def test_a_unit_of_something_else_is_refused_and_nothing_recorded(run, reader, unit, other):
+    run.log_scalar("q", 1.0, unit)
+    with pytest.raises(DataError, match=f"'q' is in {unit} in this run and cannot be logged in {other}"):
+        run.log_scalar("q", 1.0, other)
+    assert reader.scalars("q").values.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        lambda run: run.log_scalar("m", np.ma.masked),
+        lambda run: run.log_scalar("m", np.ma.array([1.0], mask=[True])),
+        lambda run: run.log_array("m", np.ma.array([1.0, 2.0], mask=[False, True])),
+        lambda run: run.log_array("m", np.ma.array([(1, 2.0)], mask=[(0, 1)], dtype=[("a", "i4"), ("b", "f8")])),
+        lambda run: run.log_curve("m", [0, 1], np.ma.array([1.0, 2.0], mask=[False, True])),
+    ],
+)
+def test_what_lies_behind_a_mask_is_never_recorded_as_measured(run, reader, log):
+    with pytest.raises(DataError, match="masked"):
+        log(run)
+    assert reader.tags() == []
+
+
+def test_an_array_with_a_mask_that_hides_nothing_is_recorded(run, reader):
+    run.log_array("m", np.ma.array([1.0, 2.0], mask=[False, False]))
+    run.log("m", {"some": np.ma.array([1, 2], mask=[0, 1])})
+    assert reader.arrays("m")[0].tolist() == [1, 2]
+    assert reader.values("m")[0].value == {"some": [1, None]}
+
+
+@pytest.mark.parametrize("at", [math.nan, math.inf, 1e300, "now", b"1", True, dt.datetime(2026, 1, 1), object()])  # noqa: DTZ001
+def test_a_time_that_is_none_is_refused(run, reader, at):
+    for log in (run.log_scalar, run.log_array, run.log):
+        with pytest.raises(DataError, match="a time"):
+            log("x", 1.0, at=at)
+    assert reader.tags() == []
+
+
+@pytest.mark.parametrize(
+    "at",
+    [1.5, np.float64(1.5), decimal.Decimal("1.5"), dt.datetime.fromtimestamp(1.5, dt.timezone(dt.timedelta(hours=2)))],
+)
+def test_a_time_may_be_a_number_of_any_kind_or_a_datetime_with_its_zone(run, reader, at):
+    run.log_scalar("x", 1.0, at=at)
+    assert reader.scalars("x").times.astype("int64").tolist() == [1_500_000_000]
+
+
+def test_text_that_has_no_utf8_comes_back_as_it_was(run, reader):
+    run.log("file", "caf\udce9.dat")
+    run.log_event("failed", "cannot read caf\udce9.dat")
+    run.set_outcome("failed", "OSError: caf\udce9.dat")
+    assert reader.values("file")[0].value == "caf\udce9.dat"
+    assert reader.events()[0].text == "cannot read caf\udce9.dat"
+    assert reader.outcome["detail"] == "OSError: caf\udce9.dat"
+
+
+@pytest.mark.parametrize(
+    ("log", "message"),
+    [
+        (lambda run: run.log("v", {1: "a", "1": "b"}), "two keys of a dictionary are '1'"),
+        (lambda run: run.log("v", {(1, 2): 3}), "keys must be text or numbers"),
+        (lambda run: run.log("v", 3 * pint.UnitRegistry().mV), "is a quantity"),
+        (lambda run: run.log_array("r", [[1], [1, 2]]), "cannot be made an array"),
+        (lambda run: run.log_scalar("a\0b", 1.0), "without NUL"),
+        (lambda run: run.log_scalar("caf\udce9", 1.0), "UTF-8"),
+        (lambda run: run.log_scalar("u", 1.0, b"V"), "a unit must be text"),
+        (lambda run: run.log_scalar("u", 1.0, "caf\udce9"), "UTF-8"),
+        (lambda run: run.log_curve("c", [1], [1], x_label=3), "a label must be text"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_with_its_reason(run, reader, log, message):
+    with pytest.raises(DataError, match=message):
+        log(run)
+    assert reader.tags() == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [dt.timedelta(seconds=5), decimal.Decimal("0.1"), 1 + 1j, b"abc", {(1, 2): 3.0}, object()],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_parameter_of_any_type_is_described_as_text(tmp_path, value):
+    with Run.create(tmp_path, "scan", parameters={"value": value}) as run, RunReader(run.path) as reader:
+        assert "value" in reader.information["parameters"]
+
+
+def test_a_run_that_cannot_be_made_leaves_no_directory_behind(tmp_path):
+    with pytest.raises(DataError, match="two keys"):
+        Run.create(tmp_path, "scan", parameters={1: "a", "1": "b"})
+    assert list(tmp_path.glob("*scan*")) == []
+
+
+def test_the_records_of_a_tag_are_found_without_reading_those_of_others(run):
+    for table in ("scalars", "arrays", "objects"):
+        plan = run._connection.execute(
+            f"EXPLAIN QUERY PLAN SELECT time FROM {table} WHERE tag = 1 ORDER BY id"
+        ).fetchall()
+        assert [row[3] for row in plan] == [f"SEARCH {table} USING INDEX {table}_of_tag (tag=?)"]

@@ -1,3 +1,4 @@
+import enum
 import os
 import signal
 import threading
@@ -7,7 +8,7 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from catkit_devices.datalog import RunReader
+from catkit_devices.datalog import RunReader, find_run
 from catkit_devices.errors import ConfigurationError, MutexTimeoutError, ProcessDiedError, StopExperiment
 from catkit_devices.testbed import Experiment, Testbed, load_configuration
 
@@ -427,3 +428,46 @@ def test_a_class_that_does_not_say_what_it_does_cannot_be_made():
 
     with pytest.raises(TypeError, match=r"abstract method '?experiment"):
         Nothing()
+
+
+class Speed(enum.Enum):
+    SLOW = "slow"
+    FAST = "fast"
+
+
+class Sweep(Experiment):
+    order: Literal[1, 2] = 1
+    speed: Speed = Speed.FAST
+    speeds: list[Speed] = []
+    points: list[float] = []
+
+    def experiment(self):
+        pass
+
+
+def test_parameters_are_taken_by_the_words_that_a_record_or_a_command_line_has_for_them():
+    sweep = Sweep(order="2", speed="SLOW", speeds=["FAST", "slow"])
+    assert (sweep.order, sweep.speed, sweep.speeds) == (2, Speed.SLOW, [Speed.FAST, Speed.SLOW])
+    with pytest.raises(ConfigurationError, match="order: expected 1 or 2, got '3'"):
+        Sweep(order="3")
+
+
+def test_a_default_belongs_to_one_experiment_alone():
+    Sweep().points.append(5.0)
+    assert Sweep().points == []
+
+
+def test_a_default_is_of_the_type_that_is_declared():
+    class Wrong(Sweep):
+        count: int = "many"
+
+    with pytest.raises(ConfigurationError, match="Wrong: count: expected a valid integer.*got 'many'"):
+        Wrong()
+
+
+def test_the_newest_run_of_an_experiment_is_found_by_its_name(shared_testbed):
+    for value in (1, 2, 3):
+        shared_testbed.run(Returns(value=value))
+    newest = find_run("Returns", shared_testbed.layout.runs)
+    with RunReader(newest) as reader:
+        assert reader.information["parameters"] == {"value": 3}
