@@ -231,9 +231,10 @@ class Lifecycle:
                 "the connection was lost in this section, and with it perhaps what it has set: leave the section",
                 **self._device._facts(operation),
             )
-        self._restore()
+        self.restore()
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Open the connection anew where it is known to be lost."""
         with self._guard:
             if self._connected and not self._lost:
                 return  # or somebody has done it meanwhile
@@ -324,7 +325,7 @@ class Lifecycle:
             if not self.is_open and self.unsafe is None:
                 return  # it was closed meanwhile, and made safe before that
             try:
-                self._restore()
+                self.restore()
                 self._make_safe_in_spite_of_the_line()
                 self.unsafe = None
             finally:
@@ -340,7 +341,7 @@ class Lifecycle:
             # One reply that is lost or garbled must not be why a laser stays on.
             _log.warning("device %r: once more, to make it safe: %s", self._device.name, error)
             if isinstance(error, DeviceDisconnectedError) and self.loses_by(error):
-                self._restore()
+                self.restore()
             self._device._make_safe_in_doubt()
 
     def fail(self, reason: str) -> None:

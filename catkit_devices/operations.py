@@ -136,7 +136,9 @@ def perform(
     if call.emergency or device._operation_lock.held_by(call):
         # Part of an operation of this device already, under the locks that this one has.
         call.check()
-        if changes and not call.emergency:
+        if call.emergency:
+            return _perform_in_emergency(device, body, args, kwargs)
+        if changes:
             _begin_nested_change(device, call, name)
         return body(device, *args, **kwargs)
     site = f"{device._name}.{name}"
@@ -171,6 +173,17 @@ def perform(
             "return a list"
         )
     return result
+
+
+def _perform_in_emergency(device: Device, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Run a part of making safe: that of this device, or of one that uses it and is made safe with its help."""
+    if device._life.is_open:
+        device._life.restore()
+    try:
+        return body(device, *args, **kwargs)
+    except DeviceDisconnectedError as error:
+        device._life.loses_by(error)
+        raise
 
 
 def _begin_nested_change(device: Device, call: Call, name: str) -> None:
