@@ -24,7 +24,7 @@ try:
     from catkit_devices.testing import value_rules
 except ImportError as error:
     raise ImportError(
-        f"the conformance suite needs pytest and hypothesis ({error}): pip install 'catkit-devices[test]'"
+        f"the conformance suite needs pytest and hypothesis ({error}): pip install 'catkit-devices[pytest]'"
     ) from error
 
 from catkit_devices.device import Device

@@ -414,4 +414,4 @@ def test_without_hypothesis_the_suite_says_what_to_install():
     code = "import sys; sys.modules['hypothesis'] = None; import catkit_devices.testing.conformance"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
-    assert "pip install 'catkit-devices[test]'" in done.stderr
+    assert "pip install 'catkit-devices[pytest]'" in done.stderr

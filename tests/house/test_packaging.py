@@ -1,0 +1,29 @@
+"""What each extra brings, as pyproject.toml says it."""
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def names(extra):
+    """Return the packages of an extra, those of the extras that it includes among them."""
+    found = set()
+    for requirement in EXTRAS[extra]:
+        included = re.match(r"catkit-devices\[(\w+)\]", requirement)
+        found |= names(included[1]) if included else {re.match(r"[\w.-]+", requirement)[0]}
+    return found
+
+
+def test_whoever_tests_a_driver_installs_three_packages():
+    assert names("pytest") == {"hypothesis", "psutil", "pytest"}
+
+
+def test_whoever_builds_the_documentation_has_what_the_pages_about_testing_import():
+    assert names("pytest") < names("docs")
+
+
+def test_whoever_works_on_the_project_has_every_extra_but_that_of_the_benchmarks():
+    assert set().union(*(names(extra) for extra in EXTRAS if extra != "bench")) == names("dev")
