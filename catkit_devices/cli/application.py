@@ -1,8 +1,8 @@
 """The commands, and what happens when one fails.
 
 Exit codes: 0 when all went well, 1 for a run or an operation that failed, 2 for a usage or configuration error, 3 when
-no such testbed is running, 4 when safety has tripped, 5 when somebody else had the device for too long, 130 after
-Ctrl-C.
+no such testbed is running, 4 when safety has tripped, 5 when somebody else had the device for too long, 6 when a
+testbed or something of it does not answer, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ COMMANDS = {
 
 _EXIT_CODES = (
     "Exit codes: 0 well, 1 failed, 2 wrong usage or configuration, 3 no such testbed runs, 4 safety has tripped, "
-    "5 somebody else has the device, 130 Ctrl-C."
+    "5 somebody else has the device, 6 it does not answer, 130 Ctrl-C."
 )
 _DEBUG = "--debug"
 _INTERRUPTED = 130

@@ -72,17 +72,19 @@ def attach_or_start(
 
 
 def find(name: str | None, configuration: Configuration | None) -> TestbedClient | None:
-    """Return the running testbed that is meant; None where that of a configuration does not run."""
+    """Return the running testbed that is meant; None where that of a configuration does not run.
+
+    Raises:
+        ServerUnresponsiveError: it does not answer: its instruments are in use, whatever it is doing.
+    """
     if configuration is None:
         return attach(name)
-    if not runs(configuration.testbed.name):
-        return None
     try:
         return _attach(configuration.testbed.name)
     except ServerNotFoundError:
         if runs(configuration.testbed.name):
             raise  # several of that name
-        return None  # it has just ended
+        return None
 
 
 def runs(name: str) -> bool:

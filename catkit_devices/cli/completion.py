@@ -10,12 +10,16 @@ import typer
 __all__ = ["devices_of_testbed", "running", "runs_kept"]
 
 
+_PATIENCE = 0.5
+"""Seconds for the answers of the testbeds."""
+
+
 def running(incomplete: str) -> list[str]:
     """Return the testbeds that run."""
     with contextlib.suppress(Exception):
         from catkit_devices.testbed.finding import running_testbeds
 
-        return [name for name in running_testbeds() if name.startswith(incomplete)]
+        return [name for name in running_testbeds(_PATIENCE) if name.startswith(incomplete)]
     return []
 
 

@@ -35,11 +35,9 @@ def demo(
     from catkit_devices.testbed import Testbed, bundled, load_configuration
 
     configuration = load_configuration([bundled("demo")], overrides)
-    with Testbed(configuration, simulate=True, runs=runs) as testbed, LiveView(testbed) as view:
-        try:
-            testbed.run(FilterScan(patience=20.0), KeepCentred(), on_tick=view.tick)
-        finally:
-            view.draw()
+    with Testbed(configuration, simulate=True, runs=runs) as testbed:
+        with LiveView(testbed):
+            testbed.run(FilterScan(patience=20.0), KeepCentred())
         directories = {progress.name: Path(str(progress.run)) for progress in testbed.progress()}
     scan, loop = directories["FilterScan"], directories["KeepCentred"]
     picture = loop.parent / f"{loop.name.partition('_')[0]}_demo.png"

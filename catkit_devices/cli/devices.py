@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from catkit_devices.cli.options import ConfigFiles, Json, Overrides, RunningTestbed
-from catkit_devices.cli.output import print_json, print_table
+from catkit_devices.cli.output import SILENT, print_json, print_table
 
 if TYPE_CHECKING:
     from catkit_devices.testbed.configuration import Configuration
@@ -21,9 +23,13 @@ def devices(
     overrides: Overrides = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """List the devices of a testbed: of one that is running with who holds them, else of a configuration."""
+    """List the devices of a testbed: of one that is running with who holds them, else of a configuration.
+
+    The exit code is 6 when the testbed does not answer, or a server of its devices.
+    """
     from catkit_devices.cli.attaching import find
     from catkit_devices.testbed.configuration import load_configuration
+    from catkit_devices.testbed.status import NOT_KNOWN
 
     configuration = load_configuration(configs, overrides) if configs and testbed is None else None
     client = find(testbed, configuration)
@@ -35,9 +41,15 @@ def devices(
     rows = [_row(device, its) for device, its in facts.items()]
     if as_json:
         print_json({"testbed": name, "running": client is not None, "devices": rows})
-        return
+    else:
+        _print(f"devices of {name!r}" + ("" if client is not None else ", which is not running"), rows)
+    if any(row["state"].startswith(NOT_KNOWN) for row in rows):
+        raise typer.Exit(SILENT)
+
+
+def _print(title: str, rows: list[dict[str, Any]]) -> None:
     print_table(
-        f"devices of {name!r}" + ("" if client is not None else ", which is not running"),
+        title,
         ["device", "driver", "address", "state", "held by", "aliases", "server"],
         [
             (

@@ -6,12 +6,15 @@ now and then one for how far it has come, one for each safety check that begins 
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from catkit_devices.cli.output import console
+from catkit_devices.cli.output import console, silent
 from catkit_devices.cli.picture import ENDED, count, limits, picture, reading, source
-from catkit_devices.errors import CatkitDevicesError
+from catkit_devices.errors import ServerUnresponsiveError
+from catkit_devices.testbed.alarm import UNREACHABLE
+from catkit_devices.testbed.status import NOT_KNOWN, unheard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,10 +28,21 @@ _REDRAW = 0.2
 """Seconds between two pictures on a terminal."""
 _REPEAT = 2.0
 """Seconds between two lines about the same experiment off a terminal."""
+_REMIND = 10.0
+"""Seconds between two lines about the same process that does not answer, off a terminal."""
+_PATIENCE = 0.3
+"""Seconds for the answers to one look."""
+_LAST = 1.0
+"""Seconds for those to the last look, and for the thread that draws to end."""
+_QUIET = 2.0
+"""Seconds without news after which the picture is that of a testbed of which nothing is known."""
 
 
 class LiveView:
-    """Draws a testbed while it runs; a context manager, with :meth:`tick` called in between.
+    """Draws a testbed while it runs, in a thread of its own; a context manager.
+
+    Whoever uses it never waits for it, nor does it wait for whoever uses it: it says that there is no news where the
+    rest of the program hangs. On leaving it draws once more.
 
     Args:
         testbed: what to draw.
@@ -37,13 +51,17 @@ class LiveView:
     """
 
     def __init__(self, testbed: TestbedClient, *, stdout: bool = False, everything: bool = False) -> None:
+        self.gone = threading.Event()
+        """Set when the testbed is not there any more."""
+        self.last: dict[str, Any] | None = None
+        """Its last status."""
         self._testbed = testbed
         self._console = console(stderr=not stdout)
         self._live: Any = None
-        self._drawn = float("-inf")
-        self.tripped = False
-        """Whether safety had tripped when the testbed was last seen."""
+        self._heard = time.monotonic()
         self._lines = _Lines(lambda line: self._console.print(line, markup=False), everything=everything)
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._go_on_drawing, name="view", daemon=True)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -51,36 +69,42 @@ class LiveView:
 
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def tick(self) -> None:
-        """Draw anew if that is due."""
-        now = time.monotonic()
-        if now - self._drawn >= _REDRAW:
-            self._drawn = now
-            self.draw()
-
-    def draw(self) -> bool:
-        """Draw anew, and return whether the testbed answers.
-
-        One that does not is left as it was last seen: drawing never fails a run.
-        """
+        self._ending.set()
         try:
-            status = self._testbed.status()
-        except (CatkitDevicesError, OSError, EOFError):
-            return False
-        self.tripped = bool(status["safety"]["tripped"])
+            self._thread.join(_LAST)
+            if not self._thread.is_alive():
+                self._draw(_LAST)
+        finally:
+            if self._live is not None:
+                self._live.stop()
+
+    def _go_on_drawing(self) -> None:
+        while not self._ending.is_set():
+            self._draw(_PATIENCE)
+            self._ending.wait(_REDRAW)
+
+    def _draw(self, patience: float) -> None:
+        """Draw what is known now."""
+        try:
+            status = self.last = self._testbed.status(patience)
+            self._heard = time.monotonic()
+        except UNREACHABLE as error:
+            if not isinstance(error, ServerUnresponsiveError):
+                self.gone.set()
+            seconds = time.monotonic() - self._heard
+            if self.last is None or seconds < _QUIET:
+                return
+            status = unheard(self.last, seconds, self._testbed.known_trip())
         if self._live is not None:
             self._live.update(picture(status), refresh=True)
         else:
             self._lines.tell(status)
-        return True
 
 
 class _Lines:
@@ -93,9 +117,12 @@ class _Lines:
         self._problems: dict[str, str | None] = {}
         self._holders: dict[str, tuple[str, str]] = {}
         self._tripped: str | None = None
+        self._silent: dict[str, float] = {}
+        """When each process that does not answer was told of last."""
         self._told = time.time()
 
     def tell(self, status: dict[str, Any]) -> None:
+        self._tell_silent(status)
         for name, experiment in status["experiments"].items():
             self._experiment(name, experiment, status["devices"])
         if self._everything:
@@ -104,13 +131,24 @@ class _Lines:
         for name, check in status["safety"]["checks"].items():
             self._check(name, check)
         tripped = status["safety"]["tripped"]
-        if tripped != self._tripped:
+        if tripped != self._tripped and (status["state"] != "silent" or not str(tripped).startswith(NOT_KNOWN)):
             self._say(f"SAFETY TRIPPED: {tripped}" if tripped else "safety was reset")
             self._tripped = tripped
         for message in status.get("messages", []):
             if message["time"] > self._told and message["level"] in ("WARNING", "ERROR"):
                 self._say(f"{message['level'].lower()}: {source(message, status['name'])}: {message['text']}")
         self._told = max([self._told, *(message["time"] for message in status.get("messages", []))])
+
+    def _tell_silent(self, status: dict[str, Any]) -> None:
+        now = time.monotonic()
+        known = {one["what"]: text for one, text in zip(status["silent"], silent(status), strict=True)}
+        for what in [what for what in self._silent if what not in known]:
+            del self._silent[what]
+            self._say(f"{what} answers again")
+        for what, text in known.items():
+            if now - self._silent.get(what, float("-inf")) >= _REMIND:
+                self._silent[what] = now
+                self._say(text)
 
     def _experiment(self, name: str, experiment: dict[str, Any], devices: dict[str, Any]) -> None:
         state, now = experiment["state"], time.monotonic()
@@ -124,13 +162,15 @@ class _Lines:
         held = [device for device, entry in devices.items() if (entry["holder"] or {}).get("process") == name]
         if held:
             line += f", holds {', '.join(held)}"
+        if experiment["silent"] is not None:
+            line += f", no news for {experiment['silent']:.0f} s"
         if experiment["message"]:
             line += f" ({experiment['message']})"
         self._say(line)
 
     def _device(self, name: str, device: dict[str, Any]) -> None:
         holder = (device["holder"] or {}).get("process", "")
-        now = (device["state"], holder)
+        now = (device["state"].partition(":")[0], holder)
         if self._holders.get(name) != now:
             self._holders[name] = now
             self._say(f"{name}: {device['state']}{f', held by {holder}' if holder else ''}")
@@ -140,6 +180,7 @@ class _Lines:
         if name not in self._problems and self._everything:
             allowed = limits(check["test"])
             self._say(f"safety check {name}: {reading(check)}{f' ({allowed})' if allowed else ''}")
-        if problem != self._problems.get(name):
+        what = problem if check["silent"] is None else NOT_KNOWN  # for how long is not told again and again
+        if what != self._problems.get(name):
             self._say(f"safety check {name}: {problem or f'well again, {reading(check)}'}")
-        self._problems[name] = problem
+        self._problems[name] = what

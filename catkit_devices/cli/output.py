@@ -8,7 +8,13 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from catkit_devices.errors import ConfigurationError, MutexTimeoutError, SafetyError, ServerNotFoundError
+from catkit_devices.errors import (
+    ConfigurationError,
+    MutexTimeoutError,
+    SafetyError,
+    ServerNotFoundError,
+    ServerUnresponsiveError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -16,15 +22,35 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["console", "exit_code", "print_json", "print_table", "report", "short", "table", "warn"]
+__all__ = [
+    "code_of",
+    "console",
+    "exit_code",
+    "print_json",
+    "print_table",
+    "report",
+    "short",
+    "silent",
+    "table",
+    "warn",
+]
 
 FAILED = 1
 USAGE = 2
 NOT_RUNNING = 3
 TRIPPED = 4
 BUSY = 5
-"""Exit codes: it failed; it was asked for wrongly; no such testbed runs; safety tripped; somebody else has the device.
+SILENT = 6
+"""Exit codes: it failed; it was asked for wrongly; no such testbed runs; safety tripped; somebody else has the device;
+something of the testbed does not answer.
 """
+
+_CODES = (
+    (ConfigurationError, USAGE),
+    (ServerNotFoundError, NOT_RUNNING),
+    (MutexTimeoutError, BUSY),
+    (ServerUnresponsiveError, SILENT),
+)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -74,6 +100,23 @@ def _plain(value: Any) -> Any:
     return convert() if callable(convert) else str(value)
 
 
+def code_of(status: dict[str, Any]) -> int:
+    """Return the exit code for a testbed's status: whether it has tripped, or something of it does not answer."""
+    if status["safety"]["tripped"]:
+        return SILENT if status["state"] == "silent" else TRIPPED
+    return SILENT if status["silent"] else 0
+
+
+def silent(status: dict[str, Any]) -> list[str]:
+    """Return who of a testbed does not answer, each in words."""
+    found = []
+    for one in status["silent"]:
+        pid = f" (pid {one['pid']})" if one["pid"] else ""
+        since = "it is gone" if one["seconds"] is None else f"no news for {one['seconds']:.0f} s"
+        found.append(f"{one['what']}{pid} does not answer: {since}")
+    return found
+
+
 def warn(text: str) -> None:
     """Print one line on stderr that begins with ``warning:``."""
     from rich.text import Text
@@ -107,7 +150,7 @@ def exit_code(failures: Sequence[BaseException]) -> int:
     """Return the exit code for what failed."""
     if any(isinstance(failure, SafetyError) for failure in failures):
         return TRIPPED
-    for kind, code in ((ConfigurationError, USAGE), (ServerNotFoundError, NOT_RUNNING), (MutexTimeoutError, BUSY)):
+    for kind, code in _CODES:
         if all(isinstance(failure, kind) for failure in failures):
             return code
     return FAILED

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.cli.output import silent
+from catkit_devices.testbed.status import NOT_KNOWN
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
@@ -17,6 +20,8 @@ ENDED = {"finished": "green", "failed": "red", "stopped": "yellow"}
 
 _LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 _STATES = {"open": "green", "fault": "red"}
+_SILENT = "bold red"
+"""What is not known is never green."""
 _BAR = 30
 
 
@@ -28,6 +33,7 @@ def picture(status: dict[str, Any], *, messages: int = 6) -> RenderableType:
         messages: how many of the last messages are shown.
     """
     from rich.console import Group
+    from rich.text import Text
 
     parts: list[RenderableType] = [_heading(status)]
     if status["experiments"]:
@@ -36,8 +42,10 @@ def picture(status: dict[str, Any], *, messages: int = 6) -> RenderableType:
         parts += [_devices(status["devices"])]
     if status["safety"]["checks"]:
         parts += [_checks(status["safety"]["checks"])]
-    if status["safety"]["tripped"]:
-        parts += [_tripped(status["safety"]["tripped"])]
+    parts += [Text(text, style="bold red") for text in silent(status)]
+    tripped = status["safety"]["tripped"]
+    if tripped:
+        parts += [_no_news(tripped) if tripped.startswith(NOT_KNOWN) else _tripped(tripped)]
     parts += [_not_safe(name, why) for name, why in status["safety"].get("not_safe", {}).items()]
     last = status.get("messages", [])[-messages:]
     return Group(*parts, *(_message(message, status["name"]) for message in last))
@@ -108,19 +116,22 @@ def _experiments(experiments: dict[str, Any]) -> Table:
     for name, experiment in experiments.items():
         state, total = experiment["state"], experiment["total"]
         ended = state in ENDED
+        silence = experiment["silent"]
+        style = _SILENT if silence is not None else ENDED.get(state, "")
+        told = experiment["message"] or experiment["description"]
         bar = ProgressBar(
             total=total or 1,
             completed=(total or 1) if state == "finished" else min(experiment["done"], total or 0),
-            pulse=total is None and not ended,
+            pulse=total is None and not ended and silence is None,
             width=_BAR,
             animation_time=time.monotonic(),
-            complete_style="bar.complete" if not ended else ENDED[state],
-            finished_style=ENDED.get(state, "bar.finished"),
+            complete_style=style or "bar.complete",
+            finished_style=style or "bar.finished",
         )
         seconds = (experiment["updated"] if ended else time.time()) - experiment["started"]
         grid.add_row(
             Text(name, style="bold"), bar, Text(count(experiment), justify="right"), duration(seconds),
-            Text(state, style=ENDED.get(state, "")), Text(experiment["message"] or experiment["description"]),
+            Text(state, style=style), Text(told if silence is None else f"no news for {silence:.0f} s"),
         )  # fmt: skip
     return grid
 
@@ -131,9 +142,10 @@ def _devices(devices: dict[str, Any]) -> Table:
     table = _table("device", "state", "held by", "#for", "waiting")
     for name, entry in devices.items():
         holder = entry["holder"]
+        style = _SILENT if entry["state"].startswith(NOT_KNOWN) else _STATES.get(entry["state"], "dim")
         table.add_row(
             Text(name),
-            Text(entry["state"], style=_STATES.get(entry["state"], "dim")),
+            Text(entry["state"], style=style),
             Text(holder["process"], style="cyan") if holder else "",
             duration(holder["since"]) if holder else "",
             Text(", ".join(waiter["process"] for waiter in entry["waiters"]), style="yellow"),
@@ -166,6 +178,12 @@ def _not_safe(device: str, why: str) -> Text:
     from rich.text import Text
 
     return Text.assemble(("NOT KNOWN TO BE SAFE ", "bold white on red"), (f" {device}: {why}", "bold red"))
+
+
+def _no_news(text: str) -> Text:
+    from rich.text import Text
+
+    return Text.assemble(("NO NEWS ", "bold white on red"), (f" whether it is safe is {text}", "bold red"))
 
 
 def source(message: dict[str, Any], testbed: str) -> str:

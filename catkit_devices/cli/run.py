@@ -14,7 +14,6 @@ from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simul
 from catkit_devices.cli.output import FAILED, console, print_json, short, warn
 
 if TYPE_CHECKING:
-    from catkit_devices.cli.live import LiveView
     from catkit_devices.testbed.client import TestbedClient
     from catkit_devices.testbed.experiment import Experiment
 
@@ -81,11 +80,11 @@ def run(
         joined = not hasattr(client, "configuration")
         if joined and runs is not None and not _from_environment(context, "runs"):
             warn(f"--runs changes nothing: testbed {client.name!r} is running already, and keeps its runs in one place")
-        with LiveView(client) as view:
-            result = _run(client, instance, view)
+        with LiveView(client):
+            result = _run(client, instance)
             progress = next(entry for entry in client.progress() if entry.run == str(instance.run_path))
             if not joined:
-                _let_others_end(client, view)
+                _let_others_end(client)
     if as_json:
         print_json({"experiment": progress.name, "state": progress.state, "run": progress.run, "result": result})
     else:
@@ -99,19 +98,17 @@ def run(
         raise typer.Exit(FAILED)
 
 
-def _run(client: TestbedClient, instance: Experiment, view: LiveView) -> Any:
+def _run(client: TestbedClient, instance: Experiment) -> Any:
     try:
-        (result,) = client.run(instance, on_tick=view.tick)
+        (result,) = client.run(instance)
     except Exception as error:
         if instance.run_path is not None:
             error.add_note(f"run directory: {short(instance.run_path)}")
         raise
-    finally:
-        view.draw()
     return result
 
 
-def _let_others_end(client: TestbedClient, view: LiveView) -> None:
+def _let_others_end(client: TestbedClient) -> None:
     """Wait for the experiments of others that joined meanwhile: their testbed ends with this process."""
     from catkit_devices.cli.picture import ENDED
     from catkit_devices.errors import CatkitDevicesError
@@ -122,7 +119,6 @@ def _let_others_end(client: TestbedClient, view: LiveView) -> None:
             if not told:
                 warn(f"waiting for {', '.join(others)}, which joined this testbed; Ctrl-C ends them")
                 told = True
-            view.tick()
             time.sleep(_PAUSE)
         if len(client.progress()) > 1:
             _let_others_leave(client)

@@ -89,24 +89,25 @@ def _serve(testbed: Testbed, announce: Path | None, *, as_json: bool) -> None:
     if announce is not None:
         testbed.serve()  # its log tells all that happens
         return
-    with LiveView(testbed, everything=True) as view:
-        try:
-            testbed.serve(on_tick=view.tick)
-        finally:
-            view.draw()
+    with LiveView(testbed, everything=True):
+        testbed.serve()
 
 
 def _refuse_second(configuration: Configuration) -> None:
-    from catkit_devices.cli.attaching import runs as runs_already
-    from catkit_devices.errors import ServerRunningError
+    from catkit_devices.cli.attaching import find
+    from catkit_devices.errors import ServerNotFoundError, ServerRunningError
 
     name = configuration.testbed.name
-    if runs_already(name):
-        raise ServerRunningError(
-            f"a testbed {name!r} is running already: stop it with `catkit-devices stop {name}`, or give this one "
-            f"another name with --set testbed.name='\"{name}2\"'",
-            server=name,
-        )
+    try:
+        if find(None, configuration) is None:
+            return
+    except ServerNotFoundError:
+        pass  # there are several of that name
+    raise ServerRunningError(
+        f"a testbed {name!r} is running already: stop it with `catkit-devices stop {name}`, or give this one "
+        f"another name with --set testbed.name='\"{name}2\"'",
+        server=name,
+    )
 
 
 def _arguments(configs: list[Path], overrides: list[str], simulate: bool | None, runs: Path | None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from catkit_devices.cli.options import ConfigFiles, Json, Overrides, RunningTestbed
-from catkit_devices.cli.output import TRIPPED, console, print_json
+from catkit_devices.cli.output import FAILED, TRIPPED, code_of, console, print_json
 
 if TYPE_CHECKING:
     from catkit_devices.testbed.client import TestbedClient
@@ -19,6 +19,10 @@ __all__ = ["EXAMPLES", "status"]
 EXAMPLES = ("catkit-devices status", "catkit-devices status bench --watch", "catkit-devices status bench --json")
 
 _PAUSE = 0.1
+_SHORTEST = 1.0
+"""Seconds for the answers to one look, where lines are to come more often than that."""
+_TIDYING = 2.0
+"""Seconds for a server that ends in good order to take its name away."""
 
 
 def status(
@@ -35,49 +39,76 @@ def status(
 ) -> None:  # fmt: skip
     """Show a running testbed: experiments, devices and who holds them, safety checks and the last messages.
 
-    The exit code is 0 when all is well, 3 when no such testbed runs, and 4 when safety has tripped.
+    What is not known is said to be not known, and for how long there has been no news. The exit code is 0 when all is
+    well, 3 when no such testbed runs, 4 when safety has tripped, and 6 when the testbed or something of it does not
+    answer.
     """
     from catkit_devices.cli.attaching import attach
     from catkit_devices.cli.picture import picture
 
     client = attach(testbed, configs, overrides)
     if watch:
-        tripped = _stream(client, interval) if as_json else _watch(client)
+        code = _stream(client, interval) if as_json else _watch(client)
     else:
         facts = client.status()
-        tripped = bool(facts["safety"]["tripped"])
+        code = code_of(facts)
         if as_json:
             print_json(facts)
         else:
             console().print(picture(facts, messages=20))
-    if tripped:
-        raise typer.Exit(TRIPPED)
+    if code:
+        raise typer.Exit(code)
 
 
-def _watch(client: TestbedClient) -> bool:
-    """Show it until it ends; return whether safety had tripped by then."""
+def _watch(client: TestbedClient) -> int:
+    """Show it until it ends; return the exit code."""
     from catkit_devices.cli.live import LiveView
 
     with LiveView(client, stdout=True, everything=True) as view:
-        while view.draw():
-            time.sleep(_PAUSE)
-        tripped = view.tripped
-    console().print(f"testbed {client.name!r} has ended", markup=False)
-    return tripped
+        while not view.gone.wait(_PAUSE):
+            pass
+    return _ended(client, view.last)
 
 
-def _stream(client: TestbedClient, interval: float) -> bool:
-    """Print its status as one line of JSON after the other until it ends; return whether safety had tripped by then."""
+def _stream(client: TestbedClient, interval: float) -> int:
+    """Print its status as one line of JSON after the other until it ends; return the exit code."""
     import json
 
-    from catkit_devices.errors import CatkitDevicesError
+    from catkit_devices.errors import ServerUnresponsiveError
+    from catkit_devices.testbed.alarm import UNREACHABLE
+    from catkit_devices.testbed.status import unheard
 
-    facts: dict[str, Any] = {"safety": {"tripped": None}}
+    last: dict[str, Any] | None = None
+    heard = time.monotonic()
     while True:
         try:
-            facts = client.status()
-        except (CatkitDevicesError, OSError, EOFError):
-            return bool(facts["safety"]["tripped"])
+            facts = last = client.status(max(interval, _SHORTEST))
+            heard = time.monotonic()
+        except ServerUnresponsiveError:
+            if last is None:
+                raise
+            facts = unheard(last, time.monotonic() - heard)
+        except UNREACHABLE:
+            return _ended(client, last, say=False)
         sys.stdout.write(json.dumps(facts, default=str) + "\n")
         sys.stdout.flush()
         time.sleep(interval)
+
+
+def _ended(client: TestbedClient, last: dict[str, Any] | None, *, say: bool = True) -> int:
+    """Say how it ended, and return the exit code for that."""
+    from catkit_devices.errors import ServerNotFoundError
+    from catkit_devices.multiprocessing.endpoint import endpoint
+
+    deadline = time.monotonic() + _TIDYING
+    died = True
+    while died and time.monotonic() < deadline:
+        try:
+            endpoint(client.layout.server)
+            time.sleep(_PAUSE)
+        except ServerNotFoundError:
+            died = False
+    if say or died:
+        text = "the server of testbed {!r} has died" if died else "testbed {!r} has ended"
+        console(stderr=not say).print(text.format(client.name), markup=False)
+    return FAILED if died else TRIPPED if last is not None and last["state"] == "tripped" else 0

@@ -15,6 +15,7 @@ from catkit_devices.multiprocessing.mutex import default_timeout
 from catkit_devices.multiprocessing.process import spawning
 from catkit_devices.multiprocessing.proxy import proxy_of
 from catkit_devices.multiprocessing.remote import obtain, reach
+from catkit_devices.multiprocessing.session import silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -173,6 +174,11 @@ class SharedMemoryManager(managers.SyncManager):
     def pid(self) -> int:
         """Process id of the server."""
         return line_to(self.server).session.pid
+
+    @property
+    def silence(self) -> float:
+        """For how many seconds the server has said nothing to this process; it says something about once a second."""
+        return silence(self.server)
 
     def __reduce__(self) -> tuple[Callable[..., SharedMemoryManager], tuple[Any, ...]]:
         return _connected, (type(self), self.name, self._asked)

@@ -138,13 +138,17 @@ class Server(managers.Server):
     # --- connections ------------------------------------------------------------------------------------------------
 
     def accepter(self) -> None:
-        """Give every connection a thread; bound those that have not authenticated. Goes on whatever is short."""
-        while not self.stop_event.is_set():
+        """Give every connection a thread; bound those that have not authenticated. Goes on whatever is short.
+
+        Until the end of the process: while this server ends, others may need it to make their devices safe.
+        """
+        while True:
             try:
                 self._accept_one()
             except Exception:  # noqa: BLE001 - nobody else accepts connections
-                if not self.stop_event.wait(_PAUSE):
+                if not self.stop_event.is_set():
                     _log.exception("a connection was not accepted")
+                time.sleep(_PAUSE)
 
     def _accept_one(self) -> None:
         lacking = None
@@ -154,7 +158,7 @@ class Server(managers.Server):
             lacking = shortage(error)
             found = self._reserve.accept() if lacking is not None else None
             if found is None:
-                self.stop_event.wait(_PAUSE)  # there may be some in a moment
+                time.sleep(_PAUSE)  # there may be some in a moment
                 return
             conn = found
         with self._pending_guard:

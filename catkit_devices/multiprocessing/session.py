@@ -8,6 +8,7 @@ import itertools
 import os
 import socket
 import threading
+import time
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.entries import Entry
     from catkit_devices.multiprocessing.owner import Call, OwnerKey
 
-__all__ = ["ClientSession", "open_sessions", "session_with"]
+__all__ = ["ClientSession", "open_sessions", "session_with", "silence"]
 
 _BEAT = 1.0
 _NOTICE = 0.5
@@ -43,8 +44,10 @@ _ATTEMPT = 6 * SILENCE
 
 _sessions: dict[Address, ClientSession] = {}
 _attempts: dict[Address, _Attempt] = {}
+_silent: dict[Address, float] = {}
+"""Servers that were lost because they said nothing, and since when they did, on the monotonic clock."""
 _sessions_lock = renewed(threading.Lock())
-"""Guards these two; never held while a server is waited for, or one that is silent would keep others waiting."""
+"""Guards these three; never held while a server is waited for, or one that is silent would keep others waiting."""
 _numbers = itertools.count(1)
 
 
@@ -54,6 +57,7 @@ def _forget_parent() -> None:
         session.abandon_copies()
     _sessions.clear()
     _attempts.clear()
+    _silent.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -68,6 +72,8 @@ class ClientSession:
         self.pid = server.pid  # over TCP not known before it has answered
         self.id = f"{process_id()}.{next(_numbers)}"
         self.lost: ServerUnresponsiveError | None = None
+        self.silence = 0.0
+        """For how many seconds the server has said nothing; it answers about once a second."""
         self._gone = threading.Event()
         self.sections: dict[OwnerKey, dict[int, int]] = {}
         """For every owner of this process, how many sections it has on which lock of the server."""
@@ -152,20 +158,21 @@ class ClientSession:
             channel.wake()
 
     def _watch(self) -> None:
-        misses = 0
         try:
             while self.lost is None:
                 if self._lifeline.poll(_BEAT):
                     word = self._lifeline.recv()
-                    misses = 0
+                    self.silence = 0.0
                     if word[0] == "waits long":
                         _look_for_deadlock(*word[1:], self.endpoint.address, False)
                     elif word[0] == "waited for":
                         _look_for_deadlock(*word[1:-1], True)
                 else:
                     # Beats are counted, not seconds: a process that was stopped itself must not blame the server.
-                    misses += 1
-                    if misses * _BEAT > SILENCE:
+                    self.silence += _BEAT
+                    if self.silence > SILENCE:
+                        with _sessions_lock:
+                            _silent[self.endpoint.address] = time.monotonic() - self.silence
                         self._lose(f"silent for {SILENCE:g} s")
                     self.say(("ping",))
         except (EOFError, OSError) as error:
@@ -211,6 +218,7 @@ def session_with(known: Endpoint) -> ClientSession:
         session = ClientSession(_newest(known))
         with _sessions_lock:
             _sessions[known.address] = session
+            _silent.pop(known.address, None)
     except ServerUnresponsiveError as error:
         attempt.silent = error
         raise
@@ -233,6 +241,16 @@ def _newest(known: Endpoint) -> Endpoint:
         with contextlib.suppress(ServerNotFoundError):
             return endpoint(known.name)
     return known
+
+
+def silence(server: Endpoint) -> float:
+    """Return for how many seconds a server has said nothing to this process; 0 where nothing was to be expected."""
+    with _sessions_lock:
+        session = _sessions.get(server.address)
+        if session is not None and session.lost is None:
+            return session.silence
+        since = _silent.get(server.address)
+        return 0.0 if since is None else time.monotonic() - since
 
 
 def open_sessions() -> list[ClientSession]:

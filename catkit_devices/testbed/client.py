@@ -15,7 +15,7 @@ from catkit_devices.testbed.launching import Launcher
 from catkit_devices.testbed.logs import report
 from catkit_devices.testbed.progress import ENDED, EXPERIMENTS, Progress
 from catkit_devices.testbed.running import FINISH, STOP, control_queue
-from catkit_devices.testbed.status import locks_of, states, status_of
+from catkit_devices.testbed.status import PATIENCE, Looking, states
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,7 @@ class TestbedClient:
         """The devices: by attribute, by name or alias in brackets, by what they can do with ``one`` and ``all``."""
         self.manager = manager
         """The testbed's server: mutexes, events, queues and dicts by name."""
+        self._looking = Looking(layout, self.devices)
         self._launcher = Launcher(
             layout,
             manager,
@@ -175,13 +176,30 @@ class TestbedClient:
 
     # --- looking and intervening ------------------------------------------------------------------------------------
 
-    def status(self) -> dict[str, Any]:
-        """Return devices, experiments, safety checks and messages as plain data."""
-        return status_of(self)
+    def status(self, patience: float = PATIENCE) -> dict[str, Any]:
+        """Return devices, experiments, safety checks and messages as plain data.
+
+        What cannot be known says so: a device whose server does not answer, a check that is not read any more.
+        ``silent`` lists who does not answer, each with pid and seconds (None: it is gone); ``state`` is ``silent``
+        then, unless it is ``tripped`` or ``ending``.
+
+        Args:
+            patience: seconds for the answers of all servers together.
+
+        Raises:
+            ServerUnresponsiveError: the testbed's own server does not answer; names its processes.
+        """
+        return self._looking.status(patience)
 
     def locks(self) -> list[dict[str, Any]]:
-        """Return every mutex, devices' and plain named ones, with who has it and who waits for it."""
-        return locks_of(self)
+        """Return every mutex, devices' and plain named ones, with who has it and who waits for it.
+
+        ``unknown`` says why that is not known, where the server of a device does not answer; else it is None.
+
+        Raises:
+            ServerUnresponsiveError: the testbed's own server does not answer; names its processes.
+        """
+        return self._looking.locks()
 
     def break_lock(self, name: str, reason: str) -> dict[str, Any] | None:
         """Take a device's mutex, or a plain named one, from whoever has it; see ``MutexBrokenError``.
@@ -230,6 +248,10 @@ class TestbedClient:
         raise TimeoutError(f"testbed {self.name!r} has not ended in {timeout:g} s")
 
     # --- inside -----------------------------------------------------------------------------------------------------
+
+    def known_trip(self) -> SafetyError | None:
+        """Return the trip as far as this process knows without asking anybody: in the testbed's own process only."""
+        return None
 
     def _reason_to_stop(self) -> BaseException | None:
         if self.manager.get_dict(LAYOUT).get("ending"):

@@ -1,74 +1,187 @@
-"""A running testbed as plain data: for displays, scripts and people."""
+"""A running testbed as plain data: for displays, scripts and people.
+
+Each server is asked on its own, and for a bounded time. What is not known is said to be not known: a display that shows
+the last that it heard as if it were so would show a bench as safe that has tripped.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import CatkitDevicesError
-from catkit_devices.testbed.alarm import SAFETY_TRIP, UNREACHABLE, connected, permit_of
-from catkit_devices.testbed.finding import LAYOUT
+from catkit_devices.errors import CatkitDevicesError, ServerNotFoundError, ServerUnresponsiveError
+from catkit_devices.testbed.alarm import SAFETY_CHECKS, SAFETY_TRIP, UNREACHABLE, connected, permit_of
+from catkit_devices.testbed.finding import LAYOUT, QUIET, silence_of, silent_testbed
 from catkit_devices.testbed.logs import MESSAGES
+from catkit_devices.testbed.monitor import MONITOR
+from catkit_devices.testbed.news import News
+from catkit_devices.testbed.progress import ENDED, EXPERIMENTS
 from catkit_devices.testbed.safety import CheckState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from catkit_devices.errors import SafetyError
     from catkit_devices.testbed.caching import Devices
-    from catkit_devices.testbed.client import TestbedClient
     from catkit_devices.testbed.layout import DeviceEntry, Layout
+    from catkit_devices.testbed.progress import Progress
 
-__all__ = ["locks_of", "states", "status_of"]
+__all__ = ["NOT_KNOWN", "PATIENCE", "Looking", "states", "unheard"]
 
-
-def status_of(testbed: TestbedClient) -> dict[str, Any]:
-    """Return devices with state, holder and waiters, experiments with progress, checks, and the newest messages."""
-    layout, manager = testbed.layout, testbed.manager
-    about = manager.get_dict(LAYOUT).copy()
-    safety = _safety(testbed)
-    tripped = safety["tripped"] is not None
-    return {
-        "name": layout.name,
-        "server": layout.server,
-        "pid": about.get("pid"),
-        "host": about.get("host"),
-        "started": about.get("started"),
-        "state": "ending" if about.get("ending") else "tripped" if tripped else "running",
-        "time": time.time(),
-        "simulated": layout.simulation is not None,
-        "devices": {entry.name: _device(entry, testbed.devices) for entry in layout.devices},
-        "experiments": {progress.name: asdict(progress) for progress in testbed.progress()},
-        "safety": safety,
-        "messages": manager.get_dict(MESSAGES).get("newest") or [],
-    }
+NOT_KNOWN = "not known"
+"""How every text begins that stands for what nobody has told."""
+PATIENCE = 5.0
+"""Seconds for the answers of all servers together."""
+_LATE = 2.0
+"""Seconds that a safety check may be read later than it should, before that is said."""
 
 
-def locks_of(testbed: TestbedClient) -> list[dict[str, Any]]:
-    """Return every mutex of a testbed, devices' and plain named ones, with holder and waiters."""
-    layout = testbed.layout
-    names = {entry.name for entry in layout.devices}
-    found = [
-        {"name": entry.name, "server": entry.server, "device": True, **_holding(entry, testbed.devices)}
-        for entry in layout.devices
-    ]
-    for server in dict.fromkeys([layout.server, *layout.servers]):
+class Looking:
+    """Looks at a testbed from outside.
+
+    Args:
+        layout: of the testbed.
+        devices: of the testbed.
+    """
+
+    def __init__(self, layout: Layout, devices: Devices) -> None:
+        self._layout = layout
+        self._devices = devices
+        self._own = News(partial(_facts_of_testbed, layout), f"testbed {layout.name!r}")
+
+    @cached_property
+    def _news(self) -> dict[str, News[dict[str, Any]]]:
+        return {
+            server: News(partial(_facts_of_server, self._layout, self._devices, server), _called(self._layout, server))
+            for server in self._layout.servers
+        }
+
+    def status(self, patience: float = PATIENCE) -> dict[str, Any]:
+        """Return devices, experiments, checks and messages; see ``TestbedClient.status``.
+
+        Args:
+            patience: seconds for all answers together.
+
+        Raises:
+            ServerUnresponsiveError: the testbed's own server does not answer; names its processes.
+            ServerNotFoundError: it is gone.
+        """
+        deadline = time.monotonic() + patience
+        own, servers = self._ask(deadline)
+        about = own["about"]
+        silent = [] if about.get("ending") else [*self._silent_servers(servers), *_silent_watchers(self._layout, own)]
+        trip = own["checks"].get(SAFETY_TRIP) or next(
+            (known["permit"]["tripped"] for known in servers.values() if _tripped(known)), None
+        )
+        state = "ending" if about.get("ending") else "tripped" if trip is not None else "running"
+        return {
+            "name": self._layout.name,
+            "server": self._layout.server,
+            "pid": about.get("pid"),
+            "host": about.get("host"),
+            "started": about.get("started"),
+            "state": "silent" if silent and state == "running" else state,
+            "time": time.time(),
+            "silent": silent,
+            "simulated": self._layout.simulation is not None,
+            "devices": {entry.name: _device(entry, servers[entry.server]) for entry in self._layout.devices},
+            "experiments": {one.name: _experiment(one, own["sessions"]) for one in own["experiments"]},
+            "safety": {
+                "tripped": None if trip is None else str(trip),
+                "detected": getattr(trip, "detected", None),
+                "checks": {name: _check(state) for name, state in states(own["checks"]).items()},
+                "permit": _permit(self._layout, servers),
+                "not_safe": _not_safe(self._layout, servers),
+            },
+            "messages": own["messages"],
+        }
+
+    def locks(self, patience: float = PATIENCE) -> list[dict[str, Any]]:
+        """Return every mutex, devices' and plain named ones; see ``TestbedClient.locks``."""
+        own, servers = self._ask(time.monotonic() + patience)
+        names = {entry.name for entry in self._layout.devices}
+        found = []
+        for entry in self._layout.devices:
+            known = servers[entry.server]
+            lock = {"name": entry.name, "server": entry.server, "device": True, **_holding(entry, known)}
+            found.append({**lock, "unknown": str(known) if isinstance(known, Exception) else None})
+        for server, known in {self._layout.server: own, **servers}.items():
+            objects = [] if isinstance(known, Exception) else known["objects"]
+            found += [
+                {
+                    "name": one["name"],
+                    "server": server,
+                    "device": False,
+                    "holder": one["holder"],
+                    "waiters": one["waiters"],
+                    "unknown": None,
+                }
+                for one in objects
+                if one["kind"] == "mutex" and one["name"] not in names
+            ]
+        return found
+
+    def _silent_servers(self, servers: Mapping[str, Any]) -> list[dict[str, Any]]:
+        found = []
+        for server, known in servers.items():
+            if isinstance(known, Exception):
+                name, _, pid = self._news[server].name.partition(" (pid ")
+                seconds = self._news[server].silence if isinstance(known, ServerUnresponsiveError) else None
+                found.append({"what": name, "pid": int(pid.removesuffix(")")) if pid else None, "seconds": seconds})
+        return found
+
+    def _ask(self, deadline: float) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the testbed's server and each of the others say; an error in the place of what did not answer."""
+        number = self._own.want()
+        numbers = {server: news.want() for server, news in self._news.items()}
         try:
-            objects = connected(server).status()["objects"]
-        except UNREACHABLE:
-            continue
-        found += [
-            {
-                "name": one["name"],
-                "server": server,
-                "device": False,
-                "holder": one["holder"],
-                "waiters": one["waiters"],
-            }
-            for one in objects
-            if one["kind"] == "mutex" and one["name"] not in names
-        ]
-    return found
+            own = self._own.get(max(0.0, deadline - time.monotonic()), number)
+        except ServerUnresponsiveError:
+            raise silent_testbed(self._layout.server, self._own.silence) from None
+        servers: dict[str, Any] = {}
+        for server, news in self._news.items():
+            try:
+                servers[server] = news.get(max(0.0, deadline - time.monotonic()), numbers[server])
+            except UNREACHABLE as error:
+                servers[server] = error
+        return own, servers
+
+
+def unheard(last: Mapping[str, Any], seconds: float, trip: SafetyError | None = None) -> dict[str, Any]:
+    """Return what is known of a testbed that does not answer, from its last status: hardly anything.
+
+    Args:
+        last: its last status.
+        seconds: for how long there has been no news of it.
+        trip: that it has tripped, where that is known.
+    """
+    problem = f"no news for {seconds:.0f} s"
+    tripped = last["safety"]["tripped"] if trip is None else str(trip)
+    return {
+        **last,
+        "state": "silent",
+        "time": time.time(),
+        "silent": [{"what": f"testbed {last['name']!r}", "pid": last["pid"], "seconds": seconds}],
+        "devices": {
+            name: {**device, "state": NOT_KNOWN, "holder": None, "waiters": []}
+            for name, device in last["devices"].items()
+        },
+        "experiments": {
+            name: experiment if experiment["state"] in ENDED else {**experiment, "state": NOT_KNOWN, "silent": seconds}
+            for name, experiment in last["experiments"].items()
+        },
+        "safety": {
+            **last["safety"],
+            "tripped": tripped or f"{NOT_KNOWN}: {problem}",
+            "permit": None,
+            "checks": {
+                name: {**check, "problem": problem, "silent": seconds}
+                for name, check in last["safety"]["checks"].items()
+            },
+        },
+    }
 
 
 def states(checks: Mapping[str, Any]) -> dict[str, CheckState]:
@@ -76,72 +189,142 @@ def states(checks: Mapping[str, Any]) -> dict[str, CheckState]:
     return {name: state for name, state in dict(checks).items() if isinstance(state, CheckState)}
 
 
-def _safety(testbed: TestbedClient) -> dict[str, Any]:
-    known = testbed.safety_facts()
-    trip = known.get(SAFETY_TRIP)
-    now = time.time()
-    checks = {}
-    for name, state in states(known).items():
-        test = {key: value for key, value in asdict(state.test).items() if key not in {"implementation", "plugins"}}
-        checks[name] = {
-            **asdict(state),
-            "test": {**test, "expected": state.test.expected()},
-            "age": now - state.passed if state.passed else None,
-        }
-    permit, not_safe = _permit(testbed.layout)
+# --- asking, each in a thread of its own ---
+
+
+def _facts_of_testbed(layout: Layout) -> dict[str, Any]:
+    manager = connected(layout.server)
+    status = manager.status()
     return {
-        "tripped": None if trip is None else str(trip),
-        "detected": getattr(trip, "detected", None),
-        "checks": checks,
-        "permit": permit,
-        "not_safe": not_safe,
+        "about": manager.get_dict(LAYOUT).copy(),
+        "checks": manager.get_dict(SAFETY_CHECKS).copy(),
+        "experiments": sorted(manager.get_dict(EXPERIMENTS).copy().values(), key=lambda progress: progress.started),
+        "messages": manager.get_dict(MESSAGES).get("newest") or [],
+        "sessions": status["sessions"],
+        "objects": status["objects"],
     }
 
 
-def _permit(layout: Layout) -> tuple[float | None, dict[str, str]]:
-    """Return what the permits say.
+def _facts_of_server(layout: Layout, devices: Devices, server: str) -> dict[str, Any]:
+    objects = connected(server).status()["objects"]
+    made = {one["name"]: one for one in objects if one["kind"] == "object"}
+    found = {}
+    for entry in layout.devices:
+        if entry.server == server and entry.name in made:
+            one = made[entry.name]
+            found[entry.name] = {
+                "state": _state(entry, devices),
+                "holder": one.get("holder"),
+                "waiters": one.get("waiters", []),
+            }
+    has_permit = layout.permit_timeout is not None and server in layout.device_servers
+    return {"objects": objects, "devices": found, "permit": permit_of(server).status() if has_permit else None}
 
-    Returns:
-        For how many seconds the devices may still be changed without word from who watches (None: no limit), and why
-        devices are not known to be safe that were to be made safe.
-    """
-    left: list[float] = []
-    not_safe: dict[str, str] = {}
+
+def _state(entry: DeviceEntry, devices: Devices) -> str:
+    try:
+        device = devices.made(entry.name)
+        return "closed" if device is None else str(device.state)
+    except ServerUnresponsiveError:
+        raise
+    except CatkitDevicesError as error:
+        return f"{NOT_KNOWN}: {error}"
+
+
+# --- what is made of the answers ---
+
+
+def _called(layout: Layout, server: str) -> str:
+    """Return a server's name as people know it, with its process."""
+    from catkit_devices.multiprocessing.endpoint import endpoint
+
+    kind = "device server" if server in layout.device_servers else "server"
+    try:
+        return f"{kind} {server!r} (pid {endpoint(server).pid})"
+    except ServerNotFoundError:
+        return f"{kind} {server!r}"
+
+
+def _silent_watchers(layout: Layout, own: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return those of the testbed's processes that should say something all the time, and do not."""
+    pid, sessions = own["about"].get("pid"), own["sessions"]
+    silences = [("the testbed's process", pid, silence_of(sessions, pid))]
+    if layout.checked:
+        monitors = {session["pid"] for session in sessions if session["process"] == MONITOR}
+        silences += [(f"the {MONITOR}", monitor, silence_of(sessions, monitor)) for monitor in monitors]
+    return [
+        {"what": what, "pid": pid, "seconds": silence}
+        for what, pid, silence in silences
+        if silence is None or silence > QUIET
+    ]
+
+
+def _tripped(known: Any) -> bool:
+    return not isinstance(known, Exception) and known["permit"] is not None and known["permit"]["tripped"] is not None
+
+
+def _experiment(progress: Progress, sessions: list[Any]) -> dict[str, Any]:
+    silence = None if progress.state in ENDED else silence_of(sessions, progress.pid)
+    return {**asdict(progress), "silent": silence if silence is not None and silence > QUIET else None}
+
+
+def _check(state: CheckState) -> dict[str, Any]:
+    test = {key: value for key, value in asdict(state.test).items() if key not in {"implementation", "plugins"}}
+    now = time.time()
+    problem, silent = state.problem, None
+    if state.time and now - state.time > state.test.interval + state.test.timeout + _LATE:
+        silent = now - state.time
+        problem = f"not read for {silent:.0f} s, expected every {state.test.interval:g} s"
+    return {
+        **asdict(state),
+        "test": {**test, "expected": state.test.expected()},
+        "problem": problem,
+        "silent": silent,
+        "age": now - state.passed if state.passed else None,
+    }
+
+
+def _permit(layout: Layout, servers: Mapping[str, Any]) -> float | None:
+    """Return for how many seconds the devices may still be changed without word from who watches; None: no limit."""
+    if layout.permit_timeout is None:
+        return None
+    left = [
+        known["permit"]["remaining"] if not isinstance(known, Exception) and known["permit"]["given"] else 0.0
+        for server, known in servers.items()
+        if server in layout.device_servers
+    ]
+    return min(left, default=None)
+
+
+def _not_safe(layout: Layout, servers: Mapping[str, Any]) -> dict[str, str]:
+    """Return why devices are not known to be safe that were to be made safe."""
+    found: dict[str, str] = {}
     for server in layout.device_servers if layout.permit_timeout is not None else ():
-        try:
-            status = permit_of(server).status()
-        except UNREACHABLE as error:
-            left.append(0.0)
+        known = servers[server]
+        if isinstance(known, Exception):
             devices = [entry.name for entry in layout.devices if entry.server == server]
-            not_safe.update(dict.fromkeys(devices, f"its server does not answer: {error}"))
+            found.update(dict.fromkeys(devices, f"its server does not answer: {known}"))
         else:
-            left.append(status["remaining"] if status["given"] else 0.0)
-            not_safe.update(status["not_safe"])
-    return min(left, default=None), not_safe
+            found.update(known["permit"]["not_safe"])
+    return found
 
 
-def _device(entry: DeviceEntry, devices: Devices) -> dict[str, Any]:
+def _device(entry: DeviceEntry, known: Any) -> dict[str, Any]:
+    state = "closed"
+    if isinstance(known, Exception):
+        state = f"{NOT_KNOWN}: {known}"
+    elif entry.name in known["devices"]:
+        state = known["devices"][entry.name]["state"]
     return {
         "driver": entry.driver,
         "address": entry.address,
         "aliases": list(entry.aliases),
         "server": entry.server,
-        "state": "closed",
-        **_holding(entry, devices, state=True),
+        "state": state,
+        **_holding(entry, known),
     }
 
 
-def _holding(entry: DeviceEntry, devices: Devices, *, state: bool = False) -> dict[str, Any]:
-    found: dict[str, Any] = {"holder": None, "waiters": []}
-    try:
-        device = devices.made(entry.name)
-        if device is not None:
-            holder = device.mutex.holder
-            if state:
-                found["state"] = device.state
-            found["holder"] = None if holder is None else holder._asdict()
-            found["waiters"] = [waiter._asdict() for waiter in device.mutex.waiters]
-    except CatkitDevicesError as error:
-        if state:
-            found["state"] = f"unknown: {error}"
-    return found
+def _holding(entry: DeviceEntry, known: Any) -> dict[str, Any]:
+    found = {} if isinstance(known, Exception) else known["devices"].get(entry.name, {})
+    return {"holder": found.get("holder"), "waiters": found.get("waiters", [])}

@@ -17,12 +17,12 @@ RED, GREEN = "\x1b[31m", "\x1b[32m"
 
 
 def check(state):
-    return {**asdict(state), "test": {"expected": state.test.expected()}}
+    return {**asdict(state), "test": {"expected": state.test.expected()}, "silent": None}
 
 
 def shown(state):
     status = {
-        "name": "bench", "experiments": {}, "devices": {},
+        "name": "bench", "state": "running", "silent": [], "experiments": {}, "devices": {},
         "safety": {"checks": {"flow": check(state)}, "tripped": None},
     }  # fmt: skip
     console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=200)

@@ -1,0 +1,106 @@
+"""News of somebody who may not answer: asked for in a thread of its own, so that nobody waits for long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from catkit_devices.errors import ServerUnresponsiveError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["News"]
+
+T = TypeVar("T")
+
+_IDLE = 5.0
+"""Seconds without a question after which the thread ends, and with it its connection."""
+_LATE = 1.0
+"""Seconds after which a question counts as unanswered: the next one who asks hardly waits any more."""
+_SHORT = 0.05
+
+
+class News(Generic[T]):
+    """What somebody answers who is asked again and again.
+
+    There is one question at a time, however many want to know: one that stays unanswered holds up one thread, and tells
+    since when there has been no news.
+
+    Args:
+        ask: asks and returns the answer; may take for ever.
+        name: of the one who is asked, for messages.
+    """
+
+    def __init__(self, ask: Callable[[], T], name: str) -> None:
+        self._ask = ask
+        self.name = name
+        self._changed = threading.Condition()
+        self._wanted = 0
+        """Number of the newest question that is to be asked."""
+        self._asked = 0
+        """Number of the question that was asked last."""
+        self._since: float | None = None
+        """When the first question was put that was not answered, on the monotonic clock; None when there is none."""
+        self._answered = 0
+        self._answer: T | BaseException | None = None
+        self._running = False
+
+    def want(self) -> int:
+        """Have it asked soon, without waiting; return the number of the question."""
+        with self._changed:
+            self._wanted = self._asked + 1
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._go_on_asking, name=f"news of {self.name}", daemon=True).start()
+            self._changed.notify_all()
+            return self._wanted
+
+    def get(self, timeout: float, number: int | None = None) -> T:
+        """Return what it answers now.
+
+        Args:
+            timeout: seconds; hardly any where there has been no answer for long already.
+            number: of the question, where it was put by :meth:`want`.
+
+        Raises:
+            ServerUnresponsiveError: there is no answer in that time; says for how long there has been none.
+            Exception: whatever asking raised.
+        """
+        number = self.want() if number is None else number
+        with self._changed:
+            if self.silence > _LATE:
+                timeout = min(timeout, _SHORT)
+            if self._changed.wait_for(lambda: self._answered >= number, timeout):
+                answer = self._answer
+                if not isinstance(answer, BaseException):
+                    return answer  # type: ignore[return-value]
+                if not isinstance(answer, ServerUnresponsiveError):
+                    raise answer
+        raise ServerUnresponsiveError(f"no news of {self.name} for {self.silence:.0f} s")
+
+    @property
+    def silence(self) -> float:
+        """For how many seconds there has been no answer; 0 where none is waited for."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _go_on_asking(self) -> None:
+        while True:
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._wanted > self._asked, _IDLE):
+                    self._running, self._since = False, None
+                    return
+                self._asked = self._wanted
+                self._since = time.monotonic() if self._since is None else self._since
+            answer: T | BaseException
+            try:
+                answer = self._ask()
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever wanted to know
+                answer = error
+            with self._changed:
+                if not isinstance(answer, ServerUnresponsiveError):
+                    self._since = None
+                self._answer, self._answered = answer, self._asked
+                self._changed.notify_all()

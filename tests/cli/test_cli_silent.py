@@ -1,0 +1,213 @@
+"""A testbed of which a process was stopped: every command says so, none says that all is well, and none hangs."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+SILENT = 6
+AT_ONCE = 2.0
+"""Seconds within which Ctrl-C ends what only looks; the machine may be busy, so tests allow more."""
+SLACK = 3.0
+
+
+@pytest.fixture
+def service(bench):
+    """A testbed in the foreground of another terminal."""
+    process = bench.start()
+    yield process
+    bench.end(process)
+
+
+@pytest.fixture
+def unwatched(bench):
+    """The same without safety checks: nothing trips."""
+    file = bench.directory / "bench.toml"
+    file.write_text(file.read_text().partition("[safety.level]")[0])
+    process = bench.start()
+    yield process
+    bench.end(process)
+
+
+def pid_of(bench, server):
+    """The process of a server, by what its name ends with ("" for the testbed's own)."""
+    for file in bench.runtime.glob("*.json"):
+        name = file.stem.partition(".")
+        if name[2] == server:
+            return json.loads(file.read_text())["pid"]
+    return pytest.fail(f"no server {server!r}")
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    """Have a process stopped for the time of a block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def outcomes(bench, commands, timeout=90):
+    """Run commands at the same time; return exit code, what was printed and what was complained of, of each."""
+    processes = [bench.popen(*command) for command in commands]
+    found = []
+    for process in processes:
+        try:
+            out, errors = process.communicate(timeout=timeout)
+        finally:
+            process.kill()
+        assert "Traceback" not in errors
+        found.append((process.returncode, out, errors))
+    return found
+
+
+def test_a_testbed_whose_server_is_stopped_is_named_with_its_processes_by_every_command(bench, service):
+    server = pid_of(bench, "")
+    commands = [
+        ["status", "bench"], ["status", "bench", "--json"], ["status", "bench", "--watch"], ["locks", "bench"],
+        ["devices", "bench"], ["stop", "bench"], ["get", "wheel.position"], ["reset-safety"],
+        ["start", "--config", "bench.toml"], ["run", "work.py:Turn", "--config", "bench.toml"], ["status", "bnch"],
+    ]  # fmt: skip
+
+    with stopped(server):
+        *known, other = outcomes(bench, commands)
+
+    for (code, out, errors), command in zip(known, commands, strict=False):
+        assert code == SILENT, (command, code, out, errors)
+        assert out == "", command
+        assert re.search(r"testbed 'bench' does not answer: no news for \d+ s of its server ", errors)
+        assert f"(pid {server}); its process" in errors
+        assert f"its process has pid {service.pid}; `kill {service.pid}` ends it" in errors
+        assert f"`kill -CONT {server}` lets it go on" in errors
+    assert other[0] == 3
+    assert "did you mean 'bench'?" in other[2]
+
+
+def test_a_testbed_whose_process_is_stopped_is_named_with_it_and_does_not_do_later_what_it_was_told_to(
+    bench, unwatched
+):
+    with stopped(unwatched.pid):
+        stop, _, locks, again = outcomes(
+            bench, [["stop", "bench"], ["reset-safety"], ["locks"], ["start", "-c", "bench.toml"]]
+        )
+        status = bench.command("status", exit_code=SILENT)
+        facts = bench.json("status", exit_code=SILENT)
+
+    assert stop[0] == SILENT
+    assert f"of its process (pid {unwatched.pid})" in stop[2]
+    assert f"`kill -KILL {unwatched.pid}` ends it" in stop[2]
+    assert re.search(
+        rf"the testbed's process \(pid {unwatched.pid}\) does not answer: no news for \d+ s", status.stdout
+    )
+    assert (facts["state"], facts["silent"][0]["pid"]) == ("silent", unwatched.pid)
+    assert locks[0] == 0  # every server answers, so everything in that list is known
+    assert again[0] == 1
+    assert "is running already" in again[2]
+    bench.until(lambda status: status["state"] == "running")
+    assert bench.command("set", "wheel.position", "2").stdout == "wheel.position = 2\n"
+    assert unwatched.poll() is None  # it was not told to stop any more
+
+
+def test_a_device_server_that_is_stopped_is_named_and_its_devices_are_not_known(bench, unwatched):
+    bench.command("set", "laser.enabled", "on")
+    server = pid_of(bench, "devices")
+    with stopped(server):
+        status, facts, locks, devices = outcomes(
+            bench, [["status"], ["status", "--json"], ["locks", "--json"], ["devices", "--json"]]
+        )
+    assert [status[0], facts[0], locks[0], devices[0]] == [SILENT] * 4
+    assert f"(pid {server}) does not answer: no news for" in status[1]
+    assert {device["state"].partition(":")[0] for device in json.loads(facts[1])["devices"].values()} == {"not known"}
+    assert json.loads(facts[1])["state"] == "silent"
+    assert all(f"(pid {server})" in row["unknown"] for row in json.loads(locks[1])["locks"] if row["device"])
+    assert all("not known" in row["state"] for row in json.loads(devices[1])["devices"])
+    assert bench.json("status")["devices"]["laser"]["state"] == "open"
+
+
+def test_a_check_that_is_not_read_any_more_is_no_check_that_passes(bench, service):
+    service.send_signal(signal.SIGSTOP)  # or it would notice, too
+    monitor = next(child for child in psutil.Process(service.pid).children() if is_monitor(child, bench))
+    with stopped(monitor.pid):
+        status = bench.until(lambda status: status["safety"]["checks"]["level"]["silent"], timeout=60)
+    service.send_signal(signal.SIGCONT)
+    assert "not read for" in status["safety"]["checks"]["level"]["problem"]
+
+
+def is_monitor(child, bench):
+    servers = {json.loads(file.read_text())["pid"] for file in bench.runtime.glob("*.json")}
+    return child.pid not in servers and "spawn_main" in " ".join(child.cmdline())
+
+
+# --- watching ---
+
+
+def read_until(process, wanted, seconds=60):
+    """Read lines until one of them satisfies a condition; return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        if wanted(line):
+            return line
+    return pytest.fail(f"not within {seconds} s")
+
+
+def interrupted(process):
+    """Press Ctrl-C; return after how many seconds the process has ended."""
+    pressed = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    assert process.returncode == 130
+    return time.monotonic() - pressed
+
+
+def test_what_watches_says_since_when_there_is_no_news_and_when_there_is_again(bench, unwatched):
+    with bench.popen("status", "--watch") as process:
+        read_until(process, lambda line: "wheel: closed" in line)
+        with stopped(pid_of(bench, "")):
+            read_until(
+                process, lambda line: f"testbed 'bench' (pid {unwatched.pid}) does not answer: no news for" in line
+            )
+            read_until(process, lambda line: "wheel: not known" in line)
+        read_until(process, lambda line: "testbed 'bench' answers again" in line)
+        bench.end(process)
+
+
+def test_json_of_what_does_not_answer_is_that_of_no_safe_testbed(bench, service):
+    with bench.popen("status", "--watch", "--json", "--interval", "0.1") as process:
+        read_until(process, lambda line: json.loads(line)["state"] == "running")
+        with stopped(pid_of(bench, "")):
+            line = read_until(process, lambda line: json.loads(line)["state"] == "silent")
+        bench.end(process)
+    facts = json.loads(line)
+    assert facts["safety"]["tripped"].startswith("not known: no news for")
+    assert facts["safety"]["permit"] is None
+    assert facts["safety"]["checks"]["level"]["problem"].startswith("no news for")
+    assert {device["state"] for device in facts["devices"].values()} == {"not known"}
+
+
+@pytest.mark.parametrize("words", [["status", "--watch"], ["status", "--watch", "--json"], ["status"], ["stop"]])
+def test_ctrl_c_ends_what_looks_at_a_testbed_that_does_not_answer(bench, unwatched, words):
+    with stopped(pid_of(bench, "")):
+        process = bench.popen(*words)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(2.5)  # it is waiting for an answer
+        if process.poll() is None:
+            assert interrupted(process) < AT_ONCE + SLACK
+        process.communicate()
+
+
+def test_a_server_that_dies_is_no_testbed_that_has_ended(bench, unwatched):
+    with bench.popen("status", "--watch") as process:
+        read_until(process, lambda line: "wheel: closed" in line)
+        os.kill(pid_of(bench, ""), signal.SIGKILL)
+        read_until(process, lambda line: "the server of testbed 'bench' has died" in line)
+        assert process.wait(30) == 1
