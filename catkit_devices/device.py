@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
+from catkit_devices.deferred import finished
 from catkit_devices.describing import describe, interface_of
 from catkit_devices.errors import (
     CatkitDevicesError,
@@ -291,7 +292,7 @@ class Device(metaclass=DeviceType):
 
     def _make_safe_in_doubt(self) -> None:
         """Make it safe whatever came before; for kinds of devices whose line may be in any state."""
-        self._make_safe()
+        finished(self._make_safe(), f"{type(self).__qualname__}._make_safe")
 
     # --- helpers for drivers ----------------------------------------------------------------------------------------
 
@@ -338,7 +339,7 @@ class Device(metaclass=DeviceType):
             call.wait(until)
             return True
         deadline = time.monotonic() + (self._mutex.timeout if timeout is None else timeout)
-        while not until():
+        while not finished(until(), "the condition that is waited for"):
             left = deadline - time.monotonic()
             if left <= 0:
                 return False

@@ -12,6 +12,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from catkit_devices.deferred import finished
 from catkit_devices.device import Device
 from catkit_devices.errors import (
     CatkitDevicesError,
@@ -186,14 +187,18 @@ class DialogueDevice(Device):
             with self._exchange(None, fresh=False) as line:
                 line.discard()
             try:
-                self._identify()
+                self._require_identity()
             except (DeviceProtocolError, DeviceOpenError) as error:
                 # The answer to somebody else's last question, perhaps: once the line has been silent, that is over.
                 _log.info("%s at %s: %s; asking once more", self.name, self._address, error.problem)
                 self._settle(transport)
-                self._identify()
+                self._require_identity()
 
     # --- below
+
+    def _require_identity(self) -> None:
+        what = f"{type(self).__qualname__}._identify"
+        finished(self._identify(), what)
 
     def _connection_replaced_at(self) -> float | None:
         transport = self._transport
@@ -229,12 +234,12 @@ class DialogueDevice(Device):
         if transport is not None and transport.suspect is not None:
             self._hasty = True
             try:
-                self._make_safe()
+                super()._make_safe_in_doubt()
             except DeviceError as error:
                 _log.info("%s at %s was made safe in doubt: %s", self.name, self._address, error.problem)
             finally:
                 self._hasty = False
-        self._make_safe()
+        super()._make_safe_in_doubt()
 
     def _trust(self, transport: Transport, *, fresh: bool) -> None:
         if self._recovering:
@@ -253,7 +258,7 @@ class DialogueDevice(Device):
         depth, self._depth, self._recovering = self._depth, 0, True
         try:
             self._settle(transport)
-            self._identify()
+            self._require_identity()
         except DeviceDisconnectedError:
             raise
         except DeviceError as error:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pluggy
 
 from catkit_devices import hookspecs
+from catkit_devices.deferred import deferred_kind
 from catkit_devices.device import Device
 from catkit_devices.errors import ConfigurationError, PluginError, nearest
 from catkit_devices.hookspecs import PROJECT
@@ -80,7 +81,7 @@ class Plugins:
         )
         self.benches: Mapping[str, type] = self._collect("catkit_devices_benches", "bench", _check_class)
         self.safety_tests: Mapping[str, type] = self._collect(
-            "catkit_devices_safety_tests", "safety test", _check_class
+            "catkit_devices_safety_tests", "safety test", _check_safety_test
         )
         for name, cls in self.drivers.items():
             cls.driver = name
@@ -155,6 +156,9 @@ class Plugins:
         for caller in self._manager.get_hookcallers(plugin) or ():
             if not caller.has_spec():
                 raise PluginError(f"{title}: there is no hook {caller.name!r}", suggestion=nearest(caller.name, known))
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is plugin and (kind := deferred_kind(implementation.function)):
+                    raise PluginError(f"{title}: {caller.name}() must be a plain function, and is a {kind}")
         for name in known:
             function = vars(plugin).get(name) if hasattr(plugin, "__dict__") else None
             if name.startswith(PROJECT) and callable(function) and not hasattr(function, f"{PROJECT}_impl"):
@@ -270,9 +274,18 @@ def _check_driver(thing: Any) -> str | None:
 def _check_simulator(thing: Any) -> str | None:
     if isinstance(thing, Path):
         return None if thing.is_file() else "must be a file that exists"
-    if isinstance(thing, type) and callable(getattr(thing, "feed", None)):
-        return None
-    return "must be a class with feed(data), or the Path of a YAML file"
+    return None if _has_methods(thing, "feed") else "must be a class with feed(data), or the Path of a YAML file"
+
+
+def _check_safety_test(thing: Any) -> str | None:
+    good = _has_methods(thing, "read", "problem")
+    return None if good else "must be a class with plain methods read(devices) and problem(value)"
+
+
+def _has_methods(thing: Any, *methods: str) -> bool:
+    """Return whether something is a class with methods of these names whose bodies run when they are called."""
+    found = [getattr(thing, method, None) for method in methods]
+    return isinstance(thing, type) and all(callable(one) and deferred_kind(one) is None for one in found)
 
 
 def _check_class(thing: Any) -> str | None:

@@ -8,8 +8,9 @@ import math
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from catkit_devices.deferred import finished
 from catkit_devices.errors import (
     CatkitDevicesError,
     DeviceDisconnectedError,
@@ -151,16 +152,19 @@ class Lifecycle:
         with self._guard:
             with contextlib.suppress(CatkitDevicesError):
                 self._disconnect()
-            self._device._connection = self._device._open()
+            self._device._connection = self._run("_open")
             self._connected, self._lost = True, False
 
     def _disconnect(self) -> None:
         if self._connected:
             self._connected = False
             try:
-                self._device._close()
+                self._run("_close")
             finally:
                 self._device._connection = None
+
+    def _run(self, method: str) -> Any:
+        return finished(getattr(self._device, method)(), f"{type(self._device).__qualname__}.{method}")
 
     def _stand_by(self) -> None:
         """Have a thread that can make it safe, before there is anything to be made safe."""
@@ -336,13 +340,13 @@ class Lifecycle:
 
     def _make_safe_in_spite_of_the_line(self) -> None:
         try:
-            self._device._make_safe_in_doubt()
+            self._run("_make_safe_in_doubt")
         except (DeviceDisconnectedError, DeviceTimeoutError, DeviceProtocolError) as error:
             # One reply that is lost or garbled must not be why a laser stays on.
             _log.warning("device %r: once more, to make it safe: %s", self._device.name, error)
             if isinstance(error, DeviceDisconnectedError) and self.loses_by(error):
                 self.restore()
-            self._device._make_safe_in_doubt()
+            self._run("_make_safe_in_doubt")
 
     def fail(self, reason: str) -> None:
         """Put the device into FAULT: it refuses every further use until ``reset()``."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from catkit_devices.commands import SetCommand
+from catkit_devices.deferred import finished, refuse_deferred
 from catkit_devices.device import Device, DeviceProperty
 from catkit_devices.errors import ConfigurationError, DeviceProtocolError, DeviceValueError, nearest
 from catkit_devices.readings import without_stand_ins
@@ -75,6 +76,8 @@ class Quantity(DeviceProperty):
         super().__init__(doc, shared=shared, repeatable=repeatable)
         if not self.doc:
             raise TypeError(f"a {self.kind} needs a doc that says what it is")
+        for function in (get, set, type, limits):
+            refuse_deferred(function, f"a function of the {self.kind} {self.doc!r}")
         self.readable = get is not None
         self.writable = set is not None
         self._get = get
@@ -110,9 +113,9 @@ class Quantity(DeviceProperty):
         """
         plain = self.check(device, value)
         if self._command is not None:
-            device._write(self._command.text(plain))
+            finished(device._write(self._command.text(plain)), f"{type(device).__qualname__}._write")
         elif callable(self._set):
-            self._set(device, plain)
+            finished(self._set(device, plain), f"the function that sets {self.name}")
 
     def check(self, device: Any, value: Any) -> Any:
         """Return ``value`` as a plain one in the declared unit, if it may be set; raises as :meth:`write` does."""

@@ -6,13 +6,13 @@ without the device) is refused with a word on what to do instead.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 from abc import ABCMeta
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.deferred import deferred_kind, refuse_deferred, replaces_plain
 from catkit_devices.operations import DeviceProperty, perform
 from catkit_devices.settings import check_setting, declared_settings
 
@@ -98,6 +98,8 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
         raise TypeError(f"{where} would run outside of the device's mutex: write a method that returns a list")
     if name.startswith("_") and name not in SPECIAL:
         _check_hook(cls, name, member)
+        if replaces_plain(cls, name, member):
+            refuse_deferred(member, where)
         return member
     settings = declared_settings(cls)
     if not callable(member) and not hasattr(type(member), "__get__"):
@@ -217,20 +219,12 @@ def next_after(cls: type, actual: type, name: str) -> Any:
 
 
 def _refuse_lazy(where: str, function: FunctionType) -> None:
-    if function.__globals__ is vars(contextlib):
-        what = "context manager made from a generator"
-    elif inspect.isgeneratorfunction(function):
-        what = "generator"
-    elif inspect.iscoroutinefunction(function):
-        what = "coroutine"
-    elif inspect.isasyncgenfunction(function):
-        what = "asynchronous generator"
-    else:
-        return
-    raise TypeError(
-        f"{where} is a {what}, whose body would run outside of the device's mutex: "
-        "return a list or take a callback, or mark it @unlocked"
-    )
+    kind = deferred_kind(function)
+    if kind is not None:
+        raise TypeError(
+            f"{where} is a {kind}, whose body would run outside of the device's mutex: "
+            "return a list or take a callback, or mark it @unlocked"
+        )
 
 
 def _locked(name: str, function: Callable[..., Any], *, changes: bool) -> Callable[..., Any]:

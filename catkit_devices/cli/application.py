@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from catkit_devices.cli.output import report
+from catkit_devices.deferred import refuse_deferred
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,4 +166,7 @@ class _Commands(TyperGroup):
         application = typer.Typer()
         application.callback()(_general)
         Plugins().hook.catkit_devices_commands(cli=application)
+        for command in application.registered_commands:
+            name = command.name or getattr(command.callback, "__name__", "?")
+            refuse_deferred(command.callback, f"the command {name!r} of a plugin")
         return typer.main.get_group(application)

@@ -6,6 +6,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.deferred import finished
 from catkit_devices.errors import ConfigurationError, RemoteError
 from catkit_devices.multiprocessing.delivery import Deliveries
 from catkit_devices.multiprocessing.interface import (
@@ -234,7 +235,7 @@ class Host:
             existing = ", ".join(sorted(other for other_kind, other in self._names if other_kind == kind)) or "none"
             raise ConfigurationError(f"there is no {kind} named {name!r} on this server (there are: {existing})")
         else:
-            value = factory(*args[0], **args[1])
+            value = finished(factory(*args[0], **args[1]), f"the factory of {kind} {name!r}")
         if value is not None:
             interface = interface_of(kind, value)
             mutex = getattr(value, "mutex", None)

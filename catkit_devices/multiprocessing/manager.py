@@ -7,6 +7,7 @@ from multiprocessing import ProcessError, connection, current_process, managers,
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from catkit_devices.deferred import refuse_deferred
 from catkit_devices.errors import ServerNotFoundError
 from catkit_devices.multiprocessing.endpoint import default_name
 from catkit_devices.multiprocessing.interface import CALL, ROOT
@@ -86,6 +87,7 @@ class SharedMemoryManager(managers.SyncManager):
 
         if self._state.value != _State.INITIAL:
             raise ProcessError("a manager is started or connected once")
+        refuse_deferred(initializer, "the initializer of a server")
         # The process family's own secret: with another one, proxies of the standard library that come back from a
         # child or out of one of its containers could not connect.
         key = bytes(self._authkey)
@@ -258,6 +260,7 @@ class SharedMemoryManager(managers.SyncManager):
             lock: a mutex of that server, or anything on it that has one as ``.mutex``, for the dict to share.
             timeout: seconds that an operation waits for the mutex (60, or those of ``lock``).
         """
+        refuse_deferred(load, f"the function that loads dict {name!r}")
         if timeout is not None:
             default_timeout(timeout, f"dict {name!r}")
         return cast("MutexedDict[Any, Any]", self._named("dict", name, load=load, lock=lock, timeout=timeout))
@@ -297,6 +300,7 @@ class SharedMemoryManager(managers.SyncManager):
         Raises:
             ConfigurationError: it is not there and ``factory`` was left out.
         """
+        refuse_deferred(factory, f"the factory of object {name!r}")
         return proxy_of(obtain(self.server, "object", name, {}, factory, args, kwargs))
 
     def get_exception(self, pid: int) -> BaseException | None:

@@ -13,6 +13,7 @@ from functools import partial
 from multiprocessing import connection, context, parent_process, spawn, util
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.deferred import finished, refuse_deferred, refuse_deferred_methods
 from catkit_devices.errors import WaitTimeoutError
 from catkit_devices.multiprocessing.forking import making, private
 from catkit_devices.multiprocessing.outcome import Outcome, run_and_tell
@@ -69,6 +70,10 @@ class Process(context.SpawnProcess):
     grace = 5.0
     """Seconds that the child has to end by itself, after SIGTERM, when its parent is gone."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_deferred_methods(cls, ["run"])
+
     def __init__(
         self,
         group: None = None,
@@ -79,6 +84,7 @@ class Process(context.SpawnProcess):
         *,
         daemon: bool | None = None,
     ) -> None:
+        refuse_deferred(target, "the target of a process")
         super().__init__(group, None, name, (), {}, daemon=daemon)
         self._work: Any = (target, tuple(args), dict(kwargs or {}))
         self._outbox: connection.Connection | None = None
@@ -202,7 +208,7 @@ def _run_and_tell(process: Process) -> None:
     threading.Thread(target=_follow_parent, args=(process.grace,), name="catkit-parent", daemon=True).start()
     if process._outbox is not None:
         private(process._outbox.fileno())
-    run_and_tell(partial(type(process).run, process), process._outbox)
+    run_and_tell(lambda: finished(type(process).run(process), f"process {process.name!r}"), process._outbox)
 
 
 def _follow_parent(grace: float) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
 
+from catkit_devices.deferred import finished
 from catkit_devices.multiprocessing.endpoint import Endpoint
 from catkit_devices.multiprocessing.interface import CALL, DELETE, GET, SELF, SET, SPECIAL, running_server
 from catkit_devices.multiprocessing.remote import Remote, found_again, hosted_here, mutex_of
@@ -302,7 +303,7 @@ def _exit(self: ObjectProxy, kind: object, error: BaseException | None, tracebac
 def _wait_for(self: Any, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
     """Wait until ``predicate()``, asked here and with the mutex held, is true; return what it returned last."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    while not (result := predicate()):
+    while not (result := finished(predicate(), "the predicate that is waited for")):
         left = None if deadline is None else deadline - time.monotonic()
         if (left is not None and left <= 0) or not self.wait(left):
             return predicate()

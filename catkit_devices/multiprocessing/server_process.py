@@ -9,6 +9,7 @@ from multiprocessing import connection, current_process, managers
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.deferred import finished
 from catkit_devices.multiprocessing.connecting import ask
 from catkit_devices.multiprocessing.endpoint import Endpoint, Registration
 
@@ -40,7 +41,7 @@ def serve(
     registration = Registration(name, group) if address is None else None
     current_process().authkey = authkey
     if initializer is not None:
-        initializer(*initargs)
+        finished(initializer(*initargs), "the initializer of the server")
     where: Address = (
         registration.socket_path() if registration is not None and os.name == "posix" else (address or ("127.0.0.1", 0))
     )

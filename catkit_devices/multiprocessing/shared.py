@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from catkit_devices.deferred import finished, refuse_deferred
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class MutexedDict(dict[_K, _V]):
         if timeout is None:
             timeout = DEFAULT_TIMEOUT if shared is None else shared.timeout
         self.mutex = Mutex(name, timeout, shared)
+        refuse_deferred(load, f"the function that loads dict {name!r}")
         self._load = load
         super().__init__(*args, **kwargs)
 
@@ -56,7 +58,7 @@ class MutexedDict(dict[_K, _V]):
     def __missing__(self, key: _K) -> _V:
         if self._load is None:
             raise KeyError(key)
-        value = self[key] = self._load(key)
+        value = self[key] = finished(self._load(key), f"the function that loads dict {self.mutex.name!r}")
         return value
 
     def __getitem__(self, key: _K) -> _V:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.deferred import refuse_deferred
 from catkit_devices.errors import ConfigurationError, SimulationError, nearest
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class YamlInstrument:
         The format of its getter, the limits and the reply of its setter stay as the file says; what was set is to be
         had by :meth:`value`.
         """
+        refuse_deferred(read, f"what property {name!r} is coupled to")
         self._couple(name, read)
         self._coupled[name] = read
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.deferred import refuse_deferred
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,6 +47,7 @@ class Batch:
         self._patience = patience
         self._experiments = experiments
         self._stop_all_on_exception = stop_all_on_exception
+        refuse_deferred(on_tick, "on_tick")
         self._on_tick = on_tick
 
     def wait(self) -> None:

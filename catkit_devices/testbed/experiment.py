@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
+from catkit_devices.deferred import refuse_deferred_methods
 from catkit_devices.testbed.parameters import collect, fill
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Experiment(abc.ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        refuse_deferred_methods(cls, ["pre_experiment", "experiment", "post_experiment", "teardown"])
         for name in inspect.get_annotations(cls):
             if hasattr(Experiment, name) and name not in {"name", "daemon", "run_forever"}:
                 raise TypeError(f"{cls.__qualname__}: {name!r} cannot be a parameter, every experiment has one already")

@@ -7,6 +7,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.deferred import finished
+
 if TYPE_CHECKING:
     from catkit_devices.drivers import Plugins
 
@@ -54,6 +56,7 @@ class Notifier:
             hook, facts = notification
             for implementation in getattr(self._plugins.hook, hook).get_hookimpls():
                 try:
-                    implementation.function(*(facts[name] for name in implementation.argnames))
+                    arguments = (facts[name] for name in implementation.argnames)
+                    finished(implementation.function(*arguments), hook)
                 except Exception:  # noqa: BLE001 - a plugin may raise anything, and it is logged
                     _log.exception("plugin %r failed in %s", implementation.plugin_name, hook)

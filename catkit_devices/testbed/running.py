@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from catkit_devices.datalog import Run
+from catkit_devices.deferred import finished
 from catkit_devices.errors import CatkitDevicesError, StopExperiment
 from catkit_devices.multiprocessing import SharedMemoryManager
 from catkit_devices.testbed.alarm import SAFETY_CHECKS, SAFETY_EVENT, SAFETY_TRIP, UNREACHABLE
@@ -100,7 +101,7 @@ def _run(experiment: Experiment, context: Context, guard: StopGuard) -> Outcome:
             raise
         guard.disarm()
         context.reporter.state("teardown")
-        experiment.teardown()
+        _do(experiment, "teardown")
     except BaseException as error:
         _log.exception("%s failed", context.name)
         # Whether or not that can still be said, what went wrong first is what is raised.
@@ -116,11 +117,11 @@ def _work(experiment: Experiment, guard: StopGuard) -> Outcome:
     try:
         try:
             guard.arm()
-            experiment.pre_experiment()
-            result = experiment.experiment()
+            _do(experiment, "pre_experiment")
+            result = _do(experiment, "experiment")
             while experiment.run_forever and not guard.finishing.is_set():
-                result = experiment.experiment()
-            experiment.post_experiment()
+                result = _do(experiment, "experiment")
+            _do(experiment, "post_experiment")
         finally:
             guard.disarm()
     except (StopExperiment, KeyboardInterrupt) as request:
@@ -128,12 +129,16 @@ def _work(experiment: Experiment, guard: StopGuard) -> Outcome:
     return Outcome("finished", result)
 
 
+def _do(experiment: Experiment, step: str) -> Any:
+    return finished(getattr(experiment, step)(), f"{type(experiment).__qualname__}.{step}")
+
+
 def _tear_down_after(error: BaseException, experiment: Experiment, context: Context, guard: StopGuard) -> None:
     guard.disarm()
     try:
         with contextlib.suppress(CatkitDevicesError):
             context.reporter.state("teardown")
-        experiment.teardown()
+        _do(experiment, "teardown")
     except BaseException as another:  # noqa: BLE001 - noted on the error that is raised
         _log.exception("%s: teardown failed as well", context.name)
         error.add_note(f"teardown failed as well: {type(another).__name__}: {another}")

@@ -6,6 +6,7 @@ import reprlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.deferred import finished
 from catkit_devices.errors import SafetyError
 from catkit_devices.readings import missing_in, no_measurement, real_number
 from catkit_devices.testbed.alarm import new_trip
@@ -145,7 +146,7 @@ class PluginTest(Check):
 
     def read(self, devices: Devices) -> Any:
         """Return what the plugin's class reads."""
-        return self.implementation.read(devices)
+        return finished(self.implementation.read(devices), f"the test {self.test!r}, reading,")
 
     def problem(self, value: Any) -> str | None:
         """Return what the plugin's class finds wrong with it.
@@ -156,7 +157,7 @@ class PluginTest(Check):
         missing = missing_in(value)
         if missing is not None:
             return f"{self.what()} has read {missing}, which is no measurement"
-        problem = self.implementation.problem(value)
+        problem = finished(self.implementation.problem(value), f"the test {self.test!r}, judging,")
         if problem is None or (isinstance(problem, str) and problem):
             return problem
         return f"{self.what()} found {problem!r}, expected what is wrong, in words, or None"

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from catkit_devices.deferred import refuse_deferred
 from catkit_devices.errors import CatkitDevicesError, SafetyError
 from catkit_devices.testbed.alarm import UNREACHABLE, at_once, permit_of
 from catkit_devices.testbed.asking import RESET, SHUTDOWN, Requests
@@ -206,6 +207,7 @@ class Testbed(TestbedClient):
         Raises:
             SafetyError: it was told to end while a trip had not been reset.
         """
+        refuse_deferred(on_tick, "on_tick")
         while not self._end_requested.wait(_TICK):
             if on_tick is not None:
                 on_tick()

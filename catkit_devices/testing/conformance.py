@@ -27,6 +27,7 @@ except ImportError as error:
         f"the conformance suite needs pytest and hypothesis ({error}): pip install 'catkit-devices[pytest]'"
     ) from error
 
+from catkit_devices.deferred import refuse_deferred_methods
 from catkit_devices.device import Device
 from catkit_devices.simulation import FAULTS
 from catkit_devices.testing import fault_rules, opening_rules, overlap, safe_rules, telling_rules
@@ -91,6 +92,10 @@ class DriverConformance:
     examples: ClassVar[int] = 25
 
     # --- what a test author may override
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_deferred_methods(cls, ["is_safe", "make_unsafe"])
 
     def is_safe(self, device: Any, simulator: Any) -> bool:  # noqa: ARG002 - for those who override it
         """Return whether the open device is in its safe state, by ``safe_state`` or by the simulator's truth."""

@@ -336,6 +336,23 @@ def test_a_plugin_adds_a_command(bench):
     assert "Say hello." in command(directory, "--help", **environment).stdout
 
 
+def test_a_command_of_a_plugin_that_would_not_run_is_an_error(bench):
+    directory = bench()
+    (directory / "plugins" / "greeting.py").write_text(
+        "from catkit_devices.hookspecs import hookimpl\n"
+        "@hookimpl\n"
+        "def catkit_devices_commands(cli):\n"
+        "    @cli.command()\n"
+        "    async def greet():\n"
+        "        print('hello')\n"
+    )
+
+    result = command(directory, "greet", CATKIT_DEVICES_PLUGINS=str(directory / "plugins"))
+
+    assert result.returncode == 1
+    assert "the command 'greet' of a plugin is a coroutine" in result.stderr
+
+
 def test_version_and_help_answer():
     from importlib.metadata import version
 

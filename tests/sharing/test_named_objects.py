@@ -740,6 +740,36 @@ def test_an_object_used_by_another_of_the_same_server_keeps_its_mutex(manager):
     assert len(manager.status()["sessions"]) == 1  # the server has none with itself
 
 
+async def _coroutine(*_):
+    return 1
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda manager: manager.get_object("made", _coroutine),
+        lambda manager: manager.get_object("made", lambda: _coroutine()),
+        lambda manager: manager.get_dict("made", load=_coroutine),
+        lambda manager: manager.get_dict("loaded", load=lambda key: _coroutine())["x"],
+    ],
+)
+def test_what_a_function_would_make_later_is_not_made(manager, use):
+    with pytest.raises(TypeError, match=r"whose (body does not run when it is called|work is not done)"):
+        use(manager)
+
+
+def test_a_condition_is_waited_for_with_a_predicate_that_is_asked(manager):
+    condition = manager.get_condition("changed")
+    with condition, pytest.raises(TypeError, match="the predicate that is waited for returned a coroutine"):
+        condition.wait_for(_coroutine, 1)
+
+
+def test_a_server_does_not_start_where_its_initializer_would_not_run(runtime):
+    for initializer in (_coroutine, lambda: _coroutine()):
+        with pytest.raises(TypeError, match="the initializer of (a|the) server"):
+            SharedMemoryManager("other").start(initializer)
+
+
 def test_a_factory_that_fails_leaves_nothing_and_can_be_tried_again(manager):
     with pytest.raises(OSError, match="no hardware"):
         manager.get_object("camera", shareable.make_and_fail)

@@ -1,3 +1,4 @@
+import asyncio
 import enum
 import os
 import signal
@@ -89,6 +90,27 @@ def test_a_failure_reaches_the_caller_as_it_was_raised_after_teardown(shared_tes
     assert "experiment" in [frame.name for frame in caught.traceback]
     ended = shared_testbed.progress()[-1]
     assert (ended.state, ended.message) == ("failed", "ValueError: no such thing")
+
+
+class ReturnsUndone(Experiment):
+    step: Literal["pre_experiment", "experiment", "post_experiment", "teardown"]
+
+    def __getattribute__(self, name):
+        found = super().__getattribute__(name)
+        if name in {"pre_experiment", "experiment", "post_experiment", "teardown"} and name == self.step:
+            return lambda: asyncio.sleep(0)
+        return found
+
+    def experiment(self):
+        return 1
+
+
+@pytest.mark.parametrize("step", ["pre_experiment", "experiment", "post_experiment", "teardown"])
+def test_an_experiment_that_returns_its_work_undone_has_failed(shared_testbed, step):
+    with pytest.raises(TypeError, match=f"ReturnsUndone.{step} returned a coroutine, whose work is not done"):
+        shared_testbed.run(ReturnsUndone(step=step))
+
+    assert shared_testbed.progress()[-1].state == "failed"
 
 
 def test_failures_of_several_arrive_as_a_group(shared_testbed, tmp_path):

@@ -1,0 +1,84 @@
+"""Functions whose body does not run when they are called: coroutines, generators, and what is made from them.
+
+Where the framework calls a function for what it does, and not for what it returns, such a function does nothing, and
+nobody notices: a laser's ``async def _make_safe`` leaves it on. So it is refused where it is handed in; and where a
+plain function returns what one of these returns, that is refused when it comes back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, MethodType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["deferred_kind", "finished", "refuse_deferred", "refuse_deferred_methods", "replaces_plain"]
+
+_T = TypeVar("_T")
+
+# Of code objects; the standard library has names for them in inspect, which takes long to import.
+_COROUTINE = 0x80 | 0x100
+_ASYNCHRONOUS_GENERATOR = 0x200
+_GENERATOR = 0x20
+
+_INSTEAD = "write it as a plain function; what is asynchronous is run inside of it, with asyncio.run()"
+
+
+def deferred_kind(function: Any) -> str | None:
+    """Return what a function is whose body does not run when it is called; None for every other."""
+    while isinstance(function, (MethodType, staticmethod, classmethod, partial)):
+        function = function.func if isinstance(function, partial) else function.__func__
+    code = getattr(function, "__code__", None)
+    if code is None:
+        # An object that can be called. A class is none of these: calling it makes an object.
+        call = None if isinstance(function, type) else getattr(type(function), "__call__", None)  # noqa: B004
+        return deferred_kind(call) if hasattr(call, "__code__") else None
+    if getattr(function, "__globals__", None) is vars(contextlib):
+        return "context manager made from a generator"
+    if code.co_flags & _ASYNCHRONOUS_GENERATOR:
+        return "asynchronous generator"
+    if code.co_flags & _COROUTINE:
+        return "coroutine"
+    return "generator" if code.co_flags & _GENERATOR else None
+
+
+def refuse_deferred(function: Any, what: str) -> None:
+    """Raise TypeError where the body of a function would not run when it is called.
+
+    Args:
+        function: any; None and what is no function are let through.
+        what: how messages call it.
+    """
+    kind = deferred_kind(function)
+    if kind is not None:
+        raise TypeError(f"{what} is a {kind}, whose body does not run when it is called: {_INSTEAD}")
+
+
+def refuse_deferred_methods(cls: type, names: Iterable[str]) -> None:
+    """Raise TypeError where the body of one of these methods of a class would not run when it is called."""
+    for name in names:
+        member = next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+        refuse_deferred(member, f"{cls.__qualname__}.{name}")
+
+
+def replaces_plain(cls: type, name: str, member: Any) -> bool:
+    """Return whether ``member`` of a class takes the place of an inherited method whose body runs when it is called."""
+    inherited = [vars(base)[name] for base in cls.__mro__ if vars(base).get(name, member) is not member]
+    return any(callable(one) and deferred_kind(one) is None for one in inherited)
+
+
+def finished(result: _T, what: str) -> _T:
+    """Return what a function has returned, if its work is done.
+
+    Raises:
+        TypeError: it is a coroutine, a generator, or something else that is to be awaited.
+    """
+    kind = type(result)
+    if issubclass(kind, (CoroutineType, GeneratorType, AsyncGeneratorType)) or hasattr(kind, "__await__"):
+        if isinstance(result, (CoroutineType, GeneratorType)):
+            result.close()
+        raise TypeError(f"{what} returned a {kind.__name__}, whose work is not done: {_INSTEAD}")
+    return result

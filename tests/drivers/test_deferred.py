@@ -1,0 +1,314 @@
+"""What would not run when it is called is refused where it is handed in, and where it comes back."""
+
+import asyncio
+import contextlib
+import functools
+
+import pytest
+
+from catkit_devices import VisaDevice
+from catkit_devices.deferred import deferred_kind, finished
+from catkit_devices.device import Device
+from catkit_devices.dialogue import DialogueDevice
+from catkit_devices.errors import DeviceFaultError, PluginError
+from catkit_devices.multiprocessing import MutexedDict, Process
+from catkit_devices.properties import Control, Measurement, Setting
+from catkit_devices.simulation import Instrument, YamlInstrument, build_library
+from catkit_devices.testbed import Experiment
+from catkit_devices.testbed.safety import PluginTest
+from catkit_devices.testing import DriverConformance
+
+REFUSED = "whose body does not run when it is called: write it as a plain function"
+NOT_DONE = "whose work is not done"
+
+
+async def coroutine(*_):
+    return 1
+
+
+async def asynchronous_generator(*_):
+    yield 1
+
+
+def generator(*_):
+    yield 1
+
+
+def plain(*_):
+    return 1
+
+
+class Called:
+    async def __call__(self, *_):
+        return 1
+
+
+class Holder:
+    method = coroutine
+
+    @classmethod
+    async def of_the_class(cls): ...
+
+
+KINDS = {
+    "coroutine": coroutine,
+    "generator": generator,
+    "asynchronous generator": asynchronous_generator,
+    "context manager": contextlib.contextmanager(generator),
+    "asynchronous context manager": contextlib.asynccontextmanager(asynchronous_generator),
+}
+every_kind = pytest.mark.parametrize("function", KINDS.values(), ids=list(KINDS))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *KINDS.values(), functools.partial(coroutine, 1), Called(), Holder().method, Holder.of_the_class,
+        staticmethod(generator), classmethod(coroutine), functools.wraps(plain)(coroutine),
+    ],
+)  # fmt: skip
+def test_a_function_whose_body_does_not_run_when_it_is_called_is_known(function):
+    assert deferred_kind(function)
+
+
+@functools.wraps(coroutine)
+def runs_it():
+    return asyncio.run(coroutine())
+
+
+@pytest.mark.parametrize(
+    "value", [plain, functools.partial(plain), runs_it, Holder, Called, len, float, "pos?", None, 3]
+)
+def test_everything_else_is_let_through(value):
+    assert deferred_kind(value) is None
+
+
+@pytest.mark.parametrize("make", [coroutine, generator, asynchronous_generator])
+def test_what_comes_back_undone_is_refused(make):
+    with pytest.raises(TypeError, match=f"it returned a .*{NOT_DONE}"):
+        finished(make(), "it")
+
+
+def test_what_comes_back_done_is_let_through():
+    for value in (None, [1], iter([1]), open):
+        assert finished(value, "it") is value
+
+
+# --- drivers ---
+
+
+class Laser(Device):
+    """Says whether it is on, and which of its steps return something else than they should."""
+
+    def __init__(self, name, **results):
+        super().__init__(name)
+        self._results = results
+        self._on = False
+
+    def _open(self):
+        return self._results.get("_open")
+
+    def _close(self):
+        return self._results.get("_close")
+
+    def _make_safe(self):
+        return self._results.get("_make_safe")
+
+    def switch_on(self) -> None:
+        """Switch on."""
+        self._on = True
+
+
+@every_kind
+@pytest.mark.parametrize(
+    ("base", "name"),
+    [
+        (Device, "_open"), (Device, "_close"), (Device, "_make_safe"), (Laser, "_make_safe"),
+        (VisaDevice, "_identify"), (VisaDevice, "_write"), (VisaDevice, "_query"), (DialogueDevice, "_connect"),
+    ],
+)  # fmt: skip
+def test_a_step_of_a_driver_that_would_not_run_is_refused_when_the_class_is_made(base, name, function):
+    for bases, body in [((base,), {name: function}), ((type("Mixin", (), {name: function}), base), {})]:
+        with pytest.raises(TypeError, match=rf"Refused\.{name} is a.*, {REFUSED}"):
+            type("Refused", bases, body)
+    cls = type("Refused", (base,), {})
+    with pytest.raises(TypeError, match=REFUSED):
+        setattr(cls, name, function)
+    assert getattr(cls, name) is getattr(base, name)
+
+
+def test_what_a_driver_has_for_itself_may_be_a_generator():
+    class Scanner(Laser):
+        def _steps(self):
+            yield 1
+
+        @contextlib.contextmanager
+        def _transaction(self):
+            yield
+
+    assert list(Scanner("scanner")._steps()) == [1]
+
+
+def test_a_laser_whose_making_safe_returns_undone_is_in_fault():
+    laser = Laser("laser", _make_safe=coroutine())
+    with pytest.raises(DeviceFaultError, match=f"Laser._make_safe returned a coroutine, {NOT_DONE}"), laser:
+        laser.switch_on()
+
+    assert laser.state == "fault"
+
+
+@pytest.mark.parametrize("step", ["_open", "_close"])
+def test_opening_and_closing_that_return_undone_raise(step):
+    laser = Laser("laser", **{step: coroutine()})
+
+    with pytest.raises(TypeError, match=f"Laser.{step} returned a coroutine, {NOT_DONE}"), laser:
+        laser.switch_on()
+    assert laser.state == "closed"
+
+
+def test_an_identity_that_nobody_has_asked_for_is_none():
+    class Silent(VisaDevice):
+        def _identify(self):
+            return coroutine()
+
+    address = "TCPIP0::192.0.2.1::5025::SOCKET"
+    library = build_library([Instrument(address, "scpi_camera")], clock="virtual")
+    with pytest.raises(TypeError, match=f"Silent._identify returned a coroutine, {NOT_DONE}"):
+        Silent("silent", address=address, visa_library=library).open()
+
+
+def test_a_condition_that_is_never_asked_does_not_hold():
+    class Waits(Laser):
+        def settle(self) -> bool:
+            """Wait."""
+            return self.wait(coroutine)
+
+    with Waits("waits") as device, pytest.raises(TypeError, match=NOT_DONE):
+        device.settle()
+
+
+@every_kind
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda function: Measurement(function, doc="A."),
+        lambda function: Setting(function, doc="A."),
+        lambda function: Control("A?", "A {}", type=function, doc="A."),
+        lambda function: Control("A?", "A {}", limits=function, doc="A."),
+    ],
+)
+def test_a_function_of_a_quantity_that_would_not_run_is_refused(declare, function):
+    with pytest.raises(TypeError, match=REFUSED):
+        declare(function)
+
+
+def test_a_quantity_is_not_set_by_what_comes_back_undone():
+    class Source(Laser):
+        level = Setting(lambda device, value: coroutine(), doc="Level.")
+        gain = Setting("GAIN {}", doc="Gain.")
+
+        def _write(self, command):
+            return coroutine()
+
+    with Source("source") as source:
+        with pytest.raises(TypeError, match=f"the function that sets level returned a coroutine, {NOT_DONE}"):
+            source.level = 1
+        with pytest.raises(TypeError, match=f"Source._write returned a coroutine, {NOT_DONE}"):
+            source.gain = 1
+
+
+# --- processes and what servers make ---
+
+
+@every_kind
+def test_a_process_with_a_target_that_would_not_run_is_refused(function):
+    with pytest.raises(TypeError, match=f"the target of a process is a.*{REFUSED}"):
+        Process(target=function)
+    with pytest.raises(TypeError, match=rf"Refused\.run is a.*{REFUSED}"):
+        type("Refused", (Process,), {"run": function})
+
+
+def test_a_process_whose_target_returns_undone_has_failed():
+    process = Process(target=lambda: (number for number in range(3)), name="counter")
+    process.start()
+
+    with pytest.raises(TypeError, match=f"process 'counter' returned a generator, {NOT_DONE}"):
+        process.join(60)
+
+
+@every_kind
+def test_what_loads_a_dict_is_called_where_it_is_needed(function):
+    with pytest.raises(TypeError, match=REFUSED):
+        MutexedDict(load=function)
+
+
+def test_a_value_of_a_dict_that_comes_back_undone_is_not_stored():
+    table = MutexedDict(name="table", load=lambda key: coroutine())
+
+    with pytest.raises(TypeError, match=f"the function that loads dict 'table' returned a coroutine, {NOT_DONE}"):
+        table["x"]
+    assert "x" not in table
+
+
+# --- experiments ---
+
+
+@every_kind
+@pytest.mark.parametrize("name", ["pre_experiment", "experiment", "post_experiment", "teardown"])
+def test_a_step_of_an_experiment_that_would_not_run_is_refused_when_the_class_is_made(name, function):
+    for bases, body in [((Experiment,), {name: function}), ((type("Mixin", (), {name: function}), Experiment), {})]:
+        with pytest.raises(TypeError, match=rf"Refused\.{name} is a.*{REFUSED}"):
+            type("Refused", bases, body)
+
+
+# --- plugins ---
+
+
+@pytest.mark.parametrize("step", ["read", "problem"])
+def test_a_safety_test_that_returns_undone_raises(step):
+    class Wet:
+        def read(self, devices):
+            return coroutine() if step == "read" else 1
+
+        def problem(self, value):
+            return coroutine()
+
+    check = PluginTest(name="wet", test="wet", implementation=Wet())
+    with pytest.raises(TypeError, match=f"the test 'wet', .*ing, returned a coroutine, {NOT_DONE}"):
+        check.problem(check.read(None))
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("async def catkit_devices_drivers(): ...", "drivers() must be a plain function, and is a coroutine"),
+        ("def safety_tripped(check): yield", "safety_tripped() must be a plain function, and is a generator"),
+        ("def catkit_devices_safety_tests(): return {'own': Own}", "'own' must be a class with plain methods"),
+        ("def catkit_devices_simulators(): return {'own': Own}", "simulator 'own' must be a class with feed(data)"),
+    ],
+)  # fmt: skip
+def test_hooks_and_what_they_hand_in_are_plain(tmp_path, code, problem):
+    from catkit_devices.drivers import Plugins
+
+    own = "class Own:\n    def read(self, devices): ...\n    async def problem(self, value): ...\n"
+    own += "    async def feed(self, data): ...\n"
+    name = f"deferred_{abs(hash(code))}"
+    (tmp_path / f"{name}.py").write_text(f"from catkit_devices import hookimpl\n{own}@hookimpl\n{code}\n")
+
+    with pytest.raises(PluginError) as caught:
+        Plugins([tmp_path])
+
+    assert problem in str(caught.value)
+
+
+def test_a_simulated_property_is_not_coupled_to_what_would_not_run(tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_text('spec: "1.1"\ndevices: {x: {properties: {a: {default: 1.0, getter: {q: "A?", r: "{}"}}}}}\n')
+    with pytest.raises(TypeError, match=f"what property 'a' is coupled to is a coroutine, {REFUSED}"):
+        YamlInstrument(None, file).couple("a", coroutine)
+
+
+@pytest.mark.parametrize("name", ["is_safe", "make_unsafe"])
+def test_a_conformance_test_cannot_tell_what_is_safe_later(name):
+    with pytest.raises(TypeError, match=rf"Refused\.{name} is a coroutine, {REFUSED}"):
+        type("Refused", (DriverConformance,), {name: coroutine})
