@@ -21,12 +21,14 @@ from catkit_devices.describing import describe, interface_of
 from catkit_devices.errors import (
     CatkitDevicesError,
     DeviceClosedError,
+    DeviceDisconnectedError,
     DeviceFaultError,
+    OperationCancelled,
 )
 from catkit_devices.lifecycle import Lifecycle
 from catkit_devices.multiprocessing.entries import new_entry
 from catkit_devices.multiprocessing.interface import running_server
-from catkit_devices.multiprocessing.locks import OwnedLock
+from catkit_devices.multiprocessing.locks import OwnedLock, giving_way
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, default_timeout, lock_all
 from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call, forwarded_call
 from catkit_devices.openings import Openings
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.entries import Entry
     from catkit_devices.multiprocessing.interface import Interface, Reference
     from catkit_devices.multiprocessing.owner import Call, Session
+    from catkit_devices.simulation.clock import Clock
 
     Gate = Callable[[str, str, bool], BaseException | None]
     """Asked with device, operation, and whether that changes its state (else it would have to open the device);
@@ -49,6 +52,9 @@ if TYPE_CHECKING:
 __all__ = ["Device", "DeviceProperty", "operation", "unlocked"]
 
 _log = logging.getLogger(__name__)
+
+_SHORTEST_WAIT = 1e-6
+"""Seconds; no wait for a condition is shorter, so that each makes a simulation's clock go on, however it rounds."""
 
 
 class Device(metaclass=DeviceType):
@@ -88,7 +94,10 @@ class Device(metaclass=DeviceType):
             raise TypeError("a device's mutex lives where the device does")
         self._mutex_lock = lock
         self._mutex_lock.refusal = self._life.refusal
-        self._operation_lock = OwnedLock(f"{name} (operation)", by_chain=True)
+        self._operation_lock = OwnedLock(f"{name} (operation)", by_chain=True, timeout=self._mutex.timeout)
+        self._operation_lock.may_give_way = self._may_give_way
+        self._clock: Clock | None = None
+        """The clock of the simulation that the device is part of."""
         self._openings = Openings(self, kept=open_on_use)
         self._changed_by: Session | None = None
         self._reference: Reference | None = None
@@ -186,6 +195,9 @@ class Device(metaclass=DeviceType):
             self._require_permission(name, changes)
         if life.fault is not None and (refusal := life.refusal()) is not None:
             raise refusal
+        if anew and self._operation_lock.has_guest():
+            # This is a shared read in the middle of an operation, which must not go on over another connection.
+            raise DeviceDisconnectedError(f"{name!r} needs a connection, and an operation waits", **self._facts())
         life.reconnect(name)
         if not life.is_open:
             if not self._open_on_use:
@@ -290,6 +302,10 @@ class Device(metaclass=DeviceType):
     def _can_be_made_safe(self) -> bool:
         return type(self)._make_safe is not Device._make_safe
 
+    def _in_the_way(self) -> str:
+        """Return what may keep it from being made safe, as the end of a sentence; nothing where there is nothing."""
+        return ""
+
     def _make_safe_in_doubt(self) -> None:
         """Make it safe whatever came before; for kinds of devices whose line may be in any state."""
         finished(self._make_safe(), f"{type(self).__qualname__}._make_safe")
@@ -322,6 +338,12 @@ class Device(metaclass=DeviceType):
     def wait(self, until: float | Callable[[], bool], timeout: float | None = None, interval: float = 0.05) -> bool:
         """Wait inside a long operation; ends at once when the operation is cancelled.
 
+        While it waits, and not while it asks the condition, shared reads of the device may run, and nothing else; it
+        goes on when they have left. The same holds for every device in whose operation this one is used. No shared
+        read is let in while the device is being opened or closed, or inside of ``_exchange`` and ``_transaction``.
+
+        On a simulated bench, seconds are those of its clock, those of ``timeout`` too.
+
         Args:
             until: seconds, or a condition that is asked every ``interval`` seconds until it holds.
             timeout: seconds that a condition may take; None for the device's own timeout.
@@ -333,18 +355,40 @@ class Device(metaclass=DeviceType):
         Raises:
             OperationCancelled: the caller pressed Ctrl-C or died, or a stop came.
             MutexBrokenError: the mutex was taken away.
+            MutexTimeoutError: a shared read, which it names, has not left within the device's own timeout.
         """
         call = current_call()
         if not callable(until):
-            call.wait(until)
+            self._pause(call, until)
             return True
-        deadline = time.monotonic() + (self._mutex.timeout if timeout is None else timeout)
+        now = time.monotonic if self._clock is None else self._clock.time
+        deadline = now() + (self._mutex.timeout if timeout is None else timeout)
         while not finished(until(), "the condition that is waited for"):
-            left = deadline - time.monotonic()
+            left = deadline - now()
             if left <= 0:
                 return False
-            call.wait(min(interval, left))
+            self._pause(call, max(min(interval, left), _SHORTEST_WAIT))
         return True
+
+    def _pause(self, call: Call, seconds: float) -> None:
+        if call.session.gives_way is not None:
+            call.session.gives_way(call)
+        with giving_way(call):
+            self._sleep(call, seconds)
+
+    def _sleep(self, call: Call, seconds: float) -> None:
+        if self._clock is None:
+            call.wait(seconds)
+            return
+        try:
+            self._clock.wait(seconds, call.wait)
+        except OperationCancelled:
+            call.check()  # where the clock is in another process, that says less
+            raise
+
+    def _may_give_way(self, chain: object) -> bool:  # noqa: ARG002 - some kinds of devices want to know
+        """Whether shared reads may run while an operation waits; asked under the guard of the locks."""
+        return self._life.is_settled
 
     # --- telling ----------------------------------------------------------------------------------------------------
 

@@ -80,6 +80,11 @@ class Lifecycle:
         """The section that was held when the connection was lost."""
         self._guard = threading.RLock()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has a connection that is not just being opened or closed."""
+        return self._connected
+
     # --- open and close
 
     @property
@@ -294,7 +299,9 @@ class Lifecycle:
         failure = errand.failure
         if ended and failure is None:
             return
-        why = f"not done in {self.safe_timeout:g} s" if failure is None else f"{type(failure).__name__}: {failure}"
+        why = f"not done in {self.safe_timeout:g} s{self._device._in_the_way()}"
+        if failure is not None:
+            why = f"{type(failure).__name__}: {failure}"
         text = f"could not be made safe ({why})"
         self.unsafe = text
         if errand.wait(0.0) and errand.failure is None:

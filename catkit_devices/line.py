@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["IncompleteReplyError", "Line"]
+__all__ = ["IncompleteReplyError", "Line", "simulated_clock"]
 
 _SLICE = 0.1
 """Seconds for which a stream is waited on at a time, so that a cancelled operation ends soon."""
@@ -334,9 +334,14 @@ def _send_at_once(resource: Any, line: socket.socket | None) -> None:
         resource.set_visa_attribute(ResourceAttribute.tcpip_nodelay, True)
 
 
+def simulated_clock(library: Any) -> Any:
+    """Return the clock of a VISA library, where a simulation brings one, else None."""
+    return getattr(getattr(library, "bench", None), "clock", None)
+
+
 def _sleep(library: Any, seconds: float, check: Callable[[], None]) -> None:
     """Wait on the library's own clock, where a simulation brings one."""
-    clock = getattr(getattr(library, "bench", None), "clock", None)
+    clock = simulated_clock(library)
     wait = time.sleep if clock is None else clock.wait
     left = seconds
     while left > 0:

@@ -138,6 +138,7 @@ def perform(
         call.check()
         if call.emergency:
             return _perform_in_emergency(device, body, args, kwargs)
+        device._operation_lock.take_back(call)  # where the device that it uses waits, it gives way itself
         if changes:
             _begin_nested_change(device, call, name)
         return body(device, *args, **kwargs)
@@ -149,7 +150,7 @@ def perform(
     before, call.changes = call.changes, changes
     try:
         if shared:
-            exclusive.enter(call, timeout, site)
+            exclusive.enter(call, timeout, site, shared=True)
         else:
             mutex.enter_both(exclusive, call, timeout, site)
         try:

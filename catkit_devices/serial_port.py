@@ -12,6 +12,8 @@ import pyvisa
 import serial
 from pyvisa.constants import BufferOperation, StatusCode
 
+from catkit_devices.line import simulated_clock
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,7 +40,7 @@ class VisaSerialPort(serial.SerialBase):
 
     def __init__(self, resource: Any) -> None:
         self._resource = resource
-        clock = getattr(getattr(resource.visalib, "bench", None), "clock", None)
+        clock = simulated_clock(resource.visalib)
         self._now: Callable[[], float] = time.monotonic if clock is None else clock.time
         super().__init__()
         self._port = self.portstr = self.name = str(resource.resource_name)

@@ -5,11 +5,13 @@ Whether the backend is real or simulated is decided by whoever gives ``visa_libr
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, final
 
 from catkit_devices.dialogue import DialogueDevice
-from catkit_devices.errors import DeviceOpenError, DeviceProtocolError, DeviceValueError
+from catkit_devices.errors import DeviceOpenError, DeviceProtocolError, DeviceTimeoutError, DeviceValueError
+from catkit_devices.line import simulated_clock
 from catkit_devices.operations import hook
 from catkit_devices.settings import AsciiText, Condition, Pattern, PositiveWhole
 from catkit_devices.transport import Transport
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["VisaDevice"]
 
 _T = TypeVar("_T")
+
+_OPERATION_COMPLETE = 1
+_ERRORS = {4: "query error", 8: "device-dependent error", 16: "execution error", 32: "command error"}
+"""Bits of the standard event status register (IEEE 488.2, 11.5.1)."""
 
 
 class VisaDevice(DialogueDevice):
@@ -66,6 +72,7 @@ class VisaDevice(DialogueDevice):
     def __init__(self, name: str, *, address: str, visa_library: str | VisaLibraryBase = "@py", **options: Any) -> None:
         super().__init__(name, address=address, **options)
         self._visa_library = visa_library
+        self._clock = simulated_clock(visa_library)
 
     # --- the dialogue
 
@@ -111,6 +118,24 @@ class VisaDevice(DialogueDevice):
         The block is read by its count, so it may contain any byte (IEEE 488.2, 8.7.9).
         """
         return self._query_binary(command, timeout)
+
+    @final
+    def wait_for_completion(self, command: str, timeout: float) -> None:
+        """Send ``command`` and return when the instrument has completed what it began (IEEE 488.2, ``*OPC``).
+
+        It is asked again and again, in short exchanges, so that the device can be watched and made safe meanwhile;
+        ``query("*OPC?", timeout=60)`` would keep the wire for all of that time.
+
+        Args:
+            command: text; without a reply.
+            timeout: seconds.
+
+        Raises:
+            DeviceTimeoutError: it was not complete in time; the instrument works on.
+            DeviceProtocolError: the instrument refused the command, or failed.
+            OperationCancelled, MutexBrokenError, MutexTimeoutError: as for :meth:`~catkit_devices.device.Device.wait`.
+        """
+        self._wait_for_completion(command, timeout)
 
     # --- for drivers: the same, inside an operation
 
@@ -167,6 +192,29 @@ class VisaDevice(DialogueDevice):
                 raise ValueError(f"{end!r} was expected behind the block, got {found!r}")
             return block
 
+    def _wait_for_completion(
+        self, command: str, timeout: float, done: Callable[[], bool] | None = None, *, interval: float = 0.1
+    ) -> None:
+        """As :meth:`wait_for_completion`.
+
+        Args:
+            command: text; without a reply.
+            timeout: seconds.
+            done: asks whether it is complete, in one short exchange, where the instrument does not know ``*OPC`` or
+                has a better way: ``lambda: self._query("MOVE:STATE?") == "IDLE"``.
+            interval: seconds between two questions.
+        """
+        if done is None:
+            self._query("*ESR?")  # reading forgets the events of the past (10.12)
+            self._write(command)
+            self._write("*OPC")  # sets bit 0 when no operation is pending any more (10.18)
+            complete = functools.partial(self._ask, "*ESR?", _has_completed)
+        else:
+            self._write(command)
+            complete = done
+        if not self.wait(complete, timeout, interval):
+            raise DeviceTimeoutError(f"not complete in {timeout:g} s", **self._facts(command))
+
     def _identify(self) -> None:
         """Make sure that the right instrument answers; called after opening and whenever the line was suspect.
 
@@ -205,3 +253,14 @@ class VisaDevice(DialogueDevice):
 
     def _seconds(self, timeout: float | None) -> float:
         return self.io_timeout if timeout is None else timeout
+
+
+def _has_completed(reply: str) -> bool:
+    """Return whether the standard event status register says that nothing is pending; an error is a ValueError."""
+    if not re.fullmatch(r"\+?\d{1,3}", reply) or int(reply) > 255:
+        raise ValueError(f"the standard event status register, 0 to 255, was expected, got {reply!r}")
+    status = int(reply)
+    errors = [name for bit, name in _ERRORS.items() if status & bit]
+    if errors:
+        raise ValueError(f"refused, or failed: {', '.join(errors)}")
+    return bool(status & _OPERATION_COMPLETE)

@@ -99,7 +99,7 @@ class Wait(NamedTuple):
 class Hold:
     """One owner's hold of a lock: its sections, counted per session, and the operations that run under it."""
 
-    __slots__ = ("bodies", "broken", "calls", "key", "owner", "sections", "since", "site")
+    __slots__ = ("bodies", "broken", "calls", "gives_way", "key", "owner", "returning", "sections", "since", "site")
 
     def __init__(self, key: object, owner: Owner, site: str | None) -> None:
         self.key = key
@@ -110,6 +110,10 @@ class Hold:
         self.since = time.monotonic()
         self.site = site
         self.broken: str | None = None
+        self.gives_way = False
+        """Whether its operation waits, and shared reads may run meanwhile."""
+        self.returning: Waiter | None = None
+        """Its operation, where that has waited and goes on when the shared read in the middle of it has left."""
 
     def begin(self, call: Call, body: bool, depth: int | None) -> None:
         """Count an operation, or a section (``depth`` says how many there are then), in; the guard is held."""
@@ -152,17 +156,21 @@ class Waiter:
         "key",
         "lock",
         "sequence",
+        "shared",
         "since",
         "site",
         "wake",
     )
 
-    def __init__(self, lock: OwnedLock, key: object, call: Call, body: bool, depth: int, site: str | None) -> None:
+    def __init__(
+        self, lock: OwnedLock, key: object, call: Call, body: bool, depth: int, site: str | None, shared: bool = False
+    ) -> None:
         self.lock = lock
         self.key = key
         self.call = call
         self.body = body
         self.depth = depth
+        self.shared = shared
         self.site = site
         self.since = time.monotonic()
         self.asked = time.time()
@@ -193,20 +201,24 @@ class Waiter:
 
     def grant(self) -> None:
         """Let it go on, now that it has the lock and is out of its queue; the guard is held."""
-        _waiting.pop(self.call.owner.key, None)
+        self._leave_graph()
         self.granted = True
         self.wake.release()
 
     def withdraw(self, failure: BaseException) -> None:
         """Take it out of the queue, to end with ``failure``; the guard is held."""
         self.failure = failure
-        self.lock._queue.remove(self)
-        _waiting.pop(self.call.owner.key, None)
+        self.lock._forget(self)
+        self._leave_graph()
 
     def fail(self, failure: BaseException) -> None:
         """Withdraw it and wake it; the guard is held."""
         self.withdraw(failure)
         self.wake.release()
+
+    def _leave_graph(self) -> None:
+        if _waiting.get(self.call.owner.key) is self:
+            del _waiting[self.call.owner.key]
 
 
 def find_cycle_here(lock: OwnedLock, call: Call) -> list[str] | None:
@@ -216,7 +228,7 @@ def find_cycle_here(lock: OwnedLock, call: Call) -> list[str] | None:
     parties = []
     seen: set[int] = set()
     while True:
-        hold = lock._hold
+        hold = lock._innermost()
         if hold is None:
             return None
         if hold.owner.key == call.owner.key:
@@ -238,13 +250,15 @@ def find_cycle_here(lock: OwnedLock, call: Call) -> list[str] | None:
 def is_waited_for(owner: OwnerKey) -> bool:
     """Whether somebody in this process waits for what an owner has."""
     with guard:
-        return any((hold := waiter.lock._hold) is not None and hold.owner.key == owner for waiter in _waiting.values())
+        return any(
+            (hold := waiter.lock._innermost()) is not None and hold.owner.key == owner for waiter in _waiting.values()
+        )
 
 
 def waits() -> list[Wait]:
     """Return the wait graph of this process."""
     with guard:
-        edges = [(waiter, hold) for waiter in _waiting.values() if (hold := waiter.lock._hold) is not None]
+        edges = [(waiter, hold) for waiter in _waiting.values() if (hold := waiter.lock._innermost()) is not None]
     return [  # the words without the guard: with hundreds of waiters they take milliseconds
         Wait(
             waiter.call.owner.key,

@@ -19,8 +19,9 @@ from catkit_devices.errors import (
 )
 from catkit_devices.lazy import imported
 from catkit_devices.multiprocessing.interface import CALL, HANDED_OVER, REFUSED, RETURNED, ROOT
+from catkit_devices.multiprocessing.locks import take_back
 from catkit_devices.multiprocessing.owner import current_owner, forwarded_call
-from catkit_devices.multiprocessing.session import open_sessions, session_with
+from catkit_devices.multiprocessing.session import Nested, open_sessions, session_with
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.channel import Channel
@@ -74,6 +75,7 @@ class Line:
         message = self._open().pack((number, target, operation, name, args, kwargs, origin))
         try:
             if from_call is not None:
+                self.session.nested[self.thread] = nested = Nested(number, from_call)
                 from_call.on_cancel(lambda: self.session.say(("cancel", self.thread, number)))
             channel = self._open()
             channel.send(message)
@@ -105,6 +107,9 @@ class Line:
         finally:
             if from_call is not None:
                 from_call.on_cancel(None)
+                self.session.nested.pop(self.thread, None)
+                if nested.gave_way:
+                    take_back(from_call)
         if status in (RETURNED, HANDED_OVER):
             return value
         if status == _DOES_NOT_LOAD:

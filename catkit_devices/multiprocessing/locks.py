@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -28,12 +29,14 @@ from catkit_devices.multiprocessing.holds import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from catkit_devices.multiprocessing.owner import Call, OwnerKey, Session
 
-__all__ = ["OwnedLock"]
+__all__ = ["OwnedLock", "give_way", "giving_way", "take_back"]
 
+_LAST_READ = 1.0
+"""Seconds that an operation whose wait was cancelled leaves to the shared read in the middle of it: most take less."""
 
 _locks: WeakSet[OwnedLock] = WeakSet()
 """Those of this process; used under the guard."""
@@ -46,21 +49,45 @@ class OwnedLock:
     the lock (``enter``, ``leave``). A hold ends when it has neither. Ending or breaking a hold takes its sections
     away at once and its bodies when they have left, so the next owner never meets a body that is still running.
 
+    An operation that waits may *give way*: until it goes on, shared operations enter as its *guests*, one at a time.
+    A guest that waits gives way in the same manner.
+
     Args:
         name: shown in messages.
         by_chain: re-entered by the same chain of calls only, not by every call of the same owner.
+        timeout: seconds that an operation which gave way waits for its guest to leave.
+
+    Attributes:
+        may_give_way: asked, under the guard, with the chain that waits whether guests may enter now; None for yes.
     """
 
-    __slots__ = ("__weakref__", "_by_chain", "_fences", "_hold", "_queue", "name", "on_timeout", "place", "refusal")
+    __slots__ = (
+        "__weakref__",
+        "_by_chain",
+        "_fences",
+        "_guests",
+        "_hold",
+        "_queue",
+        "may_give_way",
+        "name",
+        "on_timeout",
+        "place",
+        "refusal",
+        "timeout",
+    )
 
-    def __init__(self, name: str, *, by_chain: bool = False) -> None:
+    def __init__(self, name: str, *, by_chain: bool = False, timeout: float = 60.0) -> None:
         self.name = name
+        self.timeout = timeout
+        self.may_give_way: Callable[[object], bool] | None = None
         self.refusal: Callable[[], BaseException | None] | None = None
         self.on_timeout: Callable[[MutexTimeoutError], None] | None = None
         self.place: tuple[str, Any, str, str] | None = None
         """Where other processes find it: name and address of its server, kind and name there; None for nowhere."""
         self._by_chain = by_chain
         self._hold: Hold | None = None
+        self._guests: list[Hold] = []
+        """Who is inside beside the hold, each since the one before gave way; the last one runs."""
         self._queue: deque[Waiter] = deque()
         self._fences: dict[OwnerKey, tuple[str, dict[str, int]]] = {}
         with guard:
@@ -82,7 +109,7 @@ class OwnedLock:
             DeadlockError: waiting would close a cycle.
             MutexBrokenError: this owner was broken and has not left its outermost section.
         """
-        self._take(call, timeout, False, depth, site)
+        self._take(call, timeout, False, depth, site, False)
 
     def release(self, call: Call, depth: int | None = None) -> None:
         """Close a section; ``depth`` says how many the session has then.
@@ -108,14 +135,23 @@ class OwnedLock:
 
     # --- bodies -----------------------------------------------------------------------------------------------------
 
-    def enter(self, call: Call, timeout: float, site: str | None = None) -> None:
-        """Begin an operation under the lock; raises as ``acquire`` does."""
-        self._take(call, timeout, True, None, site)
+    def enter(self, call: Call, timeout: float, site: str | None = None, *, shared: bool = False) -> None:
+        """Begin an operation under the lock; raises as ``acquire`` does.
+
+        Args:
+            call: on whose behalf.
+            timeout: seconds; 0 tries once.
+            site: which operation.
+            shared: whether it may enter where whoever has the lock gives way.
+        """
+        if self._guests or ((hold := self._hold) is not None and hold.gives_way):
+            self.take_back(call)  # what is part of an operation that gives way is not done beside its guests
+        self._take(call, timeout, True, None, site, shared)
 
     def leave(self, call: Call) -> None:
         """End an operation begun by ``enter``."""
         with guard:
-            hold = self._hold
+            hold = self._hold_of(call)
             if hold is not None:
                 hold.end(call)
                 self._settle()
@@ -150,11 +186,60 @@ class OwnedLock:
         """End an operation begun by ``enter_both``."""
         with guard:
             for lock in (exclusive, self):
-                hold = lock._hold
+                hold = lock._hold if not lock._guests else lock._hold_of(call)
                 if hold is not None:
                     hold.bodies -= 1
                     hold.calls.remove(call)
                     lock._settle()
+
+    # --- giving way -------------------------------------------------------------------------------------------------
+
+    def take_back(self, call: Call) -> None:
+        """Go on with an operation that gave way, when its guest has left; nothing where it has no guest.
+
+        One that was cancelled gives its guest a second, and then goes on beside it, to its end.
+
+        Raises:
+            MutexTimeoutError: the guest, which the error names, is still inside after ``timeout`` seconds.
+            DeadlockError: the guest waits for what the owner of ``call`` has.
+        """
+        while (waiting := self._return(call)) is not None:
+            waiter, cancelled = waiting
+            timeout = _LAST_READ if cancelled else self.timeout
+            try:
+                waiter.wait(timeout)
+            finally:  # also where Ctrl-C ends it
+                with guard:
+                    if not waiter.granted and waiter.failure is None:
+                        waiter.withdraw(self._timed_out(call, timeout))
+            if waiter.failure is None:
+                return
+            if cancelled:
+                if call.reason is not None:
+                    call.reason.add_note(f"it went on to its end beside a shared read: {waiter.failure}")
+                return
+            if call.reason is None and not call.session.ended:
+                raise waiter.failure
+
+    def _return(self, call: Call) -> tuple[Waiter, bool] | None:
+        """Let no more guests in. Return what waits for the present one to leave, and whether the call was cancelled.
+
+        None where there is no guest.
+        """
+        with guard:
+            hold = self._hold_of(call)
+            if hold is None or hold.key != self._key(call):
+                return None
+            hold.gives_way = False
+            if self._innermost() is hold:
+                return None
+            cancelled = call.reason is not None or call.session.ended
+            if not cancelled and (cycle := find_cycle_here(self, call)) is not None:
+                raise DeadlockError(self.name, cycle)
+            hold.returning = waiter = Waiter(self, hold.key, call, True, 0, hold.site)
+            if not cancelled:  # which would end this wait at once
+                waiter.begin()
+            return waiter, cancelled
 
     # --- force ------------------------------------------------------------------------------------------------------
 
@@ -248,8 +333,13 @@ class OwnedLock:
 
     def held_by(self, call: Call) -> bool:
         """Whether the owner of ``call`` has it; where it is re-entered by chain, whether that chain has."""
-        hold = self._hold  # without the guard: nobody else can make it, or end it, being this owner's
+        # Without the guard: nobody else can make it, or end it, being this owner's.
+        hold = self._hold if not self._guests else self._hold_of(call)
         return hold is not None and hold.key == self._key(call) and hold.broken is None
+
+    def has_guest(self) -> bool:
+        """Whether a shared operation is inside in the middle of one that waits."""
+        return bool(self._guests)
 
     def section(self, begun_before: float = math.inf) -> object:
         """Return what stands for the section that is held now, the same object until it ends; None without one.
@@ -284,14 +374,25 @@ class OwnedLock:
     def _key(self, call: Call) -> object:
         return call.chain if self._by_chain else call.owner.key
 
-    def _take(self, call: Call, timeout: float, body: bool, depth: int | None, site: str | None) -> None:
+    def _innermost(self) -> Hold | None:
+        """Return the hold that runs."""
+        return self._guests[-1] if self._guests else self._hold
+
+    def _hold_of(self, call: Call) -> Hold | None:
+        """Return the hold of a call that is inside; without guests there is only one."""
+        if self._guests:
+            key = self._key(call)
+            return next((hold for hold in [*self._guests, self._hold] if hold is not None and hold.key == key), None)
+        return self._hold
+
+    def _take(self, call: Call, timeout: float, body: bool, depth: int | None, site: str | None, shared: bool) -> None:
         key = self._key(call)
         with guard:
             if call.reason is not None:
                 raise call.reason
             if call.session.ended:
                 raise OperationCancelled("the calling process has ended")
-            hold = self._hold
+            hold = self._hold if not self._guests else self._hold_of(call) or self._hold
             if hold is not None and hold.key == key and hold.broken is None:
                 hold.begin(call, body, depth)
                 return
@@ -305,12 +406,15 @@ class OwnedLock:
                 self._hold = hold = Hold(key, call.owner, site)
                 hold.begin(call, body, depth)
                 return
+            if shared and (inside := self._innermost()) is not None and inside.gives_way:
+                self._let_in(key, call, site)
+                return
             if timeout <= 0:
                 raise self._timed_out(call, 0.0)
             cycle = find_cycle_here(self, call)
             if cycle is not None:
                 raise DeadlockError(self.name, cycle)
-            waiter = Waiter(self, key, call, body, depth or 1, site)
+            waiter = Waiter(self, key, call, body, depth or 1, site, shared)
             self._queue.append(waiter)
             waiter.begin()
         self._await(waiter, timeout)
@@ -342,7 +446,7 @@ class OwnedLock:
         raise failure
 
     def _give_back(self, waiter: Waiter) -> None:
-        hold = self._hold
+        hold = self._hold_of(waiter.call)
         if hold is None:
             return
         if waiter.body:
@@ -352,9 +456,15 @@ class OwnedLock:
         self._settle()
 
     def _settle(self) -> None:
-        """Grant on when the present hold has ended."""
+        """Grant on when the present hold has ended, or gives way."""
         hold = self._hold
+        if self._guests:
+            self._guests = [guest for guest in self._guests if guest.bodies]
+            if hold is not None and not (hold.sections or hold.bodies):
+                # An operation that ended beside its guest, which now has the lock alone.
+                hold = self._hold = self._guests.pop(0) if self._guests else None
         if hold is not None and (hold.sections or hold.bodies):
+            self._settle_guests(self._guests[-1] if self._guests else hold)
             return
         self._hold = None
         while self._queue and (gone := self._queue[0].call.session.gone) is not None and gone():
@@ -366,8 +476,33 @@ class OwnedLock:
         hold.begin(waiter.call, waiter.body, None if waiter.body else waiter.depth)
         waiter.grant()
 
+    def _settle_guests(self, inside: Hold) -> None:
+        """Let the one who runs go on if he waits for that, or his next guest in if he gives way."""
+        if inside.returning is not None:
+            waiter, inside.returning = inside.returning, None
+            waiter.grant()
+        elif inside.gives_way:
+            waiting = next((waiter for waiter in self._queue if waiter.shared), None)
+            if waiting is not None:
+                self._queue.remove(waiting)
+                self._let_in(waiting.key, waiting.call, waiting.site)
+                waiting.grant()
+
+    def _let_in(self, key: object, call: Call, site: str | None) -> None:
+        guest = Hold(key, call.owner, site)
+        guest.begin(call, True, None)
+        self._guests.append(guest)
+
+    def _forget(self, waiter: Waiter) -> None:
+        """Take a waiter out, from wherever it waits."""
+        for hold in [*self._guests, self._hold]:
+            if hold is not None and hold.returning is waiter:
+                hold.returning = None
+                return
+        self._queue.remove(waiter)
+
     def _timed_out(self, call: Call, waited: float) -> MutexTimeoutError:
-        hold = self._hold
+        hold = self._innermost()
         text = None
         if hold is not None:
             text = str(hold.described())
@@ -380,9 +515,58 @@ def _forget_parent() -> None:
     """Give up, in a forked child, what threads of the parent have: none of them is in the child, or can release it."""
     for lock in _locks:
         lock._hold = None
+        lock._guests.clear()
         lock._queue.clear()
         lock._fences.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
+
+
+@contextlib.contextmanager
+def giving_way(call: Call) -> Iterator[None]:
+    """Let shared reads of the devices whose operations wait with ``call`` run during the block.
+
+    These are all in whose operations, in this process, its chain of calls is.
+
+    Raises:
+        MutexTimeoutError: a shared read, which the error names, is still inside long after the block.
+        DeadlockError: a shared read waits for what the owner of ``call`` has.
+    """
+    give_way(call)
+    try:
+        yield
+    finally:
+        take_back(call)
+
+
+def give_way(call: Call, still: Callable[[], bool] | None = None) -> None:
+    """Let shared reads in until ``take_back``, unless ``still`` says that it is too late for that."""
+    with guard:
+        if still is not None and not still():
+            return
+        for lock in _locks_of(call):
+            if lock.may_give_way is None or lock.may_give_way(call.chain):
+                hold = lock._hold_of(call)
+                if hold is not None and lock._innermost() is hold:
+                    hold.gives_way = True
+                    lock._settle()
+
+
+def take_back(call: Call) -> None:
+    """Go on; raises as ``giving_way`` does."""
+    with guard:
+        locks = _locks_of(call)
+    for lock in locks:
+        lock.take_back(call)
+
+
+def _locks_of(call: Call) -> list[OwnedLock]:
+    """Return the operation locks that the chain of a call has; the guard is held."""
+    chain = call.chain
+    return [
+        lock
+        for lock in _locks
+        if lock._by_chain and (hold := lock._hold_of(call)) is not None and hold.key == chain and hold.broken is None
+    ]

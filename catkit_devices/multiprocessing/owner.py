@@ -46,7 +46,7 @@ class Session:
     ``ended`` is set, under the guard of the locks, before anything that it held is given back.
     """
 
-    __slots__ = ("__weakref__", "ended", "gone", "host", "id", "long_wait", "pid", "process")
+    __slots__ = ("__weakref__", "ended", "gives_way", "gone", "host", "id", "long_wait", "pid", "process")
 
     def __init__(self, identity: str, process: str, pid: int, host: str) -> None:
         self.id = identity
@@ -57,6 +57,8 @@ class Session:
         self.gone: Callable[[], bool] | None = None
         """Tells whether the process has gone already, though its end was not yet seen to; costs microseconds."""
         self.long_wait: Callable[[Call, int], None] | None = None
+        self.gives_way: Callable[[Call], None] | None = None
+        """Tells the process whose operation a call is part of that the call waits."""
 
 
 class Owner:
@@ -94,6 +96,7 @@ class Call:
         "chain",
         "changes",
         "emergency",
+        "nested",
         "number",
         "owner",
         "reason",
@@ -106,6 +109,8 @@ class Call:
         self.session = session
         self.number = number
         self.reason: BaseException | None = None
+        self.nested = False
+        """Whether it is part of an operation in the process that sent it."""
         self.apart = False
         """Whether waiting on its behalf leaves the owner's own thread free (``async with``)."""
         self.changes = False

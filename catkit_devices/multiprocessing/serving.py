@@ -42,6 +42,7 @@ class ServedSession(Session):
     """
 
     __slots__ = (
+        "_cancelled",
         "_lifeline",
         "_newest",
         "_objects",
@@ -77,7 +78,10 @@ class ServedSession(Session):
         """The call in flight of each thread."""
         self._newest: dict[int, int] = {}
         self._void: dict[int, int] = {}
+        self._cancelled: dict[int, int] = {}
+        """The last call of each thread that was cancelled: the word of it may come before the call itself."""
         self.long_wait = self._tell_waiter
+        self.gives_way = self._tell_that_it_waits
         if hasattr(select, "POLLRDHUP"):
             poller = select.poll()
             poller.register(lifeline, select.POLLRDHUP)
@@ -110,6 +114,11 @@ class ServedSession(Session):
         if sequence is not None:
             self.tell(("waits long", call.owner.key, sequence, attempt))
 
+    def _tell_that_it_waits(self, call: Call) -> None:
+        if call.nested:
+            thread = next((thread for thread, running in list(self.calls.items()) if running is call), None)
+            self.tell(("waits", thread, call.number))
+
     def _hear(self, word: tuple[Any, ...]) -> None:
         self.heard = time.monotonic()
         match word:
@@ -118,6 +127,7 @@ class ServedSession(Session):
             case ("void", thread, number, owner, sections):
                 self.void(thread, number, owner, sections)
             case ("cancel", thread, number):
+                self._cancelled[thread] = number
                 call = self.calls.get(thread)
                 if call is not None and call.number == number:
                     cancel(call, OperationCancelled("the caller interrupted the operation"))
@@ -194,9 +204,11 @@ class ServedSession(Session):
         else:
             first, chain, apart = origin
             call = Call(first, chain or (first.key, number), self, number)
-            call.apart = apart
+            call.apart, call.nested = apart, chain is not None
         self._newest[thread] = number
         self.calls[thread] = call
+        if self._cancelled.get(thread) == number:
+            call.cancel(OperationCancelled("the caller interrupted the operation"))
         if number <= self._void.get(thread, 0):
             raise EOFError  # the client gave this call up before it was begun, and this line with it
         try:

@@ -25,6 +25,7 @@ from catkit_devices.multiprocessing.connecting import (
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint
 from catkit_devices.multiprocessing.forking import renewed
 from catkit_devices.multiprocessing.holds import sequence_of
+from catkit_devices.multiprocessing.locks import give_way
 from catkit_devices.multiprocessing.owner import local_session, process_id, process_name
 from catkit_devices.multiprocessing.shortage import shortage
 
@@ -64,6 +65,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
 
 
+class Nested:
+    """A call on its way that is part of ``call``, an operation in this process."""
+
+    __slots__ = ("call", "gave_way", "number")
+
+    def __init__(self, number: int, call: Call) -> None:
+        self.number = number
+        self.call = call
+        self.gave_way = False
+        """Whether shared reads may have been let in meanwhile."""
+
+
 class ClientSession:
     """This process's session with one server. Its end is final; the next use of the server makes a new one."""
 
@@ -80,6 +93,8 @@ class ClientSession:
         self.names: dict[int, str] = {}
         self.entries: dict[tuple[int, bool], list[Entry]] = {}
         """What of this process keeps an object of the server open: its blocks (True) and its ``open()``s."""
+        self.nested: dict[int, Nested] = {}
+        """The call of each line that is part of an operation in this process."""
         self._channels: WeakSet[Channel] = WeakSet()
         self._sending = threading.Lock()
         self._lifeline = connect(server, SILENCE)
@@ -157,6 +172,17 @@ class ClientSession:
         for channel in list(self._channels):
             channel.wake()
 
+    def _give_way(self, thread: int, number: int) -> None:
+        """Have the operation give way that a call is part of: what it asked for waits, on the server."""
+        nested = self.nested.get(thread)
+        if nested is None or nested.number != number:
+            return  # the answer was quicker
+        nested.gave_way = True
+        call = nested.call
+        give_way(call, still=lambda: self.nested.get(thread) is nested)
+        if call.session.gives_way is not None:
+            call.session.gives_way(call)
+
     def _watch(self) -> None:
         try:
             while self.lost is None:
@@ -167,6 +193,8 @@ class ClientSession:
                         _look_for_deadlock(*word[1:], self.endpoint.address, False)
                     elif word[0] == "waited for":
                         _look_for_deadlock(*word[1:-1], True)
+                    elif word[0] == "waits":
+                        self._give_way(*word[1:])
                 else:
                     # Beats are counted, not seconds: a process that was stopped itself must not blame the server.
                     self.silence += _BEAT

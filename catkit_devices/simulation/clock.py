@@ -5,10 +5,17 @@ from __future__ import annotations
 import abc
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from catkit_devices.errors import ConfigurationError, nearest
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["Clock", "RealClock", "VirtualClock", "make_clock"]
+
+_TURN = 0.001
+"""Seconds of the wall's that one who waits on a virtual clock, and can be interrupted, leaves to other threads."""
 
 
 class Clock(abc.ABC):
@@ -19,8 +26,14 @@ class Clock(abc.ABC):
         """Return the seconds that have passed on this clock; it never goes back."""
 
     @abc.abstractmethod
-    def wait(self, seconds: float) -> None:
-        """Return when at least ``seconds`` more have passed on this clock."""
+    def wait(self, seconds: float, sleep: Callable[[float], object] | None = None) -> None:
+        """Return when at least ``seconds`` more have passed on this clock.
+
+        Args:
+            seconds: on this clock.
+            sleep: called to wait for seconds of the wall's, by one who wants to be interrupted: what it raises ends
+                the wait.
+        """
 
     @abc.abstractmethod
     def step(self, waited: float) -> float:
@@ -47,9 +60,9 @@ class RealClock(Clock):
         """Return the seconds since this clock was made, times its speed."""
         return (time.monotonic() - self._start) * self._speed
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, sleep: Callable[[float], object] | None = None) -> None:
         """Sleep."""
-        time.sleep(max(seconds, 0.0) / self._speed)
+        (sleep or time.sleep)(max(seconds, 0.0) / self._speed)
 
     def step(self, waited: float) -> float:
         """Half a millisecond at first, up to 10 ms for one who waits long (of the wall's time)."""
@@ -79,8 +92,10 @@ class VirtualClock(Clock):
         with self._lock:
             return self._now
 
-    def wait(self, seconds: float) -> None:
-        """Advance the clock, at once."""
+    def wait(self, seconds: float, sleep: Callable[[float], object] | None = None) -> None:
+        """Advance the clock, at once; one who can be interrupted lets other threads have a turn before."""
+        if sleep is not None:
+            sleep(_TURN)
         with self._lock:
             self._now += max(seconds, 0.0)
 

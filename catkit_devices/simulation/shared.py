@@ -110,8 +110,8 @@ class SharedSimulation:
         return self._library.bench.clock.time()
 
     def wait(self, seconds: float) -> None:
-        """Return when at least ``seconds`` more have passed on the bench's clock."""
-        self._library.bench.clock.wait(seconds)
+        """Return when at least ``seconds`` more have passed on the bench's clock, or the call was cancelled."""
+        self._library.bench.clock.wait(seconds, current_call().wait)
 
     # --- what a library elsewhere asks
 
@@ -276,8 +276,8 @@ class _RemoteClock(Clock):
     def time(self) -> float:
         return float(self._simulation.time())
 
-    def wait(self, seconds: float) -> None:
-        self._simulation.wait(seconds)
+    def wait(self, seconds: float, sleep: Callable[[float], object] | None = None) -> None:  # noqa: ARG002 - it can be
+        self._simulation.wait(seconds)  # interrupted anyway: the call is cancelled
 
     def step(self, waited: float) -> float:  # noqa: ARG002 - one who waits here waits over there
         return 0.01

@@ -39,18 +39,22 @@ def make_device(name: str, layout: Layout, used: Mapping[str, Any]) -> Device:
         ConfigurationError: its driver refuses its options; then it was not made.
     """
     from catkit_devices.drivers import create_device
+    from catkit_devices.line import simulated_clock
 
     entry = layout.device(name)
     options = {**entry.options, **used, "open_on_use": True}
     if entry.limits:
         options["limits"] = dict(entry.limits)
-    return create_device(
+    device = create_device(
         entry.driver,
         name,
         options,
         plugin_directories=layout.plugins,
         visa_library=_visa_library(layout, entry.server) if entry.visa else None,
     )
+    if layout.simulation is not None:
+        device._clock = simulated_clock(_visa_library(layout, entry.server))
+    return device
 
 
 def make_simulation(layout: Layout) -> SharedSimulation:

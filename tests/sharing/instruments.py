@@ -1,9 +1,11 @@
 """Devices without hardware for the tests of the sharing layer: what they do is count, log and wait."""
 
+import contextlib
 import threading
 import time
 
 from catkit_devices.device import Device, operation, unlocked
+from catkit_devices.errors import DeviceDisconnectedError
 
 
 class Instrument(Device):
@@ -118,3 +120,99 @@ class Instrument(Device):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             pass
+
+
+class Oven(Device):
+    """Waits in its operations, is watched meanwhile, and notices a read and another body at the same time."""
+
+    def __init__(self, name, *, uses=None, opening=0.0, **kwargs):
+        super().__init__(name, **kwargs)
+        self._uses = uses
+        self._opening = opening
+        self._running = 0
+        self._overlaps = 0
+        self._said = []
+        self._lost = False
+        self._opened = 0
+
+    def _open(self):
+        self._opened += 1
+        self.wait(self._opening)
+        return object()
+
+    def _make_safe(self):
+        self._said.append("safe")
+
+    @contextlib.contextmanager
+    def _runs(self, what):
+        self._running += 1
+        self._overlaps += self._running > 1
+        self._said.append(what)
+        try:
+            yield
+            time.sleep(0.001)
+        finally:
+            self._overlaps += self._running > 1
+            self._running -= 1
+
+    def settle(self, seconds, times=1):
+        """Wait between two steps."""
+        with self._runs("begin"):
+            pass
+        try:
+            for _ in range(times):
+                self.wait(seconds)
+                with self._runs("step"):
+                    pass
+        finally:
+            with self._runs("end"):
+                pass
+
+    def settle_both(self, seconds):
+        """Have the other device wait, on whatever server it is; call back, and wait once more."""
+        self._uses.settle(seconds)
+        self._uses.call_back(self)
+        with self._runs("both"):
+            pass
+
+    def call_back(self, other):
+        self.wait(0.05)
+        other.echo(1)
+
+    def echo(self, value):
+        with self._runs("echo"):
+            return value
+
+    @property
+    @operation(shared=True)
+    def temperature(self):
+        if self._lost:
+            raise DeviceDisconnectedError("the cable is out", **self._facts())
+        with self._runs("read"):
+            return 21.0
+
+    @operation(shared=True)
+    def look(self, seconds):
+        """Take long over a read."""
+        with self._runs("look"):
+            time.sleep(seconds)
+
+    @operation(shared=True)
+    def look_patiently(self, seconds):
+        """Wait in a read."""
+        with self._runs("look patiently"):
+            pass
+        self.wait(seconds)
+
+    @operation(shared=True)
+    def look_at_the_other(self):
+        return self._uses.echo(2)
+
+    @unlocked
+    def pull_the_cable(self, out):
+        self._lost = out
+
+    @property
+    @unlocked
+    def record(self):
+        return {"said": list(self._said), "overlaps": self._overlaps, "opened": self._opened}

@@ -437,6 +437,21 @@ class Spoiled(Experiment):
         self.devices.tank.mode = "fine"
 
 
+class Pauses(Experiment):
+    """Has an operation that takes longer than a reading may."""
+
+    def experiment(self):
+        with self.lock("tank"):
+            self.devices.tank.pause(3.0)
+        return self.devices.tank.level
+
+
+def test_an_operation_that_waits_does_not_trip_its_own_check(watched_bench):
+    with Testbed(load_configuration([watched_bench], ["safety.tank_level.timeout=1.0"])) as testbed:
+        assert testbed.run(Pauses()) == [0.0]
+        assert testbed.trip is None
+
+
 def test_neither_an_experiment_that_dies_nor_failures_that_are_tolerated_nor_a_slow_monitor_trip(watched_bench):
     overrides = ["safety.tank_level.max_consecutive_failures=1000", "testbed.permit_timeout=3.0"]
 
