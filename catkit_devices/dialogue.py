@@ -23,6 +23,7 @@ from catkit_devices.errors import (
     DeviceOpenError,
     DeviceProtocolError,
     DeviceTimeoutError,
+    OperationCancelled,
 )
 from catkit_devices.multiprocessing.mutex import default_timeout
 from catkit_devices.multiprocessing.owner import forwarded_call
@@ -34,11 +35,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from catkit_devices.line import Line
+    from catkit_devices.multiprocessing.owner import Call
     from catkit_devices.transport import Transport
 
 __all__ = ["DialogueDevice"]
 
 _log = logging.getLogger(__name__)
+
+_SLICE = 0.1
+"""Seconds for which one who waits with the wire held looks whether somebody else needs it more."""
 
 
 class DialogueDevice(Device):
@@ -75,6 +80,9 @@ class DialogueDevice(Device):
         self._depth = 0
         self._recovering = False
         self._hasty = False
+        """Whether it is made safe on a line that need not be trusted ..."""
+        self._doubted = False
+        """... and whether it could not be."""
 
     # --- what a subclass implements
 
@@ -97,7 +105,7 @@ class DialogueDevice(Device):
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         """Hold the wire for several exchanges that belong together, against every device at the same address."""
-        with self._held(self._opened_transport()):
+        with self._held(self._opened_transport(), "a transaction"):
             yield
 
     @contextlib.contextmanager
@@ -112,7 +120,7 @@ class DialogueDevice(Device):
             fresh: whether nothing may be waiting to be read when it begins.
         """
         transport = self._opened_transport()
-        with self._held(transport):
+        with self._held(transport, repr(command) if command is not None else "a reply"):
             if self._depth:  # part of a dialogue that has begun already
                 yield transport.line
                 return
@@ -180,7 +188,7 @@ class DialogueDevice(Device):
             transport.release()
 
     def _greet(self, transport: Transport) -> None:
-        with self._held(transport):
+        with self._held(transport, "the greeting"):
             if transport.suspect is not None:
                 self._settle(transport)
             # What an instrument says when it is switched on, or had left to say to somebody else.
@@ -214,10 +222,10 @@ class DialogueDevice(Device):
         return self._transport
 
     @contextlib.contextmanager
-    def _held(self, transport: Transport) -> Iterator[None]:
+    def _held(self, transport: Transport, what: str) -> Iterator[None]:
         with contextlib.ExitStack() as held:
             try:
-                held.enter_context(transport.hold())
+                held.enter_context(transport.hold(f"{self.name!r}: {what}"))
             except TimeoutError as error:
                 raise DeviceTimeoutError(str(error), **self._facts()) from error
             yield
@@ -228,30 +236,59 @@ class DialogueDevice(Device):
         with self._exchange(None, fresh=False) as line:
             line.settle(self._late_window, self.io_timeout, self._checkpoint)
 
+    def _checkpoint(self) -> None:
+        super()._checkpoint()
+        transport = self._transport
+        if transport is not None and transport.is_needed():
+            raise OperationCancelled(f"device {self.name!r}: a device at {self._address} is made safe first")
+
+    def _may_give_way(self, chain: object) -> bool:
+        transport = self._transport
+        return super()._may_give_way(chain) and not (transport is not None and transport.held_by(chain))
+
+    def _sleep(self, call: Call, seconds: float) -> None:
+        transport = self._transport
+        if transport is None or not transport.held_by(call.chain):
+            super()._sleep(call, seconds)
+            return
+        # With the wire held: whoever makes a device safe must not wait for the end of it.
+        left = seconds
+        while left > 0:
+            super()._sleep(call, min(left, _SLICE))
+            self._checkpoint()
+            left -= _SLICE
+
+    def _in_the_way(self) -> str:
+        transport = self._transport
+        return "" if transport is None else transport.in_use()
+
     def _make_safe_in_doubt(self) -> None:
         """Make it safe at once, though a late reply may be taken for another's; then again on a line to be trusted."""
-        transport = self._transport
-        if transport is not None and transport.suspect is not None:
-            self._hasty = True
-            try:
-                super()._make_safe_in_doubt()
-            except DeviceError as error:
-                _log.info("%s at %s was made safe in doubt: %s", self.name, self._address, error.problem)
-            finally:
-                self._hasty = False
-        super()._make_safe_in_doubt()
+        self._hasty, self._doubted = True, False
+        try:
+            super()._make_safe_in_doubt()
+        except DeviceError as error:
+            if not self._doubted:
+                raise
+            _log.info("%s at %s was made safe in doubt: %s", self.name, self._address, error.problem)
+        finally:
+            self._hasty = False
+        if self._doubted:
+            super()._make_safe_in_doubt()
 
     def _trust(self, transport: Transport, *, fresh: bool) -> None:
         if self._recovering:
             transport.line.discard()  # late beyond the window; what is asked next is who is there
             return
-        call = forwarded_call() if self._hasty else None
-        if call is not None and call.emergency:
-            transport.line.discard()
-            return
         if transport.suspect is None and fresh and (unread := transport.line.unread()):
             transport.suspect = f"{unread!r} came without being asked for"
-        if transport.suspect is not None:
+        if transport.suspect is None:
+            return
+        call = forwarded_call() if self._hasty else None
+        if call is not None and call.emergency:
+            self._doubted = True
+            transport.line.discard()
+        else:
             self._recover(transport, transport.suspect)
 
     def _recover(self, transport: Transport, reason: str) -> None:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices.line import Line
 from catkit_devices.multiprocessing.forking import renewed
+from catkit_devices.multiprocessing.owner import forwarded_call
 from catkit_devices.ownership import Ownership, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from catkit_devices.multiprocessing.owner import Call
 
 __all__ = ["Transport"]
 
@@ -21,7 +24,10 @@ _OPEN_TIMEOUT = 5.0
 """Seconds for a network instrument to accept the connection."""
 
 _WIRE_TIMEOUT = 60.0
-"""Seconds to wait for the wire: longer than any exchange may take."""
+"""Seconds to wait for the wire: longer than any exchange should take."""
+
+_PATIENCE = 0.5
+"""Seconds that an exchange may go on for when the wire is needed to make a device safe: most are over by then."""
 
 # The one registry of open connections: an address is one thing for the whole process, whoever opens it.
 _transports: dict[tuple[int, str], Transport] = {}
@@ -47,6 +53,13 @@ class Transport:
     def __init__(self, library: Any, address: str) -> None:
         self.address = address
         self.wire = threading.RLock()
+        self._exchange: _Exchange | None = None
+        """What the wire is held for."""
+        self._urgent: dict[int, float] = {}
+        """Who waits for the wire to make a device safe: thread, and since when on the monotonic clock."""
+        self._calm = threading.Event()
+        """Set while nobody does."""
+        self._calm.set()
         self.suspect: str | None = None
         self.lost: str | None = None
         self.opened_at = 0.0
@@ -63,18 +76,73 @@ class Transport:
         return self._line
 
     @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """Hold the wire; whoever holds it nests.
+    def hold(self, what: str = "something") -> Iterator[None]:
+        """Hold the wire; whoever holds it nests. Whoever makes a device safe is the next one to have it.
+
+        Args:
+            what: it is held for, shown to those who wait.
 
         Raises:
-            TimeoutError: it did not come free in time, though whoever has it is bounded by timeouts of its own.
+            TimeoutError: it did not come free in time.
         """
-        if not self.wire.acquire(timeout=_WIRE_TIMEOUT):
-            raise TimeoutError(f"the wire of {self.address} did not come free in {_WIRE_TIMEOUT:g} s")
+        call = forwarded_call()
+        urgent = call is not None and call.emergency
+        deadline = time.monotonic() + _WIRE_TIMEOUT
+        while True:
+            with self._waiting_urgently() if urgent else contextlib.nullcontext():
+                acquired = self.wire.acquire(timeout=max(0.0, deadline - time.monotonic()))
+            if not acquired:
+                raise TimeoutError(f"not begun in {_WIRE_TIMEOUT:g} s{self.in_use()}")
+            try:
+                if urgent or self._exchange is not None or not self._urgent:
+                    yield from self._held(what, call)
+                    return
+            finally:
+                self.wire.release()
+            self._calm.wait(max(0.0, deadline - time.monotonic()))
+
+    def _held(self, what: str, call: Call | None) -> Iterator[None]:
+        before = self._exchange
+        if before is None:
+            self._exchange = _Exchange(what, call)
         try:
             yield
         finally:
-            self.wire.release()
+            self._exchange = before
+
+    @contextlib.contextmanager
+    def _waiting_urgently(self) -> Iterator[None]:
+        thread = threading.get_ident()
+        with _guard:
+            self._urgent[thread] = time.monotonic()
+            self._calm.clear()
+        try:
+            yield
+        finally:
+            with _guard:
+                del self._urgent[thread]
+                if not self._urgent:
+                    self._calm.set()
+
+    def in_use(self) -> str:
+        """Return what the wire is held for and since when, as the end of a sentence; nothing where it is free."""
+        exchange = self._exchange
+        if exchange is None:
+            return ""
+        seconds = time.monotonic() - exchange.since
+        return f"; the wire of {self.address} has been in use for {seconds:.1f} s by {exchange.what}"
+
+    def held_by(self, chain: object) -> bool:
+        """Whether a chain of calls has the wire."""
+        exchange = self._exchange
+        return exchange is not None and exchange.chain == chain
+
+    def is_needed(self) -> bool:
+        """Whether this thread, which has the wire, has to give it up for a device to be made safe."""
+        exchange = self._exchange
+        if not self._urgent or exchange is None or exchange.urgent or exchange.thread != threading.get_ident():
+            return False
+        return time.monotonic() - min(self._urgent.copy().values()) > _PATIENCE
 
     @classmethod
     def acquire(cls, library: Any, address: str, settings: Mapping[str, Any]) -> Transport:
@@ -139,6 +207,19 @@ class Transport:
     def _close(self) -> None:
         self._line = None
         self._cleanup.close()
+
+
+class _Exchange:
+    """What the wire is held for: described, since when, by whom, and whether to make a device safe."""
+
+    __slots__ = ("chain", "since", "thread", "urgent", "what")
+
+    def __init__(self, what: str, call: Call | None) -> None:
+        self.what = what
+        self.since = time.monotonic()
+        self.thread = threading.get_ident()
+        self.chain = None if call is None else call.chain
+        self.urgent = call is not None and call.emergency
 
 
 def _in_process(library: Any) -> bool:

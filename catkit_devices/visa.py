@@ -208,11 +208,10 @@ class VisaDevice(DialogueDevice):
             self._query("*ESR?")  # reading forgets the events of the past (10.12)
             self._write(command)
             self._write("*OPC")  # sets bit 0 when no operation is pending any more (10.18)
-            complete = functools.partial(self._ask, "*ESR?", _has_completed)
+            done = functools.partial(self._ask, "*ESR?", _has_completed)
         else:
             self._write(command)
-            complete = done
-        if not self.wait(complete, timeout, interval):
+        if not self.wait(done, timeout, interval):
             raise DeviceTimeoutError(f"not complete in {timeout:g} s", **self._facts(command))
 
     def _identify(self) -> None:

@@ -67,7 +67,7 @@ FOR_DRIVERS = {
     "devices": {
         "device.Device": ["_open", "_close", "_make_safe", "_checkpoint", "_facts"],
         "dialogue.DialogueDevice": ["io_timeout", "_identify", "_exchange", "_transaction", "_distrust"],
-        "visa.VisaDevice": ["_query", "_ask"],
+        "visa.VisaDevice": ["_query", "_ask", "_wait_for_completion"],
         "serial_device.SerialDevice": ["_using_port"],
     }
 }

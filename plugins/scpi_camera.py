@@ -47,6 +47,7 @@ class ScpiCamera(ScpiDevice, Camera):
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, **options)
         self._sensor = (0, 0)
+        self._exposing = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -82,15 +83,22 @@ class ScpiCamera(ScpiDevice, Camera):
 
         exposure = self._ask("EXP?", number)
         rows, columns = self._integers("ROI?", 4)[2:]
-        data = self._query_binary("READ?", timeout=exposure + self.io_timeout)
+        if self._exposing:  # by an operation that was cancelled
+            self._write("ABOR")
+        self._exposing = True
+        self._write("INIT")
+        self.wait(exposure)  # with nothing on the wire, so that it can be made safe meanwhile
+        data = self._query_binary("FETC?")
+        self._exposing = False
         expected = 2 * rows * columns
         if len(data) != expected:
             self._distrust(f"a frame had {len(data)} bytes")
-            raise DeviceProtocolError(f"a frame has {expected} bytes, got {len(data)}", **self._facts("READ?"))
+            raise DeviceProtocolError(f"a frame has {expected} bytes, got {len(data)}", **self._facts("FETC?"))
         return np.frombuffer(data, dtype="<u2").astype(np.uint16).reshape(rows, columns)
 
     def _identify(self) -> None:
         VisaDevice._write(self, "ABOR")  # a frame that nobody waits for any more would come before the identity
+        self._exposing = False
         super()._identify()
         rows, columns = self._integers("SENS:SIZE?", 2)
         self._sensor = (rows, columns)

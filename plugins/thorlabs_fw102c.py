@@ -67,6 +67,7 @@ class FW102C(PromptDevice, FilterWheel):
         if not command.startswith("pos="):
             super()._write(command)
             return
+        # The wire is kept for the whole move: the unit hears nothing before it has arrived and prompted.
         with self._transaction():
             self._moving = True
             self._confirm(command, self.move_timeout)

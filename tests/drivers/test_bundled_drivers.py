@@ -360,7 +360,7 @@ def test_lc400_moves_the_stage(serve):
 # --- operations that are cancelled
 
 
-def cancel(device, begin, until):
+def cancel(device, begin, until, begun=lambda device: device._depth):
     """Begin an operation in another thread, break the device's mutex while it waits, and return what it raised."""
     caught = []
 
@@ -373,7 +373,7 @@ def cancel(device, begin, until):
     thread = threading.Thread(target=run)
     thread.start()
     until(lambda: device.mutex.holder)
-    until(lambda: device._depth)
+    until(lambda: begun(device))
     device._mutex_lock.break_("test")
     thread.join(5)
     assert not thread.is_alive()
@@ -397,7 +397,7 @@ def test_camera_goes_on_after_an_exposure_that_was_cancelled(until):
     options = {"address": SOCKET, "late_window": 0.1}
     with create_device("scpi_camera", "camera", options, visa_library=library) as device:
         device.exposure_time = 10
-        assert cancel(device, device.frame, until)
+        assert cancel(device, device.frame, until, lambda device: device._exposing)
 
         device.exposure_time = 0.01
         assert device.frame().shape == (8, 8)
