@@ -12,7 +12,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import (
-    MutexBrokenError,
     OperationCancelled,
     ServerResourceError,
     ServerUnresponsiveError,
@@ -26,10 +25,9 @@ from catkit_devices.multiprocessing.session import Nested, open_sessions, sessio
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.channel import Channel
     from catkit_devices.multiprocessing.endpoint import Endpoint
-    from catkit_devices.multiprocessing.owner import Owner
     from catkit_devices.multiprocessing.session import ClientSession
 
-__all__ = ["Line", "line_to", "lost_sections", "post_exception"]
+__all__ = ["Line", "line_to", "post_exception"]
 
 _DOES_NOT_LOAD = -1
 
@@ -144,35 +142,20 @@ def line_to(server: Endpoint) -> Line:
     """Return this thread's line to the server, over a new session where the last one is lost.
 
     Raises:
-        MutexBrokenError: the last one was lost while this owner was in sections that it has not left.
         ServerNotFoundError, ServerUnresponsiveError: it cannot be reached.
     """
     try:
         line: Line | None = _local.lines.get(server.address)
     except AttributeError:
         _local.lines, line = {}, None
-    if line is not None:
-        if line.session.lost is None:
-            return line
-        held = line.session.sections.get(current_owner().key)
-        if held:
-            name = line.session.names.get(next(iter(held)), "mutex")
-            raise MutexBrokenError(name, f"the server that kept it is lost ({line.session.lost})")
+    if line is not None and line.session.lost is None:
+        return line
     for address, other in list(_local.lines.items()):
-        if other.session.lost is not None and not other.session.sections:
+        if other.session.lost is not None:
             del _local.lines[address]  # or a long life with many servers would collect their sockets and segments
     line = Line(session_with(server))
     _local.lines[server.address] = line
     return line
-
-
-def lost_sections(server: Endpoint, owner: Owner) -> tuple[dict[int, int], ClientSession] | None:
-    """Return the sections that an owner has not left, of a session that was lost."""
-    line: Line | None = getattr(_local, "lines", {}).get(server.address)
-    if line is None or line.session.lost is None:
-        return None
-    held = line.session.sections.get(owner.key)
-    return (held, line.session) if held else None
 
 
 def post_exception(pid: int, encoded: bytes) -> None:

@@ -11,8 +11,9 @@ from catkit_devices.errors import ConfigurationError, MutexBrokenError
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint
 from catkit_devices.multiprocessing.entries import new_entry
 from catkit_devices.multiprocessing.interface import CALL, LOCK, ROOT, running_server
-from catkit_devices.multiprocessing.lines import line_to, lost_sections
+from catkit_devices.multiprocessing.lines import line_to
 from catkit_devices.multiprocessing.mutex import Mutex
+from catkit_devices.multiprocessing.owner import current_owner
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.endpoint import Address
@@ -20,16 +21,21 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.hosting import Hosted
     from catkit_devices.multiprocessing.interface import Reference
     from catkit_devices.multiprocessing.lines import Line
-    from catkit_devices.multiprocessing.owner import Call
+    from catkit_devices.multiprocessing.owner import Call, Owner
     from catkit_devices.multiprocessing.session import ClientSession
 
 __all__ = ["Remote", "RemoteLock", "found_again", "hosted_here", "mutex_found", "mutex_of", "obtain", "reach"]
 
 
 class Remote:
-    """Where one object of a server is, found anew by its name when the server was started anew."""
+    """Where one object of a server is, found anew by its name when the server was started anew.
 
-    __slots__ = ("_session", "kind", "name", "reference", "server")
+    An owner that was in sections of its lock when the server ended holds nothing any more, and may not know that yet:
+    that owner is refused until the sections are left. All else of the new server is free to use, and so is the same
+    object where it is got anew.
+    """
+
+    __slots__ = ("_ended", "_session", "kind", "name", "reference", "server")
 
     def __init__(self, server: Endpoint, kind: str, name: str, reference: Reference, session: ClientSession) -> None:
         self.server = server
@@ -37,14 +43,43 @@ class Remote:
         self.name = name
         self.reference = reference
         self._session = session
+        self._ended: list[tuple[ClientSession, int | None]] = []
+        """The sessions of before, and the number of its lock in each."""
 
-    def line(self) -> Line:
-        """Return this thread's line to the server, with ``reference`` right for it."""
+    def line(self, *, refuse: bool = True) -> Line:
+        """Return this thread's line to the server, with ``reference`` right for it.
+
+        Args:
+            refuse: whether an owner with sections that have ended with their server is refused.
+
+        Raises:
+            MutexBrokenError: it is.
+        """
+        if refuse and (self._ended or self._session.lost is not None):
+            ended = self.ended_sections(current_owner())
+            if ended is not None:
+                raise _ended_with(ended, self.name)
         line = line_to(self.server)
         if line.session is not self._session:
-            self.reference = line.call(ROOT, CALL, "obtain", (self.kind, self.name, {}, None, ((), {})), None)
-            self._session = line.session
+            self._find_again(line)
         return line
+
+    def _find_again(self, line: Line) -> None:
+        reference = line.call(ROOT, CALL, "obtain", (self.kind, self.name, {}, None, ((), {})), None)
+        # In this order: another thread that comes in between finds its sections of before in one place or the other.
+        kept = [one for one in self._ended if one[0].sections]
+        self._ended = [*kept, (self._session, self.reference.lock)]
+        self.reference = reference
+        self._session = line.session
+
+    def ended_sections(self, owner: Owner) -> tuple[ClientSession, int] | None:
+        """Return where an owner has sections of its lock, not yet left, that ended with their server."""
+        if self._session.lost is None and not self._ended:
+            return None
+        for session, lock in (*self._ended, (self._session, self.reference.lock)):
+            if lock is not None and session.lost is not None and lock in session.sections.get(owner.key, ()):
+                return session, lock
+        return None
 
     def enter(self, *, block: bool) -> None:
         """Have the object opened, and kept open for a `with` block or until ``close()``, for this process."""
@@ -159,7 +194,6 @@ class RemoteLock:
         target = self._target()
         sections = line.session.sections.setdefault(call.owner.key, {})
         depth = sections.get(target, 0) + 1
-        line.session.names[target] = self.name
         try:
             line.call(target, LOCK, "acquire", (timeout, depth, site), None)
             sections[target] = depth
@@ -173,11 +207,11 @@ class RemoteLock:
 
     def release(self, call: Call) -> None:
         """As ``OwnedLock.release``."""
-        lost = lost_sections(self.remote.server, call.owner)
-        if lost is not None:
-            held, session = lost
-            _forget(session, call, held, self._target())
-            raise MutexBrokenError(self.name, f"the server that kept it is lost ({session.lost})")
+        ended = self.remote.ended_sections(call.owner)
+        if ended is not None:
+            session, lock = ended
+            _forget(session, call, session.sections[call.owner.key], lock)
+            raise _ended_with(ended, self.name)
         line = self.remote.line()
         target = self._target()
         depth = line.session.sections.get(call.owner.key, {}).get(target, 0) - 1
@@ -187,19 +221,19 @@ class RemoteLock:
 
     def holder(self) -> Holder | None:
         """As ``OwnedLock.holder``."""
-        line = self.remote.line()
+        line = self.remote.line(refuse=False)
         holder: Holder | None = line.call(self._target(), LOCK, "holder", (), None)
         return holder
 
     def waiters(self) -> list[Holder]:
         """As ``OwnedLock.waiters``."""
-        line = self.remote.line()
+        line = self.remote.line(refuse=False)
         waiters: list[Holder] = line.call(self._target(), LOCK, "waiters", (), None)
         return waiters
 
     def break_(self, reason: str) -> str | None:
         """As ``OwnedLock.break_``."""
-        line = self.remote.line()
+        line = self.remote.line(refuse=False)
         whose: str | None = line.call(self._target(), LOCK, "break_", (reason,), None)
         return whose
 
@@ -213,6 +247,10 @@ class RemoteLock:
     def place(self) -> tuple[str, Address, str, str]:
         """As ``OwnedLock.place``."""
         return self.remote.whereabouts()
+
+
+def _ended_with(ended: tuple[ClientSession, int], name: str) -> MutexBrokenError:
+    return MutexBrokenError(name, f"the server that kept it is lost ({ended[0].lost})")
 
 
 def _forget(session: ClientSession, call: Call, held: dict[int, int], target: int) -> None:

@@ -16,6 +16,7 @@ from catkit_devices.device import unlocked
 from catkit_devices.errors import (
     DeviceFaultError,
     MutexBrokenError,
+    MutexNotHeldError,
     MutexTimeoutError,
     ProcessDiedError,
     ServerNotFoundError,
@@ -472,6 +473,79 @@ def test_a_killed_server_gives_every_client_a_clear_error_and_its_name_is_free_a
         with mutex:  # the old one finds the new server by its name
             assert fresh.holder.depth == 1
     first.shutdown()
+
+
+def end_orderly(manager, pid):
+    manager.shutdown()
+
+
+def end_by_a_kill(manager, pid):
+    os.kill(pid, signal.SIGKILL)
+    manager.shutdown()
+
+
+@pytest.mark.parametrize("end", [end_orderly, end_by_a_kill])
+def test_what_was_held_when_a_server_ended_has_no_hold_on_the_next_one_of_its_name(runtime, end):
+    first = SharedMemoryManager("bench")
+    first.start()
+    old = first.get_mutex("m")
+    old.acquire()
+    old.acquire()
+    counts = first.get_dict("counts")
+    section = contextlib.ExitStack()
+    section.enter_context(counts)
+    end(first, first.pid)
+    with SharedMemoryManager("bench") as second:
+        second.get_event("e").set()
+        second.get_dict("counts")["steps"] = 1
+        fresh = second.get_mutex("m")
+        with pytest.raises(MutexNotHeldError):
+            fresh.release()
+        with fresh:
+            assert old.holder.depth == 1
+        for use in (old.acquire, lambda: counts.__setitem__("steps", 2)):
+            with pytest.raises(MutexBrokenError, match="is lost"):
+                use()
+    with pytest.raises(MutexBrokenError, match="'counts'"):
+        section.close()
+    with SharedMemoryManager("bench") as third:
+        for _ in range(2):
+            with pytest.raises(MutexBrokenError, match="is lost"):
+                old.release()
+        with old:
+            assert third.get_mutex("m").holder.depth == 1
+        counts["steps"] = 3
+        assert dict(third.get_dict("counts").items()) == {"steps": 3}
+
+
+def test_a_lost_section_whose_object_is_gone_keeps_nobody_from_anything(runtime):
+    with SharedMemoryManager("bench") as manager:
+        manager.get_mutex("m").acquire()
+    with SharedMemoryManager("bench") as manager, manager.get_mutex("m") as mutex:
+        assert mutex.holder.depth == 1
+
+
+def test_a_section_that_ended_with_its_server_is_refused_though_another_thread_has_gone_on(runtime):
+    """All threads of a process may use the device by the same proxy."""
+    with SharedMemoryManager("bench") as first:
+        device = first.get_object("device", Instrument, "device", open_on_use=True)
+        section = contextlib.ExitStack()
+        section.enter_context(device.lock())
+        device.value = 1
+    with SharedMemoryManager("bench") as second:
+        second.get_object("device", Instrument, "device", open_on_use=True)
+
+        def go_on():
+            device.value = 2
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        thread.join(10)
+        with pytest.raises(MutexBrokenError, match="'device' was taken from this owner: the server"):
+            device.value = 3
+        with pytest.raises(MutexBrokenError, match="is lost"):
+            section.close()
+        assert device.value == 2
 
 
 def test_no_server_is_a_clear_error(runtime):
