@@ -35,7 +35,7 @@ def describe(device: Device, framework: Container[str]) -> dict[str, Any]:
             continue
         member = inspect.getattr_static(cls, name)
         if isinstance(member, DeviceProperty):
-            properties[name] = {**member.describe(), **device._describe_property(name)}
+            properties[name] = {**member.describe(), **device._describe_property_(name)}
         elif isinstance(member, property):
             properties[name] = {
                 "kind": "property",
@@ -53,7 +53,7 @@ def describe(device: Device, framework: Container[str]) -> dict[str, Any]:
     return {
         "name": device.name,
         "driver": cls.driver,
-        "address": device._address,
+        "address": device._address_,
         "properties": properties,
         "commands": commands,
     }
@@ -72,7 +72,7 @@ def interface_of(cls: type[Device], kind: str) -> Interface:
     """Return what clients may reach of a device of this class, hosted as an object of this kind."""
     from catkit_devices.multiprocessing.interface import Interface
 
-    capabilities = tuple(base.__name__ for base in cls.__mro__ if vars(base).get("_capability"))
+    capabilities = tuple(base.__name__ for base in cls.__mro__ if vars(base).get("_capability_"))
     methods: dict[str, str | None] = {}
     properties: dict[str, str | None] = {}
     for name in [*_public_names(cls), "__enter__", "__exit__", *sorted(SPECIAL)]:
@@ -83,7 +83,7 @@ def interface_of(cls: type[Device], kind: str) -> Interface:
             properties[name] = inspect.getdoc(member)
         elif callable(member) and not inspect.isclass(member):
             methods[name] = inspect.getdoc(member)
-    methods |= {"_enter_entry": None, "_leave_entry": None}
+    methods |= {"_enter_entry_": None, "_leave_entry_": None}
     return Interface(kind, cls.__name__, methods, properties, True, False, capabilities, True)
 
 

@@ -76,7 +76,7 @@ class Device(metaclass=DeviceType):
     driver: ClassVar[str] = ""
     """The name under which the driver is registered."""
 
-    _name: str
+    _name_: str
     _connection: Any
 
     def __init__(
@@ -84,23 +84,23 @@ class Device(metaclass=DeviceType):
     ) -> None:
         if not name or not isinstance(name, str):
             raise ValueError(f"a device's name must be a word, got {name!r}")
-        self._name = name
+        self._name_ = name
         self._connection = None
-        self._open_on_use = open_on_use
-        self._life = Lifecycle(self, default_timeout(safe_timeout, f"device {name!r}, making it safe"))
-        self._mutex = Mutex(name, timeout)
-        lock = self._mutex._lock
+        self._open_on_use_ = open_on_use
+        self._life_ = Lifecycle(self, default_timeout(safe_timeout, f"device {name!r}, making it safe"))
+        self._mutex_ = Mutex(name, timeout)
+        lock = self._mutex_._lock
         if not isinstance(lock, OwnedLock):
             raise TypeError("a device's mutex lives where the device does")
-        self._mutex_lock = lock
-        self._mutex_lock.refusal = self._life.refusal
-        self._operation_lock = OwnedLock(f"{name} (operation)", by_chain=True, timeout=self._mutex.timeout)
-        self._operation_lock.may_give_way = self._may_give_way
-        self._clock: Clock | None = None
+        self._mutex_lock_ = lock
+        self._mutex_lock_.refusal = self._life_.refusal
+        self._operation_lock_ = OwnedLock(f"{name} (operation)", by_chain=True, timeout=self._mutex_.timeout)
+        self._operation_lock_.may_give_way = self._may_give_way_
+        self._clock_: Clock | None = None
         """The clock of the simulation that the device is part of."""
-        self._openings = Openings(self, kept=open_on_use)
-        self._changed_by: Session | None = None
-        self._reference: Reference | None = None
+        self._openings_ = Openings(self, kept=open_on_use)
+        self._changed_by_: Session | None = None
+        self._reference_: Reference | None = None
 
     # --- what a driver implements -----------------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ class Device(metaclass=DeviceType):
             DeviceFaultError: it is in FAULT.
             SafetyError: on a testbed whose safety checks have tripped.
         """
-        self._openings.enter(new_entry(block=False))
+        self._openings_.enter(new_entry(block=False))
 
     @final
     @unlocked
@@ -146,82 +146,82 @@ class Device(metaclass=DeviceType):
         Args:
             force: close it for everybody, ``with`` blocks included; leaving these does nothing then.
         """
-        self._openings.leave(self._openings.newest(block=False), force)
+        self._openings_.leave(self._openings_.newest(block=False), force)
 
     def __enter__(self) -> Self:
-        self._openings.enter(new_entry(block=True))
+        self._openings_.enter(new_entry(block=True))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._openings.leave(self._openings.newest(block=True))
+        self._openings_.leave(self._openings_.newest(block=True))
 
-    def _close_now(self) -> None:
+    def _close_now_(self) -> None:
         try:
-            self._life.close()
+            self._life_.close()
         finally:
-            self._changed_by = None
+            self._changed_by_ = None
 
-    def _leave(self, call: Call, *, shared: bool = False) -> None:
+    def _leave_(self, call: Call, *, shared: bool = False) -> None:
         """Give an operation's locks back; if it ran when the device was to be made safe, once more before that."""
-        life = self._life
+        life = self._life_
         try:
             if life.unsettled:
                 life.settle(call)
         finally:
             if shared:
-                self._operation_lock.leave(call)
+                self._operation_lock_.leave(call)
             else:
-                self._mutex_lock.leave_both(self._operation_lock, call)
+                self._mutex_lock_.leave_both(self._operation_lock_, call)
             if life.unsettled:
                 life.settle(call)  # which came between the two
 
-    def _refusal(self, name: str, changes: bool) -> BaseException | None:
+    def _refusal_(self, name: str, changes: bool) -> BaseException | None:
         """Return why an operation may not be done now: on a testbed whose safety checks have tripped, say."""
         gate: Gate | None = running_server[0].host.gate if running_server else None
-        return None if gate is None else gate(self._name, name, changes)
+        return None if gate is None else gate(self._name_, name, changes)
 
-    def _require_permission(self, name: str, changes: bool) -> None:
-        refusal = self._refusal(name, changes)
+    def _require_permission_(self, name: str, changes: bool) -> None:
+        refusal = self._refusal_(name, changes)
         if refusal is not None:
             raise refusal
 
-    def _ready(self, name: str, changes: bool) -> None:
+    def _ready_(self, name: str, changes: bool) -> None:
         """Refuse an operation that the device's state does not allow; see to its connection."""
-        life = self._life
-        if (replaced := self._connection_replaced_at()) is not None:
+        life = self._life_
+        if (replaced := self._connection_replaced_at_()) is not None:
             life.lose(replaced)
         anew = not life.connected
         if changes or anew:
-            self._require_permission(name, changes)
+            self._require_permission_(name, changes)
         if life.fault is not None and (refusal := life.refusal()) is not None:
             raise refusal
-        if anew and self._operation_lock.has_guest():
+        if anew and self._operation_lock_.has_guest():
             # This is a shared read in the middle of an operation, which must not go on over another connection.
-            raise DeviceDisconnectedError(f"{name!r} needs a connection, and an operation waits", **self._facts())
+            raise DeviceDisconnectedError(f"{name!r} needs a connection, and an operation waits", **self._facts_())
         life.reconnect(name)
         if not life.is_open:
-            if not self._open_on_use:
-                raise DeviceClosedError(f"{name!r} needs it open; it is closed", **self._facts())
+            if not self._open_on_use_:
+                raise DeviceClosedError(f"{name!r} needs it open; it is closed", **self._facts_())
             life.open()
         if anew:
-            self._make_safe_if_changes_are_refused(name)
+            self._make_safe_if_changes_are_refused_(name)
             if changes:
-                self._require_permission(name, changes)  # opening takes its time
+                self._require_permission_(name, changes)  # opening takes its time
 
-    def _open_now(self, name: str) -> None:
-        if not self._life.is_open:
-            self._require_permission(name, False)
-            self._life.open()
-            self._make_safe_if_changes_are_refused(name)
-        elif (refusal := self._life.refusal()) is not None:
+    def _open_now_(self, name: str) -> None:
+        if not self._life_.is_open:
+            self._require_permission_(name, False)
+            self._life_.open()
+            self._make_safe_if_changes_are_refused_(name)
+        elif (refusal := self._life_.refusal()) is not None:
             raise refusal
 
-    def _make_safe_if_changes_are_refused(self, name: str) -> None:
+    def _make_safe_if_changes_are_refused_(self, name: str) -> None:
         """Make a device safe that was opened all the same, or meanwhile: many an instrument comes up shining."""
-        if self._refusal(name, True) is not None:
-            self._life.make_safe()
+        if self._refusal_(name, True) is not None:
+            self._life_.make_safe()
 
-    def _connection_replaced_at(self) -> float | None:
+    def _connection_replaced_at_(self) -> float | None:
         """Return when the connection was made anew for another device that shares it, on the monotonic clock."""
         return None
 
@@ -231,43 +231,43 @@ class Device(metaclass=DeviceType):
     @final
     def name(self) -> str:
         """The device's name."""
-        return self._name
+        return self._name_
 
     @property
     @final
     def is_open(self) -> bool:
         """Whether it is open."""
-        return self._life.is_open
+        return self._life_.is_open
 
     @property
     @final
     def state(self) -> str:
         """``"closed"``, ``"open"`` or ``"fault"``."""
-        return "fault" if self._life.fault is not None else "open" if self._life.is_open else "closed"
+        return "fault" if self._life_.fault is not None else "open" if self._life_.is_open else "closed"
 
     @property
     @final
     def mutex(self) -> Mutex:
         """The device's mutex."""
-        return self._mutex
+        return self._mutex_
 
     @final
     @unlocked
     def lock(self, timeout: float | None = None) -> lock_all:
         """Keep the device to oneself during a block: ``with device.lock():``."""
-        return lock_all(self._mutex, timeout=timeout)
+        return lock_all(self._mutex_, timeout=timeout)
 
     @final
     @unlocked
     def acquire(self, timeout: float | None = None, raise_on_fail: bool = True) -> bool:
         """Keep the device to oneself until ``release``; as ``Mutex.acquire``."""
-        return self._mutex.acquire(timeout, raise_on_fail)
+        return self._mutex_.acquire(timeout, raise_on_fail)
 
     @final
     @unlocked
     def release(self) -> None:
         """End what ``acquire`` began; as ``Mutex.release``."""
-        self._mutex.release()
+        self._mutex_.release()
 
     @final
     @unlocked
@@ -279,11 +279,11 @@ class Device(metaclass=DeviceType):
             MutexTimeoutError: an operation is still running.
         """
         with calling(current_call()) as call:
-            self._operation_lock.enter(call, self._mutex.timeout, f"{self._name}.reset")
+            self._operation_lock_.enter(call, self._mutex_.timeout, f"{self._name_}.reset")
             try:
-                self._life.reset()
+                self._life_.reset()
             finally:
-                self._leave(call, shared=True)
+                self._leave_(call, shared=True)
 
     # --- safety -----------------------------------------------------------------------------------------------------
 
@@ -297,33 +297,35 @@ class Device(metaclass=DeviceType):
         Raises:
             DeviceFaultError: it could not be made safe within ``safe_timeout``; it refuses use until ``reset()``.
         """
-        self._life.make_safe()
+        self._life_.make_safe()
 
-    def _can_be_made_safe(self) -> bool:
+    def _can_be_made_safe_(self) -> bool:
         return type(self)._make_safe is not Device._make_safe
 
-    def _in_the_way(self) -> str:
+    def _in_the_way_(self) -> str:
         """Return what may keep it from being made safe, as the end of a sentence; nothing where there is nothing."""
         return ""
 
-    def _make_safe_in_doubt(self) -> None:
+    def _make_safe_in_doubt_(self) -> None:
         """Make it safe whatever came before; for kinds of devices whose line may be in any state."""
         finished(self._make_safe(), f"{type(self).__qualname__}._make_safe")
 
     # --- helpers for drivers ----------------------------------------------------------------------------------------
 
     @property
-    def _address(self) -> str | None:
+    def _address_(self) -> str | None:
         return None
 
     def _facts(self, command: str | bytes | None = None) -> dict[str, Any]:
         """Return what every error of this device tells: device, driver, address, command."""
         driver = type(self).driver or type(self).__name__
-        return {"device": self._name, "driver": driver, "address": self._address, "command": command}
+        return {"device": self._name_, "driver": driver, "address": self._address_, "command": command}
 
-    def _event_record(self, kind: str, **facts: Any) -> dict[str, Any]:
+    _facts_ = _facts
+
+    def _event_record_(self, kind: str, **facts: Any) -> dict[str, Any]:
         """Return what marks a log record as something that happened, for whoever follows the log."""
-        about = self._facts()
+        about = self._facts_()
         del about["command"]
         return {"event": kind, "facts": {**about, **facts}}
 
@@ -332,6 +334,8 @@ class Device(metaclass=DeviceType):
         call = forwarded_call()
         if call is not None and call.reason is not None:
             raise call.reason
+
+    _checkpoint_ = _checkpoint
 
     @final
     @unlocked
@@ -359,36 +363,36 @@ class Device(metaclass=DeviceType):
         """
         call = current_call()
         if not callable(until):
-            self._pause(call, until)
+            self._pause_(call, until)
             return True
-        now = time.monotonic if self._clock is None else self._clock.time
-        deadline = now() + (self._mutex.timeout if timeout is None else timeout)
+        now = time.monotonic if self._clock_ is None else self._clock_.time
+        deadline = now() + (self._mutex_.timeout if timeout is None else timeout)
         while not finished(until(), "the condition that is waited for"):
             left = deadline - now()
             if left <= 0:
                 return False
-            self._pause(call, max(min(interval, left), _SHORTEST_WAIT))
+            self._pause_(call, max(min(interval, left), _SHORTEST_WAIT))
         return True
 
-    def _pause(self, call: Call, seconds: float) -> None:
+    def _pause_(self, call: Call, seconds: float) -> None:
         if call.session.gives_way is not None:
             call.session.gives_way(call)
         with giving_way(call):
-            self._sleep(call, seconds)
+            self._sleep_(call, seconds)
 
-    def _sleep(self, call: Call, seconds: float) -> None:
-        if self._clock is None:
+    def _sleep_(self, call: Call, seconds: float) -> None:
+        if self._clock_ is None:
             call.wait(seconds)
             return
         try:
-            self._clock.wait(seconds, call.wait)
+            self._clock_.wait(seconds, call.wait)
         except OperationCancelled:
             call.check()  # where the clock is in another process, that says less
             raise
 
-    def _may_give_way(self, chain: object) -> bool:  # noqa: ARG002 - some kinds of devices want to know
+    def _may_give_way_(self, chain: object) -> bool:  # noqa: ARG002 - some kinds of devices want to know
         """Whether shared reads may run while an operation waits; asked under the guard of the locks."""
-        return self._life.is_settled
+        return self._life_.is_settled
 
     # --- telling ----------------------------------------------------------------------------------------------------
 
@@ -398,12 +402,12 @@ class Device(metaclass=DeviceType):
         """Return what the device can do: properties with type, unit, limits, choices and doc; commands with doc."""
         return describe(self, vars(Device))
 
-    def _describe_property(self, name: str) -> dict[str, Any]:  # noqa: ARG002 - for drivers to override
+    def _describe_property_(self, name: str) -> dict[str, Any]:  # noqa: ARG002 - for drivers to override
         """Return what is particular to this device about a declared property (narrowed limits)."""
         return {}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name!r}: {self.state}>"
+        return f"<{type(self).__name__} {self._name_!r}: {self.state}>"
 
     # --- rules for drivers, checked when the class is made -----------------------------------------------------------
 
@@ -411,7 +415,7 @@ class Device(metaclass=DeviceType):
         if not name.startswith("_"):
             member = inspect.getattr_static(type(self), name, None)
             if not hasattr(type(member), "__set__"):
-                who = f"{type(self).__name__} {self.__dict__.get('_name', '')!r}"
+                who = f"{type(self).__name__} {self.__dict__.get('_name_', '')!r}"
                 if name in declared_settings(type(self)):
                     raise AttributeError(f"{name!r} of {who} is set in the class of the driver, for all its devices")
                 raise AttributeError(
@@ -423,102 +427,102 @@ class Device(metaclass=DeviceType):
 
     # --- life on a server -------------------------------------------------------------------------------------------
 
-    def _hosted_as(self, reference: Reference) -> None:
-        self._reference = reference
+    def _hosted_as_(self, reference: Reference) -> None:
+        self._reference_ = reference
 
-    def _enter_entry(self, entry: Entry) -> None:
+    def _enter_entry_(self, entry: Entry) -> None:
         """What a proxy asks for: keep it open, for what the client counts as ``entry``."""
-        self._openings.enter(entry)
+        self._openings_.enter(entry)
 
-    def _leave_entry(self, entry: Entry | None, force: bool) -> None:
-        self._openings.leave(entry, force)
+    def _leave_entry_(self, entry: Entry | None, force: bool) -> None:
+        self._openings_.leave(entry, force)
 
-    def _withdraw_entry(self, session: Session, entry: Entry) -> None:
-        self._openings.withdraw(session, entry)
+    def _withdraw_entry_(self, session: Session, entry: Entry) -> None:
+        self._openings_.withdraw(session, entry)
 
-    def _interface(self, kind: str) -> Interface:
+    def _interface_(self, kind: str) -> Interface:
         return interface_of(type(self), kind)
 
-    def _status(self) -> dict[str, Any]:
-        return {"state": self.state, "driver": type(self).driver, "address": self._address, "fault": self._life.fault}
+    def _status_(self) -> dict[str, Any]:
+        return {"state": self.state, "driver": type(self).driver, "address": self._address_, "fault": self._life_.fault}
 
-    def _session_ended(self, session: Session, goodbye: bool) -> None:
+    def _session_ended_(self, session: Session, goodbye: bool) -> None:
         """Make it safe, before anybody else is granted, where the ended session leaves it in an unknown state."""
         guardian = emergency_call()
-        in_use = self._mutex_lock.in_use_by(session)
+        in_use = self._mutex_lock_.in_use_by(session)
         died = not goodbye or in_use
-        due = died and (in_use or (self._life.is_open and self._changed_by is session))
-        last = self._openings.end_session(session)
+        due = died and (in_use or (self._life_.is_open and self._changed_by_ is session))
+        last = self._openings_.end_session(session)
         if not (due or last):
-            self._mutex_lock.end_session(session)
+            self._mutex_lock_.end_session(session)
             return
         queued = threading.Event()
         clean_up = threading.Thread(
-            target=self._clean_up,
+            target=self._clean_up_,
             args=(session, guardian, in_use, died, queued),
-            name=f"clean-up-{self._name}",
+            name=f"clean-up-{self._name_}",
             daemon=True,
         )
         try:
             clean_up.start()  # before the guardian is queued, who would never leave if nobody acted for him
         except RuntimeError as error:
-            _log.error("device %r: %s, to clean up after %r; making safe", self._name, error, session.process)
-            self._secure()
-            self._mutex_lock.end_session(session)
+            _log.error("device %r: %s, to clean up after %r; making safe", self._name_, error, session.process)
+            self._secure_()
+            self._mutex_lock_.end_session(session)
             return
-        self._mutex_lock.end_session(session, guardian)
+        self._mutex_lock_.end_session(session, guardian)
         queued.set()
 
-    def _clean_up(self, session: Session, guardian: Call, in_use: bool, died: bool, queued: threading.Event) -> None:
+    def _clean_up_(self, session: Session, guardian: Call, in_use: bool, died: bool, queued: threading.Event) -> None:
         queued.wait()
-        if not self._mutex_lock.claim(guardian, session, self._life.safe_timeout):
-            self._life.fail(
+        if not self._mutex_lock_.claim(guardian, session, self._life_.safe_timeout):
+            self._life_.fail(
                 f"an operation of {session.process!r} (pid {session.pid}), which has ended, does not end"
-                f" ({self._mutex_lock.holder()})"
+                f" ({self._mutex_lock_.holder()})"
             )
-            self._secure()
-            self._mutex_lock.claim(guardian, session, math.inf)
+            self._secure_()
+            self._mutex_lock_.claim(guardian, session, math.inf)
         try:
             with calling(guardian):
-                unchanged_since = died and self._changed_by is session
-                if self._life.is_open and (in_use or unchanged_since):
+                unchanged_since = died and self._changed_by_ is session
+                if self._life_.is_open and (in_use or unchanged_since):
                     _log.warning(
-                        "device %r: %r (pid %d) died; making safe", self._name, session.process, session.pid,
-                        extra=self._event_record("owner_died", process=session.process, pid=session.pid),
+                        "device %r: %r (pid %d) died; making safe", self._name_, session.process, session.pid,
+                        extra=self._event_record_("owner_died", process=session.process, pid=session.pid),
                     )  # fmt: skip
                     with contextlib.suppress(DeviceFaultError):  # logged, and every later use is refused
-                        self._life.make_safe()
-                    self._changed_by = None
+                        self._life_.make_safe()
+                    self._changed_by_ = None
                 with contextlib.suppress(CatkitDevicesError):
-                    self._openings.close_if_unused()
+                    self._openings_.close_if_unused()
         finally:
-            self._mutex_lock.leave(guardian)
+            self._mutex_lock_.leave(guardian)
 
-    def _secure(self) -> None:
+    def _secure_(self) -> None:
         """Make it safe whoever uses it; an operation that is running makes it safe again when it ends."""
-        errand = self._life.secure()
+        errand = self._life_.secure()
         if errand is not None:
             with contextlib.suppress(DeviceFaultError):  # logged, and every later use is refused
-                self._life.finish_to_make_safe(errand)
+                self._life_.finish_to_make_safe(errand)
 
-    def _server_stops(self) -> None:
+    def _server_stops_(self) -> None:
         """Make safe and close, whoever holds the device, bounded in time: the server is ending."""
-        seconds = self._life.safe_timeout + 5.0
-        if not all_at_once({self._name: self._close_quietly}, "close")[self._name].wait(seconds):
-            _log.error("device %r: not closed in %g s", self._name, seconds)
+        seconds = self._life_.safe_timeout + 5.0
+        if not all_at_once({self._name_: self._close_quietly_}, "close")[self._name_].wait(seconds):
+            _log.error("device %r: not closed in %g s", self._name_, seconds)
 
-    def _close_quietly(self) -> None:
+    def _close_quietly_(self) -> None:
         try:
-            self._close_now()
+            self._close_now_()
         except CatkitDevicesError as error:
-            _log.error("device %r: %s", self._name, error)
+            _log.error("device %r: %s", self._name_, error)
 
     def __reduce__(self) -> Any:
         from catkit_devices.multiprocessing.proxy import hosted_reference
 
-        if self._reference is None:
+        if self._reference_ is None:
             raise TypeError(
-                f"device {self._name!r} lives in this process only and cannot be sent to another; "
+                f"device {self._name_!r} lives in this process only and cannot be sent to another; "
                 "have a SharedMemoryManager make it: manager.get_object(name, factory)"
             )
-        return hosted_reference(self._reference)
+        return hosted_reference(self._reference_)

@@ -32,27 +32,27 @@ __all__ = [
 class Capability(ABC):  # noqa: B024 - it only marks what derives from it
     """Base of all interfaces. Each class derived directly from it is one, known by its name in every process."""
 
-    _capability: ClassVar[bool] = False
+    _capability_: ClassVar[bool] = False
     """In the class itself: whether it is an interface. What devices are asked for, without importing this module."""
 
-    _known: ClassVar[dict[str, type[Capability]]] = {}
+    _known_: ClassVar[dict[str, type[Capability]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if Capability in cls.__bases__:
-            cls._capability = True
+            cls._capability_ = True
             # The later one of a name wins: a module that is reloaded defines its classes anew.
-            Capability._known[cls.__name__] = cls
+            Capability._known_[cls.__name__] = cls
 
 
 def interface(name: str) -> type[Capability] | None:
     """Return the interface of that name, if this process has loaded one."""
-    return Capability._known.get(name)
+    return Capability._known_.get(name)
 
 
 def interfaces_of(cls: type) -> tuple[str, ...]:
     """Return the names of the interfaces that ``cls`` implements, in the order of its bases."""
-    return tuple(base.__name__ for base in cls.__mro__ if vars(base).get("_capability"))
+    return tuple(base.__name__ for base in cls.__mro__ if vars(base).get("_capability_"))
 
 
 class Camera(Capability):

@@ -111,7 +111,7 @@ class Lifecycle:
             finally:
                 self._stand_down()
         name = self._device.name
-        _log.info("device %r opened", name, extra=self._device._event_record("device_opened"))
+        _log.info("device %r opened", name, extra=self._device._event_record_("device_opened"))
 
     def close(self) -> None:
         """Make the device safe and close it; harmless when it is closed.
@@ -151,13 +151,15 @@ class Lifecycle:
                 self._stand_down()
                 if was_open:
                     name = self._device.name
-                    _log.info("device %r closed", name, extra=self._device._event_record("device_closed"))
+                    _log.info("device %r closed", name, extra=self._device._event_record_("device_closed"))
 
     def _connect(self) -> None:
         with self._guard:
             with contextlib.suppress(CatkitDevicesError):
                 self._disconnect()
-            self._device._connection = self._run("_open")
+            opened = self._run("_open")
+            if opened is not None:  # or the driver keeps it by itself
+                self._device._connection = opened
             self._connected, self._lost = True, False
 
     def _disconnect(self) -> None:
@@ -175,14 +177,14 @@ class Lifecycle:
         """Have a thread that can make it safe, before there is anything to be made safe."""
         _opened[self] = self._device
         with self._standby_guard:
-            if self._device._can_be_made_safe() and (self._standby is None or not self._standby.alive):
+            if self._device._can_be_made_safe_() and (self._standby is None or not self._standby.alive):
                 try:
                     self._standby = Standby(f"make-safe-{self._device.name}")
                 except RuntimeError as error:
                     del _opened[self]
                     raise DeviceOpenError(
                         f"is not opened: the thread that would have to make it safe cannot be started ({error})",
-                        **self._device._facts(),
+                        **self._device._facts_(),
                     ) from error
 
     def _stand_down(self) -> None:
@@ -203,11 +205,11 @@ class Lifecycle:
             when: on the monotonic clock; by default now.
         """
         self._lost = True
-        self._cut_off = self._device._mutex_lock.section(begun_before=when)
+        self._cut_off = self._device._mutex_lock_.section(begun_before=when)
 
     def concerns(self, error: DeviceError) -> bool:
         """Whether an error is about this device, not about another one that it uses."""
-        facts = self._device._facts()
+        facts = self._device._facts_()
         return all(getattr(error, fact) in (None, facts[fact]) for fact in ("device", "driver", "address"))
 
     def loses_by(self, error: DeviceDisconnectedError) -> bool:
@@ -232,13 +234,13 @@ class Lifecycle:
         """
         if not self._lost and self._cut_off is None:
             return
-        lock = self._device._mutex_lock
+        lock = self._device._mutex_lock_
         if lock.section() is not self._cut_off:
             self._cut_off = None
         elif self._cut_off is not None and lock.held_by(current_call()):
             raise DeviceDisconnectedError(
                 "the connection was lost in this section, and with it perhaps what it has set: leave the section",
-                **self._device._facts(operation),
+                **self._device._facts_(operation),
             )
         self.restore()
 
@@ -269,16 +271,16 @@ class Lifecycle:
     def secure(self) -> Errand | None:
         """Begin to make it safe though operations may be running, each of which makes it safe again as it ends."""
         device = self._device
-        running = device._mutex_lock.running()
+        running = device._mutex_lock_.running()
         if not self.connected:  # then a read may have to open it
-            running += device._operation_lock.running()
+            running += device._operation_lock_.running()
         self.unsettled.update(running)
         return self.begin_to_make_safe()
 
     def begin_to_make_safe(self) -> Errand | None:
         """Have it made safe; return what ``finish_to_make_safe`` waits for, or None where there is nothing to do."""
         with self._standby_guard:
-            if not (self.is_open or self.unsafe is not None) or not self._device._can_be_made_safe():
+            if not (self.is_open or self.unsafe is not None) or not self._device._can_be_made_safe_():
                 return None
             if self._standby is None or not self._standby.alive:
                 self._standby = Standby(f"make-safe-{self._device.name}")
@@ -299,7 +301,7 @@ class Lifecycle:
         failure = errand.failure
         if ended and failure is None:
             return
-        why = f"not done in {self.safe_timeout:g} s{self._device._in_the_way()}"
+        why = f"not done in {self.safe_timeout:g} s{self._device._in_the_way_()}"
         if failure is not None:
             why = f"{type(failure).__name__}: {failure}"
         text = f"could not be made safe ({why})"
@@ -307,7 +309,7 @@ class Lifecycle:
         if errand.wait(0.0) and errand.failure is None:
             self.unsafe = None  # late
         self.fail(text)
-        raise DeviceFaultError(text, **self._device._facts("make_safe")) from failure
+        raise DeviceFaultError(text, **self._device._facts_("make_safe")) from failure
 
     def doubt(self) -> str | None:
         """Return why it is not known to be safe after it was to be made safe; None where it is."""
@@ -315,7 +317,7 @@ class Lifecycle:
             return self.unsafe
         if not self.unsettled:
             return None
-        holder = self._device._mutex_lock.holder() or self._device._operation_lock.holder()
+        holder = self._device._mutex_lock_.holder() or self._device._operation_lock_.holder()
         whose = "" if holder is None else f" {holder.site or ''} of {holder.owner}"
         return f"an operation has not ended that may change it again:{whose}; it is made safe again then"
 
@@ -347,22 +349,22 @@ class Lifecycle:
 
     def _make_safe_in_spite_of_the_line(self) -> None:
         try:
-            self._run("_make_safe_in_doubt")
+            self._run("_make_safe_in_doubt_")
         except (DeviceDisconnectedError, DeviceTimeoutError, DeviceProtocolError) as error:
             # One reply that is lost or garbled must not be why a laser stays on.
             _log.warning("device %r: once more, to make it safe: %s", self._device.name, error)
             if isinstance(error, DeviceDisconnectedError) and self.loses_by(error):
                 self.restore()
-            self._run("_make_safe_in_doubt")
+            self._run("_make_safe_in_doubt_")
 
     def fail(self, reason: str) -> None:
         """Put the device into FAULT: it refuses every further use until ``reset()``."""
         self.fault = reason
-        record = self._device._event_record("device_fault", reason=reason)
+        record = self._device._event_record_("device_fault", reason=reason)
         _log.error("device %r: %s", self._device.name, reason, extra=record)
 
     def refusal(self) -> BaseException | None:
         """Return what every use of a device in FAULT raises; None while it is not."""
         if self.fault is None:
             return None
-        return DeviceFaultError(f"is in FAULT: {self.fault}; reset() it after looking at it", **self._device._facts())
+        return DeviceFaultError(f"is in FAULT: {self.fault}; reset() it after looking at it", **self._device._facts_())

@@ -46,12 +46,14 @@ class Openings:
         """
         device = self._device
         with calling(current_call()) as call:
-            if not device._life.is_open:
-                device._require_permission("open", False)  # before waiting for whoever has it
-            device._mutex_lock.enter_both(device._operation_lock, call, device._mutex.timeout, f"{device._name}.open")
+            if not device._life_.is_open:
+                device._require_permission_("open", False)  # before waiting for whoever has it
+            device._mutex_lock_.enter_both(
+                device._operation_lock_, call, device._mutex_.timeout, f"{device._name_}.open"
+            )
             try:
                 try:
-                    device._open_now("open")
+                    device._open_now_("open")
                     self._entries.add(call, entry)
                 except BaseException:
                     self._entries.remove(call.session, entry)
@@ -59,7 +61,7 @@ class Openings:
                         self.close_if_unused()
                     raise
             finally:
-                device._leave(call)
+                device._leave_(call)
 
     def leave(self, entry: Entry | None, force: bool = False) -> None:
         """End what ``enter`` began, and close the device behind the last one; may be done twice.
@@ -79,17 +81,17 @@ class Openings:
                     self._entries.remove(call.session, entry)
                 if not force and self._in_use:
                     return
-                device._mutex_lock.enter_both(
-                    device._operation_lock, call, device._mutex.timeout, f"{device._name}.close"
+                device._mutex_lock_.enter_both(
+                    device._operation_lock_, call, device._mutex_.timeout, f"{device._name_}.close"
                 )
                 try:
                     if force:
                         self._entries.clear()
-                        device._close_now()
+                        device._close_now_()
                     else:
                         self.close_if_unused()
                 finally:
-                    device._leave(call)
+                    device._leave_(call)
             except BaseException:
                 self._close_when_free()
                 raise
@@ -105,12 +107,12 @@ class Openings:
 
     def end_session(self, session: Session) -> bool:
         """Have nothing count that a session has entered; return whether the device is to be closed for that."""
-        return self._entries.end_session(session) and not self._in_use and self._device._life.is_open
+        return self._entries.end_session(session) and not self._in_use and self._device._life_.is_open
 
     def close_if_unused(self) -> None:
         """Close the device where nobody keeps it open; under its mutex."""
         if not self._in_use:
-            self._device._close_now()
+            self._device._close_now_()
 
     @property
     def _in_use(self) -> bool:
@@ -118,17 +120,17 @@ class Openings:
 
     def _close_when_free(self) -> None:
         """See to it that a device that nobody keeps open is closed, without waiting for it."""
-        if not self._in_use and self._device._life.is_open:
-            threading.Thread(target=self._wait_and_close, name=f"close-{self._device._name}", daemon=True).start()
+        if not self._in_use and self._device._life_.is_open:
+            threading.Thread(target=self._wait_and_close, name=f"close-{self._device._name_}", daemon=True).start()
 
     def _wait_and_close(self) -> None:
         device = self._device
         with calling(emergency_call()) as call:
             try:
-                device._mutex_lock.enter_both(device._operation_lock, call, math.inf, f"{device._name}.close")
+                device._mutex_lock_.enter_both(device._operation_lock_, call, math.inf, f"{device._name_}.close")
                 try:
                     self.close_if_unused()
                 finally:
-                    device._leave(call)
+                    device._leave_(call)
             except CatkitDevicesError as error:
-                _log.error("device %r was not closed: %s", device._name, error)
+                _log.error("device %r was not closed: %s", device._name_, error)

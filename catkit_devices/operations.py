@@ -133,20 +133,20 @@ def perform(
     if call is None:
         with calling(current_call()):
             return perform(device, body, name, args, kwargs, shared=shared, changes=changes, repeatable=repeatable)
-    if call.emergency or device._operation_lock.held_by(call):
+    if call.emergency or device._operation_lock_.held_by(call):
         # Part of an operation of this device already, under the locks that this one has.
         call.check()
         if call.emergency:
             return _perform_in_emergency(device, body, args, kwargs)
-        device._operation_lock.take_back(call)  # where the device that it uses waits, it gives way itself
+        device._operation_lock_.take_back(call)  # where the device that it uses waits, it gives way itself
         if changes:
             _begin_nested_change(device, call, name)
         return body(device, *args, **kwargs)
-    site = f"{device._name}.{name}"
-    timeout = device._mutex.timeout
-    mutex, exclusive = device._mutex_lock, device._operation_lock
+    site = f"{device._name_}.{name}"
+    timeout = device._mutex_.timeout
+    mutex, exclusive = device._mutex_lock_, device._operation_lock_
     if changes:
-        device._require_permission(name, changes)  # before waiting for whoever has it
+        device._require_permission_(name, changes)  # before waiting for whoever has it
     before, call.changes = call.changes, changes
     try:
         if shared:
@@ -154,18 +154,18 @@ def perform(
         else:
             mutex.enter_both(exclusive, call, timeout, site)
         try:
-            device._ready(name, changes)
+            device._ready_(name, changes)
             if changes:
-                device.__dict__["_changed_by"] = call.session
+                device.__dict__["_changed_by_"] = call.session
             try:
                 result = body(device, *args, **kwargs)
             except DeviceDisconnectedError as error:
-                if not device._life.loses_by(error) or not repeatable or mutex.sections(call):
+                if not device._life_.loses_by(error) or not repeatable or mutex.sections(call):
                     raise
-                device._ready(name, changes)
+                device._ready_(name, changes)
                 result = body(device, *args, **kwargs)
         finally:
-            device._leave(call, shared=shared)
+            device._leave_(call, shared=shared)
     finally:
         call.changes = before
     if _is_lazy(type(result)):  # type: ignore[arg-type]
@@ -178,23 +178,23 @@ def perform(
 
 def _perform_in_emergency(device: Device, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Run a part of making safe: that of this device, or of one that uses it and is made safe with its help."""
-    if device._life.is_open:
-        device._life.restore()
+    if device._life_.is_open:
+        device._life_.restore()
     try:
         return body(device, *args, **kwargs)
     except DeviceDisconnectedError as error:
-        device._life.loses_by(error)
+        device._life_.loses_by(error)
         raise
 
 
 def _begin_nested_change(device: Device, call: Call, name: str) -> None:
-    if not device._mutex_lock.held_by(call):
+    if not device._mutex_lock_.held_by(call):
         raise TypeError(
-            f"{device._name}.{name} changes the device, and is used by an operation marked shared, which runs "
+            f"{device._name_}.{name} changes the device, and is used by an operation marked shared, which runs "
             "without the mutex: take the mark from that one"
         )
-    device._require_permission(name, True)
-    device.__dict__["_changed_by"] = call.session
+    device._require_permission_(name, True)
+    device.__dict__["_changed_by_"] = call.session
 
 
 @functools.lru_cache(maxsize=256)

@@ -102,8 +102,8 @@ class Quantity(DeviceProperty):
         try:
             return self._rule.parse(reply.strip())
         except ValueError as error:
-            getattr(device, "_distrust", _ignore)(f"{self.name} was answered with {reply!r}")
-            raise DeviceProtocolError(f"{self.name}: {error}", **device._facts(command)) from error
+            getattr(device, "_distrust_", _ignore)(f"{self.name} was answered with {reply!r}")
+            raise DeviceProtocolError(f"{self.name}: {error}", **device._facts_(command)) from error
 
     def write(self, device: Any, value: Any) -> None:
         """Check ``value`` and set it.
@@ -126,7 +126,7 @@ class Quantity(DeviceProperty):
             if self._command is not None:
                 self._command.text(plain, limits)
         except ValueError as error:
-            raise DeviceValueError(f"{self.name} {error}", **device._facts()) from None
+            raise DeviceValueError(f"{self.name} {error}", **device._facts_()) from None
         return plain
 
     def limits(self, device: Any = None) -> Limits | None:
@@ -139,7 +139,7 @@ class Quantity(DeviceProperty):
         declared = self._limits
         if callable(declared):
             declared = _learned(declared(device)) if device.is_open else None
-        return intersection(declared, getattr(device, "_narrowed", {}).get(self.name))
+        return intersection(declared, getattr(device, "_narrowed_", {}).get(self.name))
 
     def describe(self, device: Any = None) -> dict[str, Any]:
         """Return everything that was declared, as plain data; with ``device``, the limits in force for it."""

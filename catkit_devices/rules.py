@@ -49,6 +49,8 @@ _RESERVED = frozenset(
     }
 )
 """The special methods that mean the same for every device."""
+_FRAMEWORK = {f"catkit_devices.{module}" for module in ("device", "dialogue", "serial_device", "visa")}
+"""Where the base classes of drivers are. Their own names begin and end with one underscore, as in enum."""
 _ITERATION = frozenset({"__aiter__", "__anext__", "__iter__", "__next__", "__reversed__"})
 
 
@@ -97,7 +99,8 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
     if name in _ITERATION:
         raise TypeError(f"{where} would run outside of the device's mutex: write a method that returns a list")
     if name.startswith("_") and name not in SPECIAL:
-        _check_hook(cls, name, member)
+        if cls.__module__ not in _FRAMEWORK:
+            _check_private(cls, name, member)
         if replaces_plain(cls, name, member):
             refuse_deferred(member, where)
         return member
@@ -153,8 +156,21 @@ def _hook_in(classes: tuple[type, ...], name: str) -> tuple[type, Callable[..., 
     for base in classes:
         member = vars(base).get(name)
         if isinstance(member, FunctionType) and getattr(member, "_hook", None) is member:
-            return base, member
+            return base, vars(base)[name]
     return None
+
+
+def _check_private(cls: type, name: str, member: Any) -> None:
+    if name.endswith("_") and not name.endswith("__"):
+        owner = next((base for base in cls.__mro__[1:] if name in vars(base) and base.__module__ in _FRAMEWORK), None)
+        if owner is not None:
+            raise TypeError(f"{cls.__qualname__}.{name} belongs to {owner.__qualname__}: name it otherwise")
+    if name == "_connection" and hasattr(type(member), "__get__"):
+        raise TypeError(
+            f"{cls.__qualname__}._connection belongs to Device, which puts there what _open() returns: "
+            f"a {type(member).__name__} needs another name"
+        )
+    _check_hook(cls, name, member)
 
 
 def _check_hook(cls: type, name: str, member: Any) -> None:

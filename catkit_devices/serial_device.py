@@ -25,7 +25,7 @@ class SerialDevice(VisaDevice):
     Everything of :class:`~catkit_devices.visa.VisaDevice` is there, and the port beside it::
 
         def spin(self, speed: float) -> None:
-            with self._using_port("spin") as port:
+            with self._using_port_("spin") as port:
                 vendor_library.spin(port, speed)
 
     The block has the wire to itself, begins only on a line that can be trusted, and its errors are the device's: what
@@ -58,7 +58,7 @@ class SerialDevice(VisaDevice):
         """
         import serial
 
-        with self._exchange(command) as line:
+        with self._exchange_(command) as line:
             resource = line._resource
             before = resource.timeout
             port = _port_of(resource)

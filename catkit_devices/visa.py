@@ -71,8 +71,8 @@ class VisaDevice(DialogueDevice):
 
     def __init__(self, name: str, *, address: str, visa_library: str | VisaLibraryBase = "@py", **options: Any) -> None:
         super().__init__(name, address=address, **options)
-        self._visa_library = visa_library
-        self._clock = simulated_clock(visa_library)
+        self._visa_library_ = visa_library
+        self._clock_ = simulated_clock(visa_library)
 
     # --- the dialogue
 
@@ -94,22 +94,22 @@ class VisaDevice(DialogueDevice):
     @final
     def read(self, timeout: float | None = None) -> str:
         """Return the next reply, without its termination."""
-        return self._read(timeout)
+        return self._read_(timeout)
 
     @final
     def read_until(self, end: bytes, timeout: float | None = None) -> bytes:
         """Return what comes before ``end``, which may be several bytes and is matched as a whole."""
-        return self._read_until(end, timeout)
+        return self._read_until_(end, timeout)
 
     @final
     def read_bytes(self, count: int, timeout: float | None = None) -> bytes:
         """Return exactly ``count`` bytes, whatever they are."""
-        return self._read_bytes(count, timeout)
+        return self._read_bytes_(count, timeout)
 
     @final
     def write_bytes(self, data: bytes) -> None:
         """Send ``data`` as it is."""
-        self._write_bytes(data)
+        self._write_bytes_(data)
 
     @final
     def query_binary(self, command: str, timeout: float | None = None) -> bytes:
@@ -117,7 +117,7 @@ class VisaDevice(DialogueDevice):
 
         The block is read by its count, so it may contain any byte (IEEE 488.2, 8.7.9).
         """
-        return self._query_binary(command, timeout)
+        return self._query_binary_(command, timeout)
 
     @final
     def wait_for_completion(self, command: str, timeout: float) -> None:
@@ -135,7 +135,7 @@ class VisaDevice(DialogueDevice):
             DeviceProtocolError: the instrument refused the command, or failed.
             OperationCancelled, MutexBrokenError, MutexTimeoutError: as for :meth:`~catkit_devices.device.Device.wait`.
         """
-        self._wait_for_completion(command, timeout)
+        self._wait_for_completion_(command, timeout)
 
     # --- for drivers: the same, inside an operation
 
@@ -145,52 +145,64 @@ class VisaDevice(DialogueDevice):
         try:
             return parse(reply)
         except ValueError as error:
-            self._distrust(f"{command!r} was answered with {reply!r}")
-            raise DeviceProtocolError(str(error), **self._facts(command)) from error
+            self._distrust_(f"{command!r} was answered with {reply!r}")
+            raise DeviceProtocolError(str(error), **self._facts_(command)) from error
+
+    _ask_ = _ask
 
     @hook
     def _query(self, command: str, timeout: float | None = None) -> str:
         """As :meth:`query`; a driver whose instrument echoes or prompts overrides this and :meth:`_write`."""
-        with self._exchange(command):
-            self._send(command)
-            return self._read(timeout)
+        with self._exchange_(command):
+            self._send_(command)
+            return self._read_(timeout)
 
     @hook
     def _write(self, command: str) -> None:
-        with self._exchange(command, fresh=False):
-            self._send(command)
+        with self._exchange_(command, fresh=False):
+            self._send_(command)
 
     def _read(self, timeout: float | None = None) -> str:
         end = self.read_termination.encode("ascii")
-        with self._exchange(None, fresh=False) as line:
-            return line.read_message(end, self._seconds(timeout), self._checkpoint).decode("ascii")
+        with self._exchange_(None, fresh=False) as line:
+            return line.read_message(end, self._seconds_(timeout), self._checkpoint_).decode("ascii")
+
+    _read_ = _read
 
     def _read_until(self, end: bytes, timeout: float | None = None) -> bytes:
-        with self._exchange(None, fresh=False) as line:
-            return line.read_until(end, self._seconds(timeout), self._checkpoint)
+        with self._exchange_(None, fresh=False) as line:
+            return line.read_until(end, self._seconds_(timeout), self._checkpoint_)
+
+    _read_until_ = _read_until
 
     def _read_bytes(self, count: int, timeout: float | None = None) -> bytes:
-        with self._exchange(None, fresh=False) as line:
-            return line.read_bytes(count, self._seconds(timeout), self._checkpoint)
+        with self._exchange_(None, fresh=False) as line:
+            return line.read_bytes(count, self._seconds_(timeout), self._checkpoint_)
+
+    _read_bytes_ = _read_bytes
 
     def _write_bytes(self, data: bytes) -> None:
-        with self._exchange(data, fresh=False) as line:
+        with self._exchange_(data, fresh=False) as line:
             line.write(data, self.io_timeout)
 
+    _write_bytes_ = _write_bytes
+
     def _query_binary(self, command: str, timeout: float | None = None) -> bytes:
-        with self._exchange(command):
-            self._send(command)
-            head = self._read_bytes(2, timeout)
+        with self._exchange_(command):
+            self._send_(command)
+            head = self._read_bytes_(2, timeout)
             if head[:1] != b"#" or head[1:] not in {b"%d" % digit for digit in range(1, 10)}:
                 raise ValueError(f"a definite-length block was expected, got {head!r}")
-            digits = self._read_bytes(int(head[1:]), timeout)
+            digits = self._read_bytes_(int(head[1:]), timeout)
             if not digits.isdigit():
                 raise ValueError(f"the length of a block was expected, got {digits!r}")
-            block = self._read_bytes(int(digits), timeout)
+            block = self._read_bytes_(int(digits), timeout)
             end = self.read_termination.encode("ascii")
-            if (found := self._read_bytes(len(end), timeout)) != end:
+            if (found := self._read_bytes_(len(end), timeout)) != end:
                 raise ValueError(f"{end!r} was expected behind the block, got {found!r}")
             return block
+
+    _query_binary_ = _query_binary
 
     def _wait_for_completion(
         self, command: str, timeout: float, done: Callable[[], bool] | None = None, *, interval: float = 0.1
@@ -208,11 +220,13 @@ class VisaDevice(DialogueDevice):
             self._query("*ESR?")  # reading forgets the events of the past (10.12)
             self._write(command)
             self._write("*OPC")  # sets bit 0 when no operation is pending any more (10.18)
-            done = functools.partial(self._ask, "*ESR?", _has_completed)
+            done = functools.partial(self._ask_, "*ESR?", _has_completed)
         else:
             self._write(command)
         if not self.wait(done, timeout, interval):
-            raise DeviceTimeoutError(f"not complete in {timeout:g} s", **self._facts(command))
+            raise DeviceTimeoutError(f"not complete in {timeout:g} s", **self._facts_(command))
+
+    _wait_for_completion_ = _wait_for_completion
 
     def _identify(self) -> None:
         """Make sure that the right instrument answers; called after opening and whenever the line was suspect.
@@ -221,18 +235,20 @@ class VisaDevice(DialogueDevice):
             DeviceOpenError: something else answers.
             DeviceError: nothing does.
         """
-        self._check_identity(self._query("*IDN?"))
+        self._check_identity_(self._query("*IDN?"))
 
     def _check_identity(self, reply: str) -> None:
         """Raise DeviceOpenError unless ``reply`` matches :attr:`identity`."""
         if not re.search(self.identity, reply, re.IGNORECASE):
             raise DeviceOpenError(
-                f"an instrument that calls itself {self.identity!r} was expected, found {reply!r}", **self._facts()
+                f"an instrument that calls itself {self.identity!r} was expected, found {reply!r}", **self._facts_()
             )
+
+    _check_identity_ = _check_identity
 
     # --- below
 
-    def _connect(self) -> Transport:
+    def _connect_(self) -> Transport:
         from pyvisa import constants
 
         settings = {
@@ -242,15 +258,17 @@ class VisaDevice(DialogueDevice):
             "stop_bits": constants.StopBits(round(self.stop_bits * 10)),
             "flow_control": constants.ControlFlow[self.flow_control],
         }
-        return Transport.acquire(self._visa_library, self._where, settings)
+        return Transport.acquire(self._visa_library_, self._where_, settings)
 
     def _send(self, command: str) -> None:
         ends = {self.write_termination, "\r", "\n"} if self.write_termination else set()
         if not command.isascii() or any(end in command for end in ends):
-            raise DeviceValueError("must be one command in ASCII", **self._facts(command))
-        self._opened_transport().line.write((command + self.write_termination).encode("ascii"), self.io_timeout)
+            raise DeviceValueError("must be one command in ASCII", **self._facts_(command))
+        self._opened_transport_().line.write((command + self.write_termination).encode("ascii"), self.io_timeout)
 
-    def _seconds(self, timeout: float | None) -> float:
+    _send_ = _send
+
+    def _seconds_(self, timeout: float | None) -> float:
         return self.io_timeout if timeout is None else timeout
 
 

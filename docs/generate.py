@@ -63,15 +63,33 @@ HANDED_OUT = {
 }
 """What is never imported and yet used, by the page that shows it: it is asked for by name (``manager.get_queue``)."""
 
-FOR_DRIVERS = {
+HOOKS = {
     "devices": {
-        "device.Device": ["_open", "_close", "_make_safe", "_checkpoint", "_facts"],
-        "dialogue.DialogueDevice": ["io_timeout", "_identify", "_exchange", "_transaction", "_distrust"],
-        "visa.VisaDevice": ["_query", "_ask", "_wait_for_completion"],
+        "device.Device": ["_open", "_close", "_make_safe"],
+        "dialogue.DialogueDevice": ["_identify"],
+        "visa.VisaDevice": ["_query", "_write"],
+    }
+}
+"""What a driver may override, by the page that shows it."""
+HELPERS = {
+    "devices": {
+        "device.Device": ["_connection", "_checkpoint", "_facts"],
+        "dialogue.DialogueDevice": ["_exchange", "_transaction", "_distrust"],
+        "visa.VisaDevice": [
+            "_ask",
+            "_read",
+            "_read_until",
+            "_read_bytes",
+            "_query_binary",
+            "_send",
+            "_write_bytes",
+            "_check_identity",
+            "_wait_for_completion",
+        ],
         "serial_device.SerialDevice": ["_using_port"],
     }
 }
-"""What a driver implements or uses and nobody else sees, by the page that shows it."""
+"""What a driver uses inside of its operations, by the page that shows it."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -98,9 +116,15 @@ def reference() -> dict[str, str]:
 # --- API -----------------------------------------------------------------------------------------------------------
 
 
-_FOR_DRIVERS_HOW = (
-    "Private to a driver: what it implements, and what it uses inside of its operations. Of all this only `_open` must "
-    "be there, and in a `VisaDevice` it is."
+_HOOKS_HOW = (
+    "The methods that the framework calls and a driver may override. Only `_open` must be there, and in a `VisaDevice` "
+    "it is. A driver's method of such a name must take the same parameters; anything else of that name, in the class "
+    "or on a device, is refused. What a base class has for users (`query`, `lock`, ...) is not to be overridden."
+)
+_HELPERS_HOW = (
+    "What a driver uses inside of its operations. The framework never calls these through the device: a driver that "
+    "has another use for such a name takes it, and does without the helper. All other private names are free: the "
+    "framework's own begin *and* end with an underscore (`_life_`), as in `enum`, and are not to be used."
 )
 _HANDED_OUT_HOW = (
     "These are asked for (`manager.get_queue(name)`, `mutex.holder`) and not imported; what their classes are made "
@@ -121,12 +145,16 @@ def _api(page: str, title: str, modules: Iterable[str]) -> str:
         for public in names:
             kind = getattr(module, public)
             lines.append(f"::: {kind.__module__}.{kind.__qualname__}\n    options:\n      show_bases: false\n")
-    if page in FOR_DRIVERS:
-        lines += ["## Inside of a driver", "", _FOR_DRIVERS_HOW, ""]
-    for place, names in FOR_DRIVERS.get(page, {}).items():
-        lines += [
-            f"::: catkit_devices.{place}.{name}\n    options:\n      show_root_full_path: true\n" for name in names
-        ]
+    for places, title, how in (
+        (HOOKS, "What a driver may override", _HOOKS_HOW),
+        (HELPERS, "What a driver uses", _HELPERS_HOW),
+    ):
+        if page in places:
+            lines += [f"## {title}", "", how, ""]
+        for place, names in places.get(page, {}).items():
+            lines += [
+                f"::: catkit_devices.{place}.{name}\n    options:\n      show_root_full_path: true\n" for name in names
+            ]
     return "\n".join(lines)
 
 

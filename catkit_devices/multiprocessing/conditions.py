@@ -22,8 +22,8 @@ class Condition(Waiting):
     ``wait_for`` asks its predicate in the process of the caller.
     """
 
-    _section = True
-    _handed_over = frozenset({"wait"})
+    _section_ = True
+    _handed_over_ = frozenset({"wait"})
     """The methods whose result is given back by ``_returned`` when it does not reach the client."""
 
     def __init__(self, name: str) -> None:
@@ -78,10 +78,10 @@ class Condition(Waiting):
         if self._tickets:  # the notification was meant for somebody who lives
             self._tickets.popleft().grant()
 
-    def _returned(self, notified: bool) -> None:
+    def _returned_(self, notified: bool) -> None:
         with self._guard:
             if notified and self._tickets:
                 self._tickets.popleft().grant()
 
-    def _session_ended(self, session: Session, goodbye: bool) -> None:  # noqa: ARG002
+    def _session_ended_(self, session: Session, goodbye: bool) -> None:  # noqa: ARG002
         self._lock.end_session(session)

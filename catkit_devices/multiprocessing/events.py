@@ -49,8 +49,8 @@ class Event(Waiting):
             self._tickets.append(ticket)
         return self._wait(ticket)
 
-    def _status(self) -> dict[str, Any]:
-        return {"set": self._flag, **super()._status()}
+    def _status_(self) -> dict[str, Any]:
+        return {"set": self._flag, **super()._status_()}
 
 
 class Barrier(Waiting):
@@ -158,14 +158,14 @@ class Barrier(Waiting):
         while self._tickets:
             self._tickets.popleft().grant(why)
 
-    def _session_ended(self, session: Session, goodbye: bool) -> None:
+    def _session_ended_(self, session: Session, goodbye: bool) -> None:
         with self._guard:
             participant = self._participants.pop(session.id, None)
             if participant is not None:
                 self._break(f"barrier {self._name!r}: {participant} {'left' if goodbye else 'died'}")
 
-    def _status(self) -> dict[str, Any]:
-        return {"parties": self._parties, "participants": list(self._participants.values()), **super()._status()}
+    def _status_(self) -> dict[str, Any]:
+        return {"parties": self._parties, "participants": list(self._participants.values()), **super()._status_()}
 
 
 _PASSED = object()

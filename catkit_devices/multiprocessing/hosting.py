@@ -50,7 +50,7 @@ class Hosted:
         """Whether the server takes the lock around each call (else the object does it itself)."""
         self.mutex = None if lock is None else Mutex._over(lock, reference.timeout)
         self._deliveries = deliveries
-        self._handed_over: frozenset[str] = getattr(type(value), "_handed_over", frozenset())
+        self._handed_over: frozenset[str] = getattr(type(value), "_handed_over_", frozenset())
 
     def answer(
         self, channel: Channel, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
@@ -67,7 +67,7 @@ class Hosted:
         value = self._do(operation, name, args, kwargs)
         if name not in self._handed_over:
             return channel.pack((RETURNED, value))
-        give_back = partial(self.object._returned, value)
+        give_back = partial(self.object._returned_, value)
         try:
             data = channel.pack((HANDED_OVER, value))
         except BaseException:
@@ -241,7 +241,7 @@ class Host:
             mutex = getattr(value, "mutex", None)
             # Devices and what waits (barriers, queues) know best when to take their lock.
             wrapped = isinstance(value, (MutexedDict, MutexedNamespace)) or not (
-                kind in self._makers or hasattr(value, "_interface")
+                kind in self._makers or hasattr(value, "_interface_")
             )
             if isinstance(mutex, Mutex) and isinstance(mutex._lock, OwnedLock):
                 lock, timeout = mutex._lock, mutex.timeout
@@ -258,7 +258,7 @@ class Host:
             self.objects[target] = self.objects[target + 1] = hosted
             self._names[kind, name] = hosted
             self._parameters[kind, name] = {**_DEFAULTS, **_given(parameters)}
-        attach = getattr(value, "_hosted_as", None)
+        attach = getattr(value, "_hosted_as_", None)
         if attach is not None:
             attach(reference)
         return hosted

@@ -91,7 +91,7 @@ def interface_of(kind: str, value: Any) -> Interface:
     """Return what clients may do with ``value``: its public methods and properties, or what it says itself."""
     import inspect
 
-    describe = getattr(value, "_interface", None)
+    describe = getattr(value, "_interface_", None)
     if describe is not None:
         told: Interface = describe(kind)
         return told
@@ -112,11 +112,11 @@ def interface_of(kind: str, value: Any) -> Interface:
             methods[name] = inspect.getdoc(member)
         else:
             properties[name] = inspect.getdoc(member)
-    section = bool(getattr(value, "_section", "__enter__" not in methods))
+    section = bool(getattr(value, "_section_", "__enter__" not in methods))
     if section:
         methods.pop("__enter__", None)
         methods.pop("__exit__", None)
-    fixed = bool(getattr(value, "_fixed", False))
+    fixed = bool(getattr(value, "_fixed_", False))
     return Interface(kind, cls.__qualname__, methods, properties, fixed, section, ())
 
 

@@ -141,7 +141,7 @@ def _local(hosted: Hosted, server_name: str) -> Any:
     interface = hosted.reference.interface
     if interface is None:
         return hosted.mutex
-    if hasattr(hosted.object, "_interface"):
+    if hasattr(hosted.object, "_interface_"):
         return hosted.object
     server = running_server[0]
     here = _Here(hosted, Endpoint(server_name, server.address, bytes(server.authkey), 0))

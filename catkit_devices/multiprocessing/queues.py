@@ -18,7 +18,7 @@ class Queue(Waiting):
     A ``put`` that waits for room has happened when there is room; one whose process ends before that has not.
     """
 
-    _handed_over = frozenset({"get", "get_nowait"})
+    _handed_over_ = frozenset({"get", "get_nowait"})
     """The methods whose result is given back by ``_returned`` when it does not reach the client."""
 
     def __init__(self, name: str, maxsize: int = 0) -> None:
@@ -119,9 +119,9 @@ class Queue(Waiting):
         else:
             self._items.appendleft(item)
 
-    def _returned(self, item: Any) -> None:
+    def _returned_(self, item: Any) -> None:
         with self._guard:
             self._return(item)
 
-    def _status(self) -> dict[str, Any]:
-        return {"items": len(self._items), "putting": len(self._putting), **super()._status()}
+    def _status_(self) -> dict[str, Any]:
+        return {"items": len(self._items), "putting": len(self._putting), **super()._status_()}

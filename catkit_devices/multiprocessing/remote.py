@@ -87,7 +87,7 @@ class Remote:
         entries = line.session.entries.setdefault((self.reference.target, block), [])
         entry = new_entry(block=block)
         try:
-            line.call(self.reference.target, CALL, "_enter_entry", (entry,), None)
+            line.call(self.reference.target, CALL, "_enter_entry_", (entry,), None)
             entries.append(entry)
         except BaseException:
             # Interrupted after the server counted it, perhaps: what it thinks must be what this side says.
@@ -103,7 +103,7 @@ class Remote:
         try:
             with contextlib.suppress(KeyError, IndexError):
                 entry = line.session.entries[self.reference.target, block].pop()
-            line.call(self.reference.target, CALL, "_leave_entry", (entry, force), None)
+            line.call(self.reference.target, CALL, "_leave_entry_", (entry, force), None)
         except BaseException:
             if entry is not None:
                 line.session.say(("withdraw", self.reference.target, entry))

@@ -128,7 +128,7 @@ class Server(managers.Server):
     def _close_everything(self) -> None:
         with self._closing:
             for hosted in reversed(self.host.everything()):
-                close = getattr(hosted.object, "_server_stops", None)
+                close = getattr(hosted.object, "_server_stops_", None)
                 if close is not None:
                     try:
                         close()
@@ -227,7 +227,7 @@ class Server(managers.Server):
     def share_memory(self, c: connection.Connection, target: int) -> None:
         """Send the descriptor of the memory that an object has (a frame stream)."""
         hosted = self.host.objects.get(target)
-        share = getattr(hosted.object, "_shared_memory", None) if hosted is not None else None
+        share = getattr(hosted.object, "_shared_memory_", None) if hosted is not None else None
         if share is None:
             raise unknown_target(target)
         descriptor, size = share()
@@ -306,7 +306,7 @@ class Server(managers.Server):
                 holder = hosted.lock.holder()
                 entry["holder"] = holder._asdict() if holder is not None else None
                 entry["waiters"] = [waiter._asdict() for waiter in hosted.lock.waiters()]
-            tell = getattr(hosted.object, "_status", None)
+            tell = getattr(hosted.object, "_status_", None)
             if tell is not None:
                 entry.update(tell())
             objects.append(entry)

@@ -140,7 +140,7 @@ class ServedSession(Session):
                 self._objects.deliveries.settle(self, number, arrived=True)
             case ("withdraw", target, entry):
                 hosted = self._objects.objects.get(target)
-                withdraw = getattr(hosted.object, "_withdraw_entry", None) if hosted is not None else None
+                withdraw = getattr(hosted.object, "_withdraw_entry_", None) if hosted is not None else None
                 if withdraw is not None:
                     withdraw(self, entry)
             case ("goodbye",):
@@ -169,8 +169,8 @@ class ServedSession(Session):
             cancel(call, OperationCancelled("the calling process has ended"))
         self._objects.deliveries.end_session(self)
         # Objects of their own mind first: a lock that is shared with a device must not be granted before it is safe.
-        for hosted in sorted(self._objects.everything(), key=lambda one: not hasattr(one.object, "_session_ended")):
-            ended = getattr(hosted.object, "_session_ended", None)
+        for hosted in sorted(self._objects.everything(), key=lambda one: not hasattr(one.object, "_session_ended_")):
+            ended = getattr(hosted.object, "_session_ended_", None)
             if ended is not None:
                 ended(self, self._said_goodbye)
             elif hosted.lock is not None:

@@ -45,8 +45,8 @@ class MutexedDict(dict[_K, _V]):
         self._load = load
         super().__init__(*args, **kwargs)
 
-    _section = True
-    _fixed = True
+    _section_ = True
+    _fixed_ = True
 
     def __enter__(self) -> Self:
         self.mutex.acquire()
@@ -173,7 +173,7 @@ class MutexedDict(dict[_K, _V]):
 class MutexedNamespace:
     """An object whose attributes are shared by name; ``with namespace:`` makes several accesses atomic."""
 
-    _section = True
+    _section_ = True
     mutex: Mutex
 
     def __init__(self, name: str = "namespace", timeout: float = DEFAULT_TIMEOUT, **values: Any) -> None:

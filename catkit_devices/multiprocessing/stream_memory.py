@@ -48,5 +48,5 @@ class StreamMemory:
         self._descriptor = os.memfd_create(f"catkit_devices-{name}", os.MFD_CLOEXEC)
         os.posix_fallocate(self._descriptor, 0, self._size)
 
-    def _shared_memory(self) -> tuple[int, int]:
+    def _shared_memory_(self) -> tuple[int, int]:
         return self._descriptor, self._size

@@ -73,7 +73,7 @@ class Ticket:
 class Waiting:
     """Waiters in the order in which they came."""
 
-    _fixed = True
+    _fixed_ = True
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -99,6 +99,6 @@ class Waiting:
     def _take_back(self, ticket: Ticket) -> None:
         """Undo a grant to a call that was cancelled meanwhile; the guard is held."""
 
-    def _status(self) -> dict[str, Any]:
+    def _status_(self) -> dict[str, Any]:
         with self._guard:
             return {"waiting": [str(ticket.call.owner) for ticket in self._tickets]}

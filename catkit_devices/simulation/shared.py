@@ -158,7 +158,7 @@ class SharedSimulation:
 
     # --- life on a server
 
-    def _interface(self, kind: str) -> Interface:
+    def _interface_(self, kind: str) -> Interface:
         # What says itself what clients may do is given no mutex: while one of them waits for a reply, others go on.
         from catkit_devices.multiprocessing.interface import Interface
 
@@ -170,7 +170,7 @@ class SharedSimulation:
             found = self._sessions.get(number)
         return None if found is None else found[1]
 
-    def _server_stops(self) -> None:
+    def _server_stops_(self) -> None:
         """Go on for as long as instruments are in use, within a bounded time: their devices are being made safe.
 
         Whoever started the server, and ends it now, has no more use for them.
@@ -183,7 +183,7 @@ class SharedSimulation:
                 return
             time.sleep(_LOOK)
 
-    def _session_ended(self, session: ClientSession, goodbye: bool) -> None:  # noqa: ARG002 - the server's call
+    def _session_ended_(self, session: ClientSession, goodbye: bool) -> None:  # noqa: ARG002 - the server's call
         """Close what the process that has ended had open."""
         with self._lock:
             ended = [number for number, (owner, _session) in self._sessions.items() if owner is session]

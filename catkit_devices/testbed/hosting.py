@@ -53,7 +53,7 @@ def make_device(name: str, layout: Layout, used: Mapping[str, Any]) -> Device:
         visa_library=_visa_library(layout, entry.server) if entry.visa else None,
     )
     if layout.simulation is not None:
-        device._clock = simulated_clock(_visa_library(layout, entry.server))
+        device._clock_ = simulated_clock(_visa_library(layout, entry.server))
     return device
 
 

@@ -221,12 +221,12 @@ class Permit(ServerObject):
 
     # --- life on a server
 
-    def _server_stops(self) -> None:
+    def _server_stops_(self) -> None:
         """Close what somebody has opened again since the server closed it; have said why it ends."""
         if self._orphaned(0.0) and self._said is not None:
             self._said.wait(_SAY_TIMEOUT)  # the server ends for the same reason, and could be quicker than the watch
         self._end("its server is ending")
-        at_once({device.name: device._server_stops for device in _devices() if device.is_open}, _SAFE_TIMEOUT)
+        at_once({device.name: device._server_stops_ for device in _devices() if device.is_open}, _SAFE_TIMEOUT)
         with self._guard:
             self._stopped = True
             self._changed.notify_all()
@@ -319,7 +319,7 @@ class Permit(ServerObject):
                 if due:
                     self._take_away(reason)
                     pause = _RETRY
-                elif left := [device for device in _devices() if device._life.unsafe is not None]:
+                elif left := [device for device in _devices() if device._life_.unsafe is not None]:
                     _make_safe(left)
                     pause = min(2 * pause, _LONGEST_RETRY)
                 else:
@@ -331,7 +331,7 @@ class Permit(ServerObject):
     def _take_away(self, reason: str) -> None:
         devices = _devices()
         for device in devices:
-            break_lock(device._mutex_lock, reason)
+            break_lock(device._mutex_lock_, reason)
         _make_safe(devices)
         with self._guard:
             self._due = False
@@ -345,15 +345,15 @@ def _make_safe(devices: list[Device]) -> None:
     errands: dict[Device, Errand] = {}
     for device in devices:
         try:
-            errand = device._life.secure()
+            errand = device._life_.secure()
         except Exception as error:  # noqa: BLE001 - none must keep the others from being made safe
-            device._life.unsafe = failures[device.name] = f"{type(error).__name__}: {error}"
+            device._life_.unsafe = failures[device.name] = f"{type(error).__name__}: {error}"
         else:
             if errand is not None:
                 errands[device] = errand
     for device, errand in errands.items():
         try:
-            device._life.finish_to_make_safe(errand)
+            device._life_.finish_to_make_safe(errand)
         except DeviceFaultError as error:
             failures[device.name] = error.problem
     for name, failure in failures.items():
@@ -368,7 +368,7 @@ def _make_safe(devices: list[Device]) -> None:
 
 def _in_doubt() -> dict[str, str]:
     """Return why devices are not known to be safe that were to be made safe, by name."""
-    doubts = {device.name: device._life.doubt() for device in _devices()}
+    doubts = {device.name: device._life_.doubt() for device in _devices()}
     return {name: doubt for name, doubt in doubts.items() if doubt is not None}
 
 

@@ -14,7 +14,7 @@ __all__ = ["ServerObject"]
 class ServerObject:
     """Base of objects whose public methods clients call at the same time; each looks after its own consistency."""
 
-    def _interface(self, kind: str) -> Interface:
+    def _interface_(self, kind: str) -> Interface:
         from catkit_devices.multiprocessing.interface import Interface
 
         methods = {name: inspect.getdoc(member) for name, member in vars(type(self)).items() if name[0] != "_"}

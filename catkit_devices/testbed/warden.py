@@ -80,12 +80,12 @@ class Warden(ServerObject):
                 _log.warning("%s (pid %d) did not end in %g s: killed", name, pid, self._patience)
                 _kill(pid)  # the guard is held: its session is still there, so the number is still its own
 
-    def _session_ended(self, session: Session, goodbye: bool) -> None:  # noqa: ARG002 - the server's call
+    def _session_ended_(self, session: Session, goodbye: bool) -> None:  # noqa: ARG002 - the server's call
         with self._guard:
             self._enlisted.pop(session.id, None)
             self._ends.pop(session.id, None)
 
-    def _server_stops(self) -> None:
+    def _server_stops_(self) -> None:
         """Wait for the experiments of a testbed that has died: they tear down, and their progress is still seen."""
         self.notice()
         deadline = time.monotonic() + self._patience + 1.0

@@ -49,7 +49,7 @@ def variants(kind: str, device: Any, *, strict: bool = False) -> Iterator[Fault]
         strict: whether stray digits come in front of replies, too.
     """
     timeout: float = getattr(type(device), "io_timeout", 2.0)
-    window: float = getattr(device, "_late_window", 1.0)
+    window: float = getattr(device, "_late_window_", 1.0)
     end = getattr(type(device), "read_termination", "\n").encode("ascii")
     match kind:
         case "late":

@@ -123,7 +123,7 @@ def while_held(device: Any, do: Callable[[], object]) -> bool:
 
 
 def _queued(device: Any) -> bool:
-    return bool(device.mutex.waiters or device._operation_lock.waiters())
+    return bool(device.mutex.waiters or device._operation_lock_.waiters())
 
 
 def _until(condition: Callable[[], bool]) -> None:

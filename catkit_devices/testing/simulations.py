@@ -88,7 +88,7 @@ class Simulations:
         elif address is not None:
             options["address"] = address
         device = bind_options(cls, name or self._free_name(title), options)
-        device._clock = self.bench.clock
+        device._clock_ = self.bench.clock
         self._made.append(Made(device, library, address if library is not None else None))
         if opens:
             device.open()

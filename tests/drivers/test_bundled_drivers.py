@@ -360,7 +360,7 @@ def test_lc400_moves_the_stage(serve):
 # --- operations that are cancelled
 
 
-def cancel(device, begin, until, begun=lambda device: device._depth):
+def cancel(device, begin, until, begun=lambda device: device._depth_):
     """Begin an operation in another thread, break the device's mutex while it waits, and return what it raised."""
     caught = []
 
@@ -374,7 +374,7 @@ def cancel(device, begin, until, begun=lambda device: device._depth):
     thread.start()
     until(lambda: device.mutex.holder)
     until(lambda: begun(device))
-    device._mutex_lock.break_("test")
+    device._mutex_lock_.break_("test")
     thread.join(5)
     assert not thread.is_alive()
     return caught

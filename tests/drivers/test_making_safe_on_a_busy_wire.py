@@ -227,7 +227,7 @@ def test_nobody_else_comes_before_whoever_makes_safe(make, until):
     laser, instrument = make()
     others = [make(name=f"other {number}")[0] for number in range(4)]
     while_it_waited = []
-    transport = laser._transport
+    transport = laser._transport_
     instrument.note = lambda: while_it_waited.append(instrument.asked[-1]) if transport._urgent else None
     ended = threading.Event()
     greedy = [Meanwhile(other.ask_again_and_again, ended.is_set) for other in others]
@@ -250,7 +250,7 @@ def test_nobody_else_comes_before_whoever_makes_safe(make, until):
 @pytest.mark.parametrize("calibrate", ["calibrate", "calibrate_by_state"])
 def test_completion_is_waited_for_in_short_exchanges(make, address, calibrate):
     laser, instrument = make(address, clock="virtual", busy=30.0)
-    clock = laser._visa_library.bench.clock
+    clock = laser._visa_library_.bench.clock
     begun = clock.time()
     getattr(laser, calibrate)()
     assert 30.0 <= clock.time() - begun < 31.0

@@ -22,7 +22,7 @@ class Gadget(Device):
 
     def __init__(self, name, *, limits=None):
         super().__init__(name)
-        self._narrowed = narrow(type(self), name, limits or {})
+        self._narrowed_ = narrow(type(self), name, limits or {})
         self._sent, self._replies, self._limit, self._gain = [], {}, 68.09, 3.0
 
     def _open(self):

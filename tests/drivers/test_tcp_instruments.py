@@ -86,7 +86,7 @@ def test_a_dialogue_over_a_socket(server):
 
 def test_small_writes_leave_at_once(server):
     with Widget("widget", address=server().address) as device:
-        line = _socket_of(device._transport.line._resource)
+        line = _socket_of(device._transport_.line._resource)
 
         assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 

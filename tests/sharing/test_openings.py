@@ -126,7 +126,7 @@ class Model(RuleBasedStateMachine):
     def a_client_enters_and_repeats_it(self, session, times):
         entry = new_entry(block=True)._replace(process="a client's")
         for _ in range(times):
-            counted = self.enter(session, lambda: self.device._enter_entry(entry))
+            counted = self.enter(session, lambda: self.device._enter_entry_(entry))
         if counted:
             self.has[session]["sent"].append(entry)
 
@@ -137,10 +137,10 @@ class Model(RuleBasedStateMachine):
         entry = self.has[session]["sent"].pop()
         for _ in range(times):
             if by_word:  # the client was interrupted, and says so on its lifeline
-                self.device._withdraw_entry(self.sessions[session], entry)
+                self.device._withdraw_entry_(self.sessions[session], entry)
                 self.settle()
             else:
-                self.leave(session, lambda: self.device._leave_entry(entry, False))
+                self.leave(session, lambda: self.device._leave_entry_(entry, False))
 
     @rule(session=one, block=st.booleans(), how=st.sampled_from(["fails", "cancelled", "session ends"]))
     def opening_is_ended_early(self, session, block, how):
@@ -198,7 +198,7 @@ class Model(RuleBasedStateMachine):
     def end_session(self, session, goodbye):
         ended = self.sessions[session]
         holds.end_session(ended)
-        self.device._session_ended(ended, goodbye)
+        self.device._session_ended_(ended, goodbye)
         self.has[session] = {"blocks": 0, "opens": 0, "sent": []}
         if self.holder == session:
             self.holder = None

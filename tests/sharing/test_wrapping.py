@@ -25,7 +25,7 @@ class Bare(Device):
         return object()
 
     def _held(self):
-        return self._mutex_lock.holder() is not None
+        return self._mutex_lock_.holder() is not None
 
 
 class Declared(DeviceProperty):
@@ -392,7 +392,7 @@ def test_what_a_read_sets_is_a_change_that_may_be_refused(monkeypatch):
     assert device.span == 1
     host.gate = None
     assert device.ranged == 2
-    assert device._changed_by is not None
+    assert device._changed_by_ is not None
 
 
 class Descriptor:
@@ -659,7 +659,7 @@ def test_a_driver_of_main_travels_by_value_and_stays_locked(tmp_path):
                     return object()
 
                 def _held(self):
-                    return self._mutex_lock.holder().depth
+                    return self._mutex_lock_.holder().depth
 
                 def go(self):
                     return self._held()

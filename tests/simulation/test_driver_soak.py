@@ -205,7 +205,7 @@ class Subject:
         """Do one thing; check that what struck meanwhile explains an error. Return whether there was none."""
         struck, writes = len(self.line.history), self.line._writes
         recovering = self.recovering
-        reconnects = self.device._life._lost or self.device._connection_replaced_at() is not None
+        reconnects = self.device._life_._lost or self.device._connection_replaced_at_() is not None
         try:
             step()
         except DeviceError as error:
@@ -230,7 +230,7 @@ class Subject:
 
     def ready(self):
         """Open the device, again where the last error was one that takes this."""
-        lost = self.device._transport is not None and self.device._transport.lost
+        lost = self.device._transport_ is not None and self.device._transport_.lost
         if lost or self.device.state == "fault":
             self.line.clear()
             self.library.bench.clock.wait(60.0)  # as long as a person takes; a slow reply may still be coming

@@ -98,7 +98,7 @@ def test_a_pyserial_driver_works_on_it(wheel):
             assert isinstance(port, kind)
             assert port.timeout == device.io_timeout
             port.timeout = None
-        assert device._transport.line._resource.timeout < 60_000  # not for ever
+        assert device._transport_.line._resource.timeout < 60_000  # not for ever
 
 
 def test_silence_is_a_timeout_and_its_late_answer_is_never_taken_for_the_next_one(wheel):
@@ -152,7 +152,7 @@ def test_a_recording_has_what_went_through_the_port(tmp_path):
     ("socket://bench.lab:5001", "ASRLsocket://bench.lab:5001::INSTR"),
 ])  # fmt: skip
 def test_a_port_may_be_given_by_any_of_its_names(address, visa):
-    assert Wheel("wheel", address=address)._address == visa
+    assert Wheel("wheel", address=address)._address_ == visa
 
 
 def test_a_port_that_is_not_there_does_not_open():

@@ -72,7 +72,7 @@ class Lamp(Device):
     @unlocked
     def lose_connection(self) -> None:
         """Have its line unplugged."""
-        self._life.lose()
+        self._life_.lose()
 
     @property
     @unlocked
