@@ -27,6 +27,7 @@ from catkit_devices.device import Device
 from catkit_devices.errors import ConfigurationError, PluginError, nearest
 from catkit_devices.hookspecs import PROJECT
 from catkit_devices.options import bind_options
+from catkit_devices.plugin_path import make_importable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -122,10 +123,9 @@ class Plugins:
         for entry_point in importlib.metadata.entry_points(group=PROJECT):
             distribution = f" of {entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else ""
             yield _Source(f"entry point {entry_point.name!r}{distribution}", entry_point.load)
-        for directory in _directories(directories):
-            if str(directory) not in plugins.__path__:
-                plugins.__path__.append(str(directory))
-                importlib.invalidate_caches()
+        found = _directories(directories)
+        make_importable(found)
+        for directory in found:
             yield from _modules(plugins, directory)
 
     def _register(self, source: _Source) -> None:

@@ -19,15 +19,34 @@ if TYPE_CHECKING:
 __all__ = ["Ownership", "normalise"]
 
 
+_INTERFACE = re.compile(r"ASRL|GPIB-VXI|GPIB|PXI|TCPIP|USB|VICP|VXI", re.IGNORECASE)
+_KINDS = frozenset({"BACKPLANE", "INSTR", "INTFC", "MEMACC", "RAW", "SERVANT", "SOCKET"})
+_NUMBERS = ("board", "port", "primary_address", "secondary_address", "usb_interface_number")
+"""The parts of an address that are numbers, as pyvisa calls them; USB's identifiers, perhaps hexadecimal, are apart."""
+_COM_PORT = re.compile(r"COM(\d+)", re.IGNORECASE)
+
+
 def normalise(address: str) -> str:
     """Return the one spelling of a VISA address, whichever of its spellings was given.
+
+    VISA's own words are not case sensitive, numbers may have leading zeros, and what is left out has a default
+    (VPP-4.3, section 4.3: address strings).
 
     Raises:
         ValueError: when it is no VISA address.
     """
     from pyvisa import rname
 
-    parsed = rname.ResourceName.from_string(address)
+    first, *rest = address.strip().split("::")
+    if match := _INTERFACE.match(first):
+        first = match[0].upper() + first[match.end() :]
+    if rest and rest[-1].upper() in _KINDS:
+        rest[-1] = rest[-1].upper()
+    parsed = rname.ResourceName.from_string("::".join([first, *rest]))
+    for name in _NUMBERS:
+        value = getattr(parsed, name, None)
+        if isinstance(value, str) and value.isdecimal():
+            setattr(parsed, name, str(int(value)))
     if isinstance(parsed, rname.USBInstr | rname.USBRaw):
         parsed.manufacturer_id = f"0x{int(parsed.manufacturer_id, 0):04X}"
         parsed.model_code = f"0x{int(parsed.model_code, 0):04X}"
@@ -35,6 +54,8 @@ def normalise(address: str) -> str:
         parsed.host_address = parsed.host_address.lower()
     elif isinstance(parsed, rname.ASRLInstr) and parsed.board.startswith("/"):
         parsed.board = os.path.realpath(parsed.board)  # /dev/serial/by-id/... and /dev/ttyUSB0 are one port
+    elif isinstance(parsed, rname.ASRLInstr) and (match := _COM_PORT.fullmatch(parsed.board)):
+        parsed.board = str(int(match[1]))  # ASRLCOM3 is ASRL3
     return str(parsed)
 
 

@@ -154,7 +154,7 @@ def _parameters(function: Callable[..., Any]) -> str:
 
 def _hook_in(classes: tuple[type, ...], name: str) -> tuple[type, Callable[..., Any]] | None:
     for base in classes:
-        member = vars(base).get(name)
+        member: Any = vars(base).get(name)
         if isinstance(member, FunctionType) and getattr(member, "_hook", None) is member:
             return base, vars(base)[name]
     return None

@@ -134,7 +134,8 @@ def nanoseconds(moment: Any, *, naive_is_utc: bool = False) -> int:
             if not naive_is_utc:
                 raise DataError(f"a time needs its time zone, got datetime {moment.isoformat()} without one")
             moment = moment.replace(tzinfo=dt.UTC)
-        return (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1) * 1000
+        since: dt.timedelta = moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+        return since // dt.timedelta(microseconds=1) * 1000
     try:
         result = None if isinstance(moment, str | bytes | bool) else round(float(moment) * 1e9)
     except (TypeError, ValueError, OverflowError):

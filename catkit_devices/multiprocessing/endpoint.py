@@ -23,6 +23,8 @@ Address = str | tuple[str, int]
 
 _LONGEST_SOCKET_PATH = 100
 """Bytes; the address of a Unix socket ends at about 107."""
+_SHORT_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - a directory of one's own is made there
+"""Where a socket's path is short enough if it is not in the directory of running servers, nor in TMPDIR."""
 
 
 class Endpoint(NamedTuple):
@@ -47,10 +49,19 @@ def runtime_directory(group: str | None = None) -> Path:
 
     Raises:
         PermissionError: it belongs to somebody else, or others can write to it.
+        OSError: it cannot be made.
     """
     configured = os.environ.get("CATKIT_DEVICES_RUNTIME")
     directory = Path(configured) if configured else _home() / ".catkit_devices" / socket.gethostname()
-    directory.mkdir(mode=0o750 if group else 0o700, parents=True, exist_ok=True)
+    try:
+        _make(directory, 0o750 if group else 0o700)
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"the directory of running servers cannot be made ({error.strerror}); set CATKIT_DEVICES_RUNTIME to one "
+            "of your own",
+            str(directory),
+        ) from error
     if os.name == "posix":
         if group is not None:
             import shutil
@@ -61,21 +72,38 @@ def runtime_directory(group: str | None = None) -> Path:
     return directory
 
 
+def _make(directory: Path, mode: int) -> None:
+    """Make a directory, and those above it that are missing, which none but this user can write to in either case."""
+    if not directory.parent.exists():
+        _make(directory.parent, 0o755)
+    directory.mkdir(mode=mode, exist_ok=True)
+
+
 def _check_private(directory: Path) -> None:
     """Refuse a directory in which others could put a server of theirs in the place of one's own."""
     status = directory.stat()
     if status.st_mode & 0o022:
-        raise PermissionError(f"{directory} must not be writable by others (mode {status.st_mode & 0o7777:o})")
+        raise PermissionError(
+            f"{directory} must not be writable by others (mode {status.st_mode & 0o7777:o}): chmod go-w {directory}"
+        )
     ours = status.st_gid in {os.getegid(), *os.getgroups()} and not status.st_mode & 0o007
     if status.st_uid != os.getuid() and not ours:
-        raise PermissionError(f"{directory} belongs to user {status.st_uid}, and is not that of a group of this user's")
+        raise PermissionError(
+            f"{directory} belongs to user {status.st_uid}, not to this one ({os.getuid()}), and is not that of a group "
+            "of this user's; set CATKIT_DEVICES_RUNTIME to a directory of your own"
+        )
 
 
 def _home() -> Path:
     if os.name == "posix":
         import pwd
 
-        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+        try:
+            return Path(pwd.getpwuid(os.getuid()).pw_dir)
+        except KeyError:  # in a container, say: the user has a number only
+            home = Path(os.environ.get("HOME", ""))
+            usable = home.is_absolute() and os.access(home, os.W_OK | os.X_OK)
+            return home if usable else Path(f"/tmp/catkit_devices-{os.getuid()}")  # noqa: S108 - checked to be ours
     return Path.home()
 
 
@@ -111,9 +139,22 @@ class Registration:
     def socket_path(self) -> str:
         """Return a path at which a Unix socket can be bound."""
         path = str(self._directory / f"{self.name}.sock")
-        if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-            path = str(Path(tempfile.mkdtemp(prefix="catkit-")) / "sock")
-        return path
+        if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+            return path
+        for parent in (tempfile.gettempdir(), *_SHORT_DIRECTORIES):
+            length = len(os.fsencode(parent)) + len("/catkit-xxxxxxxx/sock")
+            if length <= _LONGEST_SOCKET_PATH and os.access(parent, os.W_OK):
+                short = Path(tempfile.mkdtemp(prefix="catkit-", dir=parent))
+                if self._group:
+                    import shutil
+
+                    shutil.chown(short, group=self._group)
+                    short.chmod(0o750)
+                return str(short / "sock")
+        raise OSError(
+            f"server {self.name!r} finds no path of at most {_LONGEST_SOCKET_PATH} bytes for its socket: not in "
+            f"{self._directory} (CATKIT_DEVICES_RUNTIME) and not in {tempfile.gettempdir()} (TMPDIR)"
+        )
 
     def publish(self, address: Address, authkey: bytes) -> None:
         """Let clients find the server."""

@@ -6,11 +6,13 @@ import contextlib
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import weakref
 from functools import partial
 from multiprocessing import connection, context, parent_process, spawn, util
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.deferred import finished, refuse_deferred, refuse_deferred_methods
@@ -21,7 +23,7 @@ from catkit_devices.multiprocessing.outcome import Outcome, run_and_tell
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["Process", "spawning"]
+__all__ = ["Process", "in_every_child", "spawning"]
 
 _NOTING = 1.0
 """Seconds that another thread may take to note the exit status of a child."""
@@ -105,7 +107,7 @@ class Process(context.SpawnProcess):
         return popen
 
     def __reduce__(self) -> tuple[Callable[..., Process], tuple[bytes, dict[str, Any]]]:
-        state = {**vars(self), "_work": _packed(self._work), "_outcome": None, "_popen": None}
+        state = {**vars(self), "_work": _packed(self._work), "_outcome": None, "_popen": None, "_first": list(_first)}
         return _arrived, (_packed(type(self)), state)
 
     # --- the parent's side ------------------------------------------------------------------------------------------
@@ -206,9 +208,56 @@ def _arrived(cls: bytes, state: dict[str, Any]) -> Process:
 def _run_and_tell(process: Process) -> None:
     """Run in the child: do the work and send its outcome to the parent."""
     threading.Thread(target=_follow_parent, args=(process.grace,), name="catkit-parent", daemon=True).start()
+    _send_main_by_value()
+    for function, args in vars(process).pop("_first"):
+        in_every_child(function, *args)  # and in the children of this one
+        function(*args)
     if process._outbox is not None:
         private(process._outbox.fileno())
     run_and_tell(lambda: finished(type(process).run(process), f"process {process.name!r}"), process._outbox)
+
+
+_first: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+"""What every child does first."""
+
+
+def in_every_child(function: Callable[..., object], *args: Any) -> None:
+    """Have every ``Process`` that this one starts from now on call ``function(*args)`` before its target.
+
+    So do their own children. Function and arguments are pickled, and must be importable.
+    """
+    _first.append((function, args))
+
+
+def _send_main_by_value() -> None:
+    """Have pools and other processes of the standard library, used in this child, take what ``__main__`` defines.
+
+    What came here by value from the parent's ``__main__`` is not to be found in this process's: pickling it by name
+    would fail.
+    """
+    from multiprocessing.reduction import ForkingPickler
+
+    def override(_: Any, value: Any) -> Any:
+        if not isinstance(value, FunctionType | type) or value.__module__ != "__main__":
+            return NotImplemented
+        found: Any = sys.modules["__main__"]
+        for part in value.__qualname__.split("."):
+            found = getattr(found, part, None)
+        if found is value:
+            return NotImplemented
+        import cloudpickle
+
+        return _from_main, (cloudpickle.dumps(value),)
+
+    pickler: Any = ForkingPickler
+    pickler.reducer_override = override
+
+
+def _from_main(data: bytes) -> Any:
+    import cloudpickle
+
+    _send_main_by_value()  # a worker of a pool sends back what is of such a class
+    return cloudpickle.loads(data)
 
 
 def _follow_parent(grace: float) -> None:

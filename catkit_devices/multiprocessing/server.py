@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from multiprocessing import connection, current_process, managers, parent_process, util
+from multiprocessing import AuthenticationError, connection, current_process, managers, parent_process, util
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ServerError, ServerResourceError
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "break_lock"]
 
+_WORDS_APART = 10.0
+"""Seconds between two messages about wrong keys: whoever tries many must not fill the log."""
 _HANDSHAKE = 5.0
 """Seconds that a connection has to authenticate and say what it wants."""
 _REFUSAL = 1.0
@@ -85,6 +87,10 @@ class Server(managers.Server):
         self._sessions_guard = threading.Lock()
         self._pending: OrderedDict[int, connection.Connection] = OrderedDict()
         self._pending_guard = threading.Lock()
+        self._wrong_keys = 0
+        """How many came with a wrong key since that was logged last."""
+        self._next_word = 0.0
+        """When it may be logged again, on the monotonic clock."""
         self.exceptions: dict[int, bytes] = {}
         self._closing = threading.Lock()
 
@@ -207,8 +213,12 @@ class Server(managers.Server):
                 set_receive_timeout(sock, patience)
                 if self.address_family == "AF_INET":
                     keep_alive(sock)
-            connection.deliver_challenge(conn, self.authkey)
-            connection.answer_challenge(conn, self.authkey)
+            try:
+                connection.deliver_challenge(conn, self.authkey)
+                connection.answer_challenge(conn, self.authkey)
+            except AuthenticationError:
+                self._tell_of_wrong_key()
+                raise
             _, verb, args, kwargs = conn.recv()
             if verb not in self.public:
                 raise ServerError(f"{verb!r} is not a request that this server knows", server=self.name)
@@ -218,6 +228,16 @@ class Server(managers.Server):
             with self._pending_guard:
                 self._pending.pop(id(conn), None)
         return verb, args, kwargs
+
+    def _tell_of_wrong_key(self) -> None:
+        """Log that somebody came with a wrong key: once in a while, however many come."""
+        with self._pending_guard:
+            self._wrong_keys += 1
+            now = time.monotonic()
+            if now < self._next_word:
+                return
+            count, self._wrong_keys, self._next_word = self._wrong_keys, 0, now + _WORDS_APART
+        _log.warning("server %r refused %d connection(s) that had a wrong key", self.name, count)
 
     @property
     def address_family(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.options import options_of
+from catkit_devices.ownership import normalise
 from catkit_devices.testbed.device_checks import check_devices
 from catkit_devices.testbed.overlay import SIMULATOR_FILES
 
@@ -110,7 +111,11 @@ def _shared_addresses(configuration: Configuration, overlay: Overlay) -> Iterato
     for device, table in configuration.devices.items():
         if table.address is None:
             continue
-        other = first.setdefault(table.address.upper(), device)
+        try:
+            address = normalise(table.address)
+        except ValueError:
+            address = table.address  # said elsewhere to be none
+        other = first.setdefault(address, device)
         server = configuration.devices[other].server
         if table.server != server:
             yield overlay.problem(

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from catkit_devices.errors import CatkitDevicesError, ConfigurationError, RemoteError, SafetyError, ServerNotFoundError
+from catkit_devices.plugin_path import make_importable
 from catkit_devices.testbed.alarm import SAFETY_CHECKS, SAFETY_EVENT, SAFETY_TRIP, connected, trip_of_servers
 from catkit_devices.testbed.asking import RESET, SHUTDOWN, ask_testbed
 from catkit_devices.testbed.caching import Devices
@@ -44,6 +45,7 @@ class TestbedClient:
 
     def __init__(self, layout: Layout, manager: SharedMemoryManager) -> None:
         self.layout = layout
+        make_importable(layout.plugins)  # what a device returns may be of a class of its driver's
         self.devices = Devices(layout)
         """The devices: by attribute, by name or alias in brackets, by what they can do with ``one`` and ``all``."""
         self.manager = manager

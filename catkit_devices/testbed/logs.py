@@ -32,7 +32,6 @@ Say = Callable[[int, str, str | None, dict[str, Any], float | None], None]
 _QUEUE = "log"
 """Name of the queue of log records on the testbed's server."""
 _LAST_TIMEOUT = 10.0
-_NAME = "catkit_devices"
 _KEPT = 20
 """How many messages are shown."""
 _NO_EVENT_OF_A_RUN = frozenset({"device_closed", "device_opened", "experiment_finished", "experiment_started"})
@@ -74,15 +73,15 @@ def _as_text(record: logging.LogRecord, handler: logging.Handler) -> logging.Log
 
 
 def forward_logs(server: str) -> None:
-    """Send what this process logs to the testbed's process from now on.
+    """Send what this process logs, by whatever logger, to the testbed's process from now on.
 
     Args:
         server: name of the testbed's server.
     """
-    logger = logging.getLogger(_NAME)
+    # The root logger: drivers of installed packages and the vendors' libraries have loggers of their own names.
+    logger = logging.getLogger()
     logger.addHandler(_Forwarder(server))
     logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 def report(manager: SharedMemoryManager, text: str, event: str, facts: dict[str, Any]) -> None:

@@ -7,12 +7,14 @@ import logging
 import os
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from catkit_devices.datalog import Run
 from catkit_devices.deferred import finished
 from catkit_devices.errors import CatkitDevicesError, StopExperiment
 from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.multiprocessing.process import in_every_child
 from catkit_devices.testbed.alarm import SAFETY_CHECKS, SAFETY_EVENT, SAFETY_TRIP, UNREACHABLE
 from catkit_devices.testbed.caching import Devices
 from catkit_devices.testbed.experiment import Context
@@ -74,6 +76,7 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
             root = logging.getLogger()
             root.addHandler(run.handler)
             root.setLevel(logging.INFO)
+            in_every_child(log_to_run, run_path)
             context = Context(
                 name=name,
                 testbed=layout.name,
@@ -87,6 +90,15 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
                 return _run(experiment, context, guard)
             finally:
                 root.removeHandler(run.handler)
+
+
+def log_to_run(run_path: str) -> None:
+    """Have this process, a child of an experiment's, log into the run of that experiment."""
+    from catkit_devices.datalog.logfile import FILE_NAME, LogFileHandler
+
+    root = logging.getLogger()
+    root.addHandler(LogFileHandler(Path(run_path) / FILE_NAME))
+    root.setLevel(logging.INFO)
 
 
 def _run(experiment: Experiment, context: Context, guard: StopGuard) -> Outcome:

@@ -16,6 +16,7 @@ import raising
 
 from catkit_devices.errors import ProcessDiedError
 from catkit_devices.multiprocessing import Process
+from catkit_devices.multiprocessing.process import in_every_child
 
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -475,3 +476,59 @@ def test_a_daemon_ends_with_its_parent_and_may_not_have_children():
 
 def _start_another():
     Process(target=_echo, args=(1,)).start()
+
+
+def test_a_pool_of_the_standard_library_in_a_child_takes_what_main_defines(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import multiprocessing
+from catkit_devices.multiprocessing import Process
+from catkit_devices.multiprocessing.process import in_every_child
+
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+
+def double(point):
+    return Point(2 * point.x)
+
+
+def work(method):
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        return [point.x for point in pool.map(double, [Point(1), Point(2)])]
+
+
+for method in ("spawn", "fork"):
+    process = Process(target=work, args=(method,))
+    process.start()
+    print(process.result)
+"""
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=100)
+    assert (done.stdout, done.returncode) == ("[2, 4]\n[2, 4]\n", 0), done.stderr
+
+
+def remember(word):
+    os.environ["REMEMBERED"] = os.environ.get("REMEMBERED", "") + word
+
+
+def remembered():
+    process = Process(target=os.getenv, args=("REMEMBERED",))
+    process.start()
+    return os.environ["REMEMBERED"], process.result
+
+
+def prepared():
+    in_every_child(remember, "a")
+    process = Process(target=remembered)
+    process.start()
+    return process.result
+
+
+def test_what_every_child_does_first_is_done_by_children_of_children_too():
+    process = Process(target=prepared)
+    process.start()
+    assert process.result == ("a", "aa")

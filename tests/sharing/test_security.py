@@ -73,6 +73,90 @@ def test_a_labs_group_is_let_in_and_nobody_else(tmp_path, monkeypatch):
         assert manager.get_event("e").is_set() is False
 
 
+def test_directories_that_are_made_above_it_are_not_writable_by_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("CATKIT_DEVICES_RUNTIME", str(tmp_path / "above" / "runtime"))
+    before = os.umask(0)
+    try:
+        runtime_directory()
+    finally:
+        os.umask(before)
+    assert (mode(tmp_path / "above"), mode(tmp_path / "above" / "runtime")) == (0o755, 0o700)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Unix sockets")
+@pytest.mark.parametrize("group", [False, True], ids=["for one user", "for a group"])
+def test_a_directory_with_a_long_path_gets_a_socket_elsewhere_that_all_its_users_reach(tmp_path, monkeypatch, group):
+    import grp
+
+    long = tmp_path / ("d" * 60) / ("e" * 60)
+    long.mkdir(parents=True)
+    monkeypatch.setenv("CATKIT_DEVICES_RUNTIME", str(long / "runtime"))
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with SharedMemoryManager("bench", group=grp.getgrgid(os.getgid()).gr_name if group else None) as manager:
+        socket_file = Path(manager.server.address)
+        assert len(str(socket_file)) <= 100
+        assert (mode(socket_file.parent), mode(socket_file)) == ((0o750, 0o660) if group else (0o700, 0o600))
+        assert manager.get_event("e").is_set() is False
+    assert not socket_file.parent.exists()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can become another user")
+def test_a_user_who_has_a_number_only_has_a_directory_too(monkeypatch):
+    monkeypatch.delenv("CATKIT_DEVICES_RUNTIME", raising=False)
+
+    def directory_with(home):
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(BaseException):
+                os.setgroups([])
+                os.setgid(54321)
+                os.setuid(54321)
+                os.environ["HOME"] = home
+                os.write(writer, str(runtime_directory()).encode())
+            os._exit(0)
+        os.close(writer)
+        os.waitpid(child, 0)
+        with os.fdopen(reader) as file:
+            return file.read()
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:
+        os.chown(home, 54321, 54321)
+        assert directory_with(home).startswith(f"{home}/.catkit_devices/")
+    try:
+        assert directory_with("/root").startswith("/tmp/catkit_devices-54321/.catkit_devices/")
+    finally:
+        shutil.rmtree("/tmp/catkit_devices-54321", ignore_errors=True)
+
+
+def test_a_directory_that_cannot_be_made_is_named_with_what_to_do(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CATKIT_DEVICES_RUNTIME", str(tmp_path / "file" / "runtime"))
+    with pytest.raises(OSError, match="set CATKIT_DEVICES_RUNTIME to one of your own.*runtime"):
+        runtime_directory()
+
+
+def test_wrong_keys_are_logged_but_do_not_fill_the_log(runtime, tmp_path, monkeypatch, until):
+    code = """
+import sys, time
+from catkit_devices.multiprocessing import SharedMemoryManager
+with SharedMemoryManager() as manager:
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout.readline() == "ready\n"
+        for _ in range(5):
+            with pytest.raises(AuthenticationError):
+                ask(endpoint("default")._replace(authkey=b"wrong"), "hello")
+        _, said = server.communicate("", timeout=60)
+    assert said.count("had a wrong key") == 1
+    assert "server 'default' refused 1 connection(s)" in said
+
+
 @pytest.mark.parametrize("permissions", [0o777, 0o1777, 0o770])
 def test_a_directory_that_others_can_write_to_is_refused(tmp_path, monkeypatch, permissions):
     tmp_path.chmod(permissions)

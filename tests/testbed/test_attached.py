@@ -1,5 +1,8 @@
 """What others can do with a running testbed: use it, look at it, end it."""
 
+import logging
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -316,3 +319,74 @@ def test_what_happened_to_mutexes_is_kept_with_the_run(shared_testbed, tmp_path)
     with RunReader(meets.run_path) as run:
         events = [(event.kind, event.facts.get("mutex")) for event in run.events()]
     assert events == [("mutex_timeout", "basin"), ("mutex_timeout", "basin"), ("mutex_broken", "tank")]
+
+
+TALKATIVE = '''
+import enum
+import logging
+
+from catkit_devices import Device, hookimpl
+
+
+class Mode(enum.Enum):
+    FINE = 1
+
+
+class Talkative(Device):
+    """Says much, and returns what is of a class of its own."""
+
+    def _open(self):
+        return 1
+
+    def talk(self):
+        logging.getLogger("vendor_sdk").info("of the vendor, INFO")
+        logging.getLogger("acme_package.driver").error("of the driver, ERROR")
+        return Mode.FINE
+
+
+@hookimpl
+def catkit_devices_drivers():
+    return {"talkative": Talkative}
+'''
+
+
+@pytest.fixture(scope="module")
+def talkative_bench(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("talkative")  # one plugin of that name for the whole process
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "talkative.py").write_text(TALKATIVE)
+    configuration = tmp_path / "talkative.toml"
+    configuration.write_text('[testbed]\nplugins = ["plugins"]\n[devices.radio]\ndriver = "talkative"\n')
+    return configuration
+
+
+@pytest.fixture
+def talkative(talkative_bench):
+    with Testbed(load_configuration([talkative_bench])) as testbed:
+        yield testbed
+
+
+def say_more():
+    logging.getLogger("of.a.child").warning("of a child, WARNING")
+
+
+class Listens(Experiment):
+    def experiment(self):
+        self.devices.radio.talk()
+        process = Process(target=say_more)
+        process.start()
+        process.join()
+
+
+def test_what_drivers_libraries_and_children_log_is_in_the_log_of_the_run(talkative):
+    talkative.run(Listens())
+    with RunReader(next(Path(talkative.layout.runs).glob("*_Listens"))) as run:
+        log = run.log_text()
+    for text in ("vendor_sdk: of the vendor, INFO", "of the driver, ERROR", "of.a.child: of a child, WARNING"):
+        assert text in log
+
+
+def test_a_program_that_joins_a_testbed_understands_what_its_drivers_return(talkative, tmp_path):
+    code = f"from catkit_devices import Testbed; print(Testbed.attach({talkative.name!r}).devices.radio.talk())"
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("Mode.FINE\n", 0), done.stderr

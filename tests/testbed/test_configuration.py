@@ -3,6 +3,7 @@ import json
 import pytest
 
 from catkit_devices.errors import ConfigurationError
+from catkit_devices.ownership import normalise
 from catkit_devices.testbed.configuration import Configuration, bundled, load_configuration
 
 
@@ -185,3 +186,31 @@ def test_editors_can_have_a_json_schema():
 def test_an_unknown_bundled_configuration_is_refused():
     with pytest.raises(ConfigurationError, match="expected a bundled configuration"):
         bundled("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("GPIB0::8::INSTR", "gpib::08"),
+        ("TCPIP0::10.0.0.7::2000::SOCKET", "TCPIP::10.0.0.7::02000::socket"),
+        ("TCPIP0::scope.lab::inst0::INSTR", "tcpip::SCOPE.lab"),
+        ("USB0::0x1313::0x8078::P1::INSTR", "usb::4883::32888::P1::0::instr"),
+        ("ASRL3::INSTR", "asrlCOM03"),
+    ],
+)
+def test_two_spellings_of_one_address_are_one_instrument(tmp_path, one, other):
+    assert normalise(one) == normalise(other)
+    path = tmp_path / "bench.toml"
+    path.write_text(
+        "".join(
+            f'[devices.{name}]\ndriver = "thorlabs_pm100d"\naddress = "{address}"\nserver = "{name}"\n'
+            for name, address in (("first", one), ("second", other))
+        )
+    )
+    with pytest.raises(ConfigurationError, match="second.server: expected 'first': 'first' has the same address"):
+        load_configuration([path])
+
+
+def test_what_is_case_sensitive_in_an_address_stays_as_it_is():
+    assert normalise("USB0::0x1313::0x8078::p0001aB::INSTR") == "USB0::0x1313::0x8078::p0001aB::0::INSTR"
+    assert normalise("asrl/dev/ttyUSB0::instr") == "ASRL/dev/ttyUSB0::INSTR"
