@@ -6,7 +6,6 @@ import contextlib
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 import weakref
@@ -240,7 +239,9 @@ def _send_main_by_value() -> None:
     def override(_: Any, value: Any) -> Any:
         if not isinstance(value, FunctionType | type) or value.__module__ != "__main__":
             return NotImplemented
-        found: Any = sys.modules["__main__"]
+        import __main__
+
+        found: Any = __main__
         for part in value.__qualname__.split("."):
             found = getattr(found, part, None)
         if found is value:
