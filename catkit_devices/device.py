@@ -75,6 +75,9 @@ class Device(metaclass=DeviceType):
 
     driver: ClassVar[str] = ""
     """The name under which the driver is registered."""
+    has_instrument: ClassVar[bool] = True
+    """Whether it opens one by itself. False for what only computes, or uses other devices: that is itself under
+    simulation, and needs nothing that stands in for it."""
 
     _name_: str
     _connection: Any
@@ -98,6 +101,8 @@ class Device(metaclass=DeviceType):
         self._operation_lock_.may_give_way = self._may_give_way_
         self._clock_: Clock | None = None
         """The clock of the simulation that the device is part of."""
+        self._stand_in_: Callable[[], Any] | None = None
+        """Under simulation, what makes the connection in the place of ``_open``."""
         self._openings_ = Openings(self, kept=open_on_use)
         self._changed_by_: Session | None = None
         self._reference_: Reference | None = None

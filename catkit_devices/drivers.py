@@ -14,7 +14,7 @@ import importlib.metadata
 import os
 import pkgutil
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,12 +28,13 @@ from catkit_devices.errors import ConfigurationError, PluginError, nearest
 from catkit_devices.hookspecs import PROJECT
 from catkit_devices.options import bind_options
 from catkit_devices.plugin_path import make_importable
+from catkit_devices.stand_ins import create_simulated, find_stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
 
-__all__ = ["Plugins", "create_device"]
+__all__ = ["Plugins", "Simulated", "create_device"]
 
 #: Directories with plugin files, separated as in PATH; see also ``plugins/__init__.py``, which makes them importable.
 VARIABLE = "CATKIT_DEVICES_PLUGINS"
@@ -50,6 +51,21 @@ class _Source:
     title: str
     load: Callable[[], Any]
     file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What a device is made with under simulation.
+
+    Args:
+        clock: of the simulation.
+        stand_in: ``"module:Class"`` of what stands in for an instrument that is not reached through VISA.
+        options: keyword arguments of that.
+    """
+
+    clock: Any
+    stand_in: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Plugins:
@@ -205,6 +221,7 @@ def create_device(
     *,
     plugin_directories: Sequence[str | Path] = (),
     visa_library: Any = None,
+    simulated: Simulated | None = None,
 ) -> Device:
     """Build the device ``name`` from its driver's name and options; it is not opened.
 
@@ -215,16 +232,22 @@ def create_device(
         plugin_directories: as for :class:`Plugins`.
         visa_library: for drivers that use VISA: ``"@py"``, ``"@ivi"``, or a library object; None leaves the choice to
             ``options`` and the driver.
+        simulated: what it is made with under simulation; None for real instruments.
 
     Raises:
         ConfigurationError: for an unknown driver, an option that it does not have (with the nearest spelling), one
-            that is missing, and whatever the driver refuses.
+            that is missing, and whatever the driver refuses; under simulation, for one that would open the real
+            instrument.
     """
     cls = Plugins(plugin_directories).driver(driver)
     given = dict(options)
     if visa_library is not None:
         given["visa_library"] = visa_library
-    return bind_options(cls, name, given)
+    if simulated is None:
+        return bind_options(cls, name, given)
+    stand_in = None if simulated.stand_in is None else find_stand_in(simulated.stand_in)
+    stand_in_options = simulated.options if stand_in is not None else {}
+    return create_simulated(cls, stand_in, name, given, stand_in_options, simulated.clock)
 
 
 def _directories(configured: Iterable[str | Path]) -> list[Path]:

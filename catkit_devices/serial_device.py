@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import serial
 
-__all__ = ["SerialDevice"]
+__all__ = ["SerialDevice", "visa_address"]
 
 
 class SerialDevice(VisaDevice):
@@ -47,7 +47,7 @@ class SerialDevice(VisaDevice):
 
     def __init__(self, name: str, *, address: str, visa_library: Any = "@py", **options: Any) -> None:
         library = "@py" if isinstance(visa_library, str) and not visa_library.endswith("@sim") else visa_library
-        super().__init__(name, address=_visa_address(address), visa_library=library, **options)
+        super().__init__(name, address=visa_address(address), visa_library=library, **options)
 
     @contextlib.contextmanager
     def _using_port(self, command: str | bytes | None = None) -> Iterator[serial.SerialBase]:
@@ -71,7 +71,8 @@ class SerialDevice(VisaDevice):
                 resource.timeout = before  # which both kinds of port change
 
 
-def _visa_address(address: str) -> str:
+def visa_address(address: str) -> str:
+    """Return the VISA address of a serial port, however it was given: name, URL, or VISA address."""
     if re.match("ASRL", address, re.IGNORECASE):
         return address
     windows = re.fullmatch(r"COM(\d+)", address, re.IGNORECASE)

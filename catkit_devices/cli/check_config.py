@@ -34,6 +34,7 @@ def check_config(
     """Check a configuration without touching any hardware, and say everything that is wrong with it."""
     from catkit_devices.errors import ConfigurationError
     from catkit_devices.testbed.configuration import json_schema, load_configuration
+    from catkit_devices.testbed.device_checks import not_simulated
     from catkit_devices.testbed.hosting import build_simulation
     from catkit_devices.testbed.layout import lay_out
 
@@ -43,20 +44,27 @@ def check_config(
     if not files:
         raise ConfigurationError("say which configuration: FILE...")
     configuration = load_configuration(files, overrides)
-    build_simulation(lay_out(configuration, "check", simulate=True))  # whether its instruments fit the bench
-    plugin_problems = [str(problem) for problem in configuration.plugins().problems]
+    plugins = configuration.plugins()
+    real_only = not_simulated(configuration, plugins)
+    kept = {name: table for name, table in configuration.devices.items() if name not in real_only}
+    simulated = configuration.model_copy(update={"devices": kept})
+    build_simulation(lay_out(simulated, "check", simulate=True))  # whether its instruments fit the bench
+    plugin_problems = [str(problem) for problem in plugins.problems]
     if as_json:
         print_json({
             "testbed": configuration.testbed.name,
             "devices": list(configuration.devices),
             "safety": list(configuration.safety),
             "plugin_problems": plugin_problems,
+            "not_simulated": real_only,
         })  # fmt: skip
         return
     counts = f"{_count(configuration.devices, 'device')}, {_count(configuration.safety, 'safety check')}"
     console().print(f"{', '.join(map(str, files))}: testbed {configuration.testbed.name!r} is valid: {counts}")
     for problem in plugin_problems:
         warn(problem)
+    for name, problem in real_only.items():
+        warn(f"device {name!r} cannot be simulated: {problem}")
 
 
 def _count(things: Sized, what: str) -> str:

@@ -108,7 +108,16 @@ class DeviceConfiguration(BaseModel):
         description="Registered name of the simulated instrument, or a file (.yaml, .yml, .wire), relative to the file "
         "that names it.",
     )
-    simulator_options: dict[str, Any] = Field(default_factory=dict, description="Options of the simulated instrument.")
+    stand_in: str | None = Field(
+        default=None,
+        pattern=r"^\w+(\.\w+)*:\w+$",
+        description="For a driver without VISA, 'module:Class' of what stands in for its instrument under simulation: "
+        "in the place of what the driver's _open() returns, or, where it derives from the driver, of the driver. The "
+        "module is looked for in the plugin directories first.",
+    )
+    simulator_options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the simulated instrument, or of what stands in for it."
+    )
     faults: dict[str, float] = Field(
         default_factory=dict, description="Probability of each kind of fault in a reply of the simulated instrument."
     )

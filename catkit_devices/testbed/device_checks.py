@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.options import options_of
+from catkit_devices.ownership import normalise
+from catkit_devices.stand_ins import find_stand_in, takes_visa, why_real
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +39,71 @@ def check_devices(configuration: Configuration, plugins: Plugins, overlay: Overl
             continue
         yield from _options(path, table, driver, overlay)
         yield from _limits(path, table, driver, overlay)
+        yield from _stand_in(path, table, driver, overlay)
+    if configuration.testbed.simulate:
+        for device, text in not_simulated(configuration, plugins).items():
+            yield overlay.problem(("devices", device), text)
+
+
+def not_simulated(configuration: Configuration, plugins: Plugins) -> dict[str, str]:
+    """Return why devices cannot be simulated, by device: they would open a real instrument, or find none.
+
+    What is wrong with a stand-in that is declared is not told here.
+    """
+    from catkit_devices.testbed.layout import visa_address_of
+
+    drivers = {name: plugins.drivers[table.driver] for name, table in configuration.devices.items()
+               if table.driver in plugins.drivers}  # fmt: skip
+    addresses = {name: _spelling(visa_address_of(configuration.devices[name], cls)) for name, cls in drivers.items()}
+    served = {address for name, address in addresses.items() if configuration.devices[name].simulator is not None}
+    problems = {}
+    for name, driver in drivers.items():
+        table = configuration.devices[name]
+        if table.stand_in is not None:
+            continue
+        if not takes_visa(driver):
+            text = why_real(driver, None)
+        elif addresses[name] is None:
+            text = f"driver {table.driver!r} uses VISA: declare address and simulator to simulate it"
+        elif addresses[name] not in served:
+            text = f"driver {table.driver!r} would find no simulated instrument at {table.address}: declare simulator"
+        else:
+            text = None
+        if text is not None:
+            problems[name] = text
+    return problems
+
+
+def _spelling(address: str | None) -> str | None:
+    try:
+        return None if address is None else normalise(address)
+    except ValueError:
+        return address  # no VISA address, which opening it will say
+
+
+def _stand_in(
+    path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    if table.stand_in is None:
+        return
+    try:
+        stand_in = find_stand_in(table.stand_in)
+    except ConfigurationError as error:
+        yield overlay.problem((*path, "stand_in"), error.problem, error.suggestion)
+        return
+    if (problem := why_real(driver, stand_in)) is not None:
+        yield overlay.problem((*path, "stand_in"), problem)
+        return
+    if table.simulator is not None:
+        yield overlay.problem((*path, "simulator"), "expected stand_in or simulator, got both")
+    known = sorted(set(options_of(stand_in)) - {"clock"})
+    for option in table.simulator_options:
+        if option not in known:
+            yield overlay.problem(
+                (*path, "simulator_options", option),
+                f"{table.stand_in!r} has no such option, expected one of {', '.join(known) or 'none'}",
+                nearest(option, known),
+            )
 
 
 def _options(

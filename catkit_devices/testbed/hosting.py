@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from catkit_devices.device import Device
+    from catkit_devices.drivers import Simulated
     from catkit_devices.simulation import SharedSimulation, SimulatedVisaLibrary
-    from catkit_devices.testbed.layout import Layout
+    from catkit_devices.testbed.layout import DeviceEntry, Layout
 
 __all__ = ["SIMULATION", "build_simulation", "make_device", "make_simulation"]
 
@@ -39,22 +40,29 @@ def make_device(name: str, layout: Layout, used: Mapping[str, Any]) -> Device:
         ConfigurationError: its driver refuses its options; then it was not made.
     """
     from catkit_devices.drivers import create_device
-    from catkit_devices.line import simulated_clock
 
     entry = layout.device(name)
     options = {**entry.options, **used, "open_on_use": True}
     if entry.limits:
         options["limits"] = dict(entry.limits)
-    device = create_device(
+    return create_device(
         entry.driver,
         name,
         options,
         plugin_directories=layout.plugins,
         visa_library=_visa_library(layout, entry.server) if entry.visa else None,
+        simulated=_simulated(layout, entry),
     )
-    if layout.simulation is not None:
-        device._clock_ = simulated_clock(_visa_library(layout, entry.server))
-    return device
+
+
+def _simulated(layout: Layout, entry: DeviceEntry) -> Simulated | None:
+    from catkit_devices.drivers import Simulated
+    from catkit_devices.line import simulated_clock
+
+    if layout.simulation is None:
+        return None
+    clock = simulated_clock(_visa_library(layout, entry.server))
+    return Simulated(clock, entry.stand_in, entry.simulator_options)
 
 
 def make_simulation(layout: Layout) -> SharedSimulation:

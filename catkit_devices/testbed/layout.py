@@ -11,8 +11,9 @@ from catkit_devices.errors import ConfigurationError, nearest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from catkit_devices.device import Device
     from catkit_devices.drivers import Plugins
-    from catkit_devices.testbed.configuration import Configuration
+    from catkit_devices.testbed.configuration import Configuration, DeviceConfiguration
 
 __all__ = ["DeviceEntry", "Layout", "SimulationEntry", "lay_out"]
 
@@ -35,6 +36,7 @@ class DeviceEntry:
     """Whether the driver takes a VISA library."""
     address: str | None = None
     simulator: str | None = None
+    stand_in: str | None = None
     simulator_options: Mapping[str, Any] = field(default_factory=dict)
     faults: Mapping[str, float] = field(default_factory=dict)
     eager: bool = False
@@ -106,11 +108,19 @@ class Layout:
 
 
 def lay_out(configuration: Configuration, server: str, *, simulate: bool, runs: str | None = None) -> Layout:
-    """Return the layout of a testbed whose processes meet at ``server``."""
+    """Return the layout of a testbed whose processes meet at ``server``.
+
+    Raises:
+        ConfigurationError: it is to be simulated, and a device would open its real instrument or none.
+    """
     from catkit_devices.testbed.checks import start_order
+    from catkit_devices.testbed.device_checks import not_simulated
+    from catkit_devices.testbed.problems import combined
     from catkit_devices.testbed.safety import permit_timeout
 
     plugins = configuration.plugins()
+    if simulate and (problems := not_simulated(configuration, plugins)):
+        raise combined([ConfigurationError(text, key=f"devices.{name}") for name, text in problems.items()])
     testbed = configuration.testbed
     entries = tuple(_entry(configuration, plugins, name, server) for name in start_order(configuration))
     homes = sorted({entry.server for entry in entries})
@@ -138,8 +148,17 @@ def lay_out(configuration: Configuration, server: str, *, simulate: bool, runs: 
     )
 
 
+def visa_address_of(table: DeviceConfiguration, driver: type[Device]) -> str | None:
+    """Return where the instrument of a device is, as VISA says it."""
+    from catkit_devices.serial_device import SerialDevice, visa_address
+
+    if table.address is not None and issubclass(driver, SerialDevice):
+        return visa_address(table.address)
+    return table.address
+
+
 def _entry(configuration: Configuration, plugins: Plugins, name: str, server: str) -> DeviceEntry:
-    from catkit_devices.options import options_of
+    from catkit_devices.stand_ins import takes_visa
 
     table = configuration.devices[name]
     driver = plugins.driver(table.driver)
@@ -152,9 +171,10 @@ def _entry(configuration: Configuration, plugins: Plugins, name: str, server: st
         uses={role: configuration.device_name(used) or used for role, used in table.uses.items()},
         limits=table.limits,
         interfaces=frozenset(f"{cls.__module__}.{cls.__qualname__}" for cls in driver.__mro__),
-        visa="visa_library" in options_of(driver),
-        address=table.address,
+        visa=takes_visa(driver),
+        address=visa_address_of(table, driver),
         simulator=table.simulator,
+        stand_in=table.stand_in,
         simulator_options=table.simulator_options,
         faults=table.faults,
         eager=table.open == "start",

@@ -49,6 +49,8 @@ class DriverConformance:
 
     Attributes:
         driver: the registered name of the driver, or its class.
+        stand_in: for a driver without VISA, the class that stands in for its instrument; or say ``has_instrument =
+            False`` in the class of a driver that opens none.
         simulator: its simulated instrument: a registered name, a class, or the path of a YAML file or recording; None
             for the simulator that is registered under the driver's name.
         address: where the instrument is; None for a serial port or a TCP socket, as the driver's settings suggest.
@@ -74,6 +76,7 @@ class DriverConformance:
 
     driver: ClassVar[str | type[Device]]
     simulator: ClassVar[str | type | Path | None] = None
+    stand_in: ClassVar[type | None] = None
     address: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Any]] = {}
     simulator_options: ClassVar[Mapping[str, Any]] = {}

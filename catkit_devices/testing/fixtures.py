@@ -180,7 +180,7 @@ class ConfiguredDevices:
         self._cleanup.close()
 
 
-_OF_THE_SIMULATION = frozenset({"address", "faults", "opens", "simulator", "simulator_options"})
+_OF_THE_SIMULATION = frozenset({"address", "faults", "opens", "simulator", "simulator_options", "stand_in"})
 
 
 # --- faults

@@ -37,6 +37,7 @@ class Case:
 
     driver: str | type[Device]
     simulator: str | type | Path | None = None
+    stand_in: type | None = None
     address: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     simulator_options: Mapping[str, Any] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class Case:
             name="device",
             address=address or self.address,
             simulator_options=self.simulator_options,
+            stand_in=self.stand_in,
             opens=False,
             **self.options,
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from catkit_devices.errors import CatkitDevicesError, ConfigurationError, DeviceError, MutexError
-from catkit_devices.options import bind_options, options_of
+from catkit_devices.options import options_of
 from catkit_devices.simulation import Instrument, VirtualClock, build_bench, build_library
 from catkit_devices.simulation.wire import parse_address
+from catkit_devices.stand_ins import create_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +54,7 @@ class Simulations:
         address: str | None = None,
         simulator_options: Mapping[str, Any] | None = None,
         faults: Mapping[str, float] | None = None,
+        stand_in: type | None = None,
         opens: bool = True,
         **options: Any,
     ) -> Device:
@@ -65,8 +67,10 @@ class Simulations:
             name: of the device; made from the driver's when None.
             address: where the instrument is; None for a serial port where the driver has settings for one, and a TCP
                 socket otherwise. Two devices with one address share the instrument.
-            simulator_options: keyword arguments of the simulator.
+            simulator_options: keyword arguments of the simulator, or of ``stand_in``.
             faults: the probability of each kind of fault for each reply.
+            stand_in: for a driver without VISA, the class that stands in for its instrument: what it makes takes the
+                place of what ``_open`` returns, or, where it derives from the driver, it takes the driver's.
             opens: whether the device is opened.
             **options: keyword arguments of the driver.
 
@@ -87,8 +91,8 @@ class Simulations:
             options |= {"address": address, "visa_library": library}
         elif address is not None:
             options["address"] = address
-        device = bind_options(cls, name or self._free_name(title), options)
-        device._clock_ = self.bench.clock
+        given = {} if stand_in is None else dict(simulator_options or {})
+        device = create_simulated(cls, stand_in, name or self._free_name(title), options, given, self.bench.clock)
         self._made.append(Made(device, library, address if library is not None else None))
         if opens:
             device.open()

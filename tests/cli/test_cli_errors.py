@@ -207,10 +207,7 @@ def test_a_driver_of_a_plugin_that_cannot_be_imported_is_an_error_that_says_why(
 
 
 def test_an_address_where_nothing_answers_fails_the_run_naming_device_and_address(bench):
-    directory = bench()
-    configuration = (directory / "bench.toml").read_text()
-    (directory / "bench.toml").write_text(configuration.replace('simulator = "thorlabs_fw102c"', "", 1).replace(
-        'simulator_options = { role = "nd", step_time = 0.01 }', ""))  # fmt: skip
+    directory = bench(wheel="faults = { no_reply = 1.0 }")
     result = command(directory, "run", "turn.py", "--config", "bench.toml")
     assert result.returncode == 1, result.stderr
     assert "error: device 'wheel' (thorlabs_fw102c at ASRL3::INSTR)" in result.stderr

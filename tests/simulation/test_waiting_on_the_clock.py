@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,8 @@ class Patient(VisaDevice):
 
 class Plain(Device):
     """Has no line."""
+
+    has_instrument = False
 
     rest = Patient.rest
     rest_until = Patient.rest_until
@@ -156,42 +159,16 @@ def test_a_device_without_a_line_waits_on_the_clock_of_the_tests_bench(simulated
     assert time.monotonic() - started < SOON
 
 
-PLUGIN = '''
-from catkit_devices import Device, hookimpl
-
-
-class Slow(Device):
-    """Has no line."""
-
-    def _open(self):
-        return object()
-
-    def rest(self):
-        """Wait for an hour."""
-        return self.wait(3600.0)
-
-
-@hookimpl
-def catkit_devices_drivers():
-    return {"slow": Slow}
-'''
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("waiting")
-    (directory / "plugins").mkdir()
-    (directory / "plugins" / "slow_waiter.py").write_text(PLUGIN)
-    return directory
+PLUGINS = Path(__file__).parent / "waiting_plugins"
 
 
 @pytest.mark.parametrize("servers", [("devices", "devices"), ("one", "other")])
-def test_devices_of_a_simulated_testbed_wait_on_its_clock(directory, servers):
+def test_devices_of_a_simulated_testbed_wait_on_its_clock(tmp_path, servers):
     tables = "".join(
         f'[devices.{name}]\ndriver = "slow"\nserver = "{server}"\n' for name, server in zip("ab", servers, strict=True)
     )
-    file = directory / "bench.toml"
-    file.write_text(f'[testbed]\nplugins = ["plugins"]\n[simulation]\nclock = "virtual"\n{tables}')
+    file = tmp_path / "bench.toml"
+    file.write_text(f'[testbed]\nplugins = ["{PLUGINS}"]\n[simulation]\nclock = "virtual"\n{tables}')
     with Testbed(load_configuration([file]), simulate=True) as testbed:
         started = time.monotonic()
         assert testbed.devices.a.rest()

@@ -10,6 +10,8 @@ from catkit_devices.hookspecs import hookimpl
 class Tank(Device):
     """A tank of water with a pump."""
 
+    has_instrument = False
+
     def __init__(self, name: str, *, level: float = 2.0, **options):
         super().__init__(name, **options)
         self._level = level

@@ -98,6 +98,8 @@ class ReadsGauge(Experiment):
 class Reader(Device):
     """Uses another device, wherever that lives."""
 
+    has_instrument = False
+
     def __init__(self, name, *, gauge, factor: float = 1.0, **options):
         super().__init__(name, **options)
         self._gauge = gauge
@@ -115,6 +117,8 @@ class Reader(Device):
 
 class Sticky(Device):
     """Takes its time to close."""
+
+    has_instrument = False
 
     def __init__(self, name, *, close_seconds: float, **options):
         super().__init__(name, **options)

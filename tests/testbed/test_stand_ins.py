@@ -1,0 +1,171 @@
+"""Under simulation no real instrument is opened: what stands in for one is declared, or the testbed does not start."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from catkit_devices.errors import ConfigurationError
+from catkit_devices.testbed import Testbed, load_configuration
+from catkit_devices.testbed.hosting import make_device
+from catkit_devices.testbed.layout import lay_out
+
+PLUGINS = Path(__file__).parent / "stand_in_plugins"
+
+BENCH = """
+[testbed]
+name = "trial"
+plugins = ["{plugins}"]
+runs = "{runs}"
+
+[simulation]
+clock = "virtual"
+
+[devices.camera]
+driver = "sdk_camera"
+serial = "CAM2-0001"
+"""
+
+
+@pytest.fixture
+def real(tmp_path, monkeypatch):
+    """A file that is there when the real camera was touched."""
+    monkeypatch.setenv("REAL_CAMERA", str(tmp_path / "real"))
+    return tmp_path / "real"
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """What the stand-in was told."""
+    monkeypatch.setenv("FAKE_CAMERA", str(tmp_path / "fake"))
+    return tmp_path / "fake"
+
+
+@pytest.fixture
+def configured(tmp_path):
+    """Write the configuration, with further keys of the camera or tables, and load it."""
+
+    def load(more="", *overrides):
+        file = tmp_path / "bench.toml"
+        file.write_text(BENCH.format(plugins=PLUGINS, runs=tmp_path / "runs") + more)
+        return load_configuration([file], overrides)
+
+    return load
+
+
+REFUSAL = r"camera.*driver 'sdk_camera' does not use VISA.*declare stand_in = \"module:Class\""
+
+
+def test_a_driver_without_visa_is_not_simulated_without_a_stand_in(configured, real):
+    with pytest.raises(ConfigurationError, match=REFUSAL), Testbed(configured(), simulate=True):
+        pytest.fail("the testbed started")
+    with pytest.raises(ConfigurationError, match=r"bench.toml: devices.camera: driver 'sdk_camera' does not use VISA"):
+        configured("", "testbed.simulate=true")
+    assert not real.exists()
+
+
+def test_nor_is_it_made_where_a_testbed_was_started_otherwise(configured, real):
+    layout = lay_out(configured('stand_in = "_camera_stand_in:FakeCamera"\n'), "nowhere", simulate=True)
+    (entry,) = layout.devices
+    object.__setattr__(entry, "stand_in", None)
+    with pytest.raises(ConfigurationError, match=REFUSAL):
+        make_device("camera", layout, {})
+    assert not real.exists()
+
+
+def test_the_real_one_is_opened_without_simulation(configured, real):
+    with Testbed(configured('stand_in = "_camera_stand_in:FakeCamera"\n'), simulate=False) as testbed:
+        testbed.devices.camera.open()
+        assert real.read_text() == "CAM2-0001"
+
+
+@pytest.mark.parametrize("stand_in", ["FakeCamera", "SimulatedCamera"])
+def test_what_stands_in_for_the_instrument_is_used_by_the_drivers_own_code(configured, real, fake, stand_in):
+    camera = f'stand_in = "_camera_stand_in:{stand_in}"\nsimulator_options = {{ gain = 5 }}\n'
+    with Testbed(configured(camera), simulate=True) as testbed:
+        device = testbed.devices.camera
+        assert device.gain == 5
+        device.gain = 12
+        with pytest.raises(ValueError, match="gain must be 0 to 48"):
+            device.gain = 60
+        assert device.settle(), "it did not have the clock of the simulation"
+    assert fake.read_text().splitlines() == ["gain 12", "gain 0", "closed"]
+    assert not real.exists()
+
+
+@pytest.mark.parametrize(
+    ("camera", "problem"),
+    [
+        ('stand_in = "FakeCamera"', "devices.camera.stand_in: .*pattern"),
+        ('stand_in = "_no_such_module:FakeCamera"', "'_no_such_module' cannot be imported"),
+        ('stand_in = "_camera_stand_in:FakeCamra"', "has no class 'FakeCamra'.*FakeCamera"),
+        ('stand_in = "_camera_stand_in:NO_CLASS"', "has no class 'NO_CLASS'"),
+        ('stand_in = "sdk_plugin:Sum"', "expected a class that derives from the driver's, Camera"),
+        ('stand_in = "_camera_stand_in:OpensTheRealOne"', "which opens the real instrument: expected one of its own"),
+        ('stand_in = "_camera_stand_in:FakeCamera"\nsimulator_options = { gian = 5 }', "has no such option.*gain"),
+        ('stand_in = "_camera_stand_in:FakeCamera"\nsimulator = "scpi_camera"', "expected stand_in or simulator"),
+        (
+            '[devices.wheel]\ndriver = "thorlabs_fw102c"\naddress = "ASRL3"\nstand_in = "_camera_stand_in:FakeCamera"',
+            "devices.wheel.stand_in: driver 'thorlabs_fw102c' uses VISA, which is simulated: declare simulator",
+        ),
+    ],
+)  # fmt: skip
+def test_a_stand_in_that_cannot_be_one_is_an_error_of_the_configuration(configured, real, camera, problem):
+    with pytest.raises(ConfigurationError, match=f"(?s){problem}"):
+        configured(camera + "\n")
+    assert not real.exists()
+
+
+CAMERA = 'stand_in = "_camera_stand_in:FakeCamera"\n'
+
+
+@pytest.mark.parametrize(
+    ("device", "problem"),
+    [
+        ('driver = "thorlabs_fw102c"\naddress = "ASRL3::INSTR"', "at ASRL3::INSTR: declare simulator"),
+        ('driver = "fixed_address"', "uses VISA: declare address and simulator"),
+        ('driver = "port_name"\naddress = "/dev/ttyUSB7"', "at /dev/ttyUSB7: declare simulator"),
+    ],
+)
+def test_a_driver_with_visa_is_not_simulated_without_a_simulated_instrument(configured, device, problem):
+    with pytest.raises(ConfigurationError, match=f"devices.other.*{problem}"):
+        lay_out(configured(f"{CAMERA}[devices.other]\n{device}\n"), "nowhere", simulate=True)
+
+
+def test_a_second_device_at_an_address_has_the_simulated_instrument_of_the_first(configured):
+    wheel = '[devices.{}]\ndriver = "thorlabs_fw102c"\naddress = "{}"\n'
+    second = wheel.format("second", "asrl3")
+    first = wheel.format("first", "ASRL3::INSTR") + 'simulator = "thorlabs_fw102c"\n'
+    assert len(lay_out(configured(CAMERA + second + first), "nowhere", simulate=True).devices) == 3
+
+
+def test_what_opens_no_instrument_is_itself_under_simulation(configured, fake):
+    with Testbed(configured(f'{CAMERA}[devices.sum]\ndriver = "sum"\n'), simulate=True) as testbed:
+        assert testbed.devices.sum.add(2, 3) == 5
+
+
+def test_a_serial_device_is_simulated_at_the_name_of_its_port(configured, fake):
+    port = '[devices.port]\ndriver = "port_name"\naddress = "/dev/ttyUSB7"\nsimulator = "thorlabs_fw102c"\n'
+    with Testbed(configured(CAMERA + port), simulate=True) as testbed:
+        assert testbed.devices.port.kind_of_port() == "VisaSerialPort"
+
+
+def check_config(tmp_path, *arguments):
+    command = [sys.executable, "-m", "catkit_devices", "check-config", str(tmp_path / "bench.toml"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_check_config_names_what_cannot_be_simulated(configured, real, tmp_path):
+    configured()
+    checked = check_config(tmp_path)
+    assert checked.returncode == 0
+    assert "device 'camera' cannot be simulated: driver 'sdk_camera' does not use VISA" in " ".join(
+        checked.stderr.split()
+    )
+    assert json.loads(check_config(tmp_path, "--json").stdout)["not_simulated"].keys() == {"camera"}
+    simulated = check_config(tmp_path, "--set", "testbed.simulate=true")
+    assert simulated.returncode != 0
+    assert "driver 'sdk_camera' does not use VISA" in " ".join(simulated.stderr.split())
+    assert not real.exists()
