@@ -194,6 +194,7 @@ class RemoteLock:
         target = self._target()
         sections = line.session.sections.setdefault(call.owner.key, {})
         depth = sections.get(target, 0) + 1
+        line.session.names[target] = self.name
         try:
             line.call(target, LOCK, "acquire", (timeout, depth, site), None)
             sections[target] = depth

@@ -90,6 +90,8 @@ class ClientSession:
         self._gone = threading.Event()
         self.sections: dict[OwnerKey, dict[int, int]] = {}
         """For every owner of this process, how many sections it has on which lock of the server."""
+        self.names: dict[int, str] = {}
+        """How people call these locks."""
         self.entries: dict[tuple[int, bool], list[Entry]] = {}
         """What of this process keeps an object of the server open: its blocks (True) and its ``open()``s."""
         self.nested: dict[int, Nested] = {}

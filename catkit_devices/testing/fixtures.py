@@ -101,7 +101,7 @@ def dialogue(
         if failure is not None:
             raise failure
     finally:
-        device.reset()  # where it could not be closed, because what that takes is not expected
+        device._life_.abandon()  # where it could not be closed, because what that takes is not expected
 
 
 def _finish(script: Script, title: str) -> None:

@@ -152,5 +152,5 @@ class Rig:
         """Close the device, however that ends, and open it again."""
         with contextlib.suppress(DeviceError):
             self.device.close(force=True)
-        self.device.reset()
+        self.device._life_.abandon()
         self.repair()

@@ -57,7 +57,7 @@ def made_safe_under_faults(rig: Rig, make_unsafe: Callable[[], None], is_safe: C
                 rig.reopen()
                 continue
             rig.mend()
-            device.reset()  # which does not make it safe, as closing it does
+            device._life_.abandon()  # which does not make it safe, as closing it does
             device.open()
             if not is_safe():
                 problems.append(f"make_safe() returned under {kind}, and it was not safe")

@@ -145,14 +145,14 @@ class Simulations:
                 device.mutex.break_("the test is over")
             try:
                 if device.state == "fault":
-                    device.reset()
+                    device._life_.abandon()
                 device.close(force=True)
             except DeviceError as error:
-                device.reset()  # gives the address back
+                device._life_.abandon()  # gives the address back
                 if not struck:
                     problems.append(error)
             except MutexError:  # the holder that was broken is this thread: it may leave now
-                device.reset()
+                device._life_.abandon()
         self._made.clear()
         if problems:
             raise ExceptionGroup("devices were left behind", problems)

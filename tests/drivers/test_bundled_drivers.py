@@ -49,7 +49,7 @@ def bench(serve):
     yield build
     for device in opened:
         if device.state == "fault":
-            device.reset()
+            device._life_.abandon()
         device.close(force=True)
 
 

@@ -9,7 +9,6 @@ import pytest
 from catkit_devices import VisaDevice
 from catkit_devices.deferred import deferred_kind, finished
 from catkit_devices.device import Device
-from catkit_devices.dialogue import DialogueDevice
 from catkit_devices.errors import DeviceFaultError, PluginError
 from catkit_devices.multiprocessing import MutexedDict, Process
 from catkit_devices.properties import Control, Measurement, Setting
@@ -124,7 +123,7 @@ class Laser(Device):
     ("base", "name"),
     [
         (Device, "_open"), (Device, "_close"), (Device, "_make_safe"), (Laser, "_make_safe"),
-        (VisaDevice, "_identify"), (VisaDevice, "_write"), (VisaDevice, "_query"), (DialogueDevice, "_connect"),
+        (VisaDevice, "_identify"), (VisaDevice, "_write"), (VisaDevice, "_query"),
     ],
 )  # fmt: skip
 def test_a_step_of_a_driver_that_would_not_run_is_refused_when_the_class_is_made(base, name, function):
