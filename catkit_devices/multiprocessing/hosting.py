@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,11 +28,13 @@ from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex
 from catkit_devices.multiprocessing.owner import current_call
 from catkit_devices.multiprocessing.shared import MutexedDict, MutexedNamespace
+from catkit_devices.multiprocessing.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from catkit_devices.multiprocessing.channel import Channel
+    from catkit_devices.multiprocessing.owner import Call
 
 __all__ = ["Host", "Hosted"]
 
@@ -139,6 +143,20 @@ class Hosted:
             )
         return result
 
+    def users(self) -> list[str]:
+        """Return who holds its mutex or waits, in words."""
+        users: list[str] = self.object._status_()["waiting"] if isinstance(self.object, Waiting) else []
+        if self.lock is not None:
+            holder = self.lock.holder()
+            users += [one.owner for one in (holder, *self.lock.waiters()) if one is not None]
+        return users
+
+    def close(self) -> None:
+        """Have the object end what it does, if it does anything."""
+        close = getattr(self.object, "_server_stops_", None)
+        if close is not None:
+            close()
+
     def _refusal(self, name: str) -> AttributeError:
         interface = self.reference.interface
         known = sorted([*interface.methods, *interface.properties]) if interface is not None else []
@@ -177,6 +195,7 @@ class Host:
         self._making: dict[tuple[str, str], _Making] = {}
         self._names: dict[tuple[str, str], Hosted] = {}
         self._parameters: dict[tuple[str, str], dict[str, Any]] = {}
+        self._numbers = itertools.count()
         self.objects: dict[int, Hosted] = {}
         self.on_timeout: Callable[[Any], None] | None = None
         self.gate: Callable[[str, str, bool], BaseException | None] | None = None
@@ -199,26 +218,65 @@ class Host:
         Raises:
             ConfigurationError: it was made with other parameters (both are shown), it is not there and ``factory``
                 was left out, or making it asked for itself.
+            DeadlockError: making it waits for what somebody makes who waits for this one.
+            MutexTimeoutError: somebody else has been making it for a minute.
         """
         if not name or not isinstance(name, str):
             raise ConfigurationError(f"{kind}: its name must be a word, got {name!r}")
         key = (kind, name)
-        chain = current_call().chain
-        with self._guard:
-            making = self._making.setdefault(key, _Making())
-        if making.chain == chain:
-            raise ConfigurationError(f"making {kind} {name!r} asks for {kind} {name!r} itself")
-        with making.lock:
-            hosted = self._names.get(key)
-            if hosted is not None:
-                self._compare(hosted, parameters)
-                return hosted.reference
-            making.chain = chain
-            try:
-                hosted = self._make(kind, name, parameters, factory, args)
-            finally:
-                making.chain = None
+        call = current_call()
+        hosted = self._names.get(key)
+        if hosted is None:
+            with self._one_at_a_time(key, call) as making:
+                hosted = self._names.get(key)
+                if hosted is None:
+                    making.chain = call.chain
+                    try:
+                        return self._make(kind, name, parameters, factory, args).reference
+                    finally:
+                        making.chain = None
+        self._compare(hosted, parameters)
         return hosted.reference
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self, key: tuple[str, str], call: Call) -> Iterator[_Making]:
+        what = f"the making of {key[0]} {key[1]!r}"
+        with self._guard:
+            making = self._making.setdefault(key, _Making(what))
+            if making.chain == call.chain:
+                raise ConfigurationError(f"making {key[0]} {key[1]!r} asks for {key[0]} {key[1]!r} itself")
+            making.users += 1
+        try:
+            # A lock like any other: two who make what needs the other's are a deadlock that is seen.
+            making.lock.enter(call, DEFAULT_TIMEOUT, what)
+            try:
+                yield making
+            finally:
+                making.lock.leave(call)
+        finally:
+            with self._guard:
+                making.users -= 1
+                if making.users == 0:
+                    del self._making[key]
+
+    def forget(self, kind: str, name: str, target: int) -> bool:
+        """Free a name and what it names, closed as when the server ends; return whether it was (still) that object.
+
+        Raises:
+            ConfigurationError: somebody holds its mutex, or waits.
+        """
+        with self._guard:
+            hosted = self._names.get((kind, name))
+            if hosted is None or hosted.reference.target != target:
+                return False
+            users = hosted.users()
+            if users:
+                raise ConfigurationError(f"{kind} {name!r} cannot be forgotten, it is in use: {', '.join(users)}")
+            del self._names[kind, name], self._parameters[kind, name]
+            for number in (hosted.reference.target, hosted.reference.target + 1):
+                del self.objects[number]
+        hosted.close()
+        return True
 
     def _make(self, kind: str, name: str, parameters: dict[str, Any], factory: Any, args: Any) -> Hosted:
         timeout = parameters.get("timeout")
@@ -251,16 +309,16 @@ class Host:
             lock.on_timeout = self.on_timeout
             if running_server:
                 lock.place = (running_server[0].name, running_server[0].address, kind, name)
-        with self._guard:
-            target = 2 * len(self._names)
-            reference = Reference(target, None if lock is None else target + 1, kind, name, timeout, interface)
-            hosted = Hosted(reference, value, lock, self.deliveries, wrapped=wrapped)
-            self.objects[target] = self.objects[target + 1] = hosted
-            self._names[kind, name] = hosted
-            self._parameters[kind, name] = {**_DEFAULTS, **_given(parameters)}
+        target = 2 * next(self._numbers)
+        reference = Reference(target, None if lock is None else target + 1, kind, name, timeout, interface)
+        hosted = Hosted(reference, value, lock, self.deliveries, wrapped=wrapped)
         attach = getattr(value, "_hosted_as_", None)
         if attach is not None:
             attach(reference)
+        with self._guard:  # from here on others find it
+            self.objects[target] = self.objects[target + 1] = hosted
+            self._names[kind, name] = hosted
+            self._parameters[kind, name] = {**_DEFAULTS, **_given(parameters)}
         return hosted
 
     def _compare(self, hosted: Hosted, parameters: dict[str, Any]) -> None:
@@ -277,11 +335,12 @@ class Host:
 class _Making:
     """The making of one object: one at a time, and never as a part of itself."""
 
-    __slots__ = ("chain", "lock")
+    __slots__ = ("chain", "lock", "users")
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
         self.chain: object = None
-        self.lock = threading.Lock()
+        self.users = 0
+        self.lock = OwnedLock(what, by_chain=True)
 
 
 def _same(had: Any, asked: Any) -> bool:
@@ -306,7 +365,7 @@ def _given(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def unknown_target(target: int) -> RemoteError:
     """Return the error for a target that this server never had."""
-    return RemoteError("LookupError", f"this server has no object number {target}; was it started anew?")
+    return RemoteError("LookupError", f"this server has no object number {target} (any more): it was forgotten")
 
 
 def unknown_operation(operation: object) -> RemoteError:

@@ -8,13 +8,13 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from catkit_devices.deferred import refuse_deferred
-from catkit_devices.errors import ServerNotFoundError
+from catkit_devices.errors import ConfigurationError, ServerNotFoundError
 from catkit_devices.multiprocessing.endpoint import default_name
 from catkit_devices.multiprocessing.interface import CALL, ROOT
 from catkit_devices.multiprocessing.lines import line_to
 from catkit_devices.multiprocessing.mutex import default_timeout
 from catkit_devices.multiprocessing.process import spawning
-from catkit_devices.multiprocessing.proxy import proxy_of
+from catkit_devices.multiprocessing.proxy import proxy_of, remote_of
 from catkit_devices.multiprocessing.remote import obtain, reach
 from catkit_devices.multiprocessing.session import silence
 
@@ -38,8 +38,8 @@ class SharedMemoryManager(managers.SyncManager):
 
     All of ``multiprocessing.managers.SyncManager`` is there. In addition, by name from any process: mutexes, events,
     barriers, conditions, queues, dicts, namespaces and objects of the user's own. A named object exists once, is made
-    by whoever asks first, and lives until the server ends. What a process held or waited for is given back when it
-    ends, however it ends.
+    by whoever asks first, and lives until it is forgotten (``forget``) or the server ends. What a process held or
+    waited for is given back when it ends, however it ends.
 
     Args:
         name: of the server; None for ``CATKIT_DEVICES_SERVER``, else ``"default"``.
@@ -198,8 +198,9 @@ class SharedMemoryManager(managers.SyncManager):
         """Share a class of one's own: ``manager.<typeid>(...)`` then makes a new object on the server.
 
         A class given without more is shared as by ``get_object``: every public method, property and attribute, each
-        under the object's mutex; the object has no name, travels as its proxy and lives until the server ends. With a
-        proxy type or a list of what is exposed it is the standard library's ``BaseManager.register``.
+        under the object's mutex; the object has no name, travels as its proxy and lives until it is forgotten
+        (``forget``) or the server ends. With a proxy type or a list of what is exposed it is the standard library's
+        ``BaseManager.register``.
         """
         if callable is None or proxytype is not None or exposed is not None or method_to_typeid is not None:
             super().register(typeid, callable, proxytype, exposed, method_to_typeid, create_method)
@@ -302,6 +303,24 @@ class SharedMemoryManager(managers.SyncManager):
         """
         refuse_deferred(factory, f"the factory of object {name!r}")
         return proxy_of(obtain(self.server, "object", name, {}, factory, args, kwargs))
+
+    def forget(self, shared: Any) -> None:
+        """Free what was got from this server, and its name: for what is needed for a while only.
+
+        An object that has something to close (a device) closes it, as when the server ends. Whoever has it still gets
+        an error at the next use; whoever asks for the name has a new one made.
+
+        Args:
+            shared: a mutex, or a proxy of whatever else has a name; harmless where it was forgotten already.
+
+        Raises:
+            ConfigurationError: it is not of this server, or in use: somebody holds its mutex, or waits.
+        """
+        remote = remote_of(shared)
+        if remote is None or remote.server.address != self.server.address:
+            raise ConfigurationError(f"{shared!r} is not of server {self.name!r}, which can forget only what it has")
+        line = remote.line()
+        line.call(ROOT, CALL, "forget", (remote.kind, remote.name, remote.reference.target), None)
 
     def get_exception(self, pid: int) -> BaseException | None:
         """Return what the process of that pid died of, if it was a ``Process`` that had used this server."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.interface import Interface, Reference
     from catkit_devices.multiprocessing.mutex import Mutex
 
-__all__ = ["ObjectProxy", "hosted_reference", "proxy_found", "proxy_of"]
+__all__ = ["ObjectProxy", "hosted_reference", "proxy_found", "proxy_of", "remote_of"]
 
 
 class ObjectProxy:
@@ -120,6 +120,15 @@ def proxy_of(remote: Remote) -> Any:
         return _local(hosted, remote.server.name)
     interface = remote.reference.interface
     return mutex_of(remote) if interface is None else _make_proxy(remote, interface, None)
+
+
+def remote_of(shared: Any) -> Remote | _Here | None:
+    """Return where an object of a server is, by its proxy or mutex; None for what is none of a server's."""
+    shared = getattr(shared, "_memory", shared)  # of a frame stream
+    if isinstance(shared, ObjectProxy):
+        return shared._remote
+    remote: Remote | None = getattr(getattr(shared, "_lock", None), "remote", None)
+    return remote
 
 
 def proxy_found(server_name: str, address: Address, kind: str, name: str) -> Any:

@@ -52,6 +52,8 @@ _PAUSE = 0.05
 """Seconds until connections are accepted again, where that has failed."""
 _LASTING = frozenset({"open_session", "open_calls", "accept_connection"})
 """The requests that keep their thread and descriptors."""
+_EXCEPTIONS = 1000
+"""How many processes' exceptions are kept, the newest."""
 _HANDSHAKES = 64
 """How many connections may be at that stage at once; beyond it the oldest is dropped."""
 
@@ -91,7 +93,7 @@ class Server(managers.Server):
         """How many came with a wrong key since that was logged last."""
         self._next_word = 0.0
         """When it may be logged again, on the monotonic clock."""
-        self.exceptions: dict[int, bytes] = {}
+        self.exceptions: OrderedDict[int, bytes] = OrderedDict()
         self._closing = threading.Lock()
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -134,12 +136,10 @@ class Server(managers.Server):
     def _close_everything(self) -> None:
         with self._closing:
             for hosted in reversed(self.host.everything()):
-                close = getattr(hosted.object, "_server_stops_", None)
-                if close is not None:
-                    try:
-                        close()
-                    except Exception:  # noqa: BLE001 - one that fails must not keep the others from being closed
-                        _log.exception("%s %r was not closed", hosted.reference.kind, hosted.reference.name)
+                try:
+                    hosted.close()
+                except Exception:  # noqa: BLE001 - one that fails must not keep the others from being closed
+                    _log.exception("%s %r was not closed", hosted.reference.kind, hosted.reference.name)
 
     # --- connections ------------------------------------------------------------------------------------------------
 
@@ -318,6 +318,9 @@ class Server(managers.Server):
     def _root_obtain(self, kind: str, name: str, parameters: dict[str, Any], factory: Any, args: Any) -> Any:
         return self.host.obtain(kind, name, parameters, factory, args)
 
+    def _root_forget(self, kind: str, name: str, target: int) -> bool:
+        return self.host.forget(kind, name, target)
+
     def _root_status(self) -> dict[str, Any]:
         objects = []
         for hosted in self.host.everything():
@@ -349,13 +352,16 @@ class Server(managers.Server):
         return break_lock(lock, reason)
 
     def _root_post_exception(self, pid: int, encoded: bytes) -> None:
+        self.exceptions.pop(pid, None)
         self.exceptions[pid] = encoded
+        while len(self.exceptions) > _EXCEPTIONS:
+            self.exceptions.popitem(last=False)
 
     def _root_get_exception(self, pid: int) -> bytes | None:
         return self.exceptions.get(pid)
 
 
-_ROOT_VERBS = frozenset({"obtain", "status", "break_mutex", "post_exception", "get_exception"})
+_ROOT_VERBS = frozenset({"obtain", "forget", "status", "break_mutex", "post_exception", "get_exception"})
 _LOCK_VERBS = frozenset({"acquire", "release", "holder", "waiters", "break_"})
 
 

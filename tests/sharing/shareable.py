@@ -292,3 +292,30 @@ def length_of_nested(manager):
     outer = manager.dict()
     outer["list"] = manager.list()
     return len(outer["list"])
+
+
+class InNeed:
+    """Needs another object to be made, which may need this one; says when it has begun, and goes on when told."""
+
+    def __init__(self, place, other):
+        self._other = None
+        if other is None:
+            return
+        server, name = place
+        manager = SharedMemoryManager(server)
+        manager.connect()
+        manager.get_event(f"making {name}").set()
+        manager.get_event(f"go on {name}").wait(30)
+        elsewhere = SharedMemoryManager(other[0])
+        elsewhere.connect()
+        self._other = elsewhere.get_object(other[1], InNeed, other, None)
+
+    def hello(self):
+        return "hello"
+
+
+def make_in_need(place, other):
+    manager = SharedMemoryManager(place[0])
+    manager.connect()
+    manager.get_object(place[1], InNeed, place, other)
+    return "made"

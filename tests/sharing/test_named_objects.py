@@ -18,9 +18,11 @@ from shareable import Tally
 
 from catkit_devices.errors import (
     ConfigurationError,
+    DeadlockError,
     MutexNotHeldError,
     MutexTimeoutError,
     ProcessDiedError,
+    RemoteError,
     ServerUnresponsiveError,
 )
 from catkit_devices.multiprocessing import Mutex, MutexedDict, MutexedNamespace, Process, SharedMemoryManager, lock_all
@@ -781,6 +783,85 @@ def test_a_factory_that_fails_leaves_nothing_and_can_be_tried_again(manager):
 def test_an_object_that_needs_itself_to_be_made_is_an_error_not_a_hang(manager):
     with pytest.raises(ConfigurationError, match="making object 'a' asks for object 'a' itself"):
         manager.get_object("a", shareable.Inner, "a", "b")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["one server", "two servers"])
+def test_two_who_make_objects_that_need_each_other_are_told_of_the_deadlock(manager, start, until, elsewhere, runtime):
+    with contextlib.ExitStack() as stack:
+        servers = [manager, stack.enter_context(SharedMemoryManager("other")) if elsewhere else manager]
+        places = [(servers[0].name, "x"), (servers[1].name, "y")]
+        makers = [start(shareable.make_in_need, place, other) for place, other in (places, places[::-1])]
+        for server, (_, name) in zip(servers, places, strict=True):
+            event = server.get_event(f"making {name}")
+            assert event.wait(30)
+        for _, name in places:
+            for server in servers:
+                server.get_event(f"go on {name}").set()
+        outcomes = []
+        for maker in makers:
+            try:
+                maker.join(30)
+                outcomes.append(maker.result)
+            except DeadlockError as error:
+                assert "the making of object" in str(error)
+                assert all(maker.name in str(error) for maker in makers)
+                outcomes.append("deadlock")
+        assert sorted(outcomes) == ["deadlock", "made"]
+        for server, (_, name) in zip(servers, places, strict=True):
+            assert server.get_object(name).hello() == "hello"
+
+
+def test_a_client_that_is_killed_while_it_makes_something_keeps_nobody_from_it(manager, start):
+    maker = start(shareable.make_in_need, (manager.name, "x"), (manager.name, "y"))
+    assert manager.get_event("making x").wait(30)
+    waiter = start(shareable.make_in_need, (manager.name, "x"), None)
+    kill(maker)
+    manager.get_event("go on x").set()
+    waiter.join(30)
+    assert waiter.result == "made"
+
+
+def test_what_is_needed_for_a_while_can_be_forgotten_and_its_name_used_for_something_else(manager):
+    manager.get_queue("keep").put(1)
+    before = manager.status()["objects"]
+    for round_ in range(3):
+        made = [
+            manager.get_queue("q", maxsize=round_ + 1),
+            manager.get_mutex("m"),
+            manager.get_event("e"),
+            manager.get_dict("d"),
+            manager.get_barrier("b", round_ + 1),
+            manager.get_object("o", Tally),
+        ]
+        assert len(manager.status()["objects"]) == len(before) + len(made)
+        for one in made:
+            manager.forget(one)
+            manager.forget(one)
+        assert manager.status()["objects"] == before
+        assert manager.get_queue("q", maxsize=100).maxsize == 100
+        manager.forget(made[0])  # which was another one
+        assert manager.get_queue("q").maxsize == 100
+        manager.forget(manager.get_queue("q"))
+    for use in (made[0].qsize, made[1].acquire, made[2].set, lambda: made[-1].count):
+        with pytest.raises(RemoteError, match="it was forgotten"):
+            use()
+    assert manager.get_queue("keep").get(timeout=10) == 1
+
+
+def test_what_somebody_uses_is_not_forgotten(manager, start, until):
+    mutex, event = manager.get_mutex("m"), manager.get_event("e")
+    child = start(shareable.wait_for_event, event, 30)
+    until(lambda: waiting(manager, "e") == 1)
+    with mutex, pytest.raises(ConfigurationError, match="'m' cannot be forgotten, it is in use: .*MainThread"):
+        manager.forget(mutex)
+    with pytest.raises(ConfigurationError, match="it is in use"):
+        manager.forget(event)
+    event.set()
+    child.join(30)
+    manager.forget(mutex)
+    for stranger in (Mutex(), 3):
+        with pytest.raises(ConfigurationError, match="can forget only what it has"):
+            manager.forget(stranger)
 
 
 def test_a_registered_class_makes_a_new_object_each_time(manager, start):
