@@ -177,8 +177,6 @@ class Device(metaclass=DeviceType):
                 self._operation_lock_.leave(call)
             else:
                 self._mutex_lock_.leave_both(self._operation_lock_, call)
-            if life.unsettled:
-                life.settle(call)  # which came between the two
 
     def _refusal_(self, name: str, changes: bool) -> BaseException | None:
         """Return why an operation may not be done now: on a testbed whose safety checks have tripped, say."""

@@ -119,7 +119,7 @@ class Lifecycle:
         Raises:
             DeviceFaultError: it could not be made safe; it is closed all the same.
         """
-        if not self.is_open:
+        if not self.is_open and self.unsafe is None:
             return
         try:
             # Not under the guard: what makes safe may have to restore the connection.
@@ -278,12 +278,16 @@ class Lifecycle:
 
     def secure(self) -> Errand | None:
         """Begin to make it safe though operations may be running, each of which makes it safe again as it ends."""
-        device = self._device
-        running = device._mutex_lock_.running()
+        running = self._device._mutex_lock_.running()
         if not self.connected:  # then a read may have to open it
-            running += device._operation_lock_.running()
-        self.unsettled.update(running)
+            running += self._device._operation_lock_.running()
+        self.unsettled = {*running, *self._still_running()}
         return self.begin_to_make_safe()
+
+    def _still_running(self) -> list[Call]:
+        """Return those of the unsettled operations that have not ended."""
+        running = [*self._device._mutex_lock_.running(), *self._device._operation_lock_.running()]
+        return [call for call in running if call in self.unsettled]
 
     def begin_to_make_safe(self) -> Errand | None:
         """Have it made safe; return what ``finish_to_make_safe`` waits for, or None where there is nothing to do."""
@@ -292,7 +296,7 @@ class Lifecycle:
                 return None
             if self._standby is None or not self._standby.alive:
                 self._standby = Standby(f"make-safe-{self._device.name}")
-            if self._standby.is_this_thread:
+            if self.makes_safe_here:
                 raise TypeError(f"{type(self._device).__qualname__}._make_safe() calls make_safe(), which calls it")
             errand = self._errand
             if errand is None or errand.begun:  # one that has not begun will do for whoever asks now, too
@@ -319,11 +323,16 @@ class Lifecycle:
         self.fail(text)
         raise DeviceFaultError(text, **self._device._facts_("make_safe")) from failure
 
+    @property
+    def makes_safe_here(self) -> bool:
+        """Whether this thread is the one that makes the device safe."""
+        return self._standby is not None and self._standby.is_this_thread
+
     def doubt(self) -> str | None:
         """Return why it is not known to be safe after it was to be made safe; None where it is."""
         if self.unsafe is not None:
             return self.unsafe
-        if not self.unsettled:
+        if not self._still_running():
             return None
         holder = self._device._mutex_lock_.holder() or self._device._operation_lock_.holder()
         whose = "" if holder is None else f" {holder.site or ''} of {holder.owner}"
@@ -336,7 +345,7 @@ class Lifecycle:
         try:
             with contextlib.suppress(DeviceFaultError):  # logged, and known as unsafe
                 self.make_safe()
-            _log.warning("device %r: an operation has ended that ran when it was made safe", self._device.name)
+                _log.warning("device %r: made safe again, after an operation that was running", self._device.name)
         finally:
             self.unsettled.discard(call)
 

@@ -178,12 +178,15 @@ def perform(
 
 def _perform_in_emergency(device: Device, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Run a part of making safe: that of this device, or of one that uses it and is made safe with its help."""
-    if device._life_.is_open:
-        device._life_.restore()
+    life = device._life_
+    if life.is_open and not life.connected:
+        life.restore()
+        if not life.makes_safe_here:
+            device._make_safe_if_changes_are_refused_("make_safe")
     try:
         return body(device, *args, **kwargs)
     except DeviceDisconnectedError as error:
-        device._life_.loses_by(error)
+        life.loses_by(error)
         raise
 
 

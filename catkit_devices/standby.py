@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Errand", "Standby", "all_at_once"]
+__all__ = ["Errand", "Standby", "all_at_once", "begin"]
 
 
 class Errand:
@@ -87,6 +87,22 @@ def _do_errands(errands: queue.SimpleQueue[Errand | None]) -> None:
     while (errand := errands.get()) is not None:
         errand.run()
         del errand  # nor keep what it was about, while it waits for the next one
+
+
+def begin(work: Callable[[], object], name: str, standby: Standby) -> Errand:
+    """Begin something in a thread of its own; where none can be started, have ``standby`` do it.
+
+    Args:
+        work: what to do.
+        name: of the thread.
+        standby: does it otherwise, after what it was given before.
+    """
+    errand = Errand(work)
+    try:
+        threading.Thread(target=errand.run, name=name, daemon=True).start()
+    except RuntimeError:
+        return standby.do(work)
+    return errand
 
 
 def all_at_once(actions: Mapping[str, Callable[[], object]], what: str) -> dict[str, Errand]:

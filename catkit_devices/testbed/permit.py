@@ -9,6 +9,7 @@ other; the threads that do it are started with the permit, and with each device 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -117,7 +118,8 @@ class Permit(ServerObject):
         call = forwarded_call()
         if not changes and call is not None and call.owner.key[0] == self._reader:
             return None
-        refused = f"{operation!r} of device {device!r} is refused" + ("" if changes else ", since it is not open")
+        which = "" if changes else ", which is not open,"
+        refused = f"{operation!r} of device {device!r}{which} is refused"
         trip = self._trip
         if trip is None:
             return SafetyError("permit", f"{'has run out' if self._given.is_set() else 'not given yet'}: {refused}")
@@ -163,6 +165,8 @@ class Permit(ServerObject):
         if self._trip is not None:
             self._safe.wait(_SAFE_TIMEOUT)
             _log.warning("the permit of server %r was reset by %s", self._server, current_call().owner)
+            for name, doubt in _in_doubt().items():
+                _log.error("... though device %r is not known to be safe: %s", name, doubt)
         with self._guard:
             self._trip, self._due = None, False
             self._renewed, self._sent = {}, {}
@@ -226,7 +230,7 @@ class Permit(ServerObject):
         if self._orphaned(0.0) and self._said is not None:
             self._said.wait(_SAY_TIMEOUT)  # the server ends for the same reason, and could be quicker than the watch
         self._end("its server is ending")
-        at_once({device.name: device._server_stops_ for device in _devices() if device.is_open}, _SAFE_TIMEOUT)
+        at_once({device.name: device._server_stops_ for device in open_devices()}, _SAFE_TIMEOUT)
         with self._guard:
             self._stopped = True
             self._changed.notify_all()
@@ -331,7 +335,10 @@ class Permit(ServerObject):
     def _take_away(self, reason: str) -> None:
         devices = _devices()
         for device in devices:
-            break_lock(device._mutex_lock_, reason)
+            try:
+                break_lock(device._mutex_lock_, reason)
+            except Exception:  # noqa: BLE001 - none must keep the others from being made safe
+                _log.exception("taking the mutex of device %r from its holder", device.name)
         _make_safe(devices)
         with self._guard:
             self._due = False
@@ -341,27 +348,22 @@ class Permit(ServerObject):
 
 def _make_safe(devices: list[Device]) -> None:
     """Make devices safe, all at once, each in its own thread, which is there since before it was opened."""
-    failures: dict[str, str] = {}
     errands: dict[Device, Errand] = {}
     for device in devices:
         try:
             errand = device._life_.secure()
-        except Exception as error:  # noqa: BLE001 - none must keep the others from being made safe
-            device._life_.unsafe = failures[device.name] = f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - as above
+            device._life_.unsafe = f"{type(error).__name__}: {error}"
         else:
             if errand is not None:
                 errands[device] = errand
     for device, errand in errands.items():
-        try:
+        with contextlib.suppress(DeviceFaultError):  # it is unsafe then
             device._life_.finish_to_make_safe(errand)
-        except DeviceFaultError as error:
-            failures[device.name] = error.problem
-    for name, failure in failures.items():
-        _log.error("device %r could not be made safe: %s", name, failure)
-    for name, doubt in _in_doubt().items():
-        if name not in failures:
-            _log.error("device %r is not known to be safe: %s", name, doubt)
-    safe = [device.name for device in errands if device.name not in failures]
+    doubts = _in_doubt()
+    for name, doubt in doubts.items():
+        _log.error("device %r is not known to be safe: %s", name, doubt)
+    safe = [device.name for device in errands if device.name not in doubts]
     if safe:
         _log.warning("made safe: %s", ", ".join(safe), extra={"event": "made_safe", "facts": {"devices": safe}})
 

@@ -59,8 +59,12 @@ class Renewal:
         for server in self._asked:
             threading.Thread(target=self._renew, args=(server,), name=f"renew {server}", daemon=True).start()
 
-    def tell(self, trip: SafetyError) -> None:
-        """Tell every server of a trip, on the line that it is renewed on: a server may be unable to accept another."""
+    def tell(self, trip: SafetyError | None) -> None:
+        """Tell every server of a trip, on the line that it is renewed on: a server may be unable to accept another.
+
+        Args:
+            trip: None for none any more.
+        """
         with self._changed:
             self._trip = trip
             self._changed.notify_all()
@@ -86,9 +90,9 @@ class Renewal:
             with self._changed:
                 trip, ending = self._trip, self._ending
             try:
-                if trip is not told and permit is not None:
-                    told = trip
+                if trip is not None and trip is not told and permit is not None:
                     permit.trip(trip)
+                told = trip
                 if ending:
                     return
                 if self._allowed():

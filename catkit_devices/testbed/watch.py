@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import CatkitDevicesError, SafetyError
+from catkit_devices.standby import Standby, begin
 from catkit_devices.testbed.alarm import (
     SAFETY_CHECKS,
     SAFETY_EVENT,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from catkit_devices.multiprocessing import SharedMemoryManager
+    from catkit_devices.standby import Errand
     from catkit_devices.testbed.layout import Layout
     from catkit_devices.testbed.logs import Say
     from catkit_devices.testbed.safety import Check
@@ -85,7 +88,8 @@ class SafetyWatch:
         self._event: Any = None
         self._guard = threading.Lock()
         self._monitor: MonitorRun | None = None
-        self._working: list[threading.Thread] = []
+        self._standby = Standby("make safe")
+        self._working: list[Errand] = []
         """What makes devices safe."""
         self._rounds = 0
         self._round_ended = threading.Condition()
@@ -126,6 +130,7 @@ class SafetyWatch:
             raise SafetyError("permit", "this testbed has no safety checks that could pass")
         if self._monitor is not None:
             self._monitor.end()
+        self._renewal.tell(None)
         self._run_monitor(again=True)
         with self._guard:
             self.trip = None
@@ -134,10 +139,10 @@ class SafetyWatch:
         """Wait until the devices were made safe after a trip, within a bounded time; what went wrong is noted on it."""
         deadline = time.monotonic() + _SAFE_TIMEOUT
         while (left := deadline - time.monotonic()) > 0:
-            working = [thread for thread in list(self._working) if thread.is_alive()]
+            working = [errand for errand in list(self._working) if not errand.wait(0.0)]
             if not working:
                 return
-            working[0].join(left)  # which may have begun another by then
+            working[0].wait(left)  # which may have begun another by then
 
     def end(self) -> None:
         """End the monitor, in good order where that is possible; bounded. Ending it twice is harmless."""
@@ -248,15 +253,14 @@ class SafetyWatch:
             if self.trip is not None or self._ending.is_set():
                 return
             self.trip = trip
+            self._renewal.tell(trip)
             self._work(self._tell, trip)
         self._on_trip(trip)
         facts = {"check": trip.check, "problem": trip.problem}
         self._say(logging.CRITICAL, str(trip), "safety_tripped", facts, getattr(trip, "detected", None))
 
     def _work(self, target: Callable[..., None], *args: Any) -> None:
-        thread = threading.Thread(target=target, args=args, name="make safe", daemon=True)
-        thread.start()
-        self._working.append(thread)
+        self._working.append(begin(partial(target, *args), "make safe", self._standby))
 
     def _tell(self, trip: SafetyError) -> None:
         deaf = spread(trip, self._layout, except_for=self.lost)

@@ -20,10 +20,10 @@ def check(state):
     return {**asdict(state), "test": {"expected": state.test.expected()}, "silent": None}
 
 
-def shown(state):
+def shown(state, **safety):
     status = {
         "name": "bench", "state": "running", "silent": [], "experiments": {}, "devices": {},
-        "safety": {"checks": {"flow": check(state)}, "tripped": None},
+        "safety": {"checks": {"flow": check(state)}, "tripped": None, **safety},
     }  # fmt: skip
     console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=200)
     console.print(picture(status))
@@ -53,3 +53,9 @@ def test_a_measurement_within_its_limits_is_green():
 
 def test_a_test_that_passes_and_has_no_one_number_is_in_order():
     assert reading(check(CheckState(OWN).after((1, 2), None, 1.0))) == "in order"
+
+
+def test_a_device_that_is_not_known_to_be_safe_is_shown_with_the_reason():
+    text = shown(CheckState(FLOW), tripped="it burns", not_safe={"laser": "the shutter is stuck"})
+
+    assert re.search("NOT KNOWN TO BE SAFE.*laser: the shutter is stuck", text)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from catkit_devices.device import Device, operation, unlocked
 from catkit_devices.errors import CatkitDevicesError, DeviceOpenError, MutexBrokenError, SafetyError
 from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.multiprocessing.hosting import Host
 from catkit_devices.testbed.alarm import PERMIT, new_trip
 from catkit_devices.testbed.layout import Layout
 from catkit_devices.testbed.permit import Permit
@@ -208,7 +210,7 @@ class Client:
 def test_after_a_trip_nothing_is_opened(shining, journal, attempt):
     shining.renew("one")
     shining.permit.trip(FIRE)
-    with pytest.raises(SafetyError, match="it burns; '.*' of device 'lamp' is refused"):
+    with pytest.raises(SafetyError, match="it burns; '.*' of device 'lamp'.* is refused until the safety is reset"):
         attempt(shining.lamp)
     assert shining.lamp.state == "closed"
     assert journal.read_text() == ""
@@ -221,12 +223,39 @@ def test_after_a_trip_a_lost_connection_is_not_opened_anew_but_for_making_safe(s
     shining.permit.wait_until_safe(5.0)
     shining.lamp.lose_connection()
     for read in (lambda: shining.lamp.on, lambda: shining.lamp.warmth):
-        with pytest.raises(SafetyError, match="is refused, since it is not open"):
+        with pytest.raises(SafetyError, match="which is not open, is refused"):
             read()
     assert journal.read_text() == "10"
     shining.lamp.make_safe()
     assert journal.read_text() == "1010"
     assert shining.lamp.on is False
+
+
+class Valve(Device):
+    """Is made safe with the help of a lamp."""
+
+    def __init__(self, name, *, lamp):
+        super().__init__(name)
+        self._lamp = lamp
+
+    def _open(self):
+        return self
+
+    def _make_safe(self):
+        _ = self._lamp.warmth
+
+
+def test_what_is_opened_anew_to_make_another_device_safe_is_made_safe_too(monkeypatch, journal):
+    host = Host({})
+    monkeypatch.setattr("catkit_devices.device.running_server", [SimpleNamespace(host=host)])
+    with Lamp("lamp", journal=journal, shines=True) as lamp, Valve("valve", lamp=lamp) as valve:
+        host.gate = lambda device, operation, changes: FIRE
+        lamp.make_safe()
+        lamp.lose_connection()
+        valve.make_safe()
+        assert lamp._life_.connected
+        assert not lamp.burns
+    lamp._file.close()
 
 
 @pytest.mark.parametrize(
@@ -410,7 +439,7 @@ def test_who_renews_cannot_renew_for_the_future(bench):
 def test_before_it_is_given_only_the_safety_monitor_opens_devices_and_what_comes_up_shining_is_made_safe(
     shining, journal
 ):
-    with pytest.raises(SafetyError, match="not given yet: 'warmth' of device 'lamp' is refused, since it is not open"):
+    with pytest.raises(SafetyError, match="not given yet: 'warmth' of device 'lamp', which is not open, is refused"):
         _ = shining.lamp.warmth
     assert journal.read_text() == ""
 

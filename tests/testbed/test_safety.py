@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from multiprocessing import active_children
 from pathlib import Path
@@ -399,6 +400,61 @@ def test_changes_are_allowed_again_after_a_reset_and_not_before(watched_bench, u
         until(lambda: testbed.trip)
         with pytest.raises(SafetyError, match="tank.level is 8"):
             testbed.run(Reads())
+
+
+def test_a_reset_reads_a_check_whose_device_is_closed_and_opens_it_for_that(watched_bench, until):
+    with Testbed(load_configuration([watched_bench])) as testbed:
+        testbed.devices.tank.level = 7
+        until(lambda: testbed.trip)
+        testbed.devices.tank.close(force=True)
+        testbed.simulation.evaluate(fill, 3.0)
+        for attempt in (testbed.devices.tank.open, lambda: testbed.devices.tank.level):
+            with pytest.raises(SafetyError, match="of device 'tank', which is not open, is refused until"):
+                attempt()
+
+        testbed.reset_safety("drained")
+
+        assert testbed.devices.tank.is_open
+        testbed.devices.tank.lamp = True
+
+
+def test_a_device_that_is_not_known_to_be_safe_is_in_the_status_until_it_is(watched_bench, until):
+    with Testbed(load_configuration([watched_bench])) as testbed:
+        testbed.devices.basin.lamp = True
+        testbed.simulation.disconnect("ASRL2::INSTR")
+        testbed.devices.tank.level = 7
+        until(lambda: testbed.status()["safety"]["not_safe"], timeout=60.0)
+        assert "could not be made safe" in testbed.status()["safety"]["not_safe"]["basin"]
+
+        testbed.simulation.reconnect("ASRL2::INSTR")
+
+        until(lambda: not testbed.status()["safety"]["not_safe"], timeout=60.0)
+        assert testbed.devices.basin.state == "fault"
+        testbed.devices.basin.reset()
+        testbed.simulation.evaluate(fill, 3.0)
+        testbed.reset_safety("plugged in")
+        assert testbed.devices.basin.lamp is False
+
+
+def test_a_trip_is_acted_on_though_the_testbeds_process_can_start_no_thread(watched_bench, journal, until):
+    with Testbed(load_configuration([watched_bench])) as testbed:
+        testbed.devices.basin.lamp = True
+        threading.stack_size(1 << 46)  # bytes: more than there is address space
+        try:
+            testbed.devices.tank.level = 7
+            until(lambda: testbed.trip)
+            testbed._watch.wait_until_safe()
+        finally:
+            threading.stack_size(0)
+        assert "basin LAMP 0" in journal.read_text()
+        with pytest.raises(SafetyError):
+            testbed.devices.basin.lamp = True
+        testbed.simulation.evaluate(fill, 3.0)
+        testbed.reset_safety("again as it was")  # which needs the watch to be alive
+        testbed.devices.tank.level = 8
+        until(lambda: testbed.trip)
+        testbed.simulation.evaluate(fill, 3.0)
+        testbed.reset_safety()
 
 
 def fill(library, level):
