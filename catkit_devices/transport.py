@@ -65,6 +65,8 @@ class Transport:
         self.opened_at = 0.0
         self._library = library
         self._users = 0
+        self._changing = threading.Lock()
+        """Held while it is opened or closed. Both may hang, so the guard of all addresses is not held meanwhile."""
         self._line: Line | None = None
         self._cleanup = contextlib.ExitStack()
 
@@ -169,7 +171,7 @@ class Transport:
                 transport = _transports[key] = cls(manager.visalib, key[1])
             transport._users += 1
         try:
-            with transport.hold():
+            with transport.hold(), transport._change():
                 if transport._line is None or transport.lost is not None:
                     transport._close()
                     transport._open(manager, address, settings, shared=_in_process(library))
@@ -182,11 +184,27 @@ class Transport:
         """Give the transport back; the last one closes it. Errors of a connection that is gone are not raised."""
         with _guard:
             self._users -= 1
-            if self._users == 0:
-                _transports.pop((id(self._library), self.address), None)
-                if self.suspect is not None:
-                    _doubts.setdefault(self._library, {})[self.address] = self.suspect
-                self._close()
+            if self._users or not self._changing.acquire(blocking=False):
+                return  # whoever changes it now sees that nobody uses it any more
+            if self.suspect is not None:
+                _doubts.setdefault(self._library, {})[self.address] = self.suspect
+        try:
+            self._close()
+        finally:
+            with _guard:
+                if self._users == 0:
+                    _transports.pop((id(self._library), self.address), None)
+                self._changing.release()
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[None]:
+        """Wait until nobody opens or closes it, and keep others from it."""
+        if not self._changing.acquire(timeout=_WIRE_TIMEOUT):
+            raise TimeoutError(f"whoever had {self.address} last has not closed it in {_WIRE_TIMEOUT:g} s")
+        try:
+            yield
+        finally:
+            self._changing.release()
 
     def _open(self, manager: Any, address: str, settings: Mapping[str, Any], *, shared: bool) -> None:
         doubts = _doubts.setdefault(self._library, {})

@@ -16,6 +16,7 @@ from catkit_devices.errors import (
 )
 from catkit_devices.properties import Control, Measurement
 from catkit_devices.simulation import Fault
+from catkit_devices.transport import _transports
 from catkit_devices.visa import VisaDevice
 
 SERIAL = "ASRL7::INSTR"
@@ -512,6 +513,52 @@ def test_a_failed_open_leaves_nothing_open(serve, script):
         Widget("widget", address=SERIAL, visa_library=library).open()
 
     assert library._sessions == {}
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_a_session_that_hangs_when_it_is_closed_keeps_no_other_address_from_being_opened_or_closed(
+    serve, script, monkeypatch, until, others
+):
+    """So do real ones: the close of a vendor's library waits for a device that answers no more."""
+    library = serve(SERIAL, script, replies=REPLIES)
+    hung = Widget("hung", address=SERIAL, visa_library=library)
+    closing, go_on, close = threading.Event(), threading.Event(), library.close
+
+    def hang(session):
+        closing.set()
+        go_on.wait(60)
+        return close(session)
+
+    hung.open()
+    monkeypatch.setattr(library, "close", hang)
+    closer = threading.Thread(target=hung.close)
+    closer.start()
+    assert closing.wait(30)
+    monkeypatch.setattr(library, "close", close)
+    for number in range(others):
+        address = f"ASRL{20 + number}::INSTR"
+        elsewhere = serve(address, script, replies=REPLIES)
+        with Widget(f"other {number}", address=address, visa_library=elsewhere) as other:
+            assert other.a == 1.5
+        assert elsewhere._sessions == {}
+    # Its own address is free when it is closed: until then, whoever opens it waits.
+    values = []
+
+    def use():
+        with Widget("next", address=SERIAL, visa_library=library) as following:
+            values.append(following.a)
+
+    users = [threading.Thread(target=use) for _ in range(others)]
+    for user in users:
+        user.start()
+    until(lambda: sum(transport._users for transport in list(_transports.values())) == others)
+    assert values == []
+    go_on.set()
+    for thread in (closer, *users):
+        thread.join(30)
+    assert values == [1.5] * others
+    assert library._sessions == {}
+    assert not _transports
 
 
 OTHER = "ASRL8::INSTR"
