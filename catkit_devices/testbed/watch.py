@@ -147,6 +147,7 @@ class SafetyWatch:
     def end(self) -> None:
         """End the monitor, in good order where that is possible; bounded. Ending it twice is harmless."""
         if self._ending.is_set() or self._thread.ident is None:
+            self._standby.end()
             return
         self._ending.set()
         self._renewal.end()
@@ -158,6 +159,7 @@ class SafetyWatch:
             self._monitor.end(0.0 if self.trip is not None else _STOP_TIMEOUT)
         self._thread.join(_STOP_TIMEOUT)
         self.wait_until_safe()
+        self._standby.end()
 
     # --- the monitor
 
