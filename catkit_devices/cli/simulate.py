@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,9 +63,9 @@ def simulate(
         raise ConfigurationError("say which testbed, with --config FILE")
     configuration = load_configuration(configs, overrides)
     library = build_simulation(lay_out(configuration, "simulate", simulate=True))
-    stop = threading.Event()
+    stop: queue.SimpleQueue[None] = queue.SimpleQueue()  # an Event's lock may be taken where the handler strikes
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: stop.put(None))
     with InstrumentServer(library, host=host, port_base=port_base) as server:
         rows = _rows(configuration, server.served)
         if overlay is not None:
@@ -74,8 +75,10 @@ def simulate(
         else:
             _print(configuration, rows)
         sys.stdout.flush()
-        while not stop.wait(0.5):  # in pieces: some systems interrupt no longer wait
-            continue
+        while True:
+            with contextlib.suppress(queue.Empty):
+                stop.get(timeout=0.5)  # in pieces: some systems interrupt no longer wait
+                break
 
 
 def _rows(configuration: Configuration, served: Mapping[str, Served]) -> list[dict[str, Any]]:

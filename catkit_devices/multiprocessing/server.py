@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import signal
 import socket
 import sys
@@ -44,6 +45,8 @@ __all__ = ["Server", "break_lock"]
 
 _WORDS_APART = 10.0
 """Seconds between two messages about wrong keys: whoever tries many must not fill the log."""
+_ROUND = 1.0
+"""Seconds that the main thread waits at a time: some systems interrupt no longer wait for a signal."""
 _HANDSHAKE = 5.0
 """Seconds that a connection has to authenticate and say what it wants."""
 _REFUSAL = 1.0
@@ -105,13 +108,20 @@ class Server(managers.Server):
         current_process()._manager_server = self  # type: ignore[attr-defined]  # as the base does, for nested proxies
         deadlocks.own_address.append(self.address)
         self.stop_event = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: self.stop_event.set())
+        # A handler runs in the middle of whatever this thread does, and must not wait for a lock of an Event that this
+        # thread may have just then. A SimpleQueue may be put to from anywhere.
+        told: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._told = told
+        signal.signal(signal.SIGTERM, lambda *_: told.put(None))
         self._reserve = Reserve(self.listener, self.handle_request)
         threading.Thread(target=self._watch_parent, daemon=True).start()
         threading.Thread(target=self.accepter, daemon=True).start()
         try:
-            while not self.stop_event.wait(60.0):
-                continue
+            while True:
+                with contextlib.suppress(queue.Empty):
+                    told.get(timeout=_ROUND)
+                    break
+            self.stop_event.set()
         finally:
             self._close_everything()
             util._exit_function()  # type: ignore[attr-defined]
@@ -125,13 +135,13 @@ class Server(managers.Server):
         try:
             c.send(("#RETURN", None))
         finally:
-            self.stop_event.set()
+            self._told.put(None)
 
     def _watch_parent(self) -> None:
         parent = parent_process()
         if parent is not None:
             connection.wait([parent.sentinel])
-            self.stop_event.set()
+            self._told.put(None)
 
     def _close_everything(self) -> None:
         with self._closing:
