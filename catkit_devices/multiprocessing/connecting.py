@@ -56,6 +56,17 @@ class _CrowdedError(Exception):
     pass
 
 
+class _SocketConnection(connection.Connection):
+    """A connection that closes its socket, and never a number: after Ctrl-C that could be another's by now."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        super().__init__(sock.fileno())
+
+    def _close(self) -> None:
+        self.socket.close()
+
+
 def _connect_once(server: Endpoint, timeout: float) -> connection.Connection:
     label = f"server {server.name!r} (pid {server.pid or 'not known'} at {server.address})"
     facts: dict[str, Any] = {"server": server.name, "pid": server.pid}
@@ -79,7 +90,7 @@ def _connect_once(server: Endpoint, timeout: float) -> connection.Connection:
     except OSError as error:
         sock.close()
         raise ServerNotFoundError(f"{label} is not running ({error})", **facts) from error
-    conn = connection.Connection(sock.detach())
+    conn = _SocketConnection(sock)
     try:
         connection.answer_challenge(conn, server.authkey)
         connection.deliver_challenge(conn, server.authkey)
@@ -111,6 +122,9 @@ def set_receive_timeout(sock: socket.socket, timeout: float) -> None:
 @contextlib.contextmanager
 def borrowed_socket(conn: connection.Connection) -> Iterator[socket.socket]:
     """Lend the socket under a connection, for its options."""
+    if isinstance(conn, _SocketConnection):
+        yield conn.socket
+        return
     sock = socket.socket(fileno=conn.fileno())
     try:
         yield sock

@@ -2,6 +2,9 @@
 
 Lines are disposable: an interrupted call costs its line, and the server is told on the session's lifeline (and again by
 the next line) that the call is void and which sections its owner still has.
+
+Ctrl-C may come again while it is being dealt with. So a line remembers the call whose end it has not seen; the next use
+of the line gives that up first.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from catkit_devices.multiprocessing.session import Nested, open_sessions, sessio
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.channel import Channel
     from catkit_devices.multiprocessing.endpoint import Endpoint
+    from catkit_devices.multiprocessing.owner import Call
     from catkit_devices.multiprocessing.session import ClientSession
 
 __all__ = ["Line", "line_to", "post_exception"]
@@ -47,12 +51,13 @@ if hasattr(os, "register_at_fork"):
 class Line:
     """The calls of one thread to one server, one after the other."""
 
-    __slots__ = ("channel", "number", "session", "thread", "void")
+    __slots__ = ("channel", "session", "thread", "unfinished", "void")
 
     def __init__(self, session: ClientSession) -> None:
         self.session = session
         self.thread = next(_numbers)
-        self.number = 0
+        self.unfinished = 0
+        """Number of the call that was sent and whose end was not seen; 0 for none."""
         self.void: tuple[Any, ...] | None = None
         self.channel: Channel | None = None
 
@@ -69,27 +74,31 @@ class Line:
             origin = (from_call.owner, from_call.chain, from_call.apart)
         elif (asyncio := imported("asyncio")) is not None and asyncio._get_running_loop() is not None:
             origin = (current_owner(), None, False)
-        self.number = number = next(_numbers)
+        if self.unfinished:
+            self.abandon()
+        number = next(_numbers)
         message = self._open().pack((number, target, operation, name, args, kwargs, origin))
         try:
             if from_call is not None:
                 self.session.nested[self.thread] = nested = Nested(number, from_call)
                 from_call.on_cancel(lambda: self.session.say(("cancel", self.thread, number)))
             channel = self._open()
+            self.unfinished = number
             channel.send(message)
             answer = channel.receive()
+            self.unfinished = 0  # what is loaded may ask its server over this very line
             try:
                 status, value = channel.unpack(answer)
             except Exception as error:  # noqa: BLE001 - a class may do anything on loading
                 error.add_note(f"the answer of {name!r} does not load in this process")
-                self.abandon(number)
+                self.unfinished = number
+                self.abandon()
                 status, value = _DOES_NOT_LOAD, error
             if status == REFUSED:
                 channel.forget_sent()
-            elif status == HANDED_OVER:
-                self.session.say(("arrived", number))
         except (EOFError, OSError) as error:
-            self.abandon(number)
+            self.unfinished = number
+            self.abandon()
             lost = self.session.ending()
             if lost is not None:
                 raise lost from None
@@ -100,15 +109,25 @@ class Line:
                 pid=pid,
             ) from error
         except BaseException:
-            self.abandon(number)
+            self.unfinished = number
+            self.abandon()
             raise
         finally:
             if from_call is not None:
                 from_call.on_cancel(None)
                 self.session.nested.pop(self.thread, None)
                 if nested.gave_way:
-                    take_back(from_call)
-        if status in (RETURNED, HANDED_OVER):
+                    self._take_back(from_call, number)
+        # From here to the caller nothing is called, so that Ctrl-C, which comes on calls, cannot take the value away.
+        if status == RETURNED:
+            return value
+        if status == HANDED_OVER:
+            try:
+                self.session.say(("arrived", self.thread, number))
+            except BaseException:
+                self.unfinished = number
+                self.abandon()
+                raise
             return value
         if status == _DOES_NOT_LOAD:
             raise value
@@ -122,20 +141,34 @@ class Line:
             raise from_call.reason from raised  # the other server knows only that it was cancelled, and not why
         raise raised
 
+    def _take_back(self, from_call: Call, number: int) -> None:
+        try:
+            take_back(from_call)
+        except BaseException:
+            self.unfinished = number  # nobody gets to know what came of it
+            self.abandon()
+            raise
+
     def _open(self) -> Channel:
         if self.channel is None:
             self.channel = self.session.open_channel((self.thread, current_owner(), self.void))
             self.void = None
         return self.channel
 
-    def abandon(self, number: int) -> None:
-        """Give up the call and its connection, and tell the server what its owner still has."""
-        channel, self.channel = self.channel, None
+    def abandon(self) -> None:
+        """Give up the call that is not finished, and the connection; tell the server what the owner still has.
+
+        Harmless to repeat.
+        """
+        number = next(_numbers)  # newer than all that was asked, so that it counts also where nothing was
+        self.unfinished = self.unfinished or number
         owner = current_owner().key
-        self.void = (self.thread, number, owner, dict(self.session.sections.get(owner, {})))
-        if channel is not None:
+        self.void = (self.thread, number, self.unfinished, owner, dict(self.session.sections.get(owner, {})))
+        if self.channel is not None:
             self.session.say(("void", *self.void))
-            channel.close()
+            self.channel.close()
+            self.channel = None
+        self.unfinished = 0
 
 
 def line_to(server: Endpoint) -> Line:

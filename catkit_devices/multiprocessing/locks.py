@@ -363,6 +363,19 @@ class OwnedLock:
             hold = self._hold
             return list(hold.calls) if hold is not None else []
 
+    def depth(self, call: Call) -> int:
+        """Return how many sections the owner of ``call`` has over its session and has not left, broken ones too."""
+        with guard:
+            fence = self._fences.get(call.owner.key)
+            hold = self._hold
+            if fence is not None:
+                sections = fence[1]
+            elif hold is not None and hold.key == self._key(call):
+                sections = hold.sections
+            else:
+                return 0
+            return sections.get(call.session.id, 0)
+
     def sections(self, call: Call) -> int:
         """Return how many sections the owner of ``call`` has."""
         with guard:

@@ -8,9 +8,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from catkit_devices.errors import MutexTimeoutError
+from catkit_devices.errors import CatkitDevicesError, MutexNotHeldError, MutexTimeoutError
 from catkit_devices.multiprocessing.locks import OwnedLock
-from catkit_devices.multiprocessing.owner import calling, current_call
+from catkit_devices.multiprocessing.owner import Call, calling, current_call
 from catkit_devices.multiprocessing.waiting import seconds
 
 if TYPE_CHECKING:
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from catkit_devices.multiprocessing.holds import Holder
-    from catkit_devices.multiprocessing.owner import Call
 
-__all__ = ["DEFAULT_TIMEOUT", "Mutex", "default_timeout", "lock_all"]
+__all__ = ["DEFAULT_TIMEOUT", "Mutex", "default_timeout", "exit_section", "leave", "lock_all"]
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds that a mutex is waited for unless told otherwise."""
@@ -45,10 +44,67 @@ class Lockable(Protocol):
     @property
     def place(self) -> tuple[str, Any, str, str] | None: ...
     def acquire(self, call: Call, timeout: float, depth: int | None = None, site: str | None = None) -> None: ...
-    def release(self, call: Call) -> None: ...
+    def release(self, call: Call, depth: int | None = None) -> None: ...
+    def depth(self, call: Call) -> int: ...
     def holder(self) -> Holder | None: ...
     def waiters(self) -> list[Holder]: ...
     def break_(self, reason: str) -> str | None: ...
+
+
+_ONCE = (None,)
+"""For a loop: at the end of each of its rounds CPython sees to the signals that have come."""
+
+
+def leave(due: list[Any], *, again: bool = False) -> None:
+    """Release mutexes, the last one first, each once.
+
+    Args:
+        due: mutexes, what has one as ``.mutex``, ``lock_all``; when this is interrupted, what is still to be done.
+        again: whether it was interrupted.
+
+    Raises:
+        MutexError: the last one that a mutex raised; the others are released all the same.
+    """
+    while due:
+        one = due[-1]
+        if isinstance(one, lock_all):
+            due[-1:] = one._mutexes
+            continue
+        if not isinstance(one, tuple):
+            lock = one._lock if isinstance(one, Mutex) else one.mutex._lock
+            call = current_call()
+            one = due[-1] = (lock, call, lock.depth(call) - 1)
+        lock, call, depth = one
+        try:
+            lock.release(call, depth)
+        except CatkitDevicesError as error:
+            del due[-1]
+            leave(due)
+            if again and isinstance(error, MutexNotHeldError):
+                return  # done before the interrupt
+            raise
+        del due[-1]
+
+
+def exit_section(
+    self: Any,
+    kind: type[BaseException] | None,  # noqa: ARG001 - as every __exit__
+    error: BaseException | None,
+    traceback: TracebackType | None,  # noqa: ARG001
+) -> None:
+    """``__exit__`` of what holds one mutex or several during a block.
+
+    Whatever Ctrl-C interrupts from its first line on, the block is left without them.
+    """
+    due = [self]
+    try:
+        leave(due)
+    except MutexNotHeldError:
+        if error is None:
+            raise  # else what ended the block says more
+    except BaseException:
+        leave(due, again=True)
+        raise
 
 
 class Mutex:
@@ -106,7 +162,14 @@ class Mutex:
             MutexBrokenError: it was taken away by force meanwhile.
             MutexNotHeldError: this owner does not hold it.
         """
-        self._lock.release(current_call())
+        self.__exit__(None, None, None)
+
+    def _restore(self, depth: int) -> None:
+        """Take it again, to be held as deep as it was; what cancels the caller's operation does not cancel this."""
+        call = current_call()
+        again = Call(call.owner, call.chain, call.session, call.number)
+        with calling(again):
+            self._lock.acquire(again, self.timeout, depth, call_site())
 
     def break_(self, reason: str) -> str | None:
         """Take it from whoever holds it, by force; return who that was. See ``MutexBrokenError``."""
@@ -128,17 +191,24 @@ class Mutex:
 
     def __enter__(self) -> Self:
         self.acquire()
+        try:
+            for _ in _ONCE:  # Ctrl-C that has come by now is raised here, and not on entry to __exit__
+                continue
+        except BaseException:
+            leave([self])
+            raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.release()
+    __exit__ = exit_section
 
     async def __aenter__(self) -> Self:
         await self._acquire_while_others_run(self.timeout)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self.release()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
 
     async def _acquire_while_others_run(self, timeout: float) -> None:
         """As ``acquire``, but the other tasks of this thread go on meanwhile."""
@@ -216,33 +286,35 @@ class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):
         self._mutexes = sorted(mutexes, key=lambda mutex: getattr(mutex._lock, "order", ("", id(mutex._lock))))
         longest = max((mutex.timeout for mutex in mutexes), default=0.0)
         self._timeout = longest if timeout is None else seconds(timeout, "lock_all")
-        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> None:
         deadline = time.monotonic() + self._timeout
-        with contextlib.ExitStack() as held:
+        held = 0
+        try:
             for mutex in self._mutexes:
                 mutex.acquire(max(0.0, deadline - time.monotonic()))
-                held.callback(mutex.release)
-            self._held = held.pop_all()
+                held += 1  # nothing is called between the two lines, and Ctrl-C comes on calls
+        except BaseException:
+            leave(self._mutexes[:held])
+            raise
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._held.__exit__(kind, error, traceback)
+    __exit__ = exit_section
 
     async def __aenter__(self) -> None:
         deadline = time.monotonic() + self._timeout
-        with contextlib.ExitStack() as held:
+        held = 0
+        try:
             for mutex in self._mutexes:
                 await mutex._acquire_while_others_run(max(0.0, deadline - time.monotonic()))
-                held.callback(mutex.release)
-            self._held = held.pop_all()
+                held += 1
+        except BaseException:
+            leave(self._mutexes[:held])
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._held.__exit__(kind, error, traceback)
+        self.__exit__(kind, error, traceback)
 
     def __iter__(self) -> Iterator[Mutex]:
         return iter(self._mutexes)

@@ -11,8 +11,11 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from catkit_devices.deferred import finished
+from catkit_devices.errors import CatkitDevicesError, MutexNotHeldError, MutexTimeoutError, ServerError
 from catkit_devices.multiprocessing.endpoint import Endpoint
 from catkit_devices.multiprocessing.interface import CALL, DELETE, GET, SELF, SET, SPECIAL, running_server
+from catkit_devices.multiprocessing.mutex import exit_section
+from catkit_devices.multiprocessing.owner import current_call
 from catkit_devices.multiprocessing.remote import Remote, found_again, hosted_here, mutex_of
 
 if TYPE_CHECKING:
@@ -217,13 +220,13 @@ def _make_class(interface: Interface) -> type[ObjectProxy]:
     if "__iter__" in members:
         members["__iter__"] = _iterate
     if interface.section:
-        members["__enter__"], members["__exit__"] = _enter_section, _exit_section
+        members["__enter__"], members["__exit__"] = _enter_section, exit_section
     elif interface.entered:
         members |= {name: _entered(name, interface.methods[name]) for name in _ENTERED}
     elif "__exit__" in members:
         members["__exit__"] = _exit
     if interface.kind == "condition":
-        members["wait_for"] = _wait_for
+        members |= {"wait": _wait, "wait_for": _wait_for}
     return type(f"{interface.name}Proxy", (ObjectProxy,), members)
 
 
@@ -292,12 +295,8 @@ def _iterate(self: ObjectProxy) -> Iterator[Any]:
 
 
 def _enter_section(self: ObjectProxy) -> ObjectProxy:
-    self.mutex.acquire()
+    self.mutex.__enter__()
     return self
-
-
-def _exit_section(self: ObjectProxy, *_: object) -> None:
-    self.mutex.release()
 
 
 def _exit(self: ObjectProxy, kind: object, error: BaseException | None, traceback: object) -> Any:  # noqa: ARG001
@@ -307,6 +306,30 @@ def _exit(self: ObjectProxy, kind: object, error: BaseException | None, tracebac
 
         encoded = encode(error)
     return self._do(CALL, "__exit__", (encoded, None, None))
+
+
+def _wait(self: ObjectProxy, timeout: float | None = None) -> bool:
+    """Give the mutex back, wait to be notified at most ``timeout`` seconds, take the mutex again, whatever comes.
+
+    Returns:
+        Whether it was notified in time.
+
+    Raises:
+        MutexNotHeldError: the caller does not hold the mutex.
+    """
+    depth = self.mutex._lock.depth(current_call())
+    try:
+        notified: bool = self._do(CALL, "wait", (timeout,))
+    except (MutexNotHeldError, MutexTimeoutError, ServerError):
+        raise
+    except BaseException as error:
+        # Ctrl-C, or the end of the operation that this is part of: the block goes on with the mutex until it is left.
+        try:
+            self.mutex._restore(depth)
+        except CatkitDevicesError as failure:
+            error.add_note(f"the mutex is not held again: {failure}")
+        raise
+    return notified
 
 
 def _wait_for(self: Any, predicate: Callable[[], Any], timeout: float | None = None) -> Any:

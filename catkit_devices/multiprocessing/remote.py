@@ -7,7 +7,7 @@ import hmac
 from multiprocessing import AuthenticationError, current_process
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import ConfigurationError, MutexBrokenError
+from catkit_devices.errors import CatkitDevicesError, ConfigurationError, MutexBrokenError
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint
 from catkit_devices.multiprocessing.entries import new_entry
 from catkit_devices.multiprocessing.interface import CALL, LOCK, ROOT, running_server
@@ -193,32 +193,43 @@ class RemoteLock:
         line = self.remote.line()
         target = self._target()
         sections = line.session.sections.setdefault(call.owner.key, {})
-        depth = sections.get(target, 0) + 1
+        if depth is None:
+            depth = sections.get(target, 0) + 1
         line.session.names[target] = self.name
         try:
+            # Either of the two lines fails, and then the server has been told that there is no such section, or both
+            # are done: nothing is called between them, and Ctrl-C comes on calls.
             line.call(target, LOCK, "acquire", (timeout, depth, site), None)
             sections[target] = depth
-        except BaseException as error:
-            # Interrupted after the server granted: what it thinks must be what this side says.
-            if not isinstance(error, Exception):
-                line.abandon(line.number)
+        except BaseException:
             if not sections:
                 line.session.sections.pop(call.owner.key, None)
             raise
 
-    def release(self, call: Call) -> None:
+    def release(self, call: Call, depth: int | None = None) -> None:
         """As ``OwnedLock.release``."""
+        if depth is None:
+            depth = self.depth(call) - 1
         ended = self.remote.ended_sections(call.owner)
         if ended is not None:
             session, lock = ended
-            _forget(session, call, session.sections[call.owner.key], lock)
+            _leave(session, call, lock, depth)
             raise _ended_with(ended, self.name)
         line = self.remote.line()
         target = self._target()
-        depth = line.session.sections.get(call.owner.key, {}).get(target, 0) - 1
-        if depth >= 0:
-            _forget(line.session, call, line.session.sections[call.owner.key], target)
-        line.call(target, LOCK, "release", (max(depth, 0),), None)
+        try:
+            _leave(line.session, call, target, depth)
+            line.call(target, LOCK, "release", (max(depth, 0),), None)
+        except CatkitDevicesError:
+            raise
+        except BaseException:
+            line.abandon()  # interrupted, perhaps before the server was told
+            raise
+
+    def depth(self, call: Call) -> int:
+        """As ``OwnedLock.depth``."""
+        session, lock = self.remote.ended_sections(call.owner) or (self.remote._session, self._target())
+        return session.sections.get(call.owner.key, {}).get(lock, 0)
 
     def holder(self) -> Holder | None:
         """As ``OwnedLock.holder``."""
@@ -254,8 +265,9 @@ def _ended_with(ended: tuple[ClientSession, int], name: str) -> MutexBrokenError
     return MutexBrokenError(name, f"the server that kept it is lost ({ended[0].lost})")
 
 
-def _forget(session: ClientSession, call: Call, held: dict[int, int], target: int) -> None:
-    depth = held.get(target, 0) - 1
+def _leave(session: ClientSession, call: Call, target: int, depth: int) -> None:
+    """Note that an owner has so many sections on a lock from now on."""
+    held = session.sections.get(call.owner.key, {})
     if depth > 0:
         held[target] = depth
     else:

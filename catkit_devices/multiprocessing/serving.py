@@ -124,8 +124,8 @@ class ServedSession(Session):
         match word:
             case ("ping",):
                 self.tell(("pong",))
-            case ("void", thread, number, owner, sections):
-                self.void(thread, number, owner, sections)
+            case ("void", *void):
+                self.void(*void)
             case ("cancel", thread, number):
                 self._cancelled[thread] = number
                 call = self.calls.get(thread)
@@ -136,8 +136,13 @@ class ServedSession(Session):
                     self.tell(("waited for", owner, *wait))
             case ("deadlock", owner, sequence, parties):
                 end_deadlock(owner, sequence, parties)
-            case ("arrived", number):
-                self._objects.deliveries.settle(self, number, arrived=True)
+            case ("arrived", thread, number):
+                self._objects.deliveries.arrived(self, number)
+                call = self.calls.get(thread)
+                if call is None:
+                    self._objects.deliveries.line_ended(self, number)
+                elif call.number != number:
+                    self._objects.deliveries.forget(self, number)
             case ("withdraw", target, entry):
                 hosted = self._objects.objects.get(target)
                 withdraw = getattr(hosted.object, "_withdraw_entry_", None) if hosted is not None else None
@@ -146,8 +151,16 @@ class ServedSession(Session):
             case ("goodbye",):
                 self._said_goodbye = True
 
-    def void(self, thread: int, number: int, owner: Any, sections: dict[int, int]) -> None:
-        """The client gave up a call: it is not begun any more, or cancelled; its sections are what the client says."""
+    def void(self, thread: int, number: int, given_up: int, owner: Any, sections: dict[int, int]) -> None:
+        """The client gave up a call: it is not begun any more, or cancelled; its sections are what the client says.
+
+        Args:
+            thread: whose.
+            number: newer than all that the thread has asked for.
+            given_up: number of the call.
+            owner: who has sections.
+            sections: how many, by the lock.
+        """
         # The word comes twice, on the lifeline and with the next line: the second must wait until the first is done,
         # or what the next line acquires would be taken away again.
         with self._voiding:
@@ -157,7 +170,7 @@ class ServedSession(Session):
             call = self.calls.get(thread)
             if call is not None and call.number <= number:
                 cancel(call, OperationCancelled("the caller interrupted the operation"))
-            self._objects.deliveries.settle(self, number, arrived=False)
+            self._objects.deliveries.give_back(self, given_up)
             for hosted in self._objects.everything():
                 if hosted.lock is not None and hosted.reference.lock is not None:
                     hosted.lock.set_depth(owner, self, sections.get(hosted.reference.lock, 0))
@@ -185,11 +198,13 @@ class ServedSession(Session):
             while True:
                 self._serve_one(channel, thread, owner)
         except (EOFError, OSError):
-            owner.ended = self._void.get(thread, -1) != self._newest.get(thread)
+            owner.ended = self._void.get(thread, -1) < self._newest.get(thread, 0)
         except Exception:  # noqa: BLE001 - whatever it is, the client hears at once that its line is gone
             _log.exception("a line of %s was dropped", self.process)
         finally:
-            self.calls.pop(thread, None)
+            last = self.calls.pop(thread, None)
+            if last is not None:
+                self._objects.deliveries.line_ended(self, last.number)
             channel.close()
 
     def _serve_one(self, channel: Channel, thread: int, owner: Owner) -> None:
@@ -206,9 +221,12 @@ class ServedSession(Session):
             call = Call(first, chain or (first.key, number), self, number)
             call.apart, call.nested = apart, chain is not None
         self._newest[thread] = number
+        last = self.calls.get(thread)
         self.calls[thread] = call
         if self._cancelled.get(thread) == number:
             call.cancel(OperationCancelled("the caller interrupted the operation"))
+        if last is not None:
+            self._objects.deliveries.forget(self, last.number)
         if number <= self._void.get(thread, 0):
             raise EOFError  # the client gave this call up before it was begun, and this line with it
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from catkit_devices.deferred import finished, refuse_deferred
-from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex
+from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, exit_section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,11 +49,10 @@ class MutexedDict(dict[_K, _V]):
     _fixed_ = True
 
     def __enter__(self) -> Self:
-        self.mutex.acquire()
+        self.mutex.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.mutex.release()
+    __exit__ = exit_section
 
     def __missing__(self, key: _K) -> _V:
         if self._load is None:
@@ -181,11 +180,10 @@ class MutexedNamespace:
         vars(self).update(values)
 
     def __enter__(self) -> Self:
-        self.mutex.acquire()
+        self.mutex.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.mutex.release()
+    __exit__ = exit_section
 
     def __setattr__(self, name: str, value: Any) -> None:
         member = getattr(type(self), name, None)
