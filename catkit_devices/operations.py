@@ -165,7 +165,12 @@ def perform(
                 device._ready_(name, changes)
                 result = body(device, *args, **kwargs)
         finally:
-            device._leave_(call, shared=shared)
+            try:
+                device._leave_(call, shared=shared)
+            except BaseException:  # Ctrl-C may have come before it was done
+                exclusive.end(call)
+                mutex.end(call)
+                raise
     finally:
         call.changes = before
     if _is_lazy(type(result)):  # type: ignore[arg-type]

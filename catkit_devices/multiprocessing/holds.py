@@ -2,6 +2,10 @@
 
 All lock state of a process and its wait graph live under one guard, so that a death, a break or a search for a cycle
 sees one consistent picture. The guard is held for microseconds and never across a wait.
+
+Ctrl-C may come while the main thread has the guard. CPython raises it on entry to a function, after a call of one that
+is written in C, and at the end of a loop's round. So what belongs together is written without any of these, a change is
+the last thing that a function does, and whoever was interrupted undoes, or finishes, by what was changed.
 """
 
 from __future__ import annotations
@@ -99,14 +103,14 @@ class Wait(NamedTuple):
 class Hold:
     """One owner's hold of a lock: its sections, counted per session, and the operations that run under it."""
 
-    __slots__ = ("bodies", "broken", "calls", "gives_way", "key", "owner", "returning", "sections", "since", "site")
+    __slots__ = ("broken", "calls", "gives_way", "key", "owner", "returning", "sections", "since", "site")
 
     def __init__(self, key: object, owner: Owner, site: str | None) -> None:
         self.key = key
         self.owner = owner
         self.sections: dict[str, int] = {}
-        self.bodies = 0
         self.calls: list[Call] = []
+        """Of the operations that run; never changed, but replaced by another one."""
         self.since = time.monotonic()
         self.site = site
         self.broken: str | None = None
@@ -118,21 +122,21 @@ class Hold:
     def begin(self, call: Call, body: bool, depth: int | None) -> None:
         """Count an operation, or a section (``depth`` says how many there are then), in; the guard is held."""
         if body:
-            self.bodies += 1
-            self.calls.append(call)
+            self.calls = [*self.calls, call]
         else:
             session = call.session.id
             self.sections[session] = self.sections.get(session, 0) + 1 if depth is None else depth
 
     def end(self, call: Call) -> None:
         """Count an operation out; the guard is held."""
-        self.bodies -= 1
-        self.calls.remove(call)
+        calls = list(self.calls)
+        calls.remove(call)
+        self.calls = calls
 
     def described(self) -> Holder:
         """Return it as shown to people."""
         remark = ", broken, still in its operation" if self.broken is not None else ""
-        return Holder.of(self.owner, self.since, self.bodies + sum(self.sections.values()), self.site, remark)
+        return Holder.of(self.owner, self.since, len(self.calls) + sum(self.sections.values()), self.site, remark)
 
 
 def count_sections(sections: dict[str, int], session: str, depth: int) -> None:
@@ -153,6 +157,7 @@ class Waiter:
         "depth",
         "failure",
         "granted",
+        "hold",
         "key",
         "lock",
         "sequence",
@@ -175,6 +180,8 @@ class Waiter:
         self.since = time.monotonic()
         self.asked = time.time()
         self.granted = False
+        self.hold: Hold | None = None
+        """What it was granted; None for an operation that goes on where its guest has left."""
         self.failure: BaseException | None = None
         self.sequence = 0
         self.wake = threading.Lock()
@@ -184,6 +191,7 @@ class Waiter:
         """Become a part of the wait graph, now that it is in the queue; the guard is held."""
         self.sequence = next(_sequence)
         _waiting[self.call.owner.key] = self
+        self.call.waiter = self
 
     def wait(self, timeout: float) -> None:
         """Wait until granted, withdrawn or ``timeout`` seconds are over; the guard is not held."""
@@ -199,10 +207,28 @@ class Waiter:
                 self.call.session.long_wait(self.call, attempt)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def grant(self) -> None:
-        """Let it go on, now that it has the lock and is out of its queue; the guard is held."""
-        self._leave_graph()
+    def grant(self, hold: Hold, *, guest: bool = False) -> None:
+        """Give it the lock, or let it in as a guest; the guard is held."""
+        lock, owner, place = self.lock, self.call.owner.key, self.lock._queue.index(self)
+        # Nothing is called from here to the last line: see above.
+        if guest:
+            lock._guests = [*lock._guests, hold]
+        else:
+            lock._hold = hold
+        del lock._queue[place]
+        self.hold = hold
         self.granted = True
+        if owner in _waiting and _waiting[owner] is self:
+            del _waiting[owner]
+        self.wake.release()
+
+    def go_on(self, inside: Hold) -> None:
+        """Let an operation that gave way go on, now that its guest has left; the guard is held."""
+        owner = self.call.owner.key
+        inside.returning = None
+        self.granted = True
+        if owner in _waiting and _waiting[owner] is self:
+            del _waiting[owner]
         self.wake.release()
 
     def withdraw(self, failure: BaseException) -> None:
@@ -275,9 +301,15 @@ def cancel(call: Call, reason: BaseException) -> None:
     """Cancel an operation in flight, whether it runs or waits for a lock."""
     call.cancel(reason)
     with guard:
-        waiter = _waiting.get(call.owner.key)
-        if waiter is not None and waiter.call is call:
+        waiter = call.waiter
+        if waiter is None or waiter.failure is not None:
+            return
+        if not waiter.granted:
             waiter.fail(reason)
+        elif waiter.hold is not None:
+            # It has not woken up yet. What it was granted goes back now: later that could be another's.
+            waiter.failure, waiter.granted = reason, False
+            waiter.lock._give_back(waiter)
 
 
 def end_session(session: Session) -> None:

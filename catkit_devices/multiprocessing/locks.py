@@ -13,6 +13,7 @@ from weakref import WeakSet
 from catkit_devices.errors import (
     DeadlockError,
     MutexBrokenError,
+    MutexError,
     MutexNotHeldError,
     MutexTimeoutError,
     OperationCancelled,
@@ -118,6 +119,16 @@ class OwnedLock:
             MutexBrokenError: the section had been taken away by force.
             MutexNotHeldError: there is none.
         """
+        try:
+            self._release(call, depth)
+        except MutexError:
+            raise
+        except BaseException:  # Ctrl-C
+            with guard:
+                self._settle()
+            raise
+
+    def _release(self, call: Call, depth: int | None) -> None:
         with guard:
             session = call.session.id
             fence = self._fences.get(call.owner.key)
@@ -156,25 +167,40 @@ class OwnedLock:
                 hold.end(call)
                 self._settle()
 
+    def end(self, call: Call) -> None:
+        """End all that ``call`` has begun by ``enter`` and not ended; nothing where there is nothing."""
+        with guard:
+            hold = self._hold_of(call)
+            while hold is not None and call in hold.calls:
+                hold.end(call)
+            self._settle()
+
     # The path of every operation of a device: what Hold.begin and Hold.end do is written out here.
 
     def enter_both(self, exclusive: OwnedLock, call: Call, timeout: float, site: str) -> None:
         """Begin an operation under this lock (a mutex) and then ``exclusive``; at once where both are free."""
-        with guard:
-            hold, other = self._hold, exclusive._hold
-            if other is None and not exclusive._queue and call.reason is None and not call.session.ended:
-                free = hold is None and not self._queue and not self._fences
-                if free and (self.refusal is None or self.refusal() is None):
-                    self._hold = hold = Hold(call.owner.key, call.owner, site)
-                elif hold is None or hold.key != call.owner.key or hold.broken is not None:
-                    hold = None
-                if hold is not None:
-                    hold.bodies += 1
-                    hold.calls.append(call)
-                    exclusive._hold = other = Hold(call.chain, call.owner, site)
-                    other.bodies = 1
-                    other.calls.append(call)
-                    return
+        entered = False
+        try:
+            with guard:
+                hold, other = self._hold, exclusive._hold
+                if other is None and not exclusive._queue and call.reason is None and not call.session.ended:
+                    free = hold is None and not self._queue and not self._fences
+                    if free and (self.refusal is None or self.refusal() is None):
+                        hold = Hold(call.owner.key, call.owner, site)
+                    elif hold is None or hold.key != call.owner.key or hold.broken is not None:
+                        hold = None
+                    if hold is not None:
+                        other = Hold(call.chain, call.owner, site)
+                        hold.calls = [*hold.calls, call]
+                        other.calls = [call]
+                        self._hold, exclusive._hold = hold, other
+                        entered = True
+        except BaseException:
+            if entered:
+                self.leave_both(exclusive, call)
+            raise
+        if entered:
+            return
         self.enter(call, timeout, site)
         try:
             exclusive.enter(call, timeout, site)
@@ -188,8 +214,10 @@ class OwnedLock:
             for lock in (exclusive, self):
                 hold = lock._hold if not lock._guests else lock._hold_of(call)
                 if hold is not None:
-                    hold.bodies -= 1
-                    hold.calls.remove(call)
+                    if hold.calls == [call]:
+                        hold.calls = []
+                    else:
+                        hold.end(call)
                     lock._settle()
 
     # --- giving way -------------------------------------------------------------------------------------------------
@@ -400,58 +428,91 @@ class OwnedLock:
 
     def _take(self, call: Call, timeout: float, body: bool, depth: int | None, site: str | None, shared: bool) -> None:
         key = self._key(call)
+        taken: Hold | None = None
+        waiter: Waiter | None = None
+        before = 0
+        try:
+            with guard:
+                self._refuse_cancelled(call)
+                hold = self._hold if not self._guests else self._hold_of(call) or self._hold
+                if hold is not None and hold.key == key and hold.broken is None:
+                    before = hold.sections.get(call.session.id, 0)
+                    hold.begin(call, body, depth)
+                    taken = hold
+                    return
+                self._refuse_newcomer(call)
+                if hold is None and not self._queue:
+                    hold = Hold(key, call.owner, site)
+                    hold.begin(call, body, depth)
+                    self._hold = taken = hold
+                    return
+                if shared and (inside := self._innermost()) is not None and inside.gives_way:
+                    guest = Hold(key, call.owner, site)
+                    guest.begin(call, True, None)
+                    self._guests = [*self._guests, guest]
+                    taken = guest
+                    return
+                waiter = Waiter(self, key, call, body, depth or 1, site, shared)
+                self._line_up(waiter, timeout)
+            self._await(waiter, timeout)
+        except BaseException:
+            # Ctrl-C where the owner is a thread of this process: neither queued nor holding afterwards.
+            if taken is not None or waiter is not None:
+                self._undo(call, body, taken, before, waiter)
+            raise
+
+    def _refuse_cancelled(self, call: Call) -> None:
+        if call.reason is not None:
+            raise call.reason
+        if call.session.ended:
+            raise OperationCancelled("the calling process has ended")
+
+    def _refuse_newcomer(self, call: Call) -> None:
+        if self._fences and call.owner.key in self._fences:
+            raise MutexBrokenError(self.name, self._fences[call.owner.key][0])
+        refusal = self.refusal() if self.refusal is not None else None
+        if refusal is not None:
+            raise refusal
+
+    def _line_up(self, waiter: Waiter, timeout: float) -> None:
+        if timeout <= 0:
+            raise self._timed_out(waiter.call, 0.0)
+        cycle = find_cycle_here(self, waiter.call)
+        if cycle is not None:
+            raise DeadlockError(self.name, cycle)
+        self._queue.append(waiter)
+        waiter.begin()
+
+    def _undo(self, call: Call, body: bool, taken: Hold | None, before: int, waiter: Waiter | None) -> None:
+        """Undo what an interrupted call has taken, or asked for. The guard is not held."""
         with guard:
-            if call.reason is not None:
-                raise call.reason
-            if call.session.ended:
-                raise OperationCancelled("the calling process has ended")
-            hold = self._hold if not self._guests else self._hold_of(call) or self._hold
-            if hold is not None and hold.key == key and hold.broken is None:
-                hold.begin(call, body, depth)
-                return
-            if self._fences and call.owner.key in self._fences:
-                raise MutexBrokenError(self.name, self._fences[call.owner.key][0])
-            if self.refusal is not None:
-                refusal = self.refusal()
-                if refusal is not None:
-                    raise refusal
-            if hold is None and not self._queue:
-                self._hold = hold = Hold(key, call.owner, site)
-                hold.begin(call, body, depth)
-                return
-            if shared and (inside := self._innermost()) is not None and inside.gives_way:
-                self._let_in(key, call, site)
-                return
-            if timeout <= 0:
-                raise self._timed_out(call, 0.0)
-            cycle = find_cycle_here(self, call)
-            if cycle is not None:
-                raise DeadlockError(self.name, cycle)
-            waiter = Waiter(self, key, call, body, depth or 1, site, shared)
-            self._queue.append(waiter)
-            waiter.begin()
-        self._await(waiter, timeout)
+            call.waiter = None
+            if taken is not None:
+                if body:
+                    taken.end(call)
+                else:
+                    count_sections(taken.sections, call.session.id, before)
+                self._settle()
+            elif waiter is not None and waiter.granted:
+                self._give_back(waiter)
+            elif waiter is not None and waiter in self._queue:
+                waiter.withdraw(OperationCancelled("interrupted"))
 
     def _await(self, waiter: Waiter, timeout: float) -> None:
         """Wait for the grant. The guard is not held."""
-        try:
-            waiter.wait(timeout)
-        except BaseException:
-            # KeyboardInterrupt where the waiter is a thread of this process: neither queued nor holding afterwards.
-            with guard:
-                if waiter.granted:
-                    self._give_back(waiter)
-                elif waiter.failure is None:
-                    waiter.fail(OperationCancelled("interrupted"))
-            raise
+        waiter.wait(timeout)
         with guard:
-            if waiter.granted:
-                if waiter.call.session.ended or waiter.call.reason is not None:
-                    self._give_back(waiter)
-                    raise waiter.call.reason or OperationCancelled("the calling process has ended")
-                return
+            waiter.call.waiter = None
             failure = waiter.failure
-            if failure is None:
+            if waiter.granted:
+                failure = waiter.call.reason
+                if failure is None and waiter.call.session.ended:
+                    failure = OperationCancelled("the calling process has ended")
+                if failure is None:
+                    return
+                waiter.granted, waiter.failure = False, failure
+                self._give_back(waiter)
+            elif failure is None:
                 failure = self._timed_out(waiter.call, timeout)
                 waiter.withdraw(failure)
         if self.on_timeout is not None and isinstance(failure, MutexTimeoutError):
@@ -459,8 +520,9 @@ class OwnedLock:
         raise failure
 
     def _give_back(self, waiter: Waiter) -> None:
-        hold = self._hold_of(waiter.call)
-        if hold is None:
+        """Take back what a waiter was granted, where it still has it."""
+        hold = waiter.hold
+        if hold is None or (hold is not self._hold and hold not in self._guests):
             return
         if waiter.body:
             hold.end(waiter.call)
@@ -472,11 +534,11 @@ class OwnedLock:
         """Grant on when the present hold has ended, or gives way."""
         hold = self._hold
         if self._guests:
-            self._guests = [guest for guest in self._guests if guest.bodies]
-            if hold is not None and not (hold.sections or hold.bodies):
+            self._guests = [guest for guest in self._guests if guest.calls]
+            if hold is not None and not (hold.sections or hold.calls):
                 # An operation that ended beside its guest, which now has the lock alone.
                 hold = self._hold = self._guests.pop(0) if self._guests else None
-        if hold is not None and (hold.sections or hold.bodies):
+        if hold is not None and (hold.sections or hold.calls):
             self._settle_guests(self._guests[-1] if self._guests else hold)
             return
         self._hold = None
@@ -484,27 +546,21 @@ class OwnedLock:
             self._queue[0].fail(OperationCancelled("the waiting process has ended"))
         if not self._queue:
             return
-        waiter = self._queue.popleft()
-        self._hold = hold = Hold(waiter.key, waiter.call.owner, waiter.site)
+        waiter = self._queue[0]
+        hold = Hold(waiter.key, waiter.call.owner, waiter.site)
         hold.begin(waiter.call, waiter.body, None if waiter.body else waiter.depth)
-        waiter.grant()
+        waiter.grant(hold)
 
     def _settle_guests(self, inside: Hold) -> None:
         """Let the one who runs go on if he waits for that, or his next guest in if he gives way."""
         if inside.returning is not None:
-            waiter, inside.returning = inside.returning, None
-            waiter.grant()
+            inside.returning.go_on(inside)
         elif inside.gives_way:
             waiting = next((waiter for waiter in self._queue if waiter.shared), None)
             if waiting is not None:
-                self._queue.remove(waiting)
-                self._let_in(waiting.key, waiting.call, waiting.site)
-                waiting.grant()
-
-    def _let_in(self, key: object, call: Call, site: str | None) -> None:
-        guest = Hold(key, call.owner, site)
-        guest.begin(call, True, None)
-        self._guests.append(guest)
+                guest = Hold(waiting.key, waiting.call.owner, waiting.site)
+                guest.begin(waiting.call, True, None)
+                waiting.grant(guest, guest=True)
 
     def _forget(self, waiter: Waiter) -> None:
         """Take a waiter out, from wherever it waits."""

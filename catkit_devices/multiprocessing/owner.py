@@ -23,6 +23,8 @@ from catkit_devices.lazy import imported
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from catkit_devices.multiprocessing.holds import Waiter
+
 __all__ = [
     "Call",
     "Owner",
@@ -101,6 +103,7 @@ class Call:
         "owner",
         "reason",
         "session",
+        "waiter",
     )
 
     def __init__(self, owner: Owner, chain: object, session: Session, number: int = 0) -> None:
@@ -109,6 +112,8 @@ class Call:
         self.session = session
         self.number = number
         self.reason: BaseException | None = None
+        self.waiter: Waiter | None = None
+        """Its wait for a lock, until it has woken up from that; used under the guard of the locks."""
         self.nested = False
         """Whether it is part of an operation in the process that sent it."""
         self.apart = False

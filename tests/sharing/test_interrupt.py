@@ -9,7 +9,11 @@ import time
 import pytest
 from instruments import Instrument
 
-from catkit_devices.multiprocessing import Process, SharedMemoryManager, lock_all
+from catkit_devices.errors import OperationCancelled
+from catkit_devices.multiprocessing import Mutex, MutexedDict, Process, SharedMemoryManager, lock_all
+from catkit_devices.multiprocessing.holds import cancel
+from catkit_devices.multiprocessing.locks import OwnedLock
+from catkit_devices.multiprocessing.owner import Call, Owner, Session
 
 
 def connect():
@@ -327,6 +331,10 @@ HELD = {
     "a device's twice": lambda manager, device: (lock_all(manager.get_mutex("m"), device, device), device.mutex),
     "a dict": lambda manager, device: ((shared := manager.get_dict("d")), shared.mutex),
     "a condition": lambda manager, device: ((condition := manager.get_condition("c")), condition.mutex),
+    "a local mutex": lambda manager, device: ((mutex := Mutex("local")), mutex),
+    "several local ones": lambda manager, device: ((several := lock_all(Mutex("a"), Mutex("b"))), next(iter(several))),
+    "a local device": lambda manager, device: ((local := Instrument("local")).lock(), local.mutex),
+    "a local dict": lambda manager, device: ((shared := MutexedDict()), shared.mutex),
 }
 
 
@@ -365,7 +373,7 @@ def test_what_ctrl_c_kept_from_being_entered_is_not_held(manager, instrument, ro
     process.start()
     not_entered, kept = process.result
     assert not_entered == 0
-    assert kept < count / 20  # CPython: on entry to __exit__, where nothing of ours runs yet; 0.2 to 0.8 in 100
+    assert kept < count / 15  # CPython: on entry to __exit__, where nothing of ours runs yet; 0.2 to 2.5 in 100
 
 
 def ask_interrupted_twice(seed, rounds):
@@ -393,3 +401,60 @@ def test_ctrl_c_again_while_it_is_dealt_with_mixes_no_answers(manager, instrumen
     process.join(100)
     assert instrument.mutex.holder is None
     assert instrument.record["overlaps"] == 0
+
+
+def use_ones_own_device(seed, rounds):
+    device = Instrument("own", open_on_use=True, timeout=1.0)
+    alarm = Interrupts(seed, 0.0005)
+
+    def use():
+        while True:
+            device.null()
+
+    for _ in range(rounds):
+        alarm.during(use)
+        assert device.mutex.holder is None
+        device.null()  # raises when what was interrupted counts as running
+
+
+def test_an_operation_of_ones_own_device_has_ended_when_ctrl_c_has_ended_it(rounds):
+    process = Process(target=use_ones_own_device, args=(2, rounds(1000, soak=10000)))
+    process.start()
+    process.join(60)
+
+
+@pytest.mark.parametrize("next_owner", ["the same one, again", "another thread of its process"])
+def test_a_grant_that_is_given_up_takes_nothing_from_whoever_has_the_lock_then(next_owner):
+    holder, client = Session("0", "holder", 0, "host"), Session("1", "client", 1, "host")
+    owners = [Owner((name, 1, number), name, 0, "host", "t") for number, name in enumerate(("h", "a", "b"))]
+    for _ in range(50):
+        lock = OwnedLock("m")
+        held, given_up = Call(owners[0], 0, holder), Call(owners[1], 1, client)
+        again = Call(owners[1 if next_owner == "the same one, again" else 2], 2, client)
+        lock.acquire(held, 0)
+        outcomes = []
+
+        def acquire(call, lock=lock, outcomes=outcomes):
+            try:
+                lock.acquire(call, 20, depth=1)
+            except OperationCancelled as error:
+                outcomes.append(error)
+
+        threads = [threading.Thread(target=acquire, args=(call,)) for call in (given_up, again)]
+        threads[0].start()
+        while len(lock.waiters()) < 1:
+            time.sleep(0)
+        if again.owner is owners[2]:
+            threads[1].start()
+            while len(lock.waiters()) < 2:
+                time.sleep(0)
+        lock.release(held)  # grants it: and before its thread has woken up, the client gives the call up
+        cancel(given_up, OperationCancelled("the caller interrupted the operation"))
+        lock.set_depth(owners[1].key, client, 0)
+        if again.owner is owners[1]:
+            threads[1].start()
+        for thread in threads:
+            thread.join(20)
+        assert lock.depth(again) == 1
+        lock.release(again)
+        assert lock.holder() is None
