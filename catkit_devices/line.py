@@ -58,6 +58,8 @@ class Line:
 
         self._resource = resource
         self._timeout: float | None = None
+        self._stop: int | None = None
+        """The byte at which the library ends a read; None for none, or where that was never said."""
         self._received = bytearray()
         self._serial = resource.interface_type == constants.InterfaceType.asrl
         self._socket: socket.socket | None = None
@@ -94,7 +96,7 @@ class Line:
             searched = len(self._received)
             if searched > _LONGEST_LINE:
                 raise IncompleteReplyError(timeout, bytes(self._received))
-            self._fill(deadline, check)
+            self._fill(deadline, check, end=end)
         line = self._take(found)
         self._take(len(end))
         return line
@@ -172,8 +174,7 @@ class Line:
             self._set_timeout(slice_)
             begun = time.monotonic()
             if self._visa_read(1 if self.stream else _CHUNK):
-                while waiting := self._waiting():
-                    self._read_waiting(waiting)
+                self._throw_away()
                 deadline.spend(time.monotonic() - begun)
                 silence = _Budget(window)
                 if deadline.left <= 0:
@@ -186,22 +187,34 @@ class Line:
         """Throw away what has come so far."""
         self._received.clear()
         while self.stream and self.unread():
+            self._throw_away()
             self._received.clear()
 
     # --- below
+
+    def _throw_away(self) -> None:
+        """Throw away what can be read from a stream without waiting."""
+        while waiting := self._waiting():
+            self._read_waiting(waiting)
+        if self.stream and waiting is None:
+            # What a read that times out had taken is lost, which is what is wanted here.
+            self._set_timeout(0.0)
+            self._stop_at(None)
+            self._visa_read(_CHUNK)
 
     def _take(self, count: int) -> bytes:
         taken = bytes(memoryview(self._received)[:count])
         del self._received[:count]
         return taken
 
-    def _fill(self, deadline: _Budget, check: Callable[[], None], count: int = 0) -> None:
+    def _fill(self, deadline: _Budget, check: Callable[[], None], count: int = 0, end: bytes = b"") -> None:
         """Receive at least one byte: a whole message where there are messages, else what is there.
 
         Args:
             deadline: of the wait.
             check: called every 0.1 s.
             count: how many bytes are sure to come; 0 where that is not known.
+            end: what ends the reply, where its length is not known.
         """
         while deadline.left > 0:
             check()
@@ -214,19 +227,40 @@ class Line:
             if data:
                 self._received += data
                 if self.stream:
-                    self._fill_up(deadline, count - 1)
+                    self._fill_up(deadline, count - 1, b"" if data == end[-1:] else end[-1:])
                 return
             self._waiting()  # raises where the connection is gone
         raise IncompleteReplyError(deadline.total, bytes(self._received))
 
-    def _fill_up(self, deadline: _Budget, count: int) -> None:
-        """Receive what else is there: all of ``count`` bytes where the interface cannot tell how many there are."""
+    def _fill_up(self, deadline: _Budget, count: int, stop: bytes) -> None:
+        """Receive what else is there.
+
+        Where the interface cannot tell how much that is, all of ``count`` bytes, or everything up to the byte
+        ``stop``: the library takes nothing behind it from the line, and a read that ends so does not time out.
+        """
+        from pyvisa.constants import StatusCode
+
         waiting = self._waiting()
-        if waiting is None and count > 0:
-            self._set_timeout(max(deadline.left, _SLICE))
-            self._received += self._visa_read(count)
+        if waiting is None and (count > 0 or stop):
+            self._stop_at(stop[0] if stop else None)
+            timeout = max(deadline.left, _SLICE)
+            self._set_timeout(timeout)
+            begun = time.monotonic()
+            data, status = self._visa_read_status(_CHUNK if stop else count)
+            self._received += data
+            deadline.spend(timeout if status == StatusCode.error_timeout else time.monotonic() - begun)
         elif waiting:
             self._received += self._read_waiting(waiting)
+
+    def _stop_at(self, byte: int | None) -> None:
+        """Let the library end a read at ``byte``."""
+        from pyvisa.constants import ResourceAttribute
+
+        if byte != self._stop:
+            if byte is not None:
+                self._resource.set_visa_attribute(ResourceAttribute.termchar, byte)
+            self._resource.set_visa_attribute(ResourceAttribute.termchar_enabled, byte is not None)
+            self._stop = byte
 
     def _read_waiting(self, count: int) -> bytes:
         """Return bytes that are there.
@@ -261,7 +295,8 @@ class Line:
         except pyvisa.VisaIOError as error:
             if error.error_code != StatusCode.error_timeout:
                 raise
-            return b"", StatusCode.error_timeout
+            # Most libraries do not hand out what a read had taken when it timed out.
+            return getattr(error, "received", b""), StatusCode.error_timeout
         return bytes(data), status
 
     @property

@@ -113,9 +113,11 @@ class VisaDevice(DialogueDevice):
 
     @final
     def query_binary(self, command: str, timeout: float | None = None) -> bytes:
-        """Send ``command`` and return the content of the IEEE 488.2 definite-length block that is the reply.
+        """Send ``command`` and return the content of the IEEE 488.2 block that is the reply.
 
-        The block is read by its count, so it may contain any byte (IEEE 488.2, 8.7.9).
+        A block of definite length is read by its count, so it may contain any byte (IEEE 488.2, 8.7.9). One of
+        indefinite length (``#0``, 8.7.10) ends with its message; serial ports and sockets do not mark that end, so
+        there it is a DeviceProtocolError.
         """
         return self._query_binary_(command, timeout)
 
@@ -188,9 +190,12 @@ class VisaDevice(DialogueDevice):
     _write_bytes_ = _write_bytes
 
     def _query_binary(self, command: str, timeout: float | None = None) -> bytes:
-        with self._exchange_(command):
+        with self._exchange_(command) as line:
             self._send_(command)
             head = self._read_bytes_(2, timeout)
+            if head == b"#0" and not line.stream:  # of indefinite length: up to the end of the message (8.7.10)
+                end = self.read_termination.encode("ascii")
+                return line.read_message(end, self._seconds_(timeout), self._checkpoint_)
             if head[:1] != b"#" or head[1:] not in {b"%d" % digit for digit in range(1, 10)}:
                 raise ValueError(f"a definite-length block was expected, got {head!r}")
             digits = self._read_bytes_(int(head[1:]), timeout)

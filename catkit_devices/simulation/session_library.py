@@ -12,7 +12,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from pyvisa import constants, highlevel, rname
+from pyvisa import VisaIOError, constants, highlevel, rname
 from pyvisa.constants import StatusCode
 from pyvisa.typing import VISARMSession, VISASession
 
@@ -156,9 +156,13 @@ class SessionLibrary(highlevel.VisaLibraryBase):
         return self.handle_return_value(None, StatusCode.success)
 
     def read(self, session: VISASession, count: int) -> tuple[bytes, StatusCode]:
-        """Read up to ``count`` bytes (viRead)."""
+        """Read up to ``count`` bytes (viRead); an error has what had come until then in its attribute ``received``."""
         data, status = self._session(session).read(count)
-        return data, self.handle_return_value(session, status)
+        try:
+            return data, self.handle_return_value(session, status)
+        except VisaIOError as error:
+            error.received = data  # type: ignore[attr-defined]  # which pyvisa has no place for
+            raise
 
     def write(self, session: VISASession, data: bytes) -> tuple[int, StatusCode]:
         """Write ``data`` (viWrite)."""

@@ -442,8 +442,59 @@ def test_a_block_is_read_by_its_count_whatever_it_contains(widget, address, size
         assert device.a == 1.5
 
 
+@pytest.mark.parametrize("content", [b"", b"ab\ncd"])
+def test_a_block_of_indefinite_length_ends_with_its_message(widget, content):
+    device, _library = widget(USB, {**REPLIES, b"D?": b"#0" + content + b"\n"})
+
+    with device:
+        assert device.query_binary("D?") == content
+        assert device.a == 1.5
+
+
+@pytest.mark.parametrize("address", [SERIAL, SOCKET])
+def test_a_block_of_indefinite_length_is_an_error_where_nothing_marks_its_end(widget, address):
+    device, _library = widget(address, {**REPLIES, b"D?": b"#0ab\ncd\n"})
+
+    with device:
+        with pytest.raises(DeviceProtocolError, match="definite-length block was expected"):
+            device.query_binary("D?")
+        assert device.a == 1.5
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n> "])
+def test_a_long_reply_on_a_socket_takes_a_few_reads(widget, monkeypatch, end):
+    text = "1\r" * 50_000
+    cls = type("Scope", (Widget,), {"read_termination": end})
+    ended = {command: reply.replace(b"\n", end.encode()) for command, reply in REPLIES.items()}
+    device, library = widget(SOCKET, {**ended, b"D?": text.encode() + end.encode() + b"left over"}, cls)
+    reads = []
+    read = library.read
+    monkeypatch.setattr(library, "read", lambda session, count: reads.append(count) or read(session, count))
+
+    with device:
+        reads.clear()
+        assert device.query("D?") == text
+        assert len(reads) < 10
+        assert device.read_bytes(9) == b"left over"  # what is behind a reply stays on the line
+
+
+def test_a_long_reply_that_comes_too_late_is_thrown_away_in_a_few_reads(widget, monkeypatch):
+    device, library = widget(SOCKET, {**REPLIES, b"D?": b"1" * 100_000 + b"\n"})
+    reads = []
+    read = library.read
+    monkeypatch.setattr(library, "read", lambda session, count: reads.append(count) or read(session, count))
+
+    with device:
+        library.line(SOCKET).inject(Fault("late", delay=1.0))
+        with pytest.raises(DeviceTimeoutError):
+            device.query("D?")
+        reads.clear()
+        assert device.a == 1.5
+        assert len(reads) < 60
+
+
 @ADDRESSES
-@pytest.mark.parametrize("reply", [b"1.5\n", b"#0abc\n", b"#2x1a\n", b"#13abcd\n", b"#14abc\n"])
+@pytest.mark.parametrize("reply", [b"1.5\n", b"#2x1a\n", b"#13abcd\n", b"#14abc\n"])
 def test_a_block_that_is_none_is_an_error(widget, address, reply):
     device, _library = widget(address, {**REPLIES, b"D?": reply})
 
