@@ -85,7 +85,8 @@ class Line:
         Args:
             end: any number of bytes, at least one.
             timeout: seconds for the whole of it.
-            check: called at least every 0.1 s while a stream is waited on; what it raises ends the wait.
+            check: called at least every 0.1 s until the reply begins; what it raises ends the wait. Where the library
+                cannot say how much has come (a vendor's, on a socket) the rest is waited for in one read.
 
         Raises:
             IncompleteReplyError: it did not come in time.
