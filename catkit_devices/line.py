@@ -296,8 +296,9 @@ class Line:
         except pyvisa.VisaIOError as error:
             if error.error_code != StatusCode.error_timeout:
                 raise
-            # Most libraries do not hand out what a read had taken when it timed out.
-            return getattr(error, "received", b""), StatusCode.error_timeout
+            # Most libraries do not hand out what a read had taken when it timed out. The beginning of a message is of
+            # no use: it would pass for a whole one that ends wrongly, where nothing but time was missing.
+            return getattr(error, "received", b"") if self.stream else b"", StatusCode.error_timeout
         return bytes(data), status
 
     @property

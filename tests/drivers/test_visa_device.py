@@ -494,6 +494,17 @@ def test_a_long_reply_that_comes_too_late_is_thrown_away_in_a_few_reads(widget, 
 
 
 @ADDRESSES
+def test_a_reply_that_trickles_in_is_a_timeout_and_not_a_reply_that_ends_wrongly(widget, address):
+    device, library = widget(address, {**REPLIES, b"D?": b"1111\n"})
+
+    with device:
+        library.line(address).inject(Fault("slow", interval=0.2))
+        with pytest.raises(DeviceTimeoutError):
+            device.query("D?")
+        assert device.a == 1.5
+
+
+@ADDRESSES
 @pytest.mark.parametrize("reply", [b"1.5\n", b"#2x1a\n", b"#13abcd\n", b"#14abc\n"])
 def test_a_block_that_is_none_is_an_error(widget, address, reply):
     device, _library = widget(address, {**REPLIES, b"D?": reply})
