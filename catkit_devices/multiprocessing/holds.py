@@ -67,6 +67,8 @@ class Holder(NamedTuple):
     depth: int
     site: str | None
     """Where it asked, as file:line, or the operation that it runs."""
+    key: OwnerKey
+    """Which owner it is: two threads of one name, in one process, differ in nothing else."""
 
     @classmethod
     def of(cls, owner: Owner, since: float, depth: int, site: str | None, remark: str = "") -> Holder:
@@ -81,7 +83,7 @@ class Holder(NamedTuple):
         """
         words = f"{owner}{remark}"
         ago = time.monotonic() - since
-        return cls(words, owner.process, owner.pid, owner.thread, owner.host, ago, depth, site)
+        return cls(words, owner.process, owner.pid, owner.thread, owner.host, ago, depth, site, owner.key)
 
     def __str__(self) -> str:
         site = f" at {self.site}" if self.site else ""

@@ -155,7 +155,7 @@ class FrameWriter:
     def __enter__(self) -> Self:
         mutex, head = self._stream.mutex, self._stream._ring.head
         holder = mutex.holder
-        nested = holder is not None and holder.owner == str(current_owner())
+        nested = holder is not None and holder.key == current_owner().key
         mutex.acquire(self._timeout)
         self._turn = int(head[_TURN]) + (not nested)
         head[_TURN] = self._turn

@@ -165,6 +165,42 @@ def test_a_writer_whose_mutex_was_taken_away_publishes_nothing_more(manager, unt
         assert stream.newest(timeout=1).number == last
 
 
+def test_a_writer_of_the_same_name_that_waited_for_its_turn_is_another_one(manager, until):
+    stream = manager.get_stream("frames", (2,), "i4")
+    broken, published, errors = threading.Event(), threading.Event(), []
+
+    def first():
+        with pytest.raises(MutexBrokenError), stream.writer() as publish:
+            publish(np.zeros(2, "i4"))
+            assert broken.wait(20)
+            errors.append(error_of(publish, np.full(2, 1, "i4")))
+
+    def second():
+        with stream.writer(timeout=20) as publish:
+            publish(np.full(2, 2, "i4"))
+            broken.set()
+            assert published.wait(20)
+            publish(np.full(2, 3, "i4"))
+
+    def start(target):
+        thread = threading.Thread(target=target, name="acquisition", daemon=True)
+        thread.start()
+        return thread
+
+    one = start(first)
+    until(lambda: stream._ring.published == 1)
+    other = start(second)
+    until(lambda: stream.mutex.waiters)
+    manager.break_mutex("frames", "it does not go on")
+    one.join(20)
+    published.set()
+    other.join(20)
+
+    assert [type(error) for error in errors] == [MutexBrokenError]
+    assert stream._ring.published == 3
+    assert stream.newest(timeout=1).array.tolist() == [3, 3]
+
+
 def error_of(operation, *arguments, **options):
     try:
         return operation(*arguments, **options)
