@@ -45,13 +45,15 @@ class Quantity(DeviceProperty):
         set: the command that sets it, with one ``{}`` for the value, or a function of the device and the value; None
             if it cannot be set.
         type: ``float``, ``int``, ``bool``, ``str``, or a function from the reply's text to a value, which raises
-            ValueError when the reply makes no sense.
+            ValueError when the reply makes no sense. An Enum class means the same here as for ``choices``.
         unit: the unit of the plain numbers on the wire and in Python; a quantity or text such as ``"50 mA"`` is
             converted to it. One that does not exist is a ValueError where it is declared.
         limits: lowest and highest value, both included and in ``unit``; None on either side for no bound. Where they
             depend on the instrument, a function of the device that returns what the driver learned when it opened it;
             it may be called at any time while the device is open, so it must not talk to the instrument itself.
-        choices: the values that are allowed, or a mapping from each of them to what stands for it on the wire.
+        choices: the values that are allowed, or a mapping from each of them to what stands for it on the wire. An
+            Enum class is its members: the value of each stands for it on the wire, what is read is the member, and it
+            can be set by member, name or value.
         doc: begins with the noun that is controlled or measured; states what unit and limits do not.
         shared: whether reading it skips the mutex, so that safety checks and displays never wait for a section.
         repeatable: whether a reading that finds the connection lost is done once more over a new one (never in a
@@ -149,7 +151,7 @@ class Quantity(DeviceProperty):
             "type": rule.type_name,
             "unit": rule.unit,
             "limits": self.limits(device),
-            "choices": None if rule.choices is None else list(rule.choices),
+            "choices": rule.choice_names,
             "doc": self.doc,
             "readable": self.readable,
             "writable": self.writable,

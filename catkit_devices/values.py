@@ -5,6 +5,7 @@ Nothing here knows of devices; every refusal is a ValueError whose text goes beh
 
 from __future__ import annotations
 
+import enum
 import math
 import numbers
 import re
@@ -32,9 +33,10 @@ class Rule:
 
     Args:
         type: ``float``, ``int``, ``bool``, ``str``, or a function from a reply's text to a value, which raises
-            ValueError when the reply makes no sense.
+            ValueError when the reply makes no sense. An Enum class says that its members are the choices.
         unit: of the plain numbers; None for those without, and for what is no number.
-        choices: the values that are allowed, or a mapping from each of them to what stands for it on the wire.
+        choices: the values that are allowed, or a mapping from each of them to what stands for it on the wire. Those
+            that are members of an Enum stand on the wire as their value.
     """
 
     def __init__(
@@ -48,8 +50,15 @@ class Rule:
         self.type = type
         self.unit = unit
         self.choices: dict[Any, Any] | None = None
+        if choices is None and isinstance(type, enum.EnumType) and not issubclass(type, enum.Flag):
+            choices = list(type)
         if choices is not None:
             self.choices = dict(choices) if hasattr(choices, "keys") else {value: value for value in choices}
+
+    @property
+    def choice_names(self) -> list[Any] | None:
+        """The choices as plain data: members of an Enum by their names; None where there are no choices."""
+        return None if self.choices is None else [_name_of(choice) for choice in self.choices]
 
     @property
     def numeric(self) -> bool:
@@ -86,8 +95,10 @@ class Rule:
         if self.type is bool:
             return _boolean(value)
         # A line end inside the text would be a second command.
-        if self.type is str and not (isinstance(value, str) and value.isprintable()):
-            raise ValueError(f"must be printable text, got {value!r}")
+        if self.type is str:
+            if not (isinstance(value, str) and value.isprintable()):
+                raise ValueError(f"must be printable text, got {value!r}")
+            return str.__str__(value)  # of a text that is a member of an Enum, str() would be the member's name
         real = real_number(value)
         if real is not None and no_measurement(real):
             raise ValueError(f"must be a finite number, got {value!r}")
@@ -101,8 +112,7 @@ class Rule:
 
     def token(self, value: Any) -> Any:
         """Return what stands for ``value``, which is a converted one, on the wire."""
-        token = value if self.choices is None else self.choices[value]
-        return int(token) if isinstance(token, bool) else token
+        return _plain(value if self.choices is None else self.choices[value])
 
     def examples(self) -> list[Any]:
         """Return values that are among those allowed if there are no limits: every choice, or one of the type."""
@@ -132,17 +142,32 @@ class Rule:
 
     def _chosen(self, value: Any) -> Any:
         choices = self.choices or {}
-        numeric = any(isinstance(choice, numbers.Real) and not isinstance(choice, bool) for choice in choices)
-        # An infinite load, say, may be a choice.
-        named = isinstance(value, str | float) and value in choices
-        wanted = units.convert(value, self.unit) if numeric and not named else value
-        for choice in choices:
-            if choice == wanted and isinstance(choice, bool) == isinstance(wanted, bool):
-                return choice
-        words = [choice for choice in choices if isinstance(choice, str)]
+        wanted = self._wanted(value)
+        found = [choice for choice in choices if _is_meant(choice, value, wanted)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"{value!r} is the name of one choice and the value of another: use the member itself")
+        names = [_name_of(choice) for choice in choices]
+        words = [name for name in names if isinstance(name, str)]
         near = nearest(value, words) if isinstance(value, str) else None
         hint = f" (did you mean {near!r}?)" if near else ""
-        raise ValueError(f"must be one of {', '.join(map(repr, choices))}, got {value!r}{hint}")
+        raise ValueError(f"must be one of {', '.join(map(repr, names))}, got {value!r}{hint}")
+
+    def _wanted(self, value: Any) -> Any:
+        """Return what is compared with the choices: a number in the unit where some of them are numbers."""
+        plain = [choice.value if isinstance(choice, enum.Enum) else choice for choice in self.choices or ()]
+        numeric = any(isinstance(one, numbers.Real) and not isinstance(one, bool) for one in plain)
+        # An infinite load, say, may be a choice.
+        named = isinstance(value, enum.Enum) or (isinstance(value, str | float) and value in plain)
+        if not numeric or named:
+            return value
+        try:
+            return units.convert(value, self.unit)
+        except ValueError:
+            if not any(isinstance(choice, enum.Enum) for choice in self.choices or ()):
+                raise
+            return value  # the name of a member, perhaps
 
     # --- from the wire to Python
 
@@ -159,7 +184,13 @@ class Rule:
             for value, token in self.choices.items():
                 if _comparable(token) == wanted:
                     return value
-            raise ValueError(f"one of {', '.join(map(repr, self.choices.values()))} was expected, got {reply!r}")
+            truth = _truth(reply)
+            for value, token in self.choices.items():
+                # What is set by "ON" and "OFF" is often told as 1 and 0, and the other way round.
+                if truth is not None and _is_on_or_off(value, token) and _truth(str(_plain(token))) is truth:
+                    return value
+            tokens = map(repr, map(_plain, self.choices.values()))
+            raise ValueError(f"one of {', '.join(tokens)} was expected, got {reply!r}")
         if self.type in (float, int):
             number = as_number(reply)
             if number is None:
@@ -167,13 +198,16 @@ class Rule:
             measured = without_stand_ins(float(reply))
             if self.type is float:
                 return measured
-            if isinstance(number, float) and not measured.is_integer():
+            if isinstance(number, int):
+                return number
+            if not measured.is_integer():
                 raise ValueError(f"a whole number was expected, got {reply!r}")
-            return int(number)
+            return _exact(reply)
         if self.type is bool:
-            if reply.lower() not in _BOOLEANS:
+            truth = _truth(reply)
+            if truth is None:
                 raise ValueError(f"on or off was expected, got {reply!r}")
-            return _BOOLEANS[reply.lower()]
+            return truth
         value = self.type(reply)
         number = as_number(reply)
         if number is not None and no_measurement(number) and real_number(value) is not None:
@@ -192,6 +226,13 @@ def as_number(text: str) -> float | None:
         return None
     # Not by way of float where it can be avoided: that rounds large ones.
     return int(text) if text.lstrip("+-").isdigit() else float(text)
+
+
+def _exact(text: str) -> int:
+    """Return the whole number that a text such as ``9.007199254740993E15`` is, which a float would round."""
+    from decimal import Decimal
+
+    return int(Decimal(text))
 
 
 def within(value: float, limits: Limits) -> bool:
@@ -231,9 +272,49 @@ def range_text(limits: Limits, unit: str | None) -> str:
     return f"{text} {unit}" if unit else text
 
 
+def _plain(token: Any) -> Any:
+    """Return what is written on the wire: of a member of an Enum its value, of a truth value 1 or 0."""
+    if isinstance(token, enum.Enum):
+        token = token.value
+    return int(token) if isinstance(token, bool) else token
+
+
 def _comparable(token: Any) -> Any:
-    text = str(int(token) if isinstance(token, bool) else token).strip()
+    text = str(_plain(token)).strip()
     return float(text) if _NUMBER.fullmatch(text) else text.casefold()
+
+
+def _truth(text: str) -> bool | None:
+    """Return the truth value that a text stands for, in any form that instruments use; None where it is none."""
+    word = text.lower()
+    if word in _BOOLEANS:
+        return _BOOLEANS[word]
+    number = as_number(text)  # "+1", "01", "1.00000E+00"
+    return bool(number) if number in (0, 1) else None
+
+
+def _is_on_or_off(choice: Any, token: Any) -> bool:
+    """Return whether a choice is the state of a switch, by what it is called or by what stands for it on the wire."""
+    names = (str(_name_of(choice)).lower(), str(_plain(token)).lower())
+    return isinstance(choice, bool) or any(name in _BOOLEANS and not name.isdigit() for name in names)
+
+
+def _name_of(choice: Any) -> Any:
+    return choice.name if isinstance(choice, enum.Enum) else choice
+
+
+def _is_meant(choice: Any, value: Any, wanted: Any) -> bool:
+    """Return whether somebody who sets ``value``, which is ``wanted`` in the unit of the choices, means ``choice``.
+
+    A member of an Enum is meant by itself, by its name and by its value.
+    """
+    if isinstance(choice, enum.Enum):
+        if isinstance(value, enum.Enum):
+            return value is choice
+        if isinstance(value, str) and type(choice).__members__.get(value) is choice:
+            return True
+        choice = choice.value
+    return bool(choice == wanted) and isinstance(choice, bool) == isinstance(wanted, bool)
 
 
 def _boolean(value: Any) -> bool:

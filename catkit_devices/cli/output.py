@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import sys
 import traceback
@@ -96,6 +97,8 @@ def print_json(value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.name
     convert = getattr(value, "tolist", None)
     return convert() if callable(convert) else str(value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import enum
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -111,7 +112,12 @@ def literal(text: str) -> Any:
 
 
 def text_of(value: Any, unit: str | None = None) -> str:
-    """Return a value as people read it; a large array by what it is, a number that is no measurement as that."""
+    """Return a value as people read it; a large array by what it is, a number that is no measurement as that.
+
+    A member of an enumeration is its name, by which it can also be set.
+    """
+    if isinstance(value, enum.Enum):
+        return value.name
     if isinstance(value, float) and no_measurement(value):
         return f"no measurement ({value:g})"
     if hasattr(value, "dtype") and getattr(value, "size", 0) > 64:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import math
 from dataclasses import dataclass
@@ -136,7 +137,11 @@ def resolution_of(facts: Mapping[str, Any], declared: float | None) -> float:
 
 
 def same(one: Any, other: Any, within: float = 0.0) -> bool:
-    """Return whether two values are the same, numbers within a difference; arrays are compared by their elements."""
+    """Return whether two values are the same, numbers within a difference; arrays are compared by their elements.
+
+    A member of an Enum is the same as its name, by which it can be set.
+    """
+    one, other = (value.name if isinstance(value, enum.Enum) else value for value in (one, other))
     if isinstance(one, float | int) and isinstance(other, float | int) and not isinstance(one, bool):
         if math.isnan(one) or math.isnan(other):
             return math.isnan(one) and math.isnan(other)
