@@ -9,7 +9,7 @@ import enum
 import math
 import numbers
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from catkit_devices import units
 from catkit_devices.errors import nearest
@@ -51,7 +51,7 @@ class Rule:
         self.unit = unit
         self.choices: dict[Any, Any] | None = None
         if choices is None and isinstance(type, enum.EnumType) and not issubclass(type, enum.Flag):
-            choices = list(type)
+            choices = cast("Iterable[Any]", type)
         if choices is not None:
             self.choices = dict(choices) if hasattr(choices, "keys") else {value: value for value in choices}
 
