@@ -113,7 +113,7 @@ class DataError(CatkitDevicesError):
 
 
 class SimulationError(CatkitDevicesError):
-    """A simulated instrument cannot be built, or was used in a way that its definition does not cover."""
+    """A simulated instrument cannot be built, has failed, or was used in a way that its definition does not cover."""
 
 
 class WaitTimeoutError(CatkitDevicesError, TimeoutError, multiprocessing.TimeoutError):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pyvisa import rname
 from pyvisa.constants import InterfaceType
 
-from catkit_devices.errors import ConfigurationError
+from catkit_devices.errors import ConfigurationError, SimulationError
 from catkit_devices.simulation.attributes import hexadecimal
 from catkit_devices.simulation.contract import LineDroppedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from catkit_devices.simulation.bench import Bench
     from catkit_devices.simulation.contract import Simulator
     from catkit_devices.simulation.faults import Line, Piece
@@ -163,7 +166,8 @@ class Wire:
         if trigger is None:
             return False
         self._writer = writer
-        writer.put(trigger(), end=self.has_end)
+        with self._blaming_instrument():
+            writer.put(trigger(), end=self.has_end)
         return True
 
     def clear(self, reader: Receiver) -> None:
@@ -176,13 +180,17 @@ class Wire:
         self.line.abort()
         clear: Any = getattr(self.instrument, "clear", None)
         if clear is not None:
-            clear()
+            with self._blaming_instrument():
+                clear()
 
     def status_byte(self, reader: Receiver) -> int:
         """Return the instrument's status byte."""
         self.poll(reader)
         read_stb: Any = getattr(self.instrument, "read_stb", None)
-        return int(read_stb()) if read_stb is not None else 16 * bool(len(reader))
+        if read_stb is None:
+            return 16 * bool(len(reader))
+        with self._blaming_instrument():
+            return int(read_stb())
 
     def drop(self) -> None:
         """Drop the connection: every open session is lost; others can be opened at once."""
@@ -199,7 +207,8 @@ class Wire:
 
     def _exchange(self, data: bytes, session: Receiver) -> None:
         try:
-            pieces: list[Piece] = self.line.exchange(data)
+            with self._blaming_instrument():
+                pieces: list[Piece] = self.line.exchange(data)
         except LineDroppedError as error:
             self.drop() if error.passing else self.disconnect()
             return
@@ -207,6 +216,23 @@ class Wire:
             receiver = self._receiver(session)
             if receiver is not None:
                 receiver.put(piece.data, end=piece.end and self.has_end)
+
+    @contextlib.contextmanager
+    def _blaming_instrument(self) -> Iterator[None]:
+        """Say of what is raised inside that the simulated instrument is wrong.
+
+        A driver would take a ValueError for one of its own, about a reply that makes no sense, and an OSError for a
+        connection that is gone.
+        """
+        try:
+            yield
+        except SimulationError:  # says so already
+            raise
+        except Exception as error:
+            instrument = type(self.instrument).__qualname__
+            raise SimulationError(
+                f"the simulated instrument at {self.address} ({instrument}) failed: {type(error).__name__}: {error}"
+            ) from error
 
     def _receiver(self, session: Receiver) -> Receiver | None:
         if self._writer is None:

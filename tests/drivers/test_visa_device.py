@@ -13,6 +13,7 @@ from catkit_devices.errors import (
     DeviceTimeoutError,
     DeviceValueError,
     MutexTimeoutError,
+    SimulationError,
 )
 from catkit_devices.properties import Control, Measurement
 from catkit_devices.simulation import Fault
@@ -763,3 +764,24 @@ def test_a_shared_read_that_may_be_repeated_is_though_somebody_keeps_the_device(
         with pytest.raises(DeviceDisconnectedError, match="leave the section"):
             device.a = 3
     assert reads == [2.5]
+
+
+@pytest.mark.parametrize(
+    "mistake", [ValueError("no such mode"), TimeoutError("late"), ConnectionError("gone"), OSError(2, "no file"),
+                KeyError("mode"), DeviceProtocolError("of another device")],
+)  # fmt: skip
+@ADDRESSES
+def test_a_mistake_of_a_simulator_is_told_as_such_and_not_as_the_instruments(serve, script, address, mistake):
+    class Mistaken(script):
+        def feed(self, data):
+            if data == b"B?\n":
+                raise mistake
+            return super().feed(data)
+
+    device = Widget("widget", address=address, visa_library=serve(address, Mistaken, replies=REPLIES))
+    with device:
+        with pytest.raises(SimulationError, match=r"simulated instrument at .*Mistaken.* failed: ") as caught:
+            _ = device.b
+
+        assert caught.value.__cause__ is mistake
+        assert device.a == 1.5

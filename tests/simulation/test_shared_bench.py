@@ -9,6 +9,7 @@ import pytest
 import pyvisa
 from pyvisa.constants import StatusCode
 
+from catkit_devices.errors import SimulationError
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 from catkit_devices.simulation import (
     Bench,
@@ -147,7 +148,7 @@ def test_a_function_is_evaluated_beside_the_bench(remote, shared):
 
 
 def test_a_bug_of_a_simulator_arrives_as_what_it_is(remote):
-    with remote.open_resource(SERIAL) as resource, pytest.raises(ZeroDivisionError, match="a bug of the simulator"):
+    with remote.open_resource(SERIAL) as resource, pytest.raises(SimulationError, match="a bug of the simulator"):
         talk(resource).write("boom")
 
 

@@ -9,6 +9,7 @@ import pyvisa
 from pyvisa import constants
 from pyvisa.constants import BufferOperation, SerialTermination, StatusCode
 
+from catkit_devices.errors import SimulationError
 from catkit_devices.simulation import LineDroppedError, Outbox, VirtualClock
 
 SERIAL = "ASRL/dev/ttyUSB0::INSTR"
@@ -455,3 +456,25 @@ def test_a_virtual_clock_also_passes_for_a_program_that_only_polls(visa):
     for _ in range(4):
         resource.write("x")
     assert clock.time() == 2.0
+
+
+class Mistaken:
+    """Cannot do what only some interfaces ask for."""
+
+    def __init__(self, bench):
+        pass
+
+    def feed(self, data):
+        return b""
+
+    def clear(self):
+        raise ValueError("a mistake")
+
+    trigger = read_stb = clear
+
+
+@pytest.mark.parametrize("operation", ["clear", "read_stb", "assert_trigger"])
+def test_whatever_a_simulator_raises_is_told_as_its_mistake(visa, operation):
+    resource = visa((GPIB, Mistaken)).open_resource(GPIB)
+    with pytest.raises(SimulationError, match=r"at GPIB0::12::INSTR \(Mistaken\) failed: ValueError: a mistake"):
+        getattr(resource, operation)()
