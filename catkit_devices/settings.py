@@ -19,7 +19,16 @@ from catkit_devices.errors import nearest
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AsciiText", "Condition", "Pattern", "PositiveWhole", "Seconds", "check_setting", "declared_settings"]
+__all__ = [
+    "AsciiText",
+    "Condition",
+    "Encoding",
+    "Pattern",
+    "PositiveWhole",
+    "Seconds",
+    "check_setting",
+    "declared_settings",
+]
 
 _CLASS_VARIABLE = re.compile(r"\b(?:ClassVar|Final)\b")
 
@@ -41,9 +50,25 @@ def _compiles(text: str) -> bool:
     return True
 
 
+_ASCII = bytes(range(128))
+
+
+def _contains_ascii(encoding: str) -> bool:
+    try:
+        return _ASCII.decode().encode(encoding) == _ASCII and _ASCII.decode(encoding) == _ASCII.decode()
+    except (LookupError, ValueError):  # unknown, no encoding of text, or not of these
+        return False
+
+
 Seconds = Annotated[float, Condition("a number of seconds above 0", lambda value: 0 < value < math.inf)]
 PositiveWhole = Annotated[int, Condition("a whole number above 0", lambda value: value > 0)]
 AsciiText = Annotated[str, Condition("text in ASCII", str.isascii)]
+Encoding = Annotated[
+    str,
+    Condition(
+        "an encoding that Python knows and in which ASCII is as it is, such as 'latin-1' or 'utf-8'", _contains_ascii
+    ),
+]
 Pattern = Annotated[str, Condition("a regular expression", _compiles)]
 
 

@@ -13,7 +13,7 @@ from catkit_devices.dialogue import DialogueDevice
 from catkit_devices.errors import DeviceOpenError, DeviceProtocolError, DeviceTimeoutError, DeviceValueError
 from catkit_devices.line import simulated_clock
 from catkit_devices.operations import hook
-from catkit_devices.settings import AsciiText, Condition, Pattern, PositiveWhole
+from catkit_devices.settings import AsciiText, Condition, Encoding, Pattern, PositiveWhole
 from catkit_devices.transport import Transport
 
 if TYPE_CHECKING:
@@ -56,6 +56,10 @@ class VisaDevice(DialogueDevice):
     """What ends a reply."""
     write_termination: ClassVar[AsciiText] = "\n"
     """What ends a command."""
+    encoding: ClassVar[Encoding] = "ascii"
+    """Of the text on the wire, as Python names it: ``"latin-1"`` for an instrument that sends µ or ° as one byte,
+    ``"utf-8"`` for one that sends them as two. With the default, every byte that is disturbed so that it is no text any
+    more is an error; in others most bytes are some letter."""
     identity: ClassVar[Pattern] = "."
     """A regular expression that is searched for, whatever the case, in the reply to ``*IDN?``."""
     baud_rate: ClassVar[PositiveWhole] = 9600
@@ -167,9 +171,27 @@ class VisaDevice(DialogueDevice):
     def _read(self, timeout: float | None = None) -> str:
         end = self.read_termination.encode("ascii")
         with self._exchange_(None, fresh=False) as line:
-            return line.read_message(end, self._seconds_(timeout), self._checkpoint_).decode("ascii")
+            return self._decode_(line.read_message(end, self._seconds_(timeout), self._checkpoint_))
 
     _read_ = _read
+
+    def _decode(self, data: bytes) -> str:
+        """Return bytes of the wire as text, by :attr:`encoding`.
+
+        Raises:
+            ValueError: they are none, which in an exchange becomes a DeviceProtocolError.
+        """
+        try:
+            return data.decode(self.encoding)
+        except UnicodeDecodeError as error:
+            found = data[max(0, error.start - 20) : error.end + 20]
+            raise ValueError(
+                f"text in {self.encoding!r} was expected, got {found!r}; where nothing disturbs the line, the driver's "
+                "class attribute 'encoding' must say how the instrument sends such characters, for example "
+                "encoding = 'latin-1'"
+            ) from error
+
+    _decode_ = _decode
 
     def _read_until(self, end: bytes, timeout: float | None = None) -> bytes:
         with self._exchange_(None, fresh=False) as line:
@@ -267,9 +289,17 @@ class VisaDevice(DialogueDevice):
 
     def _send(self, command: str) -> None:
         ends = {self.write_termination, "\r", "\n"} if self.write_termination else set()
-        if not command.isascii() or any(end in command for end in ends):
-            raise DeviceValueError("must be one command in ASCII", **self._facts_(command))
-        self._opened_transport_().line.write((command + self.write_termination).encode("ascii"), self.io_timeout)
+        if any(end in command for end in ends):
+            raise DeviceValueError("must be one command, without what ends it", **self._facts_(command))
+        try:
+            data = (command + self.write_termination).encode(self.encoding)
+        except UnicodeEncodeError as error:
+            raise DeviceValueError(
+                f"must be text in {self.encoding!r} (the driver's class attribute 'encoding'), "
+                f"which has no {command[error.start : error.end]!r}",
+                **self._facts_(command),
+            ) from error
+        self._opened_transport_().line.write(data, self.io_timeout)
 
     _send_ = _send
 

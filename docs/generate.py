@@ -79,6 +79,7 @@ HELPERS = {
             "_ask",
             "_read",
             "_read_until",
+            "_decode",
             "_read_bytes",
             "_query_binary",
             "_send",

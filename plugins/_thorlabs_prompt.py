@@ -52,9 +52,9 @@ class PromptDevice(VisaDevice):
         """
         with self._exchange(command):
             self._send(command)
-            text = self._read_until(self.prompt, timeout).decode("ascii")
+            text = self._decode(self._read_until(self.prompt, timeout))
             if resumes and not text:
-                text = self._read_until(self.prompt, timeout).decode("ascii")
+                text = self._decode(self._read_until(self.prompt, timeout))
             # The unit may send zero bytes when its port is opened (github delmic/odemis, tlfw.py).
             echo, *reply = [line for line in re.split("[\r\n]+", text.lstrip("\0")) if line] or [""]
             if echo != command:

@@ -33,8 +33,8 @@ class Instrument:
         address: where it is: any VISA address of a serial line, TCPIP, USB or GPIB instrument.
         simulator: a plugin's name for it, a class with the simulator contract, or the path of a pyvisa-sim YAML file
             (``.yaml``, ``.yml``) or of a recording that is replayed (``.wire``).
-        options: keyword arguments of the class; for a YAML file, ``device`` says which of its devices; for a recording,
-            ``timing`` says whether it takes the time that it took.
+        options: keyword arguments of the class; for a YAML file, ``device`` says which of its devices, and ``encoding``
+            how text is sent; for a recording, ``timing`` says whether it takes the time that it took.
         faults: the probability of each kind of fault for each reply, see :mod:`catkit_devices.simulation.faults`.
     """
 
@@ -132,10 +132,11 @@ def _build_instrument(instrument: Instrument, names: _Names, bench: Bench) -> Si
         what = Path(what) if is_file(what) else names.simulator(what)
     if isinstance(what, Path):
         path = what
-        kind, known = ("recording", "timing") if path.suffix == ".wire" else ("YAML file", "device")
+        kind, known = ("recording", ["timing"]) if path.suffix == ".wire" else ("YAML file", ["device", "encoding"])
         for option in instrument.options:
-            if option != known:
-                raise ConfigurationError(f"{title} has no option {option!r}; a {kind} takes {known!r} only")
+            if option not in known:
+                takes = " and ".join(map(repr, known))
+                raise ConfigurationError(f"{title} has no option {option!r}; a {kind} takes {takes} only")
         if path.suffix == ".wire":
             return Replay(bench, path, **instrument.options)
         return YamlInstrument(bench, path, address=instrument.address, **instrument.options)

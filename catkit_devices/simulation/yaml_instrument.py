@@ -6,7 +6,7 @@ What the file says is what pyvisa-sim makes of it, with four differences, each t
 * ``eom`` counts as written: spaces at its ends are kept (pyvisa-sim strips them), so a prompt can be written there.
 * An address whose kind the file's ``eom`` does not list uses the one terminator pair that the file has, and LF where
   it has none; a file with several different pairs must list the kind it is used at.
-* A message that is not UTF-8 is an unknown command, not a crash.
+* A message that is no text in ``encoding`` is an unknown command, not a crash.
 
 Requests and replies themselves are stripped of spaces at their ends, replies to settings are fixed texts and nothing
 takes time: for anything more, derive a class. :meth:`YamlInstrument.couple` ties a property of the file to the bench,
@@ -44,16 +44,28 @@ class YamlInstrument:
             ``address``.
         address: where the instrument is, for ``eom`` and ``resources`` of the file; a class for one instrument, whose
             file has one terminator pair, leaves it out.
+        encoding: of the text on the wire, whatever that of the file; pyvisa-sim sends UTF-8.
 
     Raises:
         ConfigurationError: when the file cannot be used; the text names it and says why.
     """
 
     def __init__(
-        self, bench: Bench, path: str | Path, *, device: str | None = None, address: str | None = None
+        self,
+        bench: Bench,
+        path: str | Path,
+        *,
+        device: str | None = None,
+        address: str | None = None,
+        encoding: str = "utf-8",
     ) -> None:
         self.bench = bench
         self._path = str(path)
+        self._encoding = encoding
+        try:
+            "".encode(encoding)
+        except LookupError as error:
+            raise ConfigurationError(f"encoding: {error}", file=self._path) from error
         self._address = address or "ASRL1::INSTR"
         self._definitions, self._resource = self._load(device)
         self._received = bytearray()
@@ -107,12 +119,12 @@ class YamlInstrument:
 
     def answer(self, message: bytes) -> bytes:
         """Return the reply to one message (without its terminator), its own terminator included; may be empty."""
-        text = message.decode("utf-8", errors="replace").encode()
+        text = message.decode(self._encoding, errors="replace").encode()
         self._device.write(text + self._terminator)
         reply = bytearray()
         while byte := self._device.read()[0]:
             reply += byte
-        return bytes(reply)
+        return reply.decode().encode(self._encoding)
 
     def _load(self, device: str | None) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         from pyvisa_sim.parser import Loader

@@ -55,6 +55,12 @@ def test_a_value_that_nobody_knows_is_refused_and_those_that_are_known_are_named
         ("write_termination", "\N{DEGREE SIGN}", "text in ASCII"),
         ("read_termination", None, "text in ASCII"),
         ("identity", "A(", "a regular expression"),
+        ("encoding", "latin-0", "an encoding that Python knows and in which ASCII is as it is"),
+        ("encoding", "utf-16", "an encoding that Python knows and in which ASCII is as it is"),
+        ("encoding", "rot13", "an encoding that Python knows and in which ASCII is as it is"),
+        ("encoding", "unicode_escape", "an encoding that Python knows and in which ASCII is as it is"),
+        ("encoding", "latin-1\0", "an encoding that Python knows and in which ASCII is as it is"),
+        ("encoding", None, "an encoding that Python knows and in which ASCII is as it is"),
         ("driver", 1, "text"),
     ],
 )
@@ -68,6 +74,7 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(name, value, expected):
     [
         {"parity": "odd"}, {"stop_bits": 1.5}, {"data_bits": 7}, {"io_timeout": 4}, {"read_termination": ""},
         {"identity": "^ACME"}, {"baud_rate": 115200, "write_termination": "\r\n"}, {"_baudrate": 1},
+        {"encoding": "utf-8"}, {"encoding": "latin-1"},
     ],
     ids=str,
 )  # fmt: skip

@@ -15,7 +15,7 @@ from catkit_devices.errors import (
     MutexTimeoutError,
     SimulationError,
 )
-from catkit_devices.properties import Control, Measurement
+from catkit_devices.properties import Control, Measurement, Setting
 from catkit_devices.simulation import Fault
 from catkit_devices.transport import _transports
 from catkit_devices.visa import VisaDevice
@@ -517,11 +517,44 @@ def test_a_block_that_is_none_is_an_error(widget, address, reply):
 
 
 @pytest.mark.parametrize("command", ["A 1\nB 2", "A µ"])
-def test_a_command_is_one_line_of_ascii(widget, command):
+def test_a_command_is_one_line_of_text_that_can_be_sent(widget, command):
     device, library = widget(SERIAL)
 
     with device, pytest.raises(DeviceValueError):
         device.write(command)
+
+    assert library.instrument(SERIAL).sent == [b"*IDN?"]
+
+
+@pytest.mark.parametrize(("encoding", "wire"), [("latin-1", b"25.5 \xb0C \xb5"), ("utf-8", "25.5 °C µ".encode())])
+@ADDRESSES
+def test_text_on_the_wire_is_in_the_encoding_of_the_driver(widget, address, encoding, wire):
+    cls = type("Oven", (Widget,), {"encoding": encoding, "label": Setting("L '{}'", type=str, doc="Label.")})
+    device, library = widget(address, {**REPLIES, b"T?": wire + b"\n", b"L '%b'" % wire: b""}, cls)
+
+    with device:
+        assert device.query("T?") == "25.5 °C µ"
+        device.label = "25.5 °C µ"
+
+    assert library.instrument(address).sent[-1] == b"L '%b'" % wire
+
+
+@ADDRESSES
+def test_a_reply_in_another_encoding_is_an_error_that_names_the_attribute(widget, address):
+    device, _library = widget(address, {**REPLIES, b"T?": b"25 \xb0C\n"})
+
+    with device:
+        with pytest.raises(DeviceProtocolError, match=r"text in 'ascii' .* got b'25 .xb0C'; .* 'encoding'") as caught:
+            device.query("T?")
+        assert caught.value.command == "T?"
+        assert device.a == 1.5
+
+
+def test_a_command_that_the_encoding_does_not_have_is_refused_before_anything_is_sent(widget):
+    device, library = widget(SERIAL, cls=type("Oven", (Widget,), {"encoding": "latin-1"}))
+
+    with device, pytest.raises(DeviceValueError, match=r"text in 'latin-1' \(.*'encoding'\), which has no 'Ω'"):
+        device.write("R 5 kΩ")
 
     assert library.instrument(SERIAL).sent == [b"*IDN?"]
 

@@ -70,6 +70,12 @@ def test_what_is_not_text_is_an_unknown_command(supply):
     assert instrument.feed(b"V?\n") == b"1.50\n"
 
 
+def test_text_is_sent_and_taken_in_the_encoding_of_the_instrument(visa, supply):
+    supply.write_text(SUPPLY.replace("supply of ours", "5 µA").replace("BEEP", "°"))
+    instrument = YamlInstrument(bench(), supply, address="USB::1::2::3::INSTR", encoding="latin-1")
+    assert instrument.feed("ID?\n°\nµ\n".encode("latin-1")) == "5 µA\nERR\n".encode("latin-1")
+
+
 def test_the_end_of_a_usb_message_stands_for_its_terminator(visa, supply):
     resource = visa(("USB::1::2::3::INSTR", supply)).open_resource("USB::1::2::3::INSTR")
     resource.write("V?", termination="")
@@ -101,6 +107,7 @@ def test_half_a_message_is_forgotten_when_the_instrument_is_cleared(visa, supply
     ("text", "options", "message"),
     [
         (SUPPLY, {"address": "GPIB::1"}, "its eom says nothing of GPIB INSTR, only of ASRL INSTR, USB INSTR"),
+        (SUPPLY, {"encoding": "latin-0"}, "encoding: unknown encoding: latin-0"),
         (SUPPLY, {"device": "suply"}, "there is no device 'suply' (did you mean 'supply'?)"),
         (SUPPLY.replace("supply:", "a: {}\n  b:"), {}, "it has 2 devices (a, b): say which"),
         (SUPPLY.replace("type: float", "type: flot"), {}, "Invalid property type 'flot'"),
