@@ -110,7 +110,8 @@ def experiment_finished(testbed: str, experiment: str, run: Path, error: BaseExc
         testbed: the testbed's name.
         experiment: the name of the experiment's class.
         run: its run directory.
-        error: what it failed with; None when it ran to its end.
+        error: what it failed with; where it was stopped the ``SafetyError`` of a trip, of which plugins are told first,
+            else a ``StopExperiment``; None when it ran to its end.
     """
 
 

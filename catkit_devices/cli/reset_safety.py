@@ -25,7 +25,8 @@ def reset_safety(
 ) -> None:
     """Allow a testbed to change the state of its devices again, after a safety check tripped.
 
-    It is refused for as long as any check fails. Nothing that was stopped is started again.
+    Every check is read anew. Where one fails the reset is refused, and the check is named with its value. Nothing that
+    was stopped is started again.
     """
     from catkit_devices.cli.attaching import attach
 
@@ -35,4 +36,5 @@ def reset_safety(
     if as_json:
         print_json({"testbed": client.name, "tripped": None if tripped is None else str(tripped), "reset": True})
     else:
-        console().print(f"testbed {client.name!r}: safety is reset ({tripped})", markup=False)
+        text = f"testbed {client.name!r}: safety is reset, every check passes now; it had tripped by: {tripped}"
+        console().print(text, markup=False)

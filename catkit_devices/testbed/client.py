@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from catkit_devices.errors import CatkitDevicesError, ConfigurationError, RemoteError, SafetyError, ServerNotFoundError
+from catkit_devices.errors import (
+    CatkitDevicesError,
+    ConfigurationError,
+    RemoteError,
+    SafetyError,
+    ServerNotFoundError,
+    StopExperiment,
+)
 from catkit_devices.plugin_path import make_importable
-from catkit_devices.testbed.alarm import SAFETY_CHECKS, SAFETY_EVENT, SAFETY_TRIP, connected, trip_of_servers
+from catkit_devices.testbed.alarm import (
+    SAFETY_CHECKS,
+    SAFETY_EVENT,
+    SAFETY_TRIP,
+    UNREACHABLE,
+    connected,
+    trip_of_servers,
+)
 from catkit_devices.testbed.asking import RESET, SHUTDOWN, ask_testbed
 from catkit_devices.testbed.caching import Devices
 from catkit_devices.testbed.finding import LAYOUT
@@ -56,6 +71,7 @@ class TestbedClient:
             manager,
             tell=self._tell_plugins,
             reason_to_stop=self._reason_to_stop,
+            trip_behind=self._trip_behind,
             reason_behind=self._reason_behind,
         )
 
@@ -260,13 +276,20 @@ class TestbedClient:
             return CatkitDevicesError(f"testbed {self.name!r} is ending")
         return self.trip
 
+    def _trip_behind(self) -> SafetyError | None:
+        trip = trip_of_servers(self.layout)
+        if trip is None:
+            with contextlib.suppress(*UNREACHABLE):
+                trip = self.trip
+        return trip
+
     def _reason_behind(self) -> BaseException | None:
         return self._reason_to_stop() or trip_of_servers(self.layout)
 
     def _tell_plugins(self, event: str, text: str, facts: dict[str, Any]) -> None:
         """Have the testbed's process tell its plugins what happened here."""
         error = facts.get("error")
-        if error is not None:
+        if error is not None and not isinstance(error, (SafetyError, StopExperiment)):
             facts = {**facts, "error": RemoteError(type(error).__qualname__, str(error))}
         report(self.manager, text, event, facts)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LAYOUT",
     "QUIET",
+    "SILENT",
     "clean_up",
     "find_testbed",
     "process_of",
@@ -48,6 +49,9 @@ _PATIENCE = 5.0
 QUIET = 5.0
 """Seconds; a process that runs says something about once a second to every server that it uses, on a busy computer a
 little later."""
+
+SILENT = 3.0
+"""Seconds without a word from a server that this process uses, after which whoever is in a hurry waits no longer."""
 
 
 def silence_of(sessions: Iterable[Mapping[str, Any]], pid: int | None) -> float | None:

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import CatkitDevicesError
+from catkit_devices.errors import CatkitDevicesError, StopExperiment
 from catkit_devices.testbed.batch import Batch
-from catkit_devices.testbed.finding import LAYOUT
+from catkit_devices.testbed.finding import LAYOUT, SILENT
 from catkit_devices.testbed.progress import ENDED, EXPERIMENTS, Progress, State
 from catkit_devices.testbed.running import control_queue
 from catkit_devices.testbed.supervision import RunningExperiment, patience
@@ -23,6 +23,7 @@ from catkit_devices.testbed.supervision import RunningExperiment, patience
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from catkit_devices.errors import SafetyError
     from catkit_devices.multiprocessing import SharedMemoryManager
     from catkit_devices.testbed.experiment import Experiment
     from catkit_devices.testbed.layout import Layout
@@ -43,6 +44,7 @@ class Launcher:
         manager: of the testbed's server.
         tell: called with the kind and the facts of what plugins are told: beginning and end of each.
         reason_to_stop: asked about ten times a second while some run; what it returns stops them all, and is raised.
+        trip_behind: asked when one has not ended well: the trip, if there is one; finds out what is not known here yet.
         reason_behind: asked when some have not ended well; see :class:`~catkit_devices.testbed.batch.Batch`.
     """
 
@@ -53,12 +55,14 @@ class Launcher:
         *,
         tell: Callable[[str, str, dict[str, Any]], None],
         reason_to_stop: Callable[[], BaseException | None],
+        trip_behind: Callable[[], SafetyError | None],
         reason_behind: Callable[[], BaseException | None],
     ) -> None:
         self._layout = layout
         self._manager = manager
         self._tell = tell
         self._reason_to_stop = reason_to_stop
+        self._trip_behind = trip_behind
         self._reason_behind = reason_behind
         self._running: list[RunningExperiment] = []
         self._guard = threading.Lock()
@@ -124,7 +128,15 @@ class Launcher:
         with contextlib.suppress(queue.Empty):
             while True:  # what an earlier one of that name has not heard any more
                 control.get_nowait()
-        running = RunningExperiment(experiment, name, self._layout, path, control, on_end=self._ended)
+        running = RunningExperiment(
+            experiment,
+            name,
+            self._layout,
+            path,
+            control,
+            on_end=self._ended,
+            silent=lambda: self._manager.silence > SILENT,
+        )
         with self._guard:
             self._running.append(running)
         started.append(running)
@@ -147,7 +159,7 @@ class Launcher:
         """Tell that an experiment has ended, and write down how where its process could not do that itself."""
         from catkit_devices.datalog import Run
 
-        facts = {"experiment": running.kind, "run": running.run_path, "error": running.error}
+        facts = {"experiment": running.kind, "run": running.run_path, "error": self._why(running)}
         try:
             self._tell("experiment_finished", f"{running.name} ended", facts)
             if self._manager.get_dict(EXPERIMENTS)[running.name].state in ENDED:
@@ -159,6 +171,14 @@ class Launcher:
                 run.set_outcome(state, message)
         except CatkitDevicesError as error:
             _log.warning("the end of %s could not be recorded: %s", running.name, error)
+
+    def _why(self, running: RunningExperiment) -> BaseException | None:
+        """Return why an experiment has not run to its end, if it has not; a trip is known and told by then."""
+        if running.finished:
+            return None
+        trip = self._trip_behind()
+        message = "" if running.outcome is None else running.outcome.message
+        return trip or running.error or StopExperiment(message)  # what `run` raises as well
 
     def _record(self, name: str, state: State, message: str) -> None:
         experiments = self._manager.get_dict(EXPERIMENTS)

@@ -1,7 +1,8 @@
 """The safety monitor: a process of its own that reads what must stay in range, and renews the devices' permits.
 
 Whatever ends or stops this process without having been told to counts as a trip: the testbed watches it, and without
-it the permits of the device servers run out.
+it the permits of the device servers run out. After a trip another one goes on reading, so that people see what the
+values are; it renews nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import queue
 import signal
 import threading
 import time
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.layout import Layout
     from catkit_devices.testbed.safety import Check
 
-__all__ = ["MONITOR", "MONITOR_STOP", "OPEN_TIMEOUT", "SAFETY_READY", "monitor"]
+__all__ = ["MONITOR", "MONITOR_STOP", "OPEN_TIMEOUT", "SAFETY_READY", "Duty", "monitor"]
 
 MONITOR = "safety monitor"
 """What it is called, as a process and among those who renew permits."""
@@ -55,20 +57,33 @@ OPEN_TIMEOUT = 30.0
 
 _LOOK = 0.05
 """Seconds between two looks at the time."""
+_GIVING = 10.0
+"""Seconds for giving the permits, where something trips meanwhile."""
 _STEP = 0.5
 """Seconds that may pass between two looks before it is this process that was not running."""
 
 _log = logging.getLogger(__name__)
 
 
-def monitor(layout: Layout, tests: Sequence[Check], token: str, again: bool = False) -> None:
+class Duty(Enum):
+    """What a monitor is there for."""
+
+    WATCH = "watch"
+    """Give the permits when every check has passed once, and trip when one fails."""
+    RESET = "reset"
+    """The same after a trip, which is forgotten when every check has passed."""
+    SHOW = "show"
+    """Read, so that people see the values; nothing else. There is a trip already."""
+
+
+def monitor(layout: Layout, tests: Sequence[Check], token: str, duty: Duty = Duty.WATCH) -> None:
     """Check until told to stop; runs as the target of a process.
 
     Args:
         layout: of the testbed.
         tests: what to check.
         token: shows to the permits that this is the safety monitor.
-        again: whether something has tripped, which is forgotten when every check has passed.
+        duty: what for.
 
     Raises:
         SafetyError: a check tripped; by then every server has been told.
@@ -77,23 +92,31 @@ def monitor(layout: Layout, tests: Sequence[Check], token: str, again: bool = Fa
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its testbed, or as a trip
     os.environ["CATKIT_DEVICES_SERVER"] = layout.server
     forward_logs(layout.server)
+    begun: _Monitor | None = None
     try:
-        trip = _Monitor(layout, tests, token, again).run()
+        begun = _Monitor(layout, tests, token, duty)
+        trip = begun.run()
     except UNREACHABLE as error:
         trip = new_trip("monitor", f"the testbed's server is lost: {error}")
-    if trip is not None:
+    if trip is None:
+        return
+    giving = None if begun is None else begun.giving()
+    if duty is not Duty.SHOW:
         spread(trip, layout)
-        raise trip
+    if giving is not None:
+        giving.wait(_GIVING)
+        spread(trip, layout)  # what had been spread may have been forgotten, with what was there before
+    raise trip
 
 
 class _Monitor:
     """One thread per check reads; this one judges, so that a reading that hangs is noticed."""
 
-    def __init__(self, layout: Layout, tests: Sequence[Check], token: str, again: bool) -> None:
+    def __init__(self, layout: Layout, tests: Sequence[Check], token: str, duty: Duty) -> None:
         self._layout = layout
         self._token = token
         self._tests = {test.name: test for test in tests}
-        self._again = again
+        self._duty = duty
         self._devices = Devices(layout)
         self._manager = connected(layout.server)
         self._states = {test.name: CheckState(test) for test in tests}
@@ -106,6 +129,8 @@ class _Monitor:
         self._reading: set[str] = set()
         self._looked = 0.0
         self._ready = False
+        self._gave: threading.Event | None = None
+        """Set when the permits have been given, or could not be; None before that has begun."""
         self._ending = threading.Event()
         self._renewal = Renewal(
             MONITOR,
@@ -120,7 +145,7 @@ class _Monitor:
         """Check until told to stop (None), or until something trips."""
         servers = self._layout.device_servers
         deaf = at_once({server: partial(self._be_admitted, server) for server in servers}, OPEN_TIMEOUT)
-        for server, failure in deaf.items():
+        for server, failure in deaf.items() if self._duty is not Duty.SHOW else ():
             return new_trip("monitor", f"device server {server!r} is lost: {failure}")
         for test in self._tests.values():
             self._due[test.name] = self._time() + OPEN_TIMEOUT
@@ -134,6 +159,10 @@ class _Monitor:
         finally:
             self._ending.set()
             self._renewal.end()
+
+    def giving(self) -> threading.Event | None:
+        """Return what is set when the permits have been given that are being given just now; None where none are."""
+        return None if self._gave is None or self._gave.is_set() else self._gave
 
     def _be_admitted(self, server: str) -> None:
         permit_of(server).admit(self._token)
@@ -152,7 +181,7 @@ class _Monitor:
             # Nothing waits to be heard now: what hangs must not be what this thread had no time for.
             problem = self._renewal.silent()
             trip = self._hung() or (None if problem is None else new_trip("permit", problem))
-            if trip is not None:
+            if trip is not None and self._duty is not Duty.SHOW:
                 return trip
 
     def _heard(self) -> Iterator[tuple[str, str, Any]]:
@@ -186,7 +215,8 @@ class _Monitor:
             if now >= due:
                 hung = self._tests[name].hung(self._patience(name))
                 problem = hung if name in self._reading else f"{self._tests[name].what()} is not being read any more"
-                self._checks[name] = self._states[name].after(None, problem, time.time())
+                self._states[name] = self._checks[name] = self._states[name].after(None, problem, time.time())
+                self._due[name] = now + self._patience(name)
                 return new_trip(name, problem)
         return None
 
@@ -196,6 +226,8 @@ class _Monitor:
         problem = stale if problem is None else problem
         state = self._states[name] = self._states[name].after(value, problem, time.time())
         self._checks[name] = state
+        if self._duty is Duty.SHOW:
+            return None
         if problem is not None:
             first = {"event": "safety_failure", "facts": {"check": name, "problem": problem}}
             _log.warning("safety check %r: %s", name, problem, extra=first if state.failures == 1 else None)
@@ -204,6 +236,7 @@ class _Monitor:
         passed = all(known.passed and self._freshness[one].confirmed for one, known in self._states.items())
         if passed and not self._ready:
             self._ready = True
+            self._gave = threading.Event()
             self._in_thread(self._begin, "begin")
         return state.tripped
 
@@ -220,16 +253,25 @@ class _Monitor:
 
     def _begin(self) -> None:
         """Give the permits, now that every check has passed; listen to what others notice from then on."""
-        if self._again:
+        try:
+            self._give()
+        finally:
+            if self._gave is not None:
+                self._gave.set()
+        self._manager.get_event(SAFETY_EVENT).wait()
+        self._messages.put(("tripped", "", self._checks[SAFETY_TRIP]))
+
+    def _give(self) -> None:
+        if self._duty is Duty.RESET:
             for server in self._layout.device_servers:
+                if self._ending.is_set():
+                    return
                 permit_of(server).reset(self._token)
             self._checks.pop(SAFETY_TRIP, None)
             self._manager.get_event(SAFETY_EVENT).clear()
         self._renewal.start()
         if all(permit_of(server).wait_until_given(OPEN_TIMEOUT) for server in self._layout.device_servers):
             self._manager.get_event(SAFETY_READY).set()
-        self._manager.get_event(SAFETY_EVENT).wait()
-        self._messages.put(("tripped", "", self._checks[SAFETY_TRIP]))
 
     def _read(self, test: Check) -> None:
         started: Check | None = None

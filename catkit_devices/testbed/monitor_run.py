@@ -9,7 +9,7 @@ from catkit_devices.errors import ProcessDiedError, SafetyError
 from catkit_devices.multiprocessing import Process
 from catkit_devices.testbed.alarm import new_trip
 from catkit_devices.testbed.environment import children_of
-from catkit_devices.testbed.monitor import MONITOR, monitor
+from catkit_devices.testbed.monitor import MONITOR, Duty, monitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,10 +31,10 @@ class MonitorRun:
         tests: Sequence[Check],
         token: str,
         *,
-        again: bool,
+        duty: Duty,
         on_end: Callable[[MonitorRun], None],
     ) -> None:
-        self.again = again
+        self.duty = duty
         self.ready = False
         """Whether every check has passed once."""
         self.told = False
@@ -44,7 +44,7 @@ class MonitorRun:
         self.ended = threading.Event()
         self._layout = layout
         self._on_end = on_end
-        self._process = Process(target=monitor, args=(layout, tests, token, again), name=MONITOR)
+        self._process = Process(target=monitor, args=(layout, tests, token, duty), name=MONITOR)
         self._thread = threading.Thread(target=self._follow, name="safety monitor", daemon=True)
 
     def start(self) -> None:

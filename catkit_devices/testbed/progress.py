@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +21,9 @@ ENDED: frozenset[State] = frozenset({"finished", "failed", "stopped"})
 
 _SHORTEST_INTERVAL = 0.05
 """Seconds between two reports of steps: nobody reads faster, and each costs a round trip."""
+_STATE_TIMEOUT = 5.0
+"""Seconds for a new state to be seen by everybody."""
+_LOOK = 0.1
 
 
 @dataclass(frozen=True)
@@ -43,21 +48,33 @@ class Progress:
 
 
 class Reporter:
-    """Publishes an experiment's progress, no faster than anybody could read it.
+    """Publishes an experiment's progress, no faster than anybody could read it; a thread of its own does so.
+
+    An experiment does not wait for a server that is silent only to say how far it has come.
 
     Args:
         progress: where it starts.
-        publish: called with each progress that is to be seen.
+        publish: called with each progress that is to be seen; what it raises is somebody else's concern.
+        silent: whether whoever it is published on says nothing, so that waiting for it makes no sense.
     """
 
-    def __init__(self, progress: Progress, publish: Callable[[Progress], None]) -> None:
+    def __init__(self, progress: Progress, publish: Callable[[Progress], None], silent: Callable[[], bool]) -> None:
         self._progress = replace(progress, started=time.time())
         self._publish = publish
-        self._published = float("-inf")
+        self._silent = silent
+        self._reported = float("-inf")
+        self._changed = threading.Condition()
+        self._newest = self._published = 0
+        threading.Thread(target=self._go_on_publishing, name="progress", daemon=True).start()
 
     def state(self, state: State, message: str = "") -> None:
-        """Report that it entered another state."""
+        """Report that it entered another state; return when everybody can see that, within a bounded time."""
         self._report(state=state, message=message)
+        deadline = time.monotonic() + _STATE_TIMEOUT
+        with self._changed:
+            number = self._newest
+            while self._published < number and time.monotonic() < deadline and not self._silent():
+                self._changed.wait(_LOOK)
 
     def begin(self, description: str, total: int | None) -> None:
         """Report the beginning of a sequence of steps."""
@@ -65,10 +82,23 @@ class Reporter:
 
     def step(self, done: int, *, last: bool = False) -> None:
         """Report that ``done`` steps are done; may be left unsaid when the previous report was just now."""
-        if last or time.monotonic() - self._published >= _SHORTEST_INTERVAL:
+        if last or time.monotonic() - self._reported >= _SHORTEST_INTERVAL:
             self._report(done=done)
 
     def _report(self, **changes: Any) -> None:
-        self._progress = replace(self._progress, updated=time.time(), **changes)
-        self._publish(self._progress)
-        self._published = time.monotonic()
+        with self._changed:
+            self._progress = replace(self._progress, updated=time.time(), **changes)
+            self._newest += 1
+            self._changed.notify_all()
+        self._reported = time.monotonic()
+
+    def _go_on_publishing(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._published < self._newest)
+                number, progress = self._newest, self._progress
+            with contextlib.suppress(Exception):  # the experiment is told on another way that its testbed is lost
+                self._publish(progress)
+            with self._changed:
+                self._published = number
+                self._changed.notify_all()

@@ -18,6 +18,7 @@ from catkit_devices.multiprocessing.process import in_every_child
 from catkit_devices.testbed.alarm import SAFETY_CHECKS, SAFETY_EVENT, SAFETY_TRIP, UNREACHABLE
 from catkit_devices.testbed.caching import Devices
 from catkit_devices.testbed.experiment import Context
+from catkit_devices.testbed.finding import SILENT
 from catkit_devices.testbed.progress import EXPERIMENTS, Progress, Reporter
 from catkit_devices.testbed.stopping import StopGuard
 from catkit_devices.testbed.warden import WARDEN
@@ -68,7 +69,11 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
         manager.connect()
         progress = manager.get_dict(EXPERIMENTS)
         start = Progress(name, pid=os.getpid(), run=run_path)
-        reporter = Reporter(start, lambda report: progress.__setitem__(name, report))
+        reporter = Reporter(
+            start,
+            lambda report: progress.__setitem__(name, report),
+            silent=lambda: manager.silence > SILENT,
+        )
         manager.get_object(WARDEN).enlist(name)
         _listen(guard, manager, name)
         _heed_safety(guard, manager)

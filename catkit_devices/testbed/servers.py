@@ -87,12 +87,14 @@ class Servers:
         """Return what ends when a server's process does, by the server's full name."""
         return {server: manager._process.sentinel for server, manager in self.managers.items()}
 
-    def kill(self, server: str) -> None:
-        """End a server's process at once, and wait for that."""
+    def kill(self, server: str) -> bool:
+        """End a server's process at once, and wait for that; return whether it was there."""
         manager = self.managers.get(server)
-        if manager is not None:
-            manager._process.kill()
-            connection.wait([manager._process.sentinel], _KILL_TIMEOUT)
+        if manager is None or connection.wait([manager._process.sentinel], 0):
+            return False
+        manager._process.kill()
+        connection.wait([manager._process.sentinel], _KILL_TIMEOUT)
+        return True
 
     def shut_down_others(self) -> None:
         """End every server but the testbed's own, last started first."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 __all__ = ["deferred", "deliver_again", "ended_by_signals", "ignore_terminal", "kept_from_children"]
@@ -21,6 +22,8 @@ def _existing(*names: str) -> tuple[signal.Signals, ...]:
 _TERMINAL = _existing("SIGINT", "SIGQUIT", "SIGTSTP", "SIGHUP")
 """What a terminal sends to everybody on it: Ctrl-C, Ctrl-backslash, Ctrl-Z, and its own end."""
 _ENDING = _existing("SIGTERM", "SIGHUP")
+_LONG = 2.0
+"""Seconds; whoever presses Ctrl-C after that is tired of waiting, and does not just press it twice."""
 
 
 @contextmanager
@@ -84,11 +87,15 @@ def ended_by_signals() -> Iterator[None]:
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
+def deferred(hurry: Callable[[int], None] | None = None) -> Iterator[None]:
     """Finish the block whatever is typed: Ctrl-C is raised after it, and so is a request to end.
 
     For clean-up whose every step is bounded.
+
+    Args:
+        hurry: called with the signal where one comes when the block has lasted for long already.
     """
+    begun = time.monotonic()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -98,8 +105,14 @@ def deferred() -> Iterator[None]:
         for number in (signal.SIGINT, *_ENDING)
         if number == signal.SIGINT or signal.getsignal(number) is _leave
     }
+
+    def note(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        if hurry is not None and time.monotonic() - begun > _LONG:
+            hurry(number)
+
     for number in before:
-        signal.signal(number, lambda number, _: came.append(number))
+        signal.signal(number, note)
     try:
         yield
     finally:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import CatkitDevicesError, ProcessDiedError
+from catkit_devices.errors import ProcessDiedError
 from catkit_devices.multiprocessing import Process
 from catkit_devices.testbed.environment import children_of
 from catkit_devices.testbed.running import FINISH, INTERRUPT, STOP, Outcome, run_experiment
@@ -25,6 +26,11 @@ _INTERRUPT_TIMEOUT = 5.0
 _TERMINATE_TIMEOUT = 3.0
 _KILL_TIMEOUT = 5.0
 _MARGIN = 2.0
+_HEARING = 2.0
+"""Seconds for the testbed's server to take a word to an experiment."""
+_END_TIMEOUT, _SILENT_END = 20.0, 0.3
+"""Seconds for recording an end, and telling of it; where the testbed's server says nothing, that is in vain."""
+_LOOK = 0.05
 
 _STEPS = 4
 
@@ -34,6 +40,47 @@ _log = logging.getLogger(__name__)
 def patience(stop_timeout: float) -> float:
     """Return the seconds in which every experiment that was told to stop has ended or was killed by who started it."""
     return stop_timeout + min(_INTERRUPT_TIMEOUT, stop_timeout) + min(_TERMINATE_TIMEOUT, stop_timeout) + _MARGIN
+
+
+class _Word:
+    """Something that is said in a thread of its own, since whoever is to hear it may be silent."""
+
+    def __init__(self, text: str, say: Callable[[], object]) -> None:
+        self.text = text
+        self.failure: BaseException | None = None
+        self._say = say
+        self._begun = time.monotonic()
+        self._done = threading.Event()
+        try:
+            threading.Thread(target=self._go, name=f"say {text}", daemon=True).start()
+        except RuntimeError:  # there is no room for another thread
+            self._go()
+
+    @property
+    def done(self) -> bool:
+        """Whether it was said, or could not be."""
+        return self._done.is_set()
+
+    @property
+    def said(self) -> bool:
+        """Whether it was said."""
+        return self.done and self.failure is None
+
+    @property
+    def age(self) -> float:
+        """For how many seconds it has been tried."""
+        return time.monotonic() - self._begun
+
+    def wait(self, timeout: float) -> None:
+        """Return when it is done, after at most ``timeout`` seconds."""
+        self._done.wait(timeout)
+
+    def _go(self) -> None:
+        try:
+            self._say()
+        except Exception as error:  # noqa: BLE001 - whoever looks at it sees to that
+            self.failure = error
+        self._done.set()
 
 
 class RunningExperiment:
@@ -46,6 +93,7 @@ class RunningExperiment:
         run_path: its run directory.
         control: the queue on which it listens.
         on_end: called, in a thread of its own, when its process has ended, before :attr:`alive` tells so.
+        silent: whether the testbed's server says nothing, so that waiting for it makes no sense.
     """
 
     def __init__(
@@ -57,6 +105,7 @@ class RunningExperiment:
         control: Any,
         *,
         on_end: Callable[[RunningExperiment], None],
+        silent: Callable[[], bool],
     ) -> None:
         self.name = name
         self.kind = type(experiment).__name__
@@ -70,6 +119,11 @@ class RunningExperiment:
         self._layout = layout
         self._stop_timeout = layout.stop_timeout
         self._on_end = on_end
+        self._silent = silent
+        self._word: _Word | None = None
+        """The last word to it, until it was heard or something else was done."""
+        self._deaf = False
+        """Whether a word to it was not heard."""
         self._steps = self._ways_to_end()
         self._deadline = float("inf")
         self._forced = False
@@ -121,7 +175,12 @@ class RunningExperiment:
         self.advance()
 
     def hurry(self) -> None:
-        """Take the next step at once."""
+        """Take the next step at once; the last one, where it could not even be told to stop."""
+        word = self._word
+        if self.stopping is not None and (self._deaf or self._silent() or (word is not None and not word.said)):
+            self._deaf = self._forced = True
+            self._process.kill()
+            return
         with self._lock:
             if self.stopping is not None:
                 self._deadline = 0.0
@@ -129,6 +188,7 @@ class RunningExperiment:
 
     def advance(self) -> None:
         """Take the next step of ending it, when that is due; to be called regularly."""
+        self._see_to_word()
         with self._lock:
             if self.stopping is None or not self.alive or time.monotonic() < self._deadline:
                 return
@@ -165,10 +225,23 @@ class RunningExperiment:
         ]
 
     def _tell(self, word: str, reason: str) -> None:
-        try:
-            self._control.put((word, reason))
-        except CatkitDevicesError as error:  # then it hears of that itself; the next step needs no server
-            _log.warning("%s could not be told to %s: %s", self.name, word, error)
+        self._word = _Word(word, lambda: self._control.put((word, reason)))
+
+    def _see_to_word(self) -> None:
+        """Do something else where a word could not be said."""
+        word = self._word
+        if word is None:
+            return
+        if word.said:
+            self._word = None
+        elif word.failure is not None or self._silent() or word.age > _HEARING:
+            self._word, self._deaf = None, True
+            _log.warning("%s could not be told to %s: %s", self.name, word.text, word.failure or "no answer")
+            if word.text == INTERRUPT:
+                with self._lock:
+                    self._deadline = 0.0
+            elif word.text == STOP and os.name == "posix" and self.alive:
+                self._process.terminate()  # which it takes as a request to stop, the first time
 
     def _collect(self) -> None:
         try:
@@ -182,7 +255,7 @@ class RunningExperiment:
         except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the results
             self.error = error
         finally:
-            try:
-                self._on_end(self)
-            finally:
-                self._ended.set()
+            told = _Word("end", lambda: self._on_end(self))
+            while not told.done and told.age < (_SILENT_END if self._silent() or self._deaf else _END_TIMEOUT):
+                told.wait(_LOOK)
+            self._ended.set()

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from functools import partial
@@ -13,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from catkit_devices.deferred import refuse_deferred
-from catkit_devices.errors import CatkitDevicesError, SafetyError
-from catkit_devices.testbed.alarm import UNREACHABLE, at_once, permit_of
+from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerUnresponsiveError
+from catkit_devices.testbed.alarm import UNREACHABLE, at_once, connected, permit_of
 from catkit_devices.testbed.asking import RESET, SHUTDOWN, Requests
 from catkit_devices.testbed.client import TestbedClient
 from catkit_devices.testbed.closing import close_devices, end_other_experiments
-from catkit_devices.testbed.finding import LAYOUT, find_testbed
+from catkit_devices.testbed.finding import LAYOUT, SILENT, find_testbed
 from catkit_devices.testbed.layout import lay_out
 from catkit_devices.testbed.logs import LogCollector
 from catkit_devices.testbed.monitor import MONITOR
@@ -41,9 +42,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Testbed"]
 
+_log = logging.getLogger(__name__)
+
 _TICK = 0.1
 _END_TIMEOUT = 5.0
-"""Seconds for telling every device server that the testbed ends."""
+"""Seconds for telling every server that the testbed ends."""
+_HURRY = 1.5
+"""Seconds for the testbed's own server to answer to somebody who has pressed Ctrl-C."""
+_DEAF = (TimeoutError, ServerUnresponsiveError)
+"""What comes of talking to a server that does not answer."""
 
 
 class Testbed(TestbedClient):
@@ -108,7 +115,7 @@ class Testbed(TestbedClient):
         try:
             self._start()
         except BaseException as error:
-            with deferred():
+            with deferred(self._leave_at_once):
                 self._end(error)
             raise
         return self
@@ -116,7 +123,7 @@ class Testbed(TestbedClient):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with deferred():
+        with deferred(self._leave_at_once):
             self._end(error)
 
     def _start(self) -> None:
@@ -127,7 +134,7 @@ class Testbed(TestbedClient):
         layout = self._servers.start_own(self._lay_out, self.configuration.testbed.name)
         manager = self._servers.managers[layout.server]
         super().__init__(layout, manager)
-        self._collector = LogCollector(manager, self._runs_at, self._notifier.tell_if_it_is_one)
+        self._collector = LogCollector(manager, self._runs_at, self._tell_of)
         self._cleanup.callback(self._collector.end)
         manager.get_object(WARDEN, Warden, patience(layout.stop_timeout))
         self._cleanup.callback(self._servers.shut_down_others)
@@ -161,10 +168,11 @@ class Testbed(TestbedClient):
     def _end(self, error: BaseException | None) -> None:
         """End everything that was started; what fails on the way does not keep the rest from being ended."""
         failures: list[BaseException] = []
-        if self._watch is not None:
-            self._watch.look()
+        known = hasattr(self, "layout")
+        if known:
+            failures += self._end_silent_server(in_a_hurry=isinstance(error, (KeyboardInterrupt, SystemExit)))
         trip = self.trip
-        if hasattr(self, "layout"):
+        if known:
             failures += self._end_work()
         try:
             self._cleanup.close()
@@ -180,6 +188,34 @@ class Testbed(TestbedClient):
         elif failures:
             raise BaseExceptionGroup(f"testbed {self.configuration.testbed.name!r} did not end well", failures)
 
+    def _end_silent_server(self, *, in_a_hurry: bool) -> list[BaseException]:
+        """Take a last look; kill the testbed's own server if it does not answer, or each step would wait for it.
+
+        Nothing that is in use is lost with it: no devices live there.
+        """
+        server = self.layout.server
+        looks: dict[str, Callable[[], object]] = {"server": lambda: connected(server).status()}
+        if self._watch is not None:
+            looks["watch"] = self._watch.look
+        patience = _HURRY if in_a_hurry else _END_TIMEOUT
+        deaf = self.manager.silence > SILENT or isinstance(at_once(looks, patience).get("server"), _DEAF)
+        if not deaf or not self._servers.kill(server):
+            return []
+        text = f"the testbed's server {server!r} (pid {self.manager.server.pid}) did not answer, and was killed"
+        _log.error("%s", text)
+        return [ServerUnresponsiveError(text, server=server, pid=self.manager.server.pid)]
+
+    def _leave_at_once(self, number: int) -> None:
+        """End this process though the testbed has not ended: somebody is tired of waiting for that."""
+        silent = [manager for manager in self._servers.managers.values() if manager.silence > SILENT]
+        text = f"testbed {self.configuration.testbed.name!r} was left before it had ended: its servers make their "
+        text += "devices safe, and end"
+        for manager in silent:
+            text += f"; server {manager.name!r} (pid {manager.server.pid}) does not answer, its devices may be on"
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+        os._exit(128 + number)
+
     def _end_work(self) -> list[BaseException]:
         """End the experiments, then whatever could still change a device; close the devices."""
         with contextlib.suppress(*UNREACHABLE):
@@ -189,8 +225,13 @@ class Testbed(TestbedClient):
         end_other_experiments(self.manager, patience(self.layout.stop_timeout))
         servers = [server for server in self.layout.device_servers if server in self._servers.managers]
         reason = f"testbed {self.name!r} is ending"
-        at_once({server: partial(_end_permit, server, reason, self._servers.token) for server in servers}, _END_TIMEOUT)
+        deaf = at_once(
+            {server: partial(_end_permit, server, reason, self._servers.token) for server in servers}, _END_TIMEOUT
+        )
         if self._watch is not None:
+            for server, failure in deaf.items():
+                if isinstance(failure, _DEAF):
+                    self._watch.give_up(server)
             self._watch.end()
         lost = () if self._watch is None else self._watch.lost
         entries = [entry for entry in self.layout.devices if entry.server in servers and entry.server not in lost]
@@ -256,16 +297,21 @@ class Testbed(TestbedClient):
     # --- experiments ------------------------------------------------------------------------------------------------
 
     def _reason_to_stop(self) -> BaseException | None:
-        trip = self.trip
-        if trip is not None:
-            self._told = trip
-            return trip
-        return self._end_request
+        return self.trip or self._end_request
 
-    def _reason_behind(self) -> BaseException | None:
+    def _trip_behind(self) -> SafetyError | None:
         if self._watch is not None:
             self._watch.catch_up()
-        return self._reason_to_stop()
+        return self.trip
+
+    def _reason_behind(self) -> BaseException | None:
+        return self._trip_behind() or self._end_request
+
+    def _tell_of(self, event: str, facts: dict[str, Any]) -> None:
+        """Have plugins told of something that happened; of a trip before what ended by it."""
+        if event == "experiment_finished" and facts.get("error") is not None:
+            self._trip_behind()
+        self._notifier.tell_if_it_is_one(event, facts)
 
     def _tell_plugins(self, event: str, text: str, facts: dict[str, Any]) -> None:
         self._collector.say(logging.INFO, text, event, facts)
@@ -283,6 +329,9 @@ class Testbed(TestbedClient):
         """
         try:
             return super().run(*experiments, stop_all_on_exception=stop_all_on_exception, on_tick=on_tick)
+        except SafetyError as error:
+            self._told = error
+            raise
         finally:
             if self._watch is not None and self._watch.trip is not None:
                 self._watch.wait_until_safe()

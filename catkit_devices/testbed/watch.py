@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -16,12 +17,13 @@ from catkit_devices.testbed.alarm import (
     SAFETY_EVENT,
     SAFETY_TRIP,
     UNREACHABLE,
+    announce,
     new_trip,
     permit_of,
     spread,
     trip_of_servers,
 )
-from catkit_devices.testbed.monitor import MONITOR_STOP, OPEN_TIMEOUT, SAFETY_READY
+from catkit_devices.testbed.monitor import MONITOR_STOP, OPEN_TIMEOUT, SAFETY_READY, Duty
 from catkit_devices.testbed.monitor_run import MonitorRun
 from catkit_devices.testbed.renewal import Renewal
 from catkit_devices.testbed.rescue import rescue
@@ -44,7 +46,11 @@ TESTBED = "testbed's process"
 _INTERVAL = 0.1
 """Seconds between two looks at the safety event."""
 _START_TIMEOUT = OPEN_TIMEOUT + 30.0
-_STOP_TIMEOUT = 15.0
+_STOP_TIMEOUT = 5.0
+_SPREADING = 3.0
+"""Seconds for a monitor to tell everybody of what it has found, and to end."""
+_TELLING = 5.0
+"""Seconds until the runs and the plugins are told of a trip."""
 _SAFE_TIMEOUT = 15.0
 _CATCH_UP_TIMEOUT = 15.0
 
@@ -91,9 +97,20 @@ class SafetyWatch:
         self._standby = Standby("make safe")
         self._working: list[Errand] = []
         """What makes devices safe."""
-        self._rounds = 0
+        self._started = False
+        """Whether it has begun; before that, what trips prevents everything."""
+        self._resetting = False
+        self._changing = threading.Lock()
+        """Held while one monitor takes the place of another."""
+        self._told = threading.Event()
+        """Set when the trip has been told to everybody who is to hear of it."""
+        self._rounds = {"servers": 0, "safety event": 0}
+        """How often each thread has looked."""
         self._round_ended = threading.Condition()
-        self._thread = threading.Thread(target=self._watch, name="safety watch", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._go_on, args=(name, look), name=name, daemon=True)
+            for name, look in zip(self._rounds, (self._look_after_servers, self._look_after_event), strict=True)
+        ]
         self._renewal = Renewal(
             TESTBED,
             layout.device_servers,
@@ -109,14 +126,20 @@ class SafetyWatch:
         Raises:
             SafetyError: a check failed, or the monitor did not come so far in time.
         """
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         if self._layout.permit_timeout is not None:
             self._renewal.start()
         if self._tests:
-            self._run_monitor(again=False)
+            self._run_monitor(Duty.WATCH)
         else:
             for server in self._layout.device_servers:
                 permit_of(server).wait_until_given(_START_TIMEOUT)
+        with self._guard:
+            self._started = True
+            trip = self.trip
+        if trip is not None:
+            self._show_on()
 
     def reset(self) -> None:
         """Forget the trip, after every check has passed again.
@@ -128,12 +151,24 @@ class SafetyWatch:
             raise SafetyError("server", f"{'; '.join(self.lost.values())}: end this testbed and start another")
         if not self._tests:
             raise SafetyError("permit", "this testbed has no safety checks that could pass")
-        if self._monitor is not None:
-            self._monitor.end()
-        self._renewal.tell(None)
-        self._run_monitor(again=True)
-        with self._guard:
-            self.trip = None
+        with self._changing:
+            if self._monitor is not None:
+                self._monitor.end()
+            self._resetting = True
+            self._renewal.tell(None)
+            try:
+                self._run_monitor(Duty.RESET)
+            except SafetyError as trip:
+                raise SafetyError(trip.check, f"{trip.problem}; the safety is not reset") from None
+            finally:
+                self._resetting = False
+                if self._monitor is None or not self._monitor.ready:
+                    self._show_on()
+
+    def give_up(self, server: str) -> None:
+        """End a server that does not answer, and have its devices made safe by another process."""
+        self._servers.kill(server)
+        self._server_died(server)
 
     def wait_until_safe(self) -> None:
         """Wait until the devices were made safe after a trip, within a bounded time; what went wrong is noted on it."""
@@ -146,84 +181,135 @@ class SafetyWatch:
 
     def end(self) -> None:
         """End the monitor, in good order where that is possible; bounded. Ending it twice is harmless."""
-        if self._ending.is_set() or self._thread.ident is None:
-            self._standby.end()
+        if self._ending.is_set():
             return
         self._ending.set()
         self._renewal.end()
-        if self._monitor is not None:
+        with self._changing:
+            monitor = self._monitor
+        if monitor is not None:
             try:
                 self._manager.get_event(MONITOR_STOP).set()
             except UNREACHABLE as error:
                 _log.warning("the safety monitor could not be told to end: %s", error)
-            self._monitor.end(0.0 if self.trip is not None else _STOP_TIMEOUT)
-        self._thread.join(_STOP_TIMEOUT)
+            monitor.end(0.0 if self.trip is not None else _STOP_TIMEOUT)
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(_STOP_TIMEOUT)
         self.wait_until_safe()
         self._standby.end()
 
     # --- the monitor
 
-    def _run_monitor(self, *, again: bool) -> None:
+    def _run_monitor(self, duty: Duty) -> None:
         """Start a monitor; return when every check has passed once and the permits are given."""
         ready = self._manager.get_event(SAFETY_READY)
         ready.clear()
-        run = self._monitor = MonitorRun(
-            self._layout, self._tests, self._servers.token, again=again, on_end=self._monitor_ended
-        )
+        run = self._new_monitor(duty)
         run.start()
         deadline = time.monotonic() + _START_TIMEOUT
         while not ready.wait(_INTERVAL):
             if run.ended.is_set():
                 break
-            if self.trip is not None and not again:
+            if self._ending.is_set() or (self.trip is not None and duty is Duty.WATCH):
                 run.end()
             if time.monotonic() > deadline:
                 run.end()
                 raise SafetyError("monitor", f"the checks did not all pass once in {_START_TIMEOUT:g} s")
-        failure = run.failure or (None if again else self.trip)
+        failure = run.failure or (self.trip if duty is Duty.WATCH else None)
         if failure is not None:
             raise failure
-        run.ready = True
+        with self._guard:
+            run.ready = True
+            if duty is Duty.RESET:
+                self.trip = None
+                self._told.clear()
+        for problem in list(self.lost.values()):  # what happened while the old trip was still there is another one
+            self._trip_here(new_trip("server", problem))
         if run.ended.is_set():
             self._monitor_ended(run)
 
+    def _new_monitor(self, duty: Duty) -> MonitorRun:
+        run = self._monitor = MonitorRun(
+            self._layout, self._tests, self._servers.token, duty=duty, on_end=self._monitor_ended
+        )
+        return run
+
     def _monitor_ended(self, run: MonitorRun) -> None:
         """Act when a monitor ends: unless it was told to, nobody checks any more."""
-        if run.failure is not None and not run.told and (run.ready or not run.again):
+        if run.duty is Duty.SHOW:
+            if not run.told:
+                self._say(logging.ERROR, f"the checks are not read any more: {run.failure}", None, {}, None)
+        elif run.failure is not None and not run.told and (run.ready or run.duty is Duty.WATCH):
             self._trip_here(run.failure)
+
+    def _show_on(self) -> None:
+        """Have the checks read from now on so that people see them, in the place of the monitor that watched."""
+        if self._tests and self._layout.server not in self.lost:
+            thread = threading.Thread(target=self._replace_monitor, name="checks after a trip", daemon=True)
+            with contextlib.suppress(RuntimeError):  # there is no room for it; that they are not read is shown
+                thread.start()
+
+    def _replace_monitor(self) -> None:
+        with self._changing:
+            if self.trip is None or self._ending.is_set():
+                return  # it was reset meanwhile, and the monitor is another one
+            if self._monitor is not None:
+                self._monitor.end(_SPREADING)
+            try:
+                self._new_monitor(Duty.SHOW).start()
+            except (OSError, RuntimeError) as error:  # this computer has no room for another process
+                self._say(logging.ERROR, f"the checks are not read any more: {error}", None, {}, None)
 
     # --- everybody
 
-    def _watch(self) -> None:
+    def _go_on(self, name: str, look: Callable[[], None]) -> None:
         while not self._ending.is_set():
-            ended = connection.wait(list(self._sentinels), _INTERVAL)
-            for sentinel in ended:
-                if not self._ending.is_set():
-                    self._server_died(self._sentinels.pop(int(sentinel)))  # type: ignore[arg-type]
-            self.look()
+            try:
+                look()
+            except Exception:  # noqa: BLE001 - whatever it is, it must not be the end of looking
+                _log.exception("the safety watch looked after the %s; again in a moment", name)
+                self._ending.wait(_INTERVAL)
             with self._round_ended:
-                self._rounds += 1
+                self._rounds[name] += 1
                 self._round_ended.notify_all()
 
+    def _look_after_servers(self) -> None:
+        for sentinel in connection.wait(list(self._sentinels), _INTERVAL):
+            if not self._ending.is_set():
+                self._server_died(self._sentinels.pop(int(sentinel)))  # type: ignore[arg-type]
+
+    def _look_after_event(self) -> None:
+        self.look()
+        self._ending.wait(_INTERVAL)
+
     def catch_up(self) -> None:
-        """Return when a trip that has happened by now is known here, too, or the death of a server; bounded."""
+        """Return when a trip that has happened by now is known here and told, or the death of a server; bounded."""
         trip = trip_of_servers(self._layout)
         if trip is not None:
             self._trip_here(trip)
+        deadline = time.monotonic() + _CATCH_UP_TIMEOUT
         with self._round_ended:
-            wanted = self._rounds + 2  # the round that goes on now may have looked already
-            self._round_ended.wait_for(
-                lambda: self.trip is not None or self._rounds >= wanted or self._ending.is_set(), _CATCH_UP_TIMEOUT
-            )
+            before = dict(self._rounds)  # the rounds that go on now may have looked already
+            while self.trip is None and not self._ending.is_set() and time.monotonic() < deadline:
+                if all(count >= before[name] + 2 for name, count in self._rounds.items()):
+                    return
+                self._round_ended.wait(_INTERVAL)
+        if self.trip is not None:
+            self._told.wait(_TELLING)
 
     def look(self) -> None:
-        """Look whether anybody has set the safety event."""
+        """Look whether anybody has set the safety event; have it set where that was missed."""
         try:
-            self._event = self._event or self._manager.get_event(SAFETY_EVENT)
-            if self.trip is None and self._event.is_set():
-                self._trip_here(self._manager.get_dict(SAFETY_CHECKS)[SAFETY_TRIP])
+            event = self._event = self._event or self._manager.get_event(SAFETY_EVENT)
+            trip = self.trip
+            if event.is_set():
+                if trip is None:
+                    self._trip_here(self._manager.get_dict(SAFETY_CHECKS)[SAFETY_TRIP])
+            elif trip is not None and not self._resetting and self.trip is trip:
+                announce(trip, self._layout.server)  # it was silent when it was told
         except (*UNREACHABLE, KeyError) as error:
-            if not self._ending.is_set():
+            if not self._ending.is_set() and not self._resetting:
                 self._trip_here(new_trip("server", f"the testbed's server is lost: {error}"))
 
     def _server_died(self, name: str) -> None:
@@ -257,9 +343,13 @@ class SafetyWatch:
             self.trip = trip
             self._renewal.tell(trip)
             self._work(self._tell, trip)
+            started = self._started
         self._on_trip(trip)
         facts = {"check": trip.check, "problem": trip.problem}
         self._say(logging.CRITICAL, str(trip), "safety_tripped", facts, getattr(trip, "detected", None))
+        self._told.set()
+        if started:
+            self._show_on()
 
     def _work(self, target: Callable[..., None], *args: Any) -> None:
         self._working.append(begin(partial(target, *args), "make safe", self._standby))
@@ -286,5 +376,4 @@ class SafetyWatch:
         for server in set(still).intersection(self._layout.device_servers).difference(self.lost):
             if self.trip is trip:
                 self._say(logging.CRITICAL, f"server {server!r} does not answer: killed", None, {}, None)
-                self._servers.kill(server)
-                self._server_died(server)
+                self.give_up(server)

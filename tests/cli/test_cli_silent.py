@@ -205,6 +205,47 @@ def test_ctrl_c_ends_what_looks_at_a_testbed_that_does_not_answer(bench, unwatch
         process.communicate()
 
 
+def test_ctrl_c_ends_a_testbed_in_the_foreground_whose_server_is_stopped_and_its_view_says_that_it_is(bench, unwatched):
+    bench.command("set", "laser.enabled", "on")
+    server = pid_of(bench, "")
+    with stopped(server):
+        line = ""
+        while "does not answer" not in line:
+            line = unwatched.stderr.readline()
+            assert line
+        time.sleep(max(0.0, 5.0 - float(re.search(r"no news for (\d+) s", line)[1])))  # as long as whoever looks waits
+        took = interrupted(unwatched)
+    assert f"testbed 'bench' (pid {unwatched.pid}) does not answer: no news for" in line
+    assert took < AT_ONCE + SLACK
+    assert bench.error("status", exit_code=3)
+
+
+def test_an_experiment_whose_testbed_does_not_answer_ends_and_says_so(bench, unwatched):
+    process = bench.popen("run", "work.py:Hold")
+    bench.until(lambda status: status["devices"]["wheel"]["holder"])
+    server = pid_of(bench, "")
+    with stopped(server):
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == SILENT, errors
+    assert f"(pid {server}) is lost: silent for 5 s" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_ends_an_experiment_whose_testbed_does_not_answer(bench, unwatched, presses):
+    process = bench.popen("run", "work.py:Hold")
+    bench.until(lambda status: status["devices"]["wheel"]["holder"])
+    with stopped(pid_of(bench, "")):
+        for _ in range(presses - 1):
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.7)
+        took = interrupted(process)
+        process.communicate()
+    print(took)
+    assert took < (AT_ONCE if presses == 2 else 3 * AT_ONCE) + SLACK
+
+
 def test_a_server_that_dies_is_no_testbed_that_has_ended(bench, unwatched):
     with bench.popen("status", "--watch") as process:
         read_until(process, lambda line: "wheel: closed" in line)

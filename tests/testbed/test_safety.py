@@ -381,7 +381,7 @@ def test_changes_are_allowed_again_after_a_reset_and_not_before(watched_bench, u
         testbed.devices.tank.level = 7
         until(lambda: testbed.trip)
         assert testbed.status()["state"] == "tripped"
-        with pytest.raises(SafetyError, match="tank.level is 7"):
+        with pytest.raises(SafetyError, match="tank.level is 7, expected -5 to 5; the safety is not reset"):
             testbed.reset_safety("without looking")
         assert testbed.trip is not None
         testbed.simulation.evaluate(fill, 3.0)
@@ -449,6 +449,38 @@ def test_a_trip_is_acted_on_though_the_testbeds_process_can_start_no_thread(watc
         testbed.devices.tank.level = 8
         until(lambda: testbed.trip)
         testbed.simulation.evaluate(fill, 3.0)
+        testbed.reset_safety()
+
+
+def test_after_a_trip_the_checks_are_read_and_shown_on(watched_bench, until):
+    def shown(testbed):
+        check = testbed.status()["safety"]["checks"]["tank_level"]
+        return check["value"], check["problem"]
+
+    with Testbed(load_configuration([watched_bench])) as testbed:
+        testbed.devices.tank.level = 7
+        until(lambda: testbed.trip)
+
+        testbed.simulation.evaluate(fill, 8.0)
+        until(lambda: shown(testbed) == (8.0, "tank.level is 8, expected -5 to 5"))
+        with pytest.raises(SafetyError, match="tank.level is 8"):
+            testbed.reset_safety()
+        testbed.simulation.evaluate(fill, 3.0)
+        until(lambda: shown(testbed) == (3.0, None))
+        assert testbed.status()["state"] == "tripped"
+        with pytest.raises(SafetyError, match="is refused until the safety is reset"):
+            testbed.devices.basin.lamp = True
+
+        testbed.reset_safety()
+        until(lambda: shown(testbed) == (3.0, None))
+
+
+def test_after_its_monitor_was_killed_the_checks_are_read_and_shown_on(watched_bench, until):
+    with Testbed(load_configuration([watched_bench])) as testbed:
+        child("safety monitor").kill()
+        until(lambda: testbed.trip)
+        read = testbed.checks()["tank_level"].time
+        until(lambda: testbed.checks()["tank_level"].time > read)
         testbed.reset_safety()
 
 

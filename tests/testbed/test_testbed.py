@@ -1,3 +1,5 @@
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from catkit_devices.errors import (
     MutexTimeoutError,
     SafetyError,
 )
+from catkit_devices.multiprocessing import Process
 from catkit_devices.simulation import Fault
 from catkit_devices.testbed import Experiment, Testbed, load_configuration
 
@@ -297,11 +300,17 @@ def test_what_a_plugin_defines_is_known_in_every_process(bench):
 # --- notifications ---
 
 
+def teller(directory):
+    """A plugin that writes down what it is told; return the file, and the setting that brings the plugin in."""
+    told = directory / "told"
+    (directory / "mine").mkdir()
+    # A module is imported once in the life of a process, so each test has one of its own.
+    (directory / "mine" / f"teller_{os.urandom(4).hex()}.py").write_text(TELLER.format(told=str(told)))
+    return told, f"testbed.plugins=['{directory / 'mine'}', '{PLUGINS}']"
+
+
 def test_plugins_are_told_what_happens(tmp_path, bench, until):
-    told = tmp_path / "told"
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "teller_of_tales.py").write_text(TELLER.format(told=str(told)))
-    plugins = f"testbed.plugins=['{tmp_path / 'mine'}', '{PLUGINS}']"
+    told, plugins = teller(tmp_path)
     check = "safety.level={device='tank', property='level', maximum=5, interval=0.05}"
 
     def use():
@@ -315,16 +324,65 @@ def test_plugins_are_told_what_happens(tmp_path, bench, until):
     with pytest.raises(SafetyError):
         use()
 
-    assert told.read_text().splitlines() == [
+    lines = told.read_text().splitlines()
+    # It is another process that tells of this: when that arrives is not said.
+    assert lines.index("timed out basin") > lines.index("started Gives")
+    lines.remove("timed out basin")
+    assert lines == [
         "opened tank test_gauge ASRL1::INSTR",
         "started ReadsLevel",
         "finished None",
         "started Gives",
-        "timed out basin",
         "finished None",
         "tripped level: tank.level is 7, expected at most 5",
         "closed tank test_gauge ASRL1::INSTR",
     ]
+
+
+class Stays(Experiment):
+    def experiment(self):
+        time.sleep(60)
+
+
+class Floods(Experiment):
+    """Brings about a trip, and stays."""
+
+    def experiment(self):
+        self.devices.tank.level = 7
+        time.sleep(60)
+
+
+def run_floods():
+    with Testbed.attach("trial") as testbed, pytest.raises(SafetyError):
+        testbed.run(Floods())
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_plugins_are_told_of_a_trip_before_the_experiment_that_it_ended_and_why_that_ended(
+    tmp_path, bench, attached, until
+):
+    told, plugins = teller(tmp_path)
+    check = "safety.level={device='tank', property='level', maximum=5, interval=0.05}"
+    tripped = "tripped level: tank.level is 7, expected at most 5"
+
+    with pytest.raises(SafetyError), Testbed(configuration(bench, plugins, check)) as testbed:
+        if attached:
+            process = Process(target=run_floods)
+            process.start()
+            process.join(30)
+        else:
+            testbed.run(Floods())
+    assert [line for line in told.read_text().splitlines() if line.partition(" ")[0] in {"tripped", "finished"}] == [
+        tripped, "finished safety check 'level': tank.level is 7, expected at most 5"
+    ]  # fmt: skip
+
+
+def test_plugins_are_told_why_an_experiment_was_stopped(tmp_path, bench):
+    told, plugins = teller(tmp_path)
+
+    with Testbed(configuration(bench, plugins)) as testbed:
+        testbed.run(Stays(), on_tick=lambda: testbed.stop(reason="enough"))
+    assert told.read_text().splitlines()[-1] == "finished enough"
 
 
 class Gives(Experiment):
