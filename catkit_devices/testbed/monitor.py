@@ -143,9 +143,10 @@ class _Monitor:
 
     def run(self) -> SafetyError | None:
         """Check until told to stop (None), or until something trips."""
-        servers = self._layout.device_servers
+        # Who only shows values opens nothing after a trip: of a device that is closed it shows that it cannot be read.
+        servers = [] if self._duty is Duty.SHOW else self._layout.device_servers
         deaf = at_once({server: partial(self._be_admitted, server) for server in servers}, OPEN_TIMEOUT)
-        for server, failure in deaf.items() if self._duty is not Duty.SHOW else ():
+        for server, failure in deaf.items():
             return new_trip("monitor", f"device server {server!r} is lost: {failure}")
         for test in self._tests.values():
             self._due[test.name] = self._time() + OPEN_TIMEOUT

@@ -52,8 +52,8 @@ class News(Generic[T]):
         with self._changed:
             self._wanted = self._asked + 1
             if not self._running:
-                self._running = True
                 threading.Thread(target=self._go_on_asking, name=f"news of {self.name}", daemon=True).start()
+                self._running = True
             self._changed.notify_all()
             return self._wanted
 
