@@ -18,6 +18,7 @@ that is not what was declared is an error, never a guess.
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from catkit_devices.commands import SetCommand
@@ -42,10 +43,13 @@ class Quantity(DeviceProperty):
 
     Args:
         get: the command that reads it, or a function of the device that returns the value; None if it cannot be read.
+            What a function returns is checked as a reply is.
         set: the command that sets it, with one ``{}`` for the value, or a function of the device and the value; None
-            if it cannot be set.
+            if it cannot be set. A function gets a plain value of the declared type: 3.0 for 3 where that is ``float``,
+            3 for 3.0 where it is ``int``.
         type: ``float``, ``int``, ``bool``, ``str``, or a function from the reply's text to a value, which raises
-            ValueError when the reply makes no sense. An Enum class means the same here as for ``choices``.
+            ValueError when the reply makes no sense; what a function ``get`` returns is then taken as it is (``tuple``
+            or ``numpy.asarray`` for what is no single number). An Enum class means the same here as for ``choices``.
         unit: the unit of the plain numbers on the wire and in Python; a quantity or text such as ``"50 mA"`` is
             converted to it. One that does not exist is a ValueError where it is declared.
         limits: lowest and highest value, both included and in ``unit``; None on either side for no bound. Where they
@@ -95,16 +99,14 @@ class Quantity(DeviceProperty):
         """Ask the instrument and return the value; NaN or infinity where its number stands for them (9.91E37, 9.9E37).
 
         Raises:
-            DeviceProtocolError: when the reply is not what was declared.
+            DeviceProtocolError: when the reply, or what the function has returned, is not what was declared.
         """
-        if callable(self._get):
-            return self._rule.measured(self._get(device))
-        command = self._get or ""
-        reply = device._query(command)
+        command = None if callable(self._get) else self._get or ""
+        found = self._get(device) if callable(self._get) else device._query(command)
         try:
-            return self._rule.parse(reply.strip())
+            return self._rule.returned(found) if command is None else self._rule.parse(found.strip())
         except ValueError as error:
-            getattr(device, "_distrust_", _ignore)(f"{self.name} was answered with {reply!r}")
+            getattr(device, "_distrust_", _ignore)(f"{self.name} was answered with {reprlib.repr(found)}")
             raise DeviceProtocolError(f"{self.name}: {error}", **device._facts_(command)) from error
 
     def write(self, device: Any, value: Any) -> None:

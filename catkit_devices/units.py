@@ -20,7 +20,7 @@ from catkit_devices.readings import no_measurement, real_number
 if TYPE_CHECKING:
     import pint
 
-__all__ = ["check_unit", "convert", "quantity", "registry"]
+__all__ = ["check_unit", "convert", "is_quantity", "quantity", "registry"]
 
 _COMMON = frozenset(
     {
@@ -90,7 +90,7 @@ def convert(value: Any, unit: str | None = None) -> float:
     """
     if isinstance(value, str):
         number = _convert_text(value, unit)
-    elif _is_quantity(value):
+    elif is_quantity(value):
         number = _convert_quantity(value, unit)
     else:
         number = _plain(value)
@@ -112,7 +112,8 @@ def _finite(number: float, value: Any) -> float:
     return number
 
 
-def _is_quantity(value: Any) -> bool:
+def is_quantity(value: Any) -> bool:
+    """Return whether a value is a quantity of pint."""
     pint = imported("pint")  # a quantity cannot exist before pint was imported
     return pint is not None and isinstance(value, pint.Quantity)
 

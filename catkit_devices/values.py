@@ -9,6 +9,7 @@ import enum
 import math
 import numbers
 import re
+import reprlib
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from catkit_devices import units
@@ -88,8 +89,7 @@ class Rule:
             number = units.convert(value, self.unit)
             if not number.is_integer():
                 raise ValueError(f"must be a whole number, got {value!r}")
-            # Not by way of float where it can be avoided: that rounds large ones.
-            return int(value) if isinstance(value, numbers.Integral) else int(number)
+            return _whole(value, number)
         if self.numeric:
             return units.convert(value, self.unit)
         if self.type is bool:
@@ -212,10 +212,49 @@ class Rule:
         number = as_number(reply)
         if number is not None and no_measurement(number) and real_number(value) is not None:
             return without_stand_ins(number)  # which the type may have scaled
-        return self.measured(value)
+        return self._measured(value)
 
-    def measured(self, value: Any) -> Any:
-        """Return ``value``, which a driver has read, with NaN or infinity where it is a number that stands for them."""
+    def returned(self, value: Any) -> Any:
+        """Return ``value``, which a driver's function has read, as a plain one of the declared type.
+
+        A number that stands for infinity or NaN becomes that, a quantity a number in the unit. A text is the reply that
+        it is where the type is ``float``, ``int`` or ``bool``. Where the type is a function, the value is kept.
+
+        Raises:
+            ValueError: it is of another type.
+        """
+        if self.choices is not None:
+            return self._chosen(value)
+        if self.type is str:
+            if not isinstance(value, str):
+                raise ValueError(f"text was expected, got {reprlib.repr(value)}")
+            return value
+        if self.type not in (float, int, bool):
+            return self._measured(value)
+        if isinstance(value, str):
+            return self.parse(value.strip())
+        if self.type is bool:
+            return _boolean(value)
+        number = self._number_of(value)
+        if number is None:
+            raise ValueError(f"a number was expected, got {reprlib.repr(value)}")
+        measured = without_stand_ins(number)
+        if self.type is float:
+            return measured
+        if not measured.is_integer():
+            raise ValueError(f"a whole number was expected, got {reprlib.repr(value)}")
+        return _whole(value, measured)
+
+    def _number_of(self, value: Any) -> float | None:
+        if not units.is_quantity(value):
+            return real_number(value)
+        number = real_number(value.magnitude)
+        return number if number is not None and no_measurement(number) else units.convert(value, self.unit)
+
+    def _measured(self, value: Any) -> Any:
+        """Return what a type of a driver's own has made of a reply, or its function has returned."""
+        if self.unit is not None and (value is None or isinstance(value, str | bytes | bool)):
+            raise ValueError(f"a number in {self.unit} was expected, got {value!r}")
         number = real_number(value)
         return without_stand_ins(number) if number is not None and no_measurement(number) else value
 
@@ -233,6 +272,15 @@ def _exact(text: str) -> int:
     from decimal import Decimal
 
     return int(Decimal(text))
+
+
+def _whole(value: Any, number: float) -> int:
+    """Return a whole number, whose value as a float is ``number``, exactly: a float rounds those beyond 2**53."""
+    if isinstance(value, str):
+        value = as_number(value.strip())
+    elif hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()
+    return int(value) if isinstance(value, numbers.Integral) else int(number)
 
 
 def within(value: float, limits: Limits) -> bool:
