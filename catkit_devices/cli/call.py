@@ -9,7 +9,7 @@ import typer
 
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
-from catkit_devices.cli.output import console, print_json
+from catkit_devices.cli.output import console, print_json, reason_for_null
 
 __all__ = ["EXAMPLES", "SETTINGS", "call"]
 
@@ -71,7 +71,7 @@ def call(
     if out is not None:
         _save(result, out)
     if as_json:
-        print_json({"device": description["name"], "command": command, "result": result})
+        print_json({"device": description["name"], "command": command, "result": result, **reason_for_null(result)})
     elif result is not None:
         console().print(text_of(result), markup=False)
 

@@ -31,12 +31,13 @@ def demo(
     drifts. They take turns on the devices that both need.
     """
     from catkit_devices.cli.live import LiveView
+    from catkit_devices.cli.screen import Screen
     from catkit_devices.demo import FilterScan, KeepCentred, plot
     from catkit_devices.testbed import Testbed, bundled, load_configuration
 
     configuration = load_configuration([bundled("demo")], overrides)
-    with Testbed(configuration, simulate=True, runs=runs) as testbed:
-        with LiveView(testbed):
+    with Screen() as screen, Testbed(configuration, simulate=True, runs=runs) as testbed:
+        with LiveView(testbed, screen):
             testbed.run(FilterScan(patience=20.0), KeepCentred())
         directories = {progress.name: Path(str(progress.run)) for progress in testbed.progress()}
     scan, loop = directories["FilterScan"], directories["KeepCentred"]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import threading
+import time
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
-from catkit_devices.cli.output import console, print_json, print_table
+from catkit_devices.cli.output import console, print_json, print_table, reason_for_null
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["EXAMPLES", "get"]
 
@@ -17,6 +22,9 @@ EXAMPLES = (
     "catkit-devices get wheel",
     "catkit-devices get meter.power --config bench.toml --json",
 )
+
+_LOOK = 0.1
+"""Seconds between two looks whether somebody else has the device."""
 
 
 def get(
@@ -36,13 +44,14 @@ def get(
     timeout: MutexTimeout = 10.0,
     as_json: Json = False,
 ) -> None:
-    """Read a property of a device.
+    """Read a property of a device, or all of them.
 
-    The device belongs to a running testbed, or to one that is started from --config for this alone.
+    The device belongs to a running testbed, or to one that is started from --config for this alone. The exit code is
+    0 only when everything was read; what was not is said on stderr, each cause once.
     """
     from catkit_devices.cli.attaching import attach_or_start
     from catkit_devices.cli.words import member_of, split, text_of
-    from catkit_devices.errors import CatkitDevicesError, ConfigurationError
+    from catkit_devices.errors import ConfigurationError
 
     target = split(words)
     if target.rest:
@@ -50,50 +59,115 @@ def get(
     with attach_or_start(testbed, configs, overrides, simulate=simulate) as client:
         device = client.devices[target.device]
         description = device.describe()
-        if target.member is not None:
-            facts = member_of(description, "properties", target.member)
-            value = _read(device, target.member, facts, timeout)
-            if as_json:
-                print_json({
-                    "device": description["name"], "property": target.member, "value": value, "unit": facts["unit"],
-                })  # fmt: skip
-            else:
-                name = f"{description['name']}.{target.member}"
-                console().print(f"{name} = {text_of(value, facts['unit'])}", markup=False)
-            return
-        values: dict[str, Any] = {}
-        for name, facts in description["properties"].items():
-            if facts["readable"]:
-                try:
-                    values[name] = _read(device, name, facts, timeout)
-                except CatkitDevicesError as error:  # one that cannot be read now keeps none of the others from it
-                    values[name] = error
+        if target.member is None:
+            properties = {name: facts for name, facts in description["properties"].items() if facts["readable"]}
+        else:
+            properties = {target.member: member_of(description, "properties", target.member)}
+        values = _read(device, properties, timeout)
+    failed = {name: value for name, value in values.items() if isinstance(value, Exception)}
+    if target.member is not None:
+        if failed:
+            raise failed[target.member]
+        value, unit = values[target.member], properties[target.member]["unit"]
+        if as_json:
+            print_json({
+                "device": description["name"], "property": target.member, "value": value, "unit": unit,
+                **reason_for_null(value),
+            })  # fmt: skip
+        else:
+            console().print(f"{description['name']}.{target.member} = {text_of(value, unit)}", markup=False)
+        return
     if as_json:
         print_json({
             "device": description["name"],
             "driver": description["driver"],
             "properties": {
-                name: {"error": str(value)} if isinstance(value, Exception)
-                else {"value": value, "unit": description["properties"][name]["unit"]}
+                name: {"error": str(value)} if name in failed
+                else {"value": value, "unit": properties[name]["unit"], **reason_for_null(value)}
                 for name, value in values.items()
             },
         })  # fmt: skip
-        return
-    print_table(
-        f"{description['name']} ({description['driver']})", ["property", "value", "what it is"],
-        [
-            (
-                name, f"error: {value}" if isinstance(value, Exception)
-                else text_of(value, description["properties"][name]["unit"]),
-                (description["properties"][name]["doc"] or "").partition("\n")[0],
-            )
-            for name, value in values.items()
-        ],
+    else:
+        print_table(
+            f"{description['name']} ({description['driver']})", ["property", "value", "what it is"],
+            [
+                (
+                    name, "not read" if name in failed else text_of(value, properties[name]["unit"]),
+                    (properties[name]["doc"] or "").partition("\n")[0],
+                )
+                for name, value in values.items()
+            ],
+        )  # fmt: skip
+    if failed:
+        raise ExceptionGroup(f"{len(failed)} of {len(values)} properties were not read", _causes(failed))
+
+
+def _causes(failed: dict[str, Exception]) -> list[Exception]:
+    """Return each cause once, with a note of which properties it kept from being read."""
+    names: dict[tuple[type, str], list[str]] = {}
+    causes: dict[tuple[type, str], Exception] = {}
+    for name, error in failed.items():
+        key = (type(error), str(error))
+        causes.setdefault(key, error)
+        names.setdefault(key, []).append(name)
+    for key, error in causes.items():
+        error.add_note(f"not read: {', '.join(names[key])}")
+    return list(causes.values())
+
+
+def _read(device: Any, properties: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Return the value of each property; where it could not be read, the error.
+
+    For others who have the device it waits ``timeout`` seconds in all, however many properties there are; for the
+    instrument itself as long as that takes.
+    """
+    from catkit_devices.errors import MutexTimeoutError
+
+    values: dict[str, Any] = {}
+    deadline = time.monotonic() + timeout
+    shared = [name for name, facts in properties.items() if facts["shared"]]
+    # They run between the operations of whoever has the device, while this thread waits until it is free.
+    aside = threading.Thread(target=_read_each, args=(device, shared, values), name="shared reads", daemon=True)
+    aside.start()
+    exclusive = [name for name in properties if name not in shared]
+    if exclusive:
+        try:
+            with device.lock(timeout=timeout):
+                _read_each(device, exclusive, values)
+        except Exception as error:  # noqa: BLE001 - somebody else has it, or it was taken away
+            values |= {name: error for name in exclusive if name not in values}
+    aside.join(max(0.0, deadline - time.monotonic()))
+    while aside.is_alive():
+        holder = device.mutex.holder
+        if holder is not None:
+            late = MutexTimeoutError(device.name, timeout, str(holder))
+            values = dict.fromkeys(shared, late) | values
+            break
+        aside.join(_LOOK)  # the instrument takes its time
+    return {name: values[name] for name in properties}
+
+
+def _read_each(device: Any, names: Sequence[str], values: dict[str, Any]) -> None:
+    """Read properties into ``values``, or why they could not be; one that cannot be read keeps no other from it."""
+    from catkit_devices.errors import (
+        DeviceClosedError,
+        DeviceDisconnectedError,
+        DeviceFaultError,
+        DeviceOpenError,
+        MutexError,
+        SafetyError,
+        ServerError,
+    )
+
+    of_all = (
+        DeviceClosedError, DeviceDisconnectedError, DeviceFaultError, DeviceOpenError, MutexError, SafetyError,
+        ServerError,
     )  # fmt: skip
-
-
-def _read(device: Any, name: str, facts: dict[str, Any], timeout: float) -> Any:
-    if facts["shared"]:
-        return getattr(device, name)
-    with device.lock(timeout=timeout):
-        return getattr(device, name)
+    for number, name in enumerate(names):
+        try:
+            values[name] = getattr(device, name)
+        except of_all as error:  # no property can be read: each try may take long
+            values |= dict.fromkeys(names[number:], error)
+            return
+        except Exception as error:  # noqa: BLE001 - a driver's mistake may raise anything
+            values[name] = error

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from catkit_devices.cli.screen import Screen
     from catkit_devices.testbed.client import TestbedClient
 
 __all__ = ["LiveView"]
@@ -46,17 +47,18 @@ class LiveView:
 
     Args:
         testbed: what to draw.
-        stdout: whether to draw on stdout; stderr by default, which leaves stdout to the result.
+        screen: where to draw it; by default on stdout, with nobody else who writes there.
         everything: whether the lines off a terminal also tell of devices that change hands.
     """
 
-    def __init__(self, testbed: TestbedClient, *, stdout: bool = False, everything: bool = False) -> None:
+    def __init__(self, testbed: TestbedClient, screen: Screen | None = None, *, everything: bool = False) -> None:
         self.gone = threading.Event()
         """Set when the testbed is not there any more."""
         self.last: dict[str, Any] | None = None
         """Its last status."""
         self._testbed = testbed
-        self._console = console(stderr=not stdout)
+        self._console = console() if screen is None else screen.console
+        self._drawing = threading.Lock() if screen is None else screen.lock
         self._live: Any = None
         self._heard = time.monotonic()
         self._lines = _Lines(lambda line: self._console.print(line, markup=False), everything=everything)
@@ -68,7 +70,8 @@ class LiveView:
             from rich.live import Live
 
             self._live = Live(console=self._console, auto_refresh=False)
-            self._live.start()
+            with self._drawing:
+                self._live.start()
         self._thread.start()
         return self
 
@@ -82,7 +85,8 @@ class LiveView:
                 self._draw(_LAST)
         finally:
             if self._live is not None:
-                self._live.stop()
+                with self._drawing:
+                    self._live.stop()
 
     def _go_on_drawing(self) -> None:
         while not self._ending.is_set():
@@ -102,7 +106,9 @@ class LiveView:
                 return
             status = unheard(self.last, seconds, self._testbed.known_trip())
         if self._live is not None:
-            self._live.update(picture(status), refresh=True)
+            shown = picture(status)
+            with self._drawing:
+                self._live.update(shown, refresh=True)
         else:
             self._lines.tell(status)
 
@@ -116,6 +122,7 @@ class _Lines:
         self._experiments: dict[str, tuple[str, float]] = {}
         self._problems: dict[str, str | None] = {}
         self._holders: dict[str, tuple[str, str]] = {}
+        self._since = time.time()
         self._tripped: str | None = None
         self._silent: dict[str, float] = {}
         """When each process that does not answer was told of last."""
@@ -155,6 +162,8 @@ class _Lines:
         said, when = self._experiments.get(name, ("", 0.0))
         if said == state and (state in ENDED or now - when < _REPEAT):
             return
+        if not said and state in ENDED and experiment["updated"] < self._since and not self._everything:
+            return  # a run of an hour ago is no news for whoever runs something now
         self._experiments[name] = (state, now)
         line = f"{name}: {state}"
         if state == "running" and experiment["description"]:

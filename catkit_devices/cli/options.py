@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from catkit_devices.cli import completion
+from catkit_devices.cli.output import keep_stdout_for_json
 
 __all__ = [
     "ConfigFiles",
@@ -36,7 +37,9 @@ Overrides = Annotated[
         help='Override one key of the configuration, such as devices.wheel.server="slow"; may be repeated.',
     ),
 ]  # fmt: skip
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
+Json = Annotated[
+    bool, typer.Option("--json", callback=keep_stdout_for_json, help="Print JSON, and nothing else, on stdout.")
+]
 Runs = Annotated[
     Path | None,
     typer.Option(

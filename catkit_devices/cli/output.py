@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
+import os
 import sys
 import traceback
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+import typer
 
 from catkit_devices.errors import (
     ConfigurationError,
@@ -16,6 +24,7 @@ from catkit_devices.errors import (
     ServerNotFoundError,
     ServerUnresponsiveError,
 )
+from catkit_devices.readings import missing_in, no_measurement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,8 +36,10 @@ __all__ = [
     "code_of",
     "console",
     "exit_code",
+    "keep_stdout_for_json",
     "print_json",
     "print_table",
+    "reason_for_null",
     "report",
     "short",
     "silent",
@@ -91,16 +102,83 @@ def short(path: str | Path) -> str:
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 
-def print_json(value: Any) -> None:
-    """Print a value as JSON on stdout; arrays as lists, and what JSON has no word for as text."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+def print_json(value: Any, *, one_line: bool = False) -> None:
+    """Print a value as JSON on stdout; arrays as lists, and what JSON has no word for as text.
+
+    A number that is no measurement (NaN, infinity, and what stands for them) is ``null``: JSON knows none of them, and
+    a script that reads one must not take it for measured.
+
+    Args:
+        value: what to print.
+        one_line: whether on one line, for those who read line by line.
+    """
+    plain, indent = _plain(value), None if one_line else 2
+    text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
+    out = _for_json.get() or sys.stdout
+    try:
+        text.encode(out.encoding or "utf-8")
+    except UnicodeEncodeError:  # half of a pair of surrogates, or a terminal that has only ASCII
+        text = json.dumps(plain, indent=indent, allow_nan=False)
+    out.write(text + "\n")
+    out.flush()
+
+
+def reason_for_null(value: Any) -> dict[str, str]:
+    """Return ``reason``, for JSON beside a value that was read: why a number in it is ``null``; else nothing."""
+    missing = missing_in(value)
+    return {} if missing is None else {"reason": f"no measurement ({missing})"}
+
+
+def keep_stdout_for_json(context: typer.Context, wanted: bool) -> bool:
+    """Have nothing but JSON on stdout, if that is wanted, until the command has ended.
+
+    What this process and its children (experiments, device servers) write to stdout meanwhile goes to stderr, from
+    Python or from a vendor's library: a script could not read the JSON in the midst of it.
+    """
+    if wanted and not context.resilient_parsing:
+        out = sys.stdout
+        if _is_descriptor(out, 1) and _is_descriptor(sys.stderr, 2):
+            out.flush()
+            out = context.with_resource(os.fdopen(os.dup(1), "w", encoding=out.encoding, errors=out.errors))
+            os.dup2(2, 1)
+            context.call_on_close(partial(_give_back, out))
+        else:  # a test or a notebook has put something else in its place
+            context.with_resource(contextlib.redirect_stdout(sys.stderr))
+        before = _for_json.set(out)
+        context.call_on_close(partial(_for_json.reset, before))
+    return wanted
+
+
+_for_json: ContextVar[TextIO | None] = ContextVar("_for_json", default=None)
+"""Where JSON is printed while stdout is kept for it."""
+
+
+def _is_descriptor(stream: TextIO, descriptor: int) -> bool:
+    try:
+        return stream.fileno() == descriptor
+    except (AttributeError, OSError, ValueError):  # there is none, or none of the system's, or it is closed
+        return False
+
+
+def _give_back(out: TextIO) -> None:
+    sys.stdout.flush()
+    os.dup2(out.fileno(), 1)
 
 
 def _plain(value: Any) -> Any:
+    """Return a value as what JSON has words for: texts, numbers, truth values, None, lists, and dicts by text."""
     if isinstance(value, enum.Enum):
         return value.name
-    convert = getattr(value, "tolist", None)
-    return convert() if callable(convert) else str(value)
+    if isinstance(value, float):
+        return None if no_measurement(value) else value
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | AbstractSet):
+        return [_plain(one) for one in value]
+    convert = getattr(value, "tolist", None)  # of an array, or of one of its numbers
+    return _plain(convert()) if callable(convert) else str(value)
 
 
 def code_of(status: dict[str, Any]) -> int:

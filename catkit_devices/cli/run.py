@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate, TestbedName
-from catkit_devices.cli.output import FAILED, console, print_json, short, warn
+from catkit_devices.cli.output import FAILED, console, print_json, reason_for_null, short, warn
 
 if TYPE_CHECKING:
     from catkit_devices.testbed.client import TestbedClient
@@ -75,18 +75,25 @@ def run(
     instance = kind(**parse_parameters(kind, context.args))
     from catkit_devices.cli.attaching import attach_or_start
     from catkit_devices.cli.live import LiveView
+    from catkit_devices.cli.screen import Screen
 
-    with attach_or_start(testbed, configs, overrides, simulate=simulate, runs=runs, join=not new) as client:
+    with (
+        Screen() as screen,
+        attach_or_start(testbed, configs, overrides, simulate=simulate, runs=runs, join=not new) as client,
+    ):
         joined = not hasattr(client, "configuration")
         if joined and runs is not None and not _from_environment(context, "runs"):
             warn(f"--runs changes nothing: testbed {client.name!r} is running already, and keeps its runs in one place")
-        with LiveView(client):
+        with LiveView(client, screen):
             result = _run(client, instance)
             progress = next(entry for entry in client.progress() if entry.run == str(instance.run_path))
             if not joined:
                 _let_others_end(client)
     if as_json:
-        print_json({"experiment": progress.name, "state": progress.state, "run": progress.run, "result": result})
+        print_json({
+            "experiment": progress.name, "state": progress.state, "run": progress.run, "result": result,
+            **reason_for_null(result),
+        })  # fmt: skip
     else:
         if result is not None:
             console().print(result, markup=False)

@@ -8,7 +8,7 @@ import typer
 
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
-from catkit_devices.cli.output import console, print_json
+from catkit_devices.cli.output import console, print_json, reason_for_null
 
 __all__ = ["EXAMPLES", "SETTINGS", "set_"]
 
@@ -67,8 +67,10 @@ def set_(
             if facts["readable"]:
                 value = getattr(device, target.member)
     if as_json:
-        answer = {"device": description["name"], "property": target.member, "value": value, "unit": facts["unit"]}
-        print_json(answer)
+        print_json({
+            "device": description["name"], "property": target.member, "value": value, "unit": facts["unit"],
+            **reason_for_null(value),
+        })  # fmt: skip
         return
     unit = facts["unit"] if facts["readable"] else None
     console().print(f"{description['name']}.{target.member} = {text_of(value, unit)}", markup=False)

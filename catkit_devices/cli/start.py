@@ -12,6 +12,7 @@ from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simul
 from catkit_devices.cli.output import console, print_json
 
 if TYPE_CHECKING:
+    from catkit_devices.cli.screen import Screen
     from catkit_devices.testbed.configuration import Configuration
     from catkit_devices.testbed.testbed import Testbed
 
@@ -50,6 +51,7 @@ def start(
     running, refuses to change anything, and says so, until it is stopped or `catkit-devices reset-safety` allows it.
     """
     from catkit_devices.cli.detaching import start_in_background
+    from catkit_devices.cli.screen import Screen
     from catkit_devices.errors import ConfigurationError
     from catkit_devices.testbed import Testbed, load_configuration
 
@@ -68,11 +70,11 @@ def start(
         return
     if announce is not None:
         logging.basicConfig(format="%(asctime)s %(levelname)-8s %(processName)s: %(message)s", level=logging.INFO)
-    with Testbed(configuration, simulate=simulate, runs=runs) as testbed:
-        _serve(testbed, announce, as_json=as_json)
+    with Screen() as screen, Testbed(configuration, simulate=simulate, runs=runs) as testbed:
+        _serve(testbed, screen, announce, as_json=as_json)
 
 
-def _serve(testbed: Testbed, announce: Path | None, *, as_json: bool) -> None:
+def _serve(testbed: Testbed, screen: Screen, announce: Path | None, *, as_json: bool) -> None:
     import os
 
     from catkit_devices.cli.detaching import tell
@@ -89,7 +91,7 @@ def _serve(testbed: Testbed, announce: Path | None, *, as_json: bool) -> None:
     if announce is not None:
         testbed.serve()  # its log tells all that happens
         return
-    with LiveView(testbed, everything=True):
+    with LiveView(testbed, screen, everything=True):
         testbed.serve()
 
 

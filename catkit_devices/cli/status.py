@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,7 +63,7 @@ def _watch(client: TestbedClient) -> int:
     """Show it until it ends; return the exit code."""
     from catkit_devices.cli.live import LiveView
 
-    with LiveView(client, stdout=True, everything=True) as view:
+    with LiveView(client, everything=True) as view:
         while not view.gone.wait(_PAUSE):
             pass
     return _ended(client, view.last)
@@ -72,8 +71,6 @@ def _watch(client: TestbedClient) -> int:
 
 def _stream(client: TestbedClient, interval: float) -> int:
     """Print its status as one line of JSON after the other until it ends; return the exit code."""
-    import json
-
     from catkit_devices.errors import ServerUnresponsiveError
     from catkit_devices.testbed.alarm import UNREACHABLE
     from catkit_devices.testbed.status import unheard
@@ -90,8 +87,7 @@ def _stream(client: TestbedClient, interval: float) -> int:
             facts = unheard(last, time.monotonic() - heard)
         except UNREACHABLE:
             return _ended(client, last, say=False)
-        sys.stdout.write(json.dumps(facts, default=str) + "\n")
-        sys.stdout.flush()
+        print_json(facts, one_line=True)
         time.sleep(interval)
 
 

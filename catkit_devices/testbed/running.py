@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +66,8 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
     """
     # What the experiment does with the sharing layer on its own happens on its testbed's server.
     os.environ["CATKIT_DEVICES_SERVER"] = layout.server
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what it prints into a file or a pipe is seen when it happens
     with StopGuard() as guard:
         manager = SharedMemoryManager(layout.server)
         manager.connect()

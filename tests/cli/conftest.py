@@ -39,6 +39,9 @@ channel = 1
 [devices.tank]
 driver = "test_tank"
 
+[devices.gauge]
+driver = "test_gauge"
+
 [safety.level]
 device = "tank"
 property = "level"
@@ -87,6 +90,23 @@ class Wait(Experiment):
 class Fail(Experiment):
     def experiment(self):
         raise ZeroDivisionError("the lamp is too dim")
+
+
+class Talk(Experiment):
+    def experiment(self):
+        import os, subprocess, sys
+        print("said by print")
+        os.write(1, b"said by a library\\n")
+        subprocess.run(["echo", "said by a program"], check=True)
+        print("said on stderr", file=sys.stderr)
+        for _ in range(5):
+            time.sleep(0.1)
+        print("said last", end="")
+        return float("nan")
+
+
+if __name__ != "__main__":
+    print("said on import", flush=True)
 """
 
 

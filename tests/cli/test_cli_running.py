@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -22,7 +23,7 @@ def rows(text):
 def test_status_shows_devices_and_safety_checks_with_value_against_limit(running):
     status = running.json("status", "bench")
     assert status["name"] == "bench"
-    assert set(status["devices"]) == {"wheel", "laser", "tank"}
+    assert set(status["devices"]) == {"wheel", "laser", "tank", "gauge"}
     assert status["safety"]["checks"]["level"]["test"]["maximum"] == 10
     shown = running.command("status").stdout
     assert "bench, simulated" in shown
@@ -69,6 +70,33 @@ def test_a_device_alone_is_read_whole(running):
     shown = rows(running.command("get", "tank").stdout)
     assert ["level", "2.0", "How", "full", "it", "is."] in shown
     assert running.json("get", "tank")["properties"]["level"] == {"value": 2.0, "unit": None}
+
+
+def test_a_device_that_cannot_be_read_whole_shows_the_rest_and_fails(running):
+    result = running.command("get", "gauge", exit_code=1)
+
+    assert ["range", "3", "Range", "in", "use."] in rows(result.stdout)
+    assert ["pressure", "no", "measurement", "(nan)"] in [row[:4] for row in rows(result.stdout)]
+    assert ["inlet", "not", "read"] in [row[:3] for row in rows(result.stdout)]
+    assert result.stderr.count("the flow sensor has no supply") == 1
+    assert "not read: inlet, outlet" in result.stderr
+    assert "ZeroDivisionError: division by zero" in result.stderr
+    properties = running.json("get", "gauge", exit_code=1)["properties"]
+    assert properties["range"] == {"value": 3, "unit": None}
+    assert "the flow sensor has no supply" in properties["outlet"]["error"]
+
+
+def test_a_number_that_is_no_measurement_is_null_in_json_with_a_reason(running):
+    answer = strict_json(running.command("get", "gauge.pressure", "--json").stdout)
+    assert (answer["value"], answer["reason"]) == (None, "no measurement (nan)")
+    answer = strict_json(running.command("call", "gauge.trace", "--json").stdout)
+    assert answer["result"] == {"mbar": [1.0, None], "(1, 2)": "\udcb5"}
+    assert answer["reason"] == "no measurement (inf)"
+
+
+def strict_json(text):
+    """Read JSON as a reader does that is not Python's: NaN is no word of it."""
+    return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 
 def test_a_command_is_called_with_arguments_by_place_and_name(running):
@@ -177,6 +205,20 @@ def test_who_holds_a_mutex_is_listed_and_who_waits_gives_up_saying_so(running, h
     assert "Hold" in error
 
 
+def test_get_waits_for_a_device_no_longer_than_it_was_told_however_many_properties_there_are(running):
+    process = running.popen("call", "tank.stir", "60")
+    try:
+        running.until(lambda status: status["devices"]["tank"]["holder"])
+        result = running.command("get", "tank", "--timeout", "0.5", exit_code=5)
+    finally:
+        running.end(process)
+
+    # The level is read without the mutex, but between operations, and this one never pauses.
+    waited = [float(seconds) for seconds in re.findall(r"not acquired in ([0-9.]+) s: held for", result.stderr)]
+    assert waited in ([0.5], [0.5, 0.5])
+    assert "not read: level" in result.stderr
+
+
 def test_an_experiment_is_stopped_from_another_terminal(running, hold):
     name = hold.experiment
     assert f"{name} told to stop" in running.command("stop", "bench", "--experiment", name).stdout
@@ -207,6 +249,70 @@ def test_a_mutex_is_broken_and_its_owner_is_told(running, hold):
     assert "it hangs" in event["text"]
     assert "nobody held 'wheel'" in running.command("break-lock", "wheel", "--yes").stdout
     assert "'weel'" in running.error("break-lock", "weel", exit_code=2)
+
+
+# --- what an experiment prints ----------------------------------------------------------------------------------------
+
+
+def test_with_json_nothing_else_is_on_stdout_whatever_an_experiment_prints(running):
+    result = running.command("run", "work.py:Talk", "--json")
+
+    answer = strict_json(result.stdout)
+    assert (answer["state"], answer["result"], answer["reason"]) == ("finished", None, "no measurement (nan)")
+    for said in ("on import", "by print", "by a library", "by a program", "on stderr", "last"):
+        assert f"said {said}" in result.stderr
+
+
+def test_what_an_experiment_prints_goes_to_stdout_where_that_is_a_pipe_and_earlier_runs_are_no_news(running):
+    running.command("run", "work.py:Fail", exit_code=1)
+
+    result = running.command("run", "work.py:Talk")
+
+    said = ["said by print", "said by a library", "said by a program"]
+    assert [line for line in result.stdout.splitlines() if line in said] == said
+    assert "said on stderr" in result.stderr
+    assert ": finished" in result.stderr
+    assert "Fail" not in result.stderr
+
+
+def on_screen(drawn):
+    """The lines that are on a terminal when all of this was written to it."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x1b]", drawn):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part == "\r":
+            column = 0
+        elif part.endswith("A") and part.startswith("\x1b"):
+            row -= int(part[2:-1] or 1)
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif not part.startswith("\x1b"):
+            lines[row] = f"{lines[row]:{column}}"[:column] + part + lines[row][column + 1 :]
+            column += 1
+    return [line.rstrip() for line in lines]
+
+
+def test_what_an_experiment_prints_stays_on_a_terminal_above_the_picture(running):
+    master, slave = pty.openpty()
+    environment = running.environment(TERM="xterm-256color", COLUMNS="120", LINES="50")
+    command = [sys.executable, "-m", "catkit_devices", "run", "work.py:Talk"]
+    process = subprocess.Popen(
+        command, cwd=running.directory, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )  # fmt: skip
+    os.close(slave)
+    try:
+        drawn = read_terminal(master, [b"run directory"], 60).decode()
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+    shown = on_screen(drawn)
+    said = ["said by print", "said by a library", "said by a program", "said on stderr", "said last"]
+    assert [line for line in shown if line in said] == said
+    picture = next(number for number, line in enumerate(shown) if line.startswith("bench, simulated"))
+    assert shown.index("said on stderr") < picture
 
 
 # --- watching --------------------------------------------------------------------------------------------------------
