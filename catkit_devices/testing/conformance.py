@@ -63,6 +63,8 @@ class DriverConformance:
         refused: what properties must refuse, beyond what their declaration tells.
         arguments: of methods that need some: ``{"move": (10.0, -5.0)}``.
         varying: properties that read differently each time, for drift or noise of the model.
+        left_out: members that no rule tries, and why: ``{"reboot": "the simulated instrument stays on"}``. A command
+            that toggles need not be left out: what it changes is not expected to stay.
         resolution: by how much what is read may differ from what was set; else a thousandth of the range.
         safe_state: what properties read when the device is safe: ``{"enabled": False}``. Where that cannot be told so,
             override :meth:`is_safe` and :meth:`make_unsafe`.
@@ -88,6 +90,7 @@ class DriverConformance:
     arguments: ClassVar[Mapping[str, Sequence[Any]]] = {}
     resolution: ClassVar[Mapping[str, float]] = {}
     varying: ClassVar[Sequence[str]] = ()
+    left_out: ClassVar[Mapping[str, str]] = {}
     safe_state: ClassVar[Mapping[str, Any]] = {}
     undetectable: ClassVar[Mapping[str, str]] = {}
     strict: ClassVar[bool] = False
@@ -227,6 +230,11 @@ class DriverConformance:
                 if member.known:
                     detectable = kind not in self.undetectable
                     problems += fault_rules.survives(rig, member, kind, detectable=detectable, strict=self.strict)
+        if any("not right" in problem or "cannot be tried" in problem for problem in problems):
+            problems.append(
+                "where the instrument itself is like that: say varying = [...] for properties that read differently "
+                'each time, left_out = {"command": "why"} for what cannot be tried'
+            )
         _judge(problems)
 
     def test_making_safe_reaches_the_safe_state(self, rig: Rig) -> None:

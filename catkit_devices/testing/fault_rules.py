@@ -244,14 +244,31 @@ class _Trial:
         return problems
 
     def _find_witness(self) -> tuple[str, Any] | None:
-        """Return another property, and its value, which is not one that a reply to this operation could stand for."""
-        for other in self._rig.members():
-            if other.kind != "get" or other.name == self._member.name or other.name in self._rig.case.varying:
-                continue
-            value = other.run(self._device)
-            if same(value, other.run(self._device)) and not any(same(value, mine) for mine in self._read):
+        """Return another property, and its value, which is not one that a reply to this operation could stand for.
+
+        Nor is it one that the operation changes, as a command that toggles does.
+        """
+        others = [
+            other
+            for other in self._rig.members()
+            if other.kind == "get" and other.name not in (self._member.name, *self._rig.case.varying)
+        ]
+        looks = [[other.run(self._device) for other in others] for _ in self._each()]
+        for other, *values in zip(others, *looks, strict=True):
+            value = values[0]
+            if all(same(value, found) for found in values) and not any(same(value, mine) for mine in self._read):
                 return other.name, value
         return None
+
+    def _each(self) -> Iterator[None]:
+        """Do the operation in each way that a trial does it, and twice at least."""
+        for value in self._values or [None, None]:
+            if self._values:
+                setattr(self._device, self._member.name, value)
+            else:
+                self._member.run(self._device)
+            self._rig.settle()
+            yield
 
 
 def _text(fault: Fault) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.drivers import Plugins
-from catkit_devices.errors import DeviceError
+from catkit_devices.errors import ConfigurationError, DeviceError, nearest
 from catkit_devices.simulation import VirtualClock, build_bench
 from catkit_devices.testing.members import Member, members, settable
 from catkit_devices.testing.simulations import Simulations
@@ -48,6 +48,7 @@ class Case:
     refused: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     arguments: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     varying: Sequence[str] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def simulations(self) -> Simulations:
         """Return what makes the device."""
@@ -88,6 +89,12 @@ class Rig:
         self.case = case
         self.simulations = case.simulations()
         self.device = case.make(self.simulations)
+        described = self.device.describe()
+        for name in case.left_out:
+            if name not in (known := {**described["properties"], **described["commands"]}):
+                raise ConfigurationError(
+                    f"left_out names {name!r}, which the driver does not have", suggestion=nearest(name, known)
+                )
         made = self.simulations.made(self.device)
         self.library: SimulatedVisaLibrary | None = made.library
         self.address = made.address
@@ -110,11 +117,13 @@ class Rig:
     def members(self) -> list[Member]:
         """Return the driver's operations; those that set something set what is right while the device is open."""
         values = self.settable() if self.device.is_open else self.case.values
-        return members(self.device, values, self.case.arguments)
+        found = members(self.device, values, self.case.arguments)
+        return [member for member in found if member.name not in self.case.left_out]
 
     def settable(self) -> dict[str, list[Any]]:
         """Return, for every property of the open device that can be set, values that it must take; maybe none."""
-        return settable(self.device, self.case.values)
+        found = settable(self.device, self.case.values)
+        return {name: values for name, values in found.items() if name not in self.case.left_out}
 
     @property
     def sessions(self) -> int:

@@ -13,7 +13,7 @@ import pytest
 import pyvisa
 
 from catkit_devices.device import operation, unlocked
-from catkit_devices.errors import DeviceError, DeviceOpenError, DeviceTimeoutError
+from catkit_devices.errors import ConfigurationError, DeviceError, DeviceOpenError, DeviceTimeoutError
 from catkit_devices.properties import Control, Measurement
 from catkit_devices.testing.conformance import DriverConformance
 from catkit_devices.testing.rig import Rig
@@ -61,6 +61,34 @@ class Conformance(DriverConformance):
 
 class TestTheGoodDriver(Conformance):
     """All rules pass."""
+
+
+class Toggles(Supply):
+    """Its output is switched by a command that turns it on and off in turn; that it rests cannot be tried."""
+
+    enabled = Measurement("OUTP?", type=bool, doc="Output.")
+
+    def switch(self):
+        """Turn the output on if it is off, and off if it is on."""
+        self._write(f"OUTP {not self.enabled:d}")
+
+    def rests(self):
+        """Return for how long it has rested; the simulated instrument does not know."""
+        return self._query("REST?")
+
+    def _make_safe(self):
+        self._write("OUTP 0")
+
+
+class TestADriverWithACommandThatToggles(Conformance):
+    """Passes all rules without saying more of the command that toggles."""
+
+    driver = Toggles
+    left_out = {"rests": "the simulated instrument does not know"}
+
+    def make_unsafe(self, device):
+        if not device.enabled:
+            device.switch()
 
 
 # --- drivers that break a rule each
@@ -396,6 +424,15 @@ def test_stray_digits_are_found_where_they_must_be():
     strict = judged(Supply, "test_a_fault_on_the_line_is_survived", "extra", strict=True)
 
     assert "extra(data=b'1', after=False): returned" in strict
+
+
+def test_what_cannot_be_tried_is_answered_with_how_to_leave_it_out():
+    words = judged(Toggles, "test_a_fault_on_the_line_is_survived", "no_reply")
+    assert "rests() cannot be tried" in words
+    assert 'left_out = {"command": "why"}' in words
+    assert "switch()" not in words
+    with pytest.raises(ConfigurationError, match="left_out names 'rest', which .* mean 'rests'"):
+        judged(Toggles, CONSTRUCTING, left_out={"rest": "a slip of the pen"})
 
 
 def test_what_safe_means_must_be_said():
