@@ -53,6 +53,7 @@ def build_library(
     clock: Clock | str | None = None,
     plugins: Plugins | None = None,
     plugin_directories: Iterable[str | Path] = (),
+    strict: bool = True,
 ) -> SimulatedVisaLibrary:
     """Build simulated instruments on one bench, and a VISA library for ``pyvisa.ResourceManager(library)``.
 
@@ -67,6 +68,8 @@ def build_library(
         clock: ``"real"`` (the default), ``"virtual"``, or a clock.
         plugins: where names are looked up; by default plugins are loaded when the first name is.
         plugin_directories: as for :class:`~catkit_devices.drivers.Plugins`.
+        strict: whether an instrument that cannot be built is an error here; else it is one when that instrument is
+            opened, and all others can be used.
 
     Raises:
         ConfigurationError: for an unknown name (with the nearest spelling), an address that is used for two different
@@ -83,21 +86,30 @@ def build_library(
         clock=clock,
         name=bench if isinstance(bench, str) else None,
     )
-    wires: dict[str, tuple[Instrument, Wire]] = {}
+    listed: dict[str, Instrument] = {}
+    wires: list[Wire] = []
+    unbuilt: dict[str, ConfigurationError] = {}
     for instrument in instruments:
         parsed = parse_address(instrument.address)
         address = str(parsed)
-        if address in wires:
-            if _same(wires[address][0], instrument):
+        if address in listed:
+            if _same(listed[address], instrument):
                 continue
             raise ConfigurationError(
-                f"two different simulated instruments are at {address}: {_title(wires[address][0])} and "
+                f"two different simulated instruments are at {address}: {_title(listed[address])} and "
                 f"{_title(instrument)}"
             )
-        simulator = _build_instrument(instrument, names, model)
-        line = Line(simulator, model.clock, seed=f"{model.seed}/{address}", schedule=instrument.faults)
-        wires[address] = (instrument, Wire(parsed, simulator, line, model))
-    return SimulatedVisaLibrary(model, [wire for _instrument, wire in wires.values()])
+        listed[address] = instrument
+        try:
+            simulator = _build_instrument(instrument, names, model)
+            line = Line(simulator, model.clock, seed=f"{model.seed}/{address}", schedule=instrument.faults)
+        except ConfigurationError as error:
+            if strict:
+                raise
+            unbuilt[address] = error
+        else:
+            wires.append(Wire(parsed, simulator, line, model))
+    return SimulatedVisaLibrary(model, wires, unbuilt)
 
 
 def build_bench(
@@ -188,8 +200,11 @@ def _check_options(cls: type, options: Mapping[str, Any], title: str) -> None:
 def _construct(build: Any, title: str) -> Any:
     try:
         return build()
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"{title}: {error}") from error
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        what = str(error) if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"{title}: {what}") from error
 
 
 def _same(one: Instrument, other: Instrument) -> bool:

@@ -5,6 +5,7 @@ Programs use it as they use any other, ``pyvisa.ResourceManager(library)``, and 
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 from pyvisa.constants import StatusCode
@@ -15,7 +16,7 @@ from catkit_devices.simulation.session_library import SessionLibrary
 from catkit_devices.simulation.wire import Wire, parse_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from catkit_devices.simulation.bench import Bench
     from catkit_devices.simulation.contract import Simulator
@@ -34,6 +35,7 @@ class SimulatedVisaLibrary(SessionLibrary):
     Args:
         bench: what the instruments share.
         wires: the instruments at their addresses.
+        unbuilt: why there is no instrument at an address, where one should be; opening it raises that.
 
     Attributes:
         bench: as given; its ``lock`` serialises all instruments.
@@ -41,9 +43,12 @@ class SimulatedVisaLibrary(SessionLibrary):
 
     bench: Bench
 
-    def __init__(self, bench: Bench, wires: Iterable[Wire]) -> None:
+    def __init__(
+        self, bench: Bench, wires: Iterable[Wire], unbuilt: Mapping[str, ConfigurationError] | None = None
+    ) -> None:
         super().__init__()
         self.bench = bench
+        self._unbuilt = unbuilt or {}
         self._wires: dict[str, Wire] = {}
         for wire in wires:
             if wire.address in self._wires:
@@ -62,6 +67,7 @@ class SimulatedVisaLibrary(SessionLibrary):
 
         Raises:
             SimulationError: when there is none.
+            ConfigurationError: when it could not be built.
         """
         return self.wire(address).instrument
 
@@ -87,6 +93,7 @@ class SimulatedVisaLibrary(SessionLibrary):
         try:
             return self._wires[canonical]
         except KeyError:
+            self._refuse_unbuilt(canonical)
             closest = nearest(canonical, self._wires)
             hint = f"; the nearest is {closest}" if closest else ""
             raise SimulationError(f"there is no simulated instrument at {canonical}{hint}") from None
@@ -98,9 +105,15 @@ class SimulatedVisaLibrary(SessionLibrary):
 
     def _connect(self, address: str, manager: int) -> Session | StatusCode:
         try:
-            wire = self._wires.get(str(parse_address(address)))
+            canonical = str(parse_address(address))
         except ConfigurationError:
             return StatusCode.error_invalid_resource_name
+        self._refuse_unbuilt(canonical)
+        wire = self._wires.get(canonical)
         if wire is None or not wire.connected:
             return StatusCode.error_resource_not_found
         return Session(wire, manager)
+
+    def _refuse_unbuilt(self, canonical: str) -> None:
+        if canonical in self._unbuilt:
+            raise copy.copy(self._unbuilt[canonical])

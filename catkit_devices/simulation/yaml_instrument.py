@@ -1,12 +1,21 @@
 """A simulated instrument that a pyvisa-sim YAML file describes, parsed and played by pyvisa-sim itself.
 
-What the file says is what pyvisa-sim makes of it, with four differences, each there to keep the bytes true:
+What the file says is what pyvisa-sim makes of it, with these differences, most of them to keep the bytes true:
 
 * The instrument is fed bytes, so several messages in one write, or one in several, are understood.
 * ``eom`` counts as written: spaces at its ends are kept (pyvisa-sim strips them), so a prompt can be written there.
 * An address whose kind the file's ``eom`` does not list uses the one terminator pair that the file has, and LF where
   it has none; a file with several different pairs must list the kind it is used at.
 * A message that is no text in ``encoding`` is an unknown command, not a crash.
+* ``RANDOM`` draws from the bench, so that the same seed gives the same replies; pyvisa-sim draws from the generator
+  that all of Python shares.
+
+A message with several commands, ``A?;B?``, is cut at the device's ``delimiter``, and each reply has its terminator,
+as in pyvisa-sim. There each reply is a message of its own over GPIB and USB, so the second one stays behind for
+whoever reads next, who takes it for another answer. Here what answers one message is one message (``a``, LF, ``b``,
+LF), as it is with an instrument, and whoever reads once sees all of it. An instrument of IEEE 488.2 would send
+``a;b`` (8.4.1): a file that is asked so has ``delimiter: ""`` and the whole message as a dialogue, or a class
+overrides :meth:`YamlInstrument.answer`.
 
 Requests and replies themselves are stripped of spaces at their ends, replies to settings are fixed texts and nothing
 takes time: for anything more, derive a class. :meth:`YamlInstrument.couple` ties a property of the file to the bench,
@@ -20,6 +29,9 @@ and overriding :meth:`YamlInstrument.answer` sees each message::
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.deferred import refuse_deferred
@@ -27,7 +39,8 @@ from catkit_devices.errors import ConfigurationError, SimulationError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
+
+    from pyvisa_sim.parser import Loader
 
     from catkit_devices.simulation.bench import Bench
 
@@ -60,7 +73,8 @@ class YamlInstrument:
         encoding: str = "utf-8",
     ) -> None:
         self.bench = bench
-        self._path = str(path)
+        self._path = self._file = str(path)
+        self._name = ""
         self._encoding = encoding
         try:
             "".encode(encoding)
@@ -84,6 +98,7 @@ class YamlInstrument:
         try:
             self._device = get_device(self._name, self._definitions, self._loader, self._resource)
             self._terminator = self._choose_terminators()
+            self._draw_from_bench()
         except ConfigurationError:
             raise
         except Exception as error:
@@ -127,34 +142,46 @@ class YamlInstrument:
         return reply.decode().encode(self._encoding)
 
     def _load(self, device: str | None) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        self._loader = self._read(self._path)
+        here: Mapping[str, Any] = self._loader.data.get("devices") or {}
+        resources: Mapping[str, Any] = self._loader.data.get("resources") or {}
+        resource = _at(resources, self._address)
+        if device is not None and resource.get("device") != device:
+            resource = {}
+        # By device, who names the file that it is in; whoever is at this address has the last word.
+        elsewhere = {one.get("device"): one for one in (*resources.values(), resource) if "filename" in one}
+        known = {**elsewhere, **here}
+        name = device or resource.get("device") or (next(iter(known)) if len(known) == 1 else None)
+        if name is None:
+            raise self._unusable(f"it has {len(known)} devices ({', '.join(map(str, known))}): say which")
+        self._name = name
+        if "filename" in resource or (not resource and name not in here and name in elsewhere):
+            here = self._devices_of(elsewhere[name])
+        if name not in here:
+            raise ConfigurationError(f"there is no device {name!r}", file=self._file, suggestion=nearest(name, known))
+        definition: Mapping[str, Any] = here[name]
+        return definition, resource
+
+    def _devices_of(self, resource: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the devices of the file that a resource names: beside this one, or one that pyvisa-sim brings."""
+        bundled = str(resource.get("bundled", "")).lower() in {"true", "yes", "on"}
+        path = resource["filename"] if bundled else str(Path(self._path).parent / resource["filename"])
+        loader = self._read(path, bundled=bundled)
+        self._file = path
+        devices: Mapping[str, Any] = loader.data.get("devices") or {}
+        return devices
+
+    def _read(self, path: str, *, bundled: bool = False) -> Loader:
         from pyvisa_sim.parser import Loader
 
         try:
-            self._loader = Loader(self._path, bundled=False)
+            return Loader(path, bundled=bundled)
         except OSError as error:
-            raise ConfigurationError(f"cannot be read: {error.strerror}", file=self._path) from error
+            named = "" if path == self._path else f" (it is named in {self._path})"
+            raise ConfigurationError(f"cannot be read: {error.strerror}{named}", file=path) from error
         except Exception as error:
+            self._file = path
             raise self._unusable(error) from error
-        definitions = self._loader.data.get("devices") or {}
-        resource = self._find_resource()
-        name = device or resource.get("device") or (next(iter(definitions)) if len(definitions) == 1 else None)
-        if name is None:
-            raise self._unusable(f"it has {len(definitions)} devices ({', '.join(definitions)}): say which")
-        if name not in definitions:
-            raise ConfigurationError(
-                f"there is no device {name!r}", file=self._path, suggestion=nearest(name, definitions)
-            )
-        self._name: str = name
-        return definitions[name], resource if resource.get("device") == name else {}
-
-    def _find_resource(self) -> Mapping[str, Any]:
-        from catkit_devices.simulation.wire import parse_address
-
-        for address, resource in (self._loader.data.get("resources") or {}).items():
-            if str(parse_address(address)) == str(parse_address(self._address)):
-                found: Mapping[str, Any] = resource
-                return found
-        return {}
 
     def _choose_terminators(self) -> bytes:
         """Tell pyvisa-sim which terminators hold at this address; return that of the commands."""
@@ -184,7 +211,40 @@ class YamlInstrument:
             raise SimulationError(f"{self._path}: {self._name} has no property {name!r}")
         return properties[name]
 
+    def _draw_from_bench(self) -> None:
+        """Let what the file calls RANDOM come from the bench.
+
+        pyvisa-sim asks the generator that all of Python shares, by the name of a module: the functions that do so get a
+        namespace of their own, in which that name stands for the bench's.
+        """
+        from pyvisa_sim import component
+
+        stream = f"{Path(self._path).name} {self._name} {self._address}"
+        names = {**vars(component), "random": self.bench.rng(stream)}
+        names["random_response"] = FunctionType(component.random_response.__code__, names)
+        for part in (self._device, *self._device._channels.values()):
+            for method in (component.Component._match_dialog, component.Component._match_getters):
+                own = FunctionType(method.__code__, names, argdefs=method.__defaults__)
+                setattr(part, method.__name__, MethodType(own, part))
+
     def _unusable(self, why: str | BaseException) -> ConfigurationError:
         while isinstance(why, BaseException):  # pyvisa-sim wraps what went wrong into texts with whole tracebacks
-            why = why.__context__ or str(why)
-        return ConfigurationError(f"no usable pyvisa-sim file: {why}", file=self._path)
+            why = why.__context__ or str(why) or type(why).__name__
+        which = f", device {self._name!r}" if self._name else ""
+        return ConfigurationError(f"no usable pyvisa-sim file{which}: {why}", file=self._file)
+
+
+def _at(resources: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
+    """Return the entry of a file for one address, however both are spelt; empty where there is none."""
+    for address, resource in resources.items():
+        with contextlib.suppress(ConfigurationError):  # an address of a kind that is not simulated concerns nobody here
+            if _canonical(address) == _canonical(wanted):
+                found: Mapping[str, Any] = resource
+                return found
+    return {}
+
+
+def _canonical(address: str) -> str:
+    from catkit_devices.simulation.wire import parse_address
+
+    return str(parse_address(address))

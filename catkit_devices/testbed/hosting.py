@@ -72,11 +72,15 @@ def make_simulation(layout: Layout) -> SharedSimulation:
     return SharedSimulation(_simulation_here(layout))
 
 
-def build_simulation(layout: Layout) -> SimulatedVisaLibrary:
+def build_simulation(layout: Layout, *, strict: bool = True) -> SimulatedVisaLibrary:
     """Build the simulated instruments of a testbed.
 
+    Args:
+        layout: of the testbed.
+        strict: whether it is an error that one of them cannot be built; else all others can be used.
+
     Raises:
-        ConfigurationError: one of them cannot be built.
+        ConfigurationError: one of them cannot be built, or what they share.
     """
     from catkit_devices.simulation import Instrument, build_library
 
@@ -92,13 +96,14 @@ def build_simulation(layout: Layout) -> SimulatedVisaLibrary:
         seed=0 if shared is None else shared.seed,
         clock="real" if shared is None else shared.clock,
         plugin_directories=layout.plugins,
+        strict=strict,
     )
 
 
 def _simulation_here(layout: Layout) -> SimulatedVisaLibrary:
     with _guard:
         if layout.server not in _simulations:
-            _simulations[layout.server] = build_simulation(layout)
+            _simulations[layout.server] = build_simulation(layout, strict=False)
         return _simulations[layout.server]
 
 

@@ -149,3 +149,31 @@ def test_a_path_may_be_given_as_such(tmp_path):
     file.write_text('spec: "1.1"\ndevices: {x: {dialogues: [{q: "?", r: "yes"}]}}\n')
     library = build_library([Instrument("ASRL1", file)])
     assert library.instrument("ASRL1").feed(b"?\n") == b"yes\n"
+
+
+class Broken:
+    def __init__(self, bench):
+        raise KeyError("wavelength")
+
+    def feed(self, data):
+        return b""
+
+
+def test_an_instrument_that_cannot_be_built_is_named_with_what_went_wrong(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"simulator 'Broken' at ASRL2::INSTR: KeyError: 'wavelength'"):
+        build_library([Instrument("ASRL2::INSTR", Broken)], clock="virtual")
+
+
+def test_where_it_may_be_missing_it_takes_no_other_down(tmp_path):
+    gone = Instrument("ASRL3::INSTR", tmp_path / "gone.yaml")
+    library = build_library(
+        [Instrument("ASRL1::INSTR", Silent), Instrument("ASRL2::INSTR", Broken), gone], clock="virtual", strict=False
+    )
+    manager = pyvisa.ResourceManager(library)
+
+    assert library.addresses == manager.list_resources() == ("ASRL1::INSTR",)
+    with pytest.raises(ConfigurationError, match=r"ASRL2::INSTR: KeyError: 'wavelength'"):
+        manager.open_resource("ASRL2::INSTR")
+    with pytest.raises(ConfigurationError, match=r"gone.yaml: cannot be read"):
+        library.line("ASRL3::INSTR")
+    manager.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import pyvisa
 
@@ -110,7 +112,8 @@ def test_half_a_message_is_forgotten_when_the_instrument_is_cleared(visa, supply
         (SUPPLY, {"encoding": "latin-0"}, "encoding: unknown encoding: latin-0"),
         (SUPPLY, {"device": "suply"}, "there is no device 'suply' (did you mean 'supply'?)"),
         (SUPPLY.replace("supply:", "a: {}\n  b:"), {}, "it has 2 devices (a, b): say which"),
-        (SUPPLY.replace("type: float", "type: flot"), {}, "Invalid property type 'flot'"),
+        (SUPPLY.replace("type: float", "type: flot"), {}, "device 'supply': Invalid property type 'flot'"),
+        (SUPPLY.replace("error: ERR", "bases: [{device: supply}]"), {}, "device 'supply': NotImplementedError"),
         ("spec: '9.9'\ndevices: {}", {}, "The spec version of the file is"),
         ("devices: [", {}, "while parsing"),
     ],
@@ -137,6 +140,95 @@ resources:
 """)
     assert YamlInstrument(bench(), path, address="GPIB::2").feed(b"?\n") == b"two\n"
     assert YamlInstrument(bench(), path, address="GPIB::9", device="one").feed(b"?\n") == b"one\n"
+
+
+INDEX = """
+spec: "1.1"
+resources:
+  GPIB0::1::INSTR: {device: supply, filename: makers/supply.yaml}
+  GPIB0::2::INSTR: {device: gone, filename: makers/supply.yaml}
+  GPIB0::3::INSTR: {device: lost, filename: makers/lost.yaml}
+  GPIB0::4::INSTR: {device: device 1, filename: default.yaml, bundled: true}
+  GPIB0::INTFC: {device: controller, filename: makers/controller.yaml}
+  GPIB0::5::INSTR: {device: here}
+devices:
+  here: {dialogues: [{q: "?", r: "here"}]}
+"""
+
+
+@pytest.fixture
+def index(tmp_path):
+    (tmp_path / "makers").mkdir()
+    (tmp_path / "makers" / "supply.yaml").write_text(SUPPLY.replace("USB INSTR", "GPIB INSTR"))
+    path = tmp_path / "index.yaml"
+    path.write_text(INDEX)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "reply"),
+    [
+        ({"address": "GPIB::1"}, b"ID?\n", b"supply of ours\n"),
+        ({"address": "GPIB::9", "device": "supply"}, b"ID?\n", b"supply of ours\n"),
+        ({"address": "GPIB::1", "device": "here"}, b"?\n", b"here\n"),
+        ({"address": "GPIB::4"}, b"?IDN\n", b"LSG Serial #1234\n"),
+        ({"address": "GPIB::5"}, b"?\n", b"here\n"),
+    ],
+)
+def test_a_device_may_be_in_a_file_that_the_resource_names(index, options, command, reply):
+    assert YamlInstrument(bench(), index, **options).feed(command) == reply
+
+
+@pytest.mark.parametrize(
+    ("address", "file", "message"),
+    [
+        ("GPIB::2", "makers/supply.yaml", "there is no device 'gone'"),
+        ("GPIB::3", "makers/lost.yaml", r"cannot be read: No such file or directory \(it is named in .*index.yaml\)"),
+    ],
+)
+def test_a_file_that_a_resource_names_is_named_where_it_cannot_be_used(index, address, file, message):
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        YamlInstrument(bench(), index, address=address)
+    assert caught.value.file == str(index.parent / file)
+
+
+RANDOM = r"""
+spec: "1.1"
+devices:
+  noisy:
+    dialogues: [{q: "D?", r: "{RANDOM(0, 10, 3):.4f}"}]
+    properties:
+      v: {default: 1.0, getter: {q: "V?", r: "{RANDOM(0, 1, 1):.4f}"}, specs: {type: float}}
+    channels:
+      c:
+        ids: [1, 2]
+        can_select: True
+        dialogues: [{q: "C{ch_id}?", r: "{RANDOM(0, 1, 1):.4f}"}]
+"""
+
+
+def test_random_replies_are_the_same_for_the_same_seed_and_leave_others_alone(tmp_path, visa):
+    path = tmp_path / "noisy.yaml"
+    path.write_text(RANDOM)
+
+    def replies(seed):
+        noisy = visa(("GPIB::1", path), seed=seed).open_resource("GPIB::1", write_termination="\n")
+        return [noisy.query(command).strip() for command in ("D?", "V?", "C2?", "D?")]
+
+    state = random.getstate()
+    first = replies(1)
+
+    assert replies(1) == first
+    assert first[0] != first[3]
+    assert all(0 <= float(number) <= 10 for reply in first for number in reply.split(", "))
+    assert replies(2) != first
+    assert random.getstate() == state
+
+
+def test_the_replies_to_several_commands_in_one_message_are_one_message(visa, supply):
+    resource = visa(("USB::1::2::3::INSTR", supply)).open_resource("USB::1::2::3::INSTR", write_termination="\n")
+    resource.write("ID?;V?")
+    assert resource.read_raw() == b"supply of ours\n1.50\n"
 
 
 def test_a_terminator_pair_that_is_the_only_one_holds_everywhere(tmp_path, visa):

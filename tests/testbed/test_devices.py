@@ -3,12 +3,14 @@ from collections.abc import Mapping
 import pytest
 
 from catkit_devices import multiprocessing
-from catkit_devices.errors import ConfigurationError
+from catkit_devices.errors import ConfigurationError, DeviceOpenError
 from catkit_devices.multiprocessing import Process
 from catkit_devices.testbed import Devices, Testbed, load_configuration
 from catkit_devices.testbed.caching import MutexedDict
 from catkit_devices.testbed.layout import lay_out
 from catkit_devices.visa import VisaDevice
+
+TWO_SERVERS = "devices.basin.server='other'"
 
 
 class Thermostat:
@@ -75,6 +77,21 @@ def test_devices_complete_in_an_editor(bench):
 
     assert {"tank", "reservoir", "basin"} <= set(dir(devices))
     assert (list(devices), len(devices), "reservoir" in devices, "x" in devices) == (["tank", "basin"], 2, True, False)
+
+
+@pytest.mark.parametrize("server", ["", TWO_SERVERS])
+def test_a_simulated_instrument_that_cannot_be_built_is_named_and_takes_no_other_down(bench, tmp_path, server):
+    (tmp_path / "other.yaml").write_text("spec: '1.1'\ndevices: {gauge: {}}\n")
+    broken = f"devices.basin.simulator='{tmp_path}/other.yaml'"  # which does not take the options of the first one
+    overrides = [broken, *([server] if server else [])]
+
+    with Testbed(load_configuration([bench], overrides)) as testbed:
+        assert isinstance(testbed.devices.tank.level, float)
+        with pytest.raises(
+            DeviceOpenError, match=r"device 'basin' .*other.yaml' at ASRL2::INSTR has no option 'journal'"
+        ):
+            _ = testbed.devices.basin.level
+        assert isinstance(testbed.devices.tank.level, float)
 
 
 def read_level(devices):
