@@ -63,9 +63,10 @@ class TestTheGoodDriver(Conformance):
     """All rules pass."""
 
 
-class Toggles(Supply):
+class Toggles(VisaDevice):
     """Its output is switched by a command that turns it on and off in turn; that it rests cannot be tried."""
 
+    identity = "ACME,S1"
     enabled = Measurement("OUTP?", type=bool, doc="Output.")
 
     def switch(self):
