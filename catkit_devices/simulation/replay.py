@@ -46,7 +46,8 @@ class Dialogue:
         self._title = title
         self._timing = timing
         self._clock = bench.clock
-        self._entries = deque(entry for entry in entries if entry.kind != "!" or _matters(entry))
+        # Of no bytes nothing is seen on the wire: to wait until they were sent, or read, would be to wait for ever.
+        self._entries = deque(entry for entry in entries if (_matters(entry) if entry.kind == "!" else entry.data))
         self._outbox = Outbox(bench.clock)
         self._answered: deque[Entry] = deque()
         self._statuses: deque[int] = deque()

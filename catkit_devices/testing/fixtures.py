@@ -73,7 +73,8 @@ def dialogue(
         driver: its registered name, or its class.
         exchanges: pairs of what must be sent and what is answered, in order, with what opening and closing take. How
             the bytes are divided into writes does not matter. Bytes are exact; to text the driver's
-            ``write_termination`` or ``read_termination`` is added; None is nothing. Or the path of a recording.
+            ``write_termination`` or ``read_termination`` is added; None and ``b""`` are nothing. Or the path of a
+            recording.
         address: as for ``simulated_device``.
         **options: keyword arguments of the driver.
     """

@@ -142,6 +142,11 @@ def test_a_dialogue_that_differs_is_shown_with_the_line_that_sent_it(project):
                 supply.voltage = 5
                 assert supply.voltage == 5
 
+        def test_nothing_is_nothing(wire):
+            with wire("acme_s1", [IDENTITY, ("VOLT 5.0", b""), (b"", b""), ("VOLT?", None), (b"", "5.0")]) as supply:
+                supply.voltage = 5
+                assert supply.voltage == 5
+
         def test_different(wire):
             with wire("acme_s1", [IDENTITY, ("VOLT 5", None)]) as supply:
                 supply.voltage = 6
@@ -156,7 +161,7 @@ def test_a_dialogue_that_differs_is_shown_with_the_line_that_sent_it(project):
         """
     )
 
-    result.assert_outcomes(passed=1, failed=3)
+    result.assert_outcomes(passed=2, failed=3)
     result.stdout.fnmatch_lines(
         [
             "*not as expected (at test_it.py:*: supply.voltage = 6)",
