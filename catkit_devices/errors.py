@@ -44,6 +44,7 @@ __all__ = [
     "ServerUnresponsiveError",
     "SimulationError",
     "StopExperiment",
+    "TransferError",
     "WaitTimeoutError",
     "nearest",
 ]
@@ -311,6 +312,34 @@ class RemoteError(CatkitDevicesError):
     kind: str
     text: str
     details: str
+
+
+class TransferError(CatkitDevicesError, TypeError):
+    """What an operation returned cannot go to the process that asked: it does not pickle, or does not load there.
+
+    Args:
+        operation: the property or method.
+        kind: the class of what was returned, or of the part of it that does not load; None where that is not known.
+        problem: what does not go.
+        name: of the object that it belongs to, such as a device.
+    """
+
+    def __init__(self, operation: str, kind: str | None, problem: str, *, name: str | None = None) -> None:
+        where = f"{name}.{operation}" if name else repr(operation)
+        what = f"an object of class {kind}" if kind else "an object"
+        super().__init__(
+            f"{where} returned {what}, which {problem}: return numbers, texts, arrays, or a class that every program "
+            "can import",
+            operation=operation,
+            kind=kind,
+            problem=problem,
+            name=name,
+        )
+
+    operation: str
+    kind: str | None
+    problem: str
+    name: str | None
 
 
 class ProcessDiedError(CatkitDevicesError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +41,10 @@ def call(
     timeout: MutexTimeout = 10.0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", show_default=False, help="Save an array that it returns (.npy)."),
+        typer.Option(
+            "--out", metavar="FILE", show_default=False,
+            help="Save what it returns: an array (.npy), or several (.npz).",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -77,14 +81,52 @@ def call(
 
 
 def _save(result: Any, file: Path) -> None:
-    from catkit_devices.errors import DataError
-
-    if not hasattr(result, "dtype"):
-        raise DataError(f"{file} is not written: the command returned no array but {type(result).__name__}")
+    """Write an array as .npy, several as .npz; ``numpy.load`` reads either, whatever the file is called."""
     import numpy as np
 
+    from catkit_devices.errors import DataError
+
+    parts = _parts(result)
+    if parts is None:
+        raise DataError(f"{file} is not written: the command returned no array but {type(result).__name__}")
+    arrays = {
+        name: _array(part, f"{file} is not written: {name or 'what the command returned'}") for name, part in parts
+    }
     try:
         with file.open("wb") as stream:
-            np.save(stream, result)
+            np.savez(stream, **arrays) if parts[0][0] else np.save(stream, arrays[""])
     except OSError as error:
         raise DataError(f"{file} cannot be written: {error}") from error
+
+
+def _parts(result: Any) -> list[tuple[str, Any]] | None:
+    """Return the arrays, and what belongs to them, by name; one array has no name; None where there is no array."""
+    if hasattr(result, "dtype"):
+        return [("", result)]
+    if isinstance(result, Mapping):
+        parts = [(str(name), part) for name, part in result.items()]
+    elif isinstance(result, tuple | list):
+        names = getattr(result, "_fields", None) or [f"arr_{number}" for number in range(len(result))]
+        parts = list(zip(names, result, strict=True))
+    else:
+        return None
+    return parts if any(hasattr(part, "dtype") for _, part in parts) else None
+
+
+def _array(value: Any, problem: str) -> Any:
+    """Return a value as an array that a file can hold as it is."""
+    import numpy as np
+
+    from catkit_devices.errors import DataError
+
+    if hasattr(value, "magnitude") or hasattr(value, "units") or hasattr(value, "unit"):
+        raise DataError(f"{problem} has a unit, which a file of arrays cannot hold")
+    if np.ma.is_masked(value):
+        raise DataError(f"{problem} has masked elements, which a file of arrays cannot hold")
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        array = None
+    if array is None or array.dtype.hasobject:
+        raise DataError(f"{problem} is of class {type(value).__name__}, which a file of arrays cannot hold")
+    return array

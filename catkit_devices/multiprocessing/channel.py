@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import pickle
 import select
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.multiprocessing.segments import Incoming, Outgoing, Parcel, Segment
 
-__all__ = ["Arrived", "Channel", "dumps", "loads", "take_over"]
+__all__ = ["Arrived", "Channel", "dumps", "last_class", "loads", "take_over"]
 
 _HEADER = struct.Struct("<Q")
 _COUNT = 48
@@ -81,6 +82,21 @@ def loads(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
             "what came does not load: a module that it needs ends the program when it is imported (SystemExit:"
             f" {leaving.code}); put what a script does when it is run under: if __name__ == '__main__'"
         ) from leaving
+
+
+def last_class(message: bytes | Arrived) -> str | None:
+    """Return the class or function that loading a message comes to last; None where that is not known."""
+    found: list[str] = []
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            found.append(f"{module}.{name}")
+            return super().find_class(module, name)
+
+    if isinstance(message, bytes):
+        with contextlib.suppress(Exception, SystemExit):  # it does not load: that is known
+            Unpickler(io.BytesIO(message)).load()
+    return found[-1] if found else None
 
 
 _dumps = pickle.dumps

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.deferred import finished
-from catkit_devices.errors import ConfigurationError, RemoteError
+from catkit_devices.errors import ConfigurationError, RemoteError, TransferError
 from catkit_devices.multiprocessing.delivery import Deliveries
 from catkit_devices.multiprocessing.interface import (
     CALL,
@@ -28,6 +28,7 @@ from catkit_devices.multiprocessing.locks import OwnedLock
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex
 from catkit_devices.multiprocessing.owner import current_call
 from catkit_devices.multiprocessing.shared import MutexedDict, MutexedNamespace
+from catkit_devices.multiprocessing.shortage import shortage
 from catkit_devices.multiprocessing.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -65,20 +66,31 @@ class Hosted:
             self.lock.enter(call, self.reference.timeout, f"{self.reference.name}.{name}")
             try:
                 # Packed under the lock: the value may be what the next call changes.
-                return channel.pack((RETURNED, self._do(operation, name, args, kwargs)))
+                return self._packed(channel, RETURNED, name, self._do(operation, name, args, kwargs))
             finally:
                 self.lock.leave(call)
         value = self._do(operation, name, args, kwargs)
         if name not in self._handed_over:
-            return channel.pack((RETURNED, value))
+            return self._packed(channel, RETURNED, name, value)
         give_back = partial(self.object._returned_, value)
         try:
-            data = channel.pack((HANDED_OVER, value))
+            data = self._packed(channel, HANDED_OVER, name, value)
         except BaseException:
             give_back()
             raise
         self._deliveries.begin(current_call(), give_back)
         return data
+
+    def _packed(self, channel: Channel, status: int, name: str, value: Any) -> bytes:
+        try:
+            return channel.pack((status, value))
+        except Exception as error:
+            if shortage(error) is not None:
+                raise
+            kind, problem = type(value), f"does not pickle ({type(error).__name__}: {error})"
+            raise TransferError(
+                name, f"{kind.__module__}.{kind.__qualname__}", problem, name=self.reference.name
+            ) from error
 
     def perform(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         """Do what another object of this server asked for."""

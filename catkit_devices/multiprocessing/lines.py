@@ -18,15 +18,18 @@ from catkit_devices.errors import (
     OperationCancelled,
     ServerResourceError,
     ServerUnresponsiveError,
+    TransferError,
 )
 from catkit_devices.lazy import imported
+from catkit_devices.multiprocessing.channel import last_class
 from catkit_devices.multiprocessing.interface import CALL, HANDED_OVER, REFUSED, RETURNED, ROOT
 from catkit_devices.multiprocessing.locks import take_back
 from catkit_devices.multiprocessing.owner import current_owner, forwarded_call
 from catkit_devices.multiprocessing.session import Nested, open_sessions, session_with
+from catkit_devices.multiprocessing.shortage import shortage
 
 if TYPE_CHECKING:
-    from catkit_devices.multiprocessing.channel import Channel
+    from catkit_devices.multiprocessing.channel import Arrived, Channel
     from catkit_devices.multiprocessing.endpoint import Endpoint
     from catkit_devices.multiprocessing.owner import Call
     from catkit_devices.multiprocessing.session import ClientSession
@@ -90,10 +93,9 @@ class Line:
             try:
                 status, value = channel.unpack(answer)
             except Exception as error:  # noqa: BLE001 - a class may do anything on loading
-                error.add_note(f"the answer of {name!r} does not load in this process")
                 self.unfinished = number
                 self.abandon()
-                status, value = _DOES_NOT_LOAD, error
+                status, value = _DOES_NOT_LOAD, _does_not_load(name, answer, error)
             if status == REFUSED:
                 channel.forget_sent()
         except (EOFError, OSError) as error:
@@ -169,6 +171,16 @@ class Line:
             self.channel.close()
             self.channel = None
         self.unfinished = 0
+
+
+def _does_not_load(name: str, answer: bytes | Arrived, error: Exception) -> Exception:
+    """Return what to raise for an answer that has come and cannot be loaded."""
+    if shortage(error) is not None:  # of this process: the answer itself is as it should be
+        return error
+    problem = f"does not load in this process ({type(error).__name__}: {error})"
+    raised = TransferError(name, last_class(answer), problem)
+    raised.__cause__ = error
+    return raised
 
 
 def line_to(server: Endpoint) -> Line:

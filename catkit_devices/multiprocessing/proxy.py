@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from catkit_devices.deferred import finished
-from catkit_devices.errors import CatkitDevicesError, MutexNotHeldError, MutexTimeoutError, ServerError
+from catkit_devices.errors import CatkitDevicesError, MutexNotHeldError, MutexTimeoutError, ServerError, TransferError
 from catkit_devices.multiprocessing.endpoint import Endpoint
 from catkit_devices.multiprocessing.interface import CALL, DELETE, GET, SELF, SET, SPECIAL, running_server
 from catkit_devices.multiprocessing.mutex import exit_section
@@ -66,7 +66,12 @@ class ObjectProxy:
     def _do(self, operation: int, name: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         remote = self._remote
         line = remote.line()
-        result = line.call(remote.reference.target, operation, name, args, kwargs)
+        try:
+            result = line.call(remote.reference.target, operation, name, args, kwargs)
+        except TransferError as error:
+            if error.name is not None:
+                raise
+            raise TransferError(error.operation, error.kind, error.problem, name=remote.name) from error.__cause__
         return self if result is SELF else result
 
     def _callmethod(self, methodname: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] | None = None) -> Any:

@@ -81,6 +81,8 @@ def test_a_device_that_cannot_be_read_whole_shows_the_rest_and_fails(running):
     assert result.stderr.count("the flow sensor has no supply") == 1
     assert "not read: inlet, outlet" in result.stderr
     assert "ZeroDivisionError: division by zero" in result.stderr
+    assert "gauge.relic returned an object of class vendor_library.Relic, which does not load" in result.stderr
+    assert "gauge.handle returned an object of class _thread.lock, which does not pickle" in result.stderr
     properties = running.json("get", "gauge", exit_code=1)["properties"]
     assert properties["range"] == {"value": 3, "unit": None}
     assert "the flow sensor has no supply" in properties["outlet"]["error"]
@@ -106,6 +108,15 @@ def test_a_command_is_called_with_arguments_by_place_and_name(running):
     running.command("call", "tank.picture", "3", "--out", "picture.npy")
     np.testing.assert_array_equal(np.load(running.directory / "picture.npy"), np.arange(9).reshape(3, 3))
     assert running.command("call", "tank.make_safe").stdout == ""
+
+
+def test_several_arrays_that_a_command_returns_are_saved_together(running):
+    running.command("call", "gauge.scan", "--out", "scan.npz")
+    with np.load(running.directory / "scan.npz") as saved:
+        assert [saved[name].shape for name in ("arr_0", "arr_1", "arr_2")] == [(3,), (3, 2), ()]
+        assert saved["arr_2"] == 0.5
+    error = running.error("call", "tank.fill", "0", "--out", "level.npy", exit_code=1)
+    assert "level.npy is not written: the command returned no array but str" in error
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+from catkit_devices.errors import TransferError
 from catkit_devices.multiprocessing import SharedMemoryManager
 
 
@@ -241,8 +242,8 @@ def get_what_does_not_load(name):
     queue.put(LoadsNotIn(os.getpid(), 42))
     try:
         queue.get()
-    except OSError as error:
-        return type(error).__name__, str(error), error.__notes__
+    except TransferError as error:
+        return error.name, error.operation, str(error.__cause__)
     return None
 
 

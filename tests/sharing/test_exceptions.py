@@ -374,6 +374,7 @@ MAKE = {
     "DeadlockError": lambda: errors.DeadlockError("camera", ["a", "b"]),
     "MutexBrokenError": lambda: errors.MutexBrokenError("camera", "operator"),
     "RemoteError": lambda: errors.RemoteError("m.Kind", "text", "details"),
+    "TransferError": lambda: errors.TransferError("relic", "sdk.Relic", "does not load", name="gauge"),
     "ProcessDiedError": lambda: errors.ProcessDiedError("p", 1, -9, "SIGKILL"),
     "SafetyError": lambda: errors.SafetyError("humidity", "30 > 28"),
 }

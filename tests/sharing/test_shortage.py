@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from catkit_devices.errors import CatkitDevicesError, RemoteError, ServerResourceError
+from catkit_devices.errors import CatkitDevicesError, RemoteError, ServerResourceError, TransferError
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 from catkit_devices.multiprocessing.channel import Channel
 
@@ -151,7 +151,7 @@ def test_an_argument_whose_module_ends_the_program_is_an_error_and_the_line_goes
 
 def test_an_answer_or_an_error_whose_module_ends_the_program_does_not_end_this_one(script, scripted):
     script("script_here", ends_in_this_process=True)
-    with pytest.raises(ImportError, match="usage: script CONFIG"):
+    with pytest.raises(TransferError, match=r"thing.made_here returned .* script_here.Setting.* usage: script CONFIG"):
         scripted.made_here("script_here", "Setting")
     with pytest.raises(RemoteError, match=r"script_here\.Failure: on the server"):
         scripted.raised_here("script_here", "Failure")

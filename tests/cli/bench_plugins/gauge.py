@@ -1,5 +1,9 @@
 """A device without any hardware, for the tests of the command line: much of it cannot be read."""
 
+import sys
+import threading
+import types
+
 from catkit_devices.device import Device, operation
 from catkit_devices.errors import DeviceProtocolError
 from catkit_devices.hookspecs import hookimpl
@@ -39,11 +43,35 @@ class Gauge(Device):
         """Flow at the inlet by that at the outlet."""
         return 1 / 0
 
+    @property
+    def relic(self):
+        """What the vendor's library calls a reading."""
+        return vendor_library().Relic()
+
+    @property
+    def handle(self):
+        """What only this process can use."""
+        return threading.Lock()
+
+    def scan(self):
+        """Return positions, powers and the time that each took."""
+        import numpy as np
+
+        return np.arange(3), np.ones((3, 2)), 0.5
+
     def trace(self):
         """Return what it has drawn: numbers, one of which was not measured."""
         import numpy as np
 
         return {"mbar": np.array([1.0, np.inf]), (1, 2): "\udcb5"}
+
+
+def vendor_library():
+    """A module that only the process of the device has."""
+    if "vendor_library" not in sys.modules:
+        module = sys.modules["vendor_library"] = types.ModuleType("vendor_library")
+        module.Relic = type("Relic", (), {"__module__": "vendor_library"})
+    return sys.modules["vendor_library"]
 
 
 @hookimpl
