@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
+from catkit_devices import process_end
 from catkit_devices.deferred import finished
 from catkit_devices.describing import describe, interface_of
 from catkit_devices.errors import (
@@ -129,7 +130,8 @@ class Device(metaclass=DeviceType):
     def open(self) -> None:
         """Open it, and keep it open for this session (process) until as many ``close()``; counted beside ``with``.
 
-        What it keeps open ends with the session too, however that ends. Nothing is counted where it raises.
+        What it keeps open ends with the session too, however that ends. A device of this very process is made safe and
+        closed when the program ends in good order. Nothing is counted where ``open()`` raises.
 
         Raises:
             DeviceOpenError: nothing answers at its address, or not the instrument that was expected.
@@ -180,6 +182,8 @@ class Device(metaclass=DeviceType):
 
     def _refusal_(self, name: str, changes: bool) -> BaseException | None:
         """Return why an operation may not be done now: on a testbed whose safety checks have tripped, say."""
+        if (ending := process_end.refusal(self._name_, name)) is not None:
+            return ending
         gate: Gate | None = running_server[0].host.gate if running_server else None
         return None if gate is None else gate(self._name_, name, changes)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices import process_end
 from catkit_devices.deferred import finished
 from catkit_devices.errors import (
     CatkitDevicesError,
@@ -28,21 +28,9 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.owner import Call
     from catkit_devices.standby import Errand
 
-__all__ = ["Lifecycle", "open_devices"]
+__all__ = ["Lifecycle"]
 
 _log = logging.getLogger(__name__)
-
-# What may be on in this process, whoever else has forgotten it: an instrument does not go off with its object.
-_opened: dict[Lifecycle, Device] = {}
-
-
-def open_devices() -> list[Device]:
-    """Return the devices of this process that are open or being opened, or were closed without being made safe."""
-    return list(_opened.values())
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_opened.clear)  # they are the parent's
 
 
 class Lifecycle:
@@ -72,6 +60,7 @@ class Lifecycle:
         """What makes it safe: there before it is opened, until it is closed."""
         self._errand: Errand | None = None
         self._standby_guard = threading.Lock()
+        self._being_made_safe = threading.RLock()
         self._connected = False
         """Whether ``_open`` has returned since ``_close`` was called last."""
         self._lost = False
@@ -92,6 +81,11 @@ class Lifecycle:
         """Whether it is open, over a connection that is not known to be lost."""
         return self.is_open and not self._lost
 
+    @property
+    def opening(self) -> bool:
+        """Whether somebody is opening it, if it is one of the devices that may be on."""
+        return not self.is_open and self.unsafe is None
+
     def open(self) -> None:
         """Open the device; harmless when it is open.
 
@@ -108,6 +102,7 @@ class Lifecycle:
             try:
                 self._connect()
                 self.is_open = True
+                process_end.note(self, self._device)  # once more: before the end of what opening has made
             finally:
                 self._stand_down()
         name = self._device.name
@@ -124,8 +119,11 @@ class Lifecycle:
         try:
             # Not under the guard: what makes safe may have to restore the connection.
             self.make_safe()
-        finally:
+        except Exception:
             self._shut()
+            raise
+        # Not after Ctrl-C: the connection is needed for as long as it is being made safe.
+        self._shut()
 
     def reset(self) -> None:
         """Make the device safe, over a new connection if need be; then close it and forget a fault.
@@ -149,7 +147,11 @@ class Lifecycle:
         self.fault = None
 
     def _shut(self) -> None:
-        with self._guard:
+        with contextlib.ExitStack() as stack:
+            # Somebody else may have asked for it to be made safe, too; one that hangs is not waited for.
+            if self.unsafe is None and self._being_made_safe.acquire(timeout=self.safe_timeout):
+                stack.callback(self._being_made_safe.release)
+            stack.enter_context(self._guard)
             was_open, self.is_open = self.is_open, False
             try:
                 self._disconnect()
@@ -159,6 +161,15 @@ class Lifecycle:
                 if was_open:
                     name = self._device.name
                     _log.info("device %r closed", name, extra=self._device._event_record_("device_closed"))
+
+    def begin_to_shut(self) -> Errand | None:
+        """Have it closed as it is, which may take its time; return what ends then, or None where nothing can be done.
+
+        That is where it is closed, and where the attempt to make it safe hangs.
+        """
+        with self._standby_guard:
+            hangs = self.unsafe is not None
+            return None if hangs or not self.is_open or self._standby is None else self._standby.do(self._shut)
 
     def _connect(self) -> None:
         with self._guard:
@@ -182,24 +193,24 @@ class Lifecycle:
         return finished(getattr(self._device, method)(), f"{type(self._device).__qualname__}.{method}")
 
     def _stand_by(self) -> None:
-        """Have a thread that can make it safe, before there is anything to be made safe."""
-        _opened[self] = self._device
+        """Have a thread that can make it safe and close it, before there is anything to be made safe."""
         with self._standby_guard:
-            if self._device._can_be_made_safe_() and (self._standby is None or not self._standby.alive):
-                try:
+            try:
+                process_end.note(self, self._device)
+                if self._standby is None or not self._standby.alive:
                     self._standby = Standby(f"make-safe-{self._device.name}")
-                except RuntimeError as error:
-                    del _opened[self]
-                    raise DeviceOpenError(
-                        f"is not opened: the thread that would have to make it safe cannot be started ({error})",
-                        **self._device._facts_(),
-                    ) from error
+            except RuntimeError as error:
+                process_end.forget(self)
+                raise DeviceOpenError(
+                    f"is not opened: the thread that would have to make it safe cannot be started ({error})",
+                    **self._device._facts_(),
+                ) from error
 
     def _stand_down(self) -> None:
         with self._standby_guard:
             if self.is_open or self.unsafe is not None:
                 return
-            _opened.pop(self, None)
+            process_end.forget(self)
             if self._standby is not None:
                 self._standby.end()
                 self._standby = None
@@ -351,7 +362,7 @@ class Lifecycle:
 
     def _make_safe(self) -> None:
         # A call of its own: the one that is running may be cancelled, this one must get through.
-        with calling(emergency_call()):
+        with calling(emergency_call()), self._being_made_safe:
             if not self.is_open and self.unsafe is None:
                 return  # it was closed meanwhile, and made safe before that
             try:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from catkit_devices.multiprocessing.endpoint import Address
 
-__all__ = ["serve", "stop"]
+__all__ = ["TERMINAL", "serve", "stop"]
+
+TERMINAL = tuple(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTSTP", "SIGHUP") if hasattr(signal, name))
+"""What a terminal sends to everybody on it: Ctrl-C, Ctrl-backslash, Ctrl-Z, and its own end."""
 
 
 def serve(
@@ -36,7 +39,8 @@ def serve(
     from catkit_devices.multiprocessing.kinds import MAKERS
     from catkit_devices.multiprocessing.server import Server
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the business of whoever started it
+    for number in TERMINAL:
+        signal.signal(number, signal.SIG_IGN)  # the business of whoever started it; it ends when he does
     os.environ["CATKIT_DEVICES_SERVER"] = name
     registration = Registration(name, group) if address is None else None
     current_process().authkey = authkey

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices.device import Device
 from catkit_devices.errors import CatkitDevicesError, DeviceFaultError, SafetyError
-from catkit_devices.lifecycle import open_devices
 from catkit_devices.multiprocessing.interface import running_server
 from catkit_devices.multiprocessing.owner import current_call, forwarded_call
 from catkit_devices.multiprocessing.server import break_lock
+from catkit_devices.process_end import open_devices
 from catkit_devices.standby import Standby
 from catkit_devices.testbed.alarm import at_once, new_trip, spread
 from catkit_devices.testbed.own_time import OwnTime

@@ -8,6 +8,9 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from catkit_devices.multiprocessing.server_process import TERMINAL
+from catkit_devices.process_end import told_to_end, watch_signals
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
@@ -15,13 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["deferred", "deliver_again", "ended_by_signals", "ignore_terminal", "kept_from_children"]
 
 
-def _existing(*names: str) -> tuple[signal.Signals, ...]:
-    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
-
-
-_TERMINAL = _existing("SIGINT", "SIGQUIT", "SIGTSTP", "SIGHUP")
-"""What a terminal sends to everybody on it: Ctrl-C, Ctrl-backslash, Ctrl-Z, and its own end."""
-_ENDING = _existing("SIGTERM", "SIGHUP")
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _LONG = 2.0
 """Seconds; whoever presses Ctrl-C after that is tired of waiting, and does not just press it twice."""
 
@@ -40,7 +37,7 @@ def kept_from_children() -> Iterator[None]:
 
         # The first spawn of a process starts it, and unblocks Ctrl-C on the way whatever was asked for.
         resource_tracker.ensure_running()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINAL)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL)
         try:
             yield
         finally:
@@ -52,9 +49,9 @@ def ignore_terminal() -> None:
 
     A device server that a Ctrl-Z stopped could make nothing safe, nor could one that died with its terminal.
     """
-    for number in _TERMINAL:
+    for number in TERMINAL:
         signal.signal(number, signal.SIG_IGN)
-    deliver_again(*_TERMINAL)
+    deliver_again(*TERMINAL)
 
 
 def deliver_again(*signals: signal.Signals) -> None:
@@ -76,14 +73,16 @@ def ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    taken = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    taken = {number: signal.getsignal(number) for number in _ENDING}
+    taken = {number: handler for number, handler in taken.items() if handler in (signal.SIG_DFL, told_to_end)}
     for number in taken:
         signal.signal(number, _leave)
     try:
         yield
     finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in taken.items():
+            signal.signal(number, handler)
+        watch_signals()  # for devices of this process's own that were opened meanwhile
 
 
 @contextmanager

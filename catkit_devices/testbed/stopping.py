@@ -9,6 +9,7 @@ from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Self
 
 from catkit_devices.errors import StopExperiment
+from catkit_devices.process_end import told_to_end
 from catkit_devices.testbed.signals import deliver_again, ignore_terminal
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class StopGuard:
 
     def _terminated(self, number: int, frame: FrameType | None) -> None:
         if self._armed and self._stopped and self._asked is None:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, told_to_end)  # devices of its own are made safe first
             signal.raise_signal(signal.SIGTERM)
         elif not self._stopped:
             self._stopped = True

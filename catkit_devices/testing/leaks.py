@@ -31,8 +31,8 @@ _OURS = str(Path(__file__).parents[1]) + os.sep
 _DESCRIPTORS = Path("/proc/self/fd")
 _ARRAYS = "/memfd:catkit_devices"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, never written to
-_LIFELINE = "catkit-lifeline-"
-"""Begins the names of threads that live as long as a server to which this process is connected."""
+_LASTING_THREADS = ("catkit-lifeline-", "catkit-signals")
+"""Begin the names of threads that live as long as a server to which this process is connected, or as the process."""
 _LASTING = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 """Helpers that multiprocessing starts once and keeps until the end."""
 
@@ -127,7 +127,7 @@ def _our_threads() -> dict[Hashable, str]:
         for thread in threading.enumerate()
         if thread.ident in frames
         and thread.ident != me
-        and not thread.name.startswith(_LIFELINE)
+        and not thread.name.startswith(_LASTING_THREADS)
         and (place := _our_code(frames[thread.ident]))
     }
 

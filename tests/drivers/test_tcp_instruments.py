@@ -203,3 +203,27 @@ def test_an_instrument_that_another_program_has_is_busy_and_says_who_has_it(serv
     with caplog.at_level("WARNING", "catkit_devices"), device:
         assert device.is_open
     assert "waiting for silence: the program that had it before has died" in caplog.text
+
+
+@pytest.mark.parametrize("ending", ["pass", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"])
+def test_the_end_of_a_program_reaches_the_wire_before_pyvisas_own_end(server, ending):
+    instruments = [server(), server()]
+    program = f"""
+import os, signal, sys, time
+from catkit_devices import Control, VisaDevice
+
+class Source(VisaDevice):
+    a = Control("A?", "A {{}}", doc="Amplitude.")
+    def _make_safe(self):
+        self.a = 0
+
+sources = [Source(address, address=address) for address in sys.argv[1:]]
+for source in sources:
+    source.open()
+    source.a = 3
+{ending}
+"""
+    command = [sys.executable, "-c", program, *(instrument.address for instrument in instruments)]
+    subprocess.run(command, timeout=60)
+    for instrument in instruments:
+        assert instrument.sent == [b"*IDN?", b"A 3.0", b"A 0.0"]
