@@ -165,11 +165,12 @@ class Lifecycle:
     def begin_to_shut(self) -> Errand | None:
         """Have it closed as it is, which may take its time; return what ends then, or None where nothing can be done.
 
-        That is where it is closed, and where the attempt to make it safe hangs.
+        That is where it is closed, and where the attempt to make it safe hangs. Where somebody else is just closing it,
+        what is returned ends when that is done.
         """
         with self._standby_guard:
             hangs = self.unsafe is not None
-            return None if hangs or not self.is_open or self._standby is None else self._standby.do(self._shut)
+            return None if hangs or self._standby is None else self._standby.do(self._shut)
 
     def _connect(self) -> None:
         with self._guard:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -19,6 +21,8 @@ __all__ = ["deferred", "deliver_again", "ended_by_signals", "ignore_terminal", "
 
 
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_AGAIN = 0.01
+"""Seconds until a signal comes again: the finalizer has ended by then, as a rule."""
 _LONG = 2.0
 """Seconds; whoever presses Ctrl-C after that is tired of waiting, and does not just press it twice."""
 
@@ -78,11 +82,39 @@ def ended_by_signals() -> Iterator[None]:
     for number in taken:
         signal.signal(number, _leave)
     try:
-        yield
+        with _heard_of_in_the_end():
+            yield
     finally:
         for number, handler in taken.items():
             signal.signal(number, handler)
         watch_signals()  # for devices of this process's own that were opened meanwhile
+
+
+@contextmanager
+def _heard_of_in_the_end() -> Iterator[None]:
+    """Have a signal come again that Python could not raise where it came: in a finalizer, or in a weak reference's."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        before(unraisable)
+        number = _signal_behind(unraisable.exc_value)
+        if number is not None and threading.current_thread() is threading.main_thread():
+            threading.Timer(_AGAIN, os.kill, (os.getpid(), number)).start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = before
+
+
+def _signal_behind(error: BaseException | None) -> int | None:
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    if isinstance(error, SystemExit) and error.code in [128 + number for number in _ENDING]:
+        return int(error.code) - 128  # see _leave
+    return None
 
 
 @contextmanager
@@ -117,5 +149,5 @@ def deferred(hurry: Callable[[int], None] | None = None) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    if came:
-        signal.raise_signal(signal.Signals(came[0]))
+        if came:  # also where the block has failed: whoever handles that would go on as if nothing had been typed
+            signal.raise_signal(signal.Signals(came[0]))

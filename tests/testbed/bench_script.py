@@ -9,7 +9,11 @@ import psutil
 
 SCRIPT = """
 import sys, time
+from pathlib import Path
 from catkit_devices.testbed import Experiment, Testbed, load_configuration
+
+Path(sys.argv[1]).with_name("imported").touch()
+{before}
 
 class Lights(Experiment):
     def experiment(self):
@@ -24,15 +28,16 @@ class Lights(Experiment):
         print("torn down", flush=True)
 
 with Testbed(load_configuration([sys.argv[1]], sys.argv[2:])) as testbed:
-    testbed.run(Lights())
+    testbed.run(Lights(), on_tick={on_tick})
 """
 
 CHECK = "safety.level={device='tank', property='level', maximum=5, interval=0.1}"
 
 
-def start_script(bench, *overrides, loop="pass"):
+def start_script(bench, *overrides, loop="pass", before="", on_tick=None):
     script = bench.with_name("script.py")
-    script.write_text(SCRIPT.format(loop=textwrap.indent(textwrap.dedent(loop), " " * 16).strip()))
+    loop = textwrap.indent(textwrap.dedent(loop), " " * 16).strip()
+    script.write_text(SCRIPT.format(loop=loop, before=textwrap.dedent(before), on_tick=on_tick))
     # A session of its own: SIGINT to its process group is what a terminal sends on Ctrl-C.
     return subprocess.Popen(
         [sys.executable, str(script), str(bench), *overrides],
