@@ -116,7 +116,7 @@ class FrameStream:
         """Return a copy of the newest frame, waiting for the first one at most ``timeout`` seconds.
 
         Raises:
-            TimeoutError: none was published in time.
+            WaitTimeoutError: none was published in time.
         """
         return FrameReader(self._ring, begin=0).newest(timeout)
 
@@ -124,7 +124,7 @@ class FrameStream:
         """Return the newest frame without a copy, and a function that says whether it is still valid.
 
         Raises:
-            TimeoutError: none was published yet.
+            WaitTimeoutError: none was published yet.
         """
         ring = self._ring
         number = ring.published - 1
@@ -202,7 +202,7 @@ class FrameReader:
         """Return a copy of the next frame; ``missed`` says how many were overwritten before they could be read.
 
         Raises:
-            TimeoutError: none was published within ``timeout`` seconds.
+            WaitTimeoutError: none was published within ``timeout`` seconds.
             ServerUnresponsiveError: none comes any more, because the stream's server is gone.
         """
         self._wait_for(self._next, timeout)
@@ -222,7 +222,7 @@ class FrameReader:
         """Return a copy of the newest frame that this reader has not had yet.
 
         Raises:
-            TimeoutError: none was published within ``timeout`` seconds.
+            WaitTimeoutError: none was published within ``timeout`` seconds.
             ServerUnresponsiveError: none comes any more, because the stream's server is gone.
         """
         self._wait_for(self._next, timeout)

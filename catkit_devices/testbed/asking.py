@@ -10,7 +10,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import CatkitDevicesError
+from catkit_devices.errors import CatkitDevicesError, WaitTimeoutError
 from catkit_devices.testbed.alarm import UNREACHABLE, at_once
 from catkit_devices.testbed.finding import QUIET, process_of, silence_of, silent_process
 
@@ -70,7 +70,7 @@ def ask_testbed(manager: SharedMemoryManager, kind: str, text: str, timeout: flo
     """Ask the testbed's process for something; return or raise what came of it.
 
     Raises:
-        TimeoutError: it has not done so in ``timeout`` seconds.
+        WaitTimeoutError: it has not done so in ``timeout`` seconds.
         ServerUnresponsiveError: it is silent; it will not do later what was asked for.
     """
     reply = f"reply {os.urandom(8).hex()}"
@@ -109,4 +109,4 @@ def _answer(manager: SharedMemoryManager, reply: str, timeout: float, what: str)
                 raise silent_process(manager.name, silence) from None
         else:
             return answer
-    raise TimeoutError(f"the testbed's process (pid {process_of(manager.name)}) did not answer {what}")
+    raise WaitTimeoutError(f"the testbed's process (pid {process_of(manager.name)}) did not answer {what}")

@@ -13,6 +13,7 @@ from catkit_devices.errors import (
     SafetyError,
     ServerNotFoundError,
     StopExperiment,
+    WaitTimeoutError,
 )
 from catkit_devices.plugin_path import make_importable
 from catkit_devices.testbed.alarm import (
@@ -251,7 +252,7 @@ class TestbedClient:
             timeout: seconds.
 
         Raises:
-            TimeoutError: it has not ended.
+            WaitTimeoutError: it has not ended.
         """
         from catkit_devices.multiprocessing.endpoint import endpoint
 
@@ -263,7 +264,7 @@ class TestbedClient:
             except ServerNotFoundError:
                 return
             time.sleep(_POLL)
-        raise TimeoutError(f"testbed {self.name!r} has not ended in {timeout:g} s")
+        raise WaitTimeoutError(f"testbed {self.name!r} has not ended in {timeout:g} s")
 
     # --- inside -----------------------------------------------------------------------------------------------------
 

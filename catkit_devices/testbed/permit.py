@@ -22,7 +22,7 @@ from multiprocessing import connection, parent_process
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.device import Device
-from catkit_devices.errors import CatkitDevicesError, DeviceFaultError, SafetyError
+from catkit_devices.errors import CatkitDevicesError, DeviceFaultError, SafetyError, WaitTimeoutError
 from catkit_devices.multiprocessing.interface import running_server
 from catkit_devices.multiprocessing.owner import current_call, forwarded_call
 from catkit_devices.multiprocessing.server import break_lock
@@ -198,10 +198,10 @@ class Permit(ServerObject):
         """Wait until every device was made safe after a trip; return why one is not known to be, by device.
 
         Raises:
-            TimeoutError: it takes longer than ``timeout`` seconds.
+            WaitTimeoutError: it takes longer than ``timeout`` seconds.
         """
         if not self._safe.wait(timeout):
-            raise TimeoutError(f"the devices of server {self._server!r} were not made safe in {timeout:g} s")
+            raise WaitTimeoutError(f"the devices of server {self._server!r} were not made safe in {timeout:g} s")
         return _in_doubt()
 
     def wait_until_given(self, timeout: float) -> bool:

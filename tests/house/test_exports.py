@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,13 @@ def test_everything_in_all_is_there(name):
     module = importlib.import_module(name)
     for exported in getattr(module, "__all__", ()):
         assert getattr(module, exported) is not None
+
+
+def test_whatever_is_waited_for_times_out_as_an_error_of_ours():
+    folder = Path(catkit_devices.__path__[0])
+    for layer in ("multiprocessing", "testbed"):
+        for file in (folder / layer).glob("*.py"):
+            assert "raise TimeoutError" not in file.read_text(), f"{file}: raise WaitTimeoutError"
 
 
 def imported_by(statement):
