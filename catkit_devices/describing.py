@@ -35,7 +35,7 @@ def describe(device: Device, framework: Container[str]) -> dict[str, Any]:
             continue
         member = inspect.getattr_static(cls, name)
         if isinstance(member, DeviceProperty):
-            properties[name] = {**member.describe(), **device._describe_property_(name)}
+            properties[name] = member.describe(device)
         elif isinstance(member, property):
             properties[name] = {
                 "kind": "property",

@@ -33,13 +33,13 @@ from catkit_devices.multiprocessing.locks import OwnedLock, giving_way
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, default_timeout, lock_all
 from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call, forwarded_call
 from catkit_devices.openings import Openings
-from catkit_devices.operations import DeviceProperty, hook, operation, unlocked
+from catkit_devices.operations import DeviceProperty, hook, narrow, operation, unlocked
 from catkit_devices.rules import DeviceType, hook_of
 from catkit_devices.settings import declared_settings
 from catkit_devices.standby import all_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from catkit_devices.multiprocessing.entries import Entry
     from catkit_devices.multiprocessing.interface import Interface, Reference
@@ -72,6 +72,7 @@ class Device(metaclass=DeviceType):
         open_on_use: open at the first operation and stay open, whoever opens and closes it besides, until
             ``close(force=True)`` (devices of a testbed); otherwise an operation on a closed device raises
             ``DeviceClosedError``.
+        limits: limits narrowed for this device, by property; they may be quantities or text with units.
     """
 
     driver: ClassVar[str] = ""
@@ -84,11 +85,18 @@ class Device(metaclass=DeviceType):
     _connection: Any
 
     def __init__(
-        self, name: str, *, timeout: float = DEFAULT_TIMEOUT, safe_timeout: float = 10.0, open_on_use: bool = False
+        self,
+        name: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        safe_timeout: float = 10.0,
+        open_on_use: bool = False,
+        limits: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         if not name or not isinstance(name, str):
             raise ValueError(f"a device's name must be a word, got {name!r}")
         self._name_ = name
+        self._narrowed_ = narrow(type(self), name, limits or {})
         self._connection = None
         self._open_on_use_ = open_on_use
         self._life_ = Lifecycle(self, default_timeout(safe_timeout, f"device {name!r}, making it safe"))
@@ -408,10 +416,6 @@ class Device(metaclass=DeviceType):
     def describe(self) -> dict[str, Any]:
         """Return what the device can do: properties with type, unit, limits, choices and doc; commands with doc."""
         return describe(self, vars(Device))
-
-    def _describe_property_(self, name: str) -> dict[str, Any]:  # noqa: ARG002 - for drivers to override
-        """Return what is particular to this device about a declared property (narrowed limits)."""
-        return {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name_!r}: {self.state}>"

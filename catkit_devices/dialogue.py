@@ -28,11 +28,10 @@ from catkit_devices.errors import (
 from catkit_devices.multiprocessing.mutex import default_timeout
 from catkit_devices.multiprocessing.owner import forwarded_call
 from catkit_devices.operations import hook
-from catkit_devices.properties import Quantity, narrow
 from catkit_devices.settings import Seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
     from catkit_devices.line import Line
     from catkit_devices.multiprocessing.owner import Call
@@ -54,7 +53,6 @@ class DialogueDevice(Device):
         address: where the line is.
         late_window: seconds by which a reply may be late: one that is late by no more is never taken for the answer
             to a later question.
-        limits: limits narrowed for this device, by property; they may be quantities or text with units.
         **options: of :class:`~catkit_devices.device.Device`.
     """
 
@@ -67,13 +65,11 @@ class DialogueDevice(Device):
         *,
         address: str,
         late_window: float = 1.0,
-        limits: Mapping[str, Sequence[Any]] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(name, **options)
         self._where_ = address
         self._late_window_ = default_timeout(late_window, f"device {name!r}, a late reply")
-        self._narrowed_ = narrow(type(self), name, limits or {})
         self._transport_: Transport | None = None
         self._joined_at_ = 0.0
         """When the transport was opened whose settings this device knows of."""
@@ -217,10 +213,6 @@ class DialogueDevice(Device):
     def _connection_replaced_at_(self) -> float | None:
         transport = self._transport_
         return None if transport is None or transport.opened_at == self._joined_at_ else transport.opened_at
-
-    def _describe_property_(self, name: str) -> dict[str, Any]:
-        declared = getattr(type(self), name)
-        return declared.describe(self) if isinstance(declared, Quantity) else {}
 
     def _opened_transport_(self) -> Transport:
         if self._transport_ is None:

@@ -6,16 +6,17 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from catkit_devices.errors import DeviceDisconnectedError
+from catkit_devices.errors import ConfigurationError, DeviceDisconnectedError, nearest
 from catkit_devices.multiprocessing.owner import calling, current_call, forwarded_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from catkit_devices.device import Device
     from catkit_devices.multiprocessing.owner import Call
+    from catkit_devices.values import Limits
 
-__all__ = ["DeviceProperty", "hook", "operation", "perform", "unlocked"]
+__all__ = ["DeviceProperty", "hook", "narrow", "operation", "perform", "unlocked"]
 
 _M = TypeVar("_M")
 
@@ -59,7 +60,8 @@ def _mark(member: Any, mark: str, value: Any) -> None:
 class DeviceProperty:
     """Base of the properties that are declared in one line; access to one is one operation.
 
-    A subclass implements ``read``, ``write`` and ``describe``; the access itself is not its to define.
+    A subclass implements ``read``, ``write`` and ``describe``, and ``narrowed`` where it has limits; the access itself
+    is not its to define.
     """
 
     readable = True
@@ -102,8 +104,16 @@ class DeviceProperty:
         """Set the value, checked before anything reaches the instrument."""
         raise NotImplementedError
 
-    def describe(self) -> dict[str, Any]:
-        """Return kind, type, unit, limits, choices, doc."""
+    def narrowed(self, limits: Sequence[Any]) -> Limits:  # noqa: ARG002 - for those that have limits
+        """Return narrower limits, as a configuration has them, as numbers in the declared unit.
+
+        Raises:
+            ValueError: they make no sense, or would be wider than what the driver declares.
+        """
+        raise ValueError("has no limits that could be narrowed")
+
+    def describe(self, device: Any = None) -> dict[str, Any]:  # noqa: ARG002 - for those that depend on it
+        """Return kind, type, unit, limits, choices, doc; with ``device``, what is in force for it."""
         return {
             "kind": type(self).__name__,
             "doc": self.doc,
@@ -111,6 +121,25 @@ class DeviceProperty:
             "writable": self.writable,
             "shared": self.shared,
         }
+
+
+def narrow(cls: type[Device], name: str, limits: Mapping[str, Sequence[Any]]) -> dict[str, Limits]:
+    """Return the limits that a configuration narrows for device ``name`` of class ``cls``.
+
+    Raises:
+        ConfigurationError: for a property that does not exist or has no limits, and for wider limits.
+    """
+    known = {key: value for key in dir(cls) if isinstance(value := getattr(cls, key, None), DeviceProperty)}
+    narrowed: dict[str, Limits] = {}
+    for attribute, wanted in limits.items():
+        key = f"devices.{name}.limits.{attribute}"
+        if attribute not in known:
+            raise ConfigurationError("there is no such property", key=key, suggestion=nearest(attribute, known))
+        try:
+            narrowed[attribute] = known[attribute].narrowed(wanted)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(str(error), key=key) from error
+    return narrowed
 
 
 def perform(

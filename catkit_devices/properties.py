@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from catkit_devices.commands import SetCommand
 from catkit_devices.deferred import finished, refuse_deferred
-from catkit_devices.device import Device, DeviceProperty
-from catkit_devices.errors import ConfigurationError, DeviceProtocolError, DeviceValueError, nearest
-from catkit_devices.readings import without_stand_ins
+from catkit_devices.device import DeviceProperty
+from catkit_devices.errors import DeviceProtocolError, DeviceValueError
+from catkit_devices.readings import real_number, without_stand_ins
 from catkit_devices.units import check_unit
 from catkit_devices.values import Limits, Rule, checked, intersection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Control", "Limits", "Measurement", "Quantity", "Setting", "narrow"]
+__all__ = ["Control", "Limits", "Measurement", "Quantity", "Setting"]
 
 Get: TypeAlias = "str | Callable[[Any], Any]"
 Set: TypeAlias = "str | Callable[[Any, Any], object]"
@@ -142,8 +142,8 @@ class Quantity(DeviceProperty):
             return None if callable(self._limits) else self._limits
         declared = self._limits
         if callable(declared):
-            declared = _learned(declared(device)) if device.is_open else None
-        return intersection(declared, getattr(device, "_narrowed_", {}).get(self.name))
+            declared = _learned(self.name, declared(device)) if device.is_open else None
+        return intersection(declared, device._narrowed_.get(self.name))
 
     def describe(self, device: Any = None) -> dict[str, Any]:
         """Return everything that was declared, as plain data; with ``device``, the limits in force for it."""
@@ -216,30 +216,13 @@ class Setting(Quantity):
         super().__init__(None, set, type=type, unit=unit, limits=limits, choices=choices, doc=doc)
 
 
-def narrow(cls: type[Device], name: str, limits: Mapping[str, Sequence[Any]]) -> dict[str, Limits]:
-    """Return the limits that a configuration narrows for device ``name`` of class ``cls``.
-
-    A driver that takes the option ``limits`` keeps the result as ``self._narrowed``.
-
-    Raises:
-        ConfigurationError: for a property that does not exist or has no limits, and for wider limits.
-    """
-    known = {key: value for key in dir(cls) if isinstance(value := getattr(cls, key, None), Quantity)}
-    narrowed: dict[str, Limits] = {}
-    for attribute, wanted in limits.items():
-        key = f"devices.{name}.limits.{attribute}"
-        if attribute not in known:
-            raise ConfigurationError("there is no such property", key=key, suggestion=nearest(attribute, known))
-        try:
-            narrowed[attribute] = known[attribute].narrowed(wanted)
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(str(error), key=key) from error
-    return narrowed
-
-
-def _learned(limits: Limits) -> Limits:
+def _learned(name: str, limits: Any) -> Limits:
     """Return limits that an instrument has told: its stand-in for NaN allows nothing, that for infinity is no bound."""
-    low, high = (None if bound is None else without_stand_ins(bound) for bound in limits)
+    bounds = list(limits) if isinstance(limits, tuple | list) else []
+    numbers = [bound if type(bound) is int else real_number(bound) for bound in bounds]
+    if len(bounds) != 2 or [bound is None for bound in bounds] != [number is None for number in numbers]:
+        raise TypeError(f"the function that tells the limits of {name} must return two numbers, got {limits!r}")
+    low, high = (None if number is None else without_stand_ins(number) for number in numbers)
     return low, high
 
 

@@ -48,7 +48,7 @@ class VisaDevice(DialogueDevice):
         name: the device's name.
         address: a VISA address, such as ``"ASRL/dev/ttyUSB0::INSTR"`` or ``"TCPIP0::10.0.0.7::2000::SOCKET"``.
         visa_library: ``"@py"`` (pyvisa-py), ``"@ivi"`` (the vendor's), or a pyvisa library object: a simulation.
-        **options: of :class:`~catkit_devices.dialogue.DialogueDevice` (``late_window``, ``limits``) and
+        **options: of :class:`~catkit_devices.dialogue.DialogueDevice` (``late_window``) and
             :class:`~catkit_devices.device.Device`.
     """
 

@@ -230,6 +230,7 @@ def _checked_property(
         driver = plugins.driver(configuration.devices[device].driver)
     except ConfigurationError:
         return  # reported with the device
+    yield from _bounds(path, table, driver, overlay)
     shared = _shared_properties(driver)
     for key in ("property", "timestamp"):
         name = getattr(table, key)
@@ -245,6 +246,25 @@ def _checked_property(
         )
 
 
+def _bounds(
+    path: tuple[str, str], table: SafetyConfiguration, driver: type[Device] | None, overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    from catkit_devices.testbed.safety import plain_bound, plain_bounds
+
+    wrong = False
+    for key in ("minimum", "maximum"):
+        try:
+            plain_bound(table, key, driver)
+        except ValueError as error:
+            wrong = True
+            yield overlay.problem((*path, key), str(error))
+    if not wrong:
+        try:
+            plain_bounds(table, driver)
+        except ValueError as error:
+            yield overlay.problem(path, str(error))
+
+
 def _plugin_test(
     path: tuple[str, str], table: SafetyConfiguration, plugins: Plugins, overlay: Overlay
 ) -> Iterator[ConfigurationError]:
@@ -258,6 +278,7 @@ def _plugin_test(
             text = f"expected a class with read(devices) and problem(value), found no {method}()"
             yield overlay.problem((*path, "test"), text)
             return
+    yield from _bounds(path, table, None, overlay)
     options = table.test_options()
     yield from _model_options(path, f"safety test {name!r}", cls, options, overlay)
     for option, parameter in options_of(cls).items():

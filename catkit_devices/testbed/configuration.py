@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import importlib.resources
 import keyword
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.testbed.overlay import Overlay
@@ -43,11 +53,23 @@ def _plain_name(text: str) -> str:
     return text
 
 
+def _bound(value: Any) -> float | str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"expected a number, or text with a number and a unit, got {value!r}")  # noqa: TRY004 - pydantic's
+    if not math.isfinite(value):
+        raise ValueError(f"expected a finite number, got {value!r}")
+    return float(value)
+
+
 Identifier = Annotated[str, AfterValidator(_identifier)]
 PlainName = Annotated[str, AfterValidator(_plain_name)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # TOML has no tuples: lists are what arrives there.
 Names = Annotated[tuple[Identifier, ...], Field(strict=False)]
+# By hand, since pydantic reports what is wrong with a value of two types once for each.
+Bound = Annotated[float | str, PlainValidator(_bound), WithJsonSchema({"type": ["number", "string"]})]
 Range = Annotated[tuple[float | str, float | str], Field(strict=False)]
 
 
@@ -149,8 +171,8 @@ class SafetyConfiguration(BaseModel):
     test: str | None = Field(default=None, description="Registered kind of the test; other keys are its options.")
     device: Identifier | None = Field(default=None, description="Name or alias of the device that is read.")
     property: str | None = Field(default=None, description="The property that is read; one that the driver shares.")
-    minimum: float | None = Field(default=None, allow_inf_nan=False, description="Smallest safe value.")
-    maximum: float | None = Field(default=None, allow_inf_nan=False, description="Largest safe value.")
+    minimum: Bound | None = Field(default=None, description="Smallest safe value; text may carry a unit.")
+    maximum: Bound | None = Field(default=None, description="Largest safe value; text may carry a unit.")
     timestamp: str | None = Field(
         default=None, description="A shared property that changes with every new value of a device that keeps the last."
     )
@@ -168,7 +190,7 @@ class SafetyConfiguration(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> SafetyConfiguration:
-        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+        if isinstance(self.minimum, float) and isinstance(self.maximum, float) and self.minimum > self.maximum:
             raise ValueError(f"expected minimum <= maximum, got {self.minimum:g} > {self.maximum:g}")
         return self
 

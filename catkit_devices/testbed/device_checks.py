@@ -167,8 +167,13 @@ def _type_problem(annotation: Any, value: Any) -> str | None:
 def _limits(
     path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
 ) -> Iterator[ConfigurationError]:
-    from catkit_devices.properties import narrow
+    from catkit_devices.operations import narrow
 
+    if table.limits and "limits" not in options_of(driver):
+        yield overlay.problem(
+            (*path, "limits"), f"driver {table.driver!r} takes none: its constructor must hand **options on to the next"
+        )
+        return
     for name, wanted in table.limits.items():
         try:
             narrow(driver, path[-1], {name: wanted})

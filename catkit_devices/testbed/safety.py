@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import reprlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices import units
 from catkit_devices.deferred import finished
 from catkit_devices.errors import SafetyError
+from catkit_devices.operations import DeviceProperty
 from catkit_devices.readings import missing_in, no_measurement, real_number
 from catkit_devices.testbed.alarm import new_trip
-from catkit_devices.values import within
+from catkit_devices.values import checked, within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from catkit_devices.device import Device
     from catkit_devices.testbed.caching import Devices
     from catkit_devices.testbed.configuration import Configuration, SafetyConfiguration
+    from catkit_devices.values import Limits
 
-__all__ = ["Check", "CheckState", "Freshness", "PluginTest", "SafetyTest", "permit_timeout", "safety_tests"]
+__all__ = [
+    "Check",
+    "CheckState",
+    "Freshness",
+    "PluginTest",
+    "SafetyTest",
+    "permit_timeout",
+    "plain_bound",
+    "plain_bounds",
+    "safety_tests",
+]
 
 _SHORTEST_PERMIT = 2.0
 """Seconds; below that, a busy computer would be taken for a dead one."""
@@ -217,6 +232,36 @@ class Freshness:
         return self._test.stale(stamp) if now - self._since > self._test.max_age else None
 
 
+def plain_bound(table: SafetyConfiguration, key: str, driver: type[Device] | None) -> float | None:
+    """Return the bound ``key`` (``"minimum"`` or ``"maximum"``) of a check as a number in the unit of its property.
+
+    Args:
+        table: of the check.
+        key: which bound.
+        driver: of the device that is read; None for a test of a plugin's own kind, of which no property is known.
+
+    Raises:
+        ValueError: it is a text that is no number in that unit.
+    """
+    bound: float | str | None = getattr(table, key)
+    if not isinstance(bound, str):
+        return bound
+    member = inspect.getattr_static(driver, table.property or "", None)
+    unit = member.describe().get("unit") if isinstance(member, DeviceProperty) else None
+    if unit is None:
+        what = "a test of a plugin" if driver is None else f"{table.property!r}, which declares no unit"
+        raise ValueError(f"expected a plain number for {what}, got {bound!r}")
+    try:
+        return units.convert(bound, unit)
+    except ValueError as error:
+        raise ValueError(f"expected a number in the unit of {table.property!r}: {error}") from error
+
+
+def plain_bounds(table: SafetyConfiguration, driver: type[Device] | None) -> Limits:
+    """Return both; raises as :func:`plain_bound` does, and where the lowest is above the highest."""
+    return checked((plain_bound(table, "minimum", driver), plain_bound(table, "maximum", driver)))
+
+
 def safety_tests(configuration: Configuration) -> tuple[Check, ...]:
     """Return the safety checks of a configuration."""
     return tuple(_made(name, table, configuration) for name, table in configuration.safety.items())
@@ -233,13 +278,17 @@ def _made(name: str, table: SafetyConfiguration, configuration: Configuration) -
         return PluginTest(
             **common, test=table.test, options=table.test_options(), plugins=configuration.testbed.plugins
         )
-    device = table.device or ""
+    device = configuration.device_name(table.device or "") or table.device or ""
+    driver = None
+    if isinstance(table.minimum, str) or isinstance(table.maximum, str):
+        driver = configuration.plugins().driver(configuration.devices[device].driver)
+    minimum, maximum = plain_bounds(table, driver)
     return SafetyTest(
         **common,
-        device=configuration.device_name(device) or device,
+        device=device,
         property=table.property or "",
-        minimum=table.minimum,
-        maximum=table.maximum,
+        minimum=minimum,
+        maximum=maximum,
         timestamp=table.timestamp,
         max_age=table.max_age if table.max_age is not None else 2 * table.interval,
     )

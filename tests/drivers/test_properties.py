@@ -4,7 +4,7 @@ import pytest
 from catkit_devices.device import Device
 from catkit_devices.errors import ConfigurationError, DeviceProtocolError, DeviceValueError
 from catkit_devices.options import bind_options
-from catkit_devices.properties import Control, Measurement, Setting, narrow
+from catkit_devices.properties import Control, Measurement, Setting
 
 
 class Gadget(Device):
@@ -20,9 +20,8 @@ class Gadget(Device):
     power = Measurement("pow?", unit="W", doc="Power.")
     output = Setting("out {:d}", type=bool, doc="Output.")
 
-    def __init__(self, name, *, limits=None):
-        super().__init__(name)
-        self._narrowed_ = narrow(type(self), name, limits or {})
+    def __init__(self, name, **options):
+        super().__init__(name, **options)
         self._sent, self._replies, self._limit, self._gain = [], {}, 68.09, 3.0
 
     def _open(self):
@@ -136,6 +135,20 @@ def test_functions_take_the_place_of_commands(gadget):
     gadget.gain = "6 dB"
 
     assert gadget.gain == 6.0
+
+
+def test_limits_that_a_function_tells_are_described_while_the_device_is_open(gadget):
+    assert gadget.describe()["properties"]["fitted"]["limits"] == (0, 68.09)
+    assert Gadget("other").describe()["properties"]["fitted"]["limits"] is None
+
+
+@pytest.mark.parametrize("told", [None, 5, "05", (0,), (0, 1, 2), (0, "5"), (0, True)])
+def test_limits_that_a_function_tells_must_be_two_numbers(told):
+    class Odd(Gadget):
+        odd = Control("odd?", "odd={}", limits=lambda device: told, doc="Odd.")
+
+    with Odd("odd") as odd, pytest.raises(TypeError, match="limits of odd must return two numbers, got"):
+        odd.odd = 1
 
 
 def test_what_cannot_be_set_or_read_says_so(gadget):

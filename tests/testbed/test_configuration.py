@@ -99,7 +99,35 @@ def test_problems_of_several_devices_are_listed_together(bench):
         ("devices.tank.open='early'", "devices.tank.open: expected 'use' or 'start', got 'early'"),
         ("safety.hot={device='tank', property='level'}", "expected a minimum, a maximum or both, got neither"),
         ("safety.hot={device='tank', property='level', maximum=nan}", "expected a finite number"),
+        (
+            "safety.hot={device='tank', property='level', maximum=true}",
+            "safety.hot.maximum: expected a number, or text",
+        ),
         ("safety.hot={device='tank', property='level', minimum=3, maximum=2}", "expected minimum <= maximum"),
+        (
+            "safety.hot={device='tank', property='level', maximum='100 K'}",
+            "safety.hot.maximum: expected a plain number for 'level', which declares no unit, got '100 K'",
+        ),
+        (
+            "safety.hot={device='tank', property='slow_level', minimum='100 K'}",
+            "safety.hot.minimum: expected a plain number for 'slow_level', which declares no unit, got '100 K'",
+        ),
+        (
+            "safety.hot={device='tank', property='temperature', maximum='100 V'}",
+            "safety.hot.maximum: expected a number in the unit of 'temperature': must be in degC, got 100.0 volt",
+        ),
+        (
+            "safety.hot={device='tank', property='temperature', maximum='hot'}",
+            "expected a number in the unit of 'temperature': must be a number, with or without a unit, got 'hot'",
+        ),
+        (
+            "safety.hot={device='tank', property='temperature', minimum='300 K', maximum=20}",
+            "safety.hot: the lowest value 26.85 is above the highest 20.0",
+        ),
+        (
+            "safety.hot={test='total_level', limit=3, maximum='3 K'}",
+            "safety.hot.maximum: expected a plain number for a test of a plugin, got '3 K'",
+        ),
         ("safety.hot={device='tnk', property='level', maximum=2}", "safety.hot.device: expected a device"),
         ("safety.hot={device='tank', property='levl', maximum=2}", "(did you mean 'level'?)"),
         ("safety.hot={device='tank', property='private_level', maximum=2}", "does not share that one"),

@@ -7,7 +7,7 @@ import pytest
 from catkit_devices import units
 from catkit_devices.testbed import SafetyTest, load_configuration
 from catkit_devices.testbed.own_time import OwnTime
-from catkit_devices.testbed.safety import CheckState, Freshness, PluginTest, permit_timeout
+from catkit_devices.testbed.safety import CheckState, Freshness, PluginTest, permit_timeout, safety_tests
 
 TEST = SafetyTest(name="level", device="tank", property="level", minimum=-5, maximum=5)
 
@@ -153,3 +153,12 @@ def test_own_time_stands_still_while_the_process_is_stopped():
     own_time = OwnTime(0.5, lambda: next(moments))
 
     assert [round(own_time(), 3) for _ in range(4)] == [0.2, 0.4, 0.9, 1.0]
+
+
+def test_bounds_with_a_unit_are_converted_to_that_of_the_property(bench):
+    override = "safety.hot={device='reservoir', property='temperature', minimum='263.15 K', maximum=30}"
+    (check,) = safety_tests(load_configuration([bench], [override]))
+
+    assert (check.device, check.minimum, check.maximum) == ("tank", pytest.approx(-10.0), 30.0)
+    assert check.problem(-9.0) is None
+    assert check.problem(-11.0) == "tank.temperature is -11, expected -10 to 30"

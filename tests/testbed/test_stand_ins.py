@@ -169,3 +169,28 @@ def test_check_config_names_what_cannot_be_simulated(configured, real, tmp_path)
     assert simulated.returncode != 0
     assert "driver 'sdk_camera' does not use VISA" in " ".join(simulated.stderr.split())
     assert not real.exists()
+
+
+def test_limits_are_narrowed_by_the_configuration_for_a_driver_without_visa_too(configured, real, fake):
+    more = 'stand_in = "_camera_stand_in:FakeCamera"\nlimits = { gain = [0, 10] }\n'
+    with Testbed(configured(more), simulate=True) as testbed:
+        camera = testbed.devices.camera
+        camera.gain = 10
+        with pytest.raises(ValueError, match="gain must be 0 to 10, got 11"):
+            camera.gain = 11
+        assert camera.describe()["properties"]["gain"]["limits"] == (0, 10)
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ("limits = { gain = [0, 99] }", "devices.camera.limits.gain: can only be narrowed: 0 to 99 is not"),
+        ("[devices.other]\ndriver = 'unconfigurable'\nlimits = { gain = [0, 9] }",
+         "devices.other.limits: driver 'unconfigurable' takes none: its constructor must hand"),
+    ],
+)  # fmt: skip
+def test_limits_that_cannot_be_are_a_problem_of_the_configuration(configured, more, problem):
+    with pytest.raises(ConfigurationError) as caught:
+        configured(f"{more}\n")
+
+    assert problem in str(caught.value)

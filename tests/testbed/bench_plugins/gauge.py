@@ -16,6 +16,7 @@ class Gauge(VisaDevice):
 
     io_timeout = 0.3
     level = Control("LEVEL?", "LEVEL {}", limits=(-100, 100), shared=True, doc="Level in the tank.")
+    temperature = Measurement("LEVEL?", unit="degC", shared=True, doc="The same, taken for a temperature.")
     private_level = Control("LEVEL?", "LEVEL {}", doc="The same, not shared.")
     lamp = Control("LAMP?", "LAMP {}", type=bool, doc="Lamp.")
     mode = Control("MODE?", "MODE {}", type=str, doc="How it behaves: fine, nan, overload, silent, stale.")

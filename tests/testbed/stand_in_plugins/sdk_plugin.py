@@ -61,6 +61,16 @@ class Sum(Device):
         return a + b
 
 
+class Unconfigurable(Device):
+    """Takes no options, not those of every device either."""
+
+    has_instrument = False
+    gain = Control(lambda device: 1.0, lambda device, value: None, unit="dB", limits=(0, 48), doc="Gain.")
+
+    def __init__(self, name):
+        super().__init__(name)
+
+
 class FixedAddress(VisaDevice):
     """Knows its own address."""
 
@@ -86,4 +96,5 @@ class PortName(SerialDevice):
 
 @hookimpl
 def catkit_devices_drivers():
-    return {"sdk_camera": Camera, "sum": Sum, "fixed_address": FixedAddress, "port_name": PortName}
+    return {"sdk_camera": Camera, "sum": Sum, "fixed_address": FixedAddress, "port_name": PortName,
+            "unconfigurable": Unconfigurable}  # fmt: skip
