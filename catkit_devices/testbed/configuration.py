@@ -69,7 +69,9 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # TOML has no tuples: lists are what arrives there.
 Names = Annotated[tuple[Identifier, ...], Field(strict=False)]
 # By hand, since pydantic reports what is wrong with a value of two types once for each.
-Bound = Annotated[float | str, PlainValidator(_bound), WithJsonSchema({"type": ["number", "string"]})]
+Bound = Annotated[
+    float | str, PlainValidator(_bound), WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
+]
 Range = Annotated[tuple[float | str, float | str], Field(strict=False)]
 
 
