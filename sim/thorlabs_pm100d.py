@@ -1,23 +1,27 @@
 """A simulated Thorlabs PM100D power meter with an S120C sensor.
 
 Sources: PM100D manual, SCPI chapter (p. 49-51); PM400 manual p. 42-46 and PM100USB manual p. 20-21 (the same command
-tree); pymeasure ``thorlabspm100usb.py``; QMI ``qmi/instruments/thorlabs/pm100d.py``.
+tree); ThorlabsPM100 1.2.2 on PyPI (CONF?, and nodes that may be left out); pymeasure ``thorlabspm100usb.py``; QMI
+``qmi/instruments/thorlabs/pm100d.py``; SCPI-99; IEEE 488.2. What CONF? answers, the short form of what READ? measures,
+was not checked against an instrument.
 
-The plain commands are in ``thorlabs_pm100d.yaml``. This class adds what YAML cannot say: keywords in either case and in
-short or long form, optional nodes (``RANGe[:UPPer]``, ``ERRor[:NEXT]``, ``ZERO[:INITiate]``), ``*RST``, power from
-the bench at the wavelength that was set, and 3 ms for each sample of the average. Above a range that was set by hand a
-reading is 9.9E+37, as SCPI has it. Set the unit to DBM and readings are in dBm.
+The plain commands are in ``thorlabs_pm100d.yaml``. This class adds what YAML cannot say: headers in every spelling,
+several commands in one message, whose replies are one message, MIN, MAX and DEF, the status registers and errors of
+IEEE 488.2 and SCPI-99, ``*RST``, what is measured from the bench at the wavelength that was set, and 3 ms for each
+sample of the average. Above a range that was set by hand a reading is 9.9E+37, as SCPI has it. Set the unit to DBM and
+readings are in dBm.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.hookspecs import hookimpl
-from catkit_devices.sim.scpi import Keywords
+from catkit_devices.sim import scpi
 from catkit_devices.simulation import Outbox, YamlInstrument
 
 if TYPE_CHECKING:
@@ -25,14 +29,31 @@ if TYPE_CHECKING:
 
 __all__ = ["PM100D"]
 
-_KEYWORDS = Keywords(
-    "SYSTem VERSion ERRor NEXT LFRequency SENSor IDN SENSe CORRection WAVelength BEAMdiameter COLLect ZERO INITiate"
-    " ABORt STATe MAGNitude AVERage COUNt POWer RANGe UPPer AUTO REFerence UNIT CONFigure FETCh READ MEASure CURRent"
-    " TEMPerature MINimum MAXimum"
+_COMMANDS = scpi.Commands(
+    f"""
+    {scpi.Status.COMMON} *IDN *RST *TST {scpi.Status.STATUS}
+    SYSTem:VERSion SYSTem:ERRor[:NEXT] SYSTem:LFRequency SYSTem:SENSor:IDN
+    [SENSe:]CORRection:WAVelength [SENSe:]CORRection:BEAMdiameter [SENSe:]AVERage[:COUNt]
+    [SENSe:]CORRection:COLLect:ZERO[:INITiate] [SENSe:]CORRection:COLLect:ZERO:ABORt
+    [SENSe:]CORRection:COLLect:ZERO:STATe [SENSe:]CORRection:COLLect:ZERO:MAGNitude
+    [SENSe:]POWer[:DC]:RANGe[:UPPer] [SENSe:]POWer[:DC]:RANGe:AUTO [SENSe:]POWer[:DC]:UNIT
+    [SENSe:]POWer[:DC]:REFerence[:VALue] [SENSe:]POWer[:DC]:REFerence:STATe
+    CONFigure[:SCALar] CONFigure[:SCALar]:POWer CONFigure[:SCALar]:CURRent[:DC] CONFigure[:SCALar]:TEMPerature
+    MEASure[:SCALar] MEASure[:SCALar]:POWer MEASure[:SCALar]:CURRent[:DC] MEASure[:SCALar]:TEMPerature
+    INITiate[:IMMediate] FETCh READ ABORt
+    """
 )
-_OPTIONAL = {"RANG:UPP": "RANG", "ERR:NEXT": "ERR", "ZERO:INIT": "ZERO"}
+_FUNCTIONS = {"": "POW", ":POW": "POW", ":CURR": "CURR", ":TEMP": "TEMP"}
+_LIMITS = {"MIN": "min", "MINIMUM": "min", "MAX": "max", "MAXIMUM": "max", "DEF": "default", "DEFAULT": "default"}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(E[+-]?\d{1,3})?", re.IGNORECASE)
 _OVERFLOW = 9.9e37
+_RESPONSIVITY = 0.38
+"""A/W."""
+_TEMPERATURE = 21.0
+"""°C of the sensor, on a bench without a temperature."""
 _SAMPLE_TIME = 0.003
+_REFUSED = b"?"
+"""What the file answers to what it does not know or accept."""
 
 
 class PM100D(YamlInstrument):
@@ -49,14 +70,13 @@ class PM100D(YamlInstrument):
             raise ConfigurationError("power comes from the bench")
         self._power = power
         self._outbox = Outbox(bench.clock)
+        self._status = scpi.Status()
+        self._function = "POW"
         self._last = 0.0
         super().__init__(bench, Path(__file__).with_name("thorlabs_pm100d.yaml"))
-        self.couple("measured", self._measure)
-        self.couple("read", self._measure)
-        self.couple("fetched", lambda: self._last)
-        self.couple("current", lambda: 0.38 * self._light())
-        if hasattr(bench, "temperature"):
-            self.couple("temperature", bench.temperature)
+        self._settable: dict[str, dict[str, Any]] = {
+            quantity["getter"]["q"].removesuffix("?"): quantity for quantity in self._definitions["properties"].values()
+        }
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes, and return the replies that are due."""
@@ -71,26 +91,81 @@ class PM100D(YamlInstrument):
 
     def answer(self, message: bytes) -> bytes:
         """Answer one message; what takes time is put aside until it is due."""
-        header, _space, argument = message.decode("latin-1").strip().partition(" ")
-        header = _KEYWORDS.short(header)
-        for written, meant in _OPTIONAL.items():
-            header = header.replace(written, meant)
-        if header == "*RST":
-            self.reset()
+        replies = []
+        delay = 0.0
+        for command, argument in _COMMANDS.split(message.decode("latin-1")):
+            try:
+                reply = self._execute(command, argument)
+            except scpi.RefusedError as error:
+                self._status.refuse((error.args[0], error.args[1]))
+                continue
+            if reply is not None:
+                replies.append(reply)
+            if command is not None and command.startswith(("READ", "MEAS")):
+                delay += self.value("average_count") * _SAMPLE_TIME
+        if not replies:
             return b""
-        if header == "INIT":
-            self._measure()
-            return b""
-        argument = _KEYWORDS.short(argument.strip())
-        reply = super().answer(f"{header} {argument}".strip().encode())
-        if header in {"READ?", "MEAS:POW?", "MEAS:CURR?"}:
-            self._outbox.put(reply, self.value("average_count") * _SAMPLE_TIME)
-            return b""
-        return reply
+        data = ";".join(replies).encode("latin-1") + self.message_end
+        if delay == 0:
+            return data
+        self._outbox.put(data, delay)
+        return b""
+
+    def _execute(self, command: str | None, argument: str) -> str | None:
+        if command is None:
+            raise scpi.RefusedError(*scpi.UNDEFINED_HEADER)
+        header, query = command.removesuffix("?"), command.endswith("?")
+        action, _colon, function = header.partition(":")
+        match action, query:
+            case "*RST", False:
+                self.reset()
+                self._function = "POW"
+            case "CONF", True if not function:
+                return self._function
+            case "CONF", False:
+                self._function = _FUNCTIONS[header[4:]]
+            case "INIT", False:
+                self._measure()
+            case "MEAS", True:
+                self._function = _FUNCTIONS[header[4:]]
+                return f"{self._measure():.8E}"
+            case "READ", True:
+                return f"{self._measure():.8E}"
+            case "FETC", True:
+                return f"{self._last:.8E}"
+            case _:
+                try:
+                    return self._status.execute(command, argument)
+                except KeyError:
+                    return self._ask_file(header, query, argument)
+        return None
+
+    def _ask_file(self, header: str, query: bool, argument: str) -> str | None:
+        """Answer a command of the file, or set one of its properties."""
+        quantity = self._settable.get(header)
+        if quantity is not None and argument.upper() in _LIMITS:
+            argument = _limit(quantity, argument)
+            if query:
+                return str(quantity["getter"]["r"]).format(_TYPES[quantity["specs"]["type"]](argument))
+        elif quantity is not None and not query:
+            argument = _parameter(quantity, argument)
+        sent = f"{header}{'?' if query else ''} {argument}".strip()
+        reply = super().answer(sent.encode("latin-1")).removesuffix(self.message_end)
+        if reply != _REFUSED:
+            return reply.decode("latin-1") if query else None
+        if quantity is not None and not query:
+            number = quantity["specs"]["type"] != "str"
+            raise scpi.RefusedError(*(scpi.OUT_OF_RANGE if number else scpi.ILLEGAL_VALUE))
+        raise scpi.RefusedError(*(scpi.PARAMETER_NOT_ALLOWED if argument else scpi.UNDEFINED_HEADER))
 
     def _measure(self) -> float:
         light = self._light()
-        if not self.value("range_auto") and light > self.value("range"):
+        if self._function == "CURR":
+            self._last = _RESPONSIVITY * light
+        elif self._function == "TEMP":
+            temperature = getattr(self.bench, "temperature", None)
+            self._last = _TEMPERATURE if temperature is None else float(temperature())
+        elif not self.value("range_auto") and light > self.value("range"):
             self._last = _OVERFLOW
         elif self.value("unit") == "DBM":
             self._last = 10 * math.log10(max(light, 1e-15) / 1e-3)
@@ -101,6 +176,35 @@ class PM100D(YamlInstrument):
     def _light(self) -> float:
         bench_power = getattr(self.bench, "meter_power", None)
         return float(self._power if bench_power is None else bench_power(self.value("wavelength")))
+
+
+_TYPES = {"float": float, "int": int}
+
+
+def _limit(quantity: dict[str, Any], word: str) -> str:
+    """Return what MIN, MAX or DEF stands for."""
+    which = _LIMITS[word.upper()]
+    found = quantity["default"] if which == "default" else quantity["specs"].get(which)
+    if found is None or quantity["specs"]["type"] not in _TYPES:
+        raise scpi.RefusedError(*scpi.ILLEGAL_VALUE)
+    return str(found)
+
+
+def _parameter(quantity: dict[str, Any], argument: str) -> str:
+    """Return a value that is to be set, as the file takes it."""
+    if not argument:
+        raise scpi.RefusedError(*scpi.MISSING_PARAMETER)
+    specs = quantity["specs"]
+    if specs["type"] == "str":
+        return argument.upper()
+    if specs.get("valid") == ["0", "1"]:
+        argument = {"OFF": "0", "ON": "1"}.get(argument.upper(), argument)
+    if not _NUMBER.fullmatch(argument):
+        raise scpi.RefusedError(*scpi.DATA_TYPE_ERROR)
+    number = float(argument)
+    if not math.isfinite(number):
+        raise scpi.RefusedError(*scpi.OUT_OF_RANGE)
+    return str(round(number)) if specs["type"] == "int" else argument  # an instrument rounds
 
 
 @hookimpl

@@ -299,12 +299,72 @@ class TestPM100D:
         meter.write("*RST")
         assert meter.query("SENS:CORR:WAV?") == "6.35000000E+02"
 
-    @pytest.mark.parametrize("command", ["SENS:CORR:WAV 399", "SENS:CORR:WAVE 500", "SENS:POW:RANG:AUTO 2", "NONSENSE"])
-    def test_what_it_does_not_accept_ends_up_in_the_error_queue(self, meter, command):
+    @pytest.mark.parametrize(
+        ("command", "error", "events"),
+        [
+            ("SENS:CORR:WAV 399", '-222,"Data out of range"', 16),
+            ("SENS:AVER:COUN 0", '-222,"Data out of range"', 16),
+            ("SENS:POW:RANG:AUTO 2", '-222,"Data out of range"', 16),
+            ("SENS:CORR:WAV 1E999", '-222,"Data out of range"', 16),
+            ("*ESE 256", '-222,"Data out of range"', 16),
+            ("SENS:POW:UNIT BTU", '-224,"Illegal parameter value"', 16),
+            ("SENS:CORR:WAV green", '-104,"Data type error"', 32),
+            ("SENS:CORR:WAV", '-109,"Missing parameter"', 32),
+            ("SENS:CORR:WAV? 5", '-108,"Parameter not allowed"', 32),
+            ("SENS:CORR:WAVE 500", '-113,"Undefined header"', 32),
+            ("NONSENSE", '-113,"Undefined header"', 32),
+        ],
+    )
+    def test_what_it_does_not_accept_ends_up_in_the_error_queue_and_among_the_events(
+        self, meter, command, error, events
+    ):
+        meter.write("*CLS")
         meter.write(command)
-        assert meter.query("SYST:ERR?") == '-113,"Undefined header"'
+        assert meter.query("*STB?") == "4"
+        assert meter.query("SYST:ERR?") == error
         assert meter.query("SYST:ERR?") == '+0,"No error"'
+        assert (meter.query("*ESR?"), meter.query("*ESR?")) == (str(events), "0")
         assert meter.query("SENS:CORR:WAV?") == "6.35000000E+02"
+
+    def test_clearing_the_status_empties_the_error_queue(self, meter):
+        meter.write("NONSENSE")
+        meter.write("*CLS")
+        assert [meter.query(query) for query in ("SYST:ERR?", "*ESR?", "*STB?")] == ['+0,"No error"', "0", "0"]
+
+    def test_enabled_events_show_in_the_status_byte(self, meter):
+        assert meter.query("*ESR?") == "128"  # power on
+        meter.write("*ESE 1;*SRE 32;*OPC")
+        assert meter.query("*ESE?;*SRE?;*STB?;*ESR?;*STB?") == "1;32;96;1;0"
+
+    @pytest.mark.parametrize(
+        ("query", "reply"),
+        [
+            ("POW:DC:RANG:UPP?", "5.00000000E-02"),
+            ("SENSe:POWer:DC:RANGe:AUTO?", "1"),
+            ("AVER?", "1"),
+            ("corr:wav?", "6.35000000E+02"),
+            ("MEAS:SCAL:POW?", "1.25000000E-03"),
+            ("STAT:OPER?;OPER:COND?;PTR?", "0;0;32767"),
+            ("SENS:CORR:WAV? MINimum", "4.00000000E+02"),
+            ("SENS:AVER:COUN? MAX", "3000"),
+            ("SENS:POW:RANG? MIN", "5.00000000E-08"),
+            ("SENS:CORR:WAV 700;WAV?", "7.00000000E+02"),
+            ("SENS:CORR:WAV MAX;:CORR:WAV?", "1.10000000E+03"),
+            ("SENS:POW:RANG:AUTO OFF;AUTO?", "0"),
+            ("MEAS:POW?;:SYST:ERR?", '1.25000000E-03;+0,"No error"'),
+        ],
+    )
+    def test_nodes_may_be_left_out_and_commands_follow_each_other(self, meter, query, reply):
+        assert meter.query(query) == reply
+
+    def test_what_is_measured_is_configured(self, meter):
+        assert meter.query("CONF?") == "POW"
+        meter.write("CONFigure:CURRent:DC")
+        assert (meter.query("CONF?"), meter.query("READ?")) == ("CURR", "4.75000000E-04")
+        assert meter.query("MEAS:TEMP?") == "2.10000000E+01"
+        assert (meter.query("CONF?"), meter.query("FETC?")) == ("TEMP", "2.10000000E+01")
+        meter.write("*RST")
+        assert meter.query("CONF?") == "POW"
 
     def test_a_reading_takes_three_milliseconds_for_each_sample(self, meter):
         clock = meter.visalib.bench.clock
