@@ -23,6 +23,8 @@ __all__ = ["Screen"]
 
 _CHUNK = 65536
 """Bytes that are read at once."""
+_LAST = 2.0
+"""Seconds for what has come to be shown, when the command ends."""
 _PARTIAL = 0.3
 """Seconds after which a line that has not ended is shown as it is."""
 
@@ -83,8 +85,10 @@ class _Relay:
         for descriptor, kept in self._kept.items():
             os.dup2(kept, descriptor)
         os.close(self._wake)
-        self._thread.join()
+        self._thread.join(_LAST)
         self._screen.console = console(stderr=True)
+        if self._thread.is_alive():
+            return  # the terminal takes nothing (Ctrl-S): that must not keep the command from ending
         for descriptor in (*self._kept.values(), self._master, self._woken):
             os.close(descriptor)
 
@@ -117,7 +121,8 @@ class _Relay:
         from rich.text import Text
 
         shown = line.rstrip("\r").rpartition("\r")[2]  # of a line that was written over, what one would see last
-        with self._screen.lock:
+        # A terminal that is gone must not keep those waiting who print: what they write is read on.
+        with self._screen.lock, contextlib.suppress(OSError):
             self._screen.console.print(Text.from_ansi(shown))
 
 

@@ -90,6 +90,11 @@ class Wait(Experiment):
 class Fail(Experiment):
     def experiment(self):
         raise ZeroDivisionError("the lamp is too dim")
+"""
+
+TALK = """
+import time
+from catkit_devices.testbed import Experiment
 
 
 class Talk(Experiment):
@@ -105,19 +110,19 @@ class Talk(Experiment):
         return float("nan")
 
 
-if __name__ != "__main__":
-    print("said on import", flush=True)
+print("said on import", flush=True)
 """
 
 
 class Bench:
-    """A directory with ``bench.toml`` and ``work.py``, and a runtime directory of its own."""
+    """A directory with ``bench.toml``, ``work.py`` and ``talk.py``, and a runtime directory of its own."""
 
     def __init__(self, directory):
         self.directory = directory
         self.runtime = directory / "rt"
         (directory / "bench.toml").write_text(CONFIGURATION.format(plugins=PLUGINS))
         (directory / "work.py").write_text(EXPERIMENTS)
+        (directory / "talk.py").write_text(TALK)
 
     def environment(self, **more):
         clean = {name: value for name, value in os.environ.items() if not name.startswith("CATKIT_DEVICES")}

@@ -36,7 +36,7 @@ def test_the_help_of_an_experiment_lists_its_parameters_with_type_default_and_me
     assert ["--fast, --no-fast", "bool", "False"] in cells
     assert ["--words", "list[str]", "[]"] in cells
     assert "It has no parameters." in bench.command("run", "work.py:Hold", "--help").stdout
-    assert "found 5" in bench.error("run", "work.py", "--help")
+    assert "found 4" in bench.error("run", "work.py", "--help")
     assert "say which experiment" in bench.error("run")
 
 

@@ -266,7 +266,7 @@ def test_a_mutex_is_broken_and_its_owner_is_told(running, hold):
 
 
 def test_with_json_nothing_else_is_on_stdout_whatever_an_experiment_prints(running):
-    result = running.command("run", "work.py:Talk", "--json")
+    result = running.command("run", "talk.py", "--json")
 
     answer = strict_json(result.stdout)
     assert (answer["state"], answer["result"], answer["reason"]) == ("finished", None, "no measurement (nan)")
@@ -277,7 +277,7 @@ def test_with_json_nothing_else_is_on_stdout_whatever_an_experiment_prints(runni
 def test_what_an_experiment_prints_goes_to_stdout_where_that_is_a_pipe_and_earlier_runs_are_no_news(running):
     running.command("run", "work.py:Fail", exit_code=1)
 
-    result = running.command("run", "work.py:Talk")
+    result = running.command("run", "talk.py")
 
     said = ["said by print", "said by a library", "said by a program"]
     assert [line for line in result.stdout.splitlines() if line in said] == said
@@ -308,7 +308,7 @@ def on_screen(drawn):
 def test_what_an_experiment_prints_stays_on_a_terminal_above_the_picture(running):
     master, slave = pty.openpty()
     environment = running.environment(TERM="xterm-256color", COLUMNS="120", LINES="50")
-    command = [sys.executable, "-m", "catkit_devices", "run", "work.py:Talk"]
+    command = [sys.executable, "-m", "catkit_devices", "run", "talk.py"]
     process = subprocess.Popen(
         command, cwd=running.directory, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
     )  # fmt: skip
