@@ -2,38 +2,149 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import queue
+import itertools
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import CatkitDevicesError, WaitTimeoutError
-from catkit_devices.testbed.alarm import UNREACHABLE, at_once
-from catkit_devices.testbed.finding import QUIET, process_of, silence_of, silent_process
+from catkit_devices.errors import ConfigurationError, ServerResourceError, ServerUnresponsiveError, WaitTimeoutError
+from catkit_devices.multiprocessing.channel import dumps, loads
+from catkit_devices.multiprocessing.owner import current_call
+from catkit_devices.multiprocessing.relay import decode, encode
+from catkit_devices.testbed.alarm import UNREACHABLE
+from catkit_devices.testbed.finding import QUIET, silent_process
+from catkit_devices.testbed.server_object import ServerObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from catkit_devices.multiprocessing import SharedMemoryManager
+    from catkit_devices.multiprocessing.owner import Call
 
-__all__ = ["RESET", "SHUTDOWN", "Requests", "ask_testbed"]
+__all__ = ["RESET", "SHUTDOWN", "Desk", "Requests", "ask_testbed"]
 
 SHUTDOWN = "shutdown"
 RESET = "reset safety"
-_QUEUE = "requests"
-"""Name of the queue of requests on the testbed's server."""
-_WAITING = "requests.waiting"
-"""Name of the shared dictionary of requests that nobody has begun with: until when whoever asked surely waits, on the
-clock of this computer."""
-_LEASE = 5.0
-"""Seconds for which a request stays good after whoever asked was killed."""
+_DESK = "requests"
+"""Name of the desk on the testbed's server."""
 _LOOK = 1.0
 """Seconds between two looks whether the testbed's process is silent."""
-_LEAVING = 1.0
-"""Seconds for saying that nobody waits any more."""
+_PAUSE = 1.0
+"""Seconds until the next request is taken, where the server was short of something."""
+
+
+class _Request:
+    """What somebody has asked for, and waits for."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        self.kind = kind
+        self.text = text
+        self.begun = False
+        self.done = threading.Event()
+        """Set when it is answered, or when whoever asked waits no longer."""
+        self.answer: tuple[bool, bytes] | None = None
+
+
+class Desk(ServerObject):
+    """Where requests wait for the testbed's process, and their answers for whoever asked.
+
+    A request is there for as long as somebody waits for it: with whoever dies or gives up before it is begun it goes.
+
+    Args:
+        server: full name of the testbed's server.
+    """
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        self._process = current_call().session
+        """That of the testbed: it makes the desk."""
+        self._come = threading.Condition()
+        self._requests: dict[int, _Request] = {}
+        self._numbers = itertools.count(1)
+
+    def ask(self, kind: str, text: str, timeout: float) -> tuple[bool, bytes]:
+        """Have the testbed's process do something; return whether it could, and its answer or its error, as bytes.
+
+        Raises:
+            WaitTimeoutError: it has not done so in ``timeout`` seconds.
+            ServerUnresponsiveError: it is silent, or has ended; it will not do later what was asked for.
+            TypeError: the request is no text.
+        """
+        for what, value in (("kind", kind), ("text", text)):
+            if not isinstance(value, str):
+                raise TypeError(f"the {what} of a request must be text, got {value!r}")
+        call = current_call()
+        request = _Request(kind, text)
+        number = next(self._numbers)
+        with self._come:
+            self._requests[number] = request
+            self._come.notify()
+        call.on_cancel(request.done.set)
+        try:
+            self._await(request, timeout)
+        finally:
+            call.on_cancel(None)
+            with self._come:
+                del self._requests[number]
+        call.check()
+        if request.answer is None:
+            raise WaitTimeoutError(
+                f"the testbed's process (pid {self._process.pid}) did not answer to {kind!r} in {timeout:g} s"
+            )
+        return request.answer
+
+    def _await(self, request: _Request, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        looks = 0  # that found it silent; after the first, this server itself may just have gone on
+        while (left := deadline - time.monotonic()) > 0 and not request.done.wait(min(_LOOK, left)):
+            if self._process.ended:
+                raise ServerUnresponsiveError(
+                    f"the testbed's process (pid {self._process.pid}) has ended", server=self._server
+                )
+            silence = time.monotonic() - getattr(self._process, "heard", time.monotonic())
+            looks = looks + 1 if silence > QUIET else 0
+            if looks > 1:
+                raise silent_process(self._server, silence)
+
+    def waiting(self) -> int:
+        """Return how many wait for an answer."""
+        with self._come:
+            return len(self._requests)
+
+    def take(self) -> tuple[int, str, str]:
+        """Return the number, the kind and the text of the next request; for the testbed's process."""
+        call = self._of_the_testbed()
+        call.on_cancel(self._look_again)
+        try:
+            with self._come:
+                while True:
+                    call.check()
+                    for number, request in self._requests.items():
+                        if not request.begun:
+                            request.begun = True
+                            return number, request.kind, request.text
+                    self._come.wait()
+        finally:
+            call.on_cancel(None)
+
+    def answer(self, number: int, done: bool, answer: bytes) -> None:
+        """Answer a request; for the testbed's process."""
+        self._of_the_testbed()
+        with self._come:
+            request = self._requests.get(number)
+        if request is not None:  # else nobody waits any more
+            request.answer = (done, answer)
+            request.done.set()
+
+    def _look_again(self) -> None:
+        with self._come:
+            self._come.notify_all()
+
+    def _of_the_testbed(self) -> Call:
+        call = current_call()
+        if call.session is not self._process:
+            raise PermissionError(f"only the testbed's process (pid {self._process.pid}) takes and answers requests")
+        return call
 
 
 class Requests:
@@ -45,25 +156,29 @@ class Requests:
     """
 
     def __init__(self, manager: SharedMemoryManager, handlers: Mapping[str, Callable[[str], Any]]) -> None:
-        self._manager = manager
-        self._queue = manager.get_queue(_QUEUE)
-        self._waiting = manager.get_dict(_WAITING)
+        self._desk: Desk = manager.get_object(_DESK, Desk, manager.name)
         self._handlers = handlers
         threading.Thread(target=self._serve, name="requests", daemon=True).start()
 
     def _serve(self) -> None:
         while True:
             try:
-                kind, text, reply = self._queue.get()
-                if self._waiting.pop(reply, 0.0) < time.monotonic():
-                    continue  # this process did not run, and whoever asked has given up
-                try:
-                    answer = (True, self._handlers[kind](text))
-                except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
-                    answer = (False, error)
-                self._manager.get_queue(reply).put(answer)
+                number, kind, text = self._desk.take()
+                self._desk.answer(number, *self._do(kind, text))
+            except ServerResourceError:
+                time.sleep(_PAUSE)
             except UNREACHABLE:
                 return  # the testbed ends
+
+    def _do(self, kind: str, text: str) -> tuple[bool, bytes]:
+        handle = self._handlers.get(kind)
+        if handle is None:
+            known = ", ".join(repr(known) for known in self._handlers)
+            return False, encode(ConfigurationError(f"a testbed's process can be asked for {known}; got {kind!r}"))
+        try:
+            return True, dumps(handle(text))
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+            return False, encode(error)
 
 
 def ask_testbed(manager: SharedMemoryManager, kind: str, text: str, timeout: float) -> Any:
@@ -73,40 +188,7 @@ def ask_testbed(manager: SharedMemoryManager, kind: str, text: str, timeout: flo
         WaitTimeoutError: it has not done so in ``timeout`` seconds.
         ServerUnresponsiveError: it is silent; it will not do later what was asked for.
     """
-    reply = f"reply {os.urandom(8).hex()}"
-    waiting = manager.get_dict(_WAITING)
-    try:
-        waiting[reply] = time.monotonic() + _LEASE
-        manager.get_queue(_QUEUE).put((kind, text, reply))
-        done, answer = _answer(manager, reply, timeout, f"to {kind!r} in {timeout:g} s")
-    except Exception:
-        with contextlib.suppress(*UNREACHABLE):
-            waiting.pop(reply, None)
-        raise
-    except BaseException:  # Ctrl-C, which must not wait for a server that may be silent
-        at_once({"give up": partial(waiting.pop, reply, None)}, _LEAVING)
-        raise
+    done, answer = manager.get_object(_DESK).ask(kind, text, timeout)
     if not done:
-        raise answer if isinstance(answer, BaseException) else CatkitDevicesError(str(answer))
-    return answer
-
-
-def _answer(manager: SharedMemoryManager, reply: str, timeout: float, what: str) -> tuple[bool, Any]:
-    answers, waiting = manager.get_queue(reply), manager.get_dict(_WAITING)
-    deadline = time.monotonic() + timeout
-    looks = 0  # that found it silent; after the first, the server may just have gone on itself
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            answer: tuple[bool, Any] = answers.get(timeout=min(_LOOK, left))
-        except queue.Empty:
-            with waiting:
-                if reply in waiting:
-                    waiting[reply] = time.monotonic() + _LEASE
-            own = process_of(manager.name)
-            silence = silence_of(manager.status()["sessions"], own) or 0.0
-            looks = looks + 1 if silence > QUIET else 0
-            if looks > 1:
-                raise silent_process(manager.name, silence) from None
-        else:
-            return answer
-    raise WaitTimeoutError(f"the testbed's process (pid {process_of(manager.name)}) did not answer {what}")
+        raise decode(answer)
+    return loads(answer)

@@ -11,12 +11,12 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from catkit_devices.errors import CatkitDevicesError, StopExperiment
+from catkit_devices.errors import CatkitDevicesError, ConfigurationError, StopExperiment
 from catkit_devices.testbed.batch import Batch
 from catkit_devices.testbed.finding import LAYOUT, SILENT
-from catkit_devices.testbed.progress import ENDED, EXPERIMENTS, Progress, State
+from catkit_devices.testbed.progress import ENDED, EXPERIMENTS, Progress
 from catkit_devices.testbed.running import control_queue
 from catkit_devices.testbed.supervision import RunningExperiment, patience
 
@@ -104,44 +104,58 @@ class Launcher:
             return [running for running in self._running if running.alive]
 
     def _launch(self, experiment: Experiment, started: list[RunningExperiment]) -> None:
-        from catkit_devices.datalog import Run
-
         kind = type(experiment).__name__
         wanted = experiment.name or kind
         name = self._reserve(wanted)
+        path: Path | None = None
+        running: RunningExperiment | None = None
         try:
-            with Run.create(
-                Path(self._layout.runs),
-                wanted,  # every run of it is found by this name; the number behind it is only the testbed's
-                configuration=self._manager.get_dict(LAYOUT)["configuration"],
-                parameters={parameter: getattr(experiment, parameter) for parameter in experiment.parameters()},
-                source=_source(experiment),
-            ) as run:
-                path = run.path
+            # Every run of it is found by the name that it asked for; the number behind it is only the testbed's.
+            path = experiment.run_path = self._make_run(experiment, wanted)
+            experiments = self._manager.get_dict(EXPERIMENTS)
+            experiments[name] = replace(experiments[name], run=str(path))
+            control = self._manager.get_queue(control_queue(name))
+            with contextlib.suppress(queue.Empty):
+                while True:  # what an earlier one of that name has not heard any more
+                    control.get_nowait()
+            running = RunningExperiment(
+                experiment,
+                name,
+                self._layout,
+                path,
+                control,
+                on_end=self._ended,
+                silent=lambda: self._manager.silence > SILENT,
+            )
+            with self._guard:
+                self._running.append(running)
+            started.append(running)
+            running.start()
         except BaseException as error:
-            self._record(name, "failed", str(error))
+            if running is None or not running.alive:
+                self._not_started(name, path, error)
             raise
-        experiment.run_path = path
-        experiments = self._manager.get_dict(EXPERIMENTS)
-        experiments[name] = replace(experiments[name], run=str(path))
-        control = self._manager.get_queue(control_queue(name))
-        with contextlib.suppress(queue.Empty):
-            while True:  # what an earlier one of that name has not heard any more
-                control.get_nowait()
-        running = RunningExperiment(
-            experiment,
-            name,
-            self._layout,
-            path,
-            control,
-            on_end=self._ended,
-            silent=lambda: self._manager.silence > SILENT,
-        )
-        with self._guard:
-            self._running.append(running)
-        started.append(running)
-        running.start()
         self._tell("experiment_started", f"{name} started", {"experiment": kind, "run": path})
+
+    def _make_run(self, experiment: Experiment, name: str) -> Path:
+        from catkit_devices.datalog import Run
+
+        with Run.create(
+            Path(self._layout.runs),
+            name,
+            configuration=self._manager.get_dict(LAYOUT)["configuration"],
+            parameters={parameter: getattr(experiment, parameter) for parameter in experiment.parameters()},
+            source=_source(experiment),
+        ) as run:
+            return run.path
+
+    def _not_started(self, name: str, path: Path | None, error: BaseException) -> None:
+        """Write down that an experiment has failed before its process ran: what it was given cannot travel, say."""
+        error.add_note(f"experiment {name!r} was not started")
+        try:
+            self._conclude(name, path, "failed", f"not started: {type(error).__name__}: {error}")
+        except CatkitDevicesError as another:
+            _log.warning("that %s was not started could not be recorded: %s", name, another)
 
     def _reserve(self, wanted: str) -> str:
         """Return a name that no other experiment of this testbed has, and enter it among them."""
@@ -150,6 +164,8 @@ class Launcher:
             taken = experiments.copy()
             for name in _forgotten(taken.values()):
                 del experiments[name], taken[name]
+                with contextlib.suppress(ConfigurationError):  # its process is there still: next time
+                    self._manager.forget(self._manager.get_queue(control_queue(name)))
             names = (wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3)))
             name = next(name for name in names if name not in taken)
             experiments[name] = Progress(name, started=time.time())
@@ -157,18 +173,14 @@ class Launcher:
 
     def _ended(self, running: RunningExperiment) -> None:
         """Tell that an experiment has ended, and write down how where its process could not do that itself."""
-        from catkit_devices.datalog import Run
-
         facts = {"experiment": running.kind, "run": running.run_path, "error": self._why(running)}
         try:
             self._tell("experiment_finished", f"{running.name} ended", facts)
             if self._manager.get_dict(EXPERIMENTS)[running.name].state in ENDED:
                 return
-            state: State = "failed" if running.error is not None else "stopped"
+            state: Literal["failed", "stopped"] = "failed" if running.error is not None else "stopped"
             message = str(running.error or (running.outcome.message if running.outcome else ""))
-            self._record(running.name, state, message)
-            with Run.open(running.run_path) as run:
-                run.set_outcome(state, message)
+            self._conclude(running.name, running.run_path, state, message)
         except CatkitDevicesError as error:
             _log.warning("the end of %s could not be recorded: %s", running.name, error)
 
@@ -180,9 +192,15 @@ class Launcher:
         message = "" if running.outcome is None else running.outcome.message
         return trip or running.error or StopExperiment(message)  # what `run` raises as well
 
-    def _record(self, name: str, state: State, message: str) -> None:
+    def _conclude(self, name: str, path: Path | None, state: Literal["failed", "stopped"], message: str) -> None:
+        """Write down how an experiment ended, for everybody and in its run directory, if it has one."""
+        from catkit_devices.datalog import Run
+
         experiments = self._manager.get_dict(EXPERIMENTS)
         experiments[name] = replace(experiments[name], state=state, message=message, updated=time.time())
+        if path is not None:
+            with Run.open(path) as run:
+                run.set_outcome(state, message)
 
 
 def _source(experiment: Experiment) -> str | None:

@@ -140,8 +140,8 @@ class Testbed(TestbedClient):
         self._cleanup.callback(self._servers.shut_down_others)
         watchers = () if layout.permit_timeout is None else (MONITOR, TESTBED) if layout.checked else (TESTBED,)
         self._servers.start_others(layout, watchers)
-        self._publish(layout)
         Requests(manager, {SHUTDOWN: self._prepare_to_end, RESET: self.reset_safety})
+        self._publish(layout)
         self._watch = SafetyWatch(
             layout,
             manager,

@@ -1,6 +1,7 @@
 """What others can do with a running testbed: use it, look at it, end it."""
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -15,13 +16,15 @@ from catkit_devices.errors import (
     ConfigurationError,
     MutexBrokenError,
     MutexTimeoutError,
+    ProcessDiedError,
     SafetyError,
     ServerNotFoundError,
+    ServerUnresponsiveError,
     WaitTimeoutError,
 )
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 from catkit_devices.testbed import Experiment, Testbed, load_configuration, running_testbeds
-from catkit_devices.testbed.asking import RESET, ask_testbed
+from catkit_devices.testbed.asking import RESET, Requests, ask_testbed
 
 
 class Doubles(Experiment):
@@ -54,6 +57,106 @@ def in_another_process(function, *args):
     process = Process(target=function, args=args)
     process.start()
     return process
+
+
+# --- asking its process for something ---
+
+
+def objects_of(client):
+    return {(one["kind"], one["name"]) for one in client.manager.status()["objects"]}
+
+
+def test_asking_leaves_nothing_behind_whatever_is_asked(client):
+    client.checks()
+    before = objects_of(client)
+    for _ in range(10):
+        with pytest.raises(CatkitDevicesError, match="there is nothing to reset"):
+            client.reset_safety()
+    assert objects_of(client) - before <= {("object", "requests")}
+    requests = client.manager.get_object("requests")
+    with pytest.raises(ConfigurationError, match="can be asked for 'shutdown', 'reset safety'; got 'nonsense'"):
+        ask_testbed(client.manager, "nonsense", "", 30)
+    for args in ((), (RESET,), (["a list"], "", 30), (None, "", 30), (RESET, 3.5, 30)):
+        with pytest.raises(TypeError):
+            requests.ask(*args)
+    with pytest.raises(CatkitDevicesError, match="there is nothing to reset"):
+        client.reset_safety()
+
+
+def take(server):
+    manager = SharedMemoryManager(server)
+    manager.connect()
+    manager.get_object("requests").take()
+
+
+def test_only_the_testbeds_process_takes_requests(shared_testbed):
+    with pytest.raises(PermissionError, match=f"only the testbed's process .pid {os.getpid()}."):
+        in_another_process(take, shared_testbed.layout.server).join(30)
+
+
+class Slow:
+    """Stands in for what a testbed's process does, and is as slow as told."""
+
+    def __init__(self):
+        self.done = []
+        self.go_on = threading.Event()
+
+    def __call__(self, text):
+        self.done.append(text)
+        self.go_on.wait(30)
+        if text == "unspeakable":
+            return threading.Lock()
+        return None
+
+
+def ask(server, text):
+    manager = SharedMemoryManager(server)
+    manager.connect()
+    ask_testbed(manager, "work", text, 60)
+
+
+def test_what_nobody_waits_for_any_more_is_not_done(until):
+    with SharedMemoryManager("bench-1") as manager:
+        work = Slow()
+        Requests(manager, {"work": work})
+        first = in_another_process(ask, manager.name, "first")
+        until(lambda: work.done == ["first"])
+        killed = in_another_process(ask, manager.name, "killed")
+        last = in_another_process(ask, manager.name, "last")
+        requests = manager.get_object("requests")
+        until(lambda: requests.waiting() == 3)
+        killed.kill()
+        with pytest.raises(ProcessDiedError):
+            killed.join(30)
+        with pytest.raises(WaitTimeoutError, match=r"did not answer to 'work' in 0\.1 s"):
+            ask_testbed(manager, "work", "impatient", 0.1)
+        until(lambda: requests.waiting() == 2)
+        work.go_on.set()
+        for asker in (first, last):
+            asker.join(30)
+        assert work.done == ["first", "last"]
+        with pytest.raises(TypeError, match="pickle"):
+            ask_testbed(manager, "work", "unspeakable", 30)
+        ask_testbed(manager, "work", "after it", 30)
+        assert requests.waiting() == 0
+
+
+def test_the_end_of_the_process_that_is_asked_is_an_error_for_those_who_wait(until):
+    with SharedMemoryManager("bench-1") as manager:
+        worker = in_another_process(take_and_die, manager.name)
+        until(lambda: manager.get_event("there").is_set())
+        with pytest.raises(ServerUnresponsiveError, match="has ended"):
+            ask_testbed(manager, "die", "", 60)
+        with pytest.raises(ProcessDiedError):
+            worker.join(30)
+
+
+def take_and_die(server):
+    manager = SharedMemoryManager(server)
+    manager.connect()
+    Requests(manager, {"die": lambda _: os._exit(3)})
+    manager.get_event("there").set()
+    time.sleep(60)
 
 
 # --- running experiments on it ---

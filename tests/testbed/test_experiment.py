@@ -10,8 +10,15 @@ from typing import ClassVar, Literal
 import pytest
 
 from catkit_devices.datalog import RunReader, find_run
-from catkit_devices.errors import ConfigurationError, MutexTimeoutError, ProcessDiedError, StopExperiment
+from catkit_devices.errors import (
+    CatkitDevicesError,
+    ConfigurationError,
+    MutexTimeoutError,
+    ProcessDiedError,
+    StopExperiment,
+)
 from catkit_devices.testbed import Experiment, Testbed, load_configuration
+from catkit_devices.testbed.progress import ENDED
 
 MARK = "mark"  # a file in which an experiment says how far it has come
 
@@ -337,6 +344,40 @@ def test_a_lock_that_is_not_had_in_time_says_who_has_it(shared_testbed):
 
 
 # --- what it records and shows ---
+
+
+class Locked(Experiment):
+    """Has what no other process can be given."""
+
+    def __init__(self, **parameters):
+        super().__init__(**parameters)
+        self._lock = threading.Lock()
+
+    def experiment(self):
+        return None
+
+
+def test_an_experiment_that_cannot_be_sent_to_its_process_has_failed(shared_testbed):
+    experiment = Locked(name="locked")
+    with pytest.raises(TypeError, match="pickle") as caught:
+        shared_testbed.run(experiment)
+    name = max(one.name for one in shared_testbed.progress() if one.name.startswith("locked"))
+    assert f"experiment {name!r} was not started" in caught.value.__notes__
+    (progress,) = [one for one in shared_testbed.progress() if one.name == name]
+    assert progress.state == "failed"
+    assert progress.message.startswith("not started: TypeError: cannot pickle")
+    with RunReader(experiment.run_path) as run:
+        assert run.outcome["outcome"] == "failed"
+    with pytest.raises(CatkitDevicesError, match="runs no experiment 'locked'"):
+        shared_testbed.stop("locked")
+    assert shared_testbed.run(Brief()) == [None]
+
+
+def test_what_keeps_one_from_starting_ends_those_that_have_started(shared_testbed, tmp_path):
+    with pytest.raises(TypeError, match="pickle"):
+        shared_testbed.run(Sleeps(mark=tmp_path / "mark"), Locked())
+    states = {one.name: one.state for one in shared_testbed.progress()}
+    assert not [name for name, state in states.items() if state not in ENDED], states
 
 
 class Brief(Experiment):
