@@ -112,8 +112,8 @@ def _heard_of_in_the_end() -> Iterator[None]:
 def _signal_behind(error: BaseException | None) -> int | None:
     if isinstance(error, KeyboardInterrupt):
         return signal.SIGINT
-    if isinstance(error, SystemExit) and error.code in [128 + number for number in _ENDING]:
-        return int(error.code) - 128  # see _leave
+    if isinstance(error, SystemExit):
+        return next((number for number in _ENDING if error.code == 128 + number), None)  # see _leave
     return None
 
 

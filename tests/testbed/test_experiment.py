@@ -358,7 +358,8 @@ class Locked(Experiment):
 
 
 def test_an_experiment_that_cannot_be_sent_to_its_process_has_failed(shared_testbed):
-    experiment = Locked(name="locked")
+    experiment = Locked()
+    experiment.name = "locked"
     with pytest.raises(TypeError, match="pickle") as caught:
         shared_testbed.run(experiment)
     name = max(one.name for one in shared_testbed.progress() if one.name.startswith("locked"))
