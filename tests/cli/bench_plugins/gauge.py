@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 import types
 
 from catkit_devices.device import Device, operation
@@ -52,6 +53,13 @@ class Gauge(Device):
     def handle(self):
         """What only this process can use."""
         return threading.Lock()
+
+    def hum(self, seconds: float) -> None:
+        """Hum, and let nothing be read meanwhile."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._checkpoint()
+            time.sleep(0.01)
 
     def scan(self):
         """Return positions, powers and the time that each took."""

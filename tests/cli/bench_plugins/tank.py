@@ -64,13 +64,6 @@ class Tank(Device):
         while time.monotonic() < end:
             self.wait(0.02)
 
-    def stir(self, seconds: float) -> None:
-        """Stir, and let nothing be read meanwhile."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self._checkpoint()
-            time.sleep(0.01)
-
     def leak(self) -> None:
         """Raise what a driver's mistake would raise."""
         raise ZeroDivisionError("no bottom")
