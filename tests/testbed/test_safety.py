@@ -306,17 +306,18 @@ class Insists(Experiment):
     """Goes on with its section after the trip."""
 
     def experiment(self):
-        refused = []
+        refused, told_to_stop = [], False
         with self.lock("tank"):
             self.devices.tank.level = 50
-            while len(refused) < 2:
+            while len(refused) < 2 or not told_to_stop:
                 try:
-                    time.sleep(0.05)
-                    self.devices.tank.lamp = True
-                except (MutexBrokenError, SafetyError) as error:
-                    refused.append(str(error))
-                except BaseException:
-                    continue
+                    try:
+                        time.sleep(0.05)
+                        self.devices.tank.lamp = True
+                    except (MutexBrokenError, SafetyError) as error:
+                        refused.append(str(error))
+                except BaseException:  # once, wherever it strikes
+                    told_to_stop = True
         raise ValueError("; ".join(refused))
 
 
