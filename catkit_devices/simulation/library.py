@@ -200,8 +200,6 @@ def _check_options(cls: type, options: Mapping[str, Any], title: str) -> None:
 def _construct(build: Any, title: str) -> Any:
     try:
         return build()
-    except ConfigurationError:
-        raise
     except Exception as error:
         what = str(error) if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: {error}"
         raise ConfigurationError(f"{title}: {what}") from error

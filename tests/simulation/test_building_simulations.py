@@ -39,7 +39,7 @@ def catkit_devices_benches():
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # it is loaded once in each process that runs tests
 def plugins(tmp_path_factory):
     from catkit_devices.drivers import Plugins
 
