@@ -12,7 +12,7 @@ from catkit_devices.device import Device
 from catkit_devices.errors import DeviceFaultError, PluginError
 from catkit_devices.multiprocessing import MutexedDict, Process
 from catkit_devices.properties import Control, Measurement, Setting
-from catkit_devices.simulation import Instrument, YamlInstrument, build_library
+from catkit_devices.simulation import Instrument, YamlInstrument, build_bench, build_library
 from catkit_devices.testbed import Experiment
 from catkit_devices.testbed.safety import PluginTest
 from catkit_devices.testing import DriverConformance
@@ -304,7 +304,7 @@ def test_a_simulated_property_is_not_coupled_to_what_would_not_run(tmp_path):
     file = tmp_path / "x.yaml"
     file.write_text('spec: "1.1"\ndevices: {x: {properties: {a: {default: 1.0, getter: {q: "A?", r: "{}"}}}}}\n')
     with pytest.raises(TypeError, match=f"what property 'a' is coupled to is a coroutine, {REFUSED}"):
-        YamlInstrument(None, file).couple("a", coroutine)
+        YamlInstrument(build_bench(None, {}), file).couple("a", coroutine)
 
 
 @pytest.mark.parametrize("name", ["is_safe", "make_unsafe"])

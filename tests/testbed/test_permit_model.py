@@ -13,7 +13,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from catkit_devices import lifecycle
+from catkit_devices import process_end
 from catkit_devices.device import Device, operation
 from catkit_devices.errors import (
     CatkitDevicesError,
@@ -276,7 +276,7 @@ class Model(RuleBasedStateMachine):
 
 
 def test_after_a_trip_what_was_on_is_off_or_named_and_nothing_is_switched_on(monkeypatch):
-    monkeypatch.setattr(lifecycle, "_opened", {})  # what other tests have left open is not to be made safe here
+    monkeypatch.setattr(process_end, "_opened", {})  # what other tests have left open is not to be made safe here
     try:
         run_state_machine_as_test(Model, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))
     finally:
