@@ -60,6 +60,11 @@ class Condition(Waiting):
                         if ticket.granted:
                             self._take_back(ticket)
                     raise
+        if call.reason is not None:  # since then: it may be without the mutex
+            with self._guard:
+                if ticket.granted:
+                    self._take_back(ticket)
+            call.check()
         return notified
 
     def notify(self, n: int = 1) -> None:

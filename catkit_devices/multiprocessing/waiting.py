@@ -83,17 +83,23 @@ class Waiting:
         """Return whether the ticket (queued under the guard) was granted in time.
 
         Raises:
-            OperationCancelled: the waiting process has ended or interrupted the wait; nothing was granted.
+            OperationCancelled: the waiting process has ended or interrupted the wait; nothing was granted. One that
+                does so later has what was granted.
         """
+        cancelled = True  # also where the wait itself is interrupted
         try:
             ticket.wait()
+            cancelled = False
         finally:
             with self._guard:
+                # Decided once, here: a grant must not be kept now and refused to the caller a moment later.
+                cancelled = cancelled or ticket.call.reason is not None
                 if not ticket.granted:
                     self._tickets.remove(ticket)
-                elif ticket.call.reason is not None:
+                elif cancelled:
                     self._take_back(ticket)
-        ticket.call.check()
+        if cancelled:
+            ticket.call.check()
         return ticket.granted
 
     def _take_back(self, ticket: Ticket) -> None:

@@ -110,6 +110,47 @@ def test_a_cancelled_wait_does_not_trouble_who_sets_the_event():
     assert {type(one) for one in outcomes} == {KeyError, bool}
 
 
+class CancelsAfter:
+    """A guard that cancels a call right after it was given back for the second time by the call's own thread."""
+
+    def __init__(self, guard, call):
+        self._guard, self._call, self._thread, self._left = guard, call, None, 0
+
+    def __enter__(self):
+        self._guard.acquire()
+        if self._thread is None:
+            self._thread = threading.get_ident()
+
+    def __exit__(self, *_):
+        self._guard.release()
+        if threading.get_ident() == self._thread:
+            self._left += 1
+            if self._left == 2:
+                self._call.cancel(KeyError("dead"))
+
+
+def test_an_item_that_was_granted_just_before_its_waiter_was_cancelled_is_not_lost(until):
+    queue = Queue("q")
+    call = Call(current_owner(), object(), local_session())
+    queue._guard = CancelsAfter(queue._guard, call)
+    outcomes = []
+
+    def get():
+        with calling(call):
+            try:
+                outcomes.append(queue.get())
+            except KeyError:
+                outcomes.append(None)
+
+    thread = threading.Thread(target=get)
+    thread.start()
+    until(lambda: queue._tickets)
+    queue.put("item")
+    thread.join(10)
+    assert call.reason is not None
+    assert (outcomes, queue.qsize()) in ((["item"], 0), ([None], 1))
+
+
 # --- barriers --------------------------------------------------------------------------------------------------------
 
 
