@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -175,7 +176,8 @@ def number(value: Any) -> float | int:
 def to_json(value: Any, what: str, *, anything: bool = False) -> str:
     """Return the value as JSON text (NaN and infinities as Python writes them).
 
-    Paths, dates and enumerations become text, sets and tuples lists, numpy's values plain ones, dataclasses and
+    Paths, dates and enumerations become text (of a member its name, with that of the class before it where the name is
+    another member's value), sets and tuples lists, numpy's values plain ones, dataclasses and
     pydantic models dictionaries. Keys become text.
 
     Args:
@@ -193,9 +195,14 @@ def to_json(value: Any, what: str, *, anything: bool = False) -> str:
         except TypeError:
             if not anything:
                 raise
+            if isinstance(value, bytes | bytearray):
+                return value.decode(errors="surrogateescape")  # which keeps every byte
             import pydantic_core
 
-            return pydantic_core.to_jsonable_python(value, fallback=str)
+            try:
+                return pydantic_core.to_jsonable_python(value, fallback=str)
+            except ValueError:  # a sequence of its own with bytes in it that are no text
+                return str(value)
 
     try:
         value = _with_text_keys(value, anything)
@@ -216,10 +223,13 @@ def _has_utf8(text: str) -> bool:
 
 def _with_text_keys(value: Any, anything: bool) -> Any:
     """Return the value with the keys of its dictionaries as text, none of which may be there twice."""
+    if isinstance(value, enum.Enum) and isinstance(value, str):
+        return _member_text(value)
     if isinstance(value, dict):
         made: dict[str, Any] = {}
         for key, item in value.items():
-            text = key if isinstance(key, str) else _key_text(key, anything)
+            plain = isinstance(key, str) and not isinstance(key, enum.Enum)
+            text = key if plain else _key_text(key, anything)
             if text in made:
                 raise TypeError(f"two keys of a dictionary are {text!r} when written as text")
             made[text] = _with_text_keys(item, anything)
@@ -232,6 +242,8 @@ def _with_text_keys(value: Any, anything: bool) -> Any:
 def _key_text(key: Any, anything: bool) -> str:
     if key is None or isinstance(key, bool | int | float):
         return json.dumps(key)
+    if anything and isinstance(key, bytes):
+        return key.decode(errors="surrogateescape")
     try:
         plain = _plain(key)
     except TypeError:
@@ -250,11 +262,10 @@ def from_json(text: str) -> Any:
 
 def _plain(value: Any) -> Any:
     import dataclasses
-    import enum
     import pathlib
 
     if isinstance(value, enum.Enum):
-        return value.name
+        return _member_text(value)
     if isinstance(value, pathlib.PurePath):
         return str(value)
     if isinstance(value, dt.date | dt.time):
@@ -272,6 +283,17 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "keys") and hasattr(value, "__getitem__"):
         return {str(key): value[key] for key in value}
     raise TypeError(f"{_shortened(value)} is neither a JSON value nor something that can be turned into one")
+
+
+def _member_text(member: Any) -> Any:
+    """Return the text that says a member and no other: its name, or its value where that is a text and it one too."""
+    if member.name is None:  # a Flag of which nothing is set
+        return member.value
+    text = str.__str__(member) if isinstance(member, str) else member.name
+    for name, other in type(member).__members__.items():
+        if other is not member and text in (name, other.value):
+            return f"{type(member).__name__}.{member.name}"
+    return text
 
 
 def _shortened(value: Any) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 from catkit_devices.deferred import refuse_deferred_methods
-from catkit_devices.testbed.parameters import collect, fill
+from catkit_devices.testbed.parameters import collect, fill, refuse_ambiguous
 
 if TYPE_CHECKING:
     import threading
@@ -82,6 +82,7 @@ class Experiment(abc.ABC):
         for name in inspect.get_annotations(cls):
             if hasattr(Experiment, name) and name not in {"name", "daemon", "run_forever"}:
                 raise TypeError(f"{cls.__qualname__}: {name!r} cannot be a parameter, every experiment has one already")
+        refuse_ambiguous(cls)
 
     def __init__(self, **parameters: Any) -> None:
         for name, value in fill(type(self).__name__, self.parameters(), parameters).items():

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import copy
 import enum
+import functools
 import inspect
+import operator
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from catkit_devices.errors import ConfigurationError, nearest
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+__all__ = ["REQUIRED", "Parameter", "collect", "fill", "refuse_ambiguous"]
 
-__all__ = ["REQUIRED", "Parameter", "collect", "fill"]
+_UNIONS = (typing.Union, types.UnionType)
 
 
 class _Default(enum.Enum):
@@ -87,6 +89,59 @@ def fill(owner: str, parameters: Mapping[str, Parameter], given: Mapping[str, An
     }
 
 
+def refuse_ambiguous(cls: type) -> None:
+    """Raise TypeError where the record of a run could not say which alternative of a parameter's type was meant.
+
+    An annotation whose names are not known yet cannot be looked at.
+    """
+    with contextlib.suppress(NameError):
+        hints = typing.get_type_hints(cls)
+        for name in inspect.get_annotations(cls):
+            if not name.startswith("_"):
+                _refuse_ambiguous(f"{cls.__qualname__}.{name}", hints[name])
+
+
+def _refuse_ambiguous(what: str, annotation: Any) -> None:
+    arguments = typing.get_args(annotation)
+    literal = typing.get_origin(annotation) is typing.Literal
+    if literal or typing.get_origin(annotation) in _UNIONS:
+        known: dict[Any, Any] = {}
+        for choice in _choices(annotation):
+            member = isinstance(choice, enum.Enum)
+            if member and str in arguments:
+                kind = type(choice).__qualname__
+                raise TypeError(f"{what}: a text could be a member of {kind} or a text: leave one of them out")
+            for word in _words(choice) if member else [(type(choice), choice)]:
+                other = known.setdefault(word, choice)
+                # Within one enumeration it is only that text that is refused.
+                if other is not choice and type(other) is not type(choice):
+                    raise TypeError(f"{what}: {word[1]!r} could be {other!r} or {choice!r}: leave one of them out")
+    if not literal:
+        for inner in arguments:
+            _refuse_ambiguous(what, inner)
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """Return the values that a type lists: of an enumeration, a Literal, or a union of them."""
+    if isinstance(annotation, enum.EnumMeta):
+        return list(annotation)
+    if typing.get_origin(annotation) is typing.Literal:
+        return list(typing.get_args(annotation))
+    if typing.get_origin(annotation) in _UNIONS:
+        return [choice for inner in typing.get_args(annotation) for choice in _choices(inner)]
+    return []
+
+
+def _words(member: enum.Enum) -> set[tuple[type, Any]]:
+    """Return what stands for a member in a record or on a command line, each with its type."""
+    words: set[tuple[type, Any]] = {(str, member.name)}
+    if isinstance(member.value, str):
+        words.add((str, member.value))
+    elif isinstance(member, int):
+        words.add((int, int(member)))
+    return words
+
+
 def _converted(owner: str, parameter: Parameter, value: Any) -> Any:
     import pydantic
 
@@ -96,28 +151,81 @@ def _converted(owner: str, parameter: Parameter, value: Any) -> Any:
     except pydantic.PydanticUserError:  # a model or dataclass brings its own settings
         adapter = pydantic.TypeAdapter(parameter.annotation)
     try:
-        return adapter.validate_python(value)
+        return adapter.validate_python(_meant(parameter.annotation, value))
     except pydantic.ValidationError as error:
-        with contextlib.suppress(pydantic.ValidationError, TypeError):
-            return adapter.validate_python(_meant(parameter.annotation, value))
         text = error.errors(include_url=False)[0]["msg"].replace("Input should be", "expected")
         raise ConfigurationError(f"{owner}: {parameter.name}: {text}, got {value!r}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{owner}: {parameter.name}: {error}") from error
 
 
 def _meant(annotation: Any, value: Any) -> Any:
-    """Return what the words of a command line or of ``run.json`` mean where the type is a choice.
+    """Return what the words of a command line or of ``run.json`` mean, wherever in the type a choice or bytes stand.
 
-    ``"1"`` is 1 of ``Literal[1, 2]``, ``"FAST"`` the member of that name of an enumeration; also in a list of such.
+    ``"1"`` is 1 of ``Literal[1, 2]``, ``"FAST"`` the member of that name of an enumeration. What has no such word in
+    it is returned itself.
+
+    Raises:
+        ValueError: a text is the name of one member of an enumeration and the value of another.
     """
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (list, set, frozenset, tuple) and arguments and isinstance(value, list | tuple):
-        return [_meant(arguments[0], item) for item in value]
-    if origin in (typing.Union, types.UnionType):
-        meant = [_meant(inner, value) for inner in arguments]
-        return next((one for one in meant if one is not value), value)
-    if isinstance(value, str):
-        if origin is typing.Literal:
-            return next((choice for choice in arguments if str(choice) == value), value)
-        if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-            return annotation.__members__.get(value, value)
+    if origin in _UNIONS:
+        if isinstance(value, str) and str in arguments:
+            return value
+        return next((meant for inner in arguments if (meant := _meant(inner, value)) is not value), value)
+    if isinstance(value, Mapping):
+        return _meant_by_mapping(annotation, value)
+    if isinstance(value, list | tuple | set | frozenset) and isinstance(origin, type) and arguments:
+        kinds = arguments if origin is tuple and arguments[-1] is not ... else (arguments[0],) * len(value)
+        meant = [_meant(kind, item) for kind, item in zip(kinds, value, strict=False)]
+        same = len(kinds) != len(value) or all(one is item for one, item in zip(meant, value, strict=True))
+        return value if same else meant
+    if isinstance(value, str) and not isinstance(value, enum.Enum):
+        if isinstance(annotation, enum.EnumMeta):
+            return _member(annotation, value)
+        if annotation is bytes:
+            return value.encode(errors="surrogateescape")
+        if origin is typing.Literal and not any(type(one) is str and one == value for one in arguments):
+            return next((choice for choice in arguments if _is_said(choice, value)), value)
     return value
+
+
+def _meant_by_mapping(annotation: Any, value: Mapping[Any, Any]) -> Any:
+    """Return a dictionary whose keys and values are what their words mean; so for the fields of a class."""
+    arguments = typing.get_args(annotation)
+    if len(arguments) == 2:
+        of_keys, of_values = arguments
+        meant = {_meant(of_keys, key): _meant(of_values, item) for key, item in value.items()}
+    elif isinstance(annotation, type) and hasattr(annotation, "__annotations__"):
+        hints = typing.get_type_hints(annotation)
+        meant = {key: _meant(hints.get(key, Any), item) for key, item in value.items()}
+    else:
+        return value
+    pairs = zip(meant.items(), value.items(), strict=False)
+    same = len(meant) != len(value) or all(key is old and one is item for (key, one), (old, item) in pairs)
+    return value if same else meant
+
+
+def _member(kind: enum.EnumMeta, text: str) -> Any:
+    """Return the member of an enumeration that a text says, by name or value; the text where it says none."""
+    members: Mapping[str, Any] = kind.__members__
+    behind = text.removeprefix(f"{kind.__name__}.")
+    if behind != text and behind in members:
+        return members[behind]
+    if issubclass(kind, enum.Flag) and "|" in text and all(part in members for part in text.split("|")):
+        return functools.reduce(operator.or_, (members[part] for part in text.split("|")))
+    named = members.get(text)
+    valued = next((one for one in members.values() if type(one.value) is str and one.value == text), None)
+    if named is not None and valued is not None and named is not valued:
+        raise ValueError(
+            f"{text!r} is the name of one member of {kind.__name__} and the value of another: "
+            f"say {kind.__name__}.{text} or {kind.__name__}.{valued.name}"
+        )
+    found = valued if named is None else named
+    return text if found is None else found
+
+
+def _is_said(choice: Any, text: str) -> bool:
+    if isinstance(choice, enum.Enum):
+        return _member(type(choice), text) is choice
+    return (choice.decode(errors="surrogateescape") if isinstance(choice, bytes) else str(choice)) == text

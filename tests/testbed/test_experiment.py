@@ -1,15 +1,17 @@
 import asyncio
+import dataclasses
 import enum
 import os
 import signal
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
 
-from catkit_devices.datalog import RunReader, find_run
+from catkit_devices.datalog import Run, RunReader, find_run
 from catkit_devices.errors import (
     CatkitDevicesError,
     ConfigurationError,
@@ -514,6 +516,101 @@ def test_parameters_are_taken_by_the_words_that_a_record_or_a_command_line_has_f
     assert (sweep.order, sweep.speed, sweep.speeds) == (2, Speed.SLOW, [Speed.FAST, Speed.SLOW])
     with pytest.raises(ConfigurationError, match="order: expected 1 or 2, got '3'"):
         Sweep(order="3")
+
+
+class Filter(enum.Enum):
+    """Each name is the value of another member."""
+
+    A = "B"
+    B = "C"
+    C = "A"
+
+
+class Mode(enum.StrEnum):
+    DC = "AC"
+    AC = "DC"
+
+
+class Parts(enum.Flag):
+    LEFT = 1
+    RIGHT = 2
+
+
+@dataclasses.dataclass
+class Place:
+    filter: Filter
+    depth: float = 1.0
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        *((Filter, member) for member in Filter),
+        (Mode, Mode.DC),
+        (Parts, Parts.LEFT | Parts.RIGHT),
+        (Parts, Parts(0)),
+        (dict[str, Filter], {"x": Filter.A}),
+        (dict[Filter, int], {Filter.A: 1, Filter.B: 2}),
+        (dict[Mode, list[Speed]], {Mode.DC: [Speed.FAST]}),
+        (Mapping[str, Speed], {"x": Speed.SLOW}),
+        (tuple[int, Speed], (1, Speed.SLOW)),
+        (tuple[Speed, ...], (Speed.SLOW, Speed.FAST)),
+        (Sequence[Speed], [Speed.SLOW]),
+        (set[Filter], {Filter.C}),
+        (list[Filter | None], [Filter.C, None]),
+        (Literal[Speed.SLOW], Speed.SLOW),
+        (Literal[Filter.A, "x"], Filter.A),
+        (Literal[1, "1"], "1"),
+        (Place, Place(Filter.B)),
+        (bytes, b"text"),
+        (bytes, b"\xff\x00\xfe"),
+        (dict[bytes, list[bytes]], {b"\xff": [b"\xfe"]}),
+    ],
+)
+def test_a_parameter_that_a_record_holds_is_the_same_when_the_experiment_is_run_again(tmp_path, annotation, value):
+    class Again(Experiment):
+        parameter: annotation
+
+        def experiment(self):
+            pass
+
+    first = Again(parameter=value)
+    with Run.create(tmp_path, "Again", parameters={"parameter": first.parameter}) as run:
+        path = run.path
+    with RunReader(path) as reader:
+        again = Again(**reader.information["parameters"]).parameter
+    assert (again, type(again)) == (value, type(value))
+
+
+def test_a_text_that_is_the_name_of_one_member_and_the_value_of_another_is_refused():
+    class Pick(Sweep):
+        filter: Filter = Filter.B
+
+    assert Pick(filter="Filter.A").filter is Filter.A
+    with pytest.raises(
+        ConfigurationError, match=r"Pick: filter: 'A' is the name of one member .* say Filter.A or Filter.C"
+    ):
+        Pick(filter="A")
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Filter | str,
+        list[str | Speed],
+        Filter | enum.Enum("Gear", {"C": 1}),
+        Literal["A", Filter.A],
+        Speed | Literal["SLOW"],
+    ],
+)
+def test_a_type_whose_alternatives_a_record_could_not_tell_apart_is_refused_where_it_is_declared(annotation):
+    with pytest.raises(TypeError, match=r"Unclear\.choice: .*leave one of them out"):
+
+        class Unclear(Experiment):
+            choice: annotation
+
+            def experiment(self):
+                pass
 
 
 def test_a_default_belongs_to_one_experiment_alone():
