@@ -25,8 +25,9 @@ _STARVED = 30.0
 _CHUNK = 1 << 18
 """Bytes that are asked for at a time; each chunk may take the whole timeout."""
 
-_LONGEST_LINE = 1 << 20
-"""Bytes after which a line that does not end is given up."""
+_LONGEST_REPLY = 256 << 20
+"""Bytes after which a reply that does not end is given up, before it fills the memory. The longest replies of
+oscilloscopes, numbers as text, are a tenth of it."""
 
 
 class IncompleteReplyError(TimeoutError):
@@ -90,13 +91,13 @@ class Line:
 
         Raises:
             IncompleteReplyError: it did not come in time.
+            ValueError: 256 MiB came without an end.
         """
         deadline = _Budget(timeout)
         searched = 0
         while (found := self._received.find(end, max(0, searched - len(end) + 1))) < 0:
             searched = len(self._received)
-            if searched > _LONGEST_LINE:
-                raise IncompleteReplyError(timeout, bytes(self._received))
+            _refuse_endless(self._received, repr(end))
             self._fill(deadline, check, end=end)
         line = self._take(found)
         self._take(len(end))
@@ -282,6 +283,7 @@ class Line:
         while status == StatusCode.success_max_count_read:
             data, status = self._visa_read_status(_CHUNK)
             message += data
+            _refuse_endless(message, "the end of a message")
         return bytes(message)
 
     def _visa_read(self, count: int) -> bytes:
@@ -369,6 +371,15 @@ def _send_at_once(resource: Any, line: socket.socket | None) -> None:
         return
     with contextlib.suppress(pyvisa.VisaIOError):
         resource.set_visa_attribute(ResourceAttribute.tcpip_nodelay, True)
+
+
+def _refuse_endless(received: bytearray, end: str) -> None:
+    """Raise ValueError where so much has come that no end is to be expected any more."""
+    if len(received) > _LONGEST_REPLY:
+        raise ValueError(
+            f"{end} was expected within {_LONGEST_REPLY} bytes, the longest reply that is read; got {len(received)} "
+            f"bytes without it, beginning with {bytes(received[:80])!r}"
+        )
 
 
 def simulated_clock(library: Any) -> Any:

@@ -84,6 +84,13 @@ def test_a_dialogue_over_a_socket(server):
     assert instrument.sent == [b"*IDN?", b"A 3.0", b"A?"]
 
 
+def test_a_reply_of_megabytes_over_a_socket_is_read_whole(server):
+    reply = b"1.234567," * 400_000
+
+    with Widget("widget", address=server(A=reply + b"\n").address) as device:
+        assert device.query("A?", timeout=10) == reply.decode()
+
+
 def test_small_writes_leave_at_once(server):
     with Widget("widget", address=server().address) as device:
         line = _socket_of(device._transport_.line._resource)

@@ -479,6 +479,26 @@ def test_a_long_reply_on_a_socket_takes_a_few_reads(widget, monkeypatch, end):
         assert device.read_bytes(9) == b"left over"  # what is behind a reply stays on the line
 
 
+@ADDRESSES
+def test_a_reply_of_any_length_is_read_for_as_long_as_it_comes_in_time(widget, address):
+    text = "1.234567," * 400_000
+    device, _library = widget(address, {**REPLIES, b"D?": text.encode() + b"\n"})
+
+    with device:
+        assert device.query("D?") == text
+
+
+@ADDRESSES
+def test_a_reply_without_an_end_is_told_as_such_and_not_as_a_timeout(widget, monkeypatch, address):
+    monkeypatch.setattr("catkit_devices.line._LONGEST_REPLY", 1 << 20)
+    device, _library = widget(address, {**REPLIES, b"D?": b"1" * (3 << 19)})
+
+    with device:
+        with pytest.raises(DeviceProtocolError, match=r"1048576 bytes, the longest reply that is read; got \d+"):
+            device.query("D?")
+        assert device.a == 1.5
+
+
 def test_a_long_reply_that_comes_too_late_is_thrown_away_in_a_few_reads(widget, monkeypatch):
     device, library = widget(SOCKET, {**REPLIES, b"D?": b"1" * 100_000 + b"\n"})
     reads = []
