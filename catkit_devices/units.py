@@ -20,7 +20,7 @@ from catkit_devices.readings import no_measurement, real_number
 if TYPE_CHECKING:
     import pint
 
-__all__ = ["check_unit", "convert", "is_quantity", "quantity", "registry"]
+__all__ = ["check_unit", "convert", "convert_exactly", "is_quantity", "quantity", "registry"]
 
 _COMMON = frozenset(
     {
@@ -35,6 +35,8 @@ _COMMON = frozenset(
 """Units that need not be looked up: declaring a quantity in one of them does not load pint."""
 _TEXT = re.compile(r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*?)\s*")
 
+_EXACT = 1e15
+"""Whole numbers below this have no more digits than are kept when a unit is converted."""
 
 _guard = threading.Lock()
 if hasattr(os, "register_at_fork"):
@@ -97,6 +99,28 @@ def convert(value: Any, unit: str | None = None) -> float:
     return _finite(number, value)
 
 
+def convert_exactly(value: Any, unit: str | None = None) -> Any:
+    """Return a number that :func:`convert` accepts as it was given, which may be more exactly than a float can say.
+
+    Raises:
+        ValueError: as by :func:`convert`; and for one in another unit of which the conversion would lose digits.
+    """
+    number = convert(value, unit)
+    if isinstance(value, str):
+        match = _TEXT.fullmatch(value)
+        if match is not None and (match["unit"] in ("", unit) or _parse_unit(match["unit"]) == _parse_unit(unit or "")):
+            from decimal import Decimal
+
+            return Decimal(match["number"])
+    elif not is_quantity(value):
+        return value
+    elif value.units == value.to(unit or "dimensionless").units:
+        return value.magnitude
+    if abs(number) >= _EXACT:
+        raise ValueError(f"must be {'in ' + unit if unit else 'a plain number'} where it is so large, got {value!r}")
+    return number
+
+
 def _plain(value: Any) -> float:
     number = real_number(value)
     if number is None:
@@ -139,8 +163,11 @@ def _convert_quantity(value: Any, unit: str | None) -> float:
     import pint
 
     try:
+        converted = value.to(unit or "dimensionless")
+        if converted.units == value.units:
+            return _plain(value.magnitude)
         # A factor of ten is not exact in binary: "0.635 um" must be 635 nm, and "0.05 A" within a limit of 50 mA.
-        return float(f"{_plain(value.to(unit or 'dimensionless').magnitude):.15g}")
+        return float(f"{_plain(converted.magnitude):.15g}")
     except pint.DimensionalityError:
         raise ValueError(f"must be {'in ' + unit if unit else 'a plain number'}, got {value}") from None
     except (pint.PintError, AttributeError, TypeError) as error:

@@ -86,10 +86,10 @@ class Rule:
         if self.choices is not None:
             return self._chosen(value)
         if self.type is int:
-            number = units.convert(value, self.unit)
-            if not number.is_integer():
+            whole = _whole(units.convert_exactly(value, self.unit))
+            if whole is None:
                 raise ValueError(f"must be a whole number, got {value!r}")
-            return _whole(value, number)
+            return whole
         if self.numeric:
             return units.convert(value, self.unit)
         if self.type is bool:
@@ -198,11 +198,10 @@ class Rule:
             measured = without_stand_ins(float(reply))
             if self.type is float:
                 return measured
-            if isinstance(number, int):
-                return number
-            if not measured.is_integer():
+            whole = _whole(reply) if math.isfinite(measured) else None
+            if whole is None:
                 raise ValueError(f"a whole number was expected, got {reply!r}")
-            return _exact(reply)
+            return whole
         if self.type is bool:
             truth = _truth(reply)
             if truth is None:
@@ -241,9 +240,10 @@ class Rule:
         measured = without_stand_ins(number)
         if self.type is float:
             return measured
-        if not measured.is_integer():
+        whole = _whole(units.convert_exactly(value, self.unit)) if math.isfinite(measured) else None
+        if whole is None:
             raise ValueError(f"a whole number was expected, got {reprlib.repr(value)}")
-        return _whole(value, measured)
+        return whole
 
     def _number_of(self, value: Any) -> float | None:
         if not units.is_quantity(value):
@@ -267,20 +267,19 @@ def as_number(text: str) -> float | None:
     return int(text) if text.lstrip("+-").isdigit() else float(text)
 
 
-def _exact(text: str) -> int:
-    """Return the whole number that a text such as ``9.007199254740993E15`` is, which a float would round."""
-    from decimal import Decimal
+def _whole(value: Any) -> int | None:
+    """Return the whole number that a number, or its text, is; None where it is none.
 
-    return int(Decimal(text))
-
-
-def _whole(value: Any, number: float) -> int:
-    """Return a whole number, whose value as a float is ``number``, exactly: a float rounds those beyond 2**53."""
-    if isinstance(value, str):
-        value = as_number(value.strip())
-    elif hasattr(value, "item") and getattr(value, "shape", None) == ():
+    Not by way of float, which rounds those beyond 2**53.
+    """
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
         value = value.item()
-    return int(value) if isinstance(value, numbers.Integral) else int(number)
+    if isinstance(value, str):
+        from decimal import Decimal
+
+        value = Decimal(value)
+    whole = int(value)
+    return whole if whole == value else None
 
 
 def within(value: float, limits: Limits) -> bool:

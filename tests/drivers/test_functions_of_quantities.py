@@ -3,6 +3,7 @@
 import enum
 import math
 from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from catkit_devices import units
 from catkit_devices.device import Device
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
 from catkit_devices.properties import Control, Measurement
+from catkit_devices.values import Rule
 
 
 class Mode(enum.Enum):
@@ -105,13 +107,47 @@ def test_a_function_that_returns_something_else_is_a_protocol_error_that_names_i
     [
         ("amount", 3, 3.0), ("amount", np.int8(3), 3.0), ("power", "3 W", 3000.0), ("count", 3, 3), ("count", 3.0, 3),
         ("count", np.int64(2**53 + 1), 2**53 + 1), ("count", np.array(2**53 + 1), 2**53 + 1),
-        ("count", "9007199254740993", 2**53 + 1), ("enabled", 1, True), ("mode", "FAST", Mode.FAST),
+        ("count", "9007199254740993", 2**53 + 1), ("count", "9007199254740993.0", 2**53 + 1),
+        ("count", Decimal(2**53 + 1), 2**53 + 1), ("count", Fraction(2**53 + 1), 2**53 + 1),
+        ("count", units.quantity(2**53 + 1, None), 2**53 + 1),
+        ("power", units.quantity(1234567890123457.0, "mW"), 1234567890123457.0),
+        ("enabled", 1, True), ("mode", "FAST", Mode.FAST),
     ],
 )  # fmt: skip
 def test_a_function_that_sets_gets_a_plain_value_of_the_declared_type(wrapped, name, value, got):
     setattr(wrapped, name, value)
 
     assert [(type(one), one) for one in wrapped._got] == [(type(got), got)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Decimal("9007199254740993.5"), Fraction(2**54 + 1, 2), "1.00000000000000000001", "9007199254740993.5", "1e-400"],
+)
+def test_what_a_float_would_round_to_a_whole_number_is_none(wrapped, value):
+    with pytest.raises(DeviceValueError, match="count must be a whole number"):
+        wrapped.count = value
+    wrapped._found = value
+    with pytest.raises(DeviceProtocolError, match="count: a whole number was expected"):
+        _ = wrapped.count
+
+
+@pytest.mark.parametrize("value", [Decimal(2**53 + 1), Fraction(2**53 + 1), units.quantity(2**53 + 1, None)])
+def test_a_whole_number_that_a_function_returns_is_exact(wrapped, value):
+    wrapped._found = value
+
+    assert wrapped.count == 2**53 + 1
+
+
+def test_a_whole_number_is_converted_exactly_or_refused():
+    rate = Rule(int, "Hz", None)
+
+    assert rate.convert(units.quantity(1234567890123457, "Hz")) == 1234567890123457
+    assert rate.convert("1234567890123457 hertz") == 1234567890123457
+    assert Rule(int, "count", None).convert("9007199254740993 count") == 2**53 + 1
+    assert rate.convert("635.001 kHz") == 635001
+    with pytest.raises(ValueError, match="must be in Hz where it is so large, got '1234567890123.457 kHz'"):
+        rate.convert("1234567890123.457 kHz")
 
 
 def test_a_function_that_sets_gets_nothing_beyond_the_limits(wrapped):

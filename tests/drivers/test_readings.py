@@ -82,7 +82,7 @@ def test_so_is_what_a_function_of_the_driver_returns(meter, read):
     assert math.isnan(meter.called)
 
 
-@pytest.mark.parametrize("reply", ["9.9E37", "9.91E+37", "nan"])
+@pytest.mark.parametrize("reply", ["9.9E37", "9.91E+37", "nan", "99" + 36 * "0", "-991" + 35 * "0"])
 def test_it_is_no_whole_number(meter, reply):
     meter._reply = reply
 
