@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from catkit_devices.lazy import imported
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["missing_in", "no_measurement", "real_number", "without_stand_ins"]
+__all__ = ["is_masked", "missing_in", "no_measurement", "real_number", "without_stand_ins"]
 
 _INFINITY = 9.9e37
 _NOT_A_NUMBER = 9.91e37
@@ -62,6 +62,29 @@ def real_number(value: Any) -> float | None:
         return math.nan
 
 
+def is_masked(value: Any) -> bool:
+    """Return whether something in a value lies behind a mask, as those of numpy and astropy have it.
+
+    It is looked for in arrays, scalars and quantities, and in sequences and mappings of them, also nested ones: what
+    numpy makes of a list of masked arrays has lost their masks.
+    """
+    if isinstance(value, Mapping):
+        return any(map(is_masked, value.values()))
+    if isinstance(value, Sequence):
+        # A list of a million numbers has few types, and these are found much sooner than each number is looked at.
+        return not _WITHOUT_MASK.issuperset(map(type, value)) and any(map(is_masked, value))
+    mask = getattr(value, "mask", None)
+    if getattr(mask, "dtype", None) is None:
+        return hasattr(value, "magnitude") and is_masked(value.magnitude)
+    import numpy as np
+
+    return bool(np.ascontiguousarray(mask).reshape(-1).view(np.uint8).any())  # as bytes: records have a mask per field
+
+
+_WITHOUT_MASK = frozenset((float, int, bool, complex, str, bytes, type(None)))
+"""Types of which nothing can be masked; text is also a sequence whose parts are sequences, without end."""
+
+
 def missing_in(value: Any) -> str | None:
     """Return the first number in ``value`` that is no measurement, as text; None where there is none.
 
@@ -89,7 +112,7 @@ def _first_missing(parts: Iterable[Any]) -> str | None:
 def _missing_in_array(array: Any) -> str | None:
     import numpy as np
 
-    if np.ma.is_masked(array):
+    if is_masked(array):
         return "masked"
     if array.dtype.kind in "OV":  # of objects; of records
         return _first_missing(array.ravel().tolist())

@@ -11,6 +11,7 @@ import typer
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
 from catkit_devices.cli.output import console, print_json, reason_for_null
+from catkit_devices.readings import is_masked
 
 __all__ = ["EXAMPLES", "SETTINGS", "call"]
 
@@ -121,7 +122,7 @@ def _array(value: Any, problem: str) -> Any:
 
     if hasattr(value, "magnitude") or hasattr(value, "units") or hasattr(value, "unit"):
         raise DataError(f"{problem} has a unit, which a file of arrays cannot hold")
-    if np.ma.is_masked(value):
+    if is_masked(value):
         raise DataError(f"{problem} has masked elements, which a file of arrays cannot hold")
     try:
         array = np.asarray(value)

@@ -171,7 +171,7 @@ class Run:
         """
         if type(value) is not float:
             value, unit = magnitude(value, unit)
-            value = number(value)
+            value = number(value, f"scalar {tag!r}")
         try:
             tag_id, convert = self._scalar_tags[tag, unit]
         except (KeyError, TypeError):
@@ -179,7 +179,7 @@ class Run:
             if unit is None or isinstance(unit, str):
                 self._scalar_tags[tag, unit] = found
         if convert is not None:
-            value = number(convert(value))
+            value = number(convert(value), f"scalar {tag!r}")
         moment = None if at is None else nanoseconds(at)
         with self._lock:
             moment = time.time_ns() if moment is None else moment

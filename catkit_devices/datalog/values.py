@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import DataError
+from catkit_devices.readings import is_masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,17 +106,19 @@ def plain_array(value: Any, what: str) -> npt.NDArray[Any]:
     """
     import numpy as np
 
-    if np.ma.isMaskedArray(value):
-        mask = np.ascontiguousarray(np.ma.getmaskarray(value)).reshape(-1).view(np.uint8)
-        if mask.any():
-            raise DataError(
-                f"{what} has masked elements, whose values mean nothing: log array.filled(numpy.nan), or log the mask "
-                "under a tag of its own"
-            )
     try:
+        _refuse_masked(value, what)
         return np.asarray(value)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{what} cannot be made an array: {error}") from error
+
+
+def _refuse_masked(value: Any, what: str) -> None:
+    if is_masked(value):
+        raise DataError(
+            f"{what} has masked elements, whose values mean nothing: log array.filled(numpy.nan), or log the mask "
+            "under a tag of its own"
+        )
 
 
 def nanoseconds(moment: Any, *, naive_is_utc: bool = False) -> int:
@@ -146,16 +149,15 @@ def nanoseconds(moment: Any, *, naive_is_utc: bool = False) -> int:
     return result
 
 
-def number(value: Any) -> float | int:
+def number(value: Any, what: str) -> float | int:
     """Return a real number as a plain float or int; a truth value becomes 0 or 1.
 
     Raises:
-        DataError: it is not one real number, or an integer beyond 64 bits.
+        DataError: it is not one real number, masked, or an integer beyond 64 bits; ``what`` is named.
     """
     plain = value
-    if type(value).__module__.startswith("numpy.ma"):
-        plain = plain_array(value, "a scalar").item() if getattr(value, "size", 0) == 1 else None
     if type(plain) not in (float, int, bool):
+        _refuse_masked(value, what)
         item = getattr(value, "item", None)
         if callable(item):  # numpy's scalars and arrays of one element
             try:
@@ -164,12 +166,12 @@ def number(value: Any) -> float | int:
                 plain = None
     if isinstance(plain, int):
         if int(plain) not in _INTEGERS:
-            raise DataError(f"a scalar must be a float or an integer of at most 64 bits, got {plain}")
+            raise DataError(f"{what} must be a float or an integer of at most 64 bits, got {plain}")
         return int(plain)
     if isinstance(plain, float):
         return float(plain)
     raise DataError(
-        f"a scalar must be one real number, got {_shortened(value)}; arrays go to log_array(), anything else to log()"
+        f"{what} must be one real number, got {_shortened(value)}; arrays go to log_array(), anything else to log()"
     )
 
 
@@ -276,6 +278,10 @@ def _plain(value: Any) -> Any:
         return sorted(value, key=repr)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "dtype") and is_masked(value):
+        import numpy as np
+
+        return np.ma.array(np.asarray(value), mask=value.mask).tolist()  # with None for what is masked
     for method in ("tolist", "model_dump"):  # numpy's values; pydantic's models
         convert = getattr(value, method, None)
         if callable(convert) and not isinstance(value, type):

@@ -1,5 +1,6 @@
 """Every kind of record comes back as it was logged, by tag, time and index, also while it is being written."""
 
+import collections
 import datetime as dt
 import decimal
 import logging
@@ -13,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 import pint
 import pytest
+from astropy.utils.masked import Masked
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
@@ -60,7 +62,7 @@ def test_integers_stay_exact_and_truth_values_become_numbers(run, reader):
 
 @pytest.mark.parametrize("value", [2**63, "1.5", None, 1j, [1.0, 2.0], np.zeros(2)])
 def test_what_is_not_one_real_number_is_refused_as_a_scalar(run, reader, value):
-    with pytest.raises(DataError, match="scalar must be"):
+    with pytest.raises(DataError, match="scalar 'power' must be"):
         run.log_scalar("power", value)
     assert reader.tags() == []
 
@@ -367,6 +369,8 @@ def test_a_short_run_has_no_thread(run):
 
 # --- units, masks, times and text ---
 
+HIDDEN = Masked(np.array([1.0, 999.0]), mask=[False, True])
+
 
 @pytest.mark.parametrize("millivolt", [pint.UnitRegistry().mV, astropy.units.mV], ids=["pint", "astropy"])
 def test_quantities_are_converted_to_the_unit_that_is_asked_for(run, reader, millivolt):
@@ -423,19 +427,37 @@ def test_a_unit_of_something_else_is_refused_and_nothing_recorded(run, reader, u
         lambda run: run.log_array("m", np.ma.array([1.0, 2.0], mask=[False, True])),
         lambda run: run.log_array("m", np.ma.array([(1, 2.0)], mask=[(0, 1)], dtype=[("a", "i4"), ("b", "f8")])),
         lambda run: run.log_curve("m", [0, 1], np.ma.array([1.0, 2.0], mask=[False, True])),
+        lambda run: run.log_array("m", [np.ma.array([1, 999], mask=[0, 1]), np.ma.array([1, 2])]),
+        lambda run: run.log_array("m", collections.deque([np.ma.array([1, 999], mask=[0, 1])])),
+        lambda run: run.log_array("m", [[1.0, np.ma.masked]]),
+        lambda run: run.log_array("m", pint.get_application_registry().Quantity(HIDDEN, "m")),
+        lambda run: run.log_array("m", HIDDEN),
+        lambda run: run.log_array("m", HIDDEN * astropy.units.m, "mm"),
+        lambda run: run.log_curve("m", HIDDEN, [0, 1]),
+        lambda run: run.log_curve("m", [0, 1], HIDDEN * astropy.units.m),
+        lambda run: run.log_scalar("m", HIDDEN[1]),
+        lambda run: run.log_scalar("m", HIDDEN[1] * astropy.units.m),
     ],
 )
 def test_what_lies_behind_a_mask_is_never_recorded_as_measured(run, reader, log):
-    with pytest.raises(DataError, match="masked"):
+    with pytest.raises(DataError, match="'m'.* has masked elements"):
         log(run)
     assert reader.tags() == []
 
 
 def test_an_array_with_a_mask_that_hides_nothing_is_recorded(run, reader):
     run.log_array("m", np.ma.array([1.0, 2.0], mask=[False, False]))
-    run.log("m", {"some": np.ma.array([1, 2], mask=[0, 1])})
-    assert reader.arrays("m")[0].tolist() == [1, 2]
-    assert reader.values("m")[0].value == {"some": [1, None]}
+    run.log_array("m", Masked([1.0, 2.0], mask=False))
+    run.log_array("m", [np.ma.array([1.0, 2.0], mask=[False, False])])
+    run.log_scalar("m", Masked(1.0, mask=False))
+    assert [array.tolist() for array in reader.arrays("m")] == [[1, 2], [1, 2], [[1, 2]]]
+    assert reader.scalars("m").values.tolist() == [1]
+
+
+@pytest.mark.parametrize("masked", [np.ma.array([1.0, 999.0], mask=[False, True]), HIDDEN], ids=["numpy", "astropy"])
+def test_what_is_masked_in_a_value_becomes_none(run, reader, masked):
+    run.log("m", {"some": masked, "one": [masked[1]]})
+    assert reader.values("m")[0].value == {"some": [1, None], "one": [None]}
 
 
 @pytest.mark.parametrize("at", [math.nan, math.inf, 1e300, "now", b"1", True, dt.datetime(2026, 1, 1), object()])  # noqa: DTZ001

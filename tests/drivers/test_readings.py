@@ -171,6 +171,8 @@ class Pair:
         (np.array([1.0, math.nan], object), "nan"),
         (np.ma.array([1.0, 2.0], mask=[False, True]), "masked"),
         (np.ma.masked, "masked"),
+        ([np.ma.array([1.0, 2.0], mask=[False, True])], "masked"),
+        (np.ma.array([(1, 2.0)], mask=[(0, 1)], dtype=[("a", "i4"), ("b", "f8")]), "masked"),
     ],
 )
 def test_a_number_that_is_no_measurement_is_found_in_whatever_holds_it(value, missing):
