@@ -170,12 +170,14 @@ class Run:
             at: when it was true, in seconds since 1970 UTC or as a datetime with its time zone; now by default.
         """
         if type(value) is not float:
-            value, unit = magnitude(value, unit)
+            value, unit = magnitude(value, unit, f"scalar {tag!r}")
             value = number(value, f"scalar {tag!r}")
         try:
             tag_id, convert = self._scalar_tags[tag, unit]
         except (KeyError, TypeError):
-            tag_id, convert = found = self._declare("scalar", tag, None if unit is None else unit_text(unit))
+            tag_id, convert = found = self._declare(
+                "scalar", tag, None if unit is None else unit_text(unit, f"scalar {tag!r}")
+            )
             if unit is None or isinstance(unit, str):
                 self._scalar_tags[tag, unit] = found
         if convert is not None:
@@ -198,7 +200,7 @@ class Run:
             unit: the unit of its elements.
             at: when it was true, in seconds since 1970 UTC; now by default.
         """
-        bare, unit = magnitude(array, unit)
+        bare, unit = magnitude(array, unit, f"array {tag!r}")
         data = plain_array(bare, f"array {tag!r}")
         tag_id, convert = self._declare("array", tag, unit)
         if convert is not None:
@@ -235,8 +237,8 @@ class Run:
         for label in (x_label, y_label):
             if not isinstance(label, str):
                 raise DataError(f"curve {tag!r}: a label must be text, got {label!r}")
-        x, x_unit = magnitude(x, x_unit)
-        y, y_unit = magnitude(y, y_unit)
+        x, x_unit = magnitude(x, x_unit, f"curve {tag!r}: x")
+        y, y_unit = magnitude(y, y_unit, f"curve {tag!r}: y")
         labels = to_json({"x_unit": x_unit, "x_label": x_label, "y_label": y_label}, f"curve {tag!r}")
         contents.curve(tag, x, y)  # refused before the tag is declared
         _, convert = self._declare("curve", tag, y_unit)

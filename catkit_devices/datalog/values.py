@@ -22,7 +22,7 @@ _INTEGERS = range(-(2**63), 2**63)
 """What SQLite can keep as an integer."""
 
 
-def magnitude(value: Any, unit: Any) -> tuple[Any, str | None]:
+def magnitude(value: Any, unit: Any, what: str) -> tuple[Any, str | None]:
     """Separate a value from its unit: a quantity is converted to ``unit``, anything else is in it already.
 
     Quantities are those of pint, astropy and unyt.
@@ -31,32 +31,35 @@ def magnitude(value: Any, unit: Any) -> tuple[Any, str | None]:
         The bare value and the unit as text, or None where there is none.
 
     Raises:
-        DataError: the quantity cannot be converted to ``unit``, or ``unit`` is neither text nor a unit.
+        DataError: the quantity cannot be converted to ``unit``, or ``unit`` is neither text nor a unit; ``what`` is
+            named.
     """
     for number_name, unit_name in _QUANTITIES:
         if hasattr(value, number_name) and hasattr(value, unit_name) and hasattr(value, "to"):
             break
     else:
-        return value, None if unit is None else unit_text(unit)
+        return value, None if unit is None else unit_text(unit, what)
     own = getattr(value, unit_name)
     if unit is None:
-        return getattr(value, number_name), unit_text(own) or None
+        return getattr(value, number_name), unit_text(own, what) or None
     try:
-        converted = value.to(unit if type(unit) is type(own) else unit_text(unit))
+        converted = value.to(unit if type(unit) is type(own) else unit_text(unit, what))
+    except DataError:
+        raise
     except Exception as error:  # each library has errors of its own
-        raise DataError(f"a quantity in {own} cannot be recorded in {unit}: {error}") from error
-    return getattr(converted, number_name), unit_text(unit)
+        raise DataError(f"{what}: a quantity in {own} cannot be recorded in {unit}: {error}") from error
+    return getattr(converted, number_name), unit_text(unit, what)
 
 
 _QUANTITIES = (("magnitude", "units"), ("value", "unit"), ("value", "units"))
 """What the number and the unit of a quantity are called: by pint, astropy, unyt."""
 
 
-def unit_text(unit: Any) -> str:
+def unit_text(unit: Any, what: str) -> str:
     """Return a unit, given as text or as that of a library of units, as text.
 
     Raises:
-        DataError: it is neither.
+        DataError: it is neither; ``what`` is named.
     """
     if isinstance(unit, str):
         return unit
@@ -64,7 +67,7 @@ def unit_text(unit: Any) -> str:
         return f"{unit:~}"  # pint's short form
     if hasattr(unit, "physical_type") or hasattr(unit, "dimensions"):
         return str(unit)
-    raise DataError(f"a unit must be text or a unit of pint, astropy or unyt, got {_shortened(unit)}")
+    raise DataError(f"{what}: a unit must be text or a unit of pint, astropy or unyt, got {_shortened(unit)}")
 
 
 def conversion(what: str, given: str, known: str | None) -> Callable[[Any], Any] | None:
@@ -76,7 +79,7 @@ def conversion(what: str, given: str, known: str | None) -> Callable[[Any], Any]
         known: the unit that they must have.
 
     Raises:
-        DataError: the two measure different things, or one is not known.
+        DataError: the two measure different things, or one is not known; what is returned raises it too.
     """
     if given == known:
         return None
@@ -92,9 +95,15 @@ def conversion(what: str, given: str, known: str | None) -> Callable[[Any], Any]
         raise DataError(refusal) from error
     if source == target:
         return None
-    if source.dimensionality != target.dimensionality:
-        raise DataError(refusal)
-    return lambda numbers: make.Quantity(numbers, source).to(target).magnitude
+
+    def convert(numbers: Any) -> Any:
+        try:
+            return make.Quantity(numbers, source).to(target).magnitude
+        except Exception as error:  # pint's own, and numpy's where these are no numbers
+            raise DataError(f"{refusal}: {error}") from error
+
+    convert(1.0)  # a difference of temperatures is no temperature, though both have one dimension
+    return convert
 
 
 def plain_array(value: Any, what: str) -> npt.NDArray[Any]:
@@ -287,7 +296,11 @@ def _plain(value: Any) -> Any:
         if callable(convert) and not isinstance(value, type):
             return convert()
     if hasattr(value, "keys") and hasattr(value, "__getitem__"):
-        return {str(key): value[key] for key in value}
+        keys = list(value.keys())
+        made = {key: value[key] for key in keys}
+        if len(made) < len(keys):
+            raise TypeError(f"{_shortened(value)} has a key twice")
+        return made
     raise TypeError(f"{_shortened(value)} is neither a JSON value nor something that can be turned into one")
 
 

@@ -5,9 +5,11 @@ import datetime as dt
 import decimal
 import logging
 import math
+import sqlite3
 import subprocess
 import sys
 import threading
+import types
 
 import astropy.units
 import matplotlib as mpl
@@ -369,6 +371,8 @@ def test_a_short_run_has_no_thread(run):
 
 # --- units, masks, times and text ---
 
+units = pint.get_application_registry()
+TWICE = (sqlite3.connect(":memory:").execute("SELECT 1 AS a, 2 AS a"), (1, 2))
 HIDDEN = Masked(np.array([1.0, 999.0]), mask=[False, True])
 
 
@@ -417,6 +421,32 @@ def test_a_unit_of_something_else_is_refused_and_nothing_recorded(run, reader, u
     with pytest.raises(DataError, match=f"'q' is in {unit} in this run and cannot be logged in {other}"):
         run.log_scalar("q", 1.0, other)
     assert reader.scalars("q").values.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("unit", "later"),
+    [
+        (None, (units.Quantity(5.0, "delta_degC"), None)),
+        ("degC", (units.Quantity(5.0, "delta_degC"), None)),
+        ("degC", (units.Quantity(5.0, "delta_degC"), "degC")),
+        ("degC", (5.0 * astropy.units.m, "K")),
+        ("degC", (5.0, 3)),
+    ],
+)
+def test_a_difference_of_temperatures_is_no_temperature_and_the_tag_is_named(run, reader, unit, later):
+    run.log_scalar("q", 20.0, unit)
+    run.log_array("q", [20.0], unit)
+    for log in (run.log_scalar, run.log_array):
+        with pytest.raises(DataError, match="'q'"):
+            log("q", *later)
+    assert reader.scalars("q").values.tolist() == [20.0]
+
+
+def test_what_is_no_number_cannot_be_converted_and_the_tag_is_named(run, reader):
+    run.log_array("q", [1.0], "m")
+    with pytest.raises(DataError, match="array 'q' is in m in this run and cannot be logged in mm"):
+        run.log_array("q", ["a"], "mm")
+    assert len(reader.arrays("q")) == 1
 
 
 @pytest.mark.parametrize(
@@ -490,6 +520,9 @@ def test_text_that_has_no_utf8_comes_back_as_it_was(run, reader):
     ("log", "message"),
     [
         (lambda run: run.log("v", {1: "a", "1": "b"}), "two keys of a dictionary are '1'"),
+        (lambda run: run.log("v", types.MappingProxyType({1: "a", "1": "b"})), "two keys of a dictionary are '1'"),
+        (lambda run: run.log("v", [collections.ChainMap({1: "a"}, {"1": "b"})]), "two keys of a dictionary are '1'"),
+        (lambda run: run.log("v", sqlite3.Row(*TWICE)), "has a key twice"),
         (lambda run: run.log("v", {(1, 2): 3}), "keys must be text or numbers"),
         (lambda run: run.log("v", 3 * pint.UnitRegistry().mV), "is a quantity"),
         (lambda run: run.log_array("r", [[1], [1, 2]]), "cannot be made an array"),
