@@ -23,6 +23,10 @@ _INTERFACE = re.compile(r"ASRL|GPIB-VXI|GPIB|PXI|TCPIP|USB|VICP|VXI", re.IGNOREC
 _KINDS = frozenset({"BACKPLANE", "INSTR", "INTFC", "MEMACC", "RAW", "SERVANT", "SOCKET"})
 _NUMBERS = ("board", "port", "primary_address", "secondary_address", "usb_interface_number")
 """The parts of an address that are numbers, as pyvisa calls them; USB's identifiers, perhaps hexadecimal, are apart."""
+_LAN_DEVICE = re.compile(r"((?:inst|hislip)\d+)(?:,0*(\d+))?", re.IGNORECASE)
+"""The names of VXI-11 and of HiSLIP for what is at a host, perhaps with the port of HiSLIP."""
+_HISLIP_PORT = "4880"
+"""Where HiSLIP is when no port is said (IVI-6.1, 3.1)."""
 _COM_PORT = re.compile(r"COM(\d+)", re.IGNORECASE)
 
 
@@ -35,6 +39,13 @@ def normalise(address: str) -> str:
     Raises:
         ValueError: when it is no VISA address.
     """
+    try:
+        return _normalise(address)
+    except ValueError as error:
+        raise ValueError(f"{address!r} is no VISA address: {error}") from error
+
+
+def _normalise(address: str) -> str:
     from pyvisa import rname
 
     first, *rest = address.strip().split("::")
@@ -48,15 +59,34 @@ def normalise(address: str) -> str:
         if isinstance(value, str) and value.isdecimal():
             setattr(parsed, name, str(int(value)))
     if isinstance(parsed, rname.USBInstr | rname.USBRaw):
-        parsed.manufacturer_id = f"0x{int(parsed.manufacturer_id, 0):04X}"
-        parsed.model_code = f"0x{int(parsed.model_code, 0):04X}"
+        parsed.manufacturer_id = _identifier(parsed.manufacturer_id)
+        parsed.model_code = _identifier(parsed.model_code)
     elif isinstance(parsed, rname.TCPIPSocket | rname.TCPIPInstr):
         parsed.host_address = parsed.host_address.lower()
+        if isinstance(parsed, rname.TCPIPInstr):
+            parsed.lan_device_name = _lan_device(parsed.lan_device_name)
     elif isinstance(parsed, rname.ASRLInstr) and parsed.board.startswith("/"):
         parsed.board = os.path.realpath(parsed.board)  # /dev/serial/by-id/... and /dev/ttyUSB0 are one port
     elif isinstance(parsed, rname.ASRLInstr) and (match := _COM_PORT.fullmatch(parsed.board)):
         parsed.board = str(int(match[1]))  # ASRLCOM3 is ASRL3
     return str(parsed)
+
+
+def _identifier(text: str) -> str:
+    """Return an identifier of USB, which may be decimal or hexadecimal, as VISA prints it."""
+    try:
+        return f"0x{int(text, 0 if text.lower().startswith('0x') else 10):04X}"
+    except ValueError as error:
+        raise ValueError(f"a number such as 0x1313 or 4883 was expected, got {text!r}") from error
+
+
+def _lan_device(name: str) -> str:
+    """Return the one spelling of a LAN device's name; what a gateway calls its devices stays as it is."""
+    match = _LAN_DEVICE.fullmatch(name)
+    if match is None:
+        return name
+    device, port = match[1].lower(), match[2]
+    return device if port is None or (device.startswith("hislip") and port == _HISLIP_PORT) else f"{device},{port}"
 
 
 class Ownership:

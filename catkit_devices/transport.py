@@ -174,7 +174,7 @@ class Transport:
             with transport.hold(), transport._change():
                 if transport._line is None or transport.lost is not None:
                     transport._close()
-                    transport._open(manager, address, settings, shared=_in_process(library))
+                    transport._open(manager, settings, shared=_in_process(library))
         except BaseException:
             transport.release()
             raise
@@ -206,7 +206,7 @@ class Transport:
         finally:
             self._changing.release()
 
-    def _open(self, manager: Any, address: str, settings: Mapping[str, Any], *, shared: bool) -> None:
+    def _open(self, manager: Any, settings: Mapping[str, Any], *, shared: bool) -> None:
         doubts = _doubts.setdefault(self._library, {})
         with contextlib.ExitStack() as cleanup:
             if not shared:
@@ -214,7 +214,7 @@ class Transport:
                 cleanup.callback(owned.release)
                 if owned.inherited:
                     doubts.setdefault(self.address, "the program that had it before has died")
-            resource = manager.open_resource(address, open_timeout=int(_OPEN_TIMEOUT * 1000))
+            resource = manager.open_resource(self.address, open_timeout=int(_OPEN_TIMEOUT * 1000))
             cleanup.callback(_close_quietly, resource)
             cleanup.enter_context(resource.ignore_warning(*_unremarkable()))
             self._line = Line(resource, settings)

@@ -71,7 +71,7 @@ def ask_identity(
         except DeviceBusyError as error:
             return None, str(error)
         except ValueError as error:
-            return None, f"not an address: {error}"
+            return None, str(error)
         try:
             return _ask(visa_library, address, baud_rate, timeout)
         finally:

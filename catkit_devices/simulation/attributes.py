@@ -10,7 +10,7 @@ from pyvisa.constants import ResourceAttribute, StatusCode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Attributes", "hexadecimal"]
+__all__ = ["Attributes"]
 
 
 class Attributes:
@@ -81,11 +81,6 @@ def _is_acceptable(known: type[attributes.Attribute[Any]], value: Any) -> bool:
     return True
 
 
-def hexadecimal(text: str) -> int:
-    """Return the number that a USB address gives as ``0x1313`` or ``4883``."""
-    return int(text, 0)
-
-
 def _of_address(parsed: rname.ResourceName) -> dict[int, Any]:
     found: dict[int, Any] = {}
     board = getattr(parsed, "board", "0")
@@ -99,8 +94,8 @@ def _of_address(parsed: rname.ResourceName) -> dict[int, Any]:
     if isinstance(parsed, rname.TCPIPInstr):
         found[ResourceAttribute.tcpip_device_name] = parsed.lan_device_name
     if isinstance(parsed, rname.USBInstr | rname.USBRaw):
-        found[ResourceAttribute.manufacturer_id] = hexadecimal(parsed.manufacturer_id)
-        found[ResourceAttribute.model_code] = hexadecimal(parsed.model_code)
+        found[ResourceAttribute.manufacturer_id] = int(parsed.manufacturer_id, 16)
+        found[ResourceAttribute.model_code] = int(parsed.model_code, 16)
         found[ResourceAttribute.usb_serial_number] = parsed.serial_number
         found[ResourceAttribute.usb_interface_number] = int(parsed.usb_interface_number)
     if isinstance(parsed, rname.GPIBInstr):

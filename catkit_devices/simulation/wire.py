@@ -10,7 +10,7 @@ from pyvisa import rname
 from pyvisa.constants import InterfaceType
 
 from catkit_devices.errors import ConfigurationError, SimulationError
-from catkit_devices.simulation.attributes import hexadecimal
+from catkit_devices.ownership import normalise
 from catkit_devices.simulation.contract import LineDroppedError
 
 if TYPE_CHECKING:
@@ -40,12 +40,9 @@ def parse_address(address: str) -> rname.ResourceName:
         ConfigurationError: for what is no VISA address, or one of an interface that carries no messages.
     """
     try:
-        parsed = rname.ResourceName.from_string(address)
-        if isinstance(parsed, rname.USBInstr | rname.USBRaw):
-            parsed.manufacturer_id = f"0x{hexadecimal(parsed.manufacturer_id):04X}"
-            parsed.model_code = f"0x{hexadecimal(parsed.model_code):04X}"
+        parsed = rname.ResourceName.from_string(normalise(address))
     except ValueError as error:
-        raise ConfigurationError(f"{address!r} is no VISA address: {error}") from error
+        raise ConfigurationError(str(error)) from error
     if (parsed.interface_type_const, parsed.resource_class) not in STREAMS | _MESSAGES:
         raise ConfigurationError(f"{address!r} cannot be simulated: its interface carries no messages")
     return parsed

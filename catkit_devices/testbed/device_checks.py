@@ -37,6 +37,7 @@ def check_devices(configuration: Configuration, plugins: Plugins, overlay: Overl
         except ConfigurationError as error:
             yield overlay.problem((*path, "driver"), error.problem, error.suggestion)
             continue
+        yield from _address(path, table, driver, overlay)
         yield from _options(path, table, driver, overlay)
         yield from _limits(path, table, driver, overlay)
         yield from _stand_in(path, table, driver, overlay)
@@ -78,7 +79,27 @@ def _spelling(address: str | None) -> str | None:
     try:
         return None if address is None else normalise(address)
     except ValueError:
-        return address  # no VISA address, which opening it will say
+        return address  # no VISA address, which is told by _address
+
+
+def _address(
+    path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    from catkit_devices.testbed.layout import visa_address_of
+    from catkit_devices.visa import VisaDevice
+
+    address = visa_address_of(table, driver)
+    if address is None:
+        return
+    try:
+        if table.simulator is not None:
+            from catkit_devices.simulation.wire import parse_address
+
+            parse_address(address)
+        elif issubclass(driver, VisaDevice):
+            normalise(address)
+    except ValueError as error:
+        yield overlay.problem((*path, "address"), str(error))
 
 
 def _stand_in(

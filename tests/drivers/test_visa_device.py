@@ -410,6 +410,19 @@ def test_what_an_instrument_says_on_its_own_when_it_is_switched_on_is_thrown_awa
     assert library.instrument(address).sent == [b"*IDN?", b"A?"]
 
 
+@pytest.mark.parametrize(
+    ("opened", "simulated"),
+    [
+        (SOCKET, "tcpip::10.0.0.7::05025::socket"),
+        ("tcpip::10.0.0.7::05025::socket", SOCKET),
+        ("TCPIP::10.0.0.7::HISLIP0,4880", "TCPIP0::10.0.0.7::hislip0::INSTR"),
+    ],
+)
+def test_a_device_opens_what_is_simulated_at_another_spelling_of_its_address(serve, script, opened, simulated):
+    with Widget("widget", address=opened, visa_library=serve(simulated, script, replies=REPLIES)) as device:
+        assert device.a == 1.5
+
+
 def test_an_address_that_is_none_does_not_open():
     with pytest.raises(DeviceOpenError, match="nonsense"):
         Widget("widget", address="nonsense").open()

@@ -224,6 +224,8 @@ def test_an_unknown_bundled_configuration_is_refused():
         ("TCPIP0::scope.lab::inst0::INSTR", "tcpip::SCOPE.lab"),
         ("USB0::0x1313::0x8078::P1::INSTR", "usb::4883::32888::P1::0::instr"),
         ("ASRL3::INSTR", "asrlCOM03"),
+        ("TCPIP0::scope::INSTR", "TCPIP::scope::INST0::INSTR"),
+        ("TCPIP0::scope::hislip0::INSTR", "TCPIP::scope::HISLIP0,4880::instr"),
     ],
 )
 def test_two_spellings_of_one_address_are_one_instrument(tmp_path, one, other):
@@ -242,3 +244,23 @@ def test_two_spellings_of_one_address_are_one_instrument(tmp_path, one, other):
 def test_what_is_case_sensitive_in_an_address_stays_as_it_is():
     assert normalise("USB0::0x1313::0x8078::p0001aB::INSTR") == "USB0::0x1313::0x8078::p0001aB::0::INSTR"
     assert normalise("asrl/dev/ttyUSB0::instr") == "ASRL/dev/ttyUSB0::INSTR"
+    assert normalise("TCPIP::gateway::GPIB0,8::INSTR") == "TCPIP0::gateway::GPIB0,8::INSTR"
+    assert normalise("TCPIP::scope::hislip0,4881::INSTR") == "TCPIP0::scope::hislip0,4881::INSTR"
+
+
+@pytest.mark.parametrize(
+    ("address", "simulator", "problem"),
+    [
+        ("COM1", True, "'COM1' is no VISA address: .*unknown interface"),
+        ("TCPIP::h::1::2::3::SOCKET", False, "is no VISA address: .*too many parts"),
+        ("USB::x::1::P1::INSTR", False, "is no VISA address: a number such as 0x1313 or 4883 was expected, got 'x'"),
+        ("VXI0::1::INSTR", True, "cannot be simulated: its interface carries no messages"),
+    ],
+)
+def test_an_address_that_is_none_is_an_error_with_file_and_key(tmp_path, address, simulator, problem):
+    path = tmp_path / "bench.toml"
+    simulated = 'simulator = "thorlabs_pm100d"\n' if simulator else ""
+    path.write_text(f'[devices.meter]\ndriver = "thorlabs_pm100d"\naddress = "{address}"\n{simulated}')
+
+    with pytest.raises(ConfigurationError, match=f"bench.toml: devices.meter.address: .*{problem}"):
+        load_configuration([path])
