@@ -133,6 +133,20 @@ class Line:
                 self._fill(deadline, check, wanted - (len(self._received) - before))
         return self._take(count)
 
+    def read_end(self, end: bytes, timeout: float, check: Callable[[], None]) -> None:
+        """Take the ``end`` of a reply whose content was read by its count.
+
+        An interface that marks the ends of messages may mark it at the last byte of the content, with nothing behind
+        it: IEEE 488.2 asks for a newline there (8.5), but many instruments leave it out behind a block.
+
+        Raises:
+            IncompleteReplyError: it did not come in time.
+            ValueError: something else came.
+        """
+        found = self.read_bytes(len(end), timeout, check) if self.stream else self._take(len(self._received))
+        if found != end and (self.stream or found):
+            raise ValueError(f"{end!r} was expected behind the block, got {found[:80]!r}")
+
     def unread(self) -> bytes:
         """Return what is waiting to be read, or the beginning of it, without waiting; b"" when there is nothing.
 

@@ -119,7 +119,8 @@ class VisaDevice(DialogueDevice):
     def query_binary(self, command: str, timeout: float | None = None) -> bytes:
         """Send ``command`` and return the content of the IEEE 488.2 block that is the reply.
 
-        A block of definite length is read by its count, so it may contain any byte (IEEE 488.2, 8.7.9). One of
+        A block of definite length is read by its count, so it may contain any byte (IEEE 488.2, 8.7.9). Behind it
+        comes the termination; nothing need come where the interface marks the end of the message at the last byte. One of
         indefinite length (``#0``, 8.7.10) ends with its message; serial ports and sockets do not mark that end, so
         there it is a DeviceProtocolError.
         """
@@ -224,9 +225,7 @@ class VisaDevice(DialogueDevice):
             if not digits.isdigit():
                 raise ValueError(f"the length of a block was expected, got {digits!r}")
             block = self._read_bytes_(int(digits), timeout)
-            end = self.read_termination.encode("ascii")
-            if (found := self._read_bytes_(len(end), timeout)) != end:
-                raise ValueError(f"{end!r} was expected behind the block, got {found!r}")
+            line.read_end(self.read_termination.encode("ascii"), self._seconds_(timeout), self._checkpoint_)
             return block
 
     _query_binary_ = _query_binary

@@ -456,6 +456,27 @@ def test_a_block_is_read_by_its_count_whatever_it_contains(widget, address, size
         assert device.a == 1.5
 
 
+@pytest.mark.parametrize("address", [USB, "GPIB0::8::INSTR", "TCPIP0::10.0.0.7::inst0::INSTR"])
+@pytest.mark.parametrize("content", [b"", b"hello", b"ab\n", b"x" * 700_000])
+def test_a_block_may_end_with_its_message_and_without_a_termination(widget, address, content):
+    head = b"#%d%d" % (len(str(len(content))), len(content))
+    device, _library = widget(address, {**REPLIES, b"D?": head + content})
+
+    with device:
+        assert device.query_binary("D?") == content
+        assert device.a == 1.5
+
+
+@pytest.mark.parametrize("address", [SERIAL, SOCKET])
+def test_a_block_without_a_termination_is_an_error_where_nothing_else_marks_its_end(widget, address):
+    device, _library = widget(address, {**REPLIES, b"D?": b"#15hello"})
+
+    with device:
+        with pytest.raises(DeviceTimeoutError, match="D\\?"):
+            device.query_binary("D?")
+        assert device.a == 1.5
+
+
 @pytest.mark.parametrize("content", [b"", b"ab\ncd"])
 def test_a_block_of_indefinite_length_ends_with_its_message(widget, content):
     device, _library = widget(USB, {**REPLIES, b"D?": b"#0" + content + b"\n"})
@@ -539,7 +560,7 @@ def test_a_reply_that_trickles_in_is_a_timeout_and_not_a_reply_that_ends_wrongly
 
 
 @ADDRESSES
-@pytest.mark.parametrize("reply", [b"1.5\n", b"#2x1a\n", b"#13abcd\n", b"#14abc\n"])
+@pytest.mark.parametrize("reply", [b"1.5\n", b"#2x1a\n", b"#13abcd\n", b"#15abc\n", b"#13abc\r\n"])
 def test_a_block_that_is_none_is_an_error(widget, address, reply):
     device, _library = widget(address, {**REPLIES, b"D?": reply})
 
