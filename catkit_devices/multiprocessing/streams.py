@@ -22,6 +22,7 @@ from catkit_devices.errors import MutexBrokenError, WaitTimeoutError
 from catkit_devices.multiprocessing.owner import current_owner
 from catkit_devices.multiprocessing.stream_memory import HEAD, SLOT_HEAD
 from catkit_devices.multiprocessing.waiting import seconds
+from catkit_devices.readings import is_masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,7 +169,8 @@ class FrameWriter:
         """Publish a frame; return its number.
 
         Raises:
-            ValueError: it has not the stream's shape.
+            ValueError: it has not the stream's shape, some of it is masked, it has a unit, or the stream's type cannot
+                say its values exactly. Frames of that very type are not looked at, so they cost nothing more.
             MutexBrokenError: the mutex of the writer was taken away, and somebody else has become it.
             ServerUnresponsiveError: the stream's server is gone, and with it that mutex.
         """
@@ -178,17 +180,61 @@ class FrameWriter:
             raise MutexBrokenError(self._stream.mutex.name, "somebody else writes by now")
         number = ring.published
         slot = number % ring.slots
+        place = ring.frames[slot]
         if getattr(frame, "shape", None) != ring.shape:
-            raise ValueError(f"a frame of shape {ring.shape} was expected, got {getattr(frame, 'shape', type(frame))}")
+            found = getattr(frame, "shape", type(frame))
+            raise ValueError(f"{self._name}: a frame of shape {ring.shape} was expected, got {found}")
+        if type(frame) is not type(place) or frame.dtype != place.dtype:
+            frame = self._fitting(frame, place.dtype)
         mark = ring.marks[slot]
         mark[0] = 2 * number + 1
-        ring.frames[slot][...] = frame
+        place[...] = frame
         ring.stamps[slot][0] = time.time()
         mark[0] = 2 * number + 2
         ring.head[_PUBLISHED] = number + 1
         ring.head[_BELL] = (number + 1) & 0xFFFFFFFF
         _futex(ring, _WAKE, 1 << 30, None)
         return number
+
+    @property
+    def _name(self) -> str:
+        return f"stream {self._stream.mutex.name.removesuffix(' (writer)')!r}"
+
+    def _fitting(self, frame: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """Return a frame of another type in that of the stream."""
+        import numpy as np
+
+        if is_masked(frame):
+            raise ValueError(
+                f"{self._name}: the frame has masked elements, whose values mean nothing: publish frame.filled(...)"
+            )
+        if hasattr(frame, "magnitude") or hasattr(frame, "unit") or hasattr(frame, "units"):
+            raise ValueError(f"{self._name}: the frame has a unit, which a stream cannot hold: publish its numbers")
+        array = np.asarray(frame)
+        fitting = _exactly(array, dtype)
+        if fitting is None:
+            raise ValueError(
+                f"{self._name}: a frame of type {dtype} was expected, got one of type {array.dtype} with values that "
+                f"{dtype} cannot say exactly; round or clip them, or make the stream of type {array.dtype}"
+            )
+        return fitting
+
+
+def _exactly(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
+    """Return the same values in another type, or None where it cannot say them all."""
+    import numpy as np
+
+    if np.can_cast(array.dtype, dtype, "equiv"):
+        return array
+    if array.dtype.kind not in "biufc" or dtype.kind not in "biufc" or (array.dtype.kind == "c" and dtype.kind != "c"):
+        return None
+    with np.errstate(all="ignore"):
+        cast = array.astype(dtype)
+        # There and back alone is not enough: -1 as uint64 comes back as -1. Nor is the first comparison alone, for
+        # which large integers become floats.
+        back = (cast if array.dtype.kind == "c" else cast.real).astype(array.dtype)
+        same = np.array_equal(cast, array, equal_nan=True) and np.array_equal(back, array, equal_nan=True)
+    return cast if same else None
 
 
 class FrameReader:

@@ -1,12 +1,17 @@
 """Frames from one writer to many readers: whole, counted, and gone with their holders."""
 
+import math
 import os
+import re
 import signal
 import threading
 import time
 
+import astropy.units
 import numpy as np
+import pint
 import pytest
+from astropy.utils.masked import Masked
 
 from catkit_devices import Device
 from catkit_devices.errors import ConfigurationError, MutexBrokenError, MutexTimeoutError, ServerUnresponsiveError
@@ -251,8 +256,64 @@ def test_wrong_frames_and_unknown_streams_are_clear_errors(manager):
     stream = manager.get_stream("frames", (2,), "i4")
     with pytest.raises(ConfigurationError, match="shape"):
         manager.get_stream("frames", (3,), "i4")
-    with stream.writer() as publish, pytest.raises(ValueError, match=r"shape \(2,\) was expected, got \(3,\)"):
+    with (
+        stream.writer() as publish,
+        pytest.raises(ValueError, match=r"'frames': a frame of shape \(2,\) was expected, got \(3,\)"),
+    ):
         publish(np.zeros(3))
+
+
+OTHER = {
+    "u1": [np.array([300, -1]), np.array([1.7, 2.2]), np.array([math.nan, 1]), np.array([0, 256], "u2"),
+           np.array([1, 2], complex), np.array(["1", "2"]), np.array([1, 2], "M8[s]"), np.array([1, 2], object)],
+    "u8": [np.array([-1, 1], "i8"), np.array([1, 2.0**64])],
+    "i8": [np.array([2**64 - 1, 1], "u8"), np.array([math.inf, 1])],
+    "f4": [np.array([0.1, 1]), np.array([1, 2**24 + 1])],
+    "f8": [np.array([1, 2**53 + 1]), np.array([1 + 1j, 0])],
+    "?": [np.array([0, 2])],
+}  # fmt: skip
+
+
+def test_a_frame_whose_values_the_type_of_the_stream_cannot_say_is_refused(manager):
+    for dtype, frames in OTHER.items():
+        stream = manager.get_stream(f"of {dtype}", (2,), dtype)
+        with stream.writer() as publish:
+            for frame in frames:
+                expected = f"a frame of type {np.dtype(dtype)} was expected, got one of type {frame.dtype}"
+                with pytest.raises(ValueError, match=re.escape(f"stream 'of {dtype}': {expected}")):
+                    publish(frame)
+            assert publish(np.ones(2, dtype)) == 0
+
+
+SAME = [
+    (np.array([0, 255]), "u1"), (np.array([0.0, 255.0]), "u1"), (np.array([True, False]), "u1"),
+    (np.array([1, 2], ">u2"), "<u2"), (np.array([0.25, math.nan]), "f4"), (np.array([math.inf, 2**53]), "f8"),
+    (np.array([2**53, 1]), "f8"), (np.array([1, 2.0]), "c8"), (np.ma.array([1, 2], mask=False), "u2"),
+]  # fmt: skip
+
+
+def test_a_frame_of_another_type_arrives_where_its_values_stay_the_same(manager):
+    for number, (frame, dtype) in enumerate(SAME):
+        stream = manager.get_stream(f"stream {number}", (2,), dtype)
+        with stream.writer() as publish:
+            publish(frame)
+        np.testing.assert_array_equal(stream.newest(1).array, frame)
+
+
+MEANS_MORE = [
+    (np.ma.array([1.0, 999.0], mask=[False, True]), "masked"),
+    (Masked(np.array([1.0, 999.0]), mask=[False, True]), "masked"),
+    (pint.get_application_registry().Quantity(np.ones(2), "mV"), "a unit"),
+    (np.ones(2) * astropy.units.mV, "a unit"),
+]
+
+
+def test_a_frame_with_a_mask_or_a_unit_is_refused(manager):
+    with manager.get_stream("frames", (2,), "f8").writer() as publish:
+        for frame, message in MEANS_MORE:
+            with pytest.raises(ValueError, match=f"stream 'frames': the frame has {message}"):
+                publish(frame)
+        assert publish(np.ones(2)) == 0
 
 
 def test_a_reader_refuses_a_timeout_that_is_no_number(manager):
