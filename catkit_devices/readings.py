@@ -19,7 +19,7 @@ from catkit_devices.lazy import imported
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["is_masked", "missing_in", "no_measurement", "real_number", "without_stand_ins"]
+__all__ = ["is_masked", "measured", "missing_in", "no_measurement", "real_number", "without_stand_ins"]
 
 _INFINITY = 9.9e37
 _NOT_A_NUMBER = 9.91e37
@@ -40,6 +40,40 @@ def without_stand_ins(number: float) -> float:
     if math.isclose(abs(number), _NOT_A_NUMBER, rel_tol=_ROUNDING):
         return math.nan
     return math.copysign(math.inf, number) if number == number and no_measurement(number) else number
+
+
+def measured(value: Any) -> Any:
+    """Return a value with NaN and infinity in the place of what stands for them, also inside of groups.
+
+    Looked into are tuples, lists, mappings and arrays; what holds no stand-in is returned itself.
+    """
+    number = real_number(value)
+    if number is not None:
+        return without_stand_ins(number) if no_measurement(number) else value
+    if missing_in(value) is None:
+        return value
+    if getattr(value, "dtype", None) is not None:
+        return _measured_array(value)
+    if type(value) is dict:
+        return {key: measured(one) for key, one in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named one
+        return type(value)(*map(measured, value))
+    return type(value)(map(measured, value)) if type(value) in (tuple, list) else value
+
+
+def _measured_array(array: Any) -> Any:
+    import numpy as np
+
+    if array.dtype.kind != "f" or array.dtype.itemsize < 4:  # 16 bits cannot say a stand-in
+        return array
+    found = array.copy()  # it may be masked, which it stays
+    plain = np.asarray(found)
+    sizes = np.abs(plain)
+    nan = np.isclose(sizes, _NOT_A_NUMBER, rtol=_ROUNDING, atol=0)
+    infinite = (sizes >= _INFINITY * (1 - _ROUNDING)) & ~nan
+    plain[infinite] = np.copysign(np.inf, plain[infinite])
+    plain[nan] = np.nan
+    return found
 
 
 def real_number(value: Any) -> float | None:

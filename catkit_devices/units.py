@@ -20,7 +20,7 @@ from catkit_devices.readings import no_measurement, real_number
 if TYPE_CHECKING:
     import pint
 
-__all__ = ["check_unit", "convert", "convert_exactly", "is_quantity", "quantity", "registry"]
+__all__ = ["check_unit", "convert", "convert_exactly", "is_quantity", "magnitude", "quantity", "registry"]
 
 _COMMON = frozenset(
     {
@@ -140,6 +140,23 @@ def is_quantity(value: Any) -> bool:
     """Return whether a value is a quantity of pint."""
     pint = imported("pint")  # a quantity cannot exist before pint was imported
     return pint is not None and isinstance(value, pint.Quantity)
+
+
+def magnitude(value: Any, unit: str) -> Any:
+    """Return the number or the array of numbers that a quantity is in ``unit``.
+
+    Raises:
+        ValueError: it is of another dimension.
+    """
+    number = real_number(value.magnitude)
+    if number is not None:
+        return number if no_measurement(number) else _convert_quantity(value, unit)
+    import pint
+
+    try:
+        return value.to(unit).magnitude
+    except pint.PintError as error:
+        raise ValueError(f"must be in {unit}, got {value}: {error}") from error
 
 
 def _convert_text(text: str, unit: str | None) -> float:

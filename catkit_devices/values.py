@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from catkit_devices import units
 from catkit_devices.errors import nearest
-from catkit_devices.readings import no_measurement, real_number, without_stand_ins
+from catkit_devices.readings import measured, no_measurement, real_number, without_stand_ins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,10 +48,14 @@ class Rule:
     ) -> None:
         if unit is not None and type in (bool, str):
             raise TypeError(f"a {type.__name__} has no unit")
-        self.type = type
+        if isinstance(type, enum.EnumType) and issubclass(type, enum.Flag):
+            # Its members are made of numbers only, and a reply is a text.
+            name = type.__name__
+            raise TypeError(f"{name} holds flags: as type give a function, such as lambda reply: {name}(int(reply))")
+        self.type: Callable[[str], Any] = type
         self.unit = unit
         self.choices: dict[Any, Any] | None = None
-        if choices is None and isinstance(type, enum.EnumType) and not issubclass(type, enum.Flag):
+        if choices is None and isinstance(type, enum.EnumType):
             choices = cast("Iterable[Any]", type)
         if choices is not None:
             self.choices = dict(choices) if hasattr(choices, "keys") else {value: value for value in choices}
@@ -142,6 +146,9 @@ class Rule:
 
     def _chosen(self, value: Any) -> Any:
         choices = self.choices or {}
+        switched = self._switched(value)
+        if switched is not None:
+            return switched
         wanted = self._wanted(value)
         found = [choice for choice in choices if _is_meant(choice, value, wanted)]
         if len(found) == 1:
@@ -153,6 +160,23 @@ class Rule:
         near = nearest(value, words) if isinstance(value, str) else None
         hint = f" (did you mean {near!r}?)" if near else ""
         raise ValueError(f"must be one of {', '.join(map(repr, names))}, got {value!r}{hint}")
+
+    def _switched(self, value: Any) -> bool | None:
+        """Return the choice among True and False that is meant: by a truth value of any kind, or a word for one.
+
+        None where there is none: also for a word that says one of them here and the other on the wire.
+        """
+        choices = self.choices or {}
+        if not any(isinstance(choice, bool) for choice in choices) or (isinstance(value, str) and value in choices):
+            return None
+        try:
+            truth = _boolean(value)
+        except ValueError:
+            return None
+        if truth not in choices or not isinstance(next(one for one in choices if one == truth), bool):
+            return None
+        real = str(getattr(value, "dtype", "")) == "bool" or isinstance(value, bool)
+        return truth if real or _truth(str(_plain(choices[truth]))) is not (not truth) else None
 
     def _wanted(self, value: Any) -> Any:
         """Return what is compared with the choices: a number in the unit where some of them are numbers."""
@@ -195,10 +219,10 @@ class Rule:
             number = as_number(reply)
             if number is None:
                 raise ValueError(f"a number was expected, got {reply!r}")
-            measured = without_stand_ins(float(reply))
+            found = without_stand_ins(float(reply))
             if self.type is float:
-                return measured
-            whole = _whole(reply) if math.isfinite(measured) else None
+                return found
+            whole = _whole(reply) if math.isfinite(found) else None
             if whole is None:
                 raise ValueError(f"a whole number was expected, got {reply!r}")
             return whole
@@ -223,7 +247,7 @@ class Rule:
             ValueError: it is of another type.
         """
         if self.choices is not None:
-            return self._chosen(value)
+            return self._chosen(measured(value))
         if self.type is str:
             if not isinstance(value, str):
                 raise ValueError(f"text was expected, got {reprlib.repr(value)}")
@@ -237,26 +261,24 @@ class Rule:
         number = self._number_of(value)
         if number is None:
             raise ValueError(f"a number was expected, got {reprlib.repr(value)}")
-        measured = without_stand_ins(number)
+        found = without_stand_ins(number)
         if self.type is float:
-            return measured
-        whole = _whole(units.convert_exactly(value, self.unit)) if math.isfinite(measured) else None
+            return found
+        whole = _whole(units.convert_exactly(value, self.unit)) if math.isfinite(found) else None
         if whole is None:
             raise ValueError(f"a whole number was expected, got {reprlib.repr(value)}")
         return whole
 
     def _number_of(self, value: Any) -> float | None:
-        if not units.is_quantity(value):
-            return real_number(value)
-        number = real_number(value.magnitude)
-        return number if number is not None and no_measurement(number) else units.convert(value, self.unit)
+        return real_number(units.magnitude(value, self.unit or "dimensionless") if units.is_quantity(value) else value)
 
     def _measured(self, value: Any) -> Any:
         """Return what a type of a driver's own has made of a reply, or its function has returned."""
         if self.unit is not None and (value is None or isinstance(value, str | bytes | bool)):
             raise ValueError(f"a number in {self.unit} was expected, got {value!r}")
-        number = real_number(value)
-        return without_stand_ins(number) if number is not None and no_measurement(number) else value
+        if self.unit is not None and units.is_quantity(value):
+            value = units.magnitude(value, self.unit)
+        return measured(value)
 
 
 def as_number(text: str) -> float | None:
@@ -327,8 +349,12 @@ def _plain(token: Any) -> Any:
 
 
 def _comparable(token: Any) -> Any:
+    """Return what is equal of texts that say the same: a number, of which NaN is a text because it equals nothing."""
     text = str(_plain(token)).strip()
-    return float(text) if _NUMBER.fullmatch(text) else text.casefold()
+    number = without_stand_ins(float(text)) if _NUMBER.fullmatch(text) else math.nan
+    if number == number:
+        return number
+    return "nan" if _NUMBER.fullmatch(text) else text.casefold()
 
 
 def _truth(text: str) -> bool | None:

@@ -3,6 +3,7 @@
 import enum
 import json
 
+import numpy as np
 import pytest
 
 from catkit_devices.cli.words import property_value, text_of
@@ -49,6 +50,7 @@ class Switchboard(Device):
     numbered = Control("?", "S {}", choices={True: 1, False: 0}, doc="State.")
     worded = Control("?", "W {}", choices={True: "ON", False: "OFF"}, doc="State.")
     inhibit = Measurement("?", choices={True: "OFF", False: "ON"}, doc="Inhibition, which is off when all is on.")
+    turned = Control("?", "T {}", choices={True: "OFF", False: "ON"}, doc="Inhibition, which is off when all is on.")
     auto = Control("?", "A {}", choices=("ON", "OFF", "ONCE"), doc="Automatic range.")
     slot = Control("?", "P {}", choices={"first": 0, "second": 1}, doc="Slot.")
 
@@ -63,6 +65,7 @@ class Switchboard(Device):
     called = Control(
         lambda device: device._called, lambda device, value: device._call(value), choices=Mode, doc="Mode."
     )
+    signal = Control("?", "Y {}", type=str, choices=("NAN", "ZERO", "INF"), doc="What is sent.")
     crossed = Setting("C {}", choices=Crossed, doc="Two names that are each other's values.")
 
     def _open(self):
@@ -213,3 +216,45 @@ def test_the_command_line_takes_and_shows_them_by_name(board, name, word):
 )
 def test_a_whole_number_is_read_exactly_in_whatever_form_it_is_written(reply, value):
     assert Measurement("?", type=int, doc="Count.")._rule.parse(reply) == value
+
+
+@pytest.mark.parametrize(
+    ("reply", "value"),
+    [("NAN", "NAN"), ("nan", "NAN"), ("9.91E37", "NAN"), ("ZERO", "ZERO"), ("+9.90000000E+37", "INF")],
+)
+def test_a_choice_that_reads_like_no_number_is_a_choice(board, reply, value):
+    board._reply = reply
+
+    assert board.signal == value
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [(True, "W ON"), ("on", "W ON"), ("ON", "W ON"), (1, "W ON"), (np.True_, "W ON"), ("true", "W ON"), (0, "W OFF"),
+     ("off", "W OFF"), (np.False_, "W OFF"), (np.int8(0), "W OFF")],
+)  # fmt: skip
+def test_a_switch_with_choices_is_set_by_the_forms_in_which_it_is_read(board, value, sent):
+    board.worded = value
+
+    assert board._sent == [sent]
+
+
+@pytest.mark.parametrize("value", ["ON", "off", 1, "0", np.int64(1)])
+def test_a_word_that_means_one_thing_here_and_another_on_the_wire_is_refused(board, value):
+    with pytest.raises(DeviceValueError, match="turned must be one of True, False"):
+        board.turned = value
+    board.turned = np.True_
+
+    assert board._sent == ["T OFF"]
+
+
+@pytest.mark.parametrize("value", [2, 0.5, 1.0, "maybe", "", None, np.int64(2), [True]])
+def test_what_is_no_truth_value_sets_no_switch(board, value):
+    with pytest.raises(DeviceValueError, match="worded must be one of True, False"):
+        board.worded = value
+
+
+@pytest.mark.parametrize("kind", [enum.Flag, enum.IntFlag])
+def test_flags_are_no_type_of_which_a_reply_could_be_one(kind):
+    with pytest.raises(TypeError, match="Status holds flags: as type give a function"):
+        Measurement("?", type=kind("Status", ["BUSY", "ERROR"]), doc="Status.")

@@ -60,7 +60,7 @@ def wrapped():
         ("count", 3.0, 3), ("count", np.int16(3), 3), ("count", 2**53 + 1, 2**53 + 1), ("count", " +3\r\n", 3),
         ("enabled", np.True_, True), ("enabled", 1, True), ("enabled", "OFF", False), ("enabled", "1.0E0", True),
         ("label", "", ""), ("speed", "fast", "fast"), ("mode", Mode.FAST, Mode.FAST), ("mode", "F", Mode.FAST),
-        ("pair", (1, 2), (1, 2)),
+        ("pair", (1, 2), (1, 2)), ("scaled", units.quantity(3, "mW"), 0.003),
     ],
 )  # fmt: skip
 def test_what_a_function_returns_becomes_a_plain_value_of_the_declared_type(wrapped, name, found, value):
@@ -92,7 +92,7 @@ def test_a_function_may_return_that_there_is_no_measurement(wrapped, found, valu
         *[("label", found) for found in (None, 5, b"x")],
         *[("speed", found) for found in ("", "medium", None, 0)],
         *[("mode", found) for found in ("", "X", None)],
-        *[("scaled", found) for found in ("", None, True)],
+        *[("scaled", found) for found in ("", None, True, units.quantity(1, "V"))],
     ],
 )  # fmt: skip
 def test_a_function_that_returns_something_else_is_a_protocol_error_that_names_it(wrapped, name, found):

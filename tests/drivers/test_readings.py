@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,12 +13,17 @@ from catkit_devices import units
 from catkit_devices.device import Device
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
 from catkit_devices.properties import Control, Measurement
-from catkit_devices.readings import missing_in, no_measurement, real_number, without_stand_ins
+from catkit_devices.readings import measured, missing_in, no_measurement, real_number, without_stand_ins
 
 NONE = [
     9.91e37, 9.9e37, -9.9e37, 9.9e37 * (1 - 1e-7), 1e38, -1e300, math.inf, -math.inf, math.nan,
     float(np.float32(9.9e37)), float(np.float32(9.91e37)),
 ]  # fmt: skip
+
+
+class Point(NamedTuple):
+    x: float
+    y: float
 
 
 class Meter(Device):
@@ -28,8 +34,11 @@ class Meter(Device):
     count = Measurement("A?", type=int, doc="Count.")
     scaled = Measurement("A?", type=lambda reply: float(reply) * 1e-3, unit="W", doc="Power.")
     parsed = Control("A?", "A {}", type=lambda reply: float(reply), doc="Power.")
+    grouped = Measurement("A?", type=lambda reply: tuple(map(float, reply.split(","))), unit="V", doc="Voltages.")
+    curve = Measurement("A?", type=lambda reply: np.array(reply.split(","), "f4"), unit="V", doc="Voltages.")
     called = Measurement(lambda device: device._reply, unit="W", doc="Power.")
     load = Control("A?", "A {}", choices={50.0: "50", math.inf: "INF"}, doc="Load.")
+    told = Measurement(lambda device: device._reply, choices=(50.0, math.inf), doc="Load.")
     learned = Control("A?", "A {}", limits=lambda device: (0, device._reply), doc="Amount.")
 
     def _open(self):
@@ -80,6 +89,31 @@ def test_so_is_what_a_function_of_the_driver_returns(meter, read):
     meter._reply = read
 
     assert math.isnan(meter.called)
+
+
+@pytest.mark.parametrize("name", ["grouped", "curve"])
+def test_so_is_each_number_of_a_group(meter, name):
+    meter._reply = "9.91E37,1,-9.9E37,2"
+
+    assert list(getattr(meter, name)) == pytest.approx([math.nan, 1, -math.inf, 2], nan_ok=True)
+
+
+def test_a_group_keeps_its_kind():
+    masked = np.ma.array([9.9e37, 2.0], mask=[0, 1])
+
+    assert measured(Point(1, 9.9e37)) == Point(1, math.inf)
+    assert measured({"a": [1, -9.9e37]}) == {"a": [1, -math.inf]}
+    assert measured(masked).mask.tolist() == [False, True]
+    assert measured(masked)[0] == math.inf
+    whole = (1, [2.0], "9.9E37")
+    assert measured(whole) is whole
+
+
+def test_an_infinite_choice_is_read_from_what_stands_for_it(meter):
+    meter._reply = "+9.90000000E+37"
+    assert meter.load == math.inf
+    meter._reply = 9.9e37
+    assert meter.told == math.inf
 
 
 @pytest.mark.parametrize("reply", ["9.9E37", "9.91E+37", "nan", "99" + 36 * "0", "-991" + 35 * "0"])
