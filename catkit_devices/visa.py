@@ -120,7 +120,7 @@ class VisaDevice(DialogueDevice):
         """Send ``command`` and return the content of the IEEE 488.2 block that is the reply.
 
         A block of definite length is read by its count, so it may contain any byte (IEEE 488.2, 8.7.9). Behind it
-        comes the termination; nothing need come where the interface marks the end of the message at the last byte. One of
+        comes the termination; nothing need come where the interface marks the message's end at the last byte. One of
         indefinite length (``#0``, 8.7.10) ends with its message; serial ports and sockets do not mark that end, so
         there it is a DeviceProtocolError.
         """

@@ -146,20 +146,25 @@ class YamlInstrument:
         here: Mapping[str, Any] = self._loader.data.get("devices") or {}
         resources: Mapping[str, Any] = self._loader.data.get("resources") or {}
         resource = _at(resources, self._address)
-        if device is not None and resource.get("device") != device:
+        if device is not None and resource.get("device", device) != device:
             resource = {}
-        # By device, who names the file that it is in; whoever is at this address has the last word.
-        elsewhere = {one.get("device"): one for one in (*resources.values(), resource) if "filename" in one}
-        known = {**elsewhere, **here}
-        name = device or resource.get("device") or (next(iter(known)) if len(known) == 1 else None)
+        definitions = self._devices_of(resource) if "filename" in resource else here
+        # By device, who names the file that it is in; where something is at this address, that has the last word.
+        elsewhere = (
+            {} if resource else {one["device"]: one for one in resources.values() if {"device", "filename"} <= set(one)}
+        )
+        known = [*definitions, *(name for name in elsewhere if name not in definitions)]
+        name = device or resource.get("device") or (known[0] if len(known) == 1 else None)
         if name is None:
             raise self._unusable(f"it has {len(known)} devices ({', '.join(map(str, known))}): say which")
         self._name = name
-        if "filename" in resource or (not resource and name not in here and name in elsewhere):
-            here = self._devices_of(elsewhere[name])
-        if name not in here:
-            raise ConfigurationError(f"there is no device {name!r}", file=self._file, suggestion=nearest(name, known))
-        definition: Mapping[str, Any] = here[name]
+        if name not in definitions and name in elsewhere:
+            definitions = self._devices_of(elsewhere[name])
+            known = list(definitions)
+        if name not in definitions:
+            suggestion = nearest(name, map(str, known))
+            raise ConfigurationError(f"there is no device {name!r}", file=self._file, suggestion=suggestion)
+        definition: Mapping[str, Any] = definitions[name]
         return definition, resource
 
     def _devices_of(self, resource: Mapping[str, Any]) -> Mapping[str, Any]:

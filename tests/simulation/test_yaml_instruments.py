@@ -151,6 +151,7 @@ resources:
   GPIB0::4::INSTR: {device: device 1, filename: default.yaml, bundled: true}
   GPIB0::INTFC: {device: controller, filename: makers/controller.yaml}
   GPIB0::5::INSTR: {device: here}
+  GPIB0::6::INSTR: {filename: makers/supply.yaml}
 devices:
   here: {dialogues: [{q: "?", r: "here"}]}
 """
@@ -173,10 +174,32 @@ def index(tmp_path):
         ({"address": "GPIB::1", "device": "here"}, b"?\n", b"here\n"),
         ({"address": "GPIB::4"}, b"?IDN\n", b"LSG Serial #1234\n"),
         ({"address": "GPIB::5"}, b"?\n", b"here\n"),
+        ({"address": "GPIB::6"}, b"ID?\n", b"supply of ours\n"),
     ],
 )
 def test_a_device_may_be_in_a_file_that_the_resource_names(index, options, command, reply):
     assert YamlInstrument(bench(), index, **options).feed(command) == reply
+
+
+@pytest.mark.parametrize(
+    ("options", "file", "problem"),
+    [
+        ({"address": "GPIB::2"}, "makers/supply.yaml", "there is no device 'gone'"),
+        (
+            {"address": "GPIB::9", "device": "suply"},
+            "index.yaml",
+            "there is no device 'suply' (did you mean 'supply'?)",
+        ),
+        ({"address": "GPIB::9", "device": "gone"}, "makers/supply.yaml", "there is no device 'gone'"),
+        ({"address": "GPIB::6", "device": "suply"}, "makers/supply.yaml", "no device 'suply' (did you mean 'supply'?)"),
+    ],
+)
+def test_a_device_that_is_not_there_is_told_with_the_names_that_are(index, options, file, problem):
+    with pytest.raises(ConfigurationError) as caught:
+        YamlInstrument(bench(), index, **options)
+
+    assert str(caught.value).startswith(str(index.parent / file))
+    assert str(caught.value).endswith(problem)
 
 
 @pytest.mark.parametrize(
