@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from catkit_devices.operations import DeviceProperty
 from catkit_devices.rules import SPECIAL
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from catkit_devices.device import Device
     from catkit_devices.multiprocessing.interface import Interface
 
-__all__ = ["describe", "interface_of"]
+__all__ = ["describe", "describe_command", "interface_of"]
 
 _ON_THE_MUTEX = frozenset({"acquire", "lock", "mutex", "release", "wait"})
 """What a proxy does by itself, or a driver only."""
@@ -49,7 +50,7 @@ def describe(device: Device, framework: Container[str]) -> dict[str, Any]:
                 "shared": bool(getattr(member.fget, "_shared", False)),
             }
         elif callable(member) and not inspect.isclass(member):
-            commands[name] = {"signature": str(inspect.signature(member)), "doc": inspect.getdoc(member)}
+            commands[name] = describe_command(member)
     return {
         "name": device.name,
         "driver": cls.driver,
@@ -57,6 +58,34 @@ def describe(device: Device, framework: Container[str]) -> dict[str, Any]:
         "properties": properties,
         "commands": commands,
     }
+
+
+def describe_command(command: Callable[..., Any]) -> dict[str, Any]:
+    """Return the signature, the parameters and the doc of a command.
+
+    Of each parameter: its kind as Python calls it, the name of its type, and whether that is an enumeration, whose name
+    is then ``module:class``.
+    """
+    signature = inspect.signature(command)
+    try:
+        hints = get_type_hints(command)
+    except Exception:  # noqa: BLE001 - an annotation may name what exists for type checkers only
+        hints = {}
+    parameters = {}
+    for name, parameter in signature.parameters.items():
+        if name == "self":
+            continue
+        annotation = hints.get(name, parameter.annotation)
+        inner = [one for one in get_args(annotation) if one is not type(None)]
+        one = inner[0] if len(inner) == 1 and type(None) in get_args(annotation) else annotation
+        is_enum = isinstance(one, enum.EnumType)
+        text = annotation.__name__ if isinstance(annotation, type) else str(annotation).strip("'\"")
+        parameters[name] = {
+            "kind": parameter.kind.name,
+            "type": f"{one.__module__}:{one.__qualname__}" if is_enum else text,
+            "enum": is_enum,
+        }
+    return {"signature": str(signature), "parameters": parameters, "doc": inspect.getdoc(command)}
 
 
 def _type_of(member: property) -> str | None:

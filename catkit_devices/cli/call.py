@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 
@@ -66,11 +66,11 @@ def call(
         command = str(target.member)
         result: Any = None
         if command in _OF_EVERY_DEVICE:
-            arguments(target.rest, command, "()")
+            arguments(target.rest, command, {"signature": "()", "parameters": {}})
             getattr(device, command)()
         else:
             facts = member_of(description, "commands", target.member)
-            positional, named = arguments(target.rest, command, facts["signature"])
+            positional, named = arguments(target.rest, command, facts)
             with device.lock(timeout=timeout):
                 result = getattr(device, command)(*positional, **named)
     if out is not None:
@@ -90,14 +90,30 @@ def _save(result: Any, file: Path) -> None:
     parts = _parts(result)
     if parts is None:
         raise DataError(f"{file} is not written: the command returned no array but {type(result).__name__}")
+    names = [name for name, _ in parts]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{file} is not written: two of the arrays that the command returned are called {twice!r}")
     arrays = {
         name: _array(part, f"{file} is not written: {name or 'what the command returned'}") for name, part in parts
     }
     try:
         with file.open("wb") as stream:
-            np.savez(stream, **arrays) if parts[0][0] else np.save(stream, arrays[""])
+            _save_several(stream, arrays) if parts[0][0] else np.save(stream, arrays[""])
     except OSError as error:
         raise DataError(f"{file} cannot be written: {error}") from error
+
+
+def _save_several(stream: IO[bytes], arrays: Mapping[str, Any]) -> None:
+    """Write arrays as ``numpy.savez`` does, which takes names as its own parameters: some could not be used."""
+    import zipfile
+
+    import numpy as np
+
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def _parts(result: Any) -> list[tuple[str, Any]] | None:

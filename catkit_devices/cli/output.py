@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import typer
 
+from catkit_devices.cli.words import safe_text
 from catkit_devices.errors import (
     ConfigurationError,
     MutexTimeoutError,
@@ -174,11 +175,26 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int):
         return value
     if isinstance(value, Mapping):
-        return {key if isinstance(key, str) else str(key): _plain(one) for key, one in value.items()}
+        return _by_text(value)
     if isinstance(value, list | tuple | AbstractSet):
         return [_plain(one) for one in value]
     convert = getattr(value, "tolist", None)  # of an array, or of one of its numbers
-    return _plain(convert()) if callable(convert) else str(value)
+    return _plain(convert()) if callable(convert) else safe_text(value)
+
+
+def _by_text(value: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a mapping by texts; of two keys with one text, 1 and "1", that which is none is ``1 (int)``."""
+    made: dict[str, Any] = {key: _plain(one) for key, one in value.items() if type(key) is str}
+    for key, one in value.items():
+        if type(key) is str:
+            continue
+        text = key.name if isinstance(key, enum.Enum) else safe_text(key)
+        wanted, number = text, 1
+        while wanted in made:
+            number += 1
+            wanted = f"{text} ({type(key).__name__}{'' if number == 2 else f' {number}'})"
+        made[wanted] = _plain(one)
+    return made
 
 
 def code_of(status: dict[str, Any]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import enum
+import functools
+import importlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +15,7 @@ from catkit_devices.readings import no_measurement
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Target", "arguments", "literal", "member_of", "property_value", "split", "text_of"]
+__all__ = ["Target", "arguments", "literal", "member_of", "property_value", "safe_text", "split", "text_of"]
 
 _BOOLEANS = {
     "on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False,
@@ -84,21 +86,49 @@ def property_value(text: str, description: Mapping[str, Any]) -> Any:
     return _converted(text, description["type"])
 
 
-def arguments(words: Sequence[str], command: str, signature: str) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments of a command, positional and by name (``name=value``), of the types it declares."""
-    annotations = _annotations(signature)
+def arguments(words: Sequence[str], command: str, facts: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a command, positional and by name (``name=value``), of the types it declares.
+
+    Args:
+        words: what is written behind the command.
+        command: its name.
+        facts: its description, as :func:`catkit_devices.describing.describe_command` returns it.
+    """
+    parameters: Mapping[str, Mapping[str, Any]] = facts["parameters"]
+    named = {name for name, one in parameters.items() if one["kind"] in ("POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY")}
+    placed = [one for one in parameters.values() if one["kind"] in ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD")]
+    rest = next((one for one in parameters.values() if one["kind"] == "VAR_POSITIONAL"), None)
+    of_any_name = next((one for one in parameters.values() if one["kind"] == "VAR_KEYWORD"), None)
     positional: list[Any] = []
-    named: dict[str, Any] = {}
-    names = list(annotations)
+    by_name: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if equals and name in annotations:
-            named[name] = _converted(value, annotations[name])
-        elif len(positional) < len(names):
-            positional.append(_converted(word, annotations[names[len(positional)]]))
-        else:
-            raise ConfigurationError(f"{command}{signature} takes no more arguments, got {word!r}")
-    return positional, named
+        one = parameters[name] if name in named else of_any_name if name.isidentifier() else None
+        if equals and one is not None:
+            by_name[name] = _argument(value, name, one)
+            continue
+        place = placed[len(positional)] if len(positional) < len(placed) else rest
+        if place is None:
+            raise ConfigurationError(f"{command}{facts['signature']} takes no more arguments, got {word!r}")
+        positional.append(_argument(word, command, place))
+    return positional, by_name
+
+
+def _argument(text: str, of: str, parameter: Mapping[str, Any]) -> Any:
+    """Return what a text says for a parameter of a command; for an enumeration its member, by name or value."""
+    if not parameter["enum"]:
+        return _converted(text, parameter["type"])
+    from catkit_devices.values import Rule
+
+    module, _, path = parameter["type"].partition(":")
+    try:
+        kind = functools.reduce(getattr, path.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"{of}: {path}, of which it takes a member, cannot be imported: {error}") from error
+    try:
+        return Rule(str, None, kind).convert(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{of} {error}") from error
 
 
 def literal(text: str) -> Any:
@@ -125,8 +155,16 @@ def text_of(value: Any, unit: str | None = None) -> str:
         if value.dtype.kind in "biuf":
             text += f", {value.min():g} to {value.max():g}"
         return f"{text} {unit}" if unit else text
-    text = repr(value) if isinstance(value, str) else str(value)
+    text = repr(value) if isinstance(value, str) else safe_text(value)
     return f"{text} {unit}" if unit else text
+
+
+def safe_text(value: Any) -> str:
+    """Return ``str(value)``; where a class of a driver's own raises there, which class that is."""
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001 - it may raise anything
+        return f"<{type(value).__name__} without a text: {type(error).__name__}>"
 
 
 def _converted(text: str, kind: str | None) -> Any:
@@ -144,20 +182,3 @@ def _converted(text: str, kind: str | None) -> Any:
                 continue
         return text  # a number with a unit, which the device converts
     return literal(text)
-
-
-def _annotations(signature: str) -> dict[str, str | None]:
-    """Return the parameters of a signature, in order, each with the name of its type where that is told."""
-    try:
-        function = ast.parse(f"def command{signature}: ...").body[0]
-    except SyntaxError:
-        return {}
-    if not isinstance(function, ast.FunctionDef):
-        return {}
-    every = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
-    found = {
-        argument.arg: None if argument.annotation is None else ast.unparse(argument.annotation).strip("'\"")
-        for argument in every
-    }
-    found.pop("self", None)
-    return found

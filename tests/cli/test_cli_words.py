@@ -1,9 +1,16 @@
 """What people write for devices, values and arguments means what they mean."""
 
+import enum
+import json
+
+import numpy as np
 import pytest
 
+from catkit_devices.cli.call import _save
+from catkit_devices.cli.output import print_json
 from catkit_devices.cli.words import Target, arguments, literal, member_of, property_value, split, text_of
-from catkit_devices.errors import ConfigurationError
+from catkit_devices.describing import describe_command
+from catkit_devices.errors import ConfigurationError, DataError
 
 DESCRIPTION = {
     "name": "wheel",
@@ -59,15 +66,36 @@ def test_a_truth_value_that_is_none_is_refused():
         property_value("onn", {"type": "bool", "choices": None})
 
 
+class Mode(enum.Enum):
+    DC = "direct"
+    AC = "alternating"
+
+
 def test_arguments_go_by_place_and_by_name_in_the_types_that_are_declared():
-    signature = "(self, x: 'float', y: float = 0.0, *, label: 'str' = '', fast: bool = False) -> 'None'"
-    assert arguments(["1", "-2.5"], "move", signature) == ([1, -2.5], {})
-    assert arguments(["1", "y=2", "label=3", "fast=on"], "move", signature) == (
-        [1], {"y": 2, "label": "3", "fast": True},
-    )  # fmt: skip
-    assert arguments(["x=y"], "rename", "(self, name: str)") == (["x=y"], {})
+    def move(self, x: "float", y: float = 0.0, *, label: "str" = "", fast: bool = False) -> "None": ...
+    def rename(self, name: str): ...
+    def home(self): ...
+
+    facts = describe_command(move)
+    assert arguments(["1", "-2.5"], "move", facts) == ([1, -2.5], {})
+    assert arguments(["1", "y=2", "label=3", "fast=on"], "move", facts) == ([1], {"y": 2, "label": "3", "fast": True})
+    assert arguments(["x=y"], "rename", describe_command(rename)) == (["x=y"], {})
     with pytest.raises(ConfigurationError, match=r"home\(self\) takes no more arguments, got 'now'"):
-        arguments(["now"], "home", "(self)")
+        arguments(["now"], "home", describe_command(home))
+    with pytest.raises(ConfigurationError, match="takes no more arguments, got 'on'"):
+        arguments(["1", "2", "on"], "move", facts)
+
+
+def test_a_command_takes_members_of_enumerations_and_any_number_of_arguments():
+    def measure(self, mode: Mode, then: Mode | None = Mode.DC, *levels: float, order: Mode = Mode.DC, **more): ...
+
+    facts = describe_command(measure)
+    assert arguments(["AC"], "measure", facts) == ([Mode.AC], {})
+    assert arguments(["alternating", "AC", "1", "2.5", "order=AC", "unit=V"], "measure", facts) == (
+        [Mode.AC, Mode.AC, 1, 2.5], {"order": Mode.AC, "unit": "V"},
+    )  # fmt: skip
+    with pytest.raises(ConfigurationError, match="measure must be one of 'DC', 'AC', got 'BC'"):
+        arguments(["BC"], "measure", facts)
 
 
 @pytest.mark.parametrize(
@@ -93,4 +121,36 @@ def test_values_are_shown_with_their_unit_and_large_arrays_by_what_they_are():
     assert text_of("up") == "'up'"
     assert text_of(np.arange(3)) == "[0 1 2]"
     assert text_of(np.zeros((20, 30), "u2"), "count") == "uint16 array of shape (20, 30), 0 to 0 count"
+    assert text_of(Untold()) == "<Untold without a text: RuntimeError>"
     assert literal("{'a': 1}") == {"a": 1}
+
+
+class Untold:
+    def __repr__(self):
+        raise RuntimeError
+
+
+def test_json_keeps_every_value_whatever_the_keys(capsys):
+    print_json({1: "a", "1": "b", "thing": Untold()})
+
+    assert json.loads(capsys.readouterr().out) == {
+        "1": "b", "1 (int)": "a", "thing": "<Untold without a text: RuntimeError>",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [("allow_pickle", "b"), ("file", "args"), ("kwds", "..")])
+def test_several_arrays_are_saved_whatever_their_names(tmp_path, names):
+    arrays = dict(zip(names, (np.zeros(3), np.ones((2, 2))), strict=True))
+    _save(arrays, tmp_path / "out.npz")
+
+    with np.load(tmp_path / "out.npz") as saved:
+        assert set(saved) == set(names)
+        for name in names:
+            np.testing.assert_array_equal(saved[name], arrays[name])
+
+
+def test_two_arrays_of_one_name_are_refused_before_there_is_a_file(tmp_path):
+    with pytest.raises(DataError, match="two of the arrays that the command returned are called '1'"):
+        _save({1: np.zeros(3), "1": np.ones(3)}, tmp_path / "out.npz")
+
+    assert not (tmp_path / "out.npz").exists()

@@ -619,6 +619,10 @@ def test_signature_and_docs_stay():
 
     assert Documented("d").describe()["commands"]["go"] == {
         "signature": "(self, slot: int, *, slowly: bool = False) -> None",
+        "parameters": {
+            "slot": {"kind": "POSITIONAL_OR_KEYWORD", "type": "int", "enum": False},
+            "slowly": {"kind": "KEYWORD_ONLY", "type": "bool", "enum": False},
+        },
         "doc": "Turn.",
     }
 
