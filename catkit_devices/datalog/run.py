@@ -15,6 +15,7 @@ from catkit_devices.datalog.arrays import ArrayFile
 from catkit_devices.datalog.checkpointing import Checkpointer
 from catkit_devices.datalog.values import (
     conversion,
+    is_plain_text,
     magnitude,
     nanoseconds,
     number,
@@ -46,16 +47,6 @@ class _Tag(NamedTuple):
 
     id: int
     convert: Callable[[Any], Any] | None
-
-
-def _is_plain_text(text: object) -> bool:
-    if not isinstance(text, str) or "\0" in text:
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class Run:
@@ -322,9 +313,9 @@ class Run:
         found = self._tags.get((kind, tag, unit)) if isinstance(tag, str) else None
         if found is not None:
             return found
-        if not tag or not _is_plain_text(tag):
+        if not tag or not is_plain_text(tag):
             raise DataError(f"a tag is a text that is not empty, without NUL, that UTF-8 can say, got {tag!r}")
-        if unit is not None and not _is_plain_text(unit):
+        if unit is not None and not is_plain_text(unit):
             raise DataError(f"{kind} {tag!r}: a unit is a text without NUL that UTF-8 can say, got {unit!r}")
         with self._lock:
             self._refuse_when_closed()

@@ -1,4 +1,4 @@
-"""A whole run as HDF5.
+r"""A whole run as HDF5.
 
 Every tag is a group, ``/scalars/TAG``, ``/arrays/TAG``, ``/curves/TAG``, ``/figures/TAG``, ``/fits/TAG`` or
 ``/values/TAG`` (slashes in a tag make groups in groups), with ``time``, in nanoseconds since 1970 UTC, and ``value``,
@@ -6,14 +6,19 @@ whose attribute ``unit`` says what it is in. ``value`` is a dataset for scalars,
 records along its first axis) and for values (as JSON). It is a group of ``0``, ``1``, ... for other arrays, for curves
 (each with ``x`` and ``y``) and for pictures and FITS files (their bytes). ``/events`` has ``time``, ``kind``, ``text``
 and ``facts``; ``/run`` has ``information``, ``configuration`` and ``log``.
+
+HDF5 has no place for a text with a NUL, or with half of a surrogate pair (a file name in another encoding). Such a text
+is written as JSON (``"caf\udce9.fits"``), and an attribute says so: ``json`` of a dataset, or of a group of them, means
+that all their texts are JSON; ``label_json`` means it of the attribute ``label``, and so on.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.datalog.extras import extra
-from catkit_devices.datalog.values import to_json
+from catkit_devices.datalog.values import is_plain_text, to_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +52,7 @@ class _Writer:
         information = self._reader.information
         self._root.attrs["name"] = information["name"]
         self._root.attrs["started"] = information["started"]
-        self._root.attrs["outcome"] = (self._reader.outcome or {}).get("outcome", "")
+        _describe(self._root, "outcome", (self._reader.outcome or {}).get("outcome", ""))
         run = self._root.create_group("run")
         run["information"] = to_json(information, "information")
         run["configuration"] = to_json(self._reader.configuration, "configuration")
@@ -56,7 +61,7 @@ class _Writer:
         for tag in tags:
             try:
                 getattr(self, f"_{tag.kind}")(tag)
-            except TypeError as error:  # what h5py says of a type that HDF5 has no place for
+            except (TypeError, ValueError) as error:  # what h5py says of what HDF5 has no place for
                 left_out.append(f"{tag.kind} {tag.tag}: {error}")
         self._events()
         return left_out
@@ -83,28 +88,37 @@ class _Writer:
             self._storable(array)  # before there is half a group of it
         group = self._group(tag, "arrays")
         self._times(group, arrays.times)
+        as_json = any(_needs_json(array) for array in arrays)
         if arrays.uniform:
-            first, original = self._storable(arrays[0])
+            first, original = self._storable(arrays[0], as_json)
             shape = first.shape
             chunks = (1, *shape) if shape and first.size else None
             value = group.create_dataset("value", (len(arrays), *shape), first.dtype, chunks=chunks)
             for number, array in enumerate(arrays):
-                value[number] = self._storable(array)[0]
+                value[number] = self._storable(array, as_json)[0]
             value.attrs["numpy_type"] = original
         else:
             value = group.create_group("value", track_order=True)
             for number, array in enumerate(arrays):
-                storable, original = self._storable(array)
+                storable, original = self._storable(array, as_json)
                 value.create_dataset(str(number), data=storable, dtype=storable.dtype)
                 value[str(number)].attrs["numpy_type"] = original
         value.attrs["unit"] = arrays.unit or ""
+        if as_json:
+            value.attrs["json"] = True
 
-    def _storable(self, array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], str]:
+    def _storable(self, array: npt.NDArray[Any], as_json: bool = False) -> tuple[npt.NDArray[Any], str]:
         """Return an array of a type that HDF5 has, and the name of the type that it had; TypeError if there is none."""
+        import numpy as np
+
         original = str(array.dtype)
         if array.dtype.kind in "mM":
             return array.astype("int64"), original
         if array.dtype.kind == "U":
+            if as_json:
+                texts = np.empty(array.size, self._text)
+                texts[:] = [json.dumps(text) for text in array.ravel().tolist()]
+                return texts.reshape(array.shape), original
             return array.astype(self._text), original
         self._type_of(array.dtype, logical=True)
         return array, original
@@ -118,9 +132,12 @@ class _Writer:
                 ("x", curve.x, curve.x_unit, curve.x_label),
                 ("y", curve.y, curve.y_unit, curve.y_label),
             ):
-                one[axis] = self._storable(values)[0]
-                one[axis].attrs["unit"] = unit or ""
-                one[axis].attrs["label"] = label
+                as_json = _needs_json(values)
+                one[axis] = self._storable(values, as_json)[0]
+                if as_json:
+                    one[axis].attrs["json"] = True
+                _describe(one[axis], "unit", unit or "")
+                _describe(one[axis], "label", label)
 
     def _figure(self, tag: Tag) -> None:
         self._files(tag, "figures", [(figure.time_ns, figure.png) for figure in self._reader.figures(tag.tag)])
@@ -163,10 +180,27 @@ class _Writer:
         self._times(group, np.array([event.time_ns for event in events], dtype="datetime64[ns]"))
         for name, texts in (
             ("kind", [event.kind for event in events]),
-            ("text", [event.text.replace("\0", "") for event in events]),
+            ("text", [event.text for event in events]),
             ("facts", [to_json(event.facts, "event") for event in events]),
         ):
-            group.create_dataset(name, (len(texts),), data=texts or None, dtype=self._text)
+            as_json = not all(map(is_plain_text, texts))
+            data = [json.dumps(text) for text in texts] if as_json else texts
+            group.create_dataset(name, (len(data),), data=data or None, dtype=self._text)
+            if as_json:
+                group[name].attrs["json"] = True
+
+
+def _needs_json(array: npt.NDArray[Any]) -> bool:
+    return array.dtype.kind == "U" and not all(map(is_plain_text, array.ravel().tolist()))
+
+
+def _describe(thing: Any, attribute: str, text: str) -> None:
+    """Set an attribute to a text, to JSON where HDF5 has no place for it."""
+    if is_plain_text(text):
+        thing.attrs[attribute] = text
+    else:
+        thing.attrs[attribute] = json.dumps(text)
+        thing.attrs[f"{attribute}_json"] = True
 
 
 def _path(tag: str) -> str:

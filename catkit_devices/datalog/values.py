@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["conversion", "from_json", "magnitude", "nanoseconds", "number", "plain_array", "to_json", "unit_text"]
+__all__ = [
+    "conversion",
+    "from_json",
+    "is_plain_text",
+    "magnitude",
+    "nanoseconds",
+    "number",
+    "plain_array",
+    "to_json",
+    "unit_text",
+]
 
 _INTEGERS = range(-(2**63), 2**63)
 """What SQLite can keep as an integer."""
@@ -219,12 +229,15 @@ def to_json(value: Any, what: str, *, anything: bool = False) -> str:
         value = _with_text_keys(value, anything)
         text = json.dumps(value, default=plain, ensure_ascii=False)
         # Half a surrogate pair (a file name in another encoding) has no UTF-8; JSON can say it by its number.
-        return text if text.isascii() or _has_utf8(text) else json.dumps(value, default=plain)
+        return text if text.isascii() or is_plain_text(text) else json.dumps(value, default=plain)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{what} cannot be written as JSON: {error}") from error
 
 
-def _has_utf8(text: str) -> bool:
+def is_plain_text(text: object) -> bool:
+    """Return whether something is a text without NUL that UTF-8 can say: one that every file can hold."""
+    if not isinstance(text, str) or "\0" in text:
+        return False
     try:
         text.encode()
     except UnicodeEncodeError:

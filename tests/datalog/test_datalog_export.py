@@ -67,6 +67,38 @@ def test_hdf5_holds_everything(run, tmp_path):
         assert json.loads(file["run/information"][()])["parameters"] == {"repeats": 3}
 
 
+@pytest.mark.parametrize("text", ["a\0b", "caf\udce9.fits", '"\\u0000\0"'])
+def test_text_that_hdf5_has_no_place_for_is_written_as_json_and_said_to_be(run, tmp_path, text):
+    h5py = pytest.importorskip("h5py")
+    run.log_event("failed", text, file=text)
+    run.log_curve("labelled", [1, 2], [3, 4], x_unit=text, x_label=text, y_label="plain")
+    run.log_curve("named", np.array(["plain", text]), [3, 4])
+    run.log_array("names", np.array([["plain"], [text]]))
+    run.log_array("names", np.array([["plain"], ["plain"]], f"U{max(5, len(text))}"))
+    run.log_array("ragged names", np.array(["plain"]))
+    run.log_array("ragged names", np.array(["plain", text]))
+    run.log("note", {text: text})
+    run.set_outcome(text, text)
+    assert export(run.path, tmp_path / "scan.h5") == []
+    with h5py.File(tmp_path / "scan.h5") as file:
+        assert file["events/text"].attrs["json"]
+        assert json.loads(file["events/text"][1]) == text
+        assert "json" not in file["events/kind"].attrs
+        x, y = file["curves/labelled/value/0/x"], file["curves/labelled/value/0/y"]
+        assert [x.attrs["label_json"], x.attrs["unit_json"], "label_json" in y.attrs] == [True, True, False]
+        assert (json.loads(x.attrs["label"]), json.loads(x.attrs["unit"]), y.attrs["label"]) == (text, text, "plain")
+        named = file["curves/named/value/0/x"]
+        assert [named.attrs["json"], *map(json.loads, named[:])] == [True, "plain", text]
+        names = file["arrays/names/value"]
+        assert names.attrs["json"]
+        assert [json.loads(name) for name in names[:].ravel()] == ["plain", text, "plain", "plain"]
+        ragged = file["arrays/ragged names/value"]
+        assert [ragged.attrs["json"], json.loads(ragged["0"][0]), json.loads(ragged["1"][1])] == [True, "plain", text]
+        assert json.loads(file["values/note/value"][0]) == {text: text}
+        assert json.loads(file.attrs["outcome"]) == text
+        assert file["scalars/power/nd/1/value"][:].tolist() == [0.0, 0.1, 0.2]
+
+
 def test_tags_that_are_called_as_parts_of_the_file_do_not_collide_in_hdf5(run, tmp_path):
     h5py = pytest.importorskip("h5py")
     for tag in ("a", "a/value", "a//b", "a/%76alue", "./..", "a/value/0"):
