@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 from catkit_devices import process_end
+from catkit_devices.ctrl_c import Event
 from catkit_devices.deferred import finished
 from catkit_devices.describing import describe, interface_of
 from catkit_devices.errors import (
@@ -27,7 +28,7 @@ from catkit_devices.errors import (
     OperationCancelled,
 )
 from catkit_devices.lifecycle import Lifecycle
-from catkit_devices.multiprocessing.entries import new_entry
+from catkit_devices.multiprocessing.entries import OwnEntries, new_entry
 from catkit_devices.multiprocessing.interface import running_server
 from catkit_devices.multiprocessing.locks import OwnedLock, giving_way
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, default_timeout, lock_all
@@ -113,6 +114,7 @@ class Device(metaclass=DeviceType):
         self._stand_in_: Callable[[], Any] | None = None
         """Under simulation, what makes the connection in the place of ``_open``."""
         self._openings_ = Openings(self, kept=open_on_use)
+        self._entered_ = OwnEntries()
         self._changed_by_: Session | None = None
         self._reference_: Reference | None = None
 
@@ -147,7 +149,7 @@ class Device(metaclass=DeviceType):
             DeviceFaultError: it is in FAULT.
             SafetyError: on a testbed whose safety checks have tripped.
         """
-        self._openings_.enter(new_entry(block=False))
+        self._enter_here_(block=False)
 
     @final
     @unlocked
@@ -161,14 +163,33 @@ class Device(metaclass=DeviceType):
         Args:
             force: close it for everybody, ``with`` blocks included; leaving these does nothing then.
         """
-        self._openings_.leave(self._openings_.newest(block=False), force)
+        self._leave_here_(block=False, force=force)
 
     def __enter__(self) -> Self:
-        self._openings_.enter(new_entry(block=True))
+        self._enter_here_(block=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._openings_.leave(self._openings_.newest(block=True))
+        self._leave_here_(block=True)
+
+    def _enter_here_(self, *, block: bool) -> None:
+        entry = new_entry(block=block)
+        try:
+            self._openings_.enter(entry)
+            self._entered_.add(entry, current_call().session)
+        except BaseException:
+            self._entered_.discard(entry)
+            self._openings_.withdraw(current_call().session, entry)
+            raise
+
+    def _leave_here_(self, *, block: bool, force: bool = False) -> None:
+        found = self._entered_.newest(block=block, session=current_call().session)
+        entry = None if found is None else found.entry
+        try:
+            self._openings_.leave(entry, force)
+        finally:
+            if entry is not None:
+                self._entered_.discard(entry)
 
     def _close_now_(self) -> None:
         try:
@@ -467,7 +488,7 @@ class Device(metaclass=DeviceType):
         if not (due or last):
             self._mutex_lock_.end_session(session)
             return
-        queued = threading.Event()
+        queued = Event()
         clean_up = threading.Thread(
             target=self._clean_up_,
             args=(session, guardian, in_use, died, queued),
@@ -484,7 +505,7 @@ class Device(metaclass=DeviceType):
         self._mutex_lock_.end_session(session, guardian)
         queued.set()
 
-    def _clean_up_(self, session: Session, guardian: Call, in_use: bool, died: bool, queued: threading.Event) -> None:
+    def _clean_up_(self, session: Session, guardian: Call, in_use: bool, died: bool, queued: Event) -> None:
         queued.wait()
         if not self._mutex_lock_.claim(guardian, session, self._life_.safe_timeout):
             self._life_.fail(

@@ -120,10 +120,10 @@ class Lifecycle:
             # Not under the guard: what makes safe may have to restore the connection.
             self.make_safe()
         except Exception:
-            self._shut()
+            self._shut_elsewhere()
             raise
         # Not after Ctrl-C: the connection is needed for as long as it is being made safe.
-        self._shut()
+        self._shut_elsewhere()
 
     def reset(self) -> None:
         """Make the device safe, over a new connection if need be; then close it and forget a fault.
@@ -136,7 +136,7 @@ class Lifecycle:
         except DeviceFaultError:
             self._lost = True
             self.make_safe()
-        self._shut()
+        self._shut_elsewhere()
         self.fault = None
 
     def abandon(self) -> None:
@@ -145,6 +145,23 @@ class Lifecycle:
         with contextlib.suppress(CatkitDevicesError):
             self._shut()
         self.fault = None
+
+    def _shut_elsewhere(self) -> None:
+        """Have it closed by the thread that makes it safe, as part of this call: Ctrl-C cannot strike there."""
+        with self._standby_guard:
+            call = current_call()
+            here = self._standby is None or self.makes_safe_here or not self._standby.alive
+            errand = None if here or self._standby is None else self._standby.do(lambda: self._shut_for(call))
+        if errand is None:
+            self._shut()
+            return
+        errand.wait(None)
+        if errand.failure is not None:
+            raise errand.failure
+
+    def _shut_for(self, call: Call) -> None:
+        with calling(call):
+            self._shut()
 
     def _shut(self) -> None:
         with contextlib.ExitStack() as stack:

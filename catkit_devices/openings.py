@@ -96,10 +96,6 @@ class Openings:
                 self._close_when_free()
                 raise
 
-    def newest(self, *, block: bool) -> Entry | None:
-        """Return what the caller's session entered last in this process, by ``with`` or by ``open()``."""
-        return self._entries.newest(current_call().session, block=block)
-
     def withdraw(self, session: Session, entry: Entry) -> None:
         """Have an entry count no more, of which a client does not know whether it counts; returns at once."""
         if self._entries.remove(session, entry):

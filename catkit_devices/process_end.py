@@ -59,6 +59,8 @@ class _End:
         self.guard = threading.RLock()
         self.reason: str | None = None
         """Why nothing is opened or changed any more."""
+        self.asked: set[int] = set()
+        """Signals for which our handler was called, by the interpreter or by a handler of the program's own."""
         self.told: int | None = None
         """The signal of which it is to die."""
         self.safe = False
@@ -160,7 +162,7 @@ def _hear_signals() -> int:
 def _hear(reading: int) -> None:
     while numbers := os.read(reading, 64):
         for number in numbers:
-            if number in _SIGNALS and signal.getsignal(number) is told_to_end:
+            if number in _end.asked or (number in _SIGNALS and signal.getsignal(number) is told_to_end):
                 _make_safe_and_die(number)
 
 
@@ -213,6 +215,7 @@ def told_to_end(number: int, frame: FrameType | None = None) -> None:  # noqa: A
     if _end.safe or not _opened or _end.wake is None:
         _die(number)
         return
+    _end.asked.add(number)
     with contextlib.suppress(BlockingIOError):  # full of signals, then
         os.write(_end.wake, bytes([number]))
 

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from catkit_devices.ctrl_c import Event
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -27,10 +29,10 @@ class Errand:
         self.begun = False
         self.failure: BaseException | None = None
         self._work = work
-        self._ended = threading.Event()
+        self._ended = Event()
 
-    def wait(self, timeout: float) -> bool:
-        """Return whether it has ended, after at most ``timeout`` seconds."""
+    def wait(self, timeout: float | None) -> bool:
+        """Return whether it has ended, after at most ``timeout`` seconds; None waits for as long as it takes."""
         return self._ended.wait(timeout)
 
     def run(self) -> None:
@@ -80,7 +82,8 @@ class Standby:
         self._errands.put(None)
 
     def __del__(self) -> None:
-        self.end()
+        if hasattr(self, "_thread"):  # or Ctrl-C came in the middle of starting it
+            self.end()
 
 
 def _do_errands(errands: queue.SimpleQueue[Errand | None]) -> None:

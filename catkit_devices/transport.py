@@ -8,6 +8,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.line import Line
 from catkit_devices.multiprocessing.forking import renewed
 from catkit_devices.multiprocessing.owner import forwarded_call
@@ -57,7 +58,7 @@ class Transport:
         """What the wire is held for."""
         self._urgent: dict[int, float] = {}
         """Who waits for the wire to make a device safe: thread, and since when on the monotonic clock."""
-        self._calm = threading.Event()
+        self._calm = Event()
         """Set while nobody does."""
         self._calm.set()
         self.suspect: str | None = None

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.datalog import database
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Checkpointer:
         self._lock = lock
         self._pages = 0
         self._thread: threading.Thread | None = None
-        self._wake = threading.Event()
+        self._wake = Event()
         self._ending = False
 
     def note(self, size: int = 0) -> None:

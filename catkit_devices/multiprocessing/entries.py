@@ -7,17 +7,18 @@ which one is not to count.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from catkit_devices.errors import OperationCancelled
 from catkit_devices.multiprocessing.holds import guard
-from catkit_devices.multiprocessing.owner import process_id
+from catkit_devices.multiprocessing.owner import current_call, process_id
 
 if TYPE_CHECKING:
-    from catkit_devices.multiprocessing.owner import Call, Session
+    from catkit_devices.multiprocessing.owner import Call, OwnerKey, Session
 
-__all__ = ["Entries", "Entry", "new_entry"]
+__all__ = ["Entries", "Entry", "OwnEntries", "new_entry"]
 
 _numbers = itertools.count(1)
 
@@ -69,13 +70,6 @@ class Entries:
                 del self._of[session.id]
             return True
 
-    def newest(self, session: Session, *, block: bool) -> Entry | None:
-        """Return the newest block, or ``open()``, that this process has counted for a session; None without one."""
-        here = process_id()
-        with guard:
-            entries = [one for one in self._of.get(session.id, ()) if one.process == here and one.block == block]
-        return max(entries, default=None)
-
     def end_session(self, session: Session) -> bool:
         """Take away all that a session has; return whether it had any."""
         with guard:
@@ -85,3 +79,48 @@ class Entries:
         """Take away all."""
         with guard:
             self._of.clear()
+
+
+class Entered(NamedTuple):
+    """One entry, who made it, and in which session."""
+
+    entry: Entry
+    owner: OwnerKey
+    session: object
+
+
+class OwnEntries:
+    """What was entered over one object of this process, and is not left yet, counted or not.
+
+    Whoever leaves ends what they have entered themselves, also where that counts no more (somebody has closed by
+    force, or the server has ended): else they would end what another one has entered since.
+    """
+
+    __slots__ = ("_all",)
+
+    def __init__(self) -> None:
+        self._all: list[Entered] = []
+
+    def add(self, entry: Entry, session: object = None) -> None:
+        """Note what is entered, by the owner that asks."""
+        self._all.append(Entered(entry, current_call().owner.key, session))
+
+    def newest(self, *, block: bool, session: object = None) -> Entered | None:
+        """Return what is to be left next: the newest of the owner that asks, else the newest of all; None without.
+
+        Args:
+            block: whether it is a ``with`` block.
+            session: only of this one, where it is given.
+        """
+        here, mine = process_id(), current_call().owner.key
+        found = [one for one in self._all if one.entry.block == block and one.entry.process == here]
+        if session is not None:
+            found = [one for one in found if one.session is session]
+        own = [one for one in found if one.owner == mine]
+        return next(reversed(own or found), None)
+
+    def discard(self, entry: Entry) -> None:
+        """Note that it was left; harmless to repeat."""
+        for one in [one for one in self._all if one.entry == entry]:
+            with contextlib.suppress(ValueError):  # another thread is quicker
+                self._all.remove(one)

@@ -18,6 +18,7 @@ from multiprocessing import process as _process
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.lazy import imported
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Call:
         """Whether the operation that runs or is about to may change a device's state."""
         self.emergency = False
         """Whether it makes a device safe: it takes no lock but the wire's."""
-        self._wake: threading.Event | None = None
+        self._wake: Event | None = None
         self._on_cancel: Callable[[], None] | None = None
 
     def cancel(self, reason: BaseException) -> None:
@@ -143,7 +144,7 @@ class Call:
     def wait(self, timeout: float | None) -> None:
         """Sleep for ``timeout`` seconds; end early, raising the reason, when the call is cancelled."""
         if self._wake is None:
-            self._wake = threading.Event()
+            self._wake = Event()
         if self.reason is None:
             self._wake.wait(timeout)
         self.check()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 from multiprocessing import AuthenticationError, current_process
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import CatkitDevicesError, ConfigurationError, MutexBrokenError
 from catkit_devices.multiprocessing.endpoint import Endpoint, endpoint
-from catkit_devices.multiprocessing.entries import new_entry
+from catkit_devices.multiprocessing.entries import OwnEntries, new_entry
 from catkit_devices.multiprocessing.interface import CALL, LOCK, ROOT, running_server
 from catkit_devices.multiprocessing.lines import line_to
 from catkit_devices.multiprocessing.mutex import Mutex
@@ -35,7 +34,7 @@ class Remote:
     object where it is got anew.
     """
 
-    __slots__ = ("_ended", "_session", "kind", "name", "reference", "server")
+    __slots__ = ("_ended", "_entered", "_session", "kind", "name", "reference", "server")
 
     def __init__(self, server: Endpoint, kind: str, name: str, reference: Reference, session: ClientSession) -> None:
         self.server = server
@@ -45,6 +44,7 @@ class Remote:
         self._session = session
         self._ended: list[tuple[ClientSession, int | None]] = []
         """The sessions of before, and the number of its lock in each."""
+        self._entered = OwnEntries()
 
     def line(self, *, refuse: bool = True) -> Line:
         """Return this thread's line to the server, with ``reference`` right for it.
@@ -84,30 +84,47 @@ class Remote:
     def enter(self, *, block: bool) -> None:
         """Have the object opened, and kept open for a `with` block or until ``close()``, for this process."""
         line = self.line()
-        entries = line.session.entries.setdefault((self.reference.target, block), [])
+        opened = line.session.opened.setdefault(self.reference.target, [])
         entry = new_entry(block=block)
         try:
             line.call(self.reference.target, CALL, "_enter_entry_", (entry,), None)
-            entries.append(entry)
+            if not block:
+                opened.append(entry)
+            self._entered.add(entry, line.session)
         except BaseException:
             # Interrupted after the server counted it, perhaps: what it thinks must be what this side says.
-            if entry in entries:
-                entries.remove(entry)
+            self._entered.discard(entry)
+            if entry in opened:
+                opened.remove(entry)
             line.session.say(("withdraw", self.reference.target, entry))
             raise
 
     def leave(self, *, block: bool, force: bool = False) -> None:
-        """End what the newest ``enter`` of this process began; force ends everybody's."""
+        """End what the newest ``enter`` of this owner began over this object; force ends everybody's.
+
+        Where this object has none, a ``close()`` ends the newest ``open()`` of this process over another one.
+        """
         line = self.line()
-        entry = None
+        opened = line.session.opened.get(self.reference.target, [])
+        found = self._entered.newest(block=block)
+        if found is not None:
+            entry = found.entry if found.session is line.session else None  # else it has ended with its server
+        else:
+            entry = opened[-1] if opened and not block else None
+        if found is not None and entry is None and not force:
+            self._entered.discard(found.entry)
+            return
         try:
-            with contextlib.suppress(KeyError, IndexError):
-                entry = line.session.entries[self.reference.target, block].pop()
             line.call(self.reference.target, CALL, "_leave_entry_", (entry, force), None)
         except BaseException:
             if entry is not None:
                 line.session.say(("withdraw", self.reference.target, entry))
             raise
+        finally:
+            if found is not None:
+                self._entered.discard(found.entry)
+            if entry is not None and entry in opened:
+                opened.remove(entry)
 
     def whereabouts(self) -> tuple[str, Address, str, str]:
         """Return what it is found by in any process: the server's name and address, and its own kind and name."""

@@ -18,6 +18,7 @@ from collections import OrderedDict
 from multiprocessing import AuthenticationError, connection, current_process, managers, parent_process, util
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.errors import ServerError, ServerResourceError
 from catkit_devices.multiprocessing import deadlocks, holds
 from catkit_devices.multiprocessing.channel import Channel, take_over
@@ -107,7 +108,7 @@ class Server(managers.Server):
         running_server.append(self)
         current_process()._manager_server = self  # type: ignore[attr-defined]  # as the base does, for nested proxies
         deadlocks.own_address.append(self.address)
-        self.stop_event = threading.Event()
+        self.stop_event = Event()
         # A handler runs in the middle of whatever this thread does, and must not wait for a lock of an Event that this
         # thread may have just then. A SimpleQueue may be put to from anywhere.
         told: queue.SimpleQueue[None] = queue.SimpleQueue()

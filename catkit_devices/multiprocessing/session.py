@@ -13,6 +13,7 @@ from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.errors import ServerNotFoundError, ServerUnresponsiveError
 from catkit_devices.multiprocessing.channel import Channel, take_over
 from catkit_devices.multiprocessing.connecting import (
@@ -87,13 +88,13 @@ class ClientSession:
         self.lost: ServerUnresponsiveError | None = None
         self.silence = 0.0
         """For how many seconds the server has said nothing; it answers about once a second."""
-        self._gone = threading.Event()
+        self._gone = Event()
         self.sections: dict[OwnerKey, dict[int, int]] = {}
         """For every owner of this process, how many sections it has on which lock of the server."""
         self.names: dict[int, str] = {}
         """How people call these locks."""
-        self.entries: dict[tuple[int, bool], list[Entry]] = {}
-        """What of this process keeps an object of the server open: its blocks (True) and its ``open()``s."""
+        self.opened: dict[int, list[Entry]] = {}
+        """The ``open()``s of this process that keep an object of the server open."""
         self.nested: dict[int, Nested] = {}
         """The call of each line that is part of an operation in this process."""
         self._channels: WeakSet[Channel] = WeakSet()
@@ -219,7 +220,7 @@ class _Attempt:
     __slots__ = ("done", "silent")
 
     def __init__(self) -> None:
-        self.done = threading.Event()
+        self.done = Event()
         self.silent: ServerUnresponsiveError | None = None
         """Set when the server did not answer: it would not answer the next one either."""
 

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.simulation.clock import VirtualClock
 
@@ -95,7 +96,7 @@ class InstrumentServer:
             raise ConfigurationError("a bench whose clock is virtual cannot be served: its clients live in real time")
         self._selector = selectors.DefaultSelector()
         self._clients: list[_Client] = []
-        self._stopped = threading.Event()
+        self._stopped = Event()
         self._active = time.monotonic()
         served: dict[str, Served] = {}
         with contextlib.ExitStack() as cleanup:

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.errors import ConfigurationError, ServerResourceError, ServerUnresponsiveError, WaitTimeoutError
 from catkit_devices.multiprocessing.channel import dumps, loads
 from catkit_devices.multiprocessing.owner import current_call
@@ -40,7 +41,7 @@ class _Request:
         self.kind = kind
         self.text = text
         self.begun = False
-        self.done = threading.Event()
+        self.done = Event()
         """Set when it is answered, or when whoever asked waits no longer."""
         self.answer: tuple[bool, bytes] | None = None
 
@@ -58,7 +59,8 @@ class Desk(ServerObject):
         self._server = server
         self._process = current_call().session
         """That of the testbed: it makes the desk."""
-        self._come = threading.Condition()
+        self._guard = threading.RLock()
+        self._come = threading.Condition(self._guard)
         self._requests: dict[int, _Request] = {}
         self._numbers = itertools.count(1)
 
@@ -76,7 +78,7 @@ class Desk(ServerObject):
         call = current_call()
         request = _Request(kind, text)
         number = next(self._numbers)
-        with self._come:
+        with self._guard:
             self._requests[number] = request
             self._come.notify()
         call.on_cancel(request.done.set)
@@ -84,7 +86,7 @@ class Desk(ServerObject):
             self._await(request, timeout)
         finally:
             call.on_cancel(None)
-            with self._come:
+            with self._guard:
                 del self._requests[number]
         call.check()
         if request.answer is None:
@@ -108,7 +110,7 @@ class Desk(ServerObject):
 
     def waiting(self) -> int:
         """Return how many wait for an answer."""
-        with self._come:
+        with self._guard:
             return len(self._requests)
 
     def take(self) -> tuple[int, str, str]:
@@ -116,7 +118,7 @@ class Desk(ServerObject):
         call = self._of_the_testbed()
         call.on_cancel(self._look_again)
         try:
-            with self._come:
+            with self._guard:
                 while True:
                     call.check()
                     for number, request in self._requests.items():
@@ -130,14 +132,14 @@ class Desk(ServerObject):
     def answer(self, number: int, done: bool, answer: bytes) -> None:
         """Answer a request; for the testbed's process."""
         self._of_the_testbed()
-        with self._come:
+        with self._guard:
             request = self._requests.get(number)
         if request is not None:  # else nobody waits any more
             request.answer = (done, answer)
             request.done.set()
 
     def _look_again(self) -> None:
-        with self._come:
+        with self._guard:
             self._come.notify_all()
 
     def _of_the_testbed(self) -> Call:

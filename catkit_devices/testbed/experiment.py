@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.deferred import refuse_deferred_methods
 from catkit_devices.testbed.parameters import collect, fill, refuse_ambiguous
 
 if TYPE_CHECKING:
-    import threading
-
     from catkit_devices.datalog import Run
     from catkit_devices.multiprocessing import SharedMemoryManager, lock_all
     from catkit_devices.testbed.caching import Devices
@@ -37,7 +36,7 @@ class Context:
     manager: SharedMemoryManager
     run: Run
     reporter: Reporter
-    finishing: threading.Event
+    finishing: Event
 
 
 @dataclass_transform(kw_only_default=True)

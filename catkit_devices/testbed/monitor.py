@@ -18,6 +18,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.errors import SafetyError
 from catkit_devices.testbed.alarm import (
     SAFETY_CHECKS,
@@ -129,9 +130,9 @@ class _Monitor:
         self._reading: set[str] = set()
         self._looked = 0.0
         self._ready = False
-        self._gave: threading.Event | None = None
+        self._gave: Event | None = None
         """Set when the permits have been given, or could not be; None before that has begun."""
-        self._ending = threading.Event()
+        self._ending = Event()
         self._renewal = Renewal(
             MONITOR,
             layout.device_servers,
@@ -161,7 +162,7 @@ class _Monitor:
             self._ending.set()
             self._renewal.end()
 
-    def giving(self) -> threading.Event | None:
+    def giving(self) -> Event | None:
         """Return what is set when the permits have been given that are being given just now; None where none are."""
         return None if self._gave is None or self._gave.is_set() else self._gave
 
@@ -237,7 +238,7 @@ class _Monitor:
         passed = all(known.passed and self._freshness[one].confirmed for one, known in self._states.items())
         if passed and not self._ready:
             self._ready = True
-            self._gave = threading.Event()
+            self._gave = Event()
             self._in_thread(self._begin, "begin")
         return state.tripped
 

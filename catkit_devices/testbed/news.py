@@ -36,7 +36,8 @@ class News(Generic[T]):
     def __init__(self, ask: Callable[[], T], name: str) -> None:
         self._ask = ask
         self.name = name
-        self._changed = threading.Condition()
+        self._guard = threading.RLock()
+        self._changed = threading.Condition(self._guard)
         self._wanted = 0
         """Number of the newest question that is to be asked."""
         self._asked = 0
@@ -49,7 +50,7 @@ class News(Generic[T]):
 
     def want(self) -> int:
         """Have it asked soon, without waiting; return the number of the question."""
-        with self._changed:
+        with self._guard:
             self._wanted = self._asked + 1
             if not self._running:
                 threading.Thread(target=self._go_on_asking, name=f"news of {self.name}", daemon=True).start()
@@ -69,7 +70,7 @@ class News(Generic[T]):
             Exception: whatever asking raised.
         """
         number = self.want() if number is None else number
-        with self._changed:
+        with self._guard:
             if self.silence > _LATE:
                 timeout = min(timeout, _SHORT)
             if self._changed.wait_for(lambda: self._answered >= number, timeout):
@@ -88,7 +89,7 @@ class News(Generic[T]):
 
     def _go_on_asking(self) -> None:
         while True:
-            with self._changed:
+            with self._guard:
                 if not self._changed.wait_for(lambda: self._wanted > self._asked, _IDLE):
                     self._running, self._since = False, None
                     return
@@ -99,7 +100,7 @@ class News(Generic[T]):
                 answer = self._ask()
             except Exception as error:  # noqa: BLE001 - it belongs to whoever wanted to know
                 answer = error
-            with self._changed:
+            with self._guard:
                 if not isinstance(answer, ServerUnresponsiveError):
                     self._since = None
                 self._answer, self._answered = answer, self._asked

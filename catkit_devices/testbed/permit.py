@@ -21,6 +21,7 @@ from functools import partial
 from multiprocessing import connection, parent_process
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.device import Device
 from catkit_devices.errors import CatkitDevicesError, DeviceFaultError, SafetyError, WaitTimeoutError
 from catkit_devices.multiprocessing.interface import running_server
@@ -89,8 +90,8 @@ class Permit(ServerObject):
         self._stopped = False
         self._due = False
         """Whether a trip has not been acted on yet."""
-        self._safe = threading.Event()
-        self._given = threading.Event()
+        self._safe = Event()
+        self._given = Event()
         self._speaker = Standby("last word")
         self._messenger = Standby("spread")
         self._said: Errand | None = None

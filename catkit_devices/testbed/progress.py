@@ -63,7 +63,8 @@ class Reporter:
         self._publish = publish
         self._silent = silent
         self._reported = float("-inf")
-        self._changed = threading.Condition()
+        self._guard = threading.RLock()
+        self._changed = threading.Condition(self._guard)
         self._newest = self._published = 0
         threading.Thread(target=self._go_on_publishing, name="progress", daemon=True).start()
 
@@ -71,7 +72,7 @@ class Reporter:
         """Report that it entered another state; return when everybody can see that, within a bounded time."""
         self._report(state=state, message=message)
         deadline = time.monotonic() + _STATE_TIMEOUT
-        with self._changed:
+        with self._guard:
             number = self._newest
             while self._published < number and time.monotonic() < deadline and not self._silent():
                 self._changed.wait(_LOOK)
@@ -86,7 +87,7 @@ class Reporter:
             self._report(done=done)
 
     def _report(self, **changes: Any) -> None:
-        with self._changed:
+        with self._guard:
             self._progress = replace(self._progress, updated=time.time(), **changes)
             self._newest += 1
             self._changed.notify_all()
@@ -94,11 +95,11 @@ class Reporter:
 
     def _go_on_publishing(self) -> None:
         while True:
-            with self._changed:
+            with self._guard:
                 self._changed.wait_for(lambda: self._published < self._newest)
                 number, progress = self._newest, self._progress
             with contextlib.suppress(Exception):  # the experiment is told on another way that its testbed is lost
                 self._publish(progress)
-            with self._changed:
+            with self._guard:
                 self._published = number
                 self._changed.notify_all()

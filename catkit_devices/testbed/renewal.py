@@ -52,7 +52,8 @@ class Renewal:
         self._asked: dict[str, float | None] = dict.fromkeys(servers)
         self._trip: SafetyError | None = None
         self._ending = False
-        self._changed = threading.Condition()
+        self._guard = threading.RLock()
+        self._changed = threading.Condition(self._guard)
 
     def start(self) -> None:
         """Begin."""
@@ -65,13 +66,13 @@ class Renewal:
         Args:
             trip: None for none any more.
         """
-        with self._changed:
+        with self._guard:
             self._trip = trip
             self._changed.notify_all()
 
     def end(self) -> None:
         """Renew no more."""
-        with self._changed:
+        with self._guard:
             self._ending = True
             self._changed.notify_all()
 
@@ -87,7 +88,7 @@ class Renewal:
         permit: Any = None
         told: SafetyError | None = None
         while True:
-            with self._changed:
+            with self._guard:
                 trip, ending = self._trip, self._ending
             try:
                 if trip is not None and trip is not told and permit is not None:
@@ -107,5 +108,5 @@ class Renewal:
             self._wait(trip)
 
     def _wait(self, trip: SafetyError | None) -> None:
-        with self._changed:
+        with self._guard:
             self._changed.wait_for(lambda: self._ending or self._trip is not trip, self._timeout / _SHARE)

@@ -8,6 +8,7 @@ import time
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Self
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.errors import StopExperiment
 from catkit_devices.process_end import told_to_end
 from catkit_devices.testbed.signals import deliver_again, ignore_terminal
@@ -35,7 +36,7 @@ class StopGuard:
     """
 
     def __init__(self) -> None:
-        self.finishing = threading.Event()
+        self.finishing = Event()
         """Set when the experiment is to end with its current step."""
         self._armed = False
         self._asked: BaseException | None = None

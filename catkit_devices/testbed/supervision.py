@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.errors import ProcessDiedError
 from catkit_devices.multiprocessing import Process
 from catkit_devices.testbed.environment import children_of
@@ -50,7 +51,7 @@ class _Word:
         self.failure: BaseException | None = None
         self._say = say
         self._begun = time.monotonic()
-        self._done = threading.Event()
+        self._done = Event()
         try:
             threading.Thread(target=self._go, name=f"say {text}", daemon=True).start()
         except RuntimeError:  # there is no room for another thread
@@ -127,7 +128,7 @@ class RunningExperiment:
         self._steps = self._ways_to_end()
         self._deadline = float("inf")
         self._forced = False
-        self._ended = threading.Event()
+        self._ended = Event()
         self._process = Process(target=run_experiment, args=(experiment, name, layout, str(run_path)), name=name)
         self._process.grace = layout.stop_timeout  # it tears down when this process dies
         self._lock = threading.Lock()

@@ -7,12 +7,12 @@ import logging
 import os
 import socket
 import sys
-import threading
 import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.deferred import refuse_deferred
 from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerUnresponsiveError
 from catkit_devices.testbed.alarm import UNREACHABLE, at_once, connected, permit_of
@@ -92,7 +92,7 @@ class Testbed(TestbedClient):
         self._told: SafetyError | None = None
         """The trip that the caller knows of."""
         self._end_request: CatkitDevicesError | None = None
-        self._end_requested = threading.Event()
+        self._end_requested = Event()
 
     @staticmethod
     def attach(name: str) -> TestbedClient:

@@ -10,6 +10,7 @@ from functools import partial
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.errors import CatkitDevicesError, SafetyError
 from catkit_devices.standby import Standby, begin
 from catkit_devices.testbed.alarm import (
@@ -90,7 +91,7 @@ class SafetyWatch:
         self._tests = tests
         self._say = say
         self._on_trip = on_trip
-        self._ending = threading.Event()
+        self._ending = Event()
         self._event: Any = None
         self._guard = threading.Lock()
         self._monitor: MonitorRun | None = None
@@ -102,11 +103,12 @@ class SafetyWatch:
         self._resetting = False
         self._changing = threading.Lock()
         """Held while one monitor takes the place of another."""
-        self._told = threading.Event()
+        self._told = Event()
         """Set when the trip has been told to everybody who is to hear of it."""
         self._rounds = {"servers": 0, "safety event": 0}
         """How often each thread has looked."""
-        self._round_ended = threading.Condition()
+        self._rounds_guard = threading.RLock()
+        self._round_ended = threading.Condition(self._rounds_guard)
         self._threads = [
             threading.Thread(target=self._go_on, args=(name, look), name=name, daemon=True)
             for name, look in zip(self._rounds, (self._look_after_servers, self._look_after_event), strict=True)
@@ -270,7 +272,7 @@ class SafetyWatch:
             except Exception:  # noqa: BLE001 - whatever it is, it must not be the end of looking
                 _log.exception("the safety watch looked after the %s; again in a moment", name)
                 self._ending.wait(_INTERVAL)
-            with self._round_ended:
+            with self._rounds_guard:
                 self._rounds[name] += 1
                 self._round_ended.notify_all()
 
@@ -289,7 +291,7 @@ class SafetyWatch:
         if trip is not None:
             self._trip_here(trip)
         deadline = time.monotonic() + _CATCH_UP_TIMEOUT
-        with self._round_ended:
+        with self._rounds_guard:
             before = dict(self._rounds)  # the rounds that go on now may have looked already
             while self.trip is None and not self._ending.is_set() and time.monotonic() < deadline:
                 if all(count >= before[name] + 2 for name, count in self._rounds.items()):

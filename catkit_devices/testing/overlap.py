@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.ctrl_c import Event
 from catkit_devices.operations import perform
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class _Attempt:
 
     def __init__(self, do: Callable[[], object]) -> None:
         self._do = do
-        self.ended = threading.Event()
+        self.ended = Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -47,7 +48,7 @@ class _Attempt:
 def gets_in(rig: Rig, member: Member) -> str | None:
     """Begin an operation while another one is under way; return how it overlapped with that, None if it did not."""
     device: Any = rig.device
-    begun, may_end = threading.Event(), threading.Event()
+    begun, may_end = Event(), Event()
 
     def occupy(_device: Any) -> None:
         begun.set()
@@ -103,7 +104,7 @@ def is_entered(rig: Rig, member: Member) -> str | None:
 
 def while_held(device: Any, do: Callable[[], object]) -> bool:
     """Do something while another thread has the device; return whether that had to wait for it."""
-    held, may_end = threading.Event(), threading.Event()
+    held, may_end = Event(), Event()
 
     def hold() -> None:
         with device.lock():

@@ -9,6 +9,7 @@ import time
 import pytest
 from instruments import Instrument
 
+from catkit_devices.ctrl_c import Event as CtrlCEvent
 from catkit_devices.errors import OperationCancelled
 from catkit_devices.multiprocessing import Mutex, MutexedDict, Process, SharedMemoryManager, lock_all
 from catkit_devices.multiprocessing.holds import cancel
@@ -458,3 +459,47 @@ def test_a_grant_that_is_given_up_takes_nothing_from_whoever_has_the_lock_then(n
         assert lock.depth(again) == 1
         lock.release(again)
         assert lock.holder() is None
+
+
+def wait_for_events(begun):
+    """Wait for an event, interrupted from outside; return how often that was, and whether it can still be used."""
+    event, told, interrupted, armed = CtrlCEvent(), CtrlCEvent(), 0, False
+
+    def come(*_):
+        nonlocal armed
+        if armed:
+            armed = False
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, come)
+    begun.put(os.getpid())
+    until = time.monotonic() + 2.0
+    while time.monotonic() < until:
+        try:
+            armed = True
+            while time.monotonic() < until:
+                told.set()
+                event.wait(1e-6)
+            armed = False
+        except KeyboardInterrupt:
+            interrupted += 1
+    setter = threading.Thread(target=event.set, daemon=True)
+    setter.start()
+    usable = event.wait(10) and told.wait(10)
+    setter.join(10)
+    return interrupted, usable and not setter.is_alive()
+
+
+def test_an_event_that_the_main_thread_waits_for_survives_ctrl_c(manager):
+    begun = manager.get_queue("begun")
+    process = Process(target=wait_for_events, args=(begun,))
+    process.start()
+    pid = begun.get(timeout=30)
+    chooser = random.Random(5)
+    until = time.monotonic() + 1.9
+    while time.monotonic() < until:
+        os.kill(pid, signal.SIGINT)
+        time.sleep(chooser.random() * 0.001)
+    interrupted, usable = process.result
+    assert interrupted > 100
+    assert usable

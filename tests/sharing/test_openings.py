@@ -17,7 +17,7 @@ from catkit_devices.device import Device
 from catkit_devices.errors import DeviceClosedError, MutexTimeoutError, OperationCancelled
 from catkit_devices.multiprocessing import Process, SharedMemoryManager, holds
 from catkit_devices.multiprocessing.entries import new_entry
-from catkit_devices.multiprocessing.owner import Call, Owner, Session, calling
+from catkit_devices.multiprocessing.owner import Call, Owner, Session, calling, current_call, current_owner
 
 SESSIONS = 3
 
@@ -301,6 +301,81 @@ def test_a_device_of_a_testbed_stays_open_behind_a_block(instrument):
     assert (instrument.state, instrument.record["on"]) == ("closed", False)
 
 
+def in_another_thread(function):
+    outcome = []
+
+    def run():
+        outcome.append(function())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    return outcome
+
+
+@pytest.mark.parametrize("where", ["in this process", "proxy"])
+def test_whoever_leaves_a_block_that_was_ended_by_force_takes_nothing_from_those_who_came_since(manager, where):
+    lamp = manager.get_object("lamp", Instrument, "lamp") if where == "proxy" else Instrument("lamp")
+    first = lamp.__enter__()
+    assert in_another_thread(lambda: lamp.close(force=True)) == [None]
+    entered, leave = threading.Event(), threading.Event()
+    states = []
+
+    def second():
+        with lamp:
+            entered.set()
+            leave.wait(30)
+            states.append(lamp.state)
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    assert entered.wait(30)
+    first.__exit__(None, None, None)
+    leave.set()
+    thread.join(30)
+    assert states == ["open"]
+    assert lamp.state == "closed"
+
+
+@pytest.mark.parametrize("how", ["block", "open"])
+def test_what_was_entered_on_a_server_that_has_ended_takes_nothing_from_the_next_one(how):
+    def server():
+        manager = SharedMemoryManager("bench")
+        manager.start()
+        return manager, manager.get_object("lamp", Instrument, "lamp")
+
+    manager, old = server()
+    if how == "block":
+        old.__enter__()
+    else:
+        old.open()
+    manager.shutdown()
+    manager, new = server()
+    with manager:
+        new.__enter__() if how == "block" else new.open()
+        if how == "block":
+            old.__exit__(None, None, None)
+        else:
+            old.close()
+        assert new.state == "open"
+        new.__exit__(None, None, None) if how == "block" else new.close()
+        assert new.state == "closed"
+
+
+def test_a_device_is_closed_where_ctrl_c_cannot_strike_as_part_of_the_call_that_closes_it():
+    closed = []
+
+    class Told(Lamp):
+        def _close(self):
+            closed.append((threading.current_thread().name, current_call().owner))
+
+    lamp = Told("lamp")
+    with lamp:
+        pass
+    assert closed == [("make-safe-lamp", current_owner())]
+
+
 def in_a_block(entered):
     manager = SharedMemoryManager("bench")
     manager.connect()
@@ -352,7 +427,7 @@ def interrupted_in_blocks(seed, rounds):
                     lamp.open()
                     lamp.close()
         except KeyboardInterrupt:
-            while lamp._remote.line().session.entries.get((lamp._remote.reference.target, False)):
+            while lamp._remote.line().session.opened.get(lamp._remote.reference.target):
                 lamp.close()  # an open() without its close()
         deadline = time.monotonic() + 20
         while lamp.is_open and time.monotonic() < deadline:

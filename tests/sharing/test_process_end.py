@@ -84,6 +84,17 @@ def test_whatever_ends_a_program_in_good_order_makes_its_devices_safe(program, e
     assert ended.noted() == SAFE
 
 
+def test_a_handler_of_the_program_may_hand_the_signal_on_to_the_one_that_was_there_before(program):
+    ended = program("""
+        lamp.open()
+        before = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, lambda number, frame: before(number, frame))
+        end_oneself(signal.SIGTERM)
+    """)
+    assert ended.end() == -signal.SIGTERM
+    assert ended.noted() == SAFE
+
+
 def test_what_was_closed_before_is_left_alone(program):
     ended = program("with lamp:\n    pass\nend_oneself(signal.SIGTERM)")
     assert ended.end() == -signal.SIGTERM
