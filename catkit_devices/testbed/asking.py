@@ -106,7 +106,10 @@ class Desk(ServerObject):
             silence = time.monotonic() - getattr(self._process, "heard", time.monotonic())
             looks = looks + 1 if silence > QUIET else 0
             if looks > 1:
-                raise silent_process(self._server, silence)
+                silent = silent_process(self._server, silence)
+                if request.begun:
+                    silent.add_note(f"it had begun with {request.kind!r}, and may still do it")
+                raise silent
 
     def waiting(self) -> int:
         """Return how many wait for an answer."""
@@ -123,11 +126,22 @@ class Desk(ServerObject):
                     call.check()
                     for number, request in self._requests.items():
                         if not request.begun:
-                            request.begun = True
                             return number, request.kind, request.text
                     self._come.wait()
         finally:
             call.on_cancel(None)
+
+    def begin(self, number: int) -> bool:
+        """Return whether a request is to be done: somebody still waits for it; for the testbed's process.
+
+        Asked just before, for the process may have been stopped since it took it.
+        """
+        self._of_the_testbed()
+        with self._guard:
+            request = self._requests.get(number)
+            if request is not None:
+                request.begun = True
+            return request is not None
 
     def answer(self, number: int, done: bool, answer: bytes) -> None:
         """Answer a request; for the testbed's process."""
@@ -166,7 +180,8 @@ class Requests:
         while True:
             try:
                 number, kind, text = self._desk.take()
-                self._desk.answer(number, *self._do(kind, text))
+                if self._desk.begin(number):
+                    self._desk.answer(number, *self._do(kind, text))
             except ServerResourceError:
                 time.sleep(_PAUSE)
             except UNREACHABLE:

@@ -153,6 +153,7 @@ class Bench:
     def until(self, condition, *testbed, timeout=30):
         """Return the first status that satisfies a condition, of a testbed that may still have to start."""
         deadline = time.monotonic() + timeout
+        seen = []
         while time.monotonic() < deadline:
             with self.popen("status", *testbed, "--watch", "--json", "--interval", "0.05") as process:
                 timer = threading.Timer(deadline - time.monotonic(), process.kill)
@@ -160,12 +161,13 @@ class Bench:
                 try:
                     for line in process.stdout:
                         status = json.loads(line)
+                        seen.append({**status, "messages": None})
                         if condition(status):
                             return status
                 finally:
                     timer.cancel()
                     process.kill()
-        return pytest.fail(f"not within {timeout} s")
+        return pytest.fail(f"not within {timeout} s; {len(seen)} times, last {seen[-1:]}")
 
     def error(self, *arguments, exit_code=2, **options):
         """Return the error of a command that must fail, which fits on a screen."""

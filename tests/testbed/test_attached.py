@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -139,6 +140,37 @@ def test_what_nobody_waits_for_any_more_is_not_done(until):
             ask_testbed(manager, "work", "unspeakable", 30)
         ask_testbed(manager, "work", "after it", 30)
         assert requests.waiting() == 0
+
+
+def write_down(server, path):
+    manager = SharedMemoryManager(server)
+    manager.connect()
+
+    def work(text):
+        with open(path, "a") as file:
+            file.write(f"{text}\n")
+
+    Requests(manager, {"work": work})
+    manager.get_event("there").set()
+    time.sleep(60)
+
+
+def test_a_process_that_was_stopped_does_not_do_later_what_was_given_up(until, tmp_path):
+    with SharedMemoryManager("bench-1") as manager:
+        worker = in_another_process(write_down, manager.name, str(tmp_path / "done"))
+        until(lambda: manager.get_event("there").is_set())
+        ask_testbed(manager, "work", "before", 30)
+        os.kill(worker.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(WaitTimeoutError):
+                ask_testbed(manager, "work", "given up", 0.5)
+        finally:
+            os.kill(worker.pid, signal.SIGCONT)
+        ask_testbed(manager, "work", "after", 30)
+        assert (tmp_path / "done").read_text().split("\n")[:-1] == ["before", "after"]
+        worker.kill()
+        with pytest.raises(ProcessDiedError):
+            worker.join(30)
 
 
 def test_the_end_of_the_process_that_is_asked_is_an_error_for_those_who_wait(until):
