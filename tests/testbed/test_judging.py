@@ -9,6 +9,7 @@ from catkit_devices.testbed import SafetyTest, load_configuration
 from catkit_devices.testbed.own_time import OwnTime
 from catkit_devices.testbed.safety import CheckState, Freshness, PluginTest, permit_timeout, safety_tests
 
+PERCENT = units.quantity(3, "percent")
 TEST = SafetyTest(name="level", device="tank", property="level", minimum=-5, maximum=5)
 
 
@@ -27,7 +28,7 @@ def test_a_value_within_the_limits_or_on_them_is_safe(value):
         (np.ma.masked, "tank.level is masked, expected a number -5 to 5"),
         (np.True_, "tank.level is np.True_, expected a number -5 to 5"),
         (np.ones(1), "tank.level is array([1.]), expected a number -5 to 5"),
-        (units.quantity(3, "percent"), "tank.level is <Quantity(3, 'percent')>, expected a number -5 to 5"),
+        (PERCENT, f"tank.level is {PERCENT!r}, expected a number -5 to 5"),
         ("3", "tank.level is '3', expected a number -5 to 5"),
         (None, "tank.level is None, expected a number -5 to 5"),
         (True, "tank.level is True, expected a number -5 to 5"),

@@ -78,7 +78,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(bench, journal, until, runti
         _, err = process.communicate(timeout=30)
 
         assert process.returncode == -signal.SIGINT, err
-        assert err.rstrip().endswith("KeyboardInterrupt")
+        assert "\nKeyboardInterrupt" in err  # a library may have put a note on it, where it was being imported
         until(lambda session=process.pid: not of_session(session))
         assert not [path for path in runtime.iterdir() if path.suffix in {".json", ".sock"}]
         lamps = [line for line in journal.read_text().splitlines() if "tank LAMP" in line]
