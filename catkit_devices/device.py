@@ -28,7 +28,6 @@ from catkit_devices.errors import (
     OperationCancelled,
 )
 from catkit_devices.lifecycle import Lifecycle
-from catkit_devices.multiprocessing.entries import OwnEntries, new_entry
 from catkit_devices.multiprocessing.interface import running_server
 from catkit_devices.multiprocessing.locks import OwnedLock, giving_way
 from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, default_timeout, lock_all
@@ -114,7 +113,6 @@ class Device(metaclass=DeviceType):
         self._stand_in_: Callable[[], Any] | None = None
         """Under simulation, what makes the connection in the place of ``_open``."""
         self._openings_ = Openings(self, kept=open_on_use)
-        self._entered_ = OwnEntries()
         self._changed_by_: Session | None = None
         self._reference_: Reference | None = None
 
@@ -149,7 +147,7 @@ class Device(metaclass=DeviceType):
             DeviceFaultError: it is in FAULT.
             SafetyError: on a testbed whose safety checks have tripped.
         """
-        self._enter_here_(block=False)
+        self._openings_.enter_here(block=False)
 
     @final
     @unlocked
@@ -163,33 +161,14 @@ class Device(metaclass=DeviceType):
         Args:
             force: close it for everybody, ``with`` blocks included; leaving these does nothing then.
         """
-        self._leave_here_(block=False, force=force)
+        self._openings_.leave_here(block=False, force=force)
 
     def __enter__(self) -> Self:
-        self._enter_here_(block=True)
+        self._openings_.enter_here(block=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._leave_here_(block=True)
-
-    def _enter_here_(self, *, block: bool) -> None:
-        entry = new_entry(block=block)
-        try:
-            self._openings_.enter(entry)
-            self._entered_.add(entry, current_call().session)
-        except BaseException:
-            self._entered_.discard(entry)
-            self._openings_.withdraw(current_call().session, entry)
-            raise
-
-    def _leave_here_(self, *, block: bool, force: bool = False) -> None:
-        found = self._entered_.newest(block=block, session=current_call().session)
-        entry = None if found is None else found.entry
-        try:
-            self._openings_.leave(entry, force)
-        finally:
-            if entry is not None:
-                self._entered_.discard(entry)
+        self._openings_.leave_here(block=True)
 
     def _close_now_(self) -> None:
         try:

@@ -148,10 +148,10 @@ class Lifecycle:
 
     def _shut_elsewhere(self) -> None:
         """Have it closed by the thread that makes it safe, as part of this call: Ctrl-C cannot strike there."""
+        call, errand = current_call(), None
         with self._standby_guard:
-            call = current_call()
-            here = self._standby is None or self.makes_safe_here or not self._standby.alive
-            errand = None if here or self._standby is None else self._standby.do(lambda: self._shut_for(call))
+            if self._standby is not None and self._standby.alive and not self._standby.is_this_thread:
+                errand = self._standby.do(lambda: self._shut_for(call))
         if errand is None:
             self._shut()
             return

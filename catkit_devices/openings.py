@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from catkit_devices.errors import CatkitDevicesError
-from catkit_devices.multiprocessing.entries import Entries
+from catkit_devices.multiprocessing.entries import Entries, OwnEntries, new_entry
 from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call
 
 if TYPE_CHECKING:
@@ -34,6 +34,29 @@ class Openings:
         self._device = device
         self._kept = kept
         self._entries = Entries()
+        self._here = OwnEntries()
+        """Those of this very process; a client on a server keeps its own."""
+
+    def enter_here(self, *, block: bool) -> None:
+        """Enter from this process: by ``with``, or by ``open()``; raises as ``enter``, and then nothing is counted."""
+        entry = new_entry(block=block)
+        try:
+            self.enter(entry)
+            self._here.add(entry, current_call().session)
+        except BaseException:
+            self._here.discard(entry)
+            self.withdraw(current_call().session, entry)
+            raise
+
+    def leave_here(self, *, block: bool, force: bool = False) -> None:
+        """End what was entered last from this process, by whoever asks if there is such; raises as ``leave``."""
+        found = self._here.newest(block=block, session=current_call().session)
+        entry = None if found is None else found.entry
+        try:
+            self.leave(entry, force)
+        finally:
+            if entry is not None:
+                self._here.discard(entry)
 
     def enter(self, entry: Entry) -> None:
         """Open the device if it is not open, and keep it open for the caller's session; may be done twice.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from catkit_devices.device import Device
     from catkit_devices.lifecycle import Lifecycle
 
-__all__ = ["forget", "note", "open_devices", "refusal", "told_to_end", "watch_signals"]
+__all__ = ["ENDING", "forget", "note", "open_devices", "refusal", "told_to_end", "watch_signals"]
 
 _SHUT = 5.0
 """Seconds that closing may take, once everything is safe: a vendor's library may hang."""
@@ -43,7 +43,8 @@ _LOOK = 0.01
 _BEFORE_GOODBYE = 10
 """Exit priority among multiprocessing's: what a device needs on other servers must still be reachable."""
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""The signals by which a program is told to end: by an operator, and by the end of its terminal."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ _end = _End()
 
 def _hold_signals() -> None:
     """Before a fork: a signal to the child, before that has forgotten its parent, would be told to the parent."""
-    _held.before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    _held.before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
 
 def _release_signals() -> None:
@@ -133,7 +134,7 @@ def watch_signals() -> None:
     if _end.wake is None:
         _end.wake = _hear_signals()
     _wake_by(_end.wake, instead_of=-1)
-    for number in _SIGNALS:
+    for number in ENDING:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, told_to_end)
 
@@ -162,7 +163,7 @@ def _hear_signals() -> int:
 def _hear(reading: int) -> None:
     while numbers := os.read(reading, 64):
         for number in numbers:
-            if number in _end.asked or (number in _SIGNALS and signal.getsignal(number) is told_to_end):
+            if number in _end.asked or (number in ENDING and signal.getsignal(number) is told_to_end):
                 _make_safe_and_die(number)
 
 

@@ -69,7 +69,8 @@ class Desk(ServerObject):
 
         Raises:
             WaitTimeoutError: it has not done so in ``timeout`` seconds.
-            ServerUnresponsiveError: it is silent, or has ended; it will not do later what was asked for.
+            ServerUnresponsiveError: it is silent, or has ended. It will not do later what was asked for, unless a note
+                says that it had begun.
             TypeError: the request is no text.
         """
         for what, value in (("kind", kind), ("text", text)):
@@ -203,7 +204,8 @@ def ask_testbed(manager: SharedMemoryManager, kind: str, text: str, timeout: flo
 
     Raises:
         WaitTimeoutError: it has not done so in ``timeout`` seconds.
-        ServerUnresponsiveError: it is silent; it will not do later what was asked for.
+        ServerUnresponsiveError: it is silent. It will not do later what was asked for, unless a note says that it had
+            begun.
     """
     done, answer = manager.get_object(_DESK).ask(kind, text, timeout)
     if not done:

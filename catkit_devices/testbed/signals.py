@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from catkit_devices.multiprocessing.server_process import TERMINAL
-from catkit_devices.process_end import told_to_end, watch_signals
+from catkit_devices.process_end import ENDING, told_to_end, watch_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["deferred", "deliver_again", "ended_by_signals", "ignore_terminal", "kept_from_children"]
 
 
-_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _AGAIN = 0.01
 """Seconds until a signal comes again: the finalizer has ended by then, as a rule."""
 _LONG = 2.0
@@ -77,7 +76,7 @@ def ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    taken = {number: signal.getsignal(number) for number in _ENDING}
+    taken = {number: signal.getsignal(number) for number in ENDING}
     taken = {number: handler for number, handler in taken.items() if handler in (signal.SIG_DFL, told_to_end)}
     for number in taken:
         signal.signal(number, _leave)
@@ -113,7 +112,7 @@ def _signal_behind(error: BaseException | None) -> int | None:
     if isinstance(error, KeyboardInterrupt):
         return signal.SIGINT
     if isinstance(error, SystemExit):
-        return next((number for number in _ENDING if error.code == 128 + number), None)  # see _leave
+        return next((number for number in ENDING if error.code == 128 + number), None)  # see _leave
     return None
 
 
@@ -133,7 +132,7 @@ def deferred(hurry: Callable[[int], None] | None = None) -> Iterator[None]:
     came: list[int] = []
     before = {
         number: signal.getsignal(number)
-        for number in (signal.SIGINT, *_ENDING)
+        for number in (signal.SIGINT, *ENDING)
         if number == signal.SIGINT or signal.getsignal(number) is _leave
     }
 
