@@ -181,8 +181,9 @@ def test_what_cannot_be_made_safe_is_named_in_bounded_time(program, ending):
 
 
 def test_signals_that_come_one_after_the_other_end_it_once_and_safe(program, until):
-    ended = program("lamp = Lamp('lamp', journal=journal, safe_seconds=0.5)\nlamp.open()\ntime.sleep(60)")
-    until(lambda: "on" in ended.noted())
+    lamp = "lamp = Lamp('lamp', journal=journal, safe_seconds=0.5)"
+    ended = program(f"{lamp}\nlamp.open()\nopen(journal + '.opened', 'w').close()\ntime.sleep(60)")
+    until(ended.journal.with_suffix(".opened").exists)  # not while it is opened, for then it is made safe once more
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
         ended.process.send_signal(number)
     assert ended.end() in (-signal.SIGHUP, -signal.SIGTERM)

@@ -25,7 +25,7 @@ from catkit_devices.errors import (
 )
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 from catkit_devices.testbed import Experiment, Testbed, load_configuration, running_testbeds
-from catkit_devices.testbed.asking import RESET, Requests, ask_testbed
+from catkit_devices.testbed.asking import RESET, Desk, Requests, ask_testbed
 
 
 class Doubles(Experiment):
@@ -337,9 +337,11 @@ def test_serving_goes_on_after_a_trip_and_ends_with_it(watched_bench, until):
 # --- finding it ---
 
 
-def test_what_the_testbed_does_not_answer_in_time_is_a_timeout_of_ours(client):
-    with pytest.raises(WaitTimeoutError, match="did not answer to 'reset safety' in 0 s"):
-        ask_testbed(client.manager, RESET, "nobody waits for it", 0.0)
+def test_what_the_testbed_does_not_answer_in_time_is_a_timeout_of_ours():
+    with SharedMemoryManager("bench-1") as manager:
+        manager.get_object("requests", Desk, manager.name)  # from which nobody takes anything
+        with pytest.raises(WaitTimeoutError, match="did not answer to 'reset safety' in 0 s"):
+            ask_testbed(manager, RESET, "", 0.0)
 
 
 def test_attaching_to_what_does_not_run_names_what_does(shared_testbed):
