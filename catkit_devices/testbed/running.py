@@ -185,7 +185,7 @@ def _listen(guard: StopGuard, manager: SharedMemoryManager, name: str) -> None:
             elif word == INTERRUPT:
                 guard.interrupt(reason)
             else:
-                guard.stop(reason)
+                guard.stop(reason, told=True)
 
     threading.Thread(target=listen, name="control", daemon=True).start()
 

@@ -29,7 +29,9 @@ class StopGuard:
     """Raises :class:`StopExperiment` in the main thread of an experiment's process, at most once, while it is armed.
 
     The terminal's signals are ignored throughout the block: the testbed's process receives them too, and decides.
-    SIGTERM is a request to stop, the first time; it ends a process at once that has not stopped when it was told to.
+    SIGTERM is a request to stop; it ends the process at once where that had been told to stop before, by SIGTERM or by
+    whoever started it. A stop for a reason that the process found by itself (a lost server, a trip) does not count:
+    whoever sends SIGTERM may not know of it, and the code that is ending deserves its time.
 
     Used as a context manager in the main thread; requests may come from any thread. A request that comes before the
     guard is armed is raised by arming it; one that comes after it was disarmed is dropped.
@@ -41,6 +43,8 @@ class StopGuard:
         self._armed = False
         self._asked: BaseException | None = None
         self._stopped = False
+        self._told = False
+        """Whether somebody else has told it to end: the next SIGTERM ends it at once."""
 
     def __enter__(self) -> Self:
         ignore_terminal()
@@ -63,14 +67,21 @@ class StopGuard:
         """Let no request through any more."""
         self._armed = False
 
-    def stop(self, reason: str) -> None:
-        """Ask for :class:`StopExperiment`; asking again changes nothing."""
+    def stop(self, reason: str, *, told: bool = False) -> None:
+        """Ask for :class:`StopExperiment`; asking again changes nothing.
+
+        Args:
+            reason: the message of the exception.
+            told: whether whoever started the experiment asks; then SIGTERM from now on ends the process at once.
+        """
+        self._told = self._told or told
         if not self._stopped:
             self._stopped = True
             self._ask(StopExperiment(reason))
 
     def interrupt(self, reason: str) -> None:
         """Ask for ``KeyboardInterrupt``, for code that did not end when it was stopped."""
+        self._told = True
         self._ask(KeyboardInterrupt(reason))
 
     def _ask(self, error: BaseException) -> None:
@@ -89,10 +100,12 @@ class StopGuard:
             time.sleep(_WAKE_INTERVAL)
 
     def _terminated(self, number: int, frame: FrameType | None) -> None:
-        if self._armed and self._stopped and self._asked is None:
+        if self._armed and self._told and self._asked is None:
             signal.signal(signal.SIGTERM, told_to_end)  # devices of its own are made safe first
             signal.raise_signal(signal.SIGTERM)
-        elif not self._stopped:
+            return
+        self._told = True
+        if not self._stopped:
             self._stopped = True
             parent = parent_process()
             orphaned = parent is not None and not parent.is_alive()

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -187,3 +188,36 @@ def test_a_testbed_that_was_killed_is_not_found_any_more(bench, journal, until, 
         Testbed.attach("trial")
 
     assert not [path for path in runtime.iterdir() if path.name.startswith("trial") and "." not in path.stem]
+
+
+ENDING = """
+import os, signal, sys
+from catkit_devices.errors import StopExperiment
+from catkit_devices.testbed.stopping import StopGuard
+
+def tell_to_end():
+    if "by its starter" in sys.argv:
+        guard.stop("ends", told=True)
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+with StopGuard() as guard:
+    guard.arm()
+    try:
+        guard.stop("the server is lost")
+        signal.pause()
+    except StopExperiment as reason:
+        print(reason, flush=True)
+        tell_to_end()
+        print("still putting things in order", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("too long", flush=True)
+"""
+
+
+@pytest.mark.parametrize("told", ["by SIGTERM", "by its starter"])
+def test_an_experiment_that_stops_for_a_reason_of_its_own_is_ended_at_once_only_when_it_had_been_told_to_end(told):
+    done = subprocess.run([sys.executable, "-c", ENDING, told], capture_output=True, text=True, timeout=60)
+
+    assert done.stdout.splitlines() == ["the server is lost", "still putting things in order"], done.stderr
+    assert done.returncode == -signal.SIGTERM
