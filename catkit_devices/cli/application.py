@@ -20,7 +20,7 @@ from catkit_devices.cli.output import report
 from catkit_devices.deferred import refuse_deferred
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["COMMANDS", "main"]
 
@@ -69,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [argument for argument in given if argument != _DEBUG]
     _log(everything=debug)
     try:
-        _application()(args=given, prog_name="catkit-devices")
+        # Of ours, only the one that is named is made: to make them all takes longer than the work of many a command.
+        named = [name for name in given[:1] if name in COMMANDS]
+        _application(named or COMMANDS)(args=given, prog_name="catkit-devices")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
@@ -88,7 +90,7 @@ def _log(*, everything: bool) -> None:
         logger.addHandler(logging.NullHandler())
 
 
-def _application() -> typer.Typer:
+def _application(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
     application = typer.Typer(
         cls=_Commands,
         name="catkit-devices",
@@ -99,8 +101,8 @@ def _application() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     application.callback()(_general)
-    for name, place in COMMANDS.items():
-        module_name, _, function_name = place.partition(":")
+    for name in names:
+        module_name, _, function_name = COMMANDS[name].partition(":")
         module = importlib.import_module(module_name)
         function = getattr(module, function_name)
         command = application.command(
