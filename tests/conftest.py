@@ -2,10 +2,15 @@
 
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+
+# Child processes search where this one does, and find there what is quickly imported; this one has both already.
+sys.path.insert(0, str(Path(__file__).parent / "children"))
 
 for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTSTP"):
     # Whatever runs in the background of a script ignores them, and so would every process that is started here.
