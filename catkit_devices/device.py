@@ -16,10 +16,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
-from catkit_devices import process_end
-from catkit_devices.ctrl_c import Event
-from catkit_devices.deferred import finished
-from catkit_devices.describing import describe, interface_of
+from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.deferred import finished
+from catkit_devices._base.standby import all_at_once
+from catkit_devices._device import process_end
+from catkit_devices._device.access import DeviceProperty, hook, narrow, operation, unlocked
+from catkit_devices._device.connection import Lifecycle
+from catkit_devices._device.describing import describe, interface_of
+from catkit_devices._device.members import DeviceType, hook_of
+from catkit_devices._device.openings import Openings
+from catkit_devices._device.settings import declared_settings
 from catkit_devices.errors import (
     CatkitDevicesError,
     DeviceClosedError,
@@ -27,23 +33,17 @@ from catkit_devices.errors import (
     DeviceFaultError,
     OperationCancelled,
 )
-from catkit_devices.lifecycle import Lifecycle
-from catkit_devices.multiprocessing.interface import running_server
-from catkit_devices.multiprocessing.locks import OwnedLock, giving_way
-from catkit_devices.multiprocessing.mutex import DEFAULT_TIMEOUT, Mutex, default_timeout, lock_all
-from catkit_devices.multiprocessing.owner import calling, current_call, emergency_call, forwarded_call
-from catkit_devices.openings import Openings
-from catkit_devices.operations import DeviceProperty, hook, narrow, operation, unlocked
-from catkit_devices.rules import DeviceType, hook_of
-from catkit_devices.settings import declared_settings
-from catkit_devices.standby import all_at_once
+from catkit_devices.multiprocessing.locks.lock import OwnedLock, giving_way
+from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex, default_timeout, lock_all
+from catkit_devices.multiprocessing.locks.owner import calling, current_call, emergency_call, forwarded_call
+from catkit_devices.multiprocessing.protocol import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from catkit_devices.multiprocessing.entries import Entry
-    from catkit_devices.multiprocessing.interface import Interface, Reference
-    from catkit_devices.multiprocessing.owner import Call, Session
+    from catkit_devices.multiprocessing.locks.entries import Entry
+    from catkit_devices.multiprocessing.locks.owner import Call, Session
+    from catkit_devices.multiprocessing.protocol import Interface, Reference
     from catkit_devices.simulation.clock import Clock
 
     Gate = Callable[[str, str, bool], BaseException | None]
@@ -529,7 +529,7 @@ class Device(metaclass=DeviceType):
             _log.error("device %r: %s", self._name_, error)
 
     def __reduce__(self) -> Any:
-        from catkit_devices.multiprocessing.proxy import hosted_reference
+        from catkit_devices.multiprocessing.client.proxy import hosted_reference
 
         if self._reference_ is None:
             raise TypeError(

@@ -21,13 +21,13 @@ from __future__ import annotations
 import reprlib
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from catkit_devices.commands import SetCommand
-from catkit_devices.deferred import finished, refuse_deferred
+from catkit_devices._base.deferred import finished, refuse_deferred
+from catkit_devices._base.readings import real_number, without_stand_ins
+from catkit_devices._device.commands import SetCommand
+from catkit_devices._device.values import Limits, Rule, checked, intersection
 from catkit_devices.device import DeviceProperty
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
-from catkit_devices.readings import real_number, without_stand_ins
 from catkit_devices.units import check_unit
-from catkit_devices.values import Limits, Rule, checked, intersection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

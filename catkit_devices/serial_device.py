@@ -35,7 +35,7 @@ class SerialDevice(VisaDevice):
     every other exchange.
 
     With real instruments the port is pyserial's own. With simulated ones, and where the wire is recorded, it is a
-    :class:`~catkit_devices.serial_port.VisaSerialPort`.
+    :class:`~catkit_devices._wire.serial_port.VisaSerialPort`.
 
     Args:
         name: the device's name.
@@ -83,7 +83,7 @@ def _port_of(resource: Any) -> serial.SerialBase:
     import serial
     from pyvisa_py.highlevel import PyVisaLibrary
 
-    from catkit_devices.serial_port import VisaSerialPort
+    from catkit_devices._wire.serial_port import VisaSerialPort
 
     if type(resource.visalib) is PyVisaLibrary:
         port = resource.visalib.sessions[resource.session].interface

@@ -9,12 +9,12 @@ import functools
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, final
 
-from catkit_devices.dialogue import DialogueDevice
+from catkit_devices._device.access import hook
+from catkit_devices._device.settings import AsciiText, Condition, Encoding, Pattern, PositiveWhole
+from catkit_devices._wire.byte_stream import simulated_clock
+from catkit_devices._wire.exchange import DialogueDevice
+from catkit_devices._wire.transport import Transport
 from catkit_devices.errors import DeviceOpenError, DeviceProtocolError, DeviceTimeoutError, DeviceValueError
-from catkit_devices.line import simulated_clock
-from catkit_devices.operations import hook
-from catkit_devices.settings import AsciiText, Condition, Encoding, Pattern, PositiveWhole
-from catkit_devices.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ class VisaDevice(DialogueDevice):
         name: the device's name.
         address: a VISA address, such as ``"ASRL/dev/ttyUSB0::INSTR"`` or ``"TCPIP0::10.0.0.7::2000::SOCKET"``.
         visa_library: ``"@py"`` (pyvisa-py), ``"@ivi"`` (the vendor's), or a pyvisa library object: a simulation.
-        **options: of :class:`~catkit_devices.dialogue.DialogueDevice` (``late_window``) and
+        **options: of :class:`~catkit_devices._wire.exchange.DialogueDevice` (``late_window``) and
             :class:`~catkit_devices.device.Device`.
     """
 

@@ -288,7 +288,7 @@ def _drivers() -> str:
 
 
 def _description(driver: type[Any]) -> dict[str, Any]:
-    from catkit_devices.options import bind_options
+    from catkit_devices._device.options import bind_options
 
     device = bind_options(driver, "device", {"address": "ASRL1::INSTR"} if "address" in _options(driver) else {})
     description: dict[str, Any] = device.describe()
@@ -303,7 +303,7 @@ def _general(driver: type[Any], name: str) -> bool:
 
 
 def _options(driver: type[Any]) -> list[str]:
-    from catkit_devices.options import options_of
+    from catkit_devices._device.options import options_of
 
     return sorted(options_of(driver))
 
@@ -338,7 +338,7 @@ _TABLES = ("testbed", "simulation", "devices", "safety")
 
 
 def _schema() -> dict[str, Any]:
-    from catkit_devices.testbed.configuration import json_schema
+    from catkit_devices.testbed.configuration.model import json_schema
 
     return json_schema()
 
@@ -362,8 +362,8 @@ def _configuration() -> str:
 
 
 def _options_of_every_device() -> list[str]:
+    from catkit_devices._device.options import options_of
     from catkit_devices.device import Device
-    from catkit_devices.options import options_of
 
     defaults = {name: options_of(Device)[name].default for name in sorted(_EVERY_DEVICE)}
     said = {name: text for name, text in _split(Device)[1] if name in defaults}

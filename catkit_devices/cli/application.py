@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices.cli.output import report
-from catkit_devices.deferred import refuse_deferred
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

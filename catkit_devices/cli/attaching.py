@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catkit_devices.testbed.client import TestbedClient
-    from catkit_devices.testbed.configuration import Configuration
+    from catkit_devices.testbed.configuration.model import Configuration
 
 __all__ = ["attach", "attach_or_start", "find", "runs"]
 
@@ -89,7 +89,7 @@ def find(name: str | None, configuration: Configuration | None) -> TestbedClient
 
 def runs(name: str) -> bool:
     """Return whether one testbed of that name runs, or several."""
-    from catkit_devices.testbed.finding import running_testbeds
+    from catkit_devices.testbed.processes.finding import running_testbeds
 
     # Of several, the names of their servers are told: the name with a number behind it.
     return any(name in (found, found.rpartition("-")[0]) for found in running_testbeds())
@@ -98,13 +98,13 @@ def runs(name: str) -> bool:
 def _attach(name: str) -> TestbedClient:
     # As Testbed.attach does, without what only starting a testbed needs: a shell prompt may ask for the status.
     from catkit_devices.testbed.client import TestbedClient
-    from catkit_devices.testbed.finding import find_testbed
+    from catkit_devices.testbed.processes.finding import find_testbed
 
     return TestbedClient(*find_testbed(name))
 
 
 def _only() -> str:
-    from catkit_devices.testbed.finding import running_testbeds
+    from catkit_devices.testbed.processes.finding import running_testbeds
 
     names = running_testbeds()
     if not names:

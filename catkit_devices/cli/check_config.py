@@ -33,9 +33,9 @@ def check_config(
 ) -> None:
     """Check a configuration without touching any hardware, and say everything that is wrong with it."""
     from catkit_devices.errors import ConfigurationError
-    from catkit_devices.testbed.configuration import json_schema, load_configuration
-    from catkit_devices.testbed.device_checks import not_simulated
-    from catkit_devices.testbed.hosting import build_simulation
+    from catkit_devices.testbed.configuration.device_checks import not_simulated
+    from catkit_devices.testbed.configuration.model import json_schema, load_configuration
+    from catkit_devices.testbed.devices.factory import build_simulation
     from catkit_devices.testbed.layout import lay_out
 
     if schema:

@@ -17,7 +17,7 @@ _PATIENCE = 0.5
 def running(incomplete: str) -> list[str]:
     """Return the testbeds that run."""
     with contextlib.suppress(Exception):
-        from catkit_devices.testbed.finding import running_testbeds
+        from catkit_devices.testbed.processes.finding import running_testbeds
 
         return [name for name in running_testbeds(_PATIENCE) if name.startswith(incomplete)]
     return []

@@ -10,7 +10,7 @@ from catkit_devices.cli.options import ConfigFiles, Json, Overrides, RunningTest
 from catkit_devices.cli.output import SILENT, print_json, print_table
 
 if TYPE_CHECKING:
-    from catkit_devices.testbed.configuration import Configuration
+    from catkit_devices.testbed.configuration.model import Configuration
 
 __all__ = ["EXAMPLES", "devices"]
 
@@ -28,7 +28,7 @@ def devices(
     The exit code is 6 when the testbed does not answer, or a server of its devices.
     """
     from catkit_devices.cli.attaching import find
-    from catkit_devices.testbed.configuration import load_configuration
+    from catkit_devices.testbed.configuration.model import load_configuration
     from catkit_devices.testbed.status import NOT_KNOWN
 
     configuration = load_configuration(configs, overrides) if configs and testbed is None else None

@@ -64,7 +64,7 @@ def ask_identity(
     def ask(address: str) -> tuple[str | None, str | None]:
         if not address:
             return None, "this VISA library does not know the port"
-        from catkit_devices.ownership import Ownership, normalise
+        from catkit_devices._wire.ownership import Ownership, normalise
 
         try:
             ownership = Ownership(normalise(address))

@@ -10,12 +10,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from catkit_devices._base.ctrl_c import Event
 from catkit_devices.cli.output import console, silent
 from catkit_devices.cli.picture import ENDED, count, limits, picture, reading, source
-from catkit_devices.ctrl_c import Event
 from catkit_devices.errors import ServerUnresponsiveError
-from catkit_devices.testbed.alarm import UNREACHABLE
 from catkit_devices.testbed.status import NOT_KNOWN, unheard
+from catkit_devices.testbed.trip import UNREACHABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

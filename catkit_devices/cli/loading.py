@@ -14,7 +14,7 @@ from catkit_devices.errors import ConfigurationError, nearest
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from catkit_devices.testbed.experiment import Experiment
+    from catkit_devices.testbed.experiments.experiment import Experiment
 
 __all__ = ["load_experiment"]
 
@@ -96,7 +96,7 @@ def _line(error: BaseException, file: Path) -> str:
 
 
 def _is_experiment(thing: object, module: ModuleType) -> bool:
-    from catkit_devices.testbed.experiment import Experiment
+    from catkit_devices.testbed.experiments.experiment import Experiment
 
     return (
         isinstance(thing, type)

@@ -15,8 +15,8 @@ from catkit_devices.errors import ConfigurationError, nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from catkit_devices.testbed.experiment import Experiment
-    from catkit_devices.testbed.parameters import Parameter
+    from catkit_devices.testbed.experiments.experiment import Experiment
+    from catkit_devices.testbed.experiments.parameters import Parameter
 
 __all__ = ["parse_parameters", "print_parameters"]
 

@@ -15,7 +15,7 @@ from catkit_devices.cli.output import FAILED, console, print_json, reason_for_nu
 
 if TYPE_CHECKING:
     from catkit_devices.testbed.client import TestbedClient
-    from catkit_devices.testbed.experiment import Experiment
+    from catkit_devices.testbed.experiments.experiment import Experiment
 
 __all__ = ["EXAMPLES", "SETTINGS", "run"]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from catkit_devices.simulation import Served
-    from catkit_devices.testbed.configuration import Configuration
+    from catkit_devices.testbed.configuration.model import Configuration
 
 __all__ = ["EXAMPLES", "simulate"]
 
@@ -55,8 +55,8 @@ def simulate(
     `run FILE --config bench.toml --config served.toml --hardware`.
     """
     from catkit_devices.simulation import InstrumentServer
-    from catkit_devices.testbed.configuration import load_configuration
-    from catkit_devices.testbed.hosting import build_simulation
+    from catkit_devices.testbed.configuration.model import load_configuration
+    from catkit_devices.testbed.devices.factory import build_simulation
     from catkit_devices.testbed.layout import lay_out
 
     if not configs:

@@ -13,7 +13,7 @@ from catkit_devices.cli.output import console, print_json
 
 if TYPE_CHECKING:
     from catkit_devices.cli.screen import Screen
-    from catkit_devices.testbed.configuration import Configuration
+    from catkit_devices.testbed.configuration.model import Configuration
     from catkit_devices.testbed.testbed import Testbed
 
 __all__ = ["EXAMPLES", "start"]

@@ -72,8 +72,8 @@ def _watch(client: TestbedClient) -> int:
 def _stream(client: TestbedClient, interval: float) -> int:
     """Print its status as one line of JSON after the other until it ends; return the exit code."""
     from catkit_devices.errors import ServerUnresponsiveError
-    from catkit_devices.testbed.alarm import UNREACHABLE
     from catkit_devices.testbed.status import unheard
+    from catkit_devices.testbed.trip import UNREACHABLE
 
     last: dict[str, Any] | None = None
     heard = time.monotonic()
@@ -94,7 +94,7 @@ def _stream(client: TestbedClient, interval: float) -> int:
 def _ended(client: TestbedClient, last: dict[str, Any] | None, *, say: bool = True) -> int:
     """Say how it ended, and return the exit code for that."""
     from catkit_devices.errors import ServerNotFoundError
-    from catkit_devices.multiprocessing.endpoint import endpoint
+    from catkit_devices.multiprocessing.wire.endpoint import endpoint
 
     deadline = time.monotonic() + _TIDYING
     died = True

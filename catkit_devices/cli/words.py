@@ -9,8 +9,8 @@ import importlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from catkit_devices._base.readings import no_measurement
 from catkit_devices.errors import ConfigurationError, nearest
-from catkit_devices.readings import no_measurement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,7 +92,7 @@ def arguments(words: Sequence[str], command: str, facts: Mapping[str, Any]) -> t
     Args:
         words: what is written behind the command.
         command: its name.
-        facts: its description, as :func:`catkit_devices.describing.describe_command` returns it.
+        facts: its description, as :func:`catkit_devices._device.describing.describe_command` returns it.
     """
     parameters: Mapping[str, Mapping[str, Any]] = facts["parameters"]
     named = {name for name, one in parameters.items() if one["kind"] in ("POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY")}
@@ -118,7 +118,7 @@ def _argument(text: str, of: str, parameter: Mapping[str, Any]) -> Any:
     """Return what a text says for a parameter of a command; for an enumeration its member, by name or value."""
     if not parameter["enum"]:
         return _converted(text, parameter["type"])
-    from catkit_devices.values import Rule
+    from catkit_devices._device.values import Rule
 
     module, _, path = parameter["type"].partition(":")
     try:

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING
 
-from catkit_devices.ctrl_c import Event
+from catkit_devices._base.ctrl_c import Event
 from catkit_devices.datalog import database
 
 if TYPE_CHECKING:

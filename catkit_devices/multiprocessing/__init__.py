@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from catkit_devices.lazy import importing
 
 if TYPE_CHECKING:
-    from catkit_devices.multiprocessing.endpoint import runtime_directory
+    from catkit_devices.multiprocessing.locks.mutex import Mutex, lock_all
     from catkit_devices.multiprocessing.manager import SharedMemoryManager
-    from catkit_devices.multiprocessing.mutex import Mutex, lock_all
-    from catkit_devices.multiprocessing.process import Process
-    from catkit_devices.multiprocessing.shared import MutexedDict, MutexedNamespace
+    from catkit_devices.multiprocessing.process.process import Process
+    from catkit_devices.multiprocessing.types.dicts import MutexedDict, MutexedNamespace
+    from catkit_devices.multiprocessing.wire.endpoint import runtime_directory
 
 __all__ = [
     "Mutex",
@@ -26,10 +26,10 @@ __all__ = [
 __getattr__ = importing(
     __name__,
     {
-        "endpoint": ("runtime_directory",),
+        "wire.endpoint": ("runtime_directory",),
         "manager": ("SharedMemoryManager",),
-        "mutex": ("Mutex", "lock_all"),
-        "process": ("Process",),
-        "shared": ("MutexedDict", "MutexedNamespace"),
+        "locks.mutex": ("Mutex", "lock_all"),
+        "process.process": ("Process",),
+        "types.dicts": ("MutexedDict", "MutexedNamespace"),
     },
 )

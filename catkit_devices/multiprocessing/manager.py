@@ -7,26 +7,26 @@ from multiprocessing import ProcessError, connection, current_process, managers,
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from catkit_devices.deferred import refuse_deferred
+from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices.errors import ConfigurationError, ServerNotFoundError
-from catkit_devices.multiprocessing.endpoint import default_name
-from catkit_devices.multiprocessing.interface import CALL, ROOT
-from catkit_devices.multiprocessing.lines import line_to
-from catkit_devices.multiprocessing.mutex import default_timeout
-from catkit_devices.multiprocessing.process import spawning
-from catkit_devices.multiprocessing.proxy import proxy_of, remote_of
-from catkit_devices.multiprocessing.remote import obtain, reach
-from catkit_devices.multiprocessing.session import silence
+from catkit_devices.multiprocessing.client.calls import line_to
+from catkit_devices.multiprocessing.client.proxy import proxy_of, remote_of
+from catkit_devices.multiprocessing.client.remote import obtain, reach
+from catkit_devices.multiprocessing.client.session import silence
+from catkit_devices.multiprocessing.locks.mutex import default_timeout
+from catkit_devices.multiprocessing.process.process import spawning
+from catkit_devices.multiprocessing.protocol import CALL, ROOT
+from catkit_devices.multiprocessing.wire.endpoint import default_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from catkit_devices.multiprocessing.endpoint import Endpoint
-    from catkit_devices.multiprocessing.events import Barrier, Event
-    from catkit_devices.multiprocessing.mutex import Mutex
-    from catkit_devices.multiprocessing.queues import Queue
-    from catkit_devices.multiprocessing.shared import MutexedDict
-    from catkit_devices.multiprocessing.streams import FrameStream
+    from catkit_devices.multiprocessing.locks.mutex import Mutex
+    from catkit_devices.multiprocessing.types.dicts import MutexedDict
+    from catkit_devices.multiprocessing.types.events import Barrier, Event
+    from catkit_devices.multiprocessing.types.queues import Queue
+    from catkit_devices.multiprocessing.types.stream import FrameStream
+    from catkit_devices.multiprocessing.wire.endpoint import Endpoint
 
 __all__ = ["SharedMemoryManager"]
 
@@ -83,7 +83,7 @@ class SharedMemoryManager(managers.SyncManager):
         Raises:
             ServerRunningError: one of that name runs already; says which process.
         """
-        from catkit_devices.multiprocessing.server_process import serve, stop
+        from catkit_devices.multiprocessing.server.server_process import serve, stop
 
         if self._state.value != _State.INITIAL:
             raise ProcessError("a manager is started or connected once")
@@ -288,7 +288,7 @@ class SharedMemoryManager(managers.SyncManager):
             dtype: of its frames; the first who asks must say.
             slots: how many frames the ring holds (16).
         """
-        from catkit_devices.multiprocessing.streams import _stream_over
+        from catkit_devices.multiprocessing.types.stream import _stream_over
 
         kind = None if dtype is None else str(dtype.str if hasattr(dtype, "str") else dtype)
         return _stream_over(self._named("stream", name, shape=shape and tuple(shape), dtype=kind, slots=slots))
@@ -324,7 +324,7 @@ class SharedMemoryManager(managers.SyncManager):
 
     def get_exception(self, pid: int) -> BaseException | None:
         """Return what the process of that pid died of, if it was a ``Process`` that had used this server."""
-        from catkit_devices.multiprocessing.relay import decode
+        from catkit_devices.multiprocessing.wire.exceptions import decode
 
         data = self._ask("get_exception", pid)
         return None if data is None else decode(data)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices._device.options import options_of
 from catkit_devices.errors import ConfigurationError, nearest
-from catkit_devices.options import options_of
 from catkit_devices.simulation.bench import Bench
 from catkit_devices.simulation.clock import make_clock
 from catkit_devices.simulation.faults import Line

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from catkit_devices.ctrl_c import Event
+from catkit_devices._base.ctrl_c import Event
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.simulation.clock import VirtualClock
 

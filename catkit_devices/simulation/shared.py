@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pyvisa.constants import StatusCode
 
 from catkit_devices.errors import ServerError
-from catkit_devices.multiprocessing.owner import current_call
+from catkit_devices.multiprocessing.locks.owner import current_call
 from catkit_devices.simulation.clock import Clock
 from catkit_devices.simulation.session_library import InstrumentSession, SessionLibrary
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from pyvisa.constants import BufferOperation
 
-    from catkit_devices.multiprocessing.interface import Interface
-    from catkit_devices.multiprocessing.owner import Session as ClientSession
+    from catkit_devices.multiprocessing.locks.owner import Session as ClientSession
+    from catkit_devices.multiprocessing.protocol import Interface
     from catkit_devices.simulation.faults import Fault
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
 
@@ -160,7 +160,7 @@ class SharedSimulation:
 
     def _interface_(self, kind: str) -> Interface:
         # What says itself what clients may do is given no mutex: while one of them waits for a reply, others go on.
-        from catkit_devices.multiprocessing.interface import Interface
+        from catkit_devices.multiprocessing.protocol import Interface
 
         methods = {name: inspect.getdoc(member) for name, member in vars(type(self)).items() if name[0] != "_"}
         return Interface(kind, type(self).__name__, methods, {}, True, False, ())

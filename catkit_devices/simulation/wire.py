@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pyvisa import rname
 from pyvisa.constants import InterfaceType
 
+from catkit_devices._wire.ownership import normalise
 from catkit_devices.errors import ConfigurationError, SimulationError
-from catkit_devices.ownership import normalise
 from catkit_devices.simulation.contract import LineDroppedError
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from pathlib import Path
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.deferred import refuse_deferred
+from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices.errors import ConfigurationError, SimulationError, nearest
 
 if TYPE_CHECKING:

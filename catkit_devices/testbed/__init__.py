@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from catkit_devices.lazy import importing
 
 if TYPE_CHECKING:
-    from catkit_devices.testbed.caching import Devices
     from catkit_devices.testbed.client import TestbedClient
-    from catkit_devices.testbed.configuration import Configuration, bundled, load_configuration
-    from catkit_devices.testbed.experiment import Experiment
-    from catkit_devices.testbed.finding import running_testbeds
-    from catkit_devices.testbed.progress import Progress
-    from catkit_devices.testbed.safety import SafetyTest
+    from catkit_devices.testbed.configuration.model import Configuration, bundled, load_configuration
+    from catkit_devices.testbed.devices.devices import Devices
+    from catkit_devices.testbed.experiments.experiment import Experiment
+    from catkit_devices.testbed.experiments.progress import Progress
+    from catkit_devices.testbed.processes.finding import running_testbeds
+    from catkit_devices.testbed.safety.check import SafetyTest
     from catkit_devices.testbed.testbed import Testbed
 
 __all__ = [
@@ -32,13 +32,13 @@ __all__ = [
 __getattr__ = importing(
     __name__,
     {
-        "caching": ("Devices",),
+        "devices.devices": ("Devices",),
         "client": ("TestbedClient",),
-        "configuration": ("Configuration", "bundled", "load_configuration"),
-        "experiment": ("Experiment",),
-        "finding": ("running_testbeds",),
-        "progress": ("Progress",),
-        "safety": ("SafetyTest",),
+        "configuration.model": ("Configuration", "bundled", "load_configuration"),
+        "experiments.experiment": ("Experiment",),
+        "processes.finding": ("running_testbeds",),
+        "experiments.progress": ("Progress",),
+        "safety.check": ("SafetyTest",),
         "testbed": ("Testbed",),
     },
 )

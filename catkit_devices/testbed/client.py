@@ -6,6 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from catkit_devices._base.plugin_path import make_importable
 from catkit_devices.errors import (
     CatkitDevicesError,
     ConfigurationError,
@@ -15,8 +16,16 @@ from catkit_devices.errors import (
     StopExperiment,
     WaitTimeoutError,
 )
-from catkit_devices.plugin_path import make_importable
-from catkit_devices.testbed.alarm import (
+from catkit_devices.testbed.devices.devices import Devices
+from catkit_devices.testbed.devices.factory import SIMULATION, make_simulation
+from catkit_devices.testbed.experiments.launch import Launcher
+from catkit_devices.testbed.experiments.main import FINISH, STOP, control_queue
+from catkit_devices.testbed.experiments.progress import ENDED, EXPERIMENTS, Progress
+from catkit_devices.testbed.processes.finding import LAYOUT
+from catkit_devices.testbed.processes.logs import report
+from catkit_devices.testbed.requests import RESET, SHUTDOWN, ask_testbed
+from catkit_devices.testbed.status import PATIENCE, Looking, states
+from catkit_devices.testbed.trip import (
     SAFETY_CHECKS,
     SAFETY_EVENT,
     SAFETY_TRIP,
@@ -24,24 +33,15 @@ from catkit_devices.testbed.alarm import (
     connected,
     trip_of_servers,
 )
-from catkit_devices.testbed.asking import RESET, SHUTDOWN, ask_testbed
-from catkit_devices.testbed.caching import Devices
-from catkit_devices.testbed.finding import LAYOUT
-from catkit_devices.testbed.hosting import SIMULATION, make_simulation
-from catkit_devices.testbed.launching import Launcher
-from catkit_devices.testbed.logs import report
-from catkit_devices.testbed.progress import ENDED, EXPERIMENTS, Progress
-from catkit_devices.testbed.running import FINISH, STOP, control_queue
-from catkit_devices.testbed.status import PATIENCE, Looking, states
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from catkit_devices.multiprocessing import SharedMemoryManager, lock_all
-    from catkit_devices.testbed.experiment import Experiment
+    from catkit_devices.testbed.experiments.experiment import Experiment
     from catkit_devices.testbed.layout import Layout
-    from catkit_devices.testbed.safety import CheckState
+    from catkit_devices.testbed.safety.check import CheckState
 
 __all__ = ["TestbedClient"]
 
@@ -254,7 +254,7 @@ class TestbedClient:
         Raises:
             WaitTimeoutError: it has not ended.
         """
-        from catkit_devices.multiprocessing.endpoint import endpoint
+        from catkit_devices.multiprocessing.wire.endpoint import endpoint
 
         deadline = time.monotonic() + timeout
         ask_testbed(self.manager, SHUTDOWN, reason, timeout)

@@ -8,15 +8,15 @@ import time
 from typing import TYPE_CHECKING
 
 from catkit_devices.errors import DeviceTimeoutError
-from catkit_devices.testbed.alarm import UNREACHABLE
-from catkit_devices.testbed.running import STOP, control_queue
-from catkit_devices.testbed.warden import WARDEN
+from catkit_devices.testbed.experiments.main import STOP, control_queue
+from catkit_devices.testbed.experiments.watchdog import WARDEN
+from catkit_devices.testbed.trip import UNREACHABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from catkit_devices.multiprocessing import SharedMemoryManager
-    from catkit_devices.testbed.caching import Devices
+    from catkit_devices.testbed.devices.devices import Devices
     from catkit_devices.testbed.layout import DeviceEntry
 
 __all__ = ["close_devices", "end_other_experiments"]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.device import Device
     from catkit_devices.drivers import Plugins
-    from catkit_devices.testbed.configuration import Configuration, DeviceConfiguration
+    from catkit_devices.testbed.configuration.model import Configuration, DeviceConfiguration
 
 __all__ = ["DeviceEntry", "Layout", "SimulationEntry", "lay_out"]
 
@@ -113,10 +113,10 @@ def lay_out(configuration: Configuration, server: str, *, simulate: bool, runs: 
     Raises:
         ConfigurationError: it is to be simulated, and a device would open its real instrument or none.
     """
-    from catkit_devices.testbed.checks import start_order
-    from catkit_devices.testbed.device_checks import not_simulated
-    from catkit_devices.testbed.problems import combined
-    from catkit_devices.testbed.safety import permit_timeout
+    from catkit_devices.testbed.configuration.checks import start_order
+    from catkit_devices.testbed.configuration.device_checks import not_simulated
+    from catkit_devices.testbed.configuration.problems import combined
+    from catkit_devices.testbed.safety.check import permit_timeout
 
     plugins = configuration.plugins()
     if simulate and (problems := not_simulated(configuration, plugins)):
@@ -158,7 +158,7 @@ def visa_address_of(table: DeviceConfiguration, driver: type[Device]) -> str | N
 
 
 def _entry(configuration: Configuration, plugins: Plugins, name: str, server: str) -> DeviceEntry:
-    from catkit_devices.stand_ins import takes_visa
+    from catkit_devices._device.stand_ins import takes_visa
 
     table = configuration.devices[name]
     driver = plugins.driver(table.driver)

@@ -7,7 +7,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.deferred import finished
+from catkit_devices._base.deferred import finished
 
 if TYPE_CHECKING:
     from catkit_devices.drivers import Plugins

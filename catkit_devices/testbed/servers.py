@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from catkit_devices.errors import ServerRunningError
 from catkit_devices.multiprocessing import SharedMemoryManager
-from catkit_devices.testbed.alarm import PERMIT, at_once
-from catkit_devices.testbed.environment import begin_server, children_of
-from catkit_devices.testbed.finding import clean_up
-from catkit_devices.testbed.permit import Permit
-from catkit_devices.testbed.supervision import patience
+from catkit_devices.testbed.experiments.child import patience
+from catkit_devices.testbed.processes.environment import begin_server, children_of
+from catkit_devices.testbed.processes.finding import clean_up
+from catkit_devices.testbed.safety.permit import Permit
+from catkit_devices.testbed.trip import PERMIT, at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,21 +12,21 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import CatkitDevicesError, ServerNotFoundError, ServerUnresponsiveError
-from catkit_devices.testbed.alarm import SAFETY_CHECKS, SAFETY_TRIP, UNREACHABLE, connected, permit_of
-from catkit_devices.testbed.finding import LAYOUT, QUIET, silence_of, silent_testbed
-from catkit_devices.testbed.logs import MESSAGES
-from catkit_devices.testbed.monitor import MONITOR
-from catkit_devices.testbed.news import News
-from catkit_devices.testbed.progress import ENDED, EXPERIMENTS
-from catkit_devices.testbed.safety import CheckState
+from catkit_devices.testbed.experiments.progress import ENDED, EXPERIMENTS
+from catkit_devices.testbed.processes.finding import LAYOUT, QUIET, silence_of, silent_testbed
+from catkit_devices.testbed.processes.logs import MESSAGES
+from catkit_devices.testbed.processes.talk import News
+from catkit_devices.testbed.safety.check import CheckState
+from catkit_devices.testbed.safety.monitor import MONITOR
+from catkit_devices.testbed.trip import SAFETY_CHECKS, SAFETY_TRIP, UNREACHABLE, connected, permit_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from catkit_devices.errors import SafetyError
-    from catkit_devices.testbed.caching import Devices
+    from catkit_devices.testbed.devices.devices import Devices
+    from catkit_devices.testbed.experiments.progress import Progress
     from catkit_devices.testbed.layout import DeviceEntry, Layout
-    from catkit_devices.testbed.progress import Progress
 
 __all__ = ["NOT_KNOWN", "PATIENCE", "Looking", "states", "unheard"]
 
@@ -236,7 +236,7 @@ def _state(entry: DeviceEntry, devices: Devices) -> str:
 
 def _called(layout: Layout, server: str) -> str:
     """Return a server's name as people know it, with its process."""
-    from catkit_devices.multiprocessing.endpoint import endpoint
+    from catkit_devices.multiprocessing.wire.endpoint import endpoint
 
     kind = "device server" if server in layout.device_servers else "server"
     try:

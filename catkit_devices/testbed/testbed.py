@@ -12,32 +12,32 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from catkit_devices.ctrl_c import Event
-from catkit_devices.deferred import refuse_deferred
+from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerUnresponsiveError
-from catkit_devices.testbed.alarm import UNREACHABLE, at_once, connected, permit_of
-from catkit_devices.testbed.asking import RESET, SHUTDOWN, Requests
 from catkit_devices.testbed.client import TestbedClient
 from catkit_devices.testbed.closing import close_devices, end_other_experiments
-from catkit_devices.testbed.finding import LAYOUT, SILENT, find_testbed
+from catkit_devices.testbed.experiments.child import patience
+from catkit_devices.testbed.experiments.progress import ENDED
+from catkit_devices.testbed.experiments.watchdog import WARDEN, Warden
 from catkit_devices.testbed.layout import lay_out
-from catkit_devices.testbed.logs import LogCollector
-from catkit_devices.testbed.monitor import MONITOR
 from catkit_devices.testbed.notifications import Notifier
-from catkit_devices.testbed.progress import ENDED
-from catkit_devices.testbed.safety import safety_tests
+from catkit_devices.testbed.processes.finding import LAYOUT, SILENT, find_testbed
+from catkit_devices.testbed.processes.logs import LogCollector
+from catkit_devices.testbed.processes.signals import deferred, ended_by_signals
+from catkit_devices.testbed.requests import RESET, SHUTDOWN, Requests
+from catkit_devices.testbed.safety.check import safety_tests
+from catkit_devices.testbed.safety.monitor import MONITOR
 from catkit_devices.testbed.servers import Servers
-from catkit_devices.testbed.signals import deferred, ended_by_signals
-from catkit_devices.testbed.supervision import patience
-from catkit_devices.testbed.warden import WARDEN, Warden
+from catkit_devices.testbed.trip import UNREACHABLE, at_once, connected, permit_of
 from catkit_devices.testbed.watch import TESTBED, SafetyWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from catkit_devices.testbed.configuration import Configuration
-    from catkit_devices.testbed.experiment import Experiment
+    from catkit_devices.testbed.configuration.model import Configuration
+    from catkit_devices.testbed.experiments.experiment import Experiment
     from catkit_devices.testbed.layout import Layout
 
 __all__ = ["Testbed"]

@@ -10,10 +10,14 @@ from functools import partial
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.ctrl_c import Event
+from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.standby import Standby, begin
 from catkit_devices.errors import CatkitDevicesError, SafetyError
-from catkit_devices.standby import Standby, begin
-from catkit_devices.testbed.alarm import (
+from catkit_devices.testbed.safety.monitor import MONITOR_STOP, OPEN_TIMEOUT, SAFETY_READY, Duty
+from catkit_devices.testbed.safety.monitor_run import MonitorRun
+from catkit_devices.testbed.safety.renewal import Renewal
+from catkit_devices.testbed.safety.rescue import rescue
+from catkit_devices.testbed.trip import (
     SAFETY_CHECKS,
     SAFETY_EVENT,
     SAFETY_TRIP,
@@ -24,19 +28,15 @@ from catkit_devices.testbed.alarm import (
     spread,
     trip_of_servers,
 )
-from catkit_devices.testbed.monitor import MONITOR_STOP, OPEN_TIMEOUT, SAFETY_READY, Duty
-from catkit_devices.testbed.monitor_run import MonitorRun
-from catkit_devices.testbed.renewal import Renewal
-from catkit_devices.testbed.rescue import rescue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from catkit_devices._base.standby import Errand
     from catkit_devices.multiprocessing import SharedMemoryManager
-    from catkit_devices.standby import Errand
     from catkit_devices.testbed.layout import Layout
-    from catkit_devices.testbed.logs import Say
-    from catkit_devices.testbed.safety import Check
+    from catkit_devices.testbed.processes.logs import Say
+    from catkit_devices.testbed.safety.check import Check
     from catkit_devices.testbed.servers import Servers
 
 __all__ = ["TESTBED", "SafetyWatch"]

@@ -27,7 +27,7 @@ except ImportError as error:
         f"the conformance suite needs pytest and hypothesis ({error}): pip install 'catkit-devices[pytest]'"
     ) from error
 
-from catkit_devices.deferred import refuse_deferred_methods
+from catkit_devices._base.deferred import refuse_deferred_methods
 from catkit_devices.device import Device
 from catkit_devices.simulation import FAULTS
 from catkit_devices.testing import fault_rules, opening_rules, overlap, safe_rules, telling_rules

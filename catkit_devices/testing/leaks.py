@@ -78,12 +78,12 @@ class Leaks:
 
 def _held_mutexes() -> dict[Hashable, str]:
     held: dict[Hashable, str] = {}
-    locks = imported("catkit_devices.multiprocessing.locks")
+    locks = imported("catkit_devices.multiprocessing.locks.lock")
     if locks is not None:
         for lock in gc.get_referrers(locks.OwnedLock):
             if isinstance(lock, locks.OwnedLock) and (holder := lock.holder()) is not None:
                 held["here", id(lock)] = f"{lock.name!r} is {holder}"
-    session = imported("catkit_devices.multiprocessing.session")
+    session = imported("catkit_devices.multiprocessing.client.session")
     if session is not None:
         for client in list(session._sessions.values()):
             for owner, sections in list(client.sections.items()):
@@ -169,7 +169,7 @@ def _sockets() -> dict[Hashable, str]:
 
 def _connected() -> set[int]:
     """Return the descriptors of connections to servers: they last as long as the server, which is a process."""
-    session = imported("catkit_devices.multiprocessing.session")
+    session = imported("catkit_devices.multiprocessing.client.session")
     if session is None:
         return set()
     found = {client._lifeline.fileno() for client in list(session._sessions.values()) if not client._lifeline.closed}
@@ -177,7 +177,7 @@ def _connected() -> set[int]:
 
 
 def _channels() -> list[Any]:
-    module = imported("catkit_devices.multiprocessing.channel")
+    module = imported("catkit_devices.multiprocessing.wire.channel")
     if module is None:
         return []
     return [one for one in gc.get_referrers(module.Channel) if isinstance(one, module.Channel)]

@@ -11,8 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.ctrl_c import Event
-from catkit_devices.operations import perform
+from catkit_devices._base.ctrl_c import Event
+from catkit_devices._device.access import perform
 
 if TYPE_CHECKING:
     from collections.abc import Callable

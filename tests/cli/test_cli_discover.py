@@ -68,7 +68,7 @@ def test_each_tells_its_identity_when_asked_for_it(bench):
 
 
 def test_an_instrument_that_another_program_has_open_is_not_asked(bench):
-    from catkit_devices.ownership import Ownership
+    from catkit_devices._wire.ownership import Ownership
 
     ownership = Ownership("ASRL1::INSTR")
     try:

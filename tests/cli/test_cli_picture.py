@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from catkit_devices.cli.picture import picture, reading
-from catkit_devices.testbed.safety import CheckState, PluginTest, SafetyTest
+from catkit_devices.testbed.safety.check import CheckState, PluginTest, SafetyTest
 
 FLOW = SafetyTest(name="flow", device="meter", property="flow", minimum=5)
 OWN = PluginTest(name="own", test="own")

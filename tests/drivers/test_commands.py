@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catkit_devices import VisaDevice
-from catkit_devices.commands import SetCommand
+from catkit_devices._device.commands import SetCommand
+from catkit_devices._device.values import Rule
 from catkit_devices.drivers import create_device
 from catkit_devices.errors import DeviceValueError
 from catkit_devices.properties import Setting
 from catkit_devices.simulation import Instrument, build_library
-from catkit_devices.values import Rule
 
 ADDRESS = "TCPIP0::192.0.2.1::5025::SOCKET"
 SERIAL = "ASRL1::INSTR"

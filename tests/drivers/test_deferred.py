@@ -7,14 +7,14 @@ import functools
 import pytest
 
 from catkit_devices import VisaDevice
-from catkit_devices.deferred import deferred_kind, finished
+from catkit_devices._base.deferred import deferred_kind, finished
 from catkit_devices.device import Device
 from catkit_devices.errors import DeviceFaultError, PluginError
 from catkit_devices.multiprocessing import MutexedDict, Process
 from catkit_devices.properties import Control, Measurement, Setting
 from catkit_devices.simulation import Instrument, YamlInstrument, build_bench, build_library
 from catkit_devices.testbed import Experiment
-from catkit_devices.testbed.safety import PluginTest
+from catkit_devices.testbed.safety.check import PluginTest
 from catkit_devices.testing import DriverConformance
 
 REFUSED = "whose body does not run when it is called: write it as a plain function"

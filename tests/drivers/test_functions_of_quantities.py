@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from catkit_devices import units
+from catkit_devices._device.values import Rule
 from catkit_devices.device import Device
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
 from catkit_devices.properties import Control, Measurement
-from catkit_devices.values import Rule
 
 
 class Mode(enum.Enum):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from catkit_devices import Control, Device, Measurement, VisaDevice
-from catkit_devices.dialogue import DialogueDevice
+from catkit_devices._wire.exchange import DialogueDevice
 from catkit_devices.errors import (
     DeviceClosedError,
     DeviceDisconnectedError,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 import pytest
 
 from catkit_devices import Control, Device, VisaDevice
+from catkit_devices._device.settings import Condition
 from catkit_devices.multiprocessing import SharedMemoryManager
-from catkit_devices.settings import Condition
 
 if TYPE_CHECKING:
     from nowhere import Known  # for type checkers only

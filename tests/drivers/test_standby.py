@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
+from catkit_devices._base.standby import Standby, all_at_once, begin
 from catkit_devices.device import Device
 from catkit_devices.errors import DeviceFaultError
-from catkit_devices.standby import Standby, all_at_once, begin
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from catkit_devices._wire.byte_stream import _socket_of
 from catkit_devices.errors import (
     DeviceBusyError,
     DeviceDisconnectedError,
@@ -17,7 +18,6 @@ from catkit_devices.errors import (
     DeviceProtocolError,
     DeviceTimeoutError,
 )
-from catkit_devices.line import _socket_of
 from catkit_devices.properties import Control
 from catkit_devices.visa import VisaDevice
 

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from catkit_devices._wire.transport import _transports
 from catkit_devices.errors import (
     DeviceDisconnectedError,
     DeviceFaultError,
@@ -17,7 +18,6 @@ from catkit_devices.errors import (
 )
 from catkit_devices.properties import Control, Measurement, Setting
 from catkit_devices.simulation import Fault
-from catkit_devices.transport import _transports
 from catkit_devices.visa import VisaDevice
 
 SERIAL = "ASRL7::INSTR"
@@ -524,7 +524,7 @@ def test_a_reply_of_any_length_is_read_for_as_long_as_it_comes_in_time(widget, a
 
 @ADDRESSES
 def test_a_reply_without_an_end_is_told_as_such_and_not_as_a_timeout(widget, monkeypatch, address):
-    monkeypatch.setattr("catkit_devices.line._LONGEST_REPLY", 1 << 20)
+    monkeypatch.setattr("catkit_devices._wire.byte_stream._LONGEST_REPLY", 1 << 20)
     device, _library = widget(address, {**REPLIES, b"D?": b"1" * (3 << 19)})
 
     with device:

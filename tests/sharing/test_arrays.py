@@ -87,7 +87,7 @@ def test_segments_are_used_again_and_do_not_grow_in_number(store):
 
 
 def test_a_full_shared_memory_is_no_crash(store, monkeypatch):
-    import catkit_devices.multiprocessing.segments as segments
+    import catkit_devices.multiprocessing.wire.segments as segments
 
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -10,7 +10,7 @@ from instruments import Instrument
 
 from catkit_devices.errors import DeadlockError
 from catkit_devices.multiprocessing import Mutex, Process, SharedMemoryManager
-from catkit_devices.multiprocessing.endpoint import Registration
+from catkit_devices.multiprocessing.wire.endpoint import Registration
 
 
 def connect(name):

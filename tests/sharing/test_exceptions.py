@@ -15,7 +15,8 @@ import raising
 
 from catkit_devices import errors
 from catkit_devices.errors import CatkitDevicesError, ProcessDiedError, RemoteError
-from catkit_devices.multiprocessing import Process, SharedMemoryManager, relay
+from catkit_devices.multiprocessing import Process, SharedMemoryManager
+from catkit_devices.multiprocessing.wire import exceptions as relay
 
 
 def caught(function, *args):

@@ -108,7 +108,7 @@ def test_a_child_that_was_forked_while_another_thread_imported_can_import_too(tm
 
 def test_a_fork_waits_in_vain_for_an_import_only_once(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("catkit_devices.multiprocessing.forking._IMPORTS", 0.2)
+    monkeypatch.setattr("catkit_devices.multiprocessing.wire.forking._IMPORTS", 0.2)
     (tmp_path / "waits_for_a_fork.py").write_text("import sys\nsys.go_on.wait(20)\n")
     sys.go_on = threading.Event()
     thread = threading.Thread(target=importlib.import_module, args=("waits_for_a_fork",))

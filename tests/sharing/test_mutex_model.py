@@ -14,10 +14,9 @@ from catkit_devices.errors import (
     MutexTimeoutError,
     OperationCancelled,
 )
-from catkit_devices.multiprocessing import holds
-from catkit_devices.multiprocessing.locks import OwnedLock
-from catkit_devices.multiprocessing.mutex import Mutex, lock_all
-from catkit_devices.multiprocessing.owner import Call, Owner, Session, calling
+from catkit_devices.multiprocessing.locks.lock import OwnedLock, holds
+from catkit_devices.multiprocessing.locks.mutex import Mutex, lock_all
+from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session, calling
 
 OWNERS = 4
 LOCKS = 3

@@ -26,9 +26,9 @@ from catkit_devices.errors import (
     ServerUnresponsiveError,
 )
 from catkit_devices.multiprocessing import Mutex, MutexedDict, MutexedNamespace, Process, SharedMemoryManager, lock_all
-from catkit_devices.multiprocessing.events import Event
-from catkit_devices.multiprocessing.owner import Call, calling, current_owner, local_session
-from catkit_devices.multiprocessing.queues import Queue
+from catkit_devices.multiprocessing.locks.owner import Call, calling, current_owner, local_session
+from catkit_devices.multiprocessing.types.events import Event
+from catkit_devices.multiprocessing.types.queues import Queue
 
 
 @pytest.fixture

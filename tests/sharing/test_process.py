@@ -16,7 +16,7 @@ import raising
 
 from catkit_devices.errors import ProcessDiedError
 from catkit_devices.multiprocessing import Process
-from catkit_devices.multiprocessing.process import in_every_child
+from catkit_devices.multiprocessing.process.process import in_every_child
 
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -484,7 +484,7 @@ def test_a_pool_of_the_standard_library_in_a_child_takes_what_main_defines(tmp_p
         """
 import multiprocessing
 from catkit_devices.multiprocessing import Process
-from catkit_devices.multiprocessing.process import in_every_child
+from catkit_devices.multiprocessing.process.process import in_every_child
 
 
 class Point:

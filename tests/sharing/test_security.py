@@ -23,10 +23,10 @@ from shareable import Tally
 
 from catkit_devices.errors import RemoteError, ServerError
 from catkit_devices.multiprocessing import SharedMemoryManager, runtime_directory
-from catkit_devices.multiprocessing.connecting import ask
-from catkit_devices.multiprocessing.endpoint import endpoint
-from catkit_devices.multiprocessing.interface import CALL, DELETE, GET, LOCK, SET
-from catkit_devices.multiprocessing.lines import line_to
+from catkit_devices.multiprocessing.client.calls import line_to
+from catkit_devices.multiprocessing.protocol import CALL, DELETE, GET, LOCK, SET
+from catkit_devices.multiprocessing.wire.connecting import ask
+from catkit_devices.multiprocessing.wire.endpoint import endpoint
 
 
 @pytest.fixture
@@ -277,7 +277,7 @@ def calls(manager, identity="me"):
     lifeline = authenticate(manager)
     lifeline.send((None, "open_session", (identity, "stranger", os.getpid(), "host"), {}))
     assert lifeline.recv()[0] == "#RETURN"
-    from catkit_devices.multiprocessing.owner import Owner
+    from catkit_devices.multiprocessing.locks.owner import Owner
 
     conn = authenticate(manager)
     conn.send((None, "open_calls", (identity, 1, Owner((identity, 1, 0), "p", 1, "h", "t"), None), {}))

@@ -12,7 +12,7 @@ import pytest
 
 from catkit_devices.errors import CatkitDevicesError, RemoteError, ServerResourceError, TransferError
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
-from catkit_devices.multiprocessing.channel import Channel
+from catkit_devices.multiprocessing.wire.channel import Channel
 
 pytestmark = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process: Linux")
 

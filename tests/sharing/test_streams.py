@@ -16,7 +16,7 @@ from astropy.utils.masked import Masked
 from catkit_devices import Device
 from catkit_devices.errors import ConfigurationError, MutexBrokenError, MutexTimeoutError, ServerUnresponsiveError
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
-from catkit_devices.multiprocessing.stream_memory import StreamMemory
+from catkit_devices.multiprocessing.types.stream_memory import StreamMemory
 
 
 def connect():

@@ -15,7 +15,7 @@ import pytest
 from catkit_devices.device import Device, DeviceProperty, operation, unlocked
 from catkit_devices.errors import DeviceClosedError, MutexTimeoutError
 from catkit_devices.multiprocessing import SharedMemoryManager
-from catkit_devices.multiprocessing.hosting import Host
+from catkit_devices.multiprocessing.server.objects import Host
 
 
 class Bare(Device):

@@ -7,6 +7,7 @@ import pyvisa
 import serial
 from pyvisa.constants import StatusCode
 
+from catkit_devices._wire.serial_port import VisaSerialPort
 from catkit_devices.errors import (
     DeviceDisconnectedError,
     DeviceOpenError,
@@ -14,7 +15,6 @@ from catkit_devices.errors import (
     DeviceTimeoutError,
 )
 from catkit_devices.serial_device import SerialDevice
-from catkit_devices.serial_port import VisaSerialPort
 from catkit_devices.simulation import Fault, Instrument, InstrumentServer, RecordingVisaLibrary, build_library
 
 SERIAL = "ASRL3::INSTR"

@@ -25,7 +25,7 @@ from catkit_devices.errors import (
 )
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 from catkit_devices.testbed import Experiment, Testbed, load_configuration, running_testbeds
-from catkit_devices.testbed.asking import RESET, Desk, Requests, ask_testbed
+from catkit_devices.testbed.requests import RESET, Desk, Requests, ask_testbed
 
 
 class Doubles(Experiment):

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from catkit_devices._wire.ownership import normalise
 from catkit_devices.errors import ConfigurationError
-from catkit_devices.ownership import normalise
-from catkit_devices.testbed.configuration import Configuration, bundled, load_configuration
+from catkit_devices.testbed.configuration.model import Configuration, bundled, load_configuration
 
 
 def refusal(path, *overrides):

@@ -20,7 +20,7 @@ from catkit_devices.errors import (
     StopExperiment,
 )
 from catkit_devices.testbed import Experiment, Testbed, load_configuration
-from catkit_devices.testbed.progress import ENDED
+from catkit_devices.testbed.experiments.progress import ENDED
 
 MARK = "mark"  # a file in which an experiment says how far it has come
 
@@ -389,7 +389,7 @@ class Brief(Experiment):
 
 
 def test_experiments_of_long_ago_are_forgotten_and_their_names_free_again(shared_testbed, monkeypatch):
-    monkeypatch.setattr("catkit_devices.testbed.launching._REMEMBERED", 2)
+    monkeypatch.setattr("catkit_devices.testbed.experiments.launch._REMEMBERED", 2)
     for _ in range(4):
         shared_testbed.run(Brief())
     briefs = [one.name for one in shared_testbed.progress() if one.name.startswith("Brief")]

@@ -13,7 +13,7 @@ from bench_script import CHECK, dark_after, of_session, run_until_lit
 
 from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerUnresponsiveError
 from catkit_devices.testbed import Experiment, Testbed, load_configuration, running_testbeds
-from catkit_devices.testbed.monitor import MONITOR
+from catkit_devices.testbed.safety.monitor import MONITOR
 
 QUICK = "testbed.permit_timeout=1.5"
 SLACK = 6.0

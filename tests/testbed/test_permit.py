@@ -16,10 +16,10 @@ import pytest
 from catkit_devices.device import Device, operation, unlocked
 from catkit_devices.errors import CatkitDevicesError, DeviceOpenError, MutexBrokenError, SafetyError
 from catkit_devices.multiprocessing import SharedMemoryManager
-from catkit_devices.multiprocessing.hosting import Host
-from catkit_devices.testbed.alarm import PERMIT, new_trip
+from catkit_devices.multiprocessing.server.objects import Host
 from catkit_devices.testbed.layout import Layout
-from catkit_devices.testbed.permit import Permit
+from catkit_devices.testbed.safety.permit import Permit
+from catkit_devices.testbed.trip import PERMIT, new_trip
 
 
 class Lamp(Device):
@@ -508,9 +508,9 @@ def test_when_the_testbed_ends_devices_are_neither_changed_nor_opened_any_more(b
 ORPHAN = """
 import logging, os, signal, time
 from catkit_devices.multiprocessing import SharedMemoryManager
-from catkit_devices.testbed.alarm import PERMIT
+from catkit_devices.testbed.trip import PERMIT
 from catkit_devices.testbed.layout import DeviceEntry, Layout
-from catkit_devices.testbed.permit import Permit
+from catkit_devices.testbed.safety.permit import Permit
 
 class Late(Permit):
     def _watch(self):

@@ -13,7 +13,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from catkit_devices import process_end
+from catkit_devices._device import process_end
 from catkit_devices.device import Device, operation
 from catkit_devices.errors import (
     CatkitDevicesError,
@@ -22,13 +22,13 @@ from catkit_devices.errors import (
     OperationCancelled,
     SafetyError,
 )
-from catkit_devices.multiprocessing import holds
-from catkit_devices.multiprocessing.hosting import Host
-from catkit_devices.multiprocessing.interface import running_server
-from catkit_devices.multiprocessing.owner import Call, Owner, Session, calling
-from catkit_devices.testbed.alarm import PERMIT, new_trip
+from catkit_devices.multiprocessing.locks.lock import holds
+from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session, calling
+from catkit_devices.multiprocessing.protocol import running_server
+from catkit_devices.multiprocessing.server.objects import Host
 from catkit_devices.testbed.layout import Layout
-from catkit_devices.testbed.permit import Permit
+from catkit_devices.testbed.safety.permit import Permit
+from catkit_devices.testbed.trip import PERMIT, new_trip
 
 CLIENTS = 3
 DEVICES = 2

@@ -193,7 +193,7 @@ def test_a_testbed_that_was_killed_is_not_found_any_more(bench, journal, until, 
 ENDING = """
 import os, signal, sys
 from catkit_devices.errors import StopExperiment
-from catkit_devices.testbed.stopping import StopGuard
+from catkit_devices.testbed.experiments.stop import StopGuard
 
 def tell_to_end():
     if "by its starter" in sys.argv:

@@ -247,7 +247,7 @@ def steps_of(directory):
 
 
 def device_servers(testbed):
-    from catkit_devices.testbed.alarm import connected
+    from catkit_devices.testbed.trip import connected
 
     return [connected(server).pid for server in testbed.layout.servers]
 

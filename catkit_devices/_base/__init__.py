@@ -1,0 +1,1 @@
+"""What everything else here stands on, and nobody outside of this package needs."""

@@ -1,0 +1,155 @@
+"""Who keeps a device open, and the opening and closing that follows from it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+from typing import TYPE_CHECKING
+
+from catkit_devices.errors import CatkitDevicesError
+from catkit_devices.multiprocessing.locks.entries import Entries, OwnEntries, new_entry
+from catkit_devices.multiprocessing.locks.owner import calling, current_call, emergency_call
+
+if TYPE_CHECKING:
+    from catkit_devices.device import Device
+    from catkit_devices.multiprocessing.locks.entries import Entry
+    from catkit_devices.multiprocessing.locks.owner import Session
+
+__all__ = ["Openings"]
+
+_log = logging.getLogger(__name__)
+
+
+class Openings:
+    """Opens a device for whoever enters first and closes it behind the last who leaves.
+
+    Args:
+        device: whose they are.
+        kept: whether it stays open when the last one has left, until it is closed by force (devices of a testbed).
+    """
+
+    def __init__(self, device: Device, *, kept: bool) -> None:
+        self._device = device
+        self._kept = kept
+        self._entries = Entries()
+        self._here = OwnEntries()
+        """Those of this very process; a client on a server keeps its own."""
+
+    def enter_here(self, *, block: bool) -> None:
+        """Enter from this process: by ``with``, or by ``open()``; raises as ``enter``, and then nothing is counted."""
+        entry = new_entry(block=block)
+        try:
+            self.enter(entry)
+            self._here.add(entry, current_call().session)
+        except BaseException:
+            self._here.discard(entry)
+            self.withdraw(current_call().session, entry)
+            raise
+
+    def leave_here(self, *, block: bool, force: bool = False) -> None:
+        """End what was entered last from this process, by whoever asks if there is such; raises as ``leave``."""
+        found = self._here.newest(block=block, session=current_call().session)
+        entry = None if found is None else found.entry
+        try:
+            self.leave(entry, force)
+        finally:
+            if entry is not None:
+                self._here.discard(entry)
+
+    def enter(self, entry: Entry) -> None:
+        """Open the device if it is not open, and keep it open for the caller's session; may be done twice.
+
+        Raises:
+            DeviceOpenError: it cannot be opened.
+            DeviceFaultError: it is in FAULT.
+            SafetyError: on a testbed whose safety checks have tripped.
+            BaseException: why the call was cancelled; nothing is counted then.
+        """
+        device = self._device
+        with calling(current_call()) as call:
+            if not device._life_.is_open:
+                device._require_permission_("open", False)  # before waiting for whoever has it
+            device._mutex_lock_.enter_both(
+                device._operation_lock_, call, device._mutex_.timeout, f"{device._name_}.open"
+            )
+            try:
+                try:
+                    device._open_now_("open")
+                    self._entries.add(call, entry)
+                except BaseException:
+                    self._entries.remove(call.session, entry)
+                    with contextlib.suppress(CatkitDevicesError):  # logged
+                        self.close_if_unused()
+                    raise
+            finally:
+                device._leave_(call)
+
+    def leave(self, entry: Entry | None, force: bool = False) -> None:
+        """End what ``enter`` began, and close the device behind the last one; may be done twice.
+
+        Args:
+            entry: None where there is none to end.
+            force: end everybody's.
+
+        Raises:
+            MutexTimeoutError: somebody has it; it is closed when it is free.
+            DeviceFaultError: it could not be made safe.
+        """
+        device = self._device
+        with calling(current_call()) as call:
+            try:
+                if entry is not None:
+                    self._entries.remove(call.session, entry)
+                if not force and self._in_use:
+                    return
+                device._mutex_lock_.enter_both(
+                    device._operation_lock_, call, device._mutex_.timeout, f"{device._name_}.close"
+                )
+                try:
+                    if force:
+                        self._entries.clear()
+                        device._close_now_()
+                    else:
+                        self.close_if_unused()
+                finally:
+                    device._leave_(call)
+            except BaseException:
+                self._close_when_free()
+                raise
+
+    def withdraw(self, session: Session, entry: Entry) -> None:
+        """Have an entry count no more, of which a client does not know whether it counts; returns at once."""
+        if self._entries.remove(session, entry):
+            self._close_when_free()
+
+    def end_session(self, session: Session) -> bool:
+        """Have nothing count that a session has entered; return whether the device is to be closed for that."""
+        return self._entries.end_session(session) and not self._in_use and self._device._life_.is_open
+
+    def close_if_unused(self) -> None:
+        """Close the device where nobody keeps it open; under its mutex."""
+        if not self._in_use:
+            self._device._close_now_()
+
+    @property
+    def _in_use(self) -> bool:
+        return self._kept or bool(self._entries)
+
+    def _close_when_free(self) -> None:
+        """See to it that a device that nobody keeps open is closed, without waiting for it."""
+        if not self._in_use and self._device._life_.is_open:
+            threading.Thread(target=self._wait_and_close, name=f"close-{self._device._name_}", daemon=True).start()
+
+    def _wait_and_close(self) -> None:
+        device = self._device
+        with calling(emergency_call()) as call:
+            try:
+                device._mutex_lock_.enter_both(device._operation_lock_, call, math.inf, f"{device._name_}.close")
+                try:
+                    self.close_if_unused()
+                finally:
+                    device._leave_(call)
+            except CatkitDevicesError as error:
+                _log.error("device %r was not closed: %s", device._name_, error)

@@ -1,0 +1,286 @@
+"""What may be on in this process, and how all of it is made safe when the process ends.
+
+The end of the program comes in good order when its last line is done, when it raises, calls ``sys.exit``, or is told to
+end by SIGTERM or by SIGHUP (the end of its terminal). A signal lets the main thread go on meanwhile: it may be in the
+middle of an exchange, which must end before the instrument can be told anything. Then the process dies of that signal,
+as it would have at once. A signal that the program handles itself, or ignores, is left to it.
+
+A thread of our own hears of signals, from the descriptor to which the interpreter writes every signal's number. The
+main thread alone would hear too late of one that comes while it is in a library, and, where two come at once, perhaps
+not at all: another thread may take them, and nothing wakes it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from multiprocessing import parent_process, util
+from typing import TYPE_CHECKING
+
+from catkit_devices.errors import CatkitDevicesError, DeviceFaultError
+from catkit_devices.multiprocessing.protocol import running_server
+from catkit_devices.multiprocessing.wire.forking import making, private
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import FrameType
+
+    from catkit_devices._device.connection import Lifecycle
+    from catkit_devices.device import Device
+
+__all__ = ["ENDING", "forget", "note", "open_devices", "refusal", "told_to_end", "watch_signals"]
+
+_SHUT = 5.0
+"""Seconds that closing may take, once everything is safe: a vendor's library may hang."""
+_DIE = 5.0
+"""Seconds within which the main thread is to let the signal through; it may be in a library that does not."""
+_LOOK = 0.01
+_BEFORE_GOODBYE = 10
+"""Exit priority among multiprocessing's: what a device needs on other servers must still be reachable."""
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""The signals by which a program is told to end: by an operator, and by the end of its terminal."""
+
+_log = logging.getLogger(__name__)
+
+# The end of a process concerns all that is open in it, whoever has forgotten it: an instrument does not go off with its
+# object.
+_opened: dict[Lifecycle, Device] = {}
+
+
+class _End:
+    """The end of this process; another one in a forked child, to which nothing of this belongs."""
+
+    def __init__(self) -> None:
+        self.guard = threading.RLock()
+        self.reason: str | None = None
+        """Why nothing is opened or changed any more."""
+        self.asked: set[int] = set()
+        """Signals for which our handler was called, by the interpreter or by a handler of the program's own."""
+        self.told: int | None = None
+        """The signal of which it is to die."""
+        self.safe = False
+        """Whether it may do so."""
+        self.of_child: util.Finalize | None = None
+        self.wake: int | None = None
+        """Where to write the number of a signal, for the thread that hears of them."""
+
+
+_end = _End()
+
+
+def _hold_signals() -> None:
+    """Before a fork: a signal to the child, before that has forgotten its parent, would be told to the parent."""
+    _held.before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _held.before)
+
+
+def _forget_parent() -> None:
+    global _end  # noqa: PLW0603 - see its class
+    if _end.wake is not None:
+        _wake_by(-1, instead_of=_end.wake)
+    _end = _End()
+    _opened.clear()
+    _release_signals()
+
+
+_held = threading.local()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_forget_parent)
+
+
+def open_devices() -> list[Device]:
+    """Return the devices of this process that are open or being opened, or were closed without being made safe."""
+    return list(_opened.values())
+
+
+def note(life: Lifecycle, device: Device) -> None:
+    """Have a device made safe when the process ends; before what was registered with ``atexit`` so far is done.
+
+    To be said before it is opened, and again afterwards: opening may have registered what takes the connection away.
+    """
+    _opened[life] = device
+    atexit.unregister(_at_exit)
+    for _ in range(2):  # Ctrl-C may come before the first one has begun
+        atexit.register(_at_exit)
+    if parent_process() is not None and _end.of_child is None:
+        # Most children of multiprocessing end without atexit.
+        _end.of_child = util.Finalize(None, _at_end_of_child, exitpriority=_BEFORE_GOODBYE)
+    watch_signals()
+
+
+def forget(life: Lifecycle) -> None:
+    """Take a device off the list: it is closed, and was made safe."""
+    _opened.pop(life, None)
+
+
+def watch_signals() -> None:
+    """Have SIGTERM and SIGHUP make open devices safe before the process dies of them; where Python lets us do so.
+
+    That is in the main thread. What the program has said about these signals stays, and a server has its own way.
+    """
+    if os.name != "posix" or running_server or threading.current_thread() is not threading.main_thread():
+        return
+    if not _opened:
+        return
+    if _end.wake is None:
+        _end.wake = _hear_signals()
+    _wake_by(_end.wake, instead_of=-1)
+    for number in ENDING:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, told_to_end)
+
+
+def _wake_by(descriptor: int, instead_of: int) -> None:
+    """Have the numbers of signals written to a descriptor, unless somebody else uses another one (asyncio, say)."""
+    before = signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
+    if before not in (instead_of, descriptor):
+        signal.set_wakeup_fd(before)
+
+
+def _hear_signals() -> int:
+    with making:
+        reading, writing = os.pipe()
+        private(reading), private(writing)
+    os.set_blocking(writing, False)
+    try:
+        threading.Thread(target=_hear, args=(reading,), name="catkit-signals", daemon=True).start()
+    except RuntimeError:
+        os.close(reading)
+        os.close(writing)
+        raise
+    return writing
+
+
+def _hear(reading: int) -> None:
+    while numbers := os.read(reading, 64):
+        for number in numbers:
+            if number in _end.asked or (number in ENDING and signal.getsignal(number) is told_to_end):
+                _make_safe_and_die(number)
+
+
+def refusal(device: str, operation: str) -> BaseException | None:
+    """Return why nothing may be opened or changed any more; None while the process does not end."""
+    if _end.reason is None:
+        return None
+    return CatkitDevicesError(f"{operation!r} of device {device!r} is refused: {_end.reason}")
+
+
+# --- how it comes
+
+
+def _at_exit() -> None:
+    while True:
+        try:
+            if _opened:
+                with _without_ctrl_c():
+                    _make_everything_safe("the program has ended")
+            break
+        except KeyboardInterrupt:  # before it was kept away
+            continue
+    if _end.told is not None:
+        _die(_end.told)  # an operation that was ended by it has raised, and that has ended the main thread
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Have Ctrl-C do nothing: what is done is bounded, and must get done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+
+
+def _at_end_of_child() -> None:
+    if not running_server:  # which ends at once
+        for thread in threading.enumerate():
+            if not thread.daemon and thread is not threading.current_thread():
+                thread.join()  # as Python does before atexit: until then it may need its devices
+    _at_exit()
+
+
+def told_to_end(number: int, frame: FrameType | None = None) -> None:  # noqa: ARG001 - a signal handler's signature
+    """Have everything made safe, in another thread, and the process die of the signal."""
+    if _end.safe or not _opened or _end.wake is None:
+        _die(number)
+        return
+    _end.asked.add(number)
+    with contextlib.suppress(BlockingIOError):  # full of signals, then
+        os.write(_end.wake, bytes([number]))
+
+
+def _make_safe_and_die(number: int) -> None:
+    _end.told = number
+    try:
+        _make_everything_safe(f"the process was told to end ({signal.Signals(number).name})")
+    finally:
+        _end.safe = True
+        main = threading.main_thread().ident
+        if main is not None:
+            signal.pthread_kill(main, number)  # only that one may give a signal its own meaning back
+        time.sleep(_DIE)
+        os._exit(128 + number)
+
+
+def _die(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+# --- what is done
+
+
+def _make_everything_safe(reason: str) -> None:
+    """Let nothing be opened or changed any more, make safe what is open, all at once, and close it; in bounded time."""
+    with _end.guard:
+        _end.reason = reason
+        for device in open_devices():
+            device._mutex_lock_.break_(reason)  # what runs ends at its next exchange
+        opening = [device for device in open_devices() if device._life_.opening]
+        _make_safe(device for device in open_devices() if device not in opening)
+        _wait_for(opening)
+        _make_safe(opening)
+        shutting = [device._life_.begin_to_shut() for device in open_devices()]
+        deadline = time.monotonic() + _SHUT
+        for errand in filter(None, shutting):
+            errand.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _make_safe(devices: Iterable[Device]) -> None:
+    errands = []
+    for device in devices:
+        try:
+            errand = device._life_.begin_to_make_safe()
+        except RuntimeError as error:  # no thread for it
+            device._life_.fail(f"could not be made safe ({error})")
+            continue
+        if errand is not None:
+            errands.append((device, errand))
+    for device, errand in errands:
+        try:
+            device._life_.finish_to_make_safe(errand)
+        except DeviceFaultError:  # logged
+            continue
+        _log.info("device %r: made safe: %s", device.name, _end.reason)
+
+
+def _wait_for(opening: list[Device]) -> None:
+    """Wait until what is being opened is open, or has failed to open."""
+    deadline = time.monotonic() + max((device._life_.safe_timeout for device in opening), default=0.0)
+    while late := [device.name for device in opening if device in open_devices() and device._life_.opening]:
+        if time.monotonic() > deadline:
+            _log.error("still being opened, and not known to be safe: %s", ", ".join(late))
+            return
+        time.sleep(_LOOK)

@@ -1,0 +1,400 @@
+"""What a value may be: its type, unit, choices and limits, and how it is written on the wire and read back from there.
+
+Nothing here knows of devices; every refusal is a ValueError whose text goes behind the name of what was set.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import numbers
+import re
+import reprlib
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from catkit_devices import units
+from catkit_devices._base.readings import measured, no_measurement, real_number, without_stand_ins
+from catkit_devices.errors import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+__all__ = ["Limits", "Rule", "as_number", "checked", "intersection", "range_text", "within"]
+
+#: Lowest and highest value allowed, both included; None where there is no bound.
+Limits: TypeAlias = "tuple[float | None, float | None]"
+
+# Stricter than float(), which takes "1_0" and "infinity": what instruments send, and nothing else.
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf)", re.IGNORECASE | re.ASCII)
+_BOOLEANS = {"1": True, "0": False, "on": True, "off": False, "true": True, "false": False}
+
+
+class Rule:
+    """What values a quantity has.
+
+    Args:
+        type: ``float``, ``int``, ``bool``, ``str``, or a function from a reply's text to a value, which raises
+            ValueError when the reply makes no sense. An Enum class says that its members are the choices.
+        unit: of the plain numbers; None for those without, and for what is no number.
+        choices: the values that are allowed, or a mapping from each of them to what stands for it on the wire. Those
+            that are members of an Enum stand on the wire as their value.
+    """
+
+    def __init__(
+        self,
+        type: Callable[[str], Any],  # noqa: A002
+        unit: str | None,
+        choices: Iterable[Any] | Mapping[Any, Any] | None,
+    ) -> None:
+        if unit is not None and type in (bool, str):
+            raise TypeError(f"a {type.__name__} has no unit")
+        if isinstance(type, enum.EnumType) and issubclass(type, enum.Flag):
+            # Its members are made of numbers only, and a reply is a text.
+            name = type.__name__
+            raise TypeError(f"{name} holds flags: as type give a function, such as lambda reply: {name}(int(reply))")
+        self.type: Callable[[str], Any] = type
+        self.unit = unit
+        self.choices: dict[Any, Any] | None = None
+        if choices is None and isinstance(type, enum.EnumType):
+            choices = cast("Iterable[Any]", type)
+        if choices is not None:
+            self.choices = dict(choices) if hasattr(choices, "keys") else {value: value for value in choices}
+
+    @property
+    def choice_names(self) -> list[Any] | None:
+        """The choices as plain data: members of an Enum by their names; None where there are no choices."""
+        return None if self.choices is None else [_name_of(choice) for choice in self.choices]
+
+    @property
+    def numeric(self) -> bool:
+        """Whether values are numbers that can have limits."""
+        return self.choices is None and (self.type in (float, int) or self.unit is not None)
+
+    @property
+    def type_name(self) -> str:
+        """What people call the type of the values."""
+        if self.choices is not None:
+            return "choice"
+        if self.type in (int, bool, str):
+            return self.type.__name__
+        return "float" if self.numeric else getattr(self.type, "__name__", "value")
+
+    # --- from Python to the wire
+
+    def convert(self, value: Any) -> Any:
+        """Return ``value`` as a plain Python value of the declared type, in the declared unit.
+
+        Raises:
+            ValueError: it is none, or not among the choices.
+        """
+        if self.choices is not None:
+            return self._chosen(value)
+        if self.type is int:
+            whole = _whole(units.convert_exactly(value, self.unit))
+            if whole is None:
+                raise ValueError(f"must be a whole number, got {value!r}")
+            return whole
+        if self.numeric:
+            return units.convert(value, self.unit)
+        if self.type is bool:
+            return _boolean(value)
+        # A line end inside the text would be a second command.
+        if self.type is str:
+            if not (isinstance(value, str) and value.isprintable()):
+                raise ValueError(f"must be printable text, got {value!r}")
+            return str.__str__(value)  # of a text that is a member of an Enum, str() would be the member's name
+        real = real_number(value)
+        if real is not None and no_measurement(real):
+            raise ValueError(f"must be a finite number, got {value!r}")
+        return value
+
+    def check(self, value: Any, limits: Limits | None) -> None:
+        """Raise ValueError unless ``value``, which is a converted one, is within ``limits``."""
+        if limits is not None and not within(value, limits):
+            unit = f" {self.unit}" if self.unit else ""
+            raise ValueError(f"must be {range_text(limits, self.unit)}, got {value!r}{unit}")
+
+    def token(self, value: Any) -> Any:
+        """Return what stands for ``value``, which is a converted one, on the wire."""
+        return _plain(value if self.choices is None else self.choices[value])
+
+    def examples(self) -> list[Any]:
+        """Return values that are among those allowed if there are no limits: every choice, or one of the type."""
+        if self.choices is not None:
+            return list(self.choices)
+        if self.numeric:
+            return [1 if self.type is int else 1.0]
+        return {bool: [True], str: ["text"]}.get(self.type, [])  # type: ignore[call-overload, no-any-return]
+
+    def narrowed(self, limits: Sequence[Any], declared: Limits | None) -> Limits:
+        """Return ``limits``, which a user wrote, as numbers in the declared unit.
+
+        Raises:
+            ValueError: they make no sense, or would be wider than those ``declared``.
+        """
+        if not self.numeric:
+            raise ValueError("has no limits that could be narrowed")
+        if isinstance(limits, str) or len(limits) != 2:
+            raise ValueError(f"needs a lowest and a highest value, got {limits!r}")
+        low, high = (None if bound is None else self.convert(bound) for bound in limits)
+        wanted = checked((low, high))
+        if declared is not None and intersection(declared, wanted) != wanted:
+            raise ValueError(
+                f"can only be narrowed: {range_text(wanted, self.unit)} is not within {range_text(declared, self.unit)}"
+            )
+        return wanted
+
+    def _chosen(self, value: Any) -> Any:
+        choices = self.choices or {}
+        switched = self._switched(value)
+        if switched is not None:
+            return switched
+        wanted = self._wanted(value)
+        found = [choice for choice in choices if _is_meant(choice, value, wanted)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"{value!r} is the name of one choice and the value of another: use the member itself")
+        names = [_name_of(choice) for choice in choices]
+        words = [name for name in names if isinstance(name, str)]
+        near = nearest(value, words) if isinstance(value, str) else None
+        hint = f" (did you mean {near!r}?)" if near else ""
+        raise ValueError(f"must be one of {', '.join(map(repr, names))}, got {value!r}{hint}")
+
+    def _switched(self, value: Any) -> bool | None:
+        """Return the choice among True and False that is meant: by a truth value of any kind, or a word for one.
+
+        None where there is none: also for a word that says one of them here and the other on the wire.
+        """
+        choices = self.choices or {}
+        if not any(isinstance(choice, bool) for choice in choices) or (isinstance(value, str) and value in choices):
+            return None
+        try:
+            truth = _boolean(value)
+        except ValueError:
+            return None
+        if truth not in choices or not isinstance(next(one for one in choices if one == truth), bool):
+            return None
+        real = str(getattr(value, "dtype", "")) == "bool" or isinstance(value, bool)
+        return truth if real or _truth(str(_plain(choices[truth]))) is not (not truth) else None
+
+    def _wanted(self, value: Any) -> Any:
+        """Return what is compared with the choices: a number in the unit where some of them are numbers."""
+        plain = [choice.value if isinstance(choice, enum.Enum) else choice for choice in self.choices or ()]
+        numeric = any(isinstance(one, numbers.Real) and not isinstance(one, bool) for one in plain)
+        # An infinite load, say, may be a choice.
+        named = isinstance(value, enum.Enum) or (isinstance(value, str | float) and value in plain)
+        if not numeric or named:
+            return value
+        try:
+            return units.convert(value, self.unit)
+        except ValueError:
+            if not any(isinstance(choice, enum.Enum) for choice in self.choices or ()):
+                raise
+            return value  # the name of a member, perhaps
+
+    # --- from the wire to Python
+
+    def parse(self, reply: str) -> Any:
+        """Return the value that ``reply``, which has no white space around it, stands for.
+
+        A number that stands for infinity or NaN becomes that.
+
+        Raises:
+            ValueError: it stands for none.
+        """
+        if self.choices is not None:
+            wanted = _comparable(reply)
+            for value, token in self.choices.items():
+                if _comparable(token) == wanted:
+                    return value
+            truth = _truth(reply)
+            for value, token in self.choices.items():
+                # What is set by "ON" and "OFF" is often told as 1 and 0, and the other way round.
+                if truth is not None and _is_on_or_off(value, token) and _truth(str(_plain(token))) is truth:
+                    return value
+            tokens = map(repr, map(_plain, self.choices.values()))
+            raise ValueError(f"one of {', '.join(tokens)} was expected, got {reply!r}")
+        if self.type in (float, int):
+            number = as_number(reply)
+            if number is None:
+                raise ValueError(f"a number was expected, got {reply!r}")
+            found = without_stand_ins(float(reply))
+            if self.type is float:
+                return found
+            whole = _whole(reply) if math.isfinite(found) else None
+            if whole is None:
+                raise ValueError(f"a whole number was expected, got {reply!r}")
+            return whole
+        if self.type is bool:
+            truth = _truth(reply)
+            if truth is None:
+                raise ValueError(f"on or off was expected, got {reply!r}")
+            return truth
+        value = self.type(reply)
+        number = as_number(reply)
+        if number is not None and no_measurement(number) and real_number(value) is not None:
+            return without_stand_ins(number)  # which the type may have scaled
+        return self._measured(value)
+
+    def returned(self, value: Any) -> Any:
+        """Return ``value``, which a driver's function has read, as a plain one of the declared type.
+
+        A number that stands for infinity or NaN becomes that, a quantity a number in the unit. A text is the reply that
+        it is where the type is ``float``, ``int`` or ``bool``. Where the type is a function, the value is kept.
+
+        Raises:
+            ValueError: it is of another type.
+        """
+        if self.choices is not None:
+            return self._chosen(measured(value))
+        if self.type is str:
+            if not isinstance(value, str):
+                raise ValueError(f"text was expected, got {reprlib.repr(value)}")
+            return value
+        if self.type not in (float, int, bool):
+            return self._measured(value)
+        if isinstance(value, str):
+            return self.parse(value.strip())
+        if self.type is bool:
+            return _boolean(value)
+        number = self._number_of(value)
+        if number is None:
+            raise ValueError(f"a number was expected, got {reprlib.repr(value)}")
+        found = without_stand_ins(number)
+        if self.type is float:
+            return found
+        whole = _whole(units.convert_exactly(value, self.unit)) if math.isfinite(found) else None
+        if whole is None:
+            raise ValueError(f"a whole number was expected, got {reprlib.repr(value)}")
+        return whole
+
+    def _number_of(self, value: Any) -> float | None:
+        return real_number(units.magnitude(value, self.unit or "dimensionless") if units.is_quantity(value) else value)
+
+    def _measured(self, value: Any) -> Any:
+        """Return what a type of a driver's own has made of a reply, or its function has returned."""
+        if self.unit is not None and (value is None or isinstance(value, str | bytes | bool)):
+            raise ValueError(f"a number in {self.unit} was expected, got {value!r}")
+        if self.unit is not None and units.is_quantity(value):
+            value = units.magnitude(value, self.unit)
+        return measured(value)
+
+
+def as_number(text: str) -> float | None:
+    """Return the number that an instrument's text stands for, an int where it is written as one; None for no number."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    # Not by way of float where it can be avoided: that rounds large ones.
+    return int(text) if text.lstrip("+-").isdigit() else float(text)
+
+
+def _whole(value: Any) -> int | None:
+    """Return the whole number that a number, or its text, is; None where it is none.
+
+    Not by way of float, which rounds those beyond 2**53.
+    """
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()
+    if isinstance(value, str):
+        from decimal import Decimal
+
+        value = Decimal(value)
+    whole = int(value)
+    return whole if whole == value else None
+
+
+def within(value: float, limits: Limits) -> bool:
+    """Return whether a number is within limits."""
+    low, high = limits
+    # Written so that NaN, which compares false with everything, is not.
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def checked(limits: Limits) -> Limits:
+    """Return ``limits``; raise ValueError when they are no range."""
+    low, high = limits
+    if any(bound is not None and math.isnan(bound) for bound in limits):
+        raise ValueError("limits cannot be NaN")
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"the lowest value {low!r} is above the highest {high!r}")
+    return low, high
+
+
+def intersection(one: Limits | None, other: Limits | None) -> Limits | None:
+    """Return the limits that satisfy both; None is no limits."""
+    if one is None or other is None:
+        return one or other
+    lows = [low for low in (one[0], other[0]) if low is not None]
+    highs = [high for high in (one[1], other[1]) if high is not None]
+    return max(lows, default=None), min(highs, default=None)
+
+
+def range_text(limits: Limits, unit: str | None) -> str:
+    """Return limits as people write them: ``1 to 6``, ``at most 50 mA``."""
+    low, high = (None if bound is None else f"{bound:.10g}" for bound in limits)
+    text = f"{low} to {high}"
+    if high is None:
+        text = f"at least {low}"
+    elif low is None:
+        text = f"at most {high}"
+    return f"{text} {unit}" if unit else text
+
+
+def _plain(token: Any) -> Any:
+    """Return what is written on the wire: of a member of an Enum its value, of a truth value 1 or 0."""
+    if isinstance(token, enum.Enum):
+        token = token.value
+    return int(token) if isinstance(token, bool) else token
+
+
+def _comparable(token: Any) -> Any:
+    """Return what is equal of texts that say the same: a number, of which NaN is a text because it equals nothing."""
+    text = str(_plain(token)).strip()
+    number = without_stand_ins(float(text)) if _NUMBER.fullmatch(text) else math.nan
+    if number == number:
+        return number
+    return "nan" if _NUMBER.fullmatch(text) else text.casefold()
+
+
+def _truth(text: str) -> bool | None:
+    """Return the truth value that a text stands for, in any form that instruments use; None where it is none."""
+    word = text.lower()
+    if word in _BOOLEANS:
+        return _BOOLEANS[word]
+    number = as_number(text)  # "+1", "01", "1.00000E+00"
+    return bool(number) if number in (0, 1) else None
+
+
+def _is_on_or_off(choice: Any, token: Any) -> bool:
+    """Return whether a choice is the state of a switch, by what it is called or by what stands for it on the wire."""
+    names = (str(_name_of(choice)).lower(), str(_plain(token)).lower())
+    return isinstance(choice, bool) or any(name in _BOOLEANS and not name.isdigit() for name in names)
+
+
+def _name_of(choice: Any) -> Any:
+    return choice.name if isinstance(choice, enum.Enum) else choice
+
+
+def _is_meant(choice: Any, value: Any, wanted: Any) -> bool:
+    """Return whether somebody who sets ``value``, which is ``wanted`` in the unit of the choices, means ``choice``.
+
+    A member of an Enum is meant by itself, by its name and by its value.
+    """
+    if isinstance(choice, enum.Enum):
+        if isinstance(value, enum.Enum):
+            return value is choice
+        if isinstance(value, str) and type(choice).__members__.get(value) is choice:
+            return True
+        choice = choice.value
+    return bool(choice == wanted) and isinstance(choice, bool) == isinstance(wanted, bool)
+
+
+def _boolean(value: Any) -> bool:
+    plain = value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
+    if isinstance(plain, bool):
+        return plain
+    text = plain.strip().lower() if isinstance(plain, str) else str(plain) if isinstance(plain, int) else ""
+    if text not in _BOOLEANS:
+        raise ValueError(f"must be true or false, got {value!r}")
+    return _BOOLEANS[text]

@@ -1,0 +1,1 @@
+"""The way of a device's bytes: opened addresses, bytes that are counted, exchanges that can be trusted."""

@@ -1,0 +1,1 @@
+"""The client's side: sessions, calls, and the proxies that users hold."""

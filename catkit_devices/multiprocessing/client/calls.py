@@ -1,0 +1,210 @@
+"""The lines of calls: one connection for each thread and server.
+
+Lines are disposable: an interrupted call costs its line, and the server is told on the session's lifeline (and again by
+the next line) that the call is void and which sections its owner still has.
+
+Ctrl-C may come again while it is being dealt with. So a line remembers the call whose end it has not seen; the next use
+of the line gives that up first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import (
+    OperationCancelled,
+    ServerResourceError,
+    ServerUnresponsiveError,
+    TransferError,
+)
+from catkit_devices.lazy import imported
+from catkit_devices.multiprocessing.client.session import Nested, open_sessions, session_with
+from catkit_devices.multiprocessing.locks.lock import take_back
+from catkit_devices.multiprocessing.locks.owner import current_owner, forwarded_call
+from catkit_devices.multiprocessing.protocol import CALL, HANDED_OVER, REFUSED, RETURNED, ROOT
+from catkit_devices.multiprocessing.wire.channel import last_class
+from catkit_devices.multiprocessing.wire.shortage import shortage
+
+if TYPE_CHECKING:
+    from catkit_devices.multiprocessing.client.session import ClientSession
+    from catkit_devices.multiprocessing.locks.owner import Call
+    from catkit_devices.multiprocessing.wire.channel import Arrived, Channel
+    from catkit_devices.multiprocessing.wire.endpoint import Endpoint
+
+__all__ = ["Line", "line_to", "post_exception"]
+
+_DOES_NOT_LOAD = -1
+
+_numbers = itertools.count(1)
+_local = threading.local()
+
+
+def _forget_parent() -> None:
+    global _local  # noqa: PLW0603 - the lines of the parent's thread are not the forked child's
+    _local = threading.local()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
+
+
+class Line:
+    """The calls of one thread to one server, one after the other."""
+
+    __slots__ = ("channel", "session", "thread", "unfinished", "void")
+
+    def __init__(self, session: ClientSession) -> None:
+        self.session = session
+        self.thread = next(_numbers)
+        self.unfinished = 0
+        """Number of the call that was sent and whose end was not seen; 0 for none."""
+        self.void: tuple[Any, ...] | None = None
+        self.channel: Channel | None = None
+
+    def call(self, target: int, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+        """Have the server do something; return or raise what it did.
+
+        Raises:
+            ServerUnresponsiveError: the server is gone or silent; whether the operation was done is not known.
+            ServerResourceError: the server is short of something that the call needs; the line is as before.
+        """
+        from_call = forwarded_call()
+        origin = None
+        if from_call is not None:
+            origin = (from_call.owner, from_call.chain, from_call.apart)
+        elif (asyncio := imported("asyncio")) is not None and asyncio._get_running_loop() is not None:
+            origin = (current_owner(), None, False)
+        if self.unfinished:
+            self.abandon()
+        number = next(_numbers)
+        message = self._open().pack((number, target, operation, name, args, kwargs, origin))
+        try:
+            if from_call is not None:
+                self.session.nested[self.thread] = nested = Nested(number, from_call)
+                from_call.on_cancel(lambda: self.session.say(("cancel", self.thread, number)))
+            channel = self._open()
+            self.unfinished = number
+            channel.send(message)
+            answer = channel.receive()
+            self.unfinished = 0  # what is loaded may ask its server over this very line
+            try:
+                status, value = channel.unpack(answer)
+            except Exception as error:  # noqa: BLE001 - a class may do anything on loading
+                self.unfinished = number
+                self.abandon()
+                status, value = _DOES_NOT_LOAD, _does_not_load(name, answer, error)
+            if status == REFUSED:
+                channel.forget_sent()
+        except (EOFError, OSError) as error:
+            self.unfinished = number
+            self.abandon()
+            lost = self.session.ending()
+            if lost is not None:
+                raise lost from None
+            server, pid = self.session.endpoint.name, self.session.pid
+            raise ServerUnresponsiveError(
+                f"server {server!r} (pid {pid}): the connection broke during {name!r} ({error or 'it was dropped'})",
+                server=server,
+                pid=pid,
+            ) from error
+        except BaseException:
+            self.unfinished = number
+            self.abandon()
+            raise
+        finally:
+            if from_call is not None:
+                from_call.on_cancel(None)
+                self.session.nested.pop(self.thread, None)
+                if nested.gave_way:
+                    self._take_back(from_call, number)
+        # From here to the caller nothing is called, so that Ctrl-C, which comes on calls, cannot take the value away.
+        if status == RETURNED:
+            return value
+        if status == HANDED_OVER:
+            try:
+                self.session.say(("arrived", self.thread, number))
+            except BaseException:
+                self.unfinished = number
+                self.abandon()
+                raise
+            return value
+        if status == _DOES_NOT_LOAD:
+            raise value
+        if isinstance(value, str):
+            server, pid = self.session.endpoint.name, self.session.pid
+            raise ServerResourceError(f"server {server!r} (pid {pid}), {name!r}: {value}", server=server, pid=pid)
+        from catkit_devices.multiprocessing.wire.exceptions import decode
+
+        raised = decode(value)
+        if from_call is not None and from_call.reason is not None and isinstance(raised, OperationCancelled):
+            raise from_call.reason from raised  # the other server knows only that it was cancelled, and not why
+        raise raised
+
+    def _take_back(self, from_call: Call, number: int) -> None:
+        try:
+            take_back(from_call)
+        except BaseException:
+            self.unfinished = number  # nobody gets to know what came of it
+            self.abandon()
+            raise
+
+    def _open(self) -> Channel:
+        if self.channel is None:
+            self.channel = self.session.open_channel((self.thread, current_owner(), self.void))
+            self.void = None
+        return self.channel
+
+    def abandon(self) -> None:
+        """Give up the call that is not finished, and the connection; tell the server what the owner still has.
+
+        Harmless to repeat.
+        """
+        number = next(_numbers)  # newer than all that was asked, so that it counts also where nothing was
+        self.unfinished = self.unfinished or number
+        owner = current_owner().key
+        self.void = (self.thread, number, self.unfinished, owner, dict(self.session.sections.get(owner, {})))
+        if self.channel is not None:
+            self.session.say(("void", *self.void))
+            self.channel.close()
+            self.channel = None
+        self.unfinished = 0
+
+
+def _does_not_load(name: str, answer: bytes | Arrived, error: Exception) -> Exception:
+    """Return what to raise for an answer that has come and cannot be loaded."""
+    if shortage(error) is not None:  # of this process: the answer itself is as it should be
+        return error
+    problem = f"does not load in this process ({type(error).__name__}: {error})"
+    raised = TransferError(name, last_class(answer), problem)
+    raised.__cause__ = error
+    return raised
+
+
+def line_to(server: Endpoint) -> Line:
+    """Return this thread's line to the server, over a new session where the last one is lost.
+
+    Raises:
+        ServerNotFoundError, ServerUnresponsiveError: it cannot be reached.
+    """
+    try:
+        line: Line | None = _local.lines.get(server.address)
+    except AttributeError:
+        _local.lines, line = {}, None
+    if line is not None and line.session.lost is None:
+        return line
+    for address, other in list(_local.lines.items()):
+        if other.session.lost is not None:
+            del _local.lines[address]  # or a long life with many servers would collect their sockets and segments
+    line = Line(session_with(server))
+    _local.lines[server.address] = line
+    return line
+
+
+def post_exception(pid: int, encoded: bytes) -> None:
+    """Leave an exception on every server that this process uses."""
+    for session in open_sessions():
+        if session.lost is None:
+            line_to(session.endpoint).call(ROOT, CALL, "post_exception", (pid, encoded), None)

@@ -1,0 +1,310 @@
+"""The client's sessions: one for each server, kept alive by a *lifeline*, whose end is the end of the session."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import os
+import socket
+import threading
+import time
+from multiprocessing import util
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from catkit_devices._base.ctrl_c import Event
+from catkit_devices.errors import ServerNotFoundError, ServerUnresponsiveError
+from catkit_devices.multiprocessing.locks.holds import sequence_of
+from catkit_devices.multiprocessing.locks.lock import give_way
+from catkit_devices.multiprocessing.locks.owner import local_session, process_id, process_name
+from catkit_devices.multiprocessing.wire.channel import Channel, take_over
+from catkit_devices.multiprocessing.wire.connecting import (
+    SILENCE,
+    borrowed_socket,
+    connect,
+    request,
+    set_receive_timeout,
+)
+from catkit_devices.multiprocessing.wire.endpoint import Endpoint, endpoint
+from catkit_devices.multiprocessing.wire.forking import renewed
+from catkit_devices.multiprocessing.wire.shortage import shortage
+
+if TYPE_CHECKING:
+    from catkit_devices.multiprocessing.locks.entries import Entry
+    from catkit_devices.multiprocessing.locks.owner import Call, OwnerKey
+    from catkit_devices.multiprocessing.wire.endpoint import Address
+
+__all__ = ["ClientSession", "open_sessions", "session_with", "silence"]
+
+_BEAT = 1.0
+_NOTICE = 0.5
+"""Seconds within which the lifeline of a dead server is seen to have ended."""
+
+_ATTEMPT = 6 * SILENCE
+"""Seconds after which another thread's attempt to connect is given up: each of its steps is bounded by ``SILENCE``."""
+
+_sessions: dict[Address, ClientSession] = {}
+_attempts: dict[Address, _Attempt] = {}
+_silent: dict[Address, float] = {}
+"""Servers that were lost because they said nothing, and since when they did, on the monotonic clock."""
+_sessions_lock = renewed(threading.Lock())
+"""Guards these three; never held while a server is waited for, or one that is silent would keep others waiting."""
+_numbers = itertools.count(1)
+
+
+def _forget_parent() -> None:
+    """Close the forked child's copies of what belongs to its parent."""
+    for session in _sessions.values():
+        session.abandon_copies()
+    _sessions.clear()
+    _attempts.clear()
+    _silent.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
+
+
+class Nested:
+    """A call on its way that is part of ``call``, an operation in this process."""
+
+    __slots__ = ("call", "gave_way", "number")
+
+    def __init__(self, number: int, call: Call) -> None:
+        self.number = number
+        self.call = call
+        self.gave_way = False
+        """Whether shared reads may have been let in meanwhile."""
+
+
+class ClientSession:
+    """This process's session with one server. Its end is final; the next use of the server makes a new one."""
+
+    def __init__(self, server: Endpoint) -> None:
+        self.endpoint = server
+        self.pid = server.pid  # over TCP not known before it has answered
+        self.id = f"{process_id()}.{next(_numbers)}"
+        self.lost: ServerUnresponsiveError | None = None
+        self.silence = 0.0
+        """For how many seconds the server has said nothing; it answers about once a second."""
+        self._gone = Event()
+        self.sections: dict[OwnerKey, dict[int, int]] = {}
+        """For every owner of this process, how many sections it has on which lock of the server."""
+        self.names: dict[int, str] = {}
+        """How people call these locks."""
+        self.opened: dict[int, list[Entry]] = {}
+        """The ``open()``s of this process that keep an object of the server open."""
+        self.nested: dict[int, Nested] = {}
+        """The call of each line that is part of an operation in this process."""
+        self._channels: WeakSet[Channel] = WeakSet()
+        self._sending = threading.Lock()
+        self._lifeline = connect(server, SILENCE)
+        facts = (self.id, process_name(), os.getpid(), socket.gethostname())
+        self.pid = request(self._lifeline, "open_session", facts, server)
+        with borrowed_socket(self._lifeline) as sock:
+            set_receive_timeout(sock, 0)
+        threading.Thread(target=self._watch, name=f"catkit-lifeline-{server.name}", daemon=True).start()
+        local_session().long_wait = _waits_here
+
+    def open_channel(self, arguments: tuple[Any, ...]) -> Channel:
+        """Return a new connection for calls."""
+        conn = connect(self.endpoint, SILENCE)
+        try:
+            request(conn, "open_calls", (self.id, *arguments), self.endpoint)
+            sock = take_over(conn)
+        except BaseException:
+            conn.close()
+            raise
+        channel = Channel(sock)
+        try:
+            channel.accept_pipes()
+        except (EOFError, OSError) as error:
+            channel.close()
+            if shortage(error) is not None:
+                raise  # this process's own
+            name = self.endpoint.name
+            raise ServerUnresponsiveError(
+                f"server {name!r} did not go on ({error or 'it closed'})", server=name
+            ) from error
+        set_receive_timeout(sock, 0)
+        self._channels.add(channel)
+        if self.lost is not None:
+            channel.close()
+            raise self.lost
+        return channel
+
+    def say(self, word: tuple[Any, ...]) -> None:
+        """Put a word on the lifeline; silently nothing where the session is lost (the server knows)."""
+        if self.lost is None:
+            try:
+                with self._sending:
+                    if not self._lifeline.closed:
+                        self._lifeline.send(word)
+            except OSError as error:
+                self._lose(f"its connection broke ({error})")
+
+    def ending(self) -> ServerUnresponsiveError | None:
+        """Return why the session is lost, if it is; that a server has just died is noticed within this call."""
+        self._gone.wait(_NOTICE)
+        return copy.copy(self.lost)
+
+    def goodbye(self) -> None:
+        """End the session in good order."""
+        self.say(("goodbye",))
+        self._lose("this process has taken its leave")
+
+    def abandon_copies(self) -> None:
+        """Close what a forked child inherited, without a word to the server."""
+        self.lost = ServerUnresponsiveError("the session belongs to the parent process", server=self.endpoint.name)
+        self._lifeline.close()
+        for channel in list(self._channels):
+            channel.close_copy()
+
+    def _lose(self, why: str) -> None:
+        if self.lost is None:
+            name = self.endpoint.name
+            self.lost = ServerUnresponsiveError(
+                f"server {name!r} (pid {self.pid}) is lost: {why}", server=name, pid=self.pid
+            )
+        self._gone.set()
+        with _sessions_lock:
+            if _sessions.get(self.endpoint.address) is self:
+                del _sessions[self.endpoint.address]
+        for channel in list(self._channels):
+            channel.wake()
+
+    def _give_way(self, thread: int, number: int) -> None:
+        """Have the operation give way that a call is part of: what it asked for waits, on the server."""
+        nested = self.nested.get(thread)
+        if nested is None or nested.number != number:
+            return  # the answer was quicker
+        nested.gave_way = True
+        call = nested.call
+        give_way(call, still=lambda: self.nested.get(thread) is nested)
+        if call.session.gives_way is not None:
+            call.session.gives_way(call)
+
+    def _watch(self) -> None:
+        try:
+            while self.lost is None:
+                if self._lifeline.poll(_BEAT):
+                    word = self._lifeline.recv()
+                    self.silence = 0.0
+                    if word[0] == "waits long":
+                        _look_for_deadlock(*word[1:], self.endpoint.address, False)
+                    elif word[0] == "waited for":
+                        _look_for_deadlock(*word[1:-1], True)
+                    elif word[0] == "waits":
+                        self._give_way(*word[1:])
+                else:
+                    # Beats are counted, not seconds: a process that was stopped itself must not blame the server.
+                    self.silence += _BEAT
+                    if self.silence > SILENCE:
+                        with _sessions_lock:
+                            _silent[self.endpoint.address] = time.monotonic() - self.silence
+                        self._lose(f"silent for {SILENCE:g} s")
+                    self.say(("ping",))
+        except (EOFError, OSError) as error:
+            self._lose(f"it has ended ({error})" if str(error) else "it has ended")
+        except Exception as error:  # noqa: BLE001 - nobody would listen any more, so the session ends
+            self._lose(f"this process could not go on listening to it ({type(error).__name__}: {error})")
+        finally:
+            with self._sending:  # or another thread could send to what has this number next
+                self._lifeline.close()
+
+
+class _Attempt:
+    """One thread connects to a server; the others that need it meanwhile wait for what comes of that."""
+
+    __slots__ = ("done", "silent")
+
+    def __init__(self) -> None:
+        self.done = Event()
+        self.silent: ServerUnresponsiveError | None = None
+        """Set when the server did not answer: it would not answer the next one either."""
+
+
+def session_with(known: Endpoint) -> ClientSession:
+    """Return this process's session with the server, a new one where the last one is lost.
+
+    Raises:
+        ServerNotFoundError, ServerUnresponsiveError: it cannot be reached.
+    """
+    while True:
+        with _sessions_lock:
+            session = _sessions.get(known.address)
+            if session is not None and session.lost is None:
+                return session
+            others = _attempts.get(known.address)
+            if others is None:
+                attempt = _attempts[known.address] = _Attempt()
+                break
+        if not others.done.wait(_ATTEMPT):
+            _end_attempt(known, others)
+        if others.silent is not None:
+            raise copy.copy(others.silent) from None
+    try:
+        session = ClientSession(_newest(known))
+        with _sessions_lock:
+            _sessions[known.address] = session
+            _silent.pop(known.address, None)
+    except ServerUnresponsiveError as error:
+        attempt.silent = error
+        raise
+    else:
+        return session
+    finally:
+        _end_attempt(known, attempt)
+
+
+def _end_attempt(server: Endpoint, attempt: _Attempt) -> None:
+    with _sessions_lock:
+        if _attempts.get(server.address) is attempt:
+            del _attempts[server.address]
+    attempt.done.set()
+
+
+def _newest(known: Endpoint) -> Endpoint:
+    """Return how the server is reached now: one that was started anew on the same name has a new key."""
+    if isinstance(known.address, str):
+        with contextlib.suppress(ServerNotFoundError):
+            return endpoint(known.name)
+    return known
+
+
+def silence(server: Endpoint) -> float:
+    """Return for how many seconds a server has said nothing to this process; 0 where nothing was to be expected."""
+    with _sessions_lock:
+        session = _sessions.get(server.address)
+        if session is not None and session.lost is None:
+            return session.silence
+        since = _silent.get(server.address)
+        return 0.0 if since is None else time.monotonic() - since
+
+
+def open_sessions() -> list[ClientSession]:
+    """Return this process's sessions."""
+    with _sessions_lock:
+        return list(_sessions.values())
+
+
+def _look_for_deadlock(*wait: Any) -> None:
+    from catkit_devices.multiprocessing.client.wait_graph import LongWait, look_for
+
+    look_for(LongWait(*wait))
+
+
+def _waits_here(call: Call, attempt: int) -> None:
+    """Look for a deadlock because a thread of this process waits for long for a mutex of this process."""
+    sequence = sequence_of(call)
+    if sequence is not None:
+        _look_for_deadlock(call.owner.key, sequence, attempt, None, False)
+
+
+def _take_leave() -> None:
+    for session in open_sessions():
+        session.goodbye()
+
+
+util.Finalize(None, _take_leave, exitpriority=5)

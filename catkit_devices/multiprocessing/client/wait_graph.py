@@ -1,0 +1,190 @@
+"""Deadlocks that no server sees alone: the waits of this process and of all servers, put together.
+
+A party of a deadlock waits for something and has something that is waited for. Nearly every long wait is not of that
+kind, and asking every server for its waits is dear; so it is made sure of first, by one word to the servers at which
+the waiting owner is in a section. What is left over is looked at by one thread of the process, for all of its owners at
+once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from multiprocessing import AuthenticationError
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from catkit_devices.multiprocessing.client.session import open_sessions
+from catkit_devices.multiprocessing.locks.holds import end_deadlock, is_waited_for, waits
+from catkit_devices.multiprocessing.locks.owner import process_id
+from catkit_devices.multiprocessing.wire.connecting import ask
+from catkit_devices.multiprocessing.wire.endpoint import endpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from catkit_devices.multiprocessing.client.session import ClientSession
+    from catkit_devices.multiprocessing.locks.holds import Wait
+    from catkit_devices.multiprocessing.locks.owner import OwnerKey
+    from catkit_devices.multiprocessing.wire.endpoint import Address, Endpoint
+
+__all__ = ["LongWait", "find_cycle", "look_for", "own_address"]
+
+_ANYBODY = 5
+"""From which look on any party of a deadlock ends it, not only the one whose clock says that it came last."""
+_PAUSE = 0.02
+"""Seconds between two pictures, so that the second is not the first one's twin."""
+_TIMEOUT = 1.0
+"""Seconds that a server may take to tell of its waits; what it then has not told is left out of the picture."""
+
+own_address: list[Address] = []
+"""Where this process is a server itself: its address (at most one entry)."""
+
+
+class LongWait(NamedTuple):
+    """An owner that waits for long, and may be a party of a deadlock."""
+
+    owner: OwnerKey
+    sequence: int
+    """Number of the wait."""
+    attempt: int
+    """How often this wait has been looked at."""
+    server: Address | None
+    """The one at which it waits; None where that is this process."""
+    waited_for: bool
+    """Whether somebody is known to wait for what the owner has."""
+
+
+class _Looking:
+    """What is to be looked at, and whether a thread is at it; a forked child begins anew."""
+
+    def __init__(self) -> None:
+        self.guard = threading.Lock()
+        self.pending: list[LongWait] = []
+        self.running = False
+
+
+_looking = _Looking()
+
+
+def _forget_parent() -> None:
+    global _looking  # noqa: PLW0603 - the thread that looks is the parent's
+    _looking = _Looking()
+    own_address.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
+
+
+def look_for(wait: LongWait) -> None:
+    """Have it looked, soon, whether a wait is part of a cycle; returns at once."""
+    with _looking.guard:
+        _looking.pending.append(wait)
+        if _looking.running:
+            return
+        _looking.running = True
+    try:
+        threading.Thread(target=_look, name="catkit-deadlocks", daemon=True).start()
+    except RuntimeError:  # no thread to be had now: the next long wait tries again
+        with _looking.guard:
+            _looking.running = False
+
+
+def _look() -> None:
+    looking = _looking
+    while True:
+        with looking.guard:
+            pending, looking.pending = looking.pending, []
+            if not pending:
+                looking.running = False
+                return
+        try:
+            _search([wait for wait in pending if _may_be_a_party(wait)])
+        except BaseException:
+            with looking.guard:
+                looking.running = False  # the next long wait starts another thread
+            raise
+
+
+def _may_be_a_party(wait: LongWait) -> bool:
+    """Whether somebody waits for what the owner has; where only another server knows, that is asked, and told later."""
+    if wait.waited_for or is_waited_for(wait.owner):
+        return True
+    if wait.owner[0] != process_id():
+        return True  # it waits in a nested call of another process: what it has elsewhere is not known here
+    for session in open_sessions():
+        if wait.owner in session.sections:
+            session.say(("waited for?", *wait))
+    return False
+
+
+def _search(candidates: list[LongWait]) -> None:
+    """End a wait of each cycle that two successive pictures show alike."""
+    if not candidates:
+        return
+    sessions = {session.endpoint.address: session for session in open_sessions()}
+    servers = {server.address: server for server in endpoints()}
+    servers |= {address: session.endpoint for address, session in sessions.items()}
+    for address in own_address:
+        servers.pop(address, None)
+    if len(servers) + len(own_address) < 2 and not waits():
+        return  # the one server sees by itself what there is to see
+    edges = _picture(servers.values())
+    cycles = {wait: cycle for wait in candidates if (cycle := _due(edges, wait)) is not None}
+    if not cycles:
+        return
+    time.sleep(_PAUSE)
+    edges = _picture(servers.values())
+    for wait, cycle in cycles.items():
+        if _due(edges, wait) == cycle:
+            _end(wait, cycle, sessions)
+
+
+def _picture(servers: Iterable[Endpoint]) -> list[Wait]:
+    edges = waits()
+    for server in servers:
+        try:
+            edges += ask(server, "waits", timeout=_TIMEOUT)
+        except (ConnectionError, AuthenticationError):  # gone meanwhile: no party any more
+            continue
+    return edges
+
+
+def _due(edges: list[Wait], wait: LongWait) -> list[Wait] | None:
+    """Return the cycle that a wait is part of, if it is for this process to end it."""
+    cycle = find_cycle(edges, wait.owner)
+    if cycle is None or cycle[0].sequence != wait.sequence:
+        return None
+    newest = _newest(cycle)
+    if newest.waiter != wait.owner and newest not in waits() and wait.attempt < _ANYBODY:
+        return None  # another party closed it and will be told
+    return cycle
+
+
+def _newest(cycle: list[Wait]) -> Wait:
+    return max(cycle, key=lambda wait: (wait.since, wait.waiter))
+
+
+def _end(wait: LongWait, cycle: list[Wait], sessions: dict[Address, ClientSession]) -> None:
+    parties = [edge.text for edge in cycle]
+    newest = _newest(cycle)
+    if newest in waits():
+        end_deadlock(newest.waiter, newest.sequence, parties)
+    elif wait.server in sessions:
+        sessions[wait.server].say(("deadlock", wait.owner, wait.sequence, parties))
+    else:
+        end_deadlock(wait.owner, wait.sequence, parties)
+
+
+def find_cycle(edges: Iterable[Wait], start: OwnerKey) -> list[Wait] | None:
+    """Return the edges of the cycle through ``start``, beginning with its own wait, or None."""
+    graph: dict[Any, Wait] = {edge.waiter: edge for edge in edges}
+    cycle = []
+    key = start
+    while (edge := graph.get(key)) is not None and edge not in cycle:
+        cycle.append(edge)
+        key = edge.holder
+        if key == start:
+            return cycle
+    return None

@@ -1,0 +1,1 @@
+"""Child processes whose exception reaches whoever joins them."""

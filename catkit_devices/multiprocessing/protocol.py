@@ -1,0 +1,145 @@
+"""What client and server say to each other of an object: operations, ways to end, interface, place."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from catkit_devices.multiprocessing.locks.mutex import Mutex
+
+__all__ = [
+    "CALL",
+    "DELETE",
+    "GET",
+    "HANDED_OVER",
+    "LOCK",
+    "RAISED",
+    "REFUSED",
+    "RESERVED",
+    "RETURNED",
+    "ROOT",
+    "SELF",
+    "SET",
+    "SPECIAL",
+    "Interface",
+    "Reference",
+    "interface_of",
+    "running_server",
+]
+
+CALL, GET, SET, LOCK, DELETE = range(5)
+"""The operations of the channel: call a method, get, set or delete an attribute, act on the lock."""
+ROOT = -1
+"""The number of the server itself among its objects."""
+RETURNED, RAISED, HANDED_OVER, REFUSED = range(4)
+"""How a call ended: with a value, with an exception, with a value whose arrival is to be acknowledged; or it was not
+begun, because the server could not take its arguments: with an exception, or what the server is short of."""
+
+SPECIAL = frozenset(
+    {
+        "__add__",
+        "__bool__",
+        "__call__",
+        "__contains__",
+        "__delitem__",
+        "__enter__",
+        "__eq__",
+        "__exit__",
+        "__getitem__",
+        "__iadd__",
+        "__ior__",
+        "__isub__",
+        "__iter__",
+        "__len__",
+        "__or__",
+        "__reversed__",
+        "__ror__",
+        "__setitem__",
+        "__sub__",
+    }
+)
+"""The special methods that are passed on where a class of the user's defines them."""
+RESERVED = frozenset({"acquire", "lock", "mutex", "release"})
+"""What a proxy has of its own."""
+
+running_server: list[Any] = []
+"""The server that this process is, if it is one; a child that it forks is none."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=running_server.clear)
+
+
+class Interface(NamedTuple):
+    """What clients may do with an object, as told to them."""
+
+    kind: str
+    name: str
+    methods: dict[str, str | None]
+    """Docstrings by name."""
+    properties: dict[str, str | None]
+    fixed: bool
+    """Whether other attributes do not exist (devices)."""
+    section: bool
+    """Whether `with` on it means holding its lock."""
+    capabilities: tuple[str, ...]
+    """Names of the capability interfaces that its class implements."""
+    entered: bool = False
+    """Whether it is kept open, and by whom is counted: by ``open`` and `with`, each an entry (devices)."""
+
+
+def interface_of(kind: str, value: Any) -> Interface:
+    """Return what clients may do with ``value``: its public methods and properties, or what it says itself."""
+    import inspect
+
+    describe = getattr(value, "_interface_", None)
+    if describe is not None:
+        told: Interface = describe(kind)
+        return told
+    cls = type(value)
+    methods: dict[str, str | None] = {}
+    properties: dict[str, str | None] = {}
+    taken = sorted(name for name in RESERVED if hasattr(cls, name) and not isinstance(getattr(value, name), Mutex))
+    if taken:
+        raise TypeError(
+            f"{cls.__qualname__}.{taken[0]} cannot be shared: proxies use the names {', '.join(sorted(RESERVED))} for "
+            "the object's mutex; name it otherwise"
+        )
+    for name in dir(cls):
+        if name.startswith("_") and (name not in SPECIAL or _from_object(cls, name)):
+            continue
+        member = inspect.getattr_static(cls, name)
+        if callable(getattr(cls, name, None)) and not inspect.isclass(member):
+            methods[name] = inspect.getdoc(member)
+        else:
+            properties[name] = inspect.getdoc(member)
+    section = bool(getattr(value, "_section_", "__enter__" not in methods))
+    if section:
+        methods.pop("__enter__", None)
+        methods.pop("__exit__", None)
+    fixed = bool(getattr(value, "_fixed_", False))
+    return Interface(kind, cls.__qualname__, methods, properties, fixed, section, ())
+
+
+def _from_object(cls: type, name: str) -> bool:
+    return getattr(cls, name, None) is getattr(object, name, None)
+
+
+class Reference(NamedTuple):
+    """Where an object is found: what a proxy is made from."""
+
+    target: int
+    lock: int | None
+    kind: str
+    name: str
+    timeout: float
+    interface: Interface | None
+
+
+class _Self:
+    """Travels in place of the object itself when a method returns it."""
+
+    def __reduce__(self) -> str:
+        return "SELF"
+
+
+SELF = _Self()

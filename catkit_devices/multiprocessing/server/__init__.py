@@ -1,0 +1,1 @@
+"""The server's side: what it keeps, who its clients are, and its process."""

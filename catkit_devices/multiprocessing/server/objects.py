@@ -1,0 +1,385 @@
+"""What a server keeps: named objects, each with its lock, and what of it clients may reach."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices._base.deferred import finished
+from catkit_devices.errors import ConfigurationError, RemoteError, TransferError
+from catkit_devices.multiprocessing.locks.delivery import Deliveries
+from catkit_devices.multiprocessing.locks.lock import OwnedLock
+from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex
+from catkit_devices.multiprocessing.locks.owner import current_call
+from catkit_devices.multiprocessing.locks.waiting import Waiting
+from catkit_devices.multiprocessing.protocol import (
+    CALL,
+    DELETE,
+    GET,
+    HANDED_OVER,
+    RESERVED,
+    RETURNED,
+    SELF,
+    SET,
+    Reference,
+    interface_of,
+    running_server,
+)
+from catkit_devices.multiprocessing.types.dicts import MutexedDict, MutexedNamespace
+from catkit_devices.multiprocessing.wire.shortage import shortage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from catkit_devices.multiprocessing.locks.owner import Call
+    from catkit_devices.multiprocessing.wire.channel import Channel
+
+__all__ = ["Host", "Hosted"]
+
+
+class Hosted:
+    """One object of a server."""
+
+    __slots__ = ("_deliveries", "_handed_over", "lock", "mutex", "object", "reference", "wrapped")
+
+    def __init__(
+        self, reference: Reference, value: Any, lock: OwnedLock | None, deliveries: Deliveries, *, wrapped: bool
+    ) -> None:
+        self.reference = reference
+        self.object = value
+        self.lock = lock
+        self.wrapped = wrapped
+        """Whether the server takes the lock around each call (else the object does it itself)."""
+        self.mutex = None if lock is None else Mutex._over(lock, reference.timeout)
+        self._deliveries = deliveries
+        self._handed_over: frozenset[str] = getattr(type(value), "_handed_over_", frozenset())
+
+    def answer(
+        self, channel: Channel, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> bytes:
+        """Do what a client asked for and return the answer, packed for the channel."""
+        if self.wrapped and self.lock is not None:
+            call = current_call()
+            self.lock.enter(call, self.reference.timeout, f"{self.reference.name}.{name}")
+            try:
+                # Packed under the lock: the value may be what the next call changes.
+                return self._packed(channel, RETURNED, name, self._do(operation, name, args, kwargs))
+            finally:
+                self.lock.leave(call)
+        value = self._do(operation, name, args, kwargs)
+        if name not in self._handed_over:
+            return self._packed(channel, RETURNED, name, value)
+        give_back = partial(self.object._returned_, value)
+        try:
+            data = self._packed(channel, HANDED_OVER, name, value)
+        except BaseException:
+            give_back()
+            raise
+        self._deliveries.begin(current_call(), give_back)
+        return data
+
+    def _packed(self, channel: Channel, status: int, name: str, value: Any) -> bytes:
+        try:
+            return channel.pack((status, value))
+        except Exception as error:
+            if shortage(error) is not None:
+                raise
+            kind, problem = type(value), f"does not pickle ({type(error).__name__}: {error})"
+            raise TransferError(
+                name, f"{kind.__module__}.{kind.__qualname__}", problem, name=self.reference.name
+            ) from error
+
+    def perform(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+        """Do what another object of this server asked for."""
+        if not self.wrapped or self.lock is None:
+            return self._do(operation, name, args, kwargs)
+        call = current_call()
+        self.lock.enter(call, self.reference.timeout, f"{self.reference.name}.{name}")
+        try:
+            return self._do(operation, name, args, kwargs)
+        finally:
+            self.lock.leave(call)
+
+    def _do(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+        interface = self.reference.interface
+        if interface is None:
+            raise self._refusal(name)
+        if operation == CALL:
+            if name not in interface.methods:
+                raise self._refusal(name)
+            if name == "__exit__" and args and isinstance(args[0], bytes):
+                args = _exit_arguments(args[0])
+            method = getattr(self.object, name)
+            result = method(*args, **kwargs) if kwargs else method(*args)
+            return SELF if result is self.object else self._whole(name, result)
+        if name.startswith("_") or (interface.fixed and name not in interface.properties):
+            raise self._refusal(name)
+        if operation == GET:
+            value = getattr(self.object, name)
+            if type(value) in _PLAIN:
+                return value
+            import inspect
+
+            if inspect.isroutine(value) and not isinstance(self.object, MutexedNamespace):
+                raise self._refusal(name)
+            return value
+        if name in interface.methods or name in RESERVED:
+            raise self._refusal(name)
+        if operation == SET:
+            setattr(self.object, name, args[0])
+        elif operation == DELETE:
+            delattr(self.object, name)
+        else:
+            raise unknown_operation(operation)
+        return None
+
+    def _whole(self, name: str, result: Any) -> Any:
+        """Return a result that is worked out, not one whose work would be done later, without the lock."""
+        kind = type(result)
+        if kind in _PLAIN:
+            return result
+        if kind in _VIEWS:
+            return list(result)
+        if hasattr(kind, "__next__") or hasattr(kind, "__await__") or hasattr(kind, "__anext__"):
+            if name in ("__iter__", "__reversed__"):
+                return list(result)
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+            raise TypeError(
+                f"{self.reference.name}.{name} returned a {kind.__name__}, whose work would be done outside of the "
+                "object's mutex: return a list"
+            )
+        return result
+
+    def users(self) -> list[str]:
+        """Return who holds its mutex or waits, in words."""
+        users: list[str] = self.object._status_()["waiting"] if isinstance(self.object, Waiting) else []
+        if self.lock is not None:
+            holder = self.lock.holder()
+            users += [one.owner for one in (holder, *self.lock.waiters()) if one is not None]
+        return users
+
+    def close(self) -> None:
+        """Have the object end what it does, if it does anything."""
+        close = getattr(self.object, "_server_stops_", None)
+        if close is not None:
+            close()
+
+    def _refusal(self, name: str) -> AttributeError:
+        interface = self.reference.interface
+        known = sorted([*interface.methods, *interface.properties]) if interface is not None else []
+        return AttributeError(
+            f"{self.reference.kind} {self.reference.name!r} shares no {name!r}"
+            f" (it has {', '.join(one for one in known if not one.startswith('_'))})"
+        )
+
+
+_PLAIN = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
+"""What needs no second look before it is sent."""
+
+
+def _exit_arguments(encoded: bytes) -> tuple[Any, ...]:
+    from catkit_devices.multiprocessing.wire.exceptions import decode
+
+    error = decode(encoded)
+    return type(error), error, error.__traceback__
+
+
+_EMPTY: dict[Any, Any] = {}
+_VIEWS = frozenset({type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items())})
+
+
+class Host:
+    """The objects of one server, by number and by kind and name.
+
+    Args:
+        makers: for each kind with a constructor of its own, a function of the name and the parameters.
+    """
+
+    def __init__(self, makers: dict[str, Callable[..., Any]]) -> None:
+        self._makers = makers
+        self.deliveries = Deliveries()
+        self._guard = threading.RLock()
+        self._making: dict[tuple[str, str], _Making] = {}
+        self._names: dict[tuple[str, str], Hosted] = {}
+        self._parameters: dict[tuple[str, str], dict[str, Any]] = {}
+        self._numbers = itertools.count()
+        self.objects: dict[int, Hosted] = {}
+        self.on_timeout: Callable[[Any], None] | None = None
+        self.gate: Callable[[str, str, bool], BaseException | None] | None = None
+        """What every device of this process asks before it is opened or changed; see ``Gate``."""
+
+    def everything(self) -> list[Hosted]:
+        """Return every object, first made first."""
+        with self._guard:
+            return list(self._names.values())
+
+    def find(self, kind: str, name: str) -> Hosted | None:
+        """Return the object of that kind and name, if there is one."""
+        return self._names.get((kind, name))
+
+    def obtain(
+        self, kind: str, name: str, parameters: dict[str, Any], factory: Any = None, args: Any = ((), {})
+    ) -> Reference:
+        """Return the one object of that name, made now if it is not there.
+
+        Raises:
+            ConfigurationError: it was made with other parameters (both are shown), it is not there and ``factory``
+                was left out, or making it asked for itself.
+            DeadlockError: making it waits for what somebody makes who waits for this one.
+            MutexTimeoutError: somebody else has been making it for a minute.
+        """
+        if not name or not isinstance(name, str):
+            raise ConfigurationError(f"{kind}: its name must be a word, got {name!r}")
+        key = (kind, name)
+        call = current_call()
+        hosted = self._names.get(key)
+        if hosted is None:
+            with self._one_at_a_time(key, call) as making:
+                hosted = self._names.get(key)
+                if hosted is None:
+                    making.chain = call.chain
+                    try:
+                        return self._make(kind, name, parameters, factory, args).reference
+                    finally:
+                        making.chain = None
+        self._compare(hosted, parameters)
+        return hosted.reference
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self, key: tuple[str, str], call: Call) -> Iterator[_Making]:
+        what = f"the making of {key[0]} {key[1]!r}"
+        with self._guard:
+            making = self._making.setdefault(key, _Making(what))
+            if making.chain == call.chain:
+                raise ConfigurationError(f"making {key[0]} {key[1]!r} asks for {key[0]} {key[1]!r} itself")
+            making.users += 1
+        try:
+            # A lock like any other: two who make what needs the other's are a deadlock that is seen.
+            making.lock.enter(call, DEFAULT_TIMEOUT, what)
+            try:
+                yield making
+            finally:
+                making.lock.leave(call)
+        finally:
+            with self._guard:
+                making.users -= 1
+                if making.users == 0:
+                    del self._making[key]
+
+    def forget(self, kind: str, name: str, target: int) -> bool:
+        """Free a name and what it names, closed as when the server ends; return whether it was (still) that object.
+
+        Raises:
+            ConfigurationError: somebody holds its mutex, or waits.
+        """
+        with self._guard:
+            hosted = self._names.get((kind, name))
+            if hosted is None or hosted.reference.target != target:
+                return False
+            users = hosted.users()
+            if users:
+                raise ConfigurationError(f"{kind} {name!r} cannot be forgotten, it is in use: {', '.join(users)}")
+            del self._names[kind, name], self._parameters[kind, name]
+            for number in (hosted.reference.target, hosted.reference.target + 1):
+                del self.objects[number]
+        hosted.close()
+        return True
+
+    def _make(self, kind: str, name: str, parameters: dict[str, Any], factory: Any, args: Any) -> Hosted:
+        timeout = parameters.get("timeout")
+        timeout = DEFAULT_TIMEOUT if timeout is None else timeout
+        value: Any = None
+        lock: OwnedLock | None = None
+        interface = None
+        wrapped = False
+        if kind == "mutex":
+            lock = OwnedLock(name)
+        elif kind in self._makers:
+            value = self._makers[kind](name, **_given(parameters))
+        elif factory is None:
+            existing = ", ".join(sorted(other for other_kind, other in self._names if other_kind == kind)) or "none"
+            raise ConfigurationError(f"there is no {kind} named {name!r} on this server (there are: {existing})")
+        else:
+            value = finished(factory(*args[0], **args[1]), f"the factory of {kind} {name!r}")
+        if value is not None:
+            interface = interface_of(kind, value)
+            mutex = getattr(value, "mutex", None)
+            # Devices and what waits (barriers, queues) know best when to take their lock.
+            wrapped = isinstance(value, (MutexedDict, MutexedNamespace)) or not (
+                kind in self._makers or hasattr(value, "_interface_")
+            )
+            if isinstance(mutex, Mutex) and isinstance(mutex._lock, OwnedLock):
+                lock, timeout = mutex._lock, mutex.timeout
+            elif wrapped:
+                lock = OwnedLock(name)
+        if lock is not None:
+            lock.on_timeout = self.on_timeout
+            if running_server:
+                lock.place = (running_server[0].name, running_server[0].address, kind, name)
+        target = 2 * next(self._numbers)
+        reference = Reference(target, None if lock is None else target + 1, kind, name, timeout, interface)
+        hosted = Hosted(reference, value, lock, self.deliveries, wrapped=wrapped)
+        attach = getattr(value, "_hosted_as_", None)
+        if attach is not None:
+            attach(reference)
+        with self._guard:  # from here on others find it
+            self.objects[target] = self.objects[target + 1] = hosted
+            self._names[kind, name] = hosted
+            self._parameters[kind, name] = {**_DEFAULTS, **_given(parameters)}
+        return hosted
+
+    def _compare(self, hosted: Hosted, parameters: dict[str, Any]) -> None:
+        kind, name = hosted.reference.kind, hosted.reference.name
+        had = self._parameters[kind, name]
+        for parameter, value in _given(parameters).items():
+            if not _same(had.get(parameter), value):
+                raise ConfigurationError(
+                    f"{kind} {name!r} exists with {parameter}={had.get(parameter)!r}"
+                    f" and was asked for with {parameter}={value!r}"
+                )
+
+
+class _Making:
+    """The making of one object: one at a time, and never as a part of itself."""
+
+    __slots__ = ("chain", "lock", "users")
+
+    def __init__(self, what: str) -> None:
+        self.chain: object = None
+        self.users = 0
+        self.lock = OwnedLock(what, by_chain=True)
+
+
+def _same(had: Any, asked: Any) -> bool:
+    if isinstance(had, Mutex) or isinstance(asked, Mutex):
+        return getattr(had, "_lock", None) is getattr(asked, "_lock", had)
+    # A function that travelled by value is another object each time.
+    code = getattr(had, "__code__", None)
+    return bool(had == asked) or (code is not None and code == getattr(asked, "__code__", None))
+
+
+_DEFAULTS = {"timeout": DEFAULT_TIMEOUT, "maxsize": 0}
+"""What a parameter is where nobody has said it."""
+
+
+def _given(parameters: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in parameters.items() if value is not None}
+    if "lock" in given:
+        lock = given["lock"]
+        given["lock"] = lock if isinstance(lock, Mutex) else lock.mutex
+    return given
+
+
+def unknown_target(target: int) -> RemoteError:
+    """Return the error for a target that this server never had."""
+    return RemoteError("LookupError", f"this server has no object number {target} (any more): it was forgotten")
+
+
+def unknown_operation(operation: object) -> RemoteError:
+    """Return the error for an operation that does not exist."""
+    return RemoteError("LookupError", f"there is no operation {operation!r}")

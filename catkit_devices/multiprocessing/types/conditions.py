@@ -1,0 +1,92 @@
+"""Named condition variables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from catkit_devices.errors import MutexNotHeldError
+from catkit_devices.multiprocessing.locks.lock import OwnedLock
+from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex
+from catkit_devices.multiprocessing.locks.owner import current_call
+from catkit_devices.multiprocessing.locks.waiting import Ticket, Waiting
+
+if TYPE_CHECKING:
+    from catkit_devices.multiprocessing.locks.owner import Session
+
+__all__ = ["Condition"]
+
+
+class Condition(Waiting):
+    """As ``threading.Condition``, over a mutex of its own. A notification that finds a dead process goes to the next.
+
+    ``wait_for`` asks its predicate in the process of the caller.
+    """
+
+    _section_ = True
+    _handed_over_ = frozenset({"wait"})
+    """The methods whose result is given back by ``_returned`` when it does not reach the client."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._lock = OwnedLock(name)
+        self.mutex = Mutex._over(self._lock, DEFAULT_TIMEOUT)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Give the mutex back, wait to be notified at most ``timeout`` seconds, take the mutex again.
+
+        Returns:
+            Whether it was notified in time.
+
+        Raises:
+            MutexNotHeldError: the caller does not hold the mutex.
+        """
+        call = current_call()
+        depth = self._lock.sections(call)
+        if depth == 0:
+            raise MutexNotHeldError(self._name)
+        with self._guard:
+            ticket = Ticket(call, f"condition {self._name!r}", timeout)
+            self._tickets.append(ticket)
+        self._lock.release(call, 0)
+        try:
+            notified = self._wait(ticket)
+        finally:
+            if call.reason is None:
+                try:
+                    self._lock.acquire(call, DEFAULT_TIMEOUT, depth=depth, site=f"{self._name}.wait")
+                except BaseException:
+                    with self._guard:
+                        if ticket.granted:
+                            self._take_back(ticket)
+                    raise
+        if call.reason is not None:  # since then: it may be without the mutex
+            with self._guard:
+                if ticket.granted:
+                    self._take_back(ticket)
+            call.check()
+        return notified
+
+    def notify(self, n: int = 1) -> None:
+        """Wake the first ``n`` waiters; the caller holds the mutex."""
+        if self._lock.sections(current_call()) == 0:
+            raise MutexNotHeldError(self._name)
+        with self._guard:
+            for _ in range(min(n, len(self._tickets))):
+                self._tickets.popleft().grant()
+
+    def notify_all(self) -> None:
+        """Wake every waiter; the caller holds the mutex."""
+        self.notify(len(self._tickets))
+
+    def _take_back(self, ticket: Ticket) -> None:  # noqa: ARG002 - a notification carries nothing
+        if self._tickets:  # the notification was meant for somebody who lives
+            self._tickets.popleft().grant()
+
+    def _returned_(self, notified: bool) -> None:
+        with self._guard:
+            if notified and self._tickets:
+                self._tickets.popleft().grant()
+
+    def _session_ended_(self, session: Session, goodbye: bool) -> None:  # noqa: ARG002
+        self._lock.end_session(session)

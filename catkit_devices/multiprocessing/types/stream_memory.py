@@ -1,0 +1,52 @@
+"""The memory of a frame stream: the server's side, which is asked for its descriptor and never looks into it."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from catkit_devices.errors import ConfigurationError
+from catkit_devices.multiprocessing.locks.mutex import Mutex
+
+__all__ = ["HEAD", "ORDERED", "SLOT_HEAD", "StreamMemory"]
+
+ORDERED = ("x86_64",)
+"""Processors that show stores to others in the order in which they were made (Intel 64 manual, volume 3, 9.2.2), on
+which it rests that a copy of a frame is not torn. Python has no fence for the others."""
+HEAD = 4096
+"""Bytes before the first slot."""
+SLOT_HEAD = 64
+"""Bytes of a slot before its frame: the frame's number and its time."""
+
+
+class StreamMemory:
+    """The memory of one stream, its shape, and the mutex of its one writer."""
+
+    def __init__(
+        self, name: str, shape: tuple[int, ...] | None = None, dtype: str | None = None, slots: int = 16
+    ) -> None:
+        import numpy as np
+
+        if not hasattr(os, "memfd_create") or platform.machine() not in ORDERED:
+            raise ConfigurationError(
+                f"stream {name!r}: frame streams need Linux on {' or '.join(ORDERED)}, this is {platform.platform()}; "
+                "send arrays through a device instead"
+            )
+        if shape is None or dtype is None:
+            raise ConfigurationError(
+                f"stream {name!r} does not exist yet: the first who asks must give shape and dtype"
+            )
+        if slots < 2:
+            raise ConfigurationError(f"stream {name!r} needs at least 2 slots, got {slots}")
+        self.shape = tuple(int(length) for length in shape)
+        self.dtype = np.dtype(dtype).str
+        self.slots = int(slots)
+        self.mutex = Mutex(f"{name} (writer)")
+        frame = int(np.dtype(dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+        self.slot_size = -(-(frame + SLOT_HEAD) // 64) * 64
+        self._size = HEAD + self.slots * self.slot_size
+        self._descriptor = os.memfd_create(f"catkit_devices-{name}", os.MFD_CLOEXEC)
+        os.posix_fallocate(self._descriptor, 0, self._size)
+
+    def _shared_memory_(self) -> tuple[int, int]:
+        return self._descriptor, self._size

@@ -1,0 +1,1 @@
+"""Messages between processes: where servers are found, connections, arrays, exceptions."""

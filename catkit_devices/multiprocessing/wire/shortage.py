@@ -1,0 +1,95 @@
+"""Being short of something: what of, and what a server has put aside to say so."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from multiprocessing import connection
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.multiprocessing.wire.forking import making, private
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Reserve", "shortage"]
+
+_WORDS = {
+    errno.EMFILE: "out of descriptors, it has as many as it may have",
+    errno.ENFILE: "out of descriptors, as is its whole computer",
+    errno.ENOMEM: "out of memory",
+    errno.ENOBUFS: "out of memory for what it sends",
+}
+_NO_THREAD = "can't start new thread"
+"""What CPython says where the system gives it no thread."""
+
+
+def shortage(error: BaseException) -> str | None:
+    """Return what the process that raised ``error`` is short of; None where the error is of another kind."""
+    if isinstance(error, MemoryError):
+        return _WORDS[errno.ENOMEM]
+    if isinstance(error, OSError):
+        return _WORDS.get(error.errno or 0)
+    if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
+        return "out of threads"
+    return None
+
+
+class Reserve:
+    """A thread and a descriptor that a server puts aside: to answer those for whom there is neither.
+
+    Args:
+        listener: on which clients come.
+        answer: called, in the thread put aside, with a connection and what the server is short of.
+    """
+
+    def __init__(self, listener: Any, answer: Callable[[connection.Connection, str], None]) -> None:
+        self._listener = listener
+        self._answer = answer
+        self._waiting: SimpleQueue[tuple[connection.Connection, str]] = SimpleQueue()
+        self._guard = threading.Lock()
+        self._descriptor: int | None = None
+        self._restore()
+        threading.Thread(target=self._serve, name="reserve", daemon=True).start()
+
+    def take(self, conn: connection.Connection, lacking: str) -> None:
+        """Answer a connection for which there is no thread."""
+        self._waiting.put((conn, lacking))
+
+    def accept(self) -> connection.Connection | None:
+        """Accept the connection for which there was no descriptor, in the place of the one put aside.
+
+        None where nobody has come, or where that one is lent already.
+        """
+        if not connection.wait([self._listener._listener._socket], 0):
+            return None
+        with self._guard:
+            self._restore()
+            if self._descriptor is None:
+                return None
+            os.close(self._descriptor)
+            self._descriptor = None
+            try:
+                with making:
+                    conn: connection.Connection = self._listener.accept()
+                    private(conn.fileno())
+            except OSError:  # another thread was quicker
+                return None
+        return conn
+
+    def _restore(self) -> None:
+        """Put a descriptor aside again, if there is one; the guard is held."""
+        if self._descriptor is None:
+            with contextlib.suppress(OSError):
+                self._descriptor = os.open(os.devnull, os.O_RDONLY)
+
+    def _serve(self) -> None:
+        while True:
+            conn, lacking = self._waiting.get()
+            self._answer(conn, lacking)
+            del conn
+            with self._guard:
+                self._restore()

@@ -1,0 +1,301 @@
+"""What a configuration must satisfy beyond its form: names, drivers, options, limits, references."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices._device.options import options_of
+from catkit_devices._wire.ownership import normalise
+from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.testbed.configuration.device_checks import check_devices
+from catkit_devices.testbed.configuration.overlay import SIMULATOR_FILES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from catkit_devices.device import Device
+    from catkit_devices.drivers import Plugins
+    from catkit_devices.testbed.configuration.model import Configuration, SafetyConfiguration
+    from catkit_devices.testbed.configuration.overlay import Overlay
+
+__all__ = ["check", "start_order"]
+
+
+def check(configuration: Configuration, overlay: Overlay) -> list[ConfigurationError]:
+    """Return every problem of a well-formed configuration, in the order of the file."""
+    missing = list(_plugin_directories(configuration, overlay))
+    if missing:
+        return missing  # without their plugins every driver of theirs would be reported as well
+    plugins = configuration.plugins()
+    return [
+        *_names(configuration, overlay),
+        *check_devices(configuration, plugins, overlay),
+        *_uses(configuration, overlay),
+        *_shared_addresses(configuration, overlay),
+        *_simulation(configuration, plugins, overlay),
+        *_safety(configuration, plugins, overlay),
+    ]
+
+
+def _plugin_directories(configuration: Configuration, overlay: Overlay) -> Iterator[ConfigurationError]:
+    for index, directory in enumerate(configuration.testbed.plugins):
+        if not Path(directory).is_dir():
+            yield overlay.problem(("testbed", "plugins", index), f"expected a directory, found none at {directory}")
+
+
+def _names(configuration: Configuration, overlay: Overlay) -> Iterator[ConfigurationError]:
+    from catkit_devices.testbed.devices.devices import Devices
+
+    taken: dict[str, str] = {}
+    for device in configuration.devices:
+        path: tuple[Any, ...] = ("devices", device)
+        if hasattr(Devices, device) or device == "mro":
+            yield overlay.problem(path, f"expected another name: 'devices.{device}' means something else")
+        taken[device] = f"the device {device!r}"
+    for device, table in configuration.devices.items():
+        for index, alias in enumerate(table.aliases):
+            path = ("devices", device, "aliases", index)
+            if alias in taken:
+                yield overlay.problem(path, f"expected a name of its own, {alias!r} is {taken[alias]}")
+            elif hasattr(Devices, alias) or alias == "mro":
+                yield overlay.problem(path, f"expected another name: 'devices.{alias}' means something else")
+            taken.setdefault(alias, f"an alias of {device!r}")
+
+
+# --- between devices -----------------------------------------------------------------------------------------------
+
+
+def start_order(configuration: Configuration) -> list[str]:
+    """Return the devices in the order in which they can be made: each after those that it uses.
+
+    Raises:
+        ConfigurationError: devices use each other in a circle.
+    """
+    order: list[str] = []
+    open_: list[str] = []
+
+    def visit(device: str) -> None:
+        if device in order:
+            return
+        if device in open_:
+            circle = " -> ".join([*open_[open_.index(device) :], device])
+            raise ConfigurationError(f"expected no circle, found {circle}", key=f"devices.{device}.uses")
+        open_.append(device)
+        for used in configuration.devices[device].uses.values():
+            name = configuration.device_name(used)
+            if name is not None:
+                visit(name)
+        open_.pop()
+        order.append(device)
+
+    for device in configuration.devices:
+        visit(device)
+    return order
+
+
+def _uses(configuration: Configuration, overlay: Overlay) -> Iterator[ConfigurationError]:
+    for device, table in configuration.devices.items():
+        for role, used in table.uses.items():
+            if configuration.device_name(used) is None:
+                yield _no_device(("devices", device, "uses", role), used, configuration, overlay)
+    try:
+        start_order(configuration)
+    except ConfigurationError as error:
+        yield overlay.problem(str(error.key).split("."), error.problem)
+
+
+def _shared_addresses(configuration: Configuration, overlay: Overlay) -> Iterator[ConfigurationError]:
+    first: dict[str, str] = {}
+    for device, table in configuration.devices.items():
+        if table.address is None:
+            continue
+        try:
+            address = normalise(table.address)
+        except ValueError:
+            address = table.address  # said elsewhere to be none
+        other = first.setdefault(address, device)
+        server = configuration.devices[other].server
+        if table.server != server:
+            yield overlay.problem(
+                ("devices", device, "server"),
+                f"expected {server!r}: {other!r} has the same address and lives there, got {table.server!r}",
+            )
+
+
+def _no_device(path: tuple[Any, ...], name: str, configuration: Configuration, overlay: Overlay) -> ConfigurationError:
+    known = [*configuration.devices, *(alias for table in configuration.devices.values() for alias in table.aliases)]
+    return overlay.problem(
+        path, f"expected a device ({', '.join(known) or 'there are none'}), got {name!r}", nearest(name, known)
+    )
+
+
+# --- simulation and safety -----------------------------------------------------------------------------------------
+
+
+def _simulation(configuration: Configuration, plugins: Plugins, overlay: Overlay) -> Iterator[ConfigurationError]:
+    for device, table in configuration.devices.items():
+        if table.simulator is None:
+            continue
+        yield from _faults(device, table.faults, overlay)
+        path: tuple[Any, ...] = ("devices", device, "simulator")
+        if table.simulator.endswith(SIMULATOR_FILES):
+            if not Path(table.simulator).is_file():
+                yield overlay.problem(path, f"expected a file, found none at {table.simulator}")
+            continue
+        if table.simulator not in plugins.simulators:
+            yield _unregistered(path, "simulator", table.simulator, list(plugins.simulators), overlay)
+            continue
+        simulator = plugins.simulators[table.simulator]
+        if isinstance(simulator, type):
+            path = ("devices", device, "simulator_options")
+            what = f"simulator {table.simulator!r}"
+            yield from _model_options(path, what, simulator, table.simulator_options, overlay)
+    shared = configuration.simulation
+    if shared.bench is None:
+        return
+    if shared.bench not in plugins.benches:
+        yield _unregistered(("simulation", "bench"), "bench", shared.bench, list(plugins.benches), overlay)
+        return
+    bench = plugins.benches[shared.bench]
+    yield from _model_options(("simulation", "options"), f"bench {shared.bench!r}", bench, shared.options, overlay)
+
+
+def _faults(device: str, faults: dict[str, float], overlay: Overlay) -> Iterator[ConfigurationError]:
+    from catkit_devices.simulation import FAULTS
+
+    for kind, probability in faults.items():
+        path = ("devices", device, "faults", kind)
+        if kind not in FAULTS:
+            listed = ", ".join(FAULTS)
+            yield overlay.problem(path, f"there is no such fault, expected one of {listed}", nearest(kind, FAULTS))
+        elif not 0 <= probability <= 1:
+            yield overlay.problem(path, f"expected a probability from 0 to 1, got {probability:g}")
+
+
+def _model_options(
+    path: tuple[Any, ...], what: str, cls: type, given: dict[str, Any], overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    known = sorted(name for name in options_of(cls) if name not in {"bench", "clock", "seed"})
+    for option in given:
+        if option not in known:
+            yield overlay.problem(
+                (*path, option),
+                f"{what} has no such option, expected one of {', '.join(known) or 'none'}",
+                nearest(option, known),
+            )
+
+
+def _unregistered(
+    path: tuple[Any, ...], kind: str, name: str, known: list[str], overlay: Overlay
+) -> ConfigurationError:
+    listed = ", ".join(sorted(known)) or "there are none"
+    return overlay.problem(path, f"expected a registered {kind} ({listed}), got {name!r}", nearest(name, known))
+
+
+def _safety(configuration: Configuration, plugins: Plugins, overlay: Overlay) -> Iterator[ConfigurationError]:
+    for check_name, table in configuration.safety.items():
+        path = ("safety", check_name)
+        if table.test is not None:
+            yield from _plugin_test(path, table, plugins, overlay)
+            continue
+        known = [name for name in type(table).model_fields if name != "test"]
+        for extra in table.model_extra or {}:
+            yield overlay.problem(
+                (*path, extra), f"unknown key, expected one of {', '.join(known)}", nearest(extra, known)
+            )
+        if table.minimum is None and table.maximum is None:
+            yield overlay.problem(path, "expected a minimum, a maximum or both, got neither")
+        if table.device is None or table.property is None:
+            for key in ("device", "property"):
+                if getattr(table, key) is None:
+                    yield overlay.problem((*path, key), "is missing")
+            continue
+        yield from _checked_property(path, table, configuration, plugins, overlay)
+
+
+def _checked_property(
+    path: tuple[str, str],
+    table: SafetyConfiguration,
+    configuration: Configuration,
+    plugins: Plugins,
+    overlay: Overlay,
+) -> Iterator[ConfigurationError]:
+    device = configuration.device_name(str(table.device))
+    if device is None:
+        yield _no_device((*path, "device"), str(table.device), configuration, overlay)
+        return
+    try:
+        driver = plugins.driver(configuration.devices[device].driver)
+    except ConfigurationError:
+        return  # reported with the device
+    yield from _bounds(path, table, driver, overlay)
+    shared = _shared_properties(driver)
+    for key in ("property", "timestamp"):
+        name = getattr(table, key)
+        if name is None or name in shared:
+            continue
+        exists = isinstance(inspect.getattr_static(driver, name, None), property) or hasattr(driver, name)
+        what = "its driver does not share that one (a long section would starve the check)" if exists else "none"
+        yield overlay.problem(
+            (*path, key),
+            f"expected a shared property of {device!r} ({', '.join(shared) or 'there are none'}), "
+            f"found {what}: {name!r}",
+            nearest(name, shared),
+        )
+
+
+def _bounds(
+    path: tuple[str, str], table: SafetyConfiguration, driver: type[Device] | None, overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    from catkit_devices.testbed.safety.check import plain_bound, plain_bounds
+
+    wrong = False
+    for key in ("minimum", "maximum"):
+        try:
+            plain_bound(table, key, driver)
+        except ValueError as error:
+            wrong = True
+            yield overlay.problem((*path, key), str(error))
+    if not wrong:
+        try:
+            plain_bounds(table, driver)
+        except ValueError as error:
+            yield overlay.problem(path, str(error))
+
+
+def _plugin_test(
+    path: tuple[str, str], table: SafetyConfiguration, plugins: Plugins, overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    name = str(table.test)
+    if name not in plugins.safety_tests:
+        yield _unregistered((*path, "test"), "safety test", name, list(plugins.safety_tests), overlay)
+        return
+    cls = plugins.safety_tests[name]
+    for method in ("read", "problem"):
+        if not callable(getattr(cls, method, None)):
+            text = f"expected a class with read(devices) and problem(value), found no {method}()"
+            yield overlay.problem((*path, "test"), text)
+            return
+    yield from _bounds(path, table, None, overlay)
+    options = table.test_options()
+    yield from _model_options(path, f"safety test {name!r}", cls, options, overlay)
+    for option, parameter in options_of(cls).items():
+        if parameter.default is parameter.empty and option not in options:
+            yield overlay.problem((*path, option), f"is missing, safety test {name!r} needs it")
+
+
+def _shared_properties(driver: type[Device]) -> list[str]:
+    """Return the properties that can be read while somebody else has the device."""
+    from catkit_devices.device import DeviceProperty
+
+    found = []
+    for name in dir(driver):
+        member = inspect.getattr_static(driver, name)
+        if isinstance(member, DeviceProperty):
+            if member.readable and member.shared:
+                found.append(name)
+        elif isinstance(member, property) and getattr(member.fget, "_shared", False):
+            found.append(name)
+    return found

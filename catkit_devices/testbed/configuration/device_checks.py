@@ -1,0 +1,202 @@
+"""What a device's table must satisfy: its driver exists, takes these options, and has these limits."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+import typing
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices._device.options import options_of
+from catkit_devices._device.stand_ins import find_stand_in, takes_visa, why_real
+from catkit_devices._wire.ownership import normalise
+from catkit_devices.errors import ConfigurationError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from catkit_devices.device import Device
+    from catkit_devices.drivers import Plugins
+    from catkit_devices.testbed.configuration.model import Configuration, DeviceConfiguration
+    from catkit_devices.testbed.configuration.overlay import Overlay
+
+__all__ = ["check_devices"]
+
+_SECONDS = frozenset({"timeout", "safe_timeout", "late_window"})
+"""Options of every device, or of every one with a line, that say how long at most."""
+_SET_BY_THE_TESTBED = frozenset({"visa_library", "limits", "open_on_use"})
+
+
+def check_devices(configuration: Configuration, plugins: Plugins, overlay: Overlay) -> Iterator[ConfigurationError]:
+    """Tell every problem of the devices' own tables."""
+    for device, table in configuration.devices.items():
+        path = ("devices", device)
+        try:
+            driver = plugins.driver(table.driver)
+        except ConfigurationError as error:
+            yield overlay.problem((*path, "driver"), error.problem, error.suggestion)
+            continue
+        yield from _address(path, table, driver, overlay)
+        yield from _options(path, table, driver, overlay)
+        yield from _limits(path, table, driver, overlay)
+        yield from _stand_in(path, table, driver, overlay)
+    if configuration.testbed.simulate:
+        for device, text in not_simulated(configuration, plugins).items():
+            yield overlay.problem(("devices", device), text)
+
+
+def not_simulated(configuration: Configuration, plugins: Plugins) -> dict[str, str]:
+    """Return why devices cannot be simulated, by device: they would open a real instrument, or find none.
+
+    What is wrong with a stand-in that is declared is not told here.
+    """
+    from catkit_devices.testbed.layout import visa_address_of
+
+    drivers = {name: plugins.drivers[table.driver] for name, table in configuration.devices.items()
+               if table.driver in plugins.drivers}  # fmt: skip
+    addresses = {name: _spelling(visa_address_of(configuration.devices[name], cls)) for name, cls in drivers.items()}
+    served = {address for name, address in addresses.items() if configuration.devices[name].simulator is not None}
+    problems = {}
+    for name, driver in drivers.items():
+        table = configuration.devices[name]
+        if table.stand_in is not None:
+            continue
+        if not takes_visa(driver):
+            text = why_real(driver, None)
+        elif addresses[name] is None:
+            text = f"driver {table.driver!r} uses VISA: declare address and simulator to simulate it"
+        elif addresses[name] not in served:
+            text = f"driver {table.driver!r} would find no simulated instrument at {table.address}: declare simulator"
+        else:
+            text = None
+        if text is not None:
+            problems[name] = text
+    return problems
+
+
+def _spelling(address: str | None) -> str | None:
+    try:
+        return None if address is None else normalise(address)
+    except ValueError:
+        return address  # no VISA address, which is told by _address
+
+
+def _address(
+    path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    from catkit_devices.testbed.layout import visa_address_of
+    from catkit_devices.visa import VisaDevice
+
+    address = visa_address_of(table, driver)
+    if address is None:
+        return
+    try:
+        if table.simulator is not None:
+            from catkit_devices.simulation.wire import parse_address
+
+            parse_address(address)
+        elif issubclass(driver, VisaDevice):
+            normalise(address)
+    except ValueError as error:
+        yield overlay.problem((*path, "address"), str(error))
+
+
+def _stand_in(
+    path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    if table.stand_in is None:
+        return
+    try:
+        stand_in = find_stand_in(table.stand_in)
+    except ConfigurationError as error:
+        yield overlay.problem((*path, "stand_in"), error.problem, error.suggestion)
+        return
+    if (problem := why_real(driver, stand_in)) is not None:
+        yield overlay.problem((*path, "stand_in"), problem)
+        return
+    if table.simulator is not None:
+        yield overlay.problem((*path, "simulator"), "expected stand_in or simulator, got both")
+    known = sorted(set(options_of(stand_in)) - {"clock"})
+    for option in table.simulator_options:
+        if option not in known:
+            yield overlay.problem(
+                (*path, "simulator_options", option),
+                f"{table.stand_in!r} has no such option, expected one of {', '.join(known) or 'none'}",
+                nearest(option, known),
+            )
+
+
+def _options(
+    path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    accepted = {name: option for name, option in options_of(driver).items() if name not in _SET_BY_THE_TESTBED}
+    hints = _type_hints(driver)
+    given = table.options
+    for key, value in given.items():
+        if key not in accepted:
+            yield overlay.problem(
+                (*path, key),
+                f"driver {table.driver!r} has no such option, expected one of {', '.join(sorted(accepted)) or 'none'}",
+                nearest(key, [*accepted, *type(table).model_fields]),
+            )
+        elif key in hints and (problem := _type_problem(hints[key], value)):
+            yield overlay.problem((*path, key), problem)
+        elif key in _SECONDS and not (isinstance(value, int | float) and 0 <= value < math.inf):
+            yield overlay.problem((*path, key), f"expected a number of seconds, at least 0, got {value!r}")
+    for role in table.uses:
+        if role not in accepted:
+            yield overlay.problem(
+                (*path, "uses", role), f"driver {table.driver!r} uses no such device", nearest(role, accepted)
+            )
+    for key, parameter in accepted.items():
+        if parameter.default is parameter.empty and key not in given and key not in table.uses:
+            yield overlay.problem((*path, key), f"is missing, driver {table.driver!r} needs it")
+
+
+def _type_hints(driver: type[Device]) -> dict[str, Any]:
+    """Return what the constructors' arguments are declared as; those that only type checkers can tell are left out."""
+    hints: dict[str, Any] = {}
+    for cls in reversed(driver.__mro__):
+        constructor = vars(cls).get("__init__")
+        if constructor is None or cls is object:
+            continue
+        for name, annotation in inspect.get_annotations(constructor).items():
+            one = types.SimpleNamespace(__annotations__={name: annotation})
+            try:
+                hints.update(typing.get_type_hints(one, globalns=constructor.__globals__))
+            except (NameError, TypeError):
+                hints.pop(name, None)
+    return hints
+
+
+def _type_problem(annotation: Any, value: Any) -> str | None:
+    import pydantic
+
+    try:
+        adapter = pydantic.TypeAdapter(annotation)
+    except pydantic.PydanticUserError:
+        return None  # a type of the driver's own
+    try:
+        adapter.validate_python(value)
+    except pydantic.ValidationError as error:
+        text = error.errors(include_url=False)[0]["msg"].replace("Input should be", "expected")
+        return f"{text}, got {value!r}"
+    return None
+
+
+def _limits(
+    path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    from catkit_devices._device.access import narrow
+
+    if table.limits and "limits" not in options_of(driver):
+        yield overlay.problem(
+            (*path, "limits"), f"driver {table.driver!r} takes none: its constructor must hand **options on to the next"
+        )
+        return
+    for name, wanted in table.limits.items():
+        try:
+            narrow(driver, path[-1], {name: wanted})
+        except ConfigurationError as error:
+            yield overlay.problem((*path, "limits", name), error.problem, error.suggestion)

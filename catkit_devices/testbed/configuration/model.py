@@ -1,0 +1,273 @@
+"""What a testbed consists of, read from TOML and checked before anything starts."""
+
+from __future__ import annotations
+
+import importlib.resources
+import keyword
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.testbed.configuration.overlay import Overlay
+from catkit_devices.testbed.configuration.problems import combined, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from catkit_devices.drivers import Plugins
+
+__all__ = [
+    "Configuration",
+    "DeviceConfiguration",
+    "SafetyConfiguration",
+    "SimulationConfiguration",
+    "TestbedConfiguration",
+    "bundled",
+    "json_schema",
+    "load_configuration",
+]
+
+
+def _identifier(text: str) -> str:
+    if not text.isidentifier() or keyword.iskeyword(text) or text.startswith("_"):
+        raise ValueError(f"expected a Python name such as 'wheel' or 'camera_2', got {text!r}")
+    return text
+
+
+def _plain_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]{0,31}", text):
+        raise ValueError(f"expected up to 32 letters, digits and underscores, got {text!r}")
+    return text
+
+
+def _bound(value: Any) -> float | str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"expected a number, or text with a number and a unit, got {value!r}")  # noqa: TRY004 - pydantic's
+    if not math.isfinite(value):
+        raise ValueError(f"expected a finite number, got {value!r}")
+    return float(value)
+
+
+Identifier = Annotated[str, AfterValidator(_identifier)]
+PlainName = Annotated[str, AfterValidator(_plain_name)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# TOML has no tuples: lists are what arrives there.
+Names = Annotated[tuple[Identifier, ...], Field(strict=False)]
+# By hand, since pydantic reports what is wrong with a value of two types once for each.
+Bound = Annotated[
+    float | str, PlainValidator(_bound), WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
+]
+Range = Annotated[tuple[float | str, float | str], Field(strict=False)]
+
+
+class _Table(BaseModel):
+    """A TOML table: unknown keys and values of another type are errors, and nothing changes after loading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TestbedConfiguration(_Table):
+    """``[testbed]``: what the bench is called and where things are."""
+
+    __test__ = False  # the name is no test class of pytest's
+
+    name: PlainName = Field(description="Name of the bench; its servers and runs are named after it.")
+    plugins: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(), description="Directories of driver plugins, relative to the file that names them."
+    )
+    runs: str = Field(
+        default="runs", description="Directory that receives one directory per run, relative to the working directory."
+    )
+    simulate: bool = Field(default=False, description="Whether to use simulated instruments unless told otherwise.")
+    visa_library: str = Field(default="@py", description="The VISA library for real instruments: '@py' or '@ivi'.")
+    stop_timeout: Seconds = Field(
+        default=10.0, description="Seconds that an experiment has to end when told to stop, before it is made to."
+    )
+    close_timeout: Seconds = Field(default=15.0, description="Seconds that a device has to close at the end.")
+    permit_timeout: Seconds | None = Field(
+        default=None,
+        description="Seconds without word from the safety monitor or the testbed's process after which the device "
+        "servers make their devices safe; twice the longest interval of the safety checks by default, at least 2 s.",
+    )
+    record: str | None = Field(
+        default=None, description="Directory that receives a recording of what goes over the wire of every instrument."
+    )
+
+
+class SimulationConfiguration(_Table):
+    """``[simulation]``: what the simulated instruments share."""
+
+    bench: str | None = Field(default=None, description="Name of the physical model that couples the instruments.")
+    seed: int = Field(default=0, ge=0, description="Seed of every random number of the simulation.")
+    clock: Literal["real", "virtual"] = Field(
+        default="real", description="Whether time passes as on the wall, or only while somebody waits for it."
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the bench model.")
+
+
+class DeviceConfiguration(BaseModel):
+    """``[devices.NAME]``: one device. Keys beside these are options of its driver."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    driver: str = Field(description="Registered name of the driver.")
+    address: str | None = Field(default=None, description="VISA address, for drivers that take one.")
+    simulator: str | None = Field(
+        default=None,
+        description="Registered name of the simulated instrument, or a file (.yaml, .yml, .wire), relative to the file "
+        "that names it.",
+    )
+    stand_in: str | None = Field(
+        default=None,
+        pattern=r"^\w+(\.\w+)*:\w+$",
+        description="For a driver without VISA, 'module:Class' of what stands in for its instrument under simulation: "
+        "in the place of what the driver's _open() returns, or, where it derives from the driver, of the driver. The "
+        "module is looked for in the plugin directories first.",
+    )
+    simulator_options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the simulated instrument, or of what stands in for it."
+    )
+    faults: dict[str, float] = Field(
+        default_factory=dict, description="Probability of each kind of fault in a reply of the simulated instrument."
+    )
+    server: PlainName = Field(default="devices", description="Which server process the device lives in.")
+    open: Literal["use", "start"] = Field(
+        default="use", description="Whether it is opened when it is used for the first time, or at the start."
+    )
+    aliases: Names = Field(default=(), description="Further names of the device.")
+    uses: dict[Identifier, Identifier] = Field(
+        default_factory=dict, description="Other devices that it needs: the driver's argument = the device's name."
+    )
+    limits: dict[str, Range] = Field(
+        default_factory=dict,
+        description="Narrower [minimum, maximum] of the driver's properties, by property; text may carry a unit.",
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the driver is constructed with beside its name: the extra keys, and the address where there is one."""
+        address = {} if self.address is None else {"address": self.address}
+        return address | dict(self.model_extra or {})
+
+
+class SafetyConfiguration(BaseModel):
+    """``[safety.NAME]``: a value that must stay between limits, or a test of a plugin's own kind and its options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    test: str | None = Field(default=None, description="Registered kind of the test; other keys are its options.")
+    device: Identifier | None = Field(default=None, description="Name or alias of the device that is read.")
+    property: str | None = Field(default=None, description="The property that is read; one that the driver shares.")
+    minimum: Bound | None = Field(default=None, description="Smallest safe value; text may carry a unit.")
+    maximum: Bound | None = Field(default=None, description="Largest safe value; text may carry a unit.")
+    timestamp: str | None = Field(
+        default=None, description="A shared property that changes with every new value of a device that keeps the last."
+    )
+    max_age: Seconds | None = Field(
+        default=None, description="Seconds for which the timestamp may stay as it is; twice the interval by default."
+    )
+    interval: Seconds = Field(default=5.0, description="Seconds between two readings.")
+    timeout: Seconds = Field(default=2.0, description="Seconds after which a reading that has not returned trips.")
+    max_consecutive_failures: int = Field(default=0, ge=0, description="Failures in a row that are tolerated.")
+
+    def test_options(self) -> dict[str, Any]:
+        """Return what a plugin's test is constructed with."""
+        own = {"device": self.device, "property": self.property, "minimum": self.minimum, "maximum": self.maximum}
+        return {name: value for name, value in own.items() if value is not None} | dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _complete(self) -> SafetyConfiguration:
+        if isinstance(self.minimum, float) and isinstance(self.maximum, float) and self.minimum > self.maximum:
+            raise ValueError(f"expected minimum <= maximum, got {self.minimum:g} > {self.maximum:g}")
+        return self
+
+
+class Configuration(_Table):
+    """A whole configuration, checked; see :func:`load_configuration`."""
+
+    testbed: TestbedConfiguration
+    simulation: SimulationConfiguration = Field(default_factory=SimulationConfiguration)
+    devices: dict[Identifier, DeviceConfiguration] = Field(default_factory=dict)
+    safety: dict[Identifier, SafetyConfiguration] = Field(default_factory=dict)
+
+    def device_name(self, name: str) -> str | None:
+        """Return the name of the device that is called so, by name or alias; None where there is none."""
+        if name in self.devices:
+            return name
+        return next((device for device, table in self.devices.items() if name in table.aliases), None)
+
+    def plugins(self) -> Plugins:
+        """Load the plugins that this configuration can use."""
+        from catkit_devices.drivers import Plugins
+
+        return Plugins([Path(directory) for directory in self.testbed.plugins])
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of configurations, which editors complete and check TOML files with."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Configuration.model_json_schema()}
+
+
+def load_configuration(paths: Sequence[Path | str], overrides: Sequence[str] = ()) -> Configuration:
+    """Read a testbed's configuration and check everything that can be checked without touching hardware.
+
+    Tables merge and values replace, in this order: each file, the ``local.toml`` beside it, then the overrides.
+    Plugin directories are relative to the file that names them (for an override, to the working directory). Without
+    ``testbed.name`` the testbed is called after the first file.
+
+    Args:
+        paths: TOML files, later ones over earlier ones.
+        overrides: ``key=value`` texts, the value in TOML syntax: ``devices.wheel.server="slow"``.
+
+    Raises:
+        ConfigurationError: with every problem that was found: file, key, what was expected, what was found, and the
+            nearest right spelling.
+    """
+    from catkit_devices.testbed.configuration.checks import check
+
+    if not paths:
+        raise ConfigurationError("expected at least one configuration file, got none")
+    overlay = Overlay.of([Path(path) for path in paths], overrides)
+    testbed = overlay.data.setdefault("testbed", {})
+    if isinstance(testbed, dict):
+        testbed.setdefault("name", re.sub(r"\W", "_", Path(paths[0]).stem, flags=re.ASCII))
+    try:
+        configuration = Configuration.model_validate(overlay.data)
+    except ValidationError as error:
+        raise combined(explain(error, Configuration, overlay)) from error
+    problems = check(configuration, overlay)
+    if problems:
+        raise combined(problems)
+    return configuration
+
+
+def bundled(name: str) -> Path:
+    """Return the file of a configuration that is shipped with the package, such as ``"demo"``.
+
+    Raises:
+        ConfigurationError: there is none of that name.
+    """
+    files = importlib.resources.files("catkit_devices.config")
+    names = sorted(entry.name.removesuffix(".toml") for entry in files.iterdir() if entry.name.endswith(".toml"))
+    if name not in names:
+        raise ConfigurationError(
+            f"expected a bundled configuration ({', '.join(names) or 'there are none'}), got {name!r}",
+            suggestion=nearest(name, names),
+        )
+    # The package is installed as files (its data lies beside modules that are imported from there).
+    return Path(str(files / f"{name}.toml"))

@@ -1,0 +1,116 @@
+"""Experiments that were started together: waiting for them, and what becomes of the others when one fails."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices._base.deferred import refuse_deferred
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catkit_devices.testbed.experiments.child import RunningExperiment
+
+__all__ = ["Batch"]
+
+_TICK = 0.1
+
+
+class Batch:
+    """Waits for experiments in the calling thread.
+
+    Args:
+        experiments: those that were started; may grow until :meth:`wait` is called.
+        stop_all_on_exception: whether the failure of one stops the others.
+        on_tick: called about ten times a second while waiting.
+        reason_to_stop: asked as often; what it returns stops all of them, and is raised in the end.
+        reason_behind: asked when all have ended, and not all by themselves and well: the same, but it finds out what
+            has happened and is not known here yet.
+        patience: seconds in which all of them end once they were told to.
+    """
+
+    def __init__(
+        self,
+        experiments: list[RunningExperiment],
+        *,
+        stop_all_on_exception: bool,
+        on_tick: Callable[[], None] | None,
+        reason_to_stop: Callable[[], BaseException | None],
+        reason_behind: Callable[[], BaseException | None],
+        patience: float,
+    ) -> None:
+        self.reason: BaseException | None = None
+        """Why all of them were stopped."""
+        self._reason_to_stop = reason_to_stop
+        self._reason_behind = reason_behind
+        self._patience = patience
+        self._experiments = experiments
+        self._stop_all_on_exception = stop_all_on_exception
+        refuse_deferred(on_tick, "on_tick")
+        self._on_tick = on_tick
+
+    def wait(self) -> None:
+        """Return when all have ended."""
+        finishing = False
+        while alive := self._alive():
+            alive[0].wait(_TICK)
+            for running in alive:
+                running.advance()
+            self._stop_for_a_reason(alive)
+            failed = next((running for running in self._experiments if running.error is not None), None)
+            if failed is not None and self._stop_all_on_exception:
+                for running in alive:
+                    if running.stopping is None:
+                        running.stop(f"{failed.name} failed")
+            if not finishing and all(running.daemon for running in alive):
+                finishing = True
+                for running in alive:
+                    running.finish()
+            if self._on_tick is not None:
+                self._on_tick()
+        # A trip they may have heard of, or felt, sooner. What all of them have outlived is no reason any more.
+        if self.reason is None and not all(running.finished for running in self._experiments):
+            self.reason = self._reason_behind()
+
+    def _stop_for_a_reason(self, alive: list[RunningExperiment]) -> None:
+        if self.reason is None:
+            self.reason = self._reason_to_stop()
+        if self.reason is not None:
+            for running in alive:
+                running.stop(str(self.reason))
+
+    def end(self, error: BaseException) -> None:
+        """End all that still run, in bounded steps; Ctrl-C meanwhile makes the steps quicker."""
+        reason = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+        deadline = time.monotonic() + self._patience
+        told = False
+        while (alive := self._alive()) and time.monotonic() < deadline:
+            try:
+                for running in alive:
+                    if not told:
+                        running.stop(reason)
+                    running.advance()
+                told = True
+                alive[0].wait(_TICK)
+                if self._on_tick is not None and isinstance(error, KeyboardInterrupt):
+                    self._on_tick()
+            except KeyboardInterrupt:
+                for running in alive:
+                    running.hurry()
+
+    def results(self) -> list[Any]:
+        """Return what each returned, in order; raise why all were stopped, or what failed."""
+        failures = [running.error for running in self._experiments if running.error is not None]
+        if self.reason is not None:
+            for failure in failures:
+                self.reason.add_note(f"meanwhile: {type(failure).__name__}: {failure}")
+            raise self.reason
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise BaseExceptionGroup(f"{len(failures)} experiments failed", failures)
+        return [None if running.outcome is None else running.outcome.result for running in self._experiments]
+
+    def _alive(self) -> list[RunningExperiment]:
+        return [running for running in self._experiments if running.alive]

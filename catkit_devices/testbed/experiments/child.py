@@ -1,0 +1,262 @@
+"""An experiment as its testbed sees it: a process that is started, watched, and ended in bounded steps."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices._base.ctrl_c import Event
+from catkit_devices.errors import ProcessDiedError
+from catkit_devices.multiprocessing import Process
+from catkit_devices.testbed.experiments.main import FINISH, INTERRUPT, STOP, Outcome, run_experiment
+from catkit_devices.testbed.processes.environment import children_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from catkit_devices.testbed.experiments.experiment import Experiment
+    from catkit_devices.testbed.layout import Layout
+
+__all__ = ["RunningExperiment", "patience"]
+
+_INTERRUPT_TIMEOUT = 5.0
+_TERMINATE_TIMEOUT = 3.0
+_KILL_TIMEOUT = 5.0
+_MARGIN = 2.0
+_HEARING = 2.0
+"""Seconds for the testbed's server to take a word to an experiment."""
+_END_TIMEOUT, _SILENT_END = 20.0, 0.3
+"""Seconds for recording an end, and telling of it; where the testbed's server says nothing, that is in vain."""
+_LOOK = 0.05
+
+_STEPS = 4
+
+_log = logging.getLogger(__name__)
+
+
+def patience(stop_timeout: float) -> float:
+    """Return the seconds in which every experiment that was told to stop has ended or was killed by who started it."""
+    return stop_timeout + min(_INTERRUPT_TIMEOUT, stop_timeout) + min(_TERMINATE_TIMEOUT, stop_timeout) + _MARGIN
+
+
+class _Word:
+    """Something that is said in a thread of its own, since whoever is to hear it may be silent."""
+
+    def __init__(self, text: str, say: Callable[[], object]) -> None:
+        self.text = text
+        self.failure: BaseException | None = None
+        self._say = say
+        self._begun = time.monotonic()
+        self._done = Event()
+        try:
+            threading.Thread(target=self._go, name=f"say {text}", daemon=True).start()
+        except RuntimeError:  # there is no room for another thread
+            self._go()
+
+    @property
+    def done(self) -> bool:
+        """Whether it was said, or could not be."""
+        return self._done.is_set()
+
+    @property
+    def said(self) -> bool:
+        """Whether it was said."""
+        return self.done and self.failure is None
+
+    @property
+    def age(self) -> float:
+        """For how many seconds it has been tried."""
+        return time.monotonic() - self._begun
+
+    def wait(self, timeout: float) -> None:
+        """Return when it is done, after at most ``timeout`` seconds."""
+        self._done.wait(timeout)
+
+    def _go(self) -> None:
+        try:
+            self._say()
+        except Exception as error:  # noqa: BLE001 - whoever looks at it sees to that
+            self.failure = error
+        self._done.set()
+
+
+class RunningExperiment:
+    """One experiment in its process.
+
+    Args:
+        experiment: what runs.
+        name: what it is called on this testbed.
+        layout: of the testbed.
+        run_path: its run directory.
+        control: the queue on which it listens.
+        on_end: called, in a thread of its own, when its process has ended, before :attr:`alive` tells so.
+        silent: whether the testbed's server says nothing, so that waiting for it makes no sense.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        name: str,
+        layout: Layout,
+        run_path: Path,
+        control: Any,
+        *,
+        on_end: Callable[[RunningExperiment], None],
+        silent: Callable[[], bool],
+    ) -> None:
+        self.name = name
+        self.kind = type(experiment).__name__
+        self.run_path = run_path
+        self.daemon = experiment.daemon
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+        self.stopping: str | None = None
+        """Why it was told to stop, once it was."""
+        self._control = control
+        self._layout = layout
+        self._stop_timeout = layout.stop_timeout
+        self._on_end = on_end
+        self._silent = silent
+        self._word: _Word | None = None
+        """The last word to it, until it was heard or something else was done."""
+        self._deaf = False
+        """Whether a word to it was not heard."""
+        self._steps = self._ways_to_end()
+        self._deadline = float("inf")
+        self._forced = False
+        self._ended = Event()
+        self._process = Process(target=run_experiment, args=(experiment, name, layout, str(run_path)), name=name)
+        self._process.grace = layout.stop_timeout  # it tears down when this process dies
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Start its process; Ctrl-C never reaches that."""
+        with children_of(self._layout):
+            self._process.start()
+            # A thread waits for each: what a child says last may be large, and is read while it still runs.
+            threading.Thread(target=self._collect, name=f"join {self.name}", daemon=True).start()
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process was started and has not ended."""
+        return self._process.pid is not None and not self._ended.is_set()
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended by itself, and well."""
+        return self.outcome is not None and self.outcome.state == "finished"
+
+    def wait(self, timeout: float) -> bool:
+        """Return whether it has ended, after at most ``timeout`` seconds."""
+        return self._ended.wait(timeout)
+
+    def finish(self) -> None:
+        """Tell it to end with its current step; stop it when it has not done so in the time that stopping may take."""
+        self._tell(FINISH, "")
+        with self._lock:
+            if self.stopping is None:
+                self.stopping = f"it did not finish in {self._stop_timeout:g} s"
+                self._deadline = time.monotonic() + self._stop_timeout
+
+    def stop(self, reason: str) -> None:
+        """Begin to end it: it is told to stop, then interrupted, then terminated, then killed, each after its time."""
+        with self._lock:
+            if len(self._steps) == _STEPS:
+                self.stopping = reason
+                self._deadline = 0.0
+        self.advance()
+
+    def hurry(self) -> None:
+        """Take the next step at once; the last one, where it could not even be told to stop."""
+        word = self._word
+        if self.stopping is not None and (self._deaf or self._silent() or (word is not None and not word.said)):
+            self._deaf = self._forced = True
+            self._process.kill()
+            return
+        with self._lock:
+            if self.stopping is not None:
+                self._deadline = 0.0
+        self.advance()
+
+    def advance(self) -> None:
+        """Take the next step of ending it, when that is due; to be called regularly."""
+        self._see_to_word()
+        with self._lock:
+            if self.stopping is None or not self.alive or time.monotonic() < self._deadline:
+                return
+            step, patience = self._steps.pop(0) if self._steps else (self._process.kill, _KILL_TIMEOUT)
+            self._deadline = time.monotonic() + patience
+        step()
+
+    def kill(self) -> None:
+        """End its process at once; bounded."""
+        if self.alive:
+            self._forced = True
+            self._process.kill()
+            self.wait(_KILL_TIMEOUT)
+
+    def _ways_to_end(self) -> list[tuple[Callable[[], None], float]]:
+        def interrupt() -> None:
+            _log.warning("%s did not stop in %g s: interrupted", self.name, self._stop_timeout)
+            self._tell(INTERRUPT, self.stopping or "")
+
+        def terminate() -> None:
+            _log.warning("%s (pid %s) did not end when it was interrupted: terminated", self.name, self.pid)
+            self._forced = True
+            self._process.terminate()
+
+        def kill() -> None:
+            _log.warning("%s (pid %s) did not end when it was terminated: killed", self.name, self.pid)
+            self._process.kill()
+
+        return [
+            (lambda: self._tell(STOP, self.stopping or ""), self._stop_timeout),
+            (interrupt, min(_INTERRUPT_TIMEOUT, self._stop_timeout)),
+            (terminate, min(_TERMINATE_TIMEOUT, self._stop_timeout)),
+            (kill, _KILL_TIMEOUT),
+        ]
+
+    def _tell(self, word: str, reason: str) -> None:
+        self._word = _Word(word, lambda: self._control.put((word, reason)))
+
+    def _see_to_word(self) -> None:
+        """Do something else where a word could not be said."""
+        word = self._word
+        if word is None:
+            return
+        if word.said:
+            self._word = None
+        elif word.failure is not None or self._silent() or word.age > _HEARING:
+            self._word, self._deaf = None, True
+            _log.warning("%s could not be told to %s: %s", self.name, word.text, word.failure or "no answer")
+            if word.text == INTERRUPT:
+                with self._lock:
+                    self._deadline = 0.0
+            elif word.text == STOP and os.name == "posix" and self.alive:
+                self._process.terminate()  # which it takes as a request to stop, the first time
+
+    def _collect(self) -> None:
+        try:
+            self._process.join()
+            self.outcome = self._process.result
+        except ProcessDiedError as error:
+            if self._forced:
+                self.outcome = Outcome("stopped", message=f"{self.stopping}; it had to be ended by force")
+            else:
+                self.error = error
+        except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the results
+            self.error = error
+        finally:
+            told = _Word("end", lambda: self._on_end(self))
+            while not told.done and told.age < (_SILENT_END if self._silent() or self._deaf else _END_TIMEOUT):
+                told.wait(_LOOK)
+            self._ended.set()

@@ -1,0 +1,204 @@
+"""An experiment's own process: from its start to what it leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from catkit_devices._base.deferred import finished
+from catkit_devices.datalog import Run
+from catkit_devices.errors import CatkitDevicesError, StopExperiment
+from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.multiprocessing.process.process import in_every_child
+from catkit_devices.testbed.devices.devices import Devices
+from catkit_devices.testbed.experiments.experiment import Context
+from catkit_devices.testbed.experiments.progress import EXPERIMENTS, Progress, Reporter
+from catkit_devices.testbed.experiments.stop import StopGuard
+from catkit_devices.testbed.experiments.watchdog import WARDEN
+from catkit_devices.testbed.processes.finding import SILENT
+from catkit_devices.testbed.trip import SAFETY_CHECKS, SAFETY_EVENT, SAFETY_TRIP, UNREACHABLE
+
+if TYPE_CHECKING:
+    from catkit_devices.testbed.experiments.experiment import Experiment
+    from catkit_devices.testbed.layout import Layout
+
+__all__ = ["FINISH", "INTERRUPT", "STOP", "Outcome", "control_queue", "run_experiment"]
+
+STOP = "stop"
+FINISH = "finish"
+INTERRUPT = "interrupt"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an experiment ended that did not fail."""
+
+    state: Literal["finished", "stopped"]
+    result: Any = None
+    message: str = ""
+
+
+def control_queue(experiment: str) -> str:
+    """Return the name of the queue on which an experiment is told to stop, to finish, or is interrupted."""
+    return f"control.{experiment}"
+
+
+def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: str) -> Outcome:
+    """Run an experiment in this process, from beginning to end.
+
+    Args:
+        experiment: what to run.
+        name: what it is called on this testbed.
+        layout: of the testbed.
+        run_path: its run directory, which exists.
+
+    Raises:
+        Exception: what the experiment raised.
+    """
+    # What the experiment does with the sharing layer on its own happens on its testbed's server.
+    os.environ["CATKIT_DEVICES_SERVER"] = layout.server
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what it prints into a file or a pipe is seen when it happens
+    with StopGuard() as guard:
+        manager = SharedMemoryManager(layout.server)
+        manager.connect()
+        progress = manager.get_dict(EXPERIMENTS)
+        start = Progress(name, pid=os.getpid(), run=run_path)
+        reporter = Reporter(
+            start,
+            lambda report: progress.__setitem__(name, report),
+            silent=lambda: manager.silence > SILENT,
+        )
+        manager.get_object(WARDEN).enlist(name)
+        _listen(guard, manager, name)
+        _heed_safety(guard, manager)
+        with Run.open(run_path) as run:
+            root = logging.getLogger()
+            root.addHandler(run.handler)
+            root.setLevel(logging.INFO)
+            in_every_child(log_to_run, run_path)
+            context = Context(
+                name=name,
+                testbed=layout.name,
+                devices=Devices(layout),
+                manager=manager,
+                run=run,
+                reporter=reporter,
+                finishing=guard.finishing,
+            )
+            try:
+                return _run(experiment, context, guard)
+            finally:
+                root.removeHandler(run.handler)
+
+
+def log_to_run(run_path: str) -> None:
+    """Have this process, a child of an experiment's, log into the run of that experiment."""
+    from catkit_devices.datalog.logfile import FILE_NAME, LogFileHandler
+
+    root = logging.getLogger()
+    root.addHandler(LogFileHandler(Path(run_path) / FILE_NAME))
+    root.setLevel(logging.INFO)
+
+
+def _run(experiment: Experiment, context: Context, guard: StopGuard) -> Outcome:
+    experiment._context = context
+    context.reporter.state("running")
+    _log.info("%s started", context.name)
+    try:
+        try:
+            outcome = _work(experiment, guard)
+        except BaseException as error:
+            _tear_down_after(error, experiment, context, guard)
+            raise
+        guard.disarm()
+        context.reporter.state("teardown")
+        _do(experiment, "teardown")
+    except BaseException as error:
+        _log.exception("%s failed", context.name)
+        # Whether or not that can still be said, what went wrong first is what is raised.
+        with contextlib.suppress(CatkitDevicesError):
+            _end(context, "failed", f"{type(error).__name__}: {error}")
+        raise
+    _log.info("%s %s%s", context.name, outcome.state, f": {outcome.message}" if outcome.message else "")
+    _end(context, outcome.state, outcome.message)
+    return outcome
+
+
+def _work(experiment: Experiment, guard: StopGuard) -> Outcome:
+    try:
+        try:
+            guard.arm()
+            _do(experiment, "pre_experiment")
+            result = _do(experiment, "experiment")
+            while experiment.run_forever and not guard.finishing.is_set():
+                result = _do(experiment, "experiment")
+            _do(experiment, "post_experiment")
+        finally:
+            guard.disarm()
+    except (StopExperiment, KeyboardInterrupt) as request:
+        return Outcome("stopped", message=str(request))
+    return Outcome("finished", result)
+
+
+def _do(experiment: Experiment, step: str) -> Any:
+    return finished(getattr(experiment, step)(), f"{type(experiment).__qualname__}.{step}")
+
+
+def _tear_down_after(error: BaseException, experiment: Experiment, context: Context, guard: StopGuard) -> None:
+    guard.disarm()
+    try:
+        with contextlib.suppress(CatkitDevicesError):
+            context.reporter.state("teardown")
+        _do(experiment, "teardown")
+    except BaseException as another:  # noqa: BLE001 - noted on the error that is raised
+        _log.exception("%s: teardown failed as well", context.name)
+        error.add_note(f"teardown failed as well: {type(another).__name__}: {another}")
+
+
+def _end(context: Context, state: Literal["finished", "failed", "stopped"], message: str) -> None:
+    context.run.set_outcome(state, message)
+    context.reporter.state(state, message)
+
+
+def _listen(guard: StopGuard, manager: SharedMemoryManager, name: str) -> None:
+    queue = manager.get_queue(control_queue(name))
+
+    def listen() -> None:
+        while True:
+            try:
+                word, reason = queue.get()
+            except UNREACHABLE as error:
+                guard.stop(f"the testbed's server is lost: {error}")
+                return
+            if word == FINISH:
+                guard.finishing.set()
+            elif word == INTERRUPT:
+                guard.interrupt(reason)
+            else:
+                guard.stop(reason, told=True)
+
+    threading.Thread(target=listen, name="control", daemon=True).start()
+
+
+def _heed_safety(guard: StopGuard, manager: SharedMemoryManager) -> None:
+    """Stop at a trip of the safety checks, also when nobody is left to say so."""
+    event = manager.get_event(SAFETY_EVENT)
+
+    def wait() -> None:
+        try:
+            event.wait()
+            guard.stop(str(manager.get_dict(SAFETY_CHECKS).get(SAFETY_TRIP)))
+        except UNREACHABLE:
+            return  # the one who listens to the control queue says so
+
+    threading.Thread(target=wait, name="safety", daemon=True).start()

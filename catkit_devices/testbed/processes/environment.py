@@ -1,0 +1,50 @@
+"""What the processes of a testbed inherit."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from catkit_devices.multiprocessing.wire.forking import renewed
+from catkit_devices.testbed.processes.logs import forward_logs
+from catkit_devices.testbed.processes.signals import ignore_terminal, kept_from_children
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from catkit_devices.testbed.layout import Layout
+
+__all__ = ["begin_server", "children_of"]
+
+_PLUGINS = "CATKIT_DEVICES_PLUGINS"
+_guard = renewed(threading.RLock())
+
+
+@contextmanager
+def children_of(layout: Layout) -> Iterator[None]:
+    """Start processes of a testbed in this block: they find its plugins, and the terminal's signals do not reach them.
+
+    What is sent to them may be an object of a plugin's class, so it is from the environment that they must know where
+    the plugins are.
+    """
+    with kept_from_children(), _guard:
+        before = os.environ.get(_PLUGINS)
+        parts = [part for part in (before or "").split(os.pathsep) if part]
+        wanted = list(dict.fromkeys([*parts, *layout.plugins]))
+        if wanted:
+            os.environ[_PLUGINS] = os.pathsep.join(wanted)
+        try:
+            yield
+        finally:
+            if before is not None:
+                os.environ[_PLUGINS] = before
+            elif wanted:
+                del os.environ[_PLUGINS]
+
+
+def begin_server(testbed_server: str) -> None:
+    """Prepare the process of a server: it has no terminal of its own, and says what it has to say to the testbed's."""
+    ignore_terminal()
+    forward_logs(testbed_server)

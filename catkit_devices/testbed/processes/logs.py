@@ -1,0 +1,206 @@
+"""What the servers and the safety monitor have to say: brought to the testbed's process, and into the log of every run.
+
+Their terminal is not theirs to write to, and each of their messages belongs to whatever runs at the time. A record with
+an ``event`` (and ``facts``) tells of something that happened, such as a device that was opened: it is kept with the
+runs as an event, and plugins are told.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.testbed.trip import UNREACHABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+__all__ = ["MESSAGES", "LogCollector", "Say", "forward_logs", "report"]
+
+MESSAGES = "messages"
+"""Name of the shared dictionary with the newest messages, under the key ``newest``."""
+
+Say = Callable[[int, str, str | None, dict[str, Any], float | None], None]
+"""Writes down what happened: level, text, kind of event (None: just a message), facts, when (None: now)."""
+
+_QUEUE = "log"
+"""Name of the queue of log records on the testbed's server."""
+_LAST_TIMEOUT = 10.0
+_KEPT = 20
+"""How many messages are shown."""
+_NO_EVENT_OF_A_RUN = frozenset({"device_closed", "device_opened", "experiment_finished", "experiment_started"})
+"""What the log of a run has, but its data need not."""
+
+
+class _Forwarder(logging.Handler):
+    """Hands records to a thread, since whoever logs may hold locks that talking to a server would need."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__()
+        self._server = server
+        self._records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+        threading.Thread(target=self._forward, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.put(_as_text(record, self))
+
+    def _forward(self) -> None:
+        records = None
+        while True:
+            record = self._records.get()
+            try:
+                if records is None:
+                    manager = SharedMemoryManager(self._server)
+                    manager.connect()
+                    records = manager.get_queue(_QUEUE)
+                records.put(record)
+            except UNREACHABLE:
+                if logging.lastResort is not None and record.levelno >= logging.WARNING:
+                    logging.lastResort.handle(record)  # nobody is left to tell it to but the terminal
+
+
+def _as_text(record: logging.LogRecord, handler: logging.Handler) -> logging.LogRecord:
+    """Return the record with its message made: what it was made of may not travel."""
+    record.msg = handler.format(record)
+    record.args = record.exc_info = record.exc_text = record.stack_info = None
+    return record
+
+
+def forward_logs(server: str) -> None:
+    """Send what this process logs, by whatever logger, to the testbed's process from now on.
+
+    Args:
+        server: name of the testbed's server.
+    """
+    # The root logger: drivers of installed packages and the vendors' libraries have loggers of their own names.
+    logger = logging.getLogger()
+    logger.addHandler(_Forwarder(server))
+    logger.setLevel(logging.INFO)
+
+
+def report(manager: SharedMemoryManager, text: str, event: str, facts: dict[str, Any]) -> None:
+    """Tell the testbed's process of something that happened; for processes that do not forward their logs."""
+    manager.get_queue(_QUEUE).put(_record(logging.INFO, text, event, facts))
+
+
+class LogCollector:
+    """Takes what the other processes of a testbed log: into the log of each run, and to this process's own logging.
+
+    Args:
+        manager: of the testbed's server.
+        runs: tells the directories of the runs that went on at a time, in seconds since 1970 UTC.
+        on_event: called with the kind and the facts of everything that happened.
+    """
+
+    def __init__(
+        self,
+        manager: SharedMemoryManager,
+        runs: Callable[[float], Iterable[Path]],
+        on_event: Callable[[str, dict[str, Any]], None],
+    ) -> None:
+        self._queue = manager.get_queue(_QUEUE)
+        self._messages = manager.get_dict(MESSAGES)
+        self._newest: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self._runs = runs
+        self._on_event = on_event
+        self._guard = threading.Lock()
+        self._thread = threading.Thread(target=self._collect, name="log", daemon=True)
+        self._thread.start()
+
+    def say(
+        self,
+        level: int,
+        text: str,
+        event: str | None = None,
+        facts: dict[str, Any] | None = None,
+        at: float | None = None,
+    ) -> None:
+        """Write down what happened in this process as well."""
+        record = _record(level, text, event, facts or {})
+        if at is not None:
+            record.created, record.msecs = at, at % 1 * 1000
+        self._keep(record)
+
+    def end(self) -> None:
+        """Take what has come, within a bounded time, and end."""
+        try:
+            self._queue.put(None)
+        except UNREACHABLE:
+            return  # the server is gone, and the thread with it
+        self._thread.join(_LAST_TIMEOUT)
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                record = self._queue.get()
+            except UNREACHABLE:
+                return
+            if record is None:
+                return
+            self._keep(record)
+
+    def _keep(self, record: logging.LogRecord) -> None:
+        logger = logging.getLogger(record.name)
+        if logger.isEnabledFor(record.levelno):
+            logger.handle(record)
+        event: str | None = getattr(record, "event", None)
+        facts: dict[str, Any] = getattr(record, "facts", {})
+        _write(record, event, facts, self._runs(record.created))
+        if event is not None:
+            self._on_event(event, facts)
+        if record.levelno >= logging.WARNING or record.name == __name__:
+            self._show(record)
+
+    def _show(self, record: logging.LogRecord) -> None:
+        message = {
+            "time": record.created, "level": record.levelname, "source": record.processName, "text": record.getMessage()
+        }  # fmt: skip
+        with self._guard:
+            self._newest.append(message)
+            try:
+                self._messages["newest"] = list(self._newest)
+            except UNREACHABLE:
+                return  # nobody looks any more
+
+
+def _record(level: int, text: str, event: str | None, facts: dict[str, Any]) -> logging.LogRecord:
+    logger = logging.getLogger(__name__)
+    extra = {"event": event, "facts": facts} if event is not None else {}
+    return logger.makeRecord(logger.name, level, __file__, 0, text, (), None, extra=extra)
+
+
+def _write(record: logging.LogRecord, event: str | None, facts: dict[str, Any], runs: Iterable[Path]) -> None:
+    """Add a record to the log of each run, and to its events."""
+    from catkit_devices.datalog import Run
+    from catkit_devices.datalog.logfile import FILE_NAME, LogFileHandler
+    from catkit_devices.errors import DataError
+
+    for run in runs:
+        try:
+            handler = LogFileHandler(run / FILE_NAME)
+        except OSError:
+            continue  # a run whose directory is gone has no log to keep
+        handler.handle(record)
+        handler.close()
+        if event is None or event in _NO_EVENT_OF_A_RUN:
+            continue
+        try:
+            with Run.open(run) as opened:
+                opened.log_event(event, record.getMessage(), at=record.created, **_plain(facts))
+        except DataError as error:
+            logging.getLogger(__name__).warning("%s of run %s was not recorded: %s", event, run, error)
+
+
+def _plain(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return facts as JSON can say them; a run has words of its own for ``kind``, ``text`` and ``at``."""
+    return {
+        name: value if value is None or isinstance(value, (bool, int, float, str, list)) else str(value)
+        for name, value in facts.items()
+        if name not in {"at", "kind", "text"}
+    }

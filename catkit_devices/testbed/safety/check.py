@@ -1,0 +1,302 @@
+"""Safety checks: values that must stay between two limits, judged here and read elsewhere."""
+
+from __future__ import annotations
+
+import inspect
+import reprlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices import units
+from catkit_devices._base.deferred import finished
+from catkit_devices._base.readings import missing_in, no_measurement, real_number
+from catkit_devices._device.access import DeviceProperty
+from catkit_devices._device.values import checked, within
+from catkit_devices.errors import SafetyError
+from catkit_devices.testbed.trip import new_trip
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from catkit_devices._device.values import Limits
+    from catkit_devices.device import Device
+    from catkit_devices.testbed.configuration.model import Configuration, SafetyConfiguration
+    from catkit_devices.testbed.devices.devices import Devices
+
+__all__ = [
+    "Check",
+    "CheckState",
+    "Freshness",
+    "PluginTest",
+    "SafetyTest",
+    "permit_timeout",
+    "plain_bound",
+    "plain_bounds",
+    "safety_tests",
+]
+
+_SHORTEST_PERMIT = 2.0
+"""Seconds; below that, a busy computer would be taken for a dead one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What every safety check has."""
+
+    name: str
+    interval: float = 5.0
+    """Seconds between two readings."""
+    timeout: float = 2.0
+    """Seconds after which a reading that has not returned trips."""
+    max_consecutive_failures: int = 0
+    """Failures in a row that are tolerated."""
+
+    timestamp: str | None = None
+    """Name of a property that changes with every new value; None where the device measures when it is asked."""
+    max_age: float | None = None
+    """Seconds for which the timestamp may stay as it is."""
+
+    def started(self) -> Check:
+        """Return what reads, made in the safety monitor's process."""
+        return self
+
+    def read(self, devices: Devices) -> Any:
+        """Return the value."""
+        raise NotImplementedError
+
+    def read_timestamp(self, devices: Devices) -> Any:  # noqa: ARG002 - for those that have one
+        """Return when the device has measured the value; None where it does so when it is asked."""
+        return None
+
+    def problem(self, value: Any) -> str | None:
+        """Return what is wrong with a value that was read, or None where it is safe."""
+        raise NotImplementedError
+
+    def failed_reading(self, error: BaseException) -> str:
+        """Return what is wrong when reading raised."""
+        return f"{self.what()} could not be read, expected {self.expected()}: {type(error).__name__}: {error}"
+
+    def hung(self, waited: float) -> str:
+        """Return what is wrong when reading has not returned in ``waited`` seconds."""
+        return f"{self.what()} did not answer in {waited:g} s, expected {self.expected()}"
+
+    def stale(self, stamp: Any) -> str:
+        """Return what is wrong when the timestamp does not change any more."""
+        return f"{self.what()} is old: its {self.timestamp!r} is {stamp!r}, expected another within {self.max_age:g} s"
+
+    def what(self) -> str:
+        """Return what is checked, in words."""
+        return self.name
+
+    def expected(self) -> str:
+        """Return what is safe, in words."""
+        return "a safe value"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetyTest(Check):
+    """A property that must stay between two limits, both included.
+
+    NaN, infinities and what stands for them, anything that is not one plain number, and a reading that raises fail the
+    check as a value out of range does.
+    """
+
+    device: str
+    property: str
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def read(self, devices: Devices) -> Any:
+        """Return the property's value."""
+        return getattr(devices[self.device], self.property)
+
+    def read_timestamp(self, devices: Devices) -> Any:
+        """Return the timestamp's value."""
+        return None if self.timestamp is None else getattr(devices[self.device], self.timestamp)
+
+    def problem(self, value: Any) -> str | None:
+        """Return what is wrong with a value that was read, or None where it is safe."""
+        number = real_number(value)
+        if number is None:
+            return f"{self.what()} is {reprlib.repr(value)}, expected a number {self.limits()}"
+        if no_measurement(number):
+            return f"{self.what()} is {number:g}, which is no measurement, expected {self.limits()}"
+        if within(number, (self.minimum, self.maximum)):
+            return None
+        return f"{self.what()} is {number:g}, expected {self.limits()}"
+
+    def what(self) -> str:
+        """Return what is checked, in words."""
+        return f"{self.device}.{self.property}"
+
+    def expected(self) -> str:
+        """Return what is safe, in words."""
+        return f"a value {self.limits()}"
+
+    def limits(self) -> str:
+        """Return the limits, in words."""
+        if self.minimum is None:
+            return f"at most {self.maximum:g}"
+        if self.maximum is None:
+            return f"at least {self.minimum:g}"
+        return f"{self.minimum:g} to {self.maximum:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginTest(Check):
+    """A check of a plugin's own kind: a class with ``read(devices)`` and ``problem(value)``, as in a check here."""
+
+    test: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
+    implementation: Any = None
+
+    def started(self) -> PluginTest:
+        """Return it with the plugin's class constructed."""
+        from dataclasses import replace
+
+        from catkit_devices.drivers import Plugins
+
+        return replace(self, implementation=Plugins(self.plugins).safety_test(self.test)(**self.options))
+
+    def read(self, devices: Devices) -> Any:
+        """Return what the plugin's class reads."""
+        return finished(self.implementation.read(devices), f"the test {self.test!r}, reading,")
+
+    def problem(self, value: Any) -> str | None:
+        """Return what the plugin's class finds wrong with it.
+
+        A number in it that is no measurement is a problem before the class is asked: few comparisons are written so
+        that NaN fails them. Whatever the class returns but None is a problem, too.
+        """
+        missing = missing_in(value)
+        if missing is not None:
+            return f"{self.what()} has read {missing}, which is no measurement"
+        problem = finished(self.implementation.problem(value), f"the test {self.test!r}, judging,")
+        if problem is None or (isinstance(problem, str) and problem):
+            return problem
+        return f"{self.what()} found {problem!r}, expected what is wrong, in words, or None"
+
+
+@dataclass(frozen=True)
+class CheckState:
+    """What is known of one check: its last reading, and how often it failed in a row."""
+
+    test: Check
+    value: float | None = None
+    """None where there was none, and where it is not one number."""
+    problem: str | None = None
+    failures: int = 0
+    time: float = 0.0
+    """Of the last reading, in seconds since 1970 UTC; 0 when there was none."""
+    passed: float = 0.0
+    """The time of the last reading that was in order; 0 when there was none."""
+
+    def after(self, value: Any, problem: str | None, time: float) -> CheckState:
+        """Return the state after another reading."""
+        number = real_number(value)
+        if number is not None and no_measurement(number):
+            number = None
+        failures = 0 if problem is None else self.failures + 1
+        return CheckState(self.test, number, problem, failures, time, time if problem is None else self.passed)
+
+    @property
+    def tripped(self) -> SafetyError | None:
+        """The error, once it has failed more often in a row than is tolerated."""
+        if self.problem is None or self.failures <= self.test.max_consecutive_failures:
+            return None
+        times = f", {self.failures} times in a row" if self.failures > 1 else ""
+        return new_trip(self.test.name, f"{self.problem}{times}")
+
+
+class Freshness:
+    """Watches whether a timestamp goes on changing."""
+
+    def __init__(self, test: Check) -> None:
+        self._test = test
+        self._stamp: Any = None
+        self._since: float | None = None
+        self.confirmed = test.timestamp is None
+        """Whether it was seen to change at all."""
+
+    def problem(self, stamp: Any, now: float) -> str | None:
+        """Return what is wrong with the timestamp of a reading at the time ``now``, in seconds."""
+        if self._test.timestamp is None or self._test.max_age is None:
+            return None
+        if stamp is None or missing_in(stamp) is not None:  # NaN would seem to change with every look
+            return self._test.stale(stamp)
+        if self._since is None or stamp != self._stamp:
+            self.confirmed = self._since is not None
+            self._stamp, self._since = stamp, now
+            return None
+        return self._test.stale(stamp) if now - self._since > self._test.max_age else None
+
+
+def plain_bound(table: SafetyConfiguration, key: str, driver: type[Device] | None) -> float | None:
+    """Return the bound ``key`` (``"minimum"`` or ``"maximum"``) of a check as a number in the unit of its property.
+
+    Args:
+        table: of the check.
+        key: which bound.
+        driver: of the device that is read; None for a test of a plugin's own kind, of which no property is known.
+
+    Raises:
+        ValueError: it is a text that is no number in that unit.
+    """
+    bound: float | str | None = getattr(table, key)
+    if not isinstance(bound, str):
+        return bound
+    member = inspect.getattr_static(driver, table.property or "", None)
+    unit = member.describe().get("unit") if isinstance(member, DeviceProperty) else None
+    if unit is None:
+        what = "a test of a plugin" if driver is None else f"{table.property!r}, which declares no unit"
+        raise ValueError(f"expected a plain number for {what}, got {bound!r}")
+    try:
+        return units.convert(bound, unit)
+    except ValueError as error:
+        raise ValueError(f"expected a number in the unit of {table.property!r}: {error}") from error
+
+
+def plain_bounds(table: SafetyConfiguration, driver: type[Device] | None) -> Limits:
+    """Return both; raises as :func:`plain_bound` does, and where the lowest is above the highest."""
+    return checked((plain_bound(table, "minimum", driver), plain_bound(table, "maximum", driver)))
+
+
+def safety_tests(configuration: Configuration) -> tuple[Check, ...]:
+    """Return the safety checks of a configuration."""
+    return tuple(_made(name, table, configuration) for name, table in configuration.safety.items())
+
+
+def _made(name: str, table: SafetyConfiguration, configuration: Configuration) -> Check:
+    common: dict[str, Any] = {
+        "name": name,
+        "interval": table.interval,
+        "timeout": table.timeout,
+        "max_consecutive_failures": table.max_consecutive_failures,
+    }
+    if table.test is not None:
+        return PluginTest(
+            **common, test=table.test, options=table.test_options(), plugins=configuration.testbed.plugins
+        )
+    device = configuration.device_name(table.device or "") or table.device or ""
+    driver = None
+    if isinstance(table.minimum, str) or isinstance(table.maximum, str):
+        driver = configuration.plugins().driver(configuration.devices[device].driver)
+    minimum, maximum = plain_bounds(table, driver)
+    return SafetyTest(
+        **common,
+        device=device,
+        property=table.property or "",
+        minimum=minimum,
+        maximum=maximum,
+        timestamp=table.timestamp,
+        max_age=table.max_age if table.max_age is not None else 2 * table.interval,
+    )
+
+
+def permit_timeout(configuration: Configuration) -> float | None:
+    """Return for how many seconds a device server may be changed without word from who watches; None for ever."""
+    configured = configuration.testbed.permit_timeout
+    if configured is not None or not configuration.safety:
+        return configured
+    return max(_SHORTEST_PERMIT, 2 * max(table.interval for table in configuration.safety.values()))
