@@ -41,10 +41,10 @@ from catkit_devices.multiprocessing.protocol import running_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from catkit_devices._base.clock import Clock
     from catkit_devices.multiprocessing.locks.entries import Entry
     from catkit_devices.multiprocessing.locks.owner import Call, Session
     from catkit_devices.multiprocessing.protocol import Interface, Reference
-    from catkit_devices.simulation.clock import Clock
 
     Gate = Callable[[str, str, bool], BaseException | None]
     """Asked with device, operation, and whether that changes its state (else it would have to open the device);

@@ -25,10 +25,10 @@ from catkit_devices import hookspecs
 from catkit_devices._base.deferred import deferred_kind
 from catkit_devices._base.plugin_path import make_importable
 from catkit_devices._device.options import bind_options
-from catkit_devices._device.stand_ins import create_simulated, find_stand_in
 from catkit_devices.device import Device
 from catkit_devices.errors import ConfigurationError, PluginError, nearest
 from catkit_devices.hookspecs import PROJECT
+from catkit_devices.stand_ins import create_simulated, find_stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -55,9 +55,9 @@ def simulate(
     `run FILE --config bench.toml --config served.toml --hardware`.
     """
     from catkit_devices.simulation import InstrumentServer
+    from catkit_devices.testbed.configuration.laying_out import lay_out
     from catkit_devices.testbed.configuration.model import load_configuration
     from catkit_devices.testbed.devices.factory import build_simulation
-    from catkit_devices.testbed.layout import lay_out
 
     if not configs:
         raise ConfigurationError("say which testbed, with --config FILE")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from catkit_devices.multiprocessing.locks.mutex import Mutex
 
@@ -21,6 +21,7 @@ __all__ = [
     "SELF",
     "SET",
     "SPECIAL",
+    "HostedHere",
     "Interface",
     "Reference",
     "interface_of",
@@ -133,6 +134,18 @@ class Reference(NamedTuple):
     name: str
     timeout: float
     interface: Interface | None
+
+
+class HostedHere(Protocol):
+    """An object of the server that this process is, as others of that server see it."""
+
+    reference: Reference
+    object: Any
+    lock: Any
+    mutex: Mutex | None
+
+    def perform(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+        """Do what another object of this server asks for."""
 
 
 class _Self:

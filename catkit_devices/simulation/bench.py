@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from catkit_devices.simulation.clock import Clock
+    from catkit_devices._base.clock import Clock
 
 __all__ = ["Bench"]
 

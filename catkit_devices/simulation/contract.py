@@ -10,7 +10,7 @@ from catkit_devices.errors import SimulationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from catkit_devices.simulation.clock import Clock
+    from catkit_devices._base.clock import Clock
 
 __all__ = ["LineDroppedError", "Outbox", "Simulator"]
 

@@ -19,7 +19,7 @@ from catkit_devices.simulation.contract import LineDroppedError, Outbox
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from catkit_devices.simulation.clock import Clock
+    from catkit_devices._base.clock import Clock
     from catkit_devices.simulation.contract import Simulator
 
 __all__ = ["FAULTS", "Fault", "Line", "Piece"]

@@ -15,8 +15,8 @@ from catkit_devices.simulation.faults import Line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from catkit_devices._base.clock import Clock
     from catkit_devices.drivers import Plugins
-    from catkit_devices.simulation.clock import Clock
     from catkit_devices.simulation.contract import Simulator
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyvisa.constants import StatusCode
 
+from catkit_devices._base.clock import Clock
 from catkit_devices.errors import ServerError
 from catkit_devices.multiprocessing.locks.owner import current_call
-from catkit_devices.simulation.clock import Clock
 from catkit_devices.simulation.session_library import InstrumentSession, SessionLibrary
 
 if TYPE_CHECKING:

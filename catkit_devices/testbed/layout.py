@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from catkit_devices.device import Device
-    from catkit_devices.drivers import Plugins
-    from catkit_devices.testbed.configuration.model import Configuration, DeviceConfiguration
-
-__all__ = ["DeviceEntry", "Layout", "SimulationEntry", "lay_out"]
+__all__ = ["DeviceEntry", "Layout", "SimulationEntry"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,77 +99,3 @@ class Layout:
             f"testbed {self.name!r} has no device {name!r}, expected one of {', '.join(known) or 'none'}",
             suggestion=nearest(name, known),
         )
-
-
-def lay_out(configuration: Configuration, server: str, *, simulate: bool, runs: str | None = None) -> Layout:
-    """Return the layout of a testbed whose processes meet at ``server``.
-
-    Raises:
-        ConfigurationError: it is to be simulated, and a device would open its real instrument or none.
-    """
-    from catkit_devices.testbed.configuration.checks import start_order
-    from catkit_devices.testbed.configuration.device_checks import not_simulated
-    from catkit_devices.testbed.configuration.problems import combined
-    from catkit_devices.testbed.safety.check import permit_timeout
-
-    plugins = configuration.plugins()
-    if simulate and (problems := not_simulated(configuration, plugins)):
-        raise combined([ConfigurationError(text, key=f"devices.{name}") for name, text in problems.items()])
-    testbed = configuration.testbed
-    entries = tuple(_entry(configuration, plugins, name, server) for name in start_order(configuration))
-    homes = sorted({entry.server for entry in entries})
-    shared = configuration.simulation
-    simulation = SimulationEntry(
-        # What several servers use lives beside them, so that none of them takes it along when it dies.
-        server=homes[0] if len(homes) == 1 else f"{server}.simulation",
-        bench=shared.bench,
-        seed=shared.seed,
-        options=shared.options,
-        clock=shared.clock,
-    )
-    return Layout(
-        name=testbed.name,
-        server=server,
-        devices=entries,
-        plugins=testbed.plugins,
-        visa_library=testbed.visa_library,
-        simulation=simulation if simulate and entries else None,
-        record=testbed.record,
-        runs=str(Path(runs if runs is not None else testbed.runs).resolve()),
-        stop_timeout=testbed.stop_timeout,
-        permit_timeout=permit_timeout(configuration),
-        checked=bool(configuration.safety),
-    )
-
-
-def visa_address_of(table: DeviceConfiguration, driver: type[Device]) -> str | None:
-    """Return where the instrument of a device is, as VISA says it."""
-    from catkit_devices.serial_device import SerialDevice, visa_address
-
-    if table.address is not None and issubclass(driver, SerialDevice):
-        return visa_address(table.address)
-    return table.address
-
-
-def _entry(configuration: Configuration, plugins: Plugins, name: str, server: str) -> DeviceEntry:
-    from catkit_devices._device.stand_ins import takes_visa
-
-    table = configuration.devices[name]
-    driver = plugins.driver(table.driver)
-    return DeviceEntry(
-        name=name,
-        driver=table.driver,
-        server=f"{server}.{table.server}",
-        aliases=table.aliases,
-        options=table.options,
-        uses={role: configuration.device_name(used) or used for role, used in table.uses.items()},
-        limits=table.limits,
-        interfaces=frozenset(f"{cls.__module__}.{cls.__qualname__}" for cls in driver.__mro__),
-        visa=takes_visa(driver),
-        address=visa_address_of(table, driver),
-        simulator=table.simulator,
-        stand_in=table.stand_in,
-        simulator_options=table.simulator_options,
-        faults=table.faults,
-        eager=table.open == "start",
-    )

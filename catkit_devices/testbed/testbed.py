@@ -17,10 +17,10 @@ from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerUnresponsiveError
 from catkit_devices.testbed.client import TestbedClient
 from catkit_devices.testbed.closing import close_devices, end_other_experiments
+from catkit_devices.testbed.configuration.laying_out import lay_out
 from catkit_devices.testbed.experiments.child import patience
 from catkit_devices.testbed.experiments.progress import ENDED
 from catkit_devices.testbed.experiments.watchdog import WARDEN, Warden
-from catkit_devices.testbed.layout import lay_out
 from catkit_devices.testbed.notifications import Notifier
 from catkit_devices.testbed.processes.finding import LAYOUT, SILENT, find_testbed
 from catkit_devices.testbed.processes.logs import LogCollector

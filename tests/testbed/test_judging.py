@@ -6,8 +6,9 @@ import pytest
 
 from catkit_devices import units
 from catkit_devices.testbed import SafetyTest, load_configuration
+from catkit_devices.testbed.configuration.laying_out import permit_timeout
 from catkit_devices.testbed.processes.process_clock import OwnTime
-from catkit_devices.testbed.safety.check import CheckState, Freshness, PluginTest, permit_timeout, safety_tests
+from catkit_devices.testbed.safety.check import CheckState, Freshness, PluginTest, safety_tests
 
 PERCENT = units.quantity(3, "percent")
 TEST = SafetyTest(name="level", device="tank", property="level", minimum=-5, maximum=5)

@@ -9,8 +9,8 @@ import pytest
 
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.testbed import Testbed, load_configuration
+from catkit_devices.testbed.configuration.laying_out import lay_out
 from catkit_devices.testbed.devices.factory import make_device
-from catkit_devices.testbed.layout import lay_out
 
 PLUGINS = Path(__file__).parent / "stand_in_plugins"
 

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from catkit_devices.multiprocessing.locks.mutex import Mutex
-    from catkit_devices.multiprocessing.protocol import Interface, Reference
-    from catkit_devices.multiprocessing.server.objects import Hosted
+    from catkit_devices.multiprocessing.protocol import HostedHere, Interface, Reference
     from catkit_devices.multiprocessing.wire.endpoint import Address
 
 __all__ = ["ObjectProxy", "hosted_reference", "proxy_found", "proxy_of", "remote_of"]
@@ -153,7 +152,7 @@ def hosted_reference(reference: Reference) -> tuple[Callable[..., Any], tuple[An
     return proxy_found, (server.name, server.address, reference.kind, reference.name)
 
 
-def _local(hosted: Hosted, server_name: str) -> Any:
+def _local(hosted: HostedHere, server_name: str) -> Any:
     """Return an object of this server for use by another: a device is itself, others have a proxy without a line."""
     interface = hosted.reference.interface
     if interface is None:
@@ -172,7 +171,7 @@ class _Here:
     session = None
     """Of its line with the server: none."""
 
-    def __init__(self, hosted: Hosted, server: Endpoint) -> None:
+    def __init__(self, hosted: HostedHere, server: Endpoint) -> None:
         self._hosted = hosted
         self.reference = hosted.reference
         self.kind = hosted.reference.kind

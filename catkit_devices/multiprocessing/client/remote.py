@@ -15,12 +15,13 @@ from catkit_devices.multiprocessing.protocol import CALL, LOCK, ROOT, running_se
 from catkit_devices.multiprocessing.wire.endpoint import Endpoint, endpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from catkit_devices.multiprocessing.client.calls import Line
     from catkit_devices.multiprocessing.client.session import ClientSession
     from catkit_devices.multiprocessing.locks.holds import Holder
     from catkit_devices.multiprocessing.locks.owner import Call, Owner
-    from catkit_devices.multiprocessing.protocol import Reference
-    from catkit_devices.multiprocessing.server.objects import Hosted
+    from catkit_devices.multiprocessing.protocol import HostedHere, Reference
     from catkit_devices.multiprocessing.wire.endpoint import Address
 
 __all__ = ["Remote", "RemoteLock", "found_again", "hosted_here", "mutex_found", "mutex_of", "obtain", "reach"]
@@ -172,10 +173,10 @@ def found_again(server_name: str, address: Address, kind: str, name: str) -> Rem
     return obtain(reach(server_name, address), kind, name, {})
 
 
-def hosted_here(address: Address, kind: str, name: str) -> Hosted | None:
+def hosted_here(address: Address, kind: str, name: str) -> HostedHere | None:
     """Return an object of the server that this process is."""
     if running_server and running_server[0].address == address:
-        hosted: Hosted | None = running_server[0].host.find(kind, name)
+        hosted: HostedHere | None = running_server[0].host.find(kind, name)
         return hosted
     return None
 
@@ -273,9 +274,9 @@ class RemoteLock:
         return target
 
     @property
-    def place(self) -> tuple[str, Address, str, str]:
-        """As ``OwnedLock.place``."""
-        return self.remote.whereabouts()
+    def found_by(self) -> tuple[Callable[..., Mutex], tuple[str, Address, str, str]]:
+        """As ``OwnedLock.found_by``."""
+        return mutex_found, self.remote.whereabouts()
 
 
 def _ended_with(ended: tuple[ClientSession, int], name: str) -> MutexBrokenError:

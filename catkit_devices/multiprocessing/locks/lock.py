@@ -69,10 +69,10 @@ class OwnedLock:
         "_guests",
         "_hold",
         "_queue",
+        "found_by",
         "may_give_way",
         "name",
         "on_timeout",
-        "place",
         "refusal",
         "timeout",
     )
@@ -83,8 +83,8 @@ class OwnedLock:
         self.may_give_way: Callable[[object], bool] | None = None
         self.refusal: Callable[[], BaseException | None] | None = None
         self.on_timeout: Callable[[MutexTimeoutError], None] | None = None
-        self.place: tuple[str, Any, str, str] | None = None
-        """Where other processes find it: name and address of its server, kind and name there; None for nowhere."""
+        self.found_by: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+        """A function that other processes find it by, and its first arguments; None where they cannot."""
         self._by_chain = by_chain
         self._hold: Hold | None = None
         self._guests: list[Hold] = []

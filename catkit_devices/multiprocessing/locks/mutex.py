@@ -14,7 +14,7 @@ from catkit_devices.multiprocessing.locks.owner import Call, calling, current_ca
 from catkit_devices.multiprocessing.locks.waiting import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from catkit_devices.multiprocessing.locks.holds import Holder
@@ -42,7 +42,7 @@ class Lockable(Protocol):
     name: str
 
     @property
-    def place(self) -> tuple[str, Any, str, str] | None: ...
+    def found_by(self) -> tuple[Callable[..., Any], tuple[Any, ...]] | None: ...
     def acquire(self, call: Call, timeout: float, depth: int | None = None, site: str | None = None) -> None: ...
     def release(self, call: Call, depth: int | None = None) -> None: ...
     def depth(self, call: Call) -> int: ...
@@ -243,15 +243,14 @@ class Mutex:
         return hash(self._lock)
 
     def __reduce__(self) -> Any:
-        from catkit_devices.multiprocessing.client.remote import mutex_found
-
-        place = self._lock.place
-        if place is None:
+        way = self._lock.found_by
+        if way is None:
             raise TypeError(
                 f"mutex {self.name!r} lives in this process only and cannot be sent to another; "
                 "get one by name from a SharedMemoryManager: manager.get_mutex(name)"
             )
-        return mutex_found, (*place, self.name, self.timeout)
+        find, place = way
+        return find, (*place, self.name, self.timeout)
 
 
 def call_site() -> str:

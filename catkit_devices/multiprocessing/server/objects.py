@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.deferred import finished
 from catkit_devices.errors import ConfigurationError, RemoteError, TransferError
+from catkit_devices.multiprocessing.client.remote import mutex_found
 from catkit_devices.multiprocessing.locks.delivery import Deliveries
 from catkit_devices.multiprocessing.locks.lock import OwnedLock
 from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex
@@ -320,7 +321,7 @@ class Host:
         if lock is not None:
             lock.on_timeout = self.on_timeout
             if running_server:
-                lock.place = (running_server[0].name, running_server[0].address, kind, name)
+                lock.found_by = mutex_found, (running_server[0].name, running_server[0].address, kind, name)
         target = 2 * next(self._numbers)
         reference = Reference(target, None if lock is None else target + 1, kind, name, timeout, interface)
         hosted = Hosted(reference, value, lock, self.deliveries, wrapped=wrapped)

@@ -249,7 +249,7 @@ def _checked_property(
 def _bounds(
     path: tuple[str, str], table: SafetyConfiguration, driver: type[Device] | None, overlay: Overlay
 ) -> Iterator[ConfigurationError]:
-    from catkit_devices.testbed.safety.check import plain_bound, plain_bounds
+    from catkit_devices.testbed.configuration.bounds import plain_bound, plain_bounds
 
     wrong = False
     for key in ("minimum", "maximum"):

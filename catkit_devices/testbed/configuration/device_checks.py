@@ -9,9 +9,9 @@ import typing
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._device.options import options_of
-from catkit_devices._device.stand_ins import find_stand_in, takes_visa, why_real
 from catkit_devices._wire.ownership import normalise
 from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.stand_ins import find_stand_in, takes_visa, why_real
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.configuration.model import Configuration, DeviceConfiguration
     from catkit_devices.testbed.configuration.overlay import Overlay
 
-__all__ = ["check_devices"]
+__all__ = ["check_devices", "not_simulated", "visa_address_of"]
 
 _SECONDS = frozenset({"timeout", "safe_timeout", "late_window"})
 """Options of every device, or of every one with a line, that say how long at most."""
@@ -51,8 +51,6 @@ def not_simulated(configuration: Configuration, plugins: Plugins) -> dict[str, s
 
     What is wrong with a stand-in that is declared is not told here.
     """
-    from catkit_devices.testbed.layout import visa_address_of
-
     drivers = {name: plugins.drivers[table.driver] for name, table in configuration.devices.items()
                if table.driver in plugins.drivers}  # fmt: skip
     addresses = {name: _spelling(visa_address_of(configuration.devices[name], cls)) for name, cls in drivers.items()}
@@ -85,7 +83,6 @@ def _spelling(address: str | None) -> str | None:
 def _address(
     path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
 ) -> Iterator[ConfigurationError]:
-    from catkit_devices.testbed.layout import visa_address_of
     from catkit_devices.visa import VisaDevice
 
     address = visa_address_of(table, driver)
@@ -200,3 +197,12 @@ def _limits(
             narrow(driver, path[-1], {name: wanted})
         except ConfigurationError as error:
             yield overlay.problem((*path, "limits", name), error.problem, error.suggestion)
+
+
+def visa_address_of(table: DeviceConfiguration, driver: type[Device]) -> str | None:
+    """Return where the instrument of a device is, as VISA says it."""
+    from catkit_devices.serial_device import SerialDevice, visa_address
+
+    if table.address is not None and issubclass(driver, SerialDevice):
+        return visa_address(table.address)
+    return table.address

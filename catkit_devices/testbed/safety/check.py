@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import reprlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices import units
 from catkit_devices._base.deferred import finished
 from catkit_devices._base.readings import missing_in, no_measurement, real_number
-from catkit_devices._device.access import DeviceProperty
-from catkit_devices._device.values import checked, within
+from catkit_devices._device.values import within
 from catkit_devices.errors import SafetyError
+from catkit_devices.testbed.configuration.bounds import plain_bounds
 from catkit_devices.testbed.trip import new_trip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from catkit_devices._device.values import Limits
-    from catkit_devices.device import Device
     from catkit_devices.testbed.configuration.model import Configuration, SafetyConfiguration
     from catkit_devices.testbed.devices.devices import Devices
 
-__all__ = [
-    "Check",
-    "CheckState",
-    "Freshness",
-    "PluginTest",
-    "SafetyTest",
-    "permit_timeout",
-    "plain_bound",
-    "plain_bounds",
-    "safety_tests",
-]
-
-_SHORTEST_PERMIT = 2.0
-"""Seconds; below that, a busy computer would be taken for a dead one."""
+__all__ = ["Check", "CheckState", "Freshness", "PluginTest", "SafetyTest", "safety_tests"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,36 +215,6 @@ class Freshness:
         return self._test.stale(stamp) if now - self._since > self._test.max_age else None
 
 
-def plain_bound(table: SafetyConfiguration, key: str, driver: type[Device] | None) -> float | None:
-    """Return the bound ``key`` (``"minimum"`` or ``"maximum"``) of a check as a number in the unit of its property.
-
-    Args:
-        table: of the check.
-        key: which bound.
-        driver: of the device that is read; None for a test of a plugin's own kind, of which no property is known.
-
-    Raises:
-        ValueError: it is a text that is no number in that unit.
-    """
-    bound: float | str | None = getattr(table, key)
-    if not isinstance(bound, str):
-        return bound
-    member = inspect.getattr_static(driver, table.property or "", None)
-    unit = member.describe().get("unit") if isinstance(member, DeviceProperty) else None
-    if unit is None:
-        what = "a test of a plugin" if driver is None else f"{table.property!r}, which declares no unit"
-        raise ValueError(f"expected a plain number for {what}, got {bound!r}")
-    try:
-        return units.convert(bound, unit)
-    except ValueError as error:
-        raise ValueError(f"expected a number in the unit of {table.property!r}: {error}") from error
-
-
-def plain_bounds(table: SafetyConfiguration, driver: type[Device] | None) -> Limits:
-    """Return both; raises as :func:`plain_bound` does, and where the lowest is above the highest."""
-    return checked((plain_bound(table, "minimum", driver), plain_bound(table, "maximum", driver)))
-
-
 def safety_tests(configuration: Configuration) -> tuple[Check, ...]:
     """Return the safety checks of a configuration."""
     return tuple(_made(name, table, configuration) for name, table in configuration.safety.items())
@@ -292,11 +245,3 @@ def _made(name: str, table: SafetyConfiguration, configuration: Configuration) -
         timestamp=table.timestamp,
         max_age=table.max_age if table.max_age is not None else 2 * table.interval,
     )
-
-
-def permit_timeout(configuration: Configuration) -> float | None:
-    """Return for how many seconds a device server may be changed without word from who watches; None for ever."""
-    configured = configuration.testbed.permit_timeout
-    if configured is not None or not configuration.safety:
-        return configured
-    return max(_SHORTEST_PERMIT, 2 * max(table.interval for table in configuration.safety.values()))
