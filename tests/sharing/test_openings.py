@@ -16,8 +16,8 @@ from instruments import Instrument
 from catkit_devices.device import Device
 from catkit_devices.errors import DeviceClosedError, MutexTimeoutError, OperationCancelled
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
+from catkit_devices.multiprocessing.locks import holds
 from catkit_devices.multiprocessing.locks.entries import new_entry
-from catkit_devices.multiprocessing.locks.lock import holds
 from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session, calling, current_call, current_owner
 
 SESSIONS = 3

@@ -22,7 +22,7 @@ from catkit_devices.errors import (
     OperationCancelled,
     SafetyError,
 )
-from catkit_devices.multiprocessing.locks.lock import holds
+from catkit_devices.multiprocessing.locks import holds
 from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session, calling
 from catkit_devices.multiprocessing.protocol import running_server
 from catkit_devices.multiprocessing.server.objects import Host
