@@ -121,13 +121,13 @@ def holding_several():
     ids=lambda victim: victim.__name__,
 )
 def test_a_client_killed_at_a_random_point_leaves_nothing(manager, instrument, victim, rounds):
-    """SIGKILL at 20 seeded random moments (hundreds with --soak); the next one always gets in."""
+    """SIGKILL at 10 seeded random moments (hundreds with --soak); the next one always gets in."""
     at = manager.get_queue("at")
     chooser = random.Random(victim.__name__)
     server = psutil.Process(manager.pid)
     instrument.null()
     took = []
-    for number in range(rounds(20, soak=200)):
+    for number in range(rounds(10, soak=200)):
         with instrument.lock() if victim is waiting else contextlib.nullcontext():
             process = Process(target=victim)
             process.start()

@@ -42,13 +42,14 @@ def count_on_device(sections):
     in_threads(2, body)
 
 
-def test_eight_processes_of_two_threads_never_overlap_on_a_device(instrument):
-    processes = [Process(target=count_on_device, args=(500,)) for _ in range(8)]
+def test_eight_processes_of_two_threads_never_overlap_on_a_device(instrument, rounds):
+    sections = rounds(200, soak=5000)
+    processes = [Process(target=count_on_device, args=(sections,)) for _ in range(8)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    assert instrument.value == 8 * 2 * 500
+    assert instrument.value == 8 * 2 * sections
     assert instrument.record["overlaps"] == 0
 
 
@@ -66,14 +67,15 @@ def count_in_file(directory, sections):
     in_threads(2, body)
 
 
-def test_eight_processes_of_two_threads_never_overlap_on_a_named_mutex(manager, tmp_path):
+def test_eight_processes_of_two_threads_never_overlap_on_a_named_mutex(manager, tmp_path, rounds):
+    sections = rounds(200, soak=5000)
     (tmp_path / "counter").write_text("0")
-    processes = [Process(target=count_in_file, args=(tmp_path, 500)) for _ in range(8)]
+    processes = [Process(target=count_in_file, args=(tmp_path, sections)) for _ in range(8)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    assert int((tmp_path / "counter").read_text()) == 8 * 2 * 500
+    assert int((tmp_path / "counter").read_text()) == 8 * 2 * sections
 
 
 def test_the_same_thread_re_enters_through_different_proxies(manager):

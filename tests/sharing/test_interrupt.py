@@ -312,9 +312,9 @@ def get_all(seed, last):
     return got, interrupted
 
 
-def test_no_item_of_a_queue_is_lost_or_doubled_by_ctrl_c(manager, until):
+def test_no_item_of_a_queue_is_lost_or_doubled_by_ctrl_c(manager, until, rounds):
     queue = manager.get_queue("q")
-    count = 1500
+    count = rounds(600, soak=10_000)
     process = Process(target=get_all, args=(3, count - 1))
     process.start()
     for number in range(count):
