@@ -28,7 +28,7 @@ def devices(
     The exit code is 6 when the testbed does not answer, or a server of its devices.
     """
     from catkit_devices.cli.attaching import find
-    from catkit_devices.testbed.configuration.model import load_configuration
+    from catkit_devices.testbed.configuration.loader import load_configuration
     from catkit_devices.testbed.status import NOT_KNOWN
 
     configuration = load_configuration(configs, overrides) if configs and testbed is None else None

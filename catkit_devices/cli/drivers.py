@@ -34,7 +34,7 @@ def drivers(
 
     directories: list[str | Path] = list(plugins)
     if configs:
-        from catkit_devices.testbed.configuration.model import load_configuration
+        from catkit_devices.testbed.configuration.loader import load_configuration
 
         directories += load_configuration(configs, overrides).testbed.plugins
     loaded = Plugins(directories)

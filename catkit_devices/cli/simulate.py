@@ -56,7 +56,7 @@ def simulate(
     """
     from catkit_devices.simulation import InstrumentServer
     from catkit_devices.testbed.configuration.laying_out import lay_out
-    from catkit_devices.testbed.configuration.model import load_configuration
+    from catkit_devices.testbed.configuration.loader import load_configuration
     from catkit_devices.testbed.devices.factory import build_simulation
 
     if not configs:

@@ -8,7 +8,8 @@ from catkit_devices.lazy import importing
 
 if TYPE_CHECKING:
     from catkit_devices.testbed.client import TestbedClient
-    from catkit_devices.testbed.configuration.model import Configuration, bundled, load_configuration
+    from catkit_devices.testbed.configuration.loader import bundled, load_configuration
+    from catkit_devices.testbed.configuration.model import Configuration
     from catkit_devices.testbed.devices.devices import Devices
     from catkit_devices.testbed.experiments.experiment import Experiment
     from catkit_devices.testbed.experiments.progress import Progress
@@ -34,7 +35,8 @@ __getattr__ = importing(
     {
         "devices.devices": ("Devices",),
         "client": ("TestbedClient",),
-        "configuration.model": ("Configuration", "bundled", "load_configuration"),
+        "configuration.loader": ("bundled", "load_configuration"),
+        "configuration.model": ("Configuration",),
         "experiments.experiment": ("Experiment",),
         "processes.finding": ("running_testbeds",),
         "experiments.progress": ("Progress",),

@@ -4,7 +4,7 @@ import pytest
 
 from catkit_devices._wire.ownership import normalise
 from catkit_devices.errors import ConfigurationError
-from catkit_devices.testbed.configuration.model import Configuration, bundled, load_configuration
+from catkit_devices.testbed import Configuration, bundled, load_configuration
 
 
 def refusal(path, *overrides):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices._device.options import options_of
 from catkit_devices._wire.ownership import normalise
 from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.testbed.configuration.bounds import plain_bound, plain_bounds
 from catkit_devices.testbed.configuration.device_checks import check_devices
 from catkit_devices.testbed.configuration.overlay import SIMULATOR_FILES
 
@@ -249,8 +250,6 @@ def _checked_property(
 def _bounds(
     path: tuple[str, str], table: SafetyConfiguration, driver: type[Device] | None, overlay: Overlay
 ) -> Iterator[ConfigurationError]:
-    from catkit_devices.testbed.configuration.bounds import plain_bound, plain_bounds
-
     wrong = False
     for key in ("minimum", "maximum"):
         try:
