@@ -183,7 +183,7 @@ def hosted_here(address: Address, kind: str, name: str) -> HostedHere | None:
 
 def mutex_of(remote: Remote) -> Mutex:
     """Return the mutex of an object on a server."""
-    return Mutex._over(RemoteLock(remote), remote.reference.timeout)
+    return Mutex.over(RemoteLock(remote), remote.reference.timeout)
 
 
 class RemoteLock:
@@ -298,8 +298,8 @@ def mutex_found(server_name: str, address: Address, kind: str, name: str, shown:
     """Return the mutex that another process has sent."""
     hosted = hosted_here(address, kind, name)
     if hosted is not None and hosted.lock is not None:
-        mutex = Mutex._over(hosted.lock, timeout)
+        mutex = Mutex.over(hosted.lock, timeout)
     else:
-        mutex = Mutex._over(RemoteLock(found_again(server_name, address, kind, name)), timeout)
+        mutex = Mutex.over(RemoteLock(found_again(server_name, address, kind, name)), timeout)
     mutex.name = shown
     return mutex

@@ -128,7 +128,8 @@ class Mutex:
         self.name = name if name is not None else self._lock.name
 
     @classmethod
-    def _over(cls, lock: Lockable, timeout: float) -> Mutex:
+    def over(cls, lock: Lockable, timeout: float) -> Mutex:
+        """Return a mutex that is the lock, under the lock's name."""
         mutex = cls.__new__(cls)
         mutex._lock, mutex.name, mutex.timeout = lock, lock.name, timeout
         return mutex

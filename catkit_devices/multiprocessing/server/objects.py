@@ -54,7 +54,7 @@ class Hosted:
         self.lock = lock
         self.wrapped = wrapped
         """Whether the server takes the lock around each call (else the object does it itself)."""
-        self.mutex = None if lock is None else Mutex._over(lock, reference.timeout)
+        self.mutex = None if lock is None else Mutex.over(lock, reference.timeout)
         self._deliveries = deliveries
         self._handed_over: frozenset[str] = getattr(type(value), "_handed_over_", frozenset())
 

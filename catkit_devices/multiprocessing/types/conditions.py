@@ -30,7 +30,7 @@ class Condition(Waiting):
         super().__init__()
         self._name = name
         self._lock = OwnedLock(name)
-        self.mutex = Mutex._over(self._lock, DEFAULT_TIMEOUT)
+        self.mutex = Mutex.over(self._lock, DEFAULT_TIMEOUT)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Give the mutex back, wait to be notified at most ``timeout`` seconds, take the mutex again.
