@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import pkgutil
 import re
 import sys
 import tomllib
@@ -53,29 +54,34 @@ API = {
 """Every page of the API: its title, and the modules whose public names it shows."""
 
 HANDED_OUT = {
-    "multiprocessing": {
-        "events": ["Event", "Barrier"],
-        "conditions": ["Condition"],
-        "queues": ["Queue"],
-        "streams": ["FrameStream", "FrameWriter", "FrameReader", "Frame"],
-        "holds": ["Holder"],
-    }
+    "multiprocessing": [
+        "Event",
+        "Barrier",
+        "Condition",
+        "Queue",
+        "FrameStream",
+        "FrameWriter",
+        "FrameReader",
+        "Frame",
+        "Holder",
+    ]
 }
-"""What is never imported and yet used, by the page that shows it: it is asked for by name (``manager.get_queue``)."""
+"""Classes that are never imported by users and yet used, by the page that shows them (``manager.get_queue(name)``)."""
 
 HOOKS = {
     "devices": {
         "device.Device": ["_open", "_close", "_make_safe"],
-        "dialogue.DialogueDevice": ["_identify"],
-        "visa.VisaDevice": ["_query", "_write"],
+        "visa.VisaDevice": ["_identify", "_query", "_write"],
     }
 }
-"""What a driver may override, by the page that shows it."""
+"""What a driver may override, by the page that shows it and the class that a driver derives from."""
 HELPERS = {
     "devices": {
         "device.Device": ["_connection", "_checkpoint", "_facts"],
-        "dialogue.DialogueDevice": ["_exchange", "_transaction", "_distrust"],
         "visa.VisaDevice": [
+            "_exchange",
+            "_transaction",
+            "_distrust",
             "_ask",
             "_read",
             "_read_until",
@@ -90,7 +96,7 @@ HELPERS = {
         "serial_device.SerialDevice": ["_using_port"],
     }
 }
-"""What a driver uses inside of its operations, by the page that shows it."""
+"""What a driver uses inside of its operations, by the page that shows it and the class that a driver derives from."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -141,11 +147,9 @@ def _api(page: str, title: str, modules: Iterable[str]) -> str:
         lines += [f"::: {name}.{public}\n" for public in _public(module)]
     if page in HANDED_OUT:
         lines += ["## What is handed out", "", _HANDED_OUT_HOW, ""]
-    for module_name, names in HANDED_OUT.get(page, {}).items():
-        module = importlib.import_module(f"catkit_devices.{page}.{module_name}")
-        for public in names:
-            kind = getattr(module, public)
-            lines.append(f"::: {kind.__module__}.{kind.__qualname__}\n    options:\n      show_bases: false\n")
+    for public in HANDED_OUT.get(page, ()):
+        place = _place_in(f"catkit_devices.{page}", public)
+        lines.append(f"::: {place}\n    options:\n      show_bases: false\n")
     for places, title, how in (
         (HOOKS, "What a driver may override", _HOOKS_HOW),
         (HELPERS, "What a driver uses", _HELPERS_HOW),
@@ -154,9 +158,28 @@ def _api(page: str, title: str, modules: Iterable[str]) -> str:
             lines += [f"## {title}", "", how, ""]
         for place, names in places.get(page, {}).items():
             lines += [
-                f"::: catkit_devices.{place}.{name}\n    options:\n      show_root_full_path: true\n" for name in names
+                f"::: {_definition(place, name)}\n    options:\n      show_root_full_path: true\n" for name in names
             ]
     return "\n".join(lines)
+
+
+def _place_in(package: str, name: str) -> str:
+    """Return the full name of a class that is defined in one of the modules of a package."""
+    root = importlib.import_module(package)
+    for found in pkgutil.walk_packages(root.__path__, f"{package}."):
+        kind = getattr(importlib.import_module(found.name), name, None)
+        if getattr(kind, "__module__", None) == found.name:
+            return f"{found.name}.{name}"
+    raise LookupError(f"no module of {package} defines a class {name}")
+
+
+def _definition(place: str, name: str) -> str:
+    """Return the full name of a member where it is defined: in the class ``place`` or in one of its bases."""
+    module, _, class_name = place.rpartition(".")
+    for kind in getattr(importlib.import_module(f"catkit_devices.{module}"), class_name).__mro__:
+        if name in vars(kind) or name in inspect.get_annotations(kind):
+            return f"{kind.__module__}.{kind.__qualname__}.{name}"
+    raise LookupError(f"{place} has no member {name}")
 
 
 def _names() -> str:

@@ -62,16 +62,16 @@ def _print_results(scan: Path, loop: Path) -> None:
         held = read_loop(reader)
     print_table(
         "power behind every filter",
-        ["wheel", "#filter", "#power (W)", "#spread (%)", "#of the most"],
+        ["wheel", "#filter", "#power (W)", "#spread (%)", "#of maximum"],
         [_row(item, max(other.mean for other in filters)) for item in filters],
     )
     offset, without = (float(np.sqrt(np.mean(values**2))) for values in (held.offset, held.without))
     console().print(
-        f"the spot was held to {offset:.2f} pixels (rms of {len(held.offset)} frames); "
-        f"without the loop it would have wandered {without:.1f} (up to {held.without.max():.1f})"
+        f"distance of the spot from the centre: {offset:.2f} pixels rms over {len(held.offset)} frames\n"
+        f"without the loop it would have been:  {without:.2f} pixels rms, {held.without.max():.2f} at most"
     )
 
 
-def _row(item: FilterPower, most: float) -> tuple[str, ...]:
+def _row(item: FilterPower, maximum: float) -> tuple[str, ...]:
     spread = 100.0 * (max(item.readings) - min(item.readings)) / item.mean
-    return item.wheel, str(item.slot), f"{item.mean:.3e}", f"{spread:.1f}", f"{item.mean / most:.2e}"
+    return item.wheel, str(item.slot), f"{item.mean:.3e}", f"{spread:.1f}", f"{item.mean / maximum:.2e}"

@@ -1,10 +1,12 @@
 """The demonstration does what it says: two experiments at once on one simulated bench, none in the other's way."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -17,6 +19,7 @@ from catkit_devices.demo.results import read_filters, read_loop
 from catkit_devices.sim.optical_bench import DIODES, OpticalBench
 from catkit_devices.simulation import VirtualClock
 
+HOME_PAGE = Path(__file__).parents[2] / "docs" / "index.md"
 FAST = [f"--set=devices.{wheel}.simulator_options.step_time=0.02" for wheel in CLEAR]
 
 
@@ -62,6 +65,17 @@ def test_it_ends_well_in_less_than_a_minute_with_a_table_and_a_picture(finished)
     assert "colour_wheel" in finished["output"]
     (picture,) = (finished["directory"] / "runs").glob("*.png")
     assert f"plot: {picture.relative_to(finished['directory'])}" in finished["output"]
+
+
+def test_the_home_page_shows_what_it_prints(finished):
+    page = HOME_PAGE.read_text(encoding="utf-8")
+    shown = page.partition('```none title="what the demo prints"\n')[2].partition("\n```")[0]
+    assert without_numbers(finished["output"]) == without_numbers(shown)
+
+
+def without_numbers(text):
+    """Return a text with every number, which differs from run to run, as ``#``, and every blank as one space."""
+    return re.sub(r"\d[\d.]*(e[+-]\d+)?", "#", " ".join(text.split()))
 
 
 def test_it_complains_about_nothing(finished):

@@ -6,7 +6,7 @@ What a block is for is told by its language and title, as a reader sees them:
 * ``bash`` is run with ``bash -e``, in the page's directory;
 * a block whose title is a file name is written to that file;
 * ``text`` is what the block before it prints (``...`` stands for anything);
-* ``none`` is a drawing.
+* ``none`` is to look at: a drawing, or what another test compares with what is printed.
 
 A ``bash`` block that needs real instruments says so in its title, and is allowed on one page only.
 """
