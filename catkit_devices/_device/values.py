@@ -26,6 +26,7 @@ Limits: TypeAlias = "tuple[float | None, float | None]"
 
 # Stricter than float(), which takes "1_0" and "infinity": what instruments send, and nothing else.
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf)", re.IGNORECASE | re.ASCII)
+_HEXADECIMAL = re.compile(r"[0-9a-f]+", re.IGNORECASE)
 _BOOLEANS = {"1": True, "0": False, "on": True, "off": False, "true": True, "false": False}
 
 
@@ -34,7 +35,10 @@ class Rule:
 
     Args:
         type: ``float``, ``int``, ``bool``, ``str``, or a function from a reply's text to a value, which raises
-            ValueError when the reply makes no sense. An Enum class says that its members are the choices.
+            ValueError when the reply makes no sense. Where the reply is what instruments send for infinity or NaN
+            (``9.91E37``), a number that the function makes of it is that, scaled or not; but a reply that may as well
+            be hexadecimal (``1E40``) is what the function makes of it. An Enum class says that its members are the
+            choices.
         unit: of the plain numbers; None for those without, and for what is no number.
         choices: the values that are allowed, or a mapping from each of them to what stands for it on the wire. Those
             that are members of an Enum stand on the wire as their value.
@@ -146,6 +150,8 @@ class Rule:
 
     def _chosen(self, value: Any) -> Any:
         choices = self.choices or {}
+        if str(getattr(value, "dtype", "")) == "bool" and value.shape == ():
+            value = bool(value)  # numpy's truth value is no bool, and equal to 1
         switched = self._switched(value)
         if switched is not None:
             return switched
@@ -175,8 +181,7 @@ class Rule:
             return None
         if truth not in choices or not isinstance(next(one for one in choices if one == truth), bool):
             return None
-        real = str(getattr(value, "dtype", "")) == "bool" or isinstance(value, bool)
-        return truth if real or _truth(str(_plain(choices[truth]))) is not (not truth) else None
+        return truth if isinstance(value, bool) or _truth(str(_plain(choices[truth]))) is not (not truth) else None
 
     def _wanted(self, value: Any) -> Any:
         """Return what is compared with the choices: a number in the unit where some of them are numbers."""
@@ -204,10 +209,11 @@ class Rule:
             ValueError: it stands for none.
         """
         if self.choices is not None:
-            wanted = _comparable(reply)
-            for value, token in self.choices.items():
-                if _comparable(token) == wanted:
-                    return value
+            # The very text first: 1E40 and 1E41, of a register in hexadecimal, are both infinity as numbers.
+            for comparable in (_text, _comparable):
+                for value, token in self.choices.items():
+                    if comparable(token) == comparable(reply):
+                        return value
             truth = _truth(reply)
             for value, token in self.choices.items():
                 # What is set by "ON" and "OFF" is often told as 1 and 0, and the other way round.
@@ -232,9 +238,11 @@ class Rule:
                 raise ValueError(f"on or off was expected, got {reply!r}")
             return truth
         value = self.type(reply)
-        number = as_number(reply)
+        # The function may have scaled the number that stands for no measurement. But "1E40" may also be a register in
+        # hexadecimal: then only what the function has made of it counts.
+        number = None if _HEXADECIMAL.fullmatch(reply) else as_number(reply)
         if number is not None and no_measurement(number) and real_number(value) is not None:
-            return without_stand_ins(number)  # which the type may have scaled
+            return without_stand_ins(number)
         return self._measured(value)
 
     def returned(self, value: Any) -> Any:
@@ -350,11 +358,16 @@ def _plain(token: Any) -> Any:
 
 def _comparable(token: Any) -> Any:
     """Return what is equal of texts that say the same: a number, of which NaN is a text because it equals nothing."""
-    text = str(_plain(token)).strip()
+    text = _text(token)
     number = without_stand_ins(float(text)) if _NUMBER.fullmatch(text) else math.nan
     if number == number:
         return number
-    return "nan" if _NUMBER.fullmatch(text) else text.casefold()
+    return "nan" if _NUMBER.fullmatch(text) else text
+
+
+def _text(token: Any) -> str:
+    """Return a text or what stands for a choice on the wire as a text in which upper and lower case are the same."""
+    return str(_plain(token)).strip().casefold()
 
 
 def _truth(text: str) -> bool | None:

@@ -87,19 +87,21 @@ def _save(result: Any, file: Path) -> None:
 
     from catkit_devices.errors import DataError
 
-    parts = _parts(result)
-    if parts is None:
-        raise DataError(f"{file} is not written: the command returned no array but {type(result).__name__}")
-    names = [name for name, _ in parts]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{file} is not written: two of the arrays that the command returned are called {twice!r}")
-    arrays = {
-        name: _array(part, f"{file} is not written: {name or 'what the command returned'}") for name, part in parts
-    }
+    problem = f"{file} is not written"
+    single = _array(result, f"{problem}: what the command returned") if hasattr(result, "dtype") else None
+    arrays = {}
+    if single is None:
+        parts = _parts(result)
+        if parts is None:
+            raise DataError(f"{problem}: the command returned no array but {type(result).__name__}")
+        names = [name for name, _ in parts]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"{problem}: two of the arrays that the command returned are called {twice!r}")
+        arrays = {name: _array(part, f"{problem}: {name!r}") for name, part in parts}
     try:
         with file.open("wb") as stream:
-            _save_several(stream, arrays) if parts[0][0] else np.save(stream, arrays[""])
+            _save_several(stream, arrays) if single is None else np.save(stream, single)
     except OSError as error:
         raise DataError(f"{file} cannot be written: {error}") from error
 
@@ -117,9 +119,7 @@ def _save_several(stream: IO[bytes], arrays: Mapping[str, Any]) -> None:
 
 
 def _parts(result: Any) -> list[tuple[str, Any]] | None:
-    """Return the arrays, and what belongs to them, by name; one array has no name; None where there is no array."""
-    if hasattr(result, "dtype"):
-        return [("", result)]
+    """Return several arrays, and what belongs to them, by name; None where there is no array."""
     if isinstance(result, Mapping):
         parts = [(str(name), part) for name, part in result.items()]
     elif isinstance(result, tuple | list):

@@ -67,7 +67,8 @@ def write_cube(
     stream.write(header.tostring().encode("ascii"))
     size = 0
     for array in arrays:
-        data = _stored(array, kind).tobytes()
+        # As one row: of an array without dimensions numpy makes a plain number, which is in this machine's byte order.
+        data = _stored(array.reshape(-1), kind).tobytes()
         stream.write(data)
         size += len(data)
     stream.write(b"\0" * (-size % _BLOCK))

@@ -138,7 +138,7 @@ def test_json_keeps_every_value_whatever_the_keys(capsys):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("names", [("allow_pickle", "b"), ("file", "args"), ("kwds", "..")])
+@pytest.mark.parametrize("names", [("allow_pickle", "b"), ("file", "args"), ("kwds", ".."), ("", "b"), ("b", "")])
 def test_several_arrays_are_saved_whatever_their_names(tmp_path, names):
     arrays = dict(zip(names, (np.zeros(3), np.ones((2, 2))), strict=True))
     _save(arrays, tmp_path / "out.npz")

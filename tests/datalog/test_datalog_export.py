@@ -130,6 +130,26 @@ def test_fits_holds_numbers_of_every_type_exactly(tmp_path, dtype):
         assert len(hdus["it times"].data) == 2 if array.dtype.kind != "c" else True
 
 
+@pytest.mark.parametrize("dtype", [*PLAIN_TYPES, "c8", "c16"])
+@pytest.mark.parametrize("shapes", [((), ()), ((), (1,)), ((0, 2), (0, 2))])
+def test_fits_holds_arrays_without_dimensions_and_without_elements_too(tmp_path, dtype, shapes):
+    fits = pytest.importorskip("astropy.io.fits")
+    with Run.create(tmp_path, "types") as run:
+        for shape in shapes:
+            run.log_array("it", np.full(shape, 5, dtype))
+    uniform = shapes[0] == shapes[1]
+    left_out = export(run.path, tmp_path / "types.fits")
+    if not uniform and dtype.startswith("c"):
+        assert len(left_out) == 2
+        return
+    with fits.open(tmp_path / "types.fits") as hdus:
+        images = [hdu for hdu in hdus if hdu.name.lower() == "it"]
+        assert images
+        for image in images:
+            data = image.data["VALUE"] if dtype.startswith("c") else image.data
+            assert data is None or np.all(data.astype(dtype) == np.full(data.shape, 5, dtype))
+
+
 def test_fits_holds_everything(run, tmp_path):
     fits = pytest.importorskip("astropy.io.fits")
     run.log_fits("image", fits.HDUList([fits.PrimaryHDU(np.eye(3)), fits.ImageHDU(np.ones(2), name="DARK")]))

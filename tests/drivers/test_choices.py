@@ -53,6 +53,7 @@ class Switchboard(Device):
     turned = Control("?", "T {}", choices={True: "OFF", False: "ON"}, doc="Inhibition, which is off when all is on.")
     auto = Control("?", "A {}", choices=("ON", "OFF", "ONCE"), doc="Automatic range.")
     slot = Control("?", "P {}", choices={"first": 0, "second": 1}, doc="Slot.")
+    register = Measurement("?", choices={"idle": "1E40", "busy": "1E41", "done": "10"}, doc="State, in hexadecimal.")
 
     mode = Control("?", "M {}", choices=Mode, doc="Mode.")
     gear = Control("?", "G {:d}", type=Gear, doc="Gear.")
@@ -172,6 +173,9 @@ def test_functions_of_a_driver_get_and_return_the_member(board):
         ("gear", "THREE", "gear must be one of 'ONE', 'TWO', got 'THREE'"),
         ("gear", 3, "gear must be one of 'ONE', 'TWO', got 3"),
         ("gear", True, "gear must be one of 'ONE', 'TWO', got True"),
+        ("gear", np.True_, "gear must be one of 'ONE', 'TWO', got True"),
+        ("range", np.array(True), "range must be one of 'LOW', 'HIGH', got True"),
+        ("slot", np.False_, "slot must be one of 'first', 'second', got False"),
         ("range", Gear.ONE, "range must be one of 'LOW', 'HIGH', got <Gear.ONE: 1>"),
         ("range", "10 V", "range must be one of 'LOW', 'HIGH', got '10 V'"),
         ("lamp", 1, "lamp must be one of 'ON', 'OFF', got 1"),
@@ -184,6 +188,13 @@ def test_what_is_no_member_is_refused_before_anything_is_sent(board, name, value
 
     assert problem in caught.value.problem
     assert board._sent == []
+
+
+@pytest.mark.parametrize(("reply", "value"), [("1E41", "busy"), ("1e40", "idle"), ("10", "done"), ("1E1", "done")])
+def test_the_choice_with_the_very_text_of_the_reply_comes_before_one_with_the_same_number(board, reply, value):
+    board._reply = reply
+
+    assert board.register == value
 
 
 def test_a_reply_that_is_no_member_names_what_was_expected(board):

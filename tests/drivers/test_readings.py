@@ -34,6 +34,8 @@ class Meter(Device):
     count = Measurement("A?", type=int, doc="Count.")
     scaled = Measurement("A?", type=lambda reply: float(reply) * 1e-3, unit="W", doc="Power.")
     parsed = Control("A?", "A {}", type=lambda reply: float(reply), doc="Power.")
+    status = Measurement("A?", type=lambda reply: int(reply, 16), doc="Status register, in hexadecimal.")
+    level = Measurement("A?", type=lambda reply: 0.5 * int(reply, 16), unit="mV", doc="Level, in hexadecimal.")
     grouped = Measurement("A?", type=lambda reply: tuple(map(float, reply.split(","))), unit="V", doc="Voltages.")
     curve = Measurement("A?", type=lambda reply: np.array(reply.split(","), "f4"), unit="V", doc="Voltages.")
     called = Measurement(lambda device: device._reply, unit="W", doc="Power.")
@@ -82,6 +84,14 @@ def test_a_reply_that_stands_for_no_measurement_is_read_as_nan_or_infinity(meter
     meter._reply = reply
 
     assert getattr(meter, name) == pytest.approx(value, nan_ok=True)
+
+
+@pytest.mark.parametrize("reply", ["1E40", "1e40", "99E37"])
+def test_a_number_in_hexadecimal_is_what_the_function_of_the_driver_makes_of_it(meter, reply):
+    meter._reply = reply
+
+    assert meter.status == int(reply, 16)
+    assert meter.level == 0.5 * int(reply, 16)
 
 
 @pytest.mark.parametrize("read", [9.91e37, np.float32(9.91e37), np.array(9.91e37), Decimal("9.91E37")])
