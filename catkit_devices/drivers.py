@@ -24,7 +24,7 @@ import pluggy
 from catkit_devices import hookspecs
 from catkit_devices._base.deferred import deferred_kind
 from catkit_devices._base.plugin_path import make_importable
-from catkit_devices._device.options import bind_options
+from catkit_devices.construction import bind_options
 from catkit_devices.device import Device
 from catkit_devices.errors import ConfigurationError, PluginError, nearest
 from catkit_devices.hookspecs import PROJECT

@@ -22,11 +22,11 @@ import reprlib
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from catkit_devices._base.deferred import finished, refuse_deferred
-from catkit_devices._base.readings import real_number, without_stand_ins
 from catkit_devices._device.commands import SetCommand
 from catkit_devices._device.values import Limits, Rule, checked, intersection
 from catkit_devices.device import DeviceProperty
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
+from catkit_devices.readings import real_number, without_stand_ins
 from catkit_devices.units import check_unit
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._device.options import bind_options, options_of
+from catkit_devices.construction import bind_options, options_of
 from catkit_devices.device import Device
 from catkit_devices.errors import ConfigurationError, nearest
 

@@ -14,8 +14,8 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._base.readings import no_measurement, real_number
 from catkit_devices.lazy import imported
+from catkit_devices.readings import no_measurement, real_number
 
 if TYPE_CHECKING:
     import pint

@@ -311,7 +311,7 @@ def _drivers() -> str:
 
 
 def _description(driver: type[Any]) -> dict[str, Any]:
-    from catkit_devices._device.options import bind_options
+    from catkit_devices.construction import bind_options
 
     device = bind_options(driver, "device", {"address": "ASRL1::INSTR"} if "address" in _options(driver) else {})
     description: dict[str, Any] = device.describe()
@@ -326,7 +326,7 @@ def _general(driver: type[Any], name: str) -> bool:
 
 
 def _options(driver: type[Any]) -> list[str]:
-    from catkit_devices._device.options import options_of
+    from catkit_devices.construction import options_of
 
     return sorted(options_of(driver))
 
@@ -385,7 +385,7 @@ def _configuration() -> str:
 
 
 def _options_of_every_device() -> list[str]:
-    from catkit_devices._device.options import options_of
+    from catkit_devices.construction import options_of
     from catkit_devices.device import Device
 
     defaults = {name: options_of(Device)[name].default for name in sorted(_EVERY_DEVICE)}
@@ -423,9 +423,9 @@ def commands() -> dict[str, Any]:
     """Return every command by its name."""
     import typer
 
-    from catkit_devices.cli.application import COMMANDS, _application
+    from catkit_devices.cli.application import COMMANDS, make_application
 
-    group: Any = typer.main.get_group(_application())
+    group: Any = typer.main.get_group(make_application())
     return {name: group.commands[name] for name in COMMANDS}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from catkit_devices._base.readings import without_stand_ins
 from catkit_devices.errors import DeviceProtocolError
+from catkit_devices.readings import without_stand_ins
 from catkit_devices.visa import VisaDevice
 
 if TYPE_CHECKING:

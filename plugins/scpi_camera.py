@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.interfaces import Camera
-from catkit_devices.plugins._scpi import ScpiDevice, number
 from catkit_devices.properties import Control, Measurement
 from catkit_devices.visa import VisaDevice
+
+from ._scpi import ScpiDevice, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

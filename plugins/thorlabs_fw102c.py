@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from catkit_devices.errors import DeviceOpenError, DeviceProtocolError
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.interfaces import FilterWheel
-from catkit_devices.plugins._thorlabs_prompt import PromptDevice
 from catkit_devices.properties import Control
+
+from ._thorlabs_prompt import PromptDevice
 
 if TYPE_CHECKING:
     from catkit_devices.device import Device

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.errors import ConfigurationError, DeviceProtocolError, DeviceTimeoutError
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.interfaces import LaserSource
-from catkit_devices.plugins._thorlabs_prompt import PromptDevice
 from catkit_devices.properties import Control, Measurement
+
+from ._thorlabs_prompt import PromptDevice
 
 if TYPE_CHECKING:
     from catkit_devices.device import Device

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.errors import DeviceProtocolError
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.interfaces import PowerMeter
-from catkit_devices.plugins._scpi import ScpiDevice, number, whole
 from catkit_devices.properties import Control, Measurement
+
+from ._scpi import ScpiDevice, number, whole
 
 if TYPE_CHECKING:
     from catkit_devices.device import Device

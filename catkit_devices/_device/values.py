@@ -13,8 +13,8 @@ import reprlib
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from catkit_devices import units
-from catkit_devices._base.readings import measured, no_measurement, real_number, without_stand_ins
 from catkit_devices.errors import nearest
+from catkit_devices.readings import measured, no_measurement, real_number, without_stand_ins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

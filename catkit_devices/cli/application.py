@@ -22,7 +22,7 @@ from catkit_devices.cli.output import report
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "make_application"]
 
 COMMANDS = {
     "demo": "catkit_devices.cli.demo:demo",
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Of ours, only the one that is named is made: to make them all takes longer than the work of many a command.
         named = [name for name in given[:1] if name in COMMANDS]
-        _application(named or COMMANDS)(args=given, prog_name="catkit-devices")
+        make_application(named or COMMANDS)(args=given, prog_name="catkit-devices")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
@@ -90,7 +90,8 @@ def _log(*, everything: bool) -> None:
         logger.addHandler(logging.NullHandler())
 
 
-def _application(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
+def make_application(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
+    """Return the application with the commands of these names."""
     application = typer.Typer(
         cls=_Commands,
         name="catkit-devices",

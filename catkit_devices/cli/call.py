@@ -8,10 +8,10 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from catkit_devices._base.readings import is_masked
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
 from catkit_devices.cli.output import console, print_json, reason_for_null
+from catkit_devices.readings import is_masked
 
 __all__ = ["EXAMPLES", "SETTINGS", "call"]
 

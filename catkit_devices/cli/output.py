@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import typer
 
-from catkit_devices._base.readings import missing_in, no_measurement
 from catkit_devices.cli.words import safe_text
 from catkit_devices.errors import (
     ConfigurationError,
@@ -26,6 +25,7 @@ from catkit_devices.errors import (
     ServerNotFoundError,
     ServerUnresponsiveError,
 )
+from catkit_devices.readings import missing_in, no_measurement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -9,8 +9,8 @@ import importlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from catkit_devices._base.readings import no_measurement
 from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.readings import no_measurement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,8 +8,8 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._base.readings import is_masked
 from catkit_devices.errors import DataError
+from catkit_devices.readings import is_masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable

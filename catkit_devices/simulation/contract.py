@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
     from catkit_devices._base.clock import Clock
 
-__all__ = ["LineDroppedError", "Outbox", "Simulator"]
+__all__ = ["GIVEN_BY_THE_SIMULATION", "SIMULATOR_FILES", "LineDroppedError", "Outbox", "Simulator"]
+
+GIVEN_BY_THE_SIMULATION = frozenset({"bench", "clock", "seed"})
+"""Arguments of the constructors of benches and simulators that are no options: the simulation gives them."""
+
+SIMULATOR_FILES = (".yaml", ".yml", ".wire")
+"""How the files of simulated instruments end; a simulator of any other name is a plugin's."""
 
 
 @runtime_checkable

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._device.options import options_of
-from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.construction import option_problems, options_of
+from catkit_devices.errors import ConfigurationError
 from catkit_devices.simulation.bench import Bench
 from catkit_devices.simulation.clock import make_clock
+from catkit_devices.simulation.contract import GIVEN_BY_THE_SIMULATION, SIMULATOR_FILES
 from catkit_devices.simulation.faults import Line
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from catkit_devices.simulation.contract import Simulator
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
 
-__all__ = ["Instrument", "build_bench", "build_library", "is_file"]
-
-_RESERVED = {"bench", "clock", "seed"}
+__all__ = ["Instrument", "build_bench", "build_library"]
+_GIVEN_TO_FILES = frozenset({"path", "address"})
+"""Further ones, of the simulators that are made from files."""
 
 
 @dataclass(frozen=True)
@@ -141,28 +142,19 @@ def _build_instrument(instrument: Instrument, names: _Names, bench: Bench) -> Si
     title = f"simulator {_title(instrument)} at {instrument.address}"
     what = instrument.simulator
     if isinstance(what, str):
-        what = Path(what) if is_file(what) else names.simulator(what)
+        what = Path(what) if what.endswith(SIMULATOR_FILES) else names.simulator(what)
     if isinstance(what, Path):
-        path = what
-        kind, known = ("recording", ["timing"]) if path.suffix == ".wire" else ("YAML file", ["device", "encoding"])
-        for option in instrument.options:
-            if option not in known:
-                takes = " and ".join(map(repr, known))
-                raise ConfigurationError(f"{title} has no option {option!r}; a {kind} takes {takes} only")
-        if path.suffix == ".wire":
-            return Replay(bench, path, **instrument.options)
-        return YamlInstrument(bench, path, address=instrument.address, **instrument.options)
+        recorded = what.suffix == ".wire"
+        _check_options(Replay if recorded else YamlInstrument, instrument.options, title, _GIVEN_TO_FILES)
+        if recorded:
+            return Replay(bench, what, **instrument.options)
+        return YamlInstrument(bench, what, address=instrument.address, **instrument.options)
     if not callable(getattr(what, "feed", None)):
         raise ConfigurationError(f"{title} is no simulator: it has no feed(data)")
     cls = what
     _check_options(cls, instrument.options, title)
     built: Simulator = _construct(lambda: cls(bench, **instrument.options), title)
     return built
-
-
-def is_file(simulator: str) -> bool:
-    """Return whether a configuration names a file so, rather than a plugin's simulator."""
-    return simulator.endswith((".yaml", ".yml", ".wire"))
 
 
 class _Names:
@@ -186,15 +178,10 @@ class _Names:
         return self._plugins
 
 
-def _check_options(cls: type, options: Mapping[str, Any], title: str) -> None:
-    known = {name: parameter for name, parameter in options_of(cls).items() if name not in _RESERVED}
-    for option in options:
-        if option not in known:
-            has = f"it has {', '.join(sorted(known))}" if known else "it has none"
-            raise ConfigurationError(f"{title} has no option {option!r}; {has}", suggestion=nearest(option, known))
-    for option, parameter in known.items():
-        if parameter.default is parameter.empty and option not in options:
-            raise ConfigurationError(f"{title} needs the option {option!r}")
+def _check_options(cls: type, options: Mapping[str, Any], title: str, also_given: frozenset[str] = frozenset()) -> None:
+    known = options_of(cls, GIVEN_BY_THE_SIMULATION | also_given)
+    for option, problem, suggestion in option_problems(title, known, options):
+        raise ConfigurationError(problem, key=f"option {option!r}", suggestion=suggestion)
 
 
 def _construct(build: Any, title: str) -> Any:

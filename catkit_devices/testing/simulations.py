@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from catkit_devices._device.options import options_of
+from catkit_devices.construction import options_of
 from catkit_devices.errors import CatkitDevicesError, ConfigurationError, DeviceError, MutexError
 from catkit_devices.simulation import Instrument, VirtualClock, build_bench, build_library
 from catkit_devices.simulation.wire import parse_address

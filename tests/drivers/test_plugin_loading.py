@@ -245,7 +245,7 @@ def test_a_directory_that_is_not_there_is_an_error(tmp_path):
     ("options", "problem"),
     [
         ({"adress": "ASRL3::INSTR"}, "no such option.*did you mean 'address'"),
-        ({}, "needs 'address'"),
+        ({}, "devices.laser.address: is missing, driver 'thorlabs_mcls1' needs it"),
         ({"address": "ASRL3::INSTR", "timeout": "x", "baud": 1}, "baud"),
         ({"address": "ASRL3::INSTR", "channel": 5}, "channel must be 1 to 4, got 5"),
     ],

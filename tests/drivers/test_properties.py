@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from catkit_devices._device.options import bind_options
+from catkit_devices.construction import bind_options
 from catkit_devices.device import Device
 from catkit_devices.errors import ConfigurationError, DeviceProtocolError, DeviceValueError
 from catkit_devices.properties import Control, Measurement, Setting

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from catkit_devices import units
-from catkit_devices._base.readings import measured, missing_in, no_measurement, real_number, without_stand_ins
 from catkit_devices.device import Device
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
 from catkit_devices.properties import Control, Measurement
+from catkit_devices.readings import measured, missing_in, no_measurement, real_number, without_stand_ins
 
 NONE = [
     9.91e37, 9.9e37, -9.9e37, 9.9e37 * (1 - 1e-7), 1e38, -1e300, math.inf, -math.inf, math.nan,

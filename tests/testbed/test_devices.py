@@ -88,7 +88,8 @@ def test_a_simulated_instrument_that_cannot_be_built_is_named_and_takes_no_other
     with Testbed(load_configuration([bench], overrides)) as testbed:
         assert isinstance(testbed.devices.tank.level, float)
         with pytest.raises(
-            DeviceOpenError, match=r"device 'basin' .*other.yaml' at ASRL2::INSTR has no option 'journal'"
+            DeviceOpenError,
+            match=r"device 'basin' .*option 'journal': .*other.yaml' at ASRL2::INSTR has no such option",
         ):
             _ = testbed.devices.basin.level
         assert isinstance(testbed.devices.tank.level, float)

@@ -18,11 +18,11 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from catkit_devices._base.readings import is_masked
 from catkit_devices.errors import MutexBrokenError, WaitTimeoutError
 from catkit_devices.multiprocessing.locks.owner import current_owner
 from catkit_devices.multiprocessing.locks.waiting import seconds
 from catkit_devices.multiprocessing.types.stream_memory import HEAD, SLOT_HEAD
+from catkit_devices.readings import is_masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

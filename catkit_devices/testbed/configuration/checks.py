@@ -6,12 +6,12 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._device.options import options_of
 from catkit_devices._wire.ownership import normalise
+from catkit_devices.construction import option_problems, options_of
 from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.simulation.contract import GIVEN_BY_THE_SIMULATION, SIMULATOR_FILES
 from catkit_devices.testbed.configuration.bounds import plain_bound, plain_bounds
 from catkit_devices.testbed.configuration.device_checks import check_devices
-from catkit_devices.testbed.configuration.overlay import SIMULATOR_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,14 +178,8 @@ def _faults(device: str, faults: dict[str, float], overlay: Overlay) -> Iterator
 def _model_options(
     path: tuple[Any, ...], what: str, cls: type, given: dict[str, Any], overlay: Overlay
 ) -> Iterator[ConfigurationError]:
-    known = sorted(name for name in options_of(cls) if name not in {"bench", "clock", "seed"})
-    for option in given:
-        if option not in known:
-            yield overlay.problem(
-                (*path, option),
-                f"{what} has no such option, expected one of {', '.join(known) or 'none'}",
-                nearest(option, known),
-            )
+    for option, problem, suggestion in option_problems(what, options_of(cls, GIVEN_BY_THE_SIMULATION), given):
+        yield overlay.problem((*path, option), problem, suggestion)
 
 
 def _unregistered(
@@ -278,11 +272,8 @@ def _plugin_test(
             yield overlay.problem((*path, "test"), text)
             return
     yield from _bounds(path, table, None, overlay)
-    options = table.test_options()
-    yield from _model_options(path, f"safety test {name!r}", cls, options, overlay)
-    for option, parameter in options_of(cls).items():
-        if parameter.default is parameter.empty and option not in options:
-            yield overlay.problem((*path, option), f"is missing, safety test {name!r} needs it")
+    for option, problem, suggestion in option_problems(f"safety test {name!r}", options_of(cls), table.test_options()):
+        yield overlay.problem((*path, option), problem, suggestion)
 
 
 def _shared_properties(driver: type[Device]) -> list[str]:

@@ -8,8 +8,8 @@ import types
 import typing
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._device.options import options_of
 from catkit_devices._wire.ownership import normalise
+from catkit_devices.construction import option_problems, options_of
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.stand_ins import find_stand_in, takes_visa, why_real
 
@@ -114,30 +114,24 @@ def _stand_in(
         return
     if table.simulator is not None:
         yield overlay.problem((*path, "simulator"), "expected stand_in or simulator, got both")
-    known = sorted(set(options_of(stand_in)) - {"clock"})
-    for option in table.simulator_options:
-        if option not in known:
-            yield overlay.problem(
-                (*path, "simulator_options", option),
-                f"{table.stand_in!r} has no such option, expected one of {', '.join(known) or 'none'}",
-                nearest(option, known),
-            )
+    given = table.simulator_options
+    for option, problem, suggestion in option_problems(repr(table.stand_in), options_of(stand_in, {"clock"}), given):
+        if option in given:  # one that is missing may be an option of the driver that it derives from
+            yield overlay.problem((*path, "simulator_options", option), problem, suggestion)
 
 
 def _options(
     path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
 ) -> Iterator[ConfigurationError]:
-    accepted = {name: option for name, option in options_of(driver).items() if name not in _SET_BY_THE_TESTBED}
+    accepted = options_of(driver, _SET_BY_THE_TESTBED)
     hints = _type_hints(driver)
     given = table.options
+    owner = f"driver {table.driver!r}"
+    for option, text, suggestion in option_problems(owner, accepted, given, type(table).model_fields):
+        if option not in table.uses:
+            yield overlay.problem((*path, option), text, suggestion)
     for key, value in given.items():
-        if key not in accepted:
-            yield overlay.problem(
-                (*path, key),
-                f"driver {table.driver!r} has no such option, expected one of {', '.join(sorted(accepted)) or 'none'}",
-                nearest(key, [*accepted, *type(table).model_fields]),
-            )
-        elif key in hints and (problem := _type_problem(hints[key], value)):
+        if key in hints and (problem := _type_problem(hints[key], value)):
             yield overlay.problem((*path, key), problem)
         elif key in _SECONDS and not (isinstance(value, int | float) and 0 <= value < math.inf):
             yield overlay.problem((*path, key), f"expected a number of seconds, at least 0, got {value!r}")
@@ -146,9 +140,6 @@ def _options(
             yield overlay.problem(
                 (*path, "uses", role), f"driver {table.driver!r} uses no such device", nearest(role, accepted)
             )
-    for key, parameter in accepted.items():
-        if parameter.default is parameter.empty and key not in given and key not in table.uses:
-            yield overlay.problem((*path, key), f"is missing, driver {table.driver!r} needs it")
 
 
 def _type_hints(driver: type[Device]) -> dict[str, Any]:

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError
+from catkit_devices.simulation.contract import SIMULATOR_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["LOCAL_FILE", "SET_OPTION", "SIMULATOR_FILES", "Overlay", "key_path"]
+__all__ = ["LOCAL_FILE", "SET_OPTION", "Overlay", "key_path"]
 
 LOCAL_FILE = "local.toml"
 SET_OPTION = "--set"
-SIMULATOR_FILES = (".yaml", ".yml", ".wire")
-"""How the files of simulated instruments end; any other name is a plugin's."""
 
 
 def key_path(path: Iterable[object]) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.deferred import finished
-from catkit_devices._base.readings import missing_in, no_measurement, real_number
 from catkit_devices._device.values import within
 from catkit_devices.errors import SafetyError
+from catkit_devices.readings import missing_in, no_measurement, real_number
 from catkit_devices.testbed.configuration.bounds import plain_bounds
 from catkit_devices.testbed.trip import new_trip
 
