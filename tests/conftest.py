@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,6 +12,12 @@ import pytest
 
 # Child processes search where this one does, and find there what is quickly imported; this one has both already.
 sys.path.insert(0, str(Path(__file__).parent / "children"))
+
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    # Processes are started here by the hundred, and each would compile every module: they keep it for this run only.
+    compiled = tempfile.TemporaryDirectory(prefix="compiled-")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = compiled.name
+    sys.dont_write_bytecode = False
 
 for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTSTP"):
     # Whatever runs in the background of a script ignores them, and so would every process that is started here.
