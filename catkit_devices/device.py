@@ -9,6 +9,7 @@ bytes whole; emergencies take only that.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import logging
 import math
@@ -19,24 +20,25 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 from catkit_devices._base.ctrl_c import Event
 from catkit_devices._base.deferred import finished
 from catkit_devices._base.standby import all_at_once
-from catkit_devices._device import process_end
-from catkit_devices._device.access import DeviceProperty, hook, narrow, operation, unlocked
-from catkit_devices._device.connection import Lifecycle
-from catkit_devices._device.describing import describe, interface_of
-from catkit_devices._device.members import DeviceType, hook_of
+from catkit_devices._device.access import Access
+from catkit_devices._device.connection import Lifecycle, State
+from catkit_devices._device.members import (
+    DeviceProperty,
+    DeviceType,
+    describe,
+    hook,
+    hook_of,
+    interface_of,
+    narrow,
+    operation,
+    unlocked,
+)
 from catkit_devices._device.openings import Openings
 from catkit_devices._device.settings import declared_settings
-from catkit_devices.errors import (
-    CatkitDevicesError,
-    DeviceClosedError,
-    DeviceDisconnectedError,
-    DeviceFaultError,
-    OperationCancelled,
-)
-from catkit_devices.multiprocessing.locks.lock import OwnedLock, giving_way
+from catkit_devices.errors import CatkitDevicesError, DeviceDisconnectedError, DeviceFaultError, OperationCancelled
+from catkit_devices.multiprocessing.locks.lock import giving_way
 from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex, default_timeout, lock_all
 from catkit_devices.multiprocessing.locks.owner import calling, current_call, emergency_call, forwarded_call
-from catkit_devices.multiprocessing.protocol import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,10 +47,6 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.locks.entries import Entry
     from catkit_devices.multiprocessing.locks.owner import Call, Session
     from catkit_devices.multiprocessing.protocol import Interface, Reference
-
-    Gate = Callable[[str, str, bool], BaseException | None]
-    """Asked with device, operation, and whether that changes its state (else it would have to open the device);
-    returns why it may not be done now."""
 
 __all__ = ["Device", "DeviceProperty", "operation", "unlocked"]
 
@@ -98,22 +96,15 @@ class Device(metaclass=DeviceType):
         self._name_ = name
         self._narrowed_ = narrow(type(self), name, limits or {})
         self._connection = None
-        self._open_on_use_ = open_on_use
-        self._life_ = Lifecycle(self, default_timeout(safe_timeout, f"device {name!r}, making it safe"))
-        self._mutex_ = Mutex(name, timeout)
-        lock = self._mutex_._lock
-        if not isinstance(lock, OwnedLock):
-            raise TypeError("a device's mutex lives where the device does")
-        self._mutex_lock_ = lock
-        self._mutex_lock_.refusal = self._life_.refusal
-        self._operation_lock_ = OwnedLock(f"{name} (operation)", by_chain=True, timeout=self._mutex_.timeout)
-        self._operation_lock_.may_give_way = self._may_give_way_
+        self._access_ = Access(name, timeout)
+        self._access_.operation_lock.may_give_way = self._may_give_way_
+        safe_timeout = default_timeout(safe_timeout, f"device {name!r}, making it safe")
+        self._life_ = Lifecycle(self, self._access_, safe_timeout, open_on_use=open_on_use)
+        self._openings_ = Openings(self._life_, self._access_, kept=open_on_use)
         self._clock_: Clock | None = None
         """The clock of the simulation that the device is part of."""
         self._stand_in_: Callable[[], Any] | None = None
         """Under simulation, what makes the connection in the place of ``_open``."""
-        self._openings_ = Openings(self, kept=open_on_use)
-        self._changed_by_: Session | None = None
         self._reference_: Reference | None = None
 
     # --- what a driver implements -----------------------------------------------------------------------------------
@@ -170,76 +161,6 @@ class Device(metaclass=DeviceType):
     def __exit__(self, *_: object) -> None:
         self._openings_.leave_here(block=True)
 
-    def _close_now_(self) -> None:
-        try:
-            self._life_.close()
-        finally:
-            self._changed_by_ = None
-
-    def _leave_(self, call: Call, *, shared: bool = False) -> None:
-        """Give an operation's locks back; if it ran when the device was to be made safe, once more before that."""
-        life = self._life_
-        try:
-            if life.unsettled:
-                life.settle(call)
-        finally:
-            if shared:
-                self._operation_lock_.leave(call)
-            else:
-                self._mutex_lock_.leave_both(self._operation_lock_, call)
-
-    def _refusal_(self, name: str, changes: bool) -> BaseException | None:
-        """Return why an operation may not be done now: on a testbed whose safety checks have tripped, say."""
-        if (ending := process_end.refusal(self._name_, name)) is not None:
-            return ending
-        gate: Gate | None = running_server[0].host.gate if running_server else None
-        return None if gate is None else gate(self._name_, name, changes)
-
-    def _require_permission_(self, name: str, changes: bool) -> None:
-        refusal = self._refusal_(name, changes)
-        if refusal is not None:
-            raise refusal
-
-    def _ready_(self, name: str, changes: bool) -> None:
-        """Refuse an operation that the device's state does not allow; see to its connection."""
-        life = self._life_
-        if (replaced := self._connection_replaced_at_()) is not None:
-            life.lose(replaced)
-        anew = not life.connected
-        if changes or anew:
-            self._require_permission_(name, changes)
-        if life.fault is not None and (refusal := life.refusal()) is not None:
-            raise refusal
-        if anew and self._operation_lock_.has_guest():
-            # This is a shared read in the middle of an operation, which must not go on over another connection.
-            raise DeviceDisconnectedError(f"{name!r} needs a connection, and an operation waits", **self._facts_())
-        life.reconnect(name)
-        if not life.is_open:
-            if not self._open_on_use_:
-                raise DeviceClosedError(f"{name!r} needs it open; it is closed", **self._facts_())
-            life.open()
-        if anew:
-            self._make_safe_if_changes_are_refused_(name)
-            if changes:
-                self._require_permission_(name, changes)  # opening takes its time
-
-    def _open_now_(self, name: str) -> None:
-        if not self._life_.is_open:
-            self._require_permission_(name, False)
-            self._life_.open()
-            self._make_safe_if_changes_are_refused_(name)
-        elif (refusal := self._life_.refusal()) is not None:
-            raise refusal
-
-    def _make_safe_if_changes_are_refused_(self, name: str) -> None:
-        """Make a device safe that was opened all the same, or meanwhile: many an instrument comes up shining."""
-        if self._refusal_(name, True) is not None:
-            self._life_.make_safe()
-
-    def _connection_replaced_at_(self) -> float | None:
-        """Return when the connection was made anew for another device that shares it, on the monotonic clock."""
-        return None
-
     # --- state ------------------------------------------------------------------------------------------------------
 
     @property
@@ -257,32 +178,33 @@ class Device(metaclass=DeviceType):
     @property
     @final
     def state(self) -> str:
-        """``"closed"``, ``"open"`` or ``"fault"``."""
-        return "fault" if self._life_.fault is not None else "open" if self._life_.is_open else "closed"
+        """``"closed"``, ``"open"``, ``"lost"`` (open, and the next operation has to connect anew) or ``"fault"``."""
+        state = self._life_.state
+        return State.LOST.value if state is State.OPEN and self._line_is_lost_() else state.value
 
     @property
     @final
     def mutex(self) -> Mutex:
         """The device's mutex."""
-        return self._mutex_
+        return self._access_.mutex
 
     @final
     @unlocked
     def lock(self, timeout: float | None = None) -> lock_all:
         """Keep the device to oneself during a block: ``with device.lock():``."""
-        return lock_all(self._mutex_, timeout=timeout)
+        return lock_all(self._access_.mutex, timeout=timeout)
 
     @final
     @unlocked
     def acquire(self, timeout: float | None = None, raise_on_fail: bool = True) -> bool:
         """Keep the device to oneself until ``release``; as ``Mutex.acquire``."""
-        return self._mutex_.acquire(timeout, raise_on_fail)
+        return self._access_.mutex.acquire(timeout, raise_on_fail)
 
     @final
     @unlocked
     def release(self) -> None:
         """End what ``acquire`` began; as ``Mutex.release``."""
-        self._mutex_.release()
+        self._access_.mutex.release()
 
     @final
     @unlocked
@@ -294,11 +216,37 @@ class Device(metaclass=DeviceType):
             MutexTimeoutError: an operation is still running.
         """
         with calling(current_call()) as call:
-            self._operation_lock_.enter(call, self._mutex_.timeout, f"{self._name_}.reset")
+            self._access_.operation_lock.enter(call, self._access_.mutex.timeout, f"{self._name_}.reset")
             try:
                 self._life_.reset()
             finally:
-                self._leave_(call, shared=True)
+                self._access_.leave(call, shared=True)
+
+    # --- connection -------------------------------------------------------------------------------------------------
+
+    def _connect_(self) -> None:
+        """Have the driver open the connection; under simulation, have what stands in for the instrument made."""
+        if self._stand_in_ is None:
+            opened = finished(self._open(), f"{type(self).__qualname__}._open")
+        else:
+            opened = self._stand_in_()
+        if opened is not None:  # or the driver keeps it by itself
+            self._connection = opened
+
+    def _disconnect_(self) -> None:
+        """Have the driver close the connection."""
+        try:
+            finished(self._close(), f"{type(self).__qualname__}._close")
+        finally:
+            self._connection = None
+
+    def _connection_replaced_at_(self) -> float | None:
+        """Return when another device that shares the connection opened a new one, on the monotonic clock; or None."""
+        return None
+
+    def _line_is_lost_(self) -> bool:
+        """Return whether the connection is known to be lost, by another device that shares it too."""
+        return False
 
     # --- safety -----------------------------------------------------------------------------------------------------
 
@@ -315,6 +263,7 @@ class Device(metaclass=DeviceType):
         self._life_.make_safe()
 
     def _can_be_made_safe_(self) -> bool:
+        """Return whether its driver has a way to make it safe."""
         return type(self)._make_safe is not Device._make_safe
 
     def _in_the_way_(self) -> str:
@@ -324,6 +273,80 @@ class Device(metaclass=DeviceType):
     def _make_safe_in_doubt_(self) -> None:
         """Make it safe whatever came before; for kinds of devices whose line may be in any state."""
         finished(self._make_safe(), f"{type(self).__qualname__}._make_safe")
+
+    # --- operations -------------------------------------------------------------------------------------------------
+
+    def _perform_(
+        self,
+        body: Callable[..., Any],
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        shared: bool,
+        changes: bool,
+        repeatable: bool = False,
+    ) -> Any:
+        """Run the body of one operation under the device's locks; raises what the locks or the body raise.
+
+        A read that is ``repeatable`` is done once more, over a new connection, where its first try found the connection
+        lost and the caller was in no section.
+        """
+        call = forwarded_call()
+        if call is None:
+            with calling(current_call()):
+                return self._perform_(body, name, args, kwargs, shared=shared, changes=changes, repeatable=repeatable)
+        access, life = self._access_, self._life_
+        if call.emergency or access.operation_lock.held_by(call):
+            # Part of an operation of this device already, under the locks that this one has.
+            call.check()
+            if call.emergency:
+                return self._perform_in_emergency_(body, args, kwargs)
+            access.begin_nested(call, name, changes)
+            return body(self, *args, **kwargs)
+        if changes:
+            access.require_permission(name, changes)  # before waiting for whoever has it
+        before, call.changes = call.changes, changes
+        try:
+            access.enter(call, name, shared=shared)
+            try:
+                life.ready(name, changes)
+                if changes:
+                    access.changed_by = call.session
+                try:
+                    result = body(self, *args, **kwargs)
+                except DeviceDisconnectedError as error:
+                    if not life.loses_by(error) or not repeatable or access.mutex_lock.sections(call):
+                        raise
+                    life.ready(name, changes)
+                    result = body(self, *args, **kwargs)
+            finally:
+                try:
+                    access.leave(call, shared=shared)
+                except BaseException:  # Ctrl-C may have come before it was done
+                    access.end(call)
+                    raise
+        finally:
+            call.changes = before
+        if _is_lazy(type(result)):  # type: ignore[arg-type]  # mypy takes a class for something unhashable
+            raise TypeError(
+                f"{self._name_}.{name} returned a {type(result).__name__}, whose work would be done outside of the "
+                "device's mutex: return a list"
+            )
+        return result
+
+    def _perform_in_emergency_(self, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Run a part of making safe: of this device, or of another one that uses this one for that."""
+        life = self._life_
+        if life.is_open and not life.connected:
+            life.restore()
+            if not life.makes_safe_here:
+                life.make_safe_if_changes_are_refused("make_safe")
+        try:
+            return body(self, *args, **kwargs)
+        except DeviceDisconnectedError as error:
+            life.loses_by(error)
+            raise
 
     # --- helpers for drivers ----------------------------------------------------------------------------------------
 
@@ -381,7 +404,7 @@ class Device(metaclass=DeviceType):
             self._pause_(call, until)
             return True
         now = time.monotonic if self._clock_ is None else self._clock_.time
-        deadline = now() + (self._mutex_.timeout if timeout is None else timeout)
+        deadline = now() + (self._access_.mutex.timeout if timeout is None else timeout)
         while not finished(until(), "the condition that is waited for"):
             left = deadline - now()
             if left <= 0:
@@ -415,7 +438,8 @@ class Device(metaclass=DeviceType):
     @unlocked
     def describe(self) -> dict[str, Any]:
         """Return what the device can do: properties with type, unit, limits, choices and doc; commands with doc."""
-        return describe(self, vars(Device))
+        facts = {"name": self._name_, "driver": type(self).driver, "address": self._address_}
+        return facts | describe(self, vars(Device))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name_!r}: {self.state}>"
@@ -460,12 +484,12 @@ class Device(metaclass=DeviceType):
     def _session_ended_(self, session: Session, goodbye: bool) -> None:
         """Make it safe, before anybody else is granted, where the ended session leaves it in an unknown state."""
         guardian = emergency_call()
-        in_use = self._mutex_lock_.in_use_by(session)
+        in_use = self._access_.mutex_lock.in_use_by(session)
         died = not goodbye or in_use
-        due = died and (in_use or (self._life_.is_open and self._changed_by_ is session))
+        due = died and (in_use or (self._life_.is_open and self._access_.changed_by is session))
         last = self._openings_.end_session(session)
         if not (due or last):
-            self._mutex_lock_.end_session(session)
+            self._access_.mutex_lock.end_session(session)
             return
         queued = Event()
         clean_up = threading.Thread(
@@ -479,23 +503,23 @@ class Device(metaclass=DeviceType):
         except RuntimeError as error:
             _log.error("device %r: %s, to clean up after %r; making safe", self._name_, error, session.process)
             self._secure_()
-            self._mutex_lock_.end_session(session)
+            self._access_.mutex_lock.end_session(session)
             return
-        self._mutex_lock_.end_session(session, guardian)
+        self._access_.mutex_lock.end_session(session, guardian)
         queued.set()
 
     def _clean_up_(self, session: Session, guardian: Call, in_use: bool, died: bool, queued: Event) -> None:
         queued.wait()
-        if not self._mutex_lock_.claim(guardian, session, self._life_.safe_timeout):
+        if not self._access_.mutex_lock.claim(guardian, session, self._life_.safe_timeout):
             self._life_.fail(
                 f"an operation of {session.process!r} (pid {session.pid}), which has ended, does not end"
-                f" ({self._mutex_lock_.holder()})"
+                f" ({self._access_.mutex_lock.holder()})"
             )
             self._secure_()
-            self._mutex_lock_.claim(guardian, session, math.inf)
+            self._access_.mutex_lock.claim(guardian, session, math.inf)
         try:
             with calling(guardian):
-                unchanged_since = died and self._changed_by_ is session
+                unchanged_since = died and self._access_.changed_by is session
                 if self._life_.is_open and (in_use or unchanged_since):
                     _log.warning(
                         "device %r: %r (pid %d) died; making safe", self._name_, session.process, session.pid,
@@ -503,11 +527,11 @@ class Device(metaclass=DeviceType):
                     )  # fmt: skip
                     with contextlib.suppress(DeviceFaultError):  # logged, and every later use is refused
                         self._life_.make_safe()
-                    self._changed_by_ = None
+                    self._access_.changed_by = None
                 with contextlib.suppress(CatkitDevicesError):
                     self._openings_.close_if_unused()
         finally:
-            self._mutex_lock_.leave(guardian)
+            self._access_.mutex_lock.leave(guardian)
 
     def _secure_(self) -> None:
         """Make it safe whoever uses it; an operation that is running makes it safe again when it ends."""
@@ -524,7 +548,7 @@ class Device(metaclass=DeviceType):
 
     def _close_quietly_(self) -> None:
         try:
-            self._close_now_()
+            self._life_.close()
         except CatkitDevicesError as error:
             _log.error("device %r: %s", self._name_, error)
 
@@ -537,3 +561,8 @@ class Device(metaclass=DeviceType):
                 "have a SharedMemoryManager make it: manager.get_object(name, factory)"
             )
         return hosted_reference(self._reference_)
+
+
+@functools.lru_cache(maxsize=256)  # kinds of results; a process has a few tens
+def _is_lazy(kind: type) -> bool:
+    return any(hasattr(kind, name) for name in ("__next__", "__anext__", "__await__"))

@@ -9,7 +9,7 @@ import functools
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, final
 
-from catkit_devices._device.access import hook
+from catkit_devices._device.members import hook
 from catkit_devices._device.settings import AsciiText, Condition, Encoding, Pattern, PositiveWhole
 from catkit_devices._wire.byte_stream import simulated_clock
 from catkit_devices._wire.exchange import DialogueDevice
@@ -274,7 +274,7 @@ class VisaDevice(DialogueDevice):
 
     # --- below
 
-    def _connect_(self) -> Transport:
+    def _join_line_(self) -> Transport:
         from pyvisa import constants
 
         settings = {

@@ -1,4 +1,4 @@
-"""The life of a device's connection: closed, open, lost and restored, in FAULT; and how it is made safe in each."""
+"""A device's connection: closed, open, lost, in FAULT; and how the device is made safe in each of these states."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import logging
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
 
-from catkit_devices._base.deferred import finished
 from catkit_devices._base.standby import Standby
 from catkit_devices._device import process_end
 from catkit_devices.errors import (
     CatkitDevicesError,
+    DeviceClosedError,
     DeviceDisconnectedError,
     DeviceFaultError,
     DeviceOpenError,
@@ -24,67 +25,170 @@ from catkit_devices.multiprocessing.locks.owner import calling, current_call, em
 
 if TYPE_CHECKING:
     from catkit_devices._base.standby import Errand
-    from catkit_devices.device import Device
+    from catkit_devices._device.access import Access
     from catkit_devices.errors import DeviceError
     from catkit_devices.multiprocessing.locks.owner import Call
 
-__all__ = ["Lifecycle"]
+__all__ = ["Lifecycle", "State"]
 
 _log = logging.getLogger(__name__)
 
 
-class Lifecycle:
-    """The only place where a driver's ``_open``, ``_close`` and ``_make_safe`` are called.
+class State(StrEnum):
+    """What a device's ``state`` says."""
 
-    Which threads may use it when is the device's business, but for making safe, which may come at any time.
+    CLOSED = "closed"
+    """It is not open."""
+    OPEN = "open"
+    """It is open, and its connection is not known to be lost."""
+    LOST = "lost"
+    """It is open, its connection is lost, and the next operation opens a new one."""
+    FAULT = "fault"
+    """It refuses every use until ``reset()``, whether its connection is open or not."""
+
+
+class _Device(Protocol):
+    """What a lifecycle needs of its device; ``catkit_devices.device.Device`` says what each does."""
+
+    @property
+    def name(self) -> str: ...
+    def _connect_(self) -> None: ...
+    def _disconnect_(self) -> None: ...
+    def _can_be_made_safe_(self) -> bool: ...
+    def _make_safe_in_doubt_(self) -> None: ...
+    def _in_the_way_(self) -> str: ...
+    def _connection_replaced_at_(self) -> float | None: ...
+    def _facts_(self, command: str | bytes | None = None) -> dict[str, Any]: ...
+    def _event_record_(self, kind: str, **facts: Any) -> dict[str, Any]: ...
+
+
+class Lifecycle:
+    """The state of one device. Nothing else has its driver open, close or make safe the instrument.
+
+    Which threads may use it when is the business of the locks, except for making safe, which may come at any time.
 
     Args:
         device: whose it is.
+        access: the device's locks and permission.
         safe_timeout: seconds that making safe may take.
+        open_on_use: whether the first operation opens the device.
 
     Attributes:
-        is_open: whether the device is open, over whatever connection.
-        fault: why it is in FAULT; None while it is not.
-        unsafe: why it could not be made safe; None since it was.
-        unsettled: operations that ran when it was made safe as an emergency: each makes it safe again as it ends.
+        device: whose it is.
+        safe_timeout: seconds that making safe may take.
+        fault: why the device is in FAULT; None while it is not.
+        unsafe: why the device could not be made safe; None since it was.
     """
 
-    def __init__(self, device: Device, safe_timeout: float) -> None:
-        self.is_open = False
+    def __init__(self, device: _Device, access: Access, safe_timeout: float, *, open_on_use: bool) -> None:
+        self.device = device
+        self.safe_timeout = safe_timeout
         self.fault: str | None = None
         self.unsafe: str | None = None
-        self.unsettled: set[Call] = set()
-        self.safe_timeout = safe_timeout
-        self._device = device
-        self._standby: Standby | None = None
-        """What makes it safe: there before it is opened, until it is closed."""
-        self._errand: Errand | None = None
-        self._standby_guard = threading.Lock()
-        self._being_made_safe = threading.RLock()
-        self._connected = False
-        """Whether ``_open`` has returned since ``_close`` was called last."""
-        self._lost = False
-        """Whether it is open without a connection, until that is restored."""
+        self._access = access
+        self._open_on_use = open_on_use
+        self._connection = State.CLOSED
+        """The state without FAULT, which may come to each of the others."""
+        self._turning = threading.Lock()
+        """Held while that is changed."""
+        self._to_be_closed = False
+        """Whether the driver has opened a connection since it has closed one last."""
         self._cut_off: object = None
         """The section that was held when the connection was lost."""
         self._guard = threading.RLock()
+        """Held while a connection is opened or closed."""
+        self._standby: Standby | None = None
+        """The thread that makes the device safe: started before the device is opened, ended when it is closed."""
+        self._standby_guard = threading.Lock()
+        self._errand: Errand | None = None
+        """The last request to make the device safe."""
+        self._being_made_safe = threading.RLock()
+        access.mutex_lock.refusal = self.refusal
+        access.settle = self._settle
+
+    # --- the state
+
+    @property
+    def state(self) -> State:
+        """The state."""
+        return self._connection if self.fault is None else State.FAULT
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the device is open, whether or not its connection is lost."""
+        return self._connection is not State.CLOSED
+
+    @property
+    def connected(self) -> bool:
+        """Whether the device is open, over a connection that is not known to be lost."""
+        return self._connection is State.OPEN
 
     @property
     def is_settled(self) -> bool:
         """Whether it has a connection that is not just being opened or closed."""
-        return self._connected
-
-    # --- open and close
-
-    @property
-    def connected(self) -> bool:
-        """Whether it is open, over a connection that is not known to be lost."""
-        return self.is_open and not self._lost
+        return self._to_be_closed
 
     @property
     def opening(self) -> bool:
         """Whether somebody is opening it, if it is one of the devices that may be on."""
         return not self.is_open and self.unsafe is None
+
+    def _turn(self, before: State, after: State) -> None:
+        """Go from one state of the connection to another, if it is in the first."""
+        with self._turning:
+            if self._connection is before:
+                self._connection = after
+
+    # --- what an operation needs
+
+    def ready(self, operation: str, changes: bool) -> None:
+        """Refuse an operation that the device's state does not allow; open or restore the connection for it.
+
+        Args:
+            operation: its name.
+            changes: whether it changes the device.
+        """
+        if (replaced := self.device._connection_replaced_at_()) is not None:
+            self.lose(replaced)
+        anew = not self.connected
+        if changes or anew:
+            self._access.require_permission(operation, changes)
+        if self.fault is not None and (refusal := self.refusal()) is not None:
+            raise refusal
+        if anew and self._access.operation_lock.has_guest():
+            # This is a shared read in the middle of an operation, which must not go on over another connection.
+            raise DeviceDisconnectedError(
+                f"{operation!r} needs a connection, and an operation waits", **self.device._facts_()
+            )
+        self._reconnect(operation)
+        if not self.is_open:
+            if not self._open_on_use:
+                raise DeviceClosedError(f"{operation!r} needs it open; it is closed", **self.device._facts_())
+            self.open()
+        if anew:
+            self.make_safe_if_changes_are_refused(operation)
+            if changes:
+                self._access.require_permission(operation, changes)  # opening takes its time
+
+    def open_if_allowed(self) -> None:
+        """Open the device if it is not open, where that is permitted.
+
+        Raises:
+            DeviceFaultError: it is in FAULT.
+        """
+        if not self.is_open:
+            self._access.require_permission("open", False)
+            self.open()
+            self.make_safe_if_changes_are_refused("open")
+        elif (refusal := self.refusal()) is not None:
+            raise refusal
+
+    def make_safe_if_changes_are_refused(self, operation: str) -> None:
+        """Make a device safe that was opened although nothing may be changed: many an instrument starts up on."""
+        if self._access.refusal(operation, True) is not None:
+            self.make_safe()
+
+    # --- open and close
 
     def open(self) -> None:
         """Open the device; harmless when it is open.
@@ -101,12 +205,11 @@ class Lifecycle:
             self._stand_by()
             try:
                 self._connect()
-                self.is_open = True
-                process_end.note(self, self._device)  # once more: before the end of what opening has made
+                self._turn(State.CLOSED, State.OPEN)
+                process_end.note(self)  # again: opening may have registered with atexit what ends the connection
             finally:
                 self._stand_down()
-        name = self._device.name
-        _log.info("device %r opened", name, extra=self._device._event_record_("device_opened"))
+        _log.info("device %r opened", self.device.name, extra=self.device._event_record_("device_opened"))
 
     def close(self) -> None:
         """Make the device safe and close it; harmless when it is closed.
@@ -114,16 +217,19 @@ class Lifecycle:
         Raises:
             DeviceFaultError: it could not be made safe; it is closed all the same.
         """
-        if not self.is_open and self.unsafe is None:
-            return
         try:
-            # Not under the guard: what makes safe may have to restore the connection.
-            self.make_safe()
-        except Exception:
+            if not self.is_open and self.unsafe is None:
+                return
+            try:
+                # Not under the guard: what makes safe may have to restore the connection.
+                self.make_safe()
+            except Exception:
+                self._shut_elsewhere()
+                raise
+            # Not after Ctrl-C: the connection is needed for as long as it is being made safe.
             self._shut_elsewhere()
-            raise
-        # Not after Ctrl-C: the connection is needed for as long as it is being made safe.
-        self._shut_elsewhere()
+        finally:
+            self._access.changed_by = None
 
     def reset(self) -> None:
         """Make the device safe, over a new connection if need be; then close it and forget a fault.
@@ -134,7 +240,7 @@ class Lifecycle:
         try:
             self.make_safe()
         except DeviceFaultError:
-            self._lost = True
+            self._turn(State.OPEN, State.LOST)
             self.make_safe()
         self._shut_elsewhere()
         self.fault = None
@@ -147,7 +253,7 @@ class Lifecycle:
         self.fault = None
 
     def _shut_elsewhere(self) -> None:
-        """Have it closed by the thread that makes it safe, as part of this call: Ctrl-C cannot strike there."""
+        """Have it closed by the thread that makes it safe, as part of this call: Ctrl-C does not come there."""
         call, errand = current_call(), None
         with self._standby_guard:
             if self._standby is not None and self._standby.alive and not self._standby.is_this_thread:
@@ -165,19 +271,19 @@ class Lifecycle:
 
     def _shut(self) -> None:
         with contextlib.ExitStack() as stack:
-            # Somebody else may have asked for it to be made safe, too; one that hangs is not waited for.
+            # Somebody else may have asked for it to be made safe, too; where that hangs it is not waited for.
             if self.unsafe is None and self._being_made_safe.acquire(timeout=self.safe_timeout):
                 stack.callback(self._being_made_safe.release)
             stack.enter_context(self._guard)
-            was_open, self.is_open = self.is_open, False
+            with self._turning:
+                was_open, self._connection = self.is_open, State.CLOSED
             try:
                 self._disconnect()
             finally:
-                self._lost, self._cut_off = False, None
+                self._cut_off = None
                 self._stand_down()
                 if was_open:
-                    name = self._device.name
-                    _log.info("device %r closed", name, extra=self._device._event_record_("device_closed"))
+                    _log.info("device %r closed", self.device.name, extra=self.device._event_record_("device_closed"))
 
     def begin_to_shut(self) -> Errand | None:
         """Have it closed as it is, which may take its time; return what ends then, or None where nothing can be done.
@@ -193,35 +299,27 @@ class Lifecycle:
         with self._guard:
             with contextlib.suppress(CatkitDevicesError):
                 self._disconnect()
-            stand_in = self._device._stand_in_
-            opened = self._run("_open") if stand_in is None else stand_in()
-            if opened is not None:  # or the driver keeps it by itself
-                self._device._connection = opened
-            self._connected, self._lost = True, False
+            self.device._connect_()
+            self._to_be_closed = True
+            self._turn(State.LOST, State.OPEN)
 
     def _disconnect(self) -> None:
-        if self._connected:
-            self._connected = False
-            try:
-                self._run("_close")
-            finally:
-                self._device._connection = None
-
-    def _run(self, method: str) -> Any:
-        return finished(getattr(self._device, method)(), f"{type(self._device).__qualname__}.{method}")
+        if self._to_be_closed:
+            self._to_be_closed = False
+            self.device._disconnect_()
 
     def _stand_by(self) -> None:
-        """Have a thread that can make it safe and close it, before there is anything to be made safe."""
+        """Start the thread that makes it safe and closes it, before there is anything to be made safe."""
         with self._standby_guard:
             try:
-                process_end.note(self, self._device)
+                process_end.note(self)
                 if self._standby is None or not self._standby.alive:
-                    self._standby = Standby(f"make-safe-{self._device.name}")
+                    self._standby = Standby(f"make-safe-{self.device.name}")
             except RuntimeError as error:
                 process_end.forget(self)
                 raise DeviceOpenError(
                     f"is not opened: the thread that would have to make it safe cannot be started ({error})",
-                    **self._device._facts_(),
+                    **self.device._facts_(),
                 ) from error
 
     def _stand_down(self) -> None:
@@ -236,30 +334,30 @@ class Lifecycle:
     # --- a connection that is lost
 
     def lose(self, when: float = math.inf) -> None:
-        """Note that the connection is gone: the next operation opens it anew, but for a section that was held then.
+        """Note that the connection is lost: the next operation opens a new one, but not in a section held at that time.
 
         Args:
             when: on the monotonic clock; by default now.
         """
-        self._lost = True
-        self._cut_off = self._device._mutex_lock_.section(begun_before=when)
+        self._turn(State.OPEN, State.LOST)
+        self._cut_off = self._access.mutex_lock.section(begun_before=when)
 
     def concerns(self, error: DeviceError) -> bool:
         """Whether an error is about this device, not about another one that it uses."""
-        facts = self._device._facts_()
+        facts = self.device._facts_()
         return all(getattr(error, fact) in (None, facts[fact]) for fact in ("device", "driver", "address"))
 
     def loses_by(self, error: DeviceDisconnectedError) -> bool:
-        """Note that the connection is gone where an error says so of this device's own; return whether it does."""
+        """Note that the connection is lost if an error says so of this device; return whether it does."""
         if not self.concerns(error):
             return False
         if error.device is None:
-            error.device = self._device.name  # or each device that uses this one would take it for its own
+            error.device = self.device.name  # or each device that uses this one would take the error for its own
         self.lose()
         return True
 
-    def reconnect(self, operation: str) -> None:
-        """Open anew if the connection was lost; settings are not assumed to have survived.
+    def _reconnect(self, operation: str) -> None:
+        """Open a new connection if the last one was lost; settings are not assumed to have survived.
 
         Args:
             operation: for which it is.
@@ -269,32 +367,30 @@ class Lifecycle:
                 else may use the device meanwhile, for a shared read, is not told of it.
             DeviceOpenError: the instrument does not answer yet.
         """
-        if not self._lost and self._cut_off is None:
+        if self._connection is not State.LOST and self._cut_off is None:
             return
-        lock = self._device._mutex_lock_
+        lock = self._access.mutex_lock
         if lock.section() is not self._cut_off:
             self._cut_off = None
         elif self._cut_off is not None and lock.held_by(current_call()):
             raise DeviceDisconnectedError(
                 "the connection was lost in this section, and with it perhaps what it has set: leave the section",
-                **self._device._facts_(operation),
+                **self.device._facts_(operation),
             )
         self.restore()
 
     def restore(self) -> None:
-        """Open the connection anew where it is known to be lost."""
+        """Open a new connection where the last one is known to be lost, or where a closed device is to be made safe."""
         with self._guard:
-            if self._connected and not self._lost:
-                return  # or somebody has done it meanwhile
-            if not self.is_open and self.unsafe is None:
+            if self.connected or (not self.is_open and (self._to_be_closed or self.unsafe is None)):
                 return
             self._connect()
-        _log.warning("device %r: connection restored", self._device.name)
+        _log.warning("device %r: connection restored", self.device.name)
 
     # --- safety
 
     def make_safe(self) -> None:
-        """Have the driver make the device safe: twice if need be, over a new connection where the old one is gone.
+        """Have the driver make the device safe: twice if need be, over a new connection where the old one is lost.
 
         A closed one is left alone, unless it was closed without being made safe: then it is opened for this.
 
@@ -307,26 +403,24 @@ class Lifecycle:
 
     def secure(self) -> Errand | None:
         """Begin to make it safe though operations may be running, each of which makes it safe again as it ends."""
-        running = self._device._mutex_lock_.running()
-        if not self.connected:  # then a read may have to open it
-            running += self._device._operation_lock_.running()
-        self.unsettled = {*running, *self._still_running()}
+        access = self._access
+        running = access.mutex_lock.running() if self.connected else access.running()  # a read may have to open it
+        access.unsettled = {*running, *self._still_running()}
         return self.begin_to_make_safe()
 
     def _still_running(self) -> list[Call]:
         """Return those of the unsettled operations that have not ended."""
-        running = [*self._device._mutex_lock_.running(), *self._device._operation_lock_.running()]
-        return [call for call in running if call in self.unsettled]
+        return [call for call in self._access.running() if call in self._access.unsettled]
 
     def begin_to_make_safe(self) -> Errand | None:
         """Have it made safe; return what ``finish_to_make_safe`` waits for, or None where there is nothing to do."""
         with self._standby_guard:
-            if not (self.is_open or self.unsafe is not None) or not self._device._can_be_made_safe_():
+            if not (self.is_open or self.unsafe is not None) or not self.device._can_be_made_safe_():
                 return None
             if self._standby is None or not self._standby.alive:
-                self._standby = Standby(f"make-safe-{self._device.name}")
+                self._standby = Standby(f"make-safe-{self.device.name}")
             if self.makes_safe_here:
-                raise TypeError(f"{type(self._device).__qualname__}._make_safe() calls make_safe(), which calls it")
+                raise TypeError(f"{type(self.device).__qualname__}._make_safe() calls make_safe(), which calls it")
             errand = self._errand
             if errand is None or errand.begun:  # one that has not begun will do for whoever asks now, too
                 errand = self._errand = self._standby.do(self._make_safe)
@@ -342,7 +436,7 @@ class Lifecycle:
         failure = errand.failure
         if ended and failure is None:
             return
-        why = f"not done in {self.safe_timeout:g} s{self._device._in_the_way_()}"
+        why = f"not done in {self.safe_timeout:g} s{self.device._in_the_way_()}"
         if failure is not None:
             why = f"{type(failure).__name__}: {failure}"
         text = f"could not be made safe ({why})"
@@ -350,7 +444,7 @@ class Lifecycle:
         if errand.wait(0.0) and errand.failure is None:
             self.unsafe = None  # late
         self.fail(text)
-        raise DeviceFaultError(text, **self._device._facts_("make_safe")) from failure
+        raise DeviceFaultError(text, **self.device._facts_("make_safe")) from failure
 
     @property
     def makes_safe_here(self) -> bool:
@@ -363,20 +457,24 @@ class Lifecycle:
             return self.unsafe
         if not self._still_running():
             return None
-        holder = self._device._mutex_lock_.holder() or self._device._operation_lock_.holder()
+        holder = self._access.mutex_lock.holder() or self._access.operation_lock.holder()
         whose = "" if holder is None else f" {holder.site or ''} of {holder.owner}"
         return f"an operation has not ended that may change it again:{whose}; it is made safe again then"
 
-    def settle(self, call: Call) -> None:
+    def interrupt(self, reason: str) -> None:
+        """Take the device from whoever has it; an operation that runs ends at its next exchange."""
+        self._access.mutex_lock.break_(reason)
+
+    def _settle(self, call: Call) -> None:
         """Make it safe again, now that an operation ends which ran when it was made safe."""
-        if call not in self.unsettled:
+        if call not in self._access.unsettled:
             return
         try:
             with contextlib.suppress(DeviceFaultError):  # logged, and known as unsafe
                 self.make_safe()
-                _log.warning("device %r: made safe again, after an operation that was running", self._device.name)
+                _log.warning("device %r: made safe again, after an operation that was running", self.device.name)
         finally:
-            self.unsettled.discard(call)
+            self._access.unsettled.discard(call)
 
     def _make_safe(self) -> None:
         # A call of its own: the one that is running may be cancelled, this one must get through.
@@ -395,22 +493,22 @@ class Lifecycle:
 
     def _make_safe_in_spite_of_the_line(self) -> None:
         try:
-            self._run("_make_safe_in_doubt_")
+            self.device._make_safe_in_doubt_()
         except (DeviceDisconnectedError, DeviceTimeoutError, DeviceProtocolError) as error:
             # One reply that is lost or garbled must not be why a laser stays on.
-            _log.warning("device %r: once more, to make it safe: %s", self._device.name, error)
+            _log.warning("device %r: once more, to make it safe: %s", self.device.name, error)
             if isinstance(error, DeviceDisconnectedError) and self.loses_by(error):
-                self.restore()
-            self._run("_make_safe_in_doubt_")
+                self.restore() if self.is_open else self._connect()
+            self.device._make_safe_in_doubt_()
 
     def fail(self, reason: str) -> None:
         """Put the device into FAULT: it refuses every further use until ``reset()``."""
         self.fault = reason
-        record = self._device._event_record_("device_fault", reason=reason)
-        _log.error("device %r: %s", self._device.name, reason, extra=record)
+        record = self.device._event_record_("device_fault", reason=reason)
+        _log.error("device %r: %s", self.device.name, reason, extra=record)
 
     def refusal(self) -> BaseException | None:
         """Return what every use of a device in FAULT raises; None while it is not."""
         if self.fault is None:
             return None
-        return DeviceFaultError(f"is in FAULT: {self.fault}; reset() it after looking at it", **self._device._facts_())
+        return DeviceFaultError(f"is in FAULT: {self.fault}; reset() it after looking at it", **self.device._facts_())

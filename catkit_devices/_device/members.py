@@ -1,27 +1,45 @@
-"""The rules for drivers, checked when a class is made, over all that it inherits.
+"""The members of a driver's class: how they are marked, the rules for them, and what people and programs are told.
 
-A public function or property is put under the device's locks; what cannot be (its body would run at another time, or
-without the device) is refused with a word on what to do instead.
+The rules are checked when a class is made, over all that it inherits. A public function or property is put under the
+device's locks; what cannot be (its body would run at another time, or without the device) is refused, and the error
+says what to do instead.
 """
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
 from abc import ABCMeta
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_type_hints
 
 from catkit_devices._base.deferred import deferred_kind, refuse_deferred, replaces_plain
-from catkit_devices._device.access import DeviceProperty, perform
 from catkit_devices._device.settings import check_setting, declared_settings
+from catkit_devices.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Mapping, Sequence
 
-__all__ = ["SPECIAL", "DeviceType"]
+    from catkit_devices._device.values import Limits
+    from catkit_devices.multiprocessing.protocol import Interface
 
-SPECIAL = frozenset(
+__all__ = [
+    "DeviceProperty",
+    "DeviceType",
+    "describe",
+    "describe_command",
+    "hook",
+    "hook_of",
+    "interface_of",
+    "narrow",
+    "operation",
+    "unlocked",
+]
+
+_M = TypeVar("_M")
+
+_SPECIAL = frozenset(
     {
         "__bool__",
         "__call__",
@@ -49,9 +67,137 @@ _RESERVED = frozenset(
     }
 )
 """The special methods that mean the same for every device."""
+_ON_THE_MUTEX = frozenset({"acquire", "lock", "mutex", "release", "wait"})
+"""What a proxy does by itself, or only a driver does."""
 _FRAMEWORK = {f"catkit_devices.{module}" for module in ("device", "_wire.exchange", "serial_device", "visa")}
 """Where the base classes of drivers are. Their own names begin and end with one underscore, as in enum."""
 _ITERATION = frozenset({"__aiter__", "__anext__", "__iter__", "__next__", "__reversed__"})
+
+
+def operation(*, shared: bool = False) -> Callable[[_M], _M]:
+    """Mark a method or a property's getter: ``shared=True`` is a read that skips the mutex.
+
+    A shared operation runs between other operations even while another owner has the mutex, and does not count as a
+    change of the device's state. Everything else needs no mark.
+    """
+
+    def mark(member: _M) -> _M:
+        _mark(member.fget if isinstance(member, property) else member, "_shared", shared)
+        return member
+
+    return mark
+
+
+def unlocked(member: _M) -> _M:
+    """Mark a method or property that takes no lock: it may use the instrument only by whole wire exchanges."""
+    marked = [member.fget, member.fset, member.fdel] if isinstance(member, property) else [member]
+    for one in marked:
+        if one is not None:
+            _mark(one, "_unlocked", True)
+    return member
+
+
+def hook(method: _M) -> _M:
+    """Mark a private method of a base class that the framework calls, and that a driver may override."""
+    _mark(method, "_hook", method)  # itself: functools.wraps copies the mark to what is not meant
+    return method
+
+
+def _mark(member: Any, mark: str, value: Any) -> None:
+    try:
+        vars(member)[mark] = value
+    except TypeError:
+        raise TypeError(f"{member!r} cannot be marked: mark the function that it is made from") from None
+
+
+class _Device(Protocol):
+    _perform_: Callable[..., Any]
+    """Runs the body of one operation under the device's locks."""
+
+
+class DeviceProperty:
+    """Base of the properties that are declared in one line; access to one is one operation.
+
+    A subclass implements ``read``, ``write`` and ``describe``, and ``narrowed`` where it has limits; the access itself
+    is not its to define.
+    """
+
+    readable = True
+    writable = True
+
+    def __init__(self, doc: str, *, shared: bool = False, repeatable: bool = False) -> None:
+        self.__doc__ = self.doc = inspect.cleandoc(doc)
+        self.shared = shared
+        self.repeatable = repeatable
+        self.name = "?"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("__get__", "__set__", "__delete__"):
+            if name in vars(cls):
+                raise TypeError(f"{cls.__qualname__}.{name} would bypass the device's locks: implement read and write")
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, device: _Device | None, owner: type | None = None) -> Any:
+        if device is None:
+            return self
+        if not self.readable:
+            raise AttributeError(f"{self.name!r} of {device!r} can be set, not read")
+        return device._perform_(
+            self.read, self.name, (), {}, shared=self.shared, changes=False, repeatable=self.repeatable
+        )
+
+    def __set__(self, device: _Device, value: Any) -> None:
+        if not self.writable:
+            raise AttributeError(f"{self.name!r} of {device!r} can be read, not set")
+        device._perform_(self.write, self.name, (value,), {}, shared=False, changes=True)
+
+    def read(self, device: Any) -> Any:
+        """Return the value."""
+        raise NotImplementedError
+
+    def write(self, device: Any, value: Any) -> None:
+        """Set the value, checked before anything reaches the instrument."""
+        raise NotImplementedError
+
+    def narrowed(self, limits: Sequence[Any]) -> Limits:  # noqa: ARG002 - for those that have limits
+        """Return narrower limits, as a configuration has them, as numbers in the declared unit.
+
+        Raises:
+            ValueError: they make no sense, or would be wider than what the driver declares.
+        """
+        raise ValueError("has no limits that could be narrowed")
+
+    def describe(self, device: Any = None) -> dict[str, Any]:  # noqa: ARG002 - for those that depend on it
+        """Return kind, type, unit, limits, choices, doc; with ``device``, what is in force for it."""
+        return {
+            "kind": type(self).__name__,
+            "doc": self.doc,
+            "readable": self.readable,
+            "writable": self.writable,
+            "shared": self.shared,
+        }
+
+
+def narrow(cls: type, name: str, limits: Mapping[str, Sequence[Any]]) -> dict[str, Limits]:
+    """Return the limits that a configuration narrows for device ``name`` of class ``cls``.
+
+    Raises:
+        ConfigurationError: for a property that does not exist or has no limits, and for wider limits.
+    """
+    known = {key: value for key in dir(cls) if isinstance(value := getattr(cls, key, None), DeviceProperty)}
+    narrowed: dict[str, Limits] = {}
+    for attribute, wanted in limits.items():
+        key = f"devices.{name}.limits.{attribute}"
+        if attribute not in known:
+            raise ConfigurationError("there is no such property", key=key, suggestion=nearest(attribute, known))
+        try:
+            narrowed[attribute] = known[attribute].narrowed(wanted)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(str(error), key=key) from error
+    return narrowed
 
 
 class DeviceType(ABCMeta):
@@ -98,7 +244,7 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
         raise TypeError(f"{where} belongs to {owner.__qualname__}: {instead}")
     if name in _ITERATION:
         raise TypeError(f"{where} would run outside of the device's mutex: write a method that returns a list")
-    if name.startswith("_") and name not in SPECIAL:
+    if name.startswith("_") and name not in _SPECIAL:
         if cls.__module__ not in _FRAMEWORK:
             _check_private(cls, name, member)
         if replaces_plain(cls, name, member):
@@ -250,7 +396,7 @@ def _locked(name: str, function: Callable[..., Any], *, changes: bool) -> Callab
     # The wrapper of a driver defined in __main__ travels by value: it may only call what can be imported.
     @functools.wraps(function)
     def operation(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return perform(self, function, name, args, kwargs, shared=shared, changes=changes)
+        return self._perform_(function, name, args, kwargs, shared=shared, changes=changes)
 
     vars(operation)["_shared"] = shared
     vars(operation)["_locked"] = operation
@@ -274,3 +420,96 @@ def _super_call(cls: type, name: str, member: Callable[..., Any]) -> Callable[..
         return getattr(super(cls, self), name)(*args, **kwargs)
 
     return inherited
+
+
+def describe(device: object, framework: Container[str]) -> dict[str, dict[str, Any]]:
+    """Return what a device can do: properties with type, unit, limits, choices and doc; commands with doc.
+
+    Args:
+        device: whose driver it is about.
+        framework: names that every device has, which are left out.
+    """
+    properties: dict[str, Any] = {}
+    commands: dict[str, Any] = {}
+    cls = type(device)
+    for name in _public_names(cls):
+        if name in framework:
+            continue
+        member = inspect.getattr_static(cls, name)
+        if isinstance(member, DeviceProperty):
+            properties[name] = member.describe(device)
+        elif isinstance(member, property):
+            properties[name] = {
+                "kind": "property",
+                "type": _type_of(member),
+                "unit": None,
+                "limits": None,
+                "choices": None,
+                "doc": inspect.getdoc(member),
+                "readable": True,
+                "writable": member.fset is not None,
+                "shared": bool(getattr(member.fget, "_shared", False)),
+            }
+        elif callable(member) and not inspect.isclass(member):
+            commands[name] = describe_command(member)
+    return {"properties": properties, "commands": commands}
+
+
+def describe_command(command: Callable[..., Any]) -> dict[str, Any]:
+    """Return the signature, the parameters and the doc of a command.
+
+    Of each parameter: its kind as Python calls it, the name of its type, and whether that is an enumeration, whose name
+    is then ``module:class``.
+    """
+    signature = inspect.signature(command)
+    try:
+        hints = get_type_hints(command)
+    except Exception:  # noqa: BLE001 - an annotation may name what exists for type checkers only
+        hints = {}
+    parameters = {}
+    for name, parameter in signature.parameters.items():
+        if name == "self":
+            continue
+        annotation = hints.get(name, parameter.annotation)
+        inner = [one for one in get_args(annotation) if one is not type(None)]
+        one = inner[0] if len(inner) == 1 and type(None) in get_args(annotation) else annotation
+        is_enum = isinstance(one, enum.EnumType)
+        text = annotation.__name__ if isinstance(annotation, type) else str(annotation).strip("'\"")
+        parameters[name] = {
+            "kind": parameter.kind.name,
+            "type": f"{one.__module__}:{one.__qualname__}" if is_enum else text,
+            "enum": is_enum,
+        }
+    return {"signature": str(signature), "parameters": parameters, "doc": inspect.getdoc(command)}
+
+
+def _type_of(member: property) -> str | None:
+    """Return the name of the plain type that a property's getter is annotated with; None where it is no plain one."""
+    try:
+        returned = get_type_hints(member.fget).get("return")
+    except Exception:  # noqa: BLE001 - an annotation may name what exists for type checkers only
+        return None
+    return returned.__name__ if returned in (bool, float, int, str) else None
+
+
+def interface_of(cls: type, kind: str) -> Interface:
+    """Return what clients may reach of a device of this class, hosted as an object of this kind."""
+    from catkit_devices.multiprocessing.protocol import Interface
+
+    capabilities = tuple(base.__name__ for base in cls.__mro__ if vars(base).get("_capability_"))
+    methods: dict[str, str | None] = {}
+    properties: dict[str, str | None] = {}
+    for name in [*_public_names(cls), "__enter__", "__exit__", *sorted(_SPECIAL)]:
+        member = inspect.getattr_static(cls, name, None)
+        if name in _ON_THE_MUTEX or member is None:
+            continue
+        if isinstance(member, (property, DeviceProperty)):
+            properties[name] = inspect.getdoc(member)
+        elif callable(member) and not inspect.isclass(member):
+            methods[name] = inspect.getdoc(member)
+    methods |= {"_enter_entry_": None, "_leave_entry_": None}
+    return Interface(kind, cls.__name__, methods, properties, True, False, capabilities, True)
+
+
+def _public_names(cls: type) -> list[str]:
+    return [name for name in dir(cls) if not name.startswith("_")]

@@ -13,7 +13,8 @@ from catkit_devices.multiprocessing.locks.entries import Entries, OwnEntries, ne
 from catkit_devices.multiprocessing.locks.owner import calling, current_call, emergency_call
 
 if TYPE_CHECKING:
-    from catkit_devices.device import Device
+    from catkit_devices._device.access import Access
+    from catkit_devices._device.connection import Lifecycle
     from catkit_devices.multiprocessing.locks.entries import Entry
     from catkit_devices.multiprocessing.locks.owner import Session
 
@@ -26,12 +27,14 @@ class Openings:
     """Opens a device for whoever enters first and closes it behind the last who leaves.
 
     Args:
-        device: whose they are.
+        life: of the device.
+        access: to the device.
         kept: whether it stays open when the last one has left, until it is closed by force (devices of a testbed).
     """
 
-    def __init__(self, device: Device, *, kept: bool) -> None:
-        self._device = device
+    def __init__(self, life: Lifecycle, access: Access, *, kept: bool) -> None:
+        self._life = life
+        self._access = access
         self._kept = kept
         self._entries = Entries()
         self._here = OwnEntries()
@@ -67,16 +70,13 @@ class Openings:
             SafetyError: on a testbed whose safety checks have tripped.
             BaseException: why the call was cancelled; nothing is counted then.
         """
-        device = self._device
         with calling(current_call()) as call:
-            if not device._life_.is_open:
-                device._require_permission_("open", False)  # before waiting for whoever has it
-            device._mutex_lock_.enter_both(
-                device._operation_lock_, call, device._mutex_.timeout, f"{device._name_}.open"
-            )
+            if not self._life.is_open:
+                self._access.require_permission("open", False)  # before waiting for whoever has it
+            self._access.enter(call, "open")
             try:
                 try:
-                    device._open_now_("open")
+                    self._life.open_if_allowed()
                     self._entries.add(call, entry)
                 except BaseException:
                     self._entries.remove(call.session, entry)
@@ -84,7 +84,7 @@ class Openings:
                         self.close_if_unused()
                     raise
             finally:
-                device._leave_(call)
+                self._access.leave(call)
 
     def leave(self, entry: Entry | None, force: bool = False) -> None:
         """End what ``enter`` began, and close the device behind the last one; may be done twice.
@@ -97,24 +97,19 @@ class Openings:
             MutexTimeoutError: somebody has it; it is closed when it is free.
             DeviceFaultError: it could not be made safe.
         """
-        device = self._device
         with calling(current_call()) as call:
             try:
                 if entry is not None:
                     self._entries.remove(call.session, entry)
                 if not force and self._in_use:
                     return
-                device._mutex_lock_.enter_both(
-                    device._operation_lock_, call, device._mutex_.timeout, f"{device._name_}.close"
-                )
+                self._access.enter(call, "close")
                 try:
                     if force:
                         self._entries.clear()
-                        device._close_now_()
-                    else:
-                        self.close_if_unused()
+                    self.close_if_unused(force)
                 finally:
-                    device._leave_(call)
+                    self._access.leave(call)
             except BaseException:
                 self._close_when_free()
                 raise
@@ -126,12 +121,12 @@ class Openings:
 
     def end_session(self, session: Session) -> bool:
         """Have nothing count that a session has entered; return whether the device is to be closed for that."""
-        return self._entries.end_session(session) and not self._in_use and self._device._life_.is_open
+        return self._entries.end_session(session) and not self._in_use and self._life.is_open
 
-    def close_if_unused(self) -> None:
-        """Close the device where nobody keeps it open; under its mutex."""
-        if not self._in_use:
-            self._device._close_now_()
+    def close_if_unused(self, force: bool = False) -> None:
+        """Close the device where nobody keeps it open, or ``force`` says so; under its mutex."""
+        if force or not self._in_use:
+            self._life.close()
 
     @property
     def _in_use(self) -> bool:
@@ -139,17 +134,17 @@ class Openings:
 
     def _close_when_free(self) -> None:
         """See to it that a device that nobody keeps open is closed, without waiting for it."""
-        if not self._in_use and self._device._life_.is_open:
-            threading.Thread(target=self._wait_and_close, name=f"close-{self._device._name_}", daemon=True).start()
+        if not self._in_use and self._life.is_open:
+            name = self._life.device.name
+            threading.Thread(target=self._wait_and_close, name=f"close-{name}", daemon=True).start()
 
     def _wait_and_close(self) -> None:
-        device = self._device
         with calling(emergency_call()) as call:
             try:
-                device._mutex_lock_.enter_both(device._operation_lock_, call, math.inf, f"{device._name_}.close")
+                self._access.enter(call, "close", timeout=math.inf)
                 try:
                     self.close_if_unused()
                 finally:
-                    device._leave_(call)
+                    self._access.leave(call)
             except CatkitDevicesError as error:
-                _log.error("device %r was not closed: %s", device._name_, error)
+                _log.error("device %r was not closed: %s", self._life.device.name, error)

@@ -20,7 +20,7 @@ import signal
 import threading
 import time
 from multiprocessing import parent_process, util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from catkit_devices.errors import CatkitDevicesError, DeviceFaultError
 from catkit_devices.multiprocessing.protocol import running_server
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType
 
-    from catkit_devices._device.connection import Lifecycle
-    from catkit_devices.device import Device
+    from catkit_devices._base.standby import Errand
 
 __all__ = ["ENDING", "forget", "note", "open_devices", "refusal", "told_to_end", "watch_signals"]
 
@@ -48,9 +47,25 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 
 _log = logging.getLogger(__name__)
 
-# The end of a process concerns all that is open in it, whoever has forgotten it: an instrument does not go off with its
-# object.
-_opened: dict[Lifecycle, Device] = {}
+
+class _Lifecycle(Protocol):
+    """What is needed of each device that may be on; ``catkit_devices._device.connection`` says what each does."""
+
+    device: Any
+    safe_timeout: float
+
+    @property
+    def opening(self) -> bool: ...
+    def interrupt(self, reason: str) -> None: ...
+    def begin_to_make_safe(self) -> Errand | None: ...
+    def finish_to_make_safe(self, errand: Errand) -> None: ...
+    def begin_to_shut(self) -> Errand | None: ...
+    def fail(self, reason: str) -> None: ...
+
+
+# The end of a process concerns all that is open in it, also what nobody refers to any more: an instrument does not
+# switch itself off when its object is deleted.
+_opened: dict[_Lifecycle, None] = {}
 
 
 class _End:
@@ -97,17 +112,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_forget_parent)
 
 
-def open_devices() -> list[Device]:
+def open_devices() -> list[Any]:
     """Return the devices of this process that are open or being opened, or were closed without being made safe."""
-    return list(_opened.values())
+    return [life.device for life in list(_opened)]
 
 
-def note(life: Lifecycle, device: Device) -> None:
+def note(life: _Lifecycle) -> None:
     """Have a device made safe when the process ends; before what was registered with ``atexit`` so far is done.
 
-    To be said before it is opened, and again afterwards: opening may have registered what takes the connection away.
+    To be called before the device is opened, and again afterwards: opening may have registered what ends the
+    connection.
     """
-    _opened[life] = device
+    _opened[life] = None
     atexit.unregister(_at_exit)
     for _ in range(2):  # Ctrl-C may come before the first one has begun
         atexit.register(_at_exit)
@@ -117,7 +133,7 @@ def note(life: Lifecycle, device: Device) -> None:
     watch_signals()
 
 
-def forget(life: Lifecycle) -> None:
+def forget(life: _Lifecycle) -> None:
     """Take a device off the list: it is closed, and was made safe."""
     _opened.pop(life, None)
 
@@ -246,40 +262,40 @@ def _make_everything_safe(reason: str) -> None:
     """Let nothing be opened or changed any more, make safe what is open, all at once, and close it; in bounded time."""
     with _end.guard:
         _end.reason = reason
-        for device in open_devices():
-            device._mutex_lock_.break_(reason)  # what runs ends at its next exchange
-        opening = [device for device in open_devices() if device._life_.opening]
-        _make_safe(device for device in open_devices() if device not in opening)
+        for life in list(_opened):
+            life.interrupt(reason)
+        opening = [life for life in list(_opened) if life.opening]
+        _make_safe(life for life in list(_opened) if life not in opening)
         _wait_for(opening)
         _make_safe(opening)
-        shutting = [device._life_.begin_to_shut() for device in open_devices()]
+        shutting = [life.begin_to_shut() for life in list(_opened)]
         deadline = time.monotonic() + _SHUT
         for errand in filter(None, shutting):
             errand.wait(max(0.0, deadline - time.monotonic()))
 
 
-def _make_safe(devices: Iterable[Device]) -> None:
+def _make_safe(lives: Iterable[_Lifecycle]) -> None:
     errands = []
-    for device in devices:
+    for life in lives:
         try:
-            errand = device._life_.begin_to_make_safe()
+            errand = life.begin_to_make_safe()
         except RuntimeError as error:  # no thread for it
-            device._life_.fail(f"could not be made safe ({error})")
+            life.fail(f"could not be made safe ({error})")
             continue
         if errand is not None:
-            errands.append((device, errand))
-    for device, errand in errands:
+            errands.append((life, errand))
+    for life, errand in errands:
         try:
-            device._life_.finish_to_make_safe(errand)
+            life.finish_to_make_safe(errand)
         except DeviceFaultError:  # logged
             continue
-        _log.info("device %r: made safe: %s", device.name, _end.reason)
+        _log.info("device %r: made safe: %s", life.device.name, _end.reason)
 
 
-def _wait_for(opening: list[Device]) -> None:
+def _wait_for(opening: list[_Lifecycle]) -> None:
     """Wait until what is being opened is open, or has failed to open."""
-    deadline = time.monotonic() + max((device._life_.safe_timeout for device in opening), default=0.0)
-    while late := [device.name for device in opening if device in open_devices() and device._life_.opening]:
+    deadline = time.monotonic() + max((life.safe_timeout for life in opening), default=0.0)
+    while late := [life.device.name for life in opening if life in _opened and life.opening]:
         if time.monotonic() > deadline:
             _log.error("still being opened, and not known to be safe: %s", ", ".join(late))
             return

@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from catkit_devices._base.deferred import finished
-from catkit_devices._device.access import hook
+from catkit_devices._device.members import hook
 from catkit_devices._device.settings import Seconds
 from catkit_devices.device import Device
 from catkit_devices.errors import (
@@ -82,9 +82,9 @@ class DialogueDevice(Device):
 
     # --- what a subclass implements
 
-    def _connect_(self) -> Transport:
+    def _join_line_(self) -> Transport:
         """Return the transport of the address, opened."""
-        raise NotImplementedError(f"{type(self).__qualname__} must implement _connect()")
+        raise NotImplementedError(f"{type(self).__qualname__} must implement _join_line_()")
 
     @hook
     def _identify(self) -> None:
@@ -163,7 +163,7 @@ class DialogueDevice(Device):
 
     def _open(self) -> Transport:
         try:
-            self._transport_ = self._connect_()
+            self._transport_ = self._join_line_()
             self._joined_at_ = self._transport_.opened_at
         except DeviceOpenError as error:  # somebody else has it
             raise type(error)(error.problem, **self._facts_()) from None
@@ -213,6 +213,10 @@ class DialogueDevice(Device):
     def _connection_replaced_at_(self) -> float | None:
         transport = self._transport_
         return None if transport is None or transport.opened_at == self._joined_at_ else transport.opened_at
+
+    def _line_is_lost_(self) -> bool:
+        transport = self._transport_
+        return transport is not None and (transport.lost is not None or transport.opened_at != self._joined_at_)
 
     def _opened_transport_(self) -> Transport:
         if self._transport_ is None:

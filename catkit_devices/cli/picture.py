@@ -19,7 +19,7 @@ ENDED = {"finished": "green", "failed": "red", "stopped": "yellow"}
 """The states in which an experiment has ended, and the colours of them."""
 
 _LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
-_STATES = {"open": "green", "fault": "red"}
+_STATES = {"open": "green", "lost": "yellow", "fault": "red"}
 _SILENT = "bold red"
 """What is not known is never green."""
 _BAR = 30

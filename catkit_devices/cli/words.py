@@ -92,7 +92,7 @@ def arguments(words: Sequence[str], command: str, facts: Mapping[str, Any]) -> t
     Args:
         words: what is written behind the command.
         command: its name.
-        facts: its description, as :func:`catkit_devices._device.describing.describe_command` returns it.
+        facts: its description, as :func:`catkit_devices._device.members.describe_command` returns it.
     """
     parameters: Mapping[str, Mapping[str, Any]] = facts["parameters"]
     named = {name for name, one in parameters.items() if one["kind"] in ("POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY")}

@@ -12,7 +12,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.ctrl_c import Event
-from catkit_devices._device.access import perform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +53,7 @@ def gets_in(rig: Rig, member: Member) -> str | None:
         begun.set()
         may_end.wait(_PATIENCE)
 
-    occupant = _Attempt(lambda: perform(device, occupy, "occupied", (), {}, shared=False, changes=False))
+    occupant = _Attempt(lambda: device._perform_(occupy, "occupied", (), {}, shared=False, changes=False))
     begun.wait(_PATIENCE)
     before = rig.written
     try:
@@ -86,7 +85,7 @@ def is_entered(rig: Rig, member: Member) -> str | None:
 
     def after_first_write() -> None:
         tap.on_write = None
-        intruders.append(_Attempt(lambda: perform(device, intrude, "intruder", (), {}, shared=False, changes=False)))
+        intruders.append(_Attempt(lambda: device._perform_(intrude, "intruder", (), {}, shared=False, changes=False)))
         _until(lambda: intruders[0].ended.is_set() or _queued(device))
 
     before = len(tap)
@@ -124,7 +123,7 @@ def while_held(device: Any, do: Callable[[], object]) -> bool:
 
 
 def _queued(device: Any) -> bool:
-    return bool(device.mutex.waiters or device._operation_lock_.waiters())
+    return bool(device.mutex.waiters or device._access_.operation_lock.waiters())
 
 
 def _until(condition: Callable[[], bool]) -> None:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from catkit_devices._device.describing import describe_command
+from catkit_devices._device.members import describe_command
 from catkit_devices.cli.call import _save
 from catkit_devices.cli.output import print_json
 from catkit_devices.cli.words import Target, arguments, literal, member_of, property_value, split, text_of

@@ -374,7 +374,7 @@ def cancel(device, begin, until, begun=lambda device: device._depth_):
     thread.start()
     until(lambda: device.mutex.holder)
     until(lambda: begun(device))
-    device._mutex_lock_.break_("test")
+    device._access_.mutex_lock.break_("test")
     thread.join(5)
     assert not thread.is_alive()
     return caught

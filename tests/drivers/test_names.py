@@ -351,7 +351,7 @@ def test_a_shared_class_of_ones_own_may_use_every_natural_name_too():
 
 
 def test_a_name_that_is_the_frameworks_own_is_refused():
-    for name in ("_ready_", "_facts_", "_trust_"):
+    for name in ("_perform_", "_facts_", "_trust_"):
         with pytest.raises(TypeError, match=rf"Driver\.{name} belongs to \w*Device"):
             driver(**{name: lambda self: None})
 

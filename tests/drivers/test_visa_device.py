@@ -219,6 +219,38 @@ def test_after_a_lost_connection_the_next_operation_opens_it_anew(widget):
     device.close()
 
 
+def test_a_device_that_has_lost_its_connection_says_so_until_the_next_operation_restores_it(widget):
+    device, library = widget("ASRL7::INSTR")
+    device.open()
+    library.disconnect("ASRL7::INSTR")
+    with pytest.raises(DeviceDisconnectedError):
+        _ = device.a
+    assert (device.state, device._status_()["state"], device.is_open) == ("lost", "lost", True)
+    with pytest.raises(DeviceOpenError):  # the instrument is still away
+        _ = device.a
+    assert device.state == "lost"
+    library.reconnect("ASRL7::INSTR")
+    assert device.a == 1.5
+    assert device.state == "open"
+    device.close()
+    assert device.state == "closed"
+
+
+def test_a_device_says_that_its_connection_is_lost_though_only_another_one_at_its_address_has_noticed(serve, script):
+    library = serve(SERIAL, script, replies=REPLIES)
+    first, second = (Widget(name, address=SERIAL, visa_library=library) for name in ("first", "second"))
+    with first, second:
+        library.disconnect(SERIAL)
+        with pytest.raises(DeviceDisconnectedError):
+            _ = second.a
+        assert (first.state, second.state) == ("lost", "lost")
+        library.reconnect(SERIAL)
+        assert second.a == 1.5
+        assert (first.state, second.state) == ("lost", "open")
+        assert first.a == 1.5
+        assert first.state == "open"
+
+
 class Patient(Widget):
     """One of its readings may be repeated."""
 

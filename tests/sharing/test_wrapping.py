@@ -25,7 +25,7 @@ class Bare(Device):
         return object()
 
     def _held(self):
-        return self._mutex_lock_.holder() is not None
+        return self._access_.mutex_lock.holder() is not None
 
 
 class Declared(DeviceProperty):
@@ -386,13 +386,13 @@ def test_what_a_read_sets_is_a_change_that_may_be_refused(monkeypatch):
     device.open()
     host = Host({})
     host.gate = lambda name, operation, changes: PermissionError(operation) if changes else None
-    monkeypatch.setattr("catkit_devices.device.running_server", [SimpleNamespace(host=host)])
+    monkeypatch.setattr("catkit_devices._device.access.running_server", [SimpleNamespace(host=host)])
     with pytest.raises(PermissionError, match="span"):
         _ = device.ranged
     assert device.span == 1
     host.gate = None
     assert device.ranged == 2
-    assert device._changed_by_ is not None
+    assert device._access_.changed_by is not None
 
 
 class Descriptor:
@@ -663,7 +663,7 @@ def test_a_driver_of_main_travels_by_value_and_stays_locked(tmp_path):
                     return object()
 
                 def _held(self):
-                    return self._mutex_lock_.holder().depth
+                    return self._access_.mutex_lock.holder().depth
 
                 def go(self):
                     return self._held()

@@ -205,7 +205,7 @@ class Subject:
         """Do one thing; check that what struck meanwhile explains an error. Return whether there was none."""
         struck, writes = len(self.line.history), self.line._writes
         recovering = self.recovering
-        reconnects = self.device._life_._lost or self.device._connection_replaced_at_() is not None
+        reconnects = self.device.state == "lost"
         try:
             step()
         except DeviceError as error:

@@ -247,7 +247,7 @@ class Valve(Device):
 
 def test_what_is_opened_anew_to_make_another_device_safe_is_made_safe_too(monkeypatch, journal):
     host = Host({})
-    monkeypatch.setattr("catkit_devices.device.running_server", [SimpleNamespace(host=host)])
+    monkeypatch.setattr("catkit_devices._device.access.running_server", [SimpleNamespace(host=host)])
     with Lamp("lamp", journal=journal, shines=True) as lamp, Valve("valve", lamp=lamp) as valve:
         host.gate = lambda device, operation, changes: FIRE
         lamp.make_safe()

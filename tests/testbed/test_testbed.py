@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -6,6 +8,7 @@ import pytest
 
 from catkit_devices.errors import (
     ConfigurationError,
+    DeviceDisconnectedError,
     DeviceOpenError,
     DeviceTimeoutError,
     MutexTimeoutError,
@@ -254,6 +257,25 @@ def test_faults_strike_as_configured_and_on_demand(bench):
         testbed.simulation.inject("ASRL1::INSTR", Fault("no_reply"))
         with pytest.raises(DeviceTimeoutError, match="no reply in 0.3 s"):
             _ = testbed.devices.tank.level
+
+
+def test_a_lost_connection_is_shown_by_status_and_devices(bench):
+    with Testbed(configuration(bench)) as testbed:
+        tank = testbed.devices.tank
+        tank.level = 5
+        testbed.simulation.disconnect("ASRL1::INSTR")
+        with pytest.raises(DeviceDisconnectedError):
+            _ = tank.level
+        assert tank.state == "lost"
+        assert testbed.status()["devices"]["tank"]["state"] == "lost"
+        for command in ("status", "devices"):
+            shown = subprocess.run(
+                [sys.executable, "-m", "catkit_devices", command], check=True, capture_output=True, text=True
+            ).stdout
+            assert "lost" in next(line for line in shown.splitlines() if "tank" in line)
+        testbed.simulation.reconnect("ASRL1::INSTR")
+        assert tank.level == 5
+        assert testbed.status()["devices"]["tank"]["state"] == "open"
 
 
 def test_what_goes_over_the_wires_is_recorded_and_replayed(bench, tmp_path):

@@ -176,7 +176,7 @@ def _type_problem(annotation: Any, value: Any) -> str | None:
 def _limits(
     path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
 ) -> Iterator[ConfigurationError]:
-    from catkit_devices._device.access import narrow
+    from catkit_devices._device.members import narrow
 
     if table.limits and "limits" not in options_of(driver):
         yield overlay.problem(

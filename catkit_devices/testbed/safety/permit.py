@@ -337,7 +337,7 @@ class Permit(ServerObject):
         devices = _devices()
         for device in devices:
             try:
-                break_lock(device._mutex_lock_, reason)
+                break_lock(device._access_.mutex_lock, reason)
             except Exception:  # noqa: BLE001 - none must keep the others from being made safe
                 _log.exception("taking the mutex of device %r from its holder", device.name)
         _make_safe(devices)
