@@ -133,7 +133,7 @@ class Bench:
         import Pyro5.api
 
         self.remote = Pyro5.api.Proxy(f"PYRO:plain@./u:{pyro_path}")
-        self.servers = [self.manager.pid, self.stock._process.pid, self.ponger.pid, self.pyro.pid]
+        self.servers = [self.manager.pid, self.stock.process.pid, self.ponger.pid, self.pyro.pid]
 
     def ping(self):
         self.socket.sendall(b"x" * 64)

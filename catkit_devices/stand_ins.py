@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.construction import bind_options, options_of
@@ -78,7 +79,8 @@ def why_real(driver: type[Device], stand_in: type | None) -> str | None:
         return None
     if not issubclass(stand_in, driver):
         return f"expected a class that derives from the driver's, {driver.__qualname__}, or from no device, got {found}"
-    if stand_in._open is driver._open and driver.has_instrument and not takes_visa(driver):
+    same_open = inspect.getattr_static(stand_in, "_open") is inspect.getattr_static(driver, "_open")
+    if same_open and driver.has_instrument and not takes_visa(driver):
         return f"{found} has the _open() of driver {name}, which opens the real instrument: expected one of its own"
     return None
 

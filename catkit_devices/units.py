@@ -40,7 +40,7 @@ _EXACT = 1e15
 
 _guard = threading.Lock()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_guard._at_fork_reinit)  # type: ignore[attr-defined]
+    os.register_at_fork(after_in_child=_guard._at_fork_reinit)  # type: ignore[attr-defined]  # noqa: SLF001 - threading's own way, which typeshed does not list
 
 
 def registry() -> pint.UnitRegistry[Any]:

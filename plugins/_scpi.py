@@ -40,7 +40,7 @@ class ScpiDevice(VisaDevice):
 
     def _identify(self) -> None:
         super()._identify()
-        VisaDevice._write(self, "*CLS")  # errors of the past are nobody's
+        super()._write("*CLS")  # errors of the past are nobody's
 
     def _write(self, command: str) -> None:
         with self._transaction():

@@ -9,7 +9,6 @@ cnanders/matlab-npoint ``src/+npoint/LC400.m``; registers: the latter and github
 from __future__ import annotations
 
 import struct
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import DeviceOpenError, DeviceProtocolError
@@ -35,25 +34,19 @@ _MICRORADIANS = 2
 _FULL_SCALE = 1048574  # counts from end to end
 
 
-def _position(register: int, axis: str, device: LC400) -> float:
-    return device._read_word(_CHANNELS[axis], register) / _FULL_SCALE * device._ranges[axis]
-
-
-def _move(axis: str, device: LC400, position: float) -> None:
-    device._command(axis, device._counts(axis, position))
-
-
-def _limits(axis: str, device: LC400) -> tuple[float, float]:
-    return -device._ranges[axis] / 2, device._ranges[axis] / 2
-
-
-def _axis(axis: str) -> Control:
+def _commanded(axis: str) -> Control:
     return Control(
-        partial(_position, _COMMAND, axis),
-        partial(_move, axis),
+        lambda self: self._position(axis, _COMMAND),
+        lambda self, position: self._command(axis, self._counts(axis, position)),
         unit="urad",
-        limits=partial(_limits, axis),
-        doc=f"Commanded {axis} from the middle of the range, to half the range either way; written and read back.",
+        limits=lambda self: (-self._ranges[axis] / 2, self._ranges[axis] / 2),
+        doc=f"Commanded {axis}, from the middle of the range to half of it either way; written and read back.",
+    )
+
+
+def _measured(axis: str) -> Measurement:
+    return Measurement(
+        lambda self: self._position(axis, _SENSOR), unit="urad", doc=f"{axis.title()}, as the position sensor reads it."
     )
 
 
@@ -62,10 +55,10 @@ class LC400(VisaDevice, TipTilt):
 
     baud_rate = 115200
 
-    tip = _axis("tip")
-    tilt = _axis("tilt")
-    measured_tip = Measurement(partial(_position, _SENSOR, "tip"), unit="urad", doc="Tip, as its sensor has it.")
-    measured_tilt = Measurement(partial(_position, _SENSOR, "tilt"), unit="urad", doc="Tilt, as its sensor has it.")
+    tip = _commanded("tip")
+    tilt = _commanded("tilt")
+    measured_tip = _measured("tip")
+    measured_tilt = _measured("tilt")
 
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, **options)
@@ -110,6 +103,9 @@ class LC400(VisaDevice, TipTilt):
         quantity: Control = getattr(type(self), axis)
         quantity.check(self, counts / _FULL_SCALE * self._ranges[axis])
         return counts
+
+    def _position(self, axis: str, register: int) -> float:
+        return self._read_word(_CHANNELS[axis], register) / _FULL_SCALE * self._ranges[axis]
 
     def _command(self, axis: str, counts: int) -> None:
         self._write_word(_CHANNELS[axis], _COMMAND, counts)

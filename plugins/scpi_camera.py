@@ -13,7 +13,6 @@ from catkit_devices.errors import DeviceProtocolError, DeviceValueError
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.interfaces import Camera
 from catkit_devices.properties import Control, Measurement
-from catkit_devices.visa import VisaDevice
 
 from ._scpi import ScpiDevice, number
 
@@ -36,11 +35,9 @@ class ScpiCamera(ScpiDevice, Camera):
     exposure_time = Control(
         "EXP?", "EXP {}", type=number, unit="s", limits=(1e-5, 10.0), doc="Exposure time of one frame."
     )
-    pixel_size = Measurement(
-        lambda device: device._ask_twice("SENS:PIX?", float), unit="um", doc="Pitch of the pixels."
-    )
+    pixel_size = Measurement(lambda self: self._ask_twice("SENS:PIX?", float), unit="um", doc="Pitch of the pixels.")
     saturation = Measurement(
-        lambda device: device._integers("SENS:SAT?", 1)[0],
+        lambda self: self._integers("SENS:SAT?", 1)[0],
         type=int,
         doc="Value at which a pixel saturates, in counts.",
     )
@@ -98,7 +95,7 @@ class ScpiCamera(ScpiDevice, Camera):
         return np.frombuffer(data, dtype="<u2").astype(np.uint16).reshape(rows, columns)
 
     def _identify(self) -> None:
-        VisaDevice._write(self, "ABOR")  # a frame that nobody waits for any more would come before the identity
+        super(ScpiDevice, self)._write("ABOR")  # a frame that nobody waits for any more would come before the identity
         self._exposing = False
         super()._identify()
         rows, columns = self._integers("SENS:SIZE?", 2)

@@ -45,8 +45,8 @@ class MCLS1(PromptDevice, LaserSource):
         "current?",
         "current={:.2f}",
         unit="mA",
-        limits=lambda device: (0.0, device._maximum_current),
-        doc="Drive current of the channel, in steps of 0.01 mA up to what its diode stands.",
+        limits=lambda self: (0.0, self._maximum_current),
+        doc="Drive current of the channel, in steps of 0.01 mA, up to the operating current of its laser diode.",
     )
     power = Measurement("power?", unit="mW", doc="Optical power of the channel; settles about 2 s after a change.")
     temperature = Measurement("temp?", unit="degC", doc="Temperature of the channel's diode.", shared=True)

@@ -39,11 +39,11 @@ class PM100D(ScpiDevice, PowerMeter):
         "SENS:CORR:WAV {}",
         type=number,
         unit="nm",
-        limits=lambda device: device._wavelengths,
+        limits=lambda self: self._wavelengths,
         doc="Wavelength that readings are corrected for, within what the sensor is calibrated for.",
     )
     averaging = Control(
-        lambda device: device._ask_twice("SENS:AVER:COUN?", whole),
+        lambda self: self._ask_twice("SENS:AVER:COUN?", whole),
         "SENS:AVER:COUN {}",
         type=int,
         limits=(1, 1000),
@@ -51,7 +51,7 @@ class PM100D(ScpiDevice, PowerMeter):
     )
     auto_range = Control("SENS:POW:RANG:AUTO?", "SENS:POW:RANG:AUTO {}", type=bool, doc="Choice of range by the meter.")
     sensor = Measurement(
-        lambda device: device._ask_twice("SYST:SENS:IDN?", str.strip),
+        lambda self: self._ask_twice("SYST:SENS:IDN?", str.strip),
         type=str,
         doc="Sensor that is plugged in: name, serial number, calibration, type, subtype, flags.",
     )

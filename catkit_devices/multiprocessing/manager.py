@@ -178,6 +178,11 @@ class SharedMemoryManager(managers.SyncManager):
         return line_to(self.server).session.pid
 
     @property
+    def process(self) -> Any:
+        """The process of the server, for the manager that has started it."""
+        return self._process
+
+    @property
     def silence(self) -> float:
         """For how many seconds the server has said nothing to this process; it says something about once a second."""
         return silence(self.server)

@@ -97,15 +97,20 @@ class SessionLibrary(highlevel.VisaLibraryBase):
         self._handles = itertools.count(1)
         self._lock = threading.Lock()
 
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions on instruments are open."""
+        return len(self._sessions)
+
     # --- what a subclass implements
 
-    def _connected(self) -> Iterable[str]:
+    def connected(self) -> Iterable[str]:
         """Return the addresses at which sessions can be opened."""
-        raise NotImplementedError(f"{type(self).__qualname__} must implement _connected()")
+        raise NotImplementedError(f"{type(self).__qualname__} must implement connected()")
 
-    def _connect(self, address: str, manager: int) -> InstrumentSession | StatusCode:
+    def connect(self, address: str, manager: int) -> InstrumentSession | StatusCode:
         """Open a session, for the resource manager whose session is ``manager``; a status says why not."""
-        raise NotImplementedError(f"{type(self).__qualname__} must implement _connect()")
+        raise NotImplementedError(f"{type(self).__qualname__} must implement connect()")
 
     # --- what pyvisa calls
 
@@ -123,7 +128,7 @@ class SessionLibrary(highlevel.VisaLibraryBase):
 
     def list_resources(self, session: VISARMSession, query: str = "?*::INSTR") -> tuple[str, ...]:  # noqa: ARG002
         """Return the addresses of the connected instruments that match ``query`` (viFindRsrc)."""
-        return rname.filter(list(self._connected()), query)
+        return rname.filter(list(self.connected()), query)
 
     def open(
         self,
@@ -133,7 +138,7 @@ class SessionLibrary(highlevel.VisaLibraryBase):
         open_timeout: int = constants.VI_TMO_IMMEDIATE,  # noqa: ARG002
     ) -> tuple[VISASession, StatusCode]:
         """Open a session on an instrument (viOpen); there must be one, and it must be connected."""
-        opened = self._connect(resource_name, session)
+        opened = self.connect(resource_name, session)
         if isinstance(opened, StatusCode):
             return VISASession(0), self.handle_return_value(None, opened)
         with self._lock:

@@ -117,11 +117,11 @@ class SharedSimulation:
 
     def connected(self) -> list[str]:
         """Return the addresses at which sessions can be opened."""
-        return list(self._library._connected())
+        return list(self._library.connected())
 
     def open_session(self, address: str, manager: int) -> int | StatusCode:
         """Open a session for the calling process; return its number, or why there is none."""
-        session = self._library._connect(address, manager)
+        session = self._library.connect(address, manager)
         if isinstance(session, StatusCode):
             return session
         with self._lock:
@@ -206,11 +206,13 @@ class RemoteVisaLibrary(SessionLibrary):
         self._simulation = simulation
         self.bench = _RemoteBench(simulation)
 
-    def _connected(self) -> Iterable[str]:
+    def connected(self) -> Iterable[str]:
+        """Return the addresses at which the server's library can open sessions."""
         addresses: list[str] = self._simulation.connected()
         return addresses
 
-    def _connect(self, address: str, manager: int) -> InstrumentSession | StatusCode:
+    def connect(self, address: str, manager: int) -> InstrumentSession | StatusCode:
+        """Open a session on the server, or return the status that says why there is none."""
         opened: int | StatusCode = self._simulation.open_session(address, int(manager))
         return opened if isinstance(opened, StatusCode) else _RemoteSession(self._simulation, opened)
 

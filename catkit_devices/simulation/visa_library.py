@@ -100,10 +100,12 @@ class SimulatedVisaLibrary(SessionLibrary):
 
     # --- what the library of sessions asks
 
-    def _connected(self) -> Iterable[str]:
+    def connected(self) -> Iterable[str]:
+        """Return the addresses of the instruments whose cables are plugged in."""
         return [wire.address for wire in self._wires.values() if wire.connected]
 
-    def _connect(self, address: str, manager: int) -> Session | StatusCode:
+    def connect(self, address: str, manager: int) -> Session | StatusCode:
+        """Open a session, or return the status that says why there is none."""
         try:
             canonical = str(parse_address(address))
         except ConfigurationError:

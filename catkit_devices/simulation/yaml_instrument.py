@@ -210,8 +210,7 @@ class YamlInstrument:
         self._property(name).get_value = read
 
     def _property(self, name: str) -> Any:
-        # pyvisa-sim offers no public way to a property; the name is stable since its first release.
-        properties = self._device._properties
+        properties = self._device._properties  # noqa: SLF001 - pyvisa-sim has no public way to a property
         if name not in properties:
             raise SimulationError(f"{self._path}: {self._name} has no property {name!r}")
         return properties[name]
@@ -227,8 +226,10 @@ class YamlInstrument:
         stream = f"{Path(self._path).name} {self._name} {self._address}"
         names = {**vars(component), "random": self.bench.rng(stream)}
         names["random_response"] = FunctionType(component.random_response.__code__, names)
-        for part in (self._device, *self._device._channels.values()):
-            for method in (component.Component._match_dialog, component.Component._match_getters):
+        channels = self._device._channels  # noqa: SLF001 - pyvisa-sim has no public way to them
+        for part in (self._device, *channels.values()):
+            for name in ("_match_dialog", "_match_getters"):
+                method = vars(component.Component)[name]
                 own = FunctionType(method.__code__, names, argdefs=method.__defaults__)
                 setattr(part, method.__name__, MethodType(own, part))
 

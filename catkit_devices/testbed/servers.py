@@ -85,15 +85,15 @@ class Servers:
 
     def sentinels(self) -> dict[str, int]:
         """Return what ends when a server's process does, by the server's full name."""
-        return {server: manager._process.sentinel for server, manager in self.managers.items()}
+        return {server: manager.process.sentinel for server, manager in self.managers.items()}
 
     def kill(self, server: str) -> bool:
         """End a server's process at once, and wait for that; return whether it was there."""
         manager = self.managers.get(server)
-        if manager is None or connection.wait([manager._process.sentinel], 0):
+        if manager is None or connection.wait([manager.process.sentinel], 0):
             return False
-        manager._process.kill()
-        connection.wait([manager._process.sentinel], _KILL_TIMEOUT)
+        manager.process.kill()
+        connection.wait([manager.process.sentinel], _KILL_TIMEOUT)
         return True
 
     def shut_down_others(self) -> None:
@@ -115,6 +115,6 @@ def _shut_down(manager: SharedMemoryManager) -> None:
     shutdown = getattr(manager, "shutdown", None)
     if shutdown is not None:
         shutdown()
-    elif manager._process.is_alive():
-        manager._process.kill()
+    elif manager.process.is_alive():
+        manager.process.kill()
     clean_up(manager.name)

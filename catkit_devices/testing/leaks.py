@@ -85,7 +85,7 @@ def _held_mutexes() -> dict[Hashable, str]:
                 held["here", id(lock)] = f"{lock.name!r} is {holder}"
     session = imported("catkit_devices.multiprocessing.client.session")
     if session is not None:
-        for client in list(session._sessions.values()):
+        for client in session.open_sessions():
             for owner, sections in list(client.sections.items()):
                 for number, depth in list(sections.items()):
                     name = client.names.get(number, "?")
@@ -120,7 +120,7 @@ def _children() -> dict[Hashable, str]:
 
 
 def _our_threads() -> dict[Hashable, str]:
-    frames = sys._current_frames()
+    frames = sys._current_frames()  # noqa: SLF001 - documented, though its name is private
     me = threading.get_ident()
     return {
         thread.ident: f"{thread.name!r} in {place}"
@@ -172,7 +172,7 @@ def _connected() -> set[int]:
     session = imported("catkit_devices.multiprocessing.client.session")
     if session is None:
         return set()
-    found = {client._lifeline.fileno() for client in list(session._sessions.values()) if not client._lifeline.closed}
+    found = {client.descriptor for client in session.open_sessions()} - {None}
     return found | {channel.socket.fileno() for channel in _channels()}
 
 

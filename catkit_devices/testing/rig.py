@@ -128,7 +128,7 @@ class Rig:
     @property
     def sessions(self) -> int:
         """How many sessions on the instrument are open."""
-        return 0 if self.library is None else len(self.library._sessions)
+        return 0 if self.library is None else self.library.open_sessions
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Device]:

@@ -107,6 +107,11 @@ class ClientSession:
         threading.Thread(target=self._watch, name=f"catkit-lifeline-{server.name}", daemon=True).start()
         local_session().long_wait = _waits_here
 
+    @property
+    def descriptor(self) -> int | None:
+        """File descriptor of the lifeline, for who looks for descriptors that nobody has closed; None when closed."""
+        return None if self._lifeline.closed else self._lifeline.fileno()
+
     def open_channel(self, arguments: tuple[Any, ...]) -> Channel:
         """Return a new connection for calls."""
         conn = connect(self.endpoint, SILENCE)

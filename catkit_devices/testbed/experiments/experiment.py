@@ -73,7 +73,7 @@ class Experiment(abc.ABC):
     run_path: Path | None = None
     """The directory of its run, for whoever has started it; None before."""
 
-    _context: Context | None = None
+    _context_: Context | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -197,9 +197,9 @@ class Experiment(abc.ABC):
 
     @property
     def _running(self) -> Context:
-        if self._context is None:
+        if self._context_ is None:
             raise RuntimeError(
                 f"{type(self).__qualname__} is not running: devices and data are at hand inside its own methods, "
                 "once testbed.run(...) has started it"
             )
-        return self._context
+        return self._context_
