@@ -1,4 +1,4 @@
-"""Writes the reference from what it describes: mkdocs calls ``on_files`` when it builds the site.
+"""Writes the reference from what it describes: mkdocs calls the functions ``on_...`` when it builds the site.
 
 Nothing of it is kept in the repository, so none of it can be out of date. What cannot be told from the code (what to do
 about an error) is in ``reference/what-to-do.toml``.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
 
-__all__ = ["on_files", "reference"]
+__all__ = ["on_config", "on_files", "on_page_content", "reference"]
 
 HERE = Path(__file__).parent
 
@@ -99,6 +99,31 @@ HELPERS = {
 """What a driver uses inside of its operations, by the page that shows it and the class that a driver derives from."""
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Say on every page which version it describes, and where its source is."""
+    with (HERE.parent / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    config.repo_url = project.get("urls", {}).get("Repository")
+    source = "" if config.repo_url else " This version has no public repository: its source is the checkout it came in."
+    config.copyright = f"{config.site_name} {project['version']}, licence {project['license']}.{source}"
+    return config
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Give every cell of a table the heading of its column, which a narrow screen shows beside the cell."""
+    return re.sub(r"<table>.*?</table>", lambda found: _with_labels(found[0]), html, flags=re.DOTALL)
+
+
+def _with_labels(table: str) -> str:
+    labels = [re.sub(r"<.*?>", "", one).strip() for one in re.findall(r"<th\b[^>]*>(.*?)</th>", table, re.DOTALL)]
+
+    def row(found: re.Match[str]) -> str:
+        cells = iter(labels)
+        return re.sub(r"<td\b", lambda _: f'<td data-label="{next(cells, "")}"', found[0])
+
+    return re.sub(r"<tr\b.*?</tr>", row, table, flags=re.DOTALL)
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to those of the site."""
     for path, text in reference().items():
@@ -110,6 +135,7 @@ def reference() -> dict[str, str]:
     """Return every generated file by its path in the site."""
     pages = {f"reference/api/{page}.md": _api(page, title, modules) for page, (title, modules) in API.items()}
     return pages | {
+        "changelog.md": (HERE.parent / "CHANGELOG.md").read_text(encoding="utf-8"),
         "reference/api/index.md": _names(),
         "reference/commands.md": _commands(),
         "reference/configuration.md": _configuration(),
@@ -186,7 +212,7 @@ def _names() -> str:
     import catkit_devices
 
     lines = ["# API", "", "The names to begin with are in the package itself: `from catkit_devices import ...`.", ""]
-    lines += ["| name | | described in |", "|---|---|---|"]
+    lines += ["| name | what it is | described in |", "|---|---|---|"]
     for name in catkit_devices.__all__:
         home = f"{getattr(getattr(catkit_devices, name), '__module__', '')}."
         pages = (page for page, (_, modules) in API.items() if any(home.startswith(f"{one}.") for one in modules))
@@ -283,11 +309,11 @@ def _drivers() -> str:
     lines = [
         "# Drivers",
         "",
-        "The drivers that come with the package, as their devices describe themselves (`device.describe()`,",
-        "`catkit-devices devices`). What is marked *shared* can be read while somebody else keeps the device. Narrower",
-        "limits are set with `limits` in [the configuration](configuration.md). All of them talk in text, and have",
-        "`query`, `write`, `read` and their relatives too: see [VisaDevice](api/devices.md). Options are keys of [the",
-        "device's table](configuration.md#devicesname).",
+        "The drivers that come with the package. `device.describe()` and `catkit-devices get DEVICE` show the same for",
+        "one device. A property that is *shared* can be read while another program holds the device. The configuration",
+        "can [narrow the limits](configuration.md#devicesname) of a property. Every driver here also has the methods of",
+        "[VisaDevice](api/devices.md) (`query`, `write`, `read`, ...). Options are written as keys in [the device's",
+        "table](configuration.md#devicesname).",
         "",
     ]
     for name, driver in plugins.drivers.items():
@@ -303,10 +329,10 @@ def _drivers() -> str:
             f"Capabilities: {capabilities}. Simulator: {simulator}. Options: {', '.join(map(_code, options))}.",
             "",
         ]
-        lines += ["| property | access | unit | values | |", "|---|---|---|---|---|"]
+        lines += ["| property | access | unit | values | what it is |", "|---|---|---|---|---|"]
         lines += [_property_row(*one) for one in about["properties"].items()]
         commands = [_command_row(*one) for one in about["commands"].items() if not _general(driver, one[0])]
-        lines += ["", "| command | |", "|---|---|", *commands, ""] if commands else [""]
+        lines += ["", "| command | what it does |", "|---|---|", *commands, ""] if commands else [""]
     return "\n".join(lines)
 
 
@@ -376,7 +402,7 @@ def _configuration() -> str:
         heading = f"[{table}]" if "$ref" in kind else f"[{table}.NAME]"
         _, _, summary = about["description"].partition(": ")
         lines += [f"## `{heading}`", "", _capital(_cell(summary)), ""]
-        lines += ["| key | type | default | |", "|---|---|---|---|"]
+        lines += ["| key | type | default | what it says |", "|---|---|---|---|"]
         for key, told in about["properties"].items():
             default = "*required*" if key in about.get("required", ()) else _default(told.get("default"))
             lines.append(f"| `{key}` | {_type(told)} | {default} | {_cell(told.get('description'))} |")
@@ -456,7 +482,7 @@ def _commands() -> str:
                 usage.append(metavar if parameter.required else f"[{metavar}]")
                 rows.append(f"| *{metavar}* | {_cell(getattr(parameter, 'help', ''))} |")
         lines += ["```", " ".join([*usage, "[OPTIONS]"]), "```", ""]
-        lines += ["| | |", "|---|---|", *rows, ""] if rows else []
+        lines += ["| option | what it does |", "|---|---|", *rows, ""] if rows else []
         module = importlib.import_module(application.COMMANDS[name].partition(":")[0])
         examples = getattr(module, "EXAMPLES", ())
         lines += ["Examples:", "", "```", *examples, "```", ""] if examples else []

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 
 import pytest
 from doc_pages import DOCS, ROOT
@@ -36,6 +37,12 @@ def test_the_site_is_built_with_warnings_as_errors(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     assert (tmp_path / "site" / "reference" / "configuration.schema.json").is_file()
+    assert (tmp_path / "site" / "changelog" / "index.html").is_file()
+    home, troubleshooting = (
+        (tmp_path / "site" / page / "index.html").read_text(encoding="utf-8") for page in (".", "troubleshooting")
+    )
+    assert f"catkit_devices {version('catkit-devices')}" in home
+    assert '<td data-label="what to do">' in troubleshooting  # what a phone shows above the cell
     assert not list((tmp_path / "site").rglob("*.py"))
     pages = list((tmp_path / "site" / "reference").rglob("*.html"))
     assert len(pages) > 10
