@@ -54,8 +54,8 @@ class MCLS1(PromptDevice, LaserSource):
         "target?",
         "target={:.2f}",
         unit="degC",
-        limits=(20.0, 30.0),
-        doc="Temperature at which the channel's diode is held (range: ibek-runtime-streamdevice's simulator).",
+        limits=(20.0, 30.0),  # as the simulator named above has it
+        doc="Temperature to which the channel's diode is controlled.",
     )
     system = Control("system?", "system={}", type=bool, doc="Master switch of all four channels.")
 
