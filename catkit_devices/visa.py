@@ -5,21 +5,35 @@ Whether the backend is real or simulated is decided by whoever gives ``visa_libr
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, final
 
+from catkit_devices._base.deferred import finished
 from catkit_devices._device.members import hook
-from catkit_devices._device.settings import AsciiText, Condition, Encoding, Pattern, PositiveWhole
+from catkit_devices._device.settings import AsciiText, Condition, Encoding, Pattern, PositiveWhole, Seconds
 from catkit_devices._wire.byte_stream import simulated_clock
-from catkit_devices._wire.exchange import DialogueDevice
+from catkit_devices._wire.exchange import Dialogue
 from catkit_devices._wire.transport import Transport
-from catkit_devices.errors import DeviceOpenError, DeviceProtocolError, DeviceTimeoutError, DeviceValueError
+from catkit_devices.device import Device
+from catkit_devices.errors import (
+    DeviceOpenError,
+    DeviceProtocolError,
+    DeviceTimeoutError,
+    DeviceValueError,
+    OperationCancelled,
+)
+from catkit_devices.multiprocessing.locks.mutex import default_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from pyvisa.highlevel import VisaLibraryBase
+
+    from catkit_devices._wire.byte_stream import Line
+    from catkit_devices.multiprocessing.locks.owner import Call
 
 __all__ = ["VisaDevice"]
 
@@ -30,7 +44,11 @@ _ERRORS = {4: "query error", 8: "device-dependent error", 16: "execution error",
 """Bits of the standard event status register (IEEE 488.2, 11.5.1)."""
 
 
-class VisaDevice(DialogueDevice):
+_SLICE = 0.1
+"""Seconds for which one who waits with the wire held looks whether somebody else needs it more."""
+
+
+class VisaDevice(Device):
     """A device at a VISA address.
 
     A driver sets the class attributes below, declares its quantities, and overrides :meth:`_identify` where ``*IDN?``
@@ -48,9 +66,12 @@ class VisaDevice(DialogueDevice):
         name: the device's name.
         address: a VISA address, such as ``"ASRL/dev/ttyUSB0::INSTR"`` or ``"TCPIP0::10.0.0.7::2000::SOCKET"``.
         visa_library: ``"@py"`` (pyvisa-py), ``"@ivi"`` (the vendor's), or a pyvisa library object: a simulation.
-        **options: of :class:`~catkit_devices._wire.exchange.DialogueDevice` (``late_window``) and
-            :class:`~catkit_devices.device.Device`.
+        late_window: seconds by which a reply may be late.
+        **options: of :class:`~catkit_devices.device.Device`.
     """
+
+    io_timeout: ClassVar[Seconds] = 2.0
+    """Seconds for one exchange."""
 
     read_termination: ClassVar[AsciiText] = "\n"
     """What ends a reply."""
@@ -73,8 +94,18 @@ class VisaDevice(DialogueDevice):
     flow_control: ClassVar[Literal["none", "xon_xoff", "rts_cts", "dtr_dsr"]] = "none"
     """``"none"``, ``"xon_xoff"``, ``"rts_cts"`` or ``"dtr_dsr"``."""
 
-    def __init__(self, name: str, *, address: str, visa_library: str | VisaLibraryBase = "@py", **options: Any) -> None:
-        super().__init__(name, address=address, **options)
+    def __init__(
+        self,
+        name: str,
+        *,
+        address: str,
+        visa_library: str | VisaLibraryBase = "@py",
+        late_window: float = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(name, **options)
+        late_window = default_timeout(late_window, f"device {name!r}, a late reply")
+        self._dialogue_ = Dialogue(self, self._life_, address, late_window)
         self._visa_library_ = visa_library
         self._clock_ = simulated_clock(visa_library)
 
@@ -145,6 +176,35 @@ class VisaDevice(DialogueDevice):
         self._wait_for_completion_(command, timeout)
 
     # --- for drivers: the same, inside an operation
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Hold the wire for several exchanges that belong together, against every device at the same address."""
+        with self._dialogue_.hold(self._dialogue_.opened(), "a transaction"):
+            yield
+
+    _transaction_ = _transaction
+
+    def _exchange(self, command: str | bytes | None, *, fresh: bool = True) -> AbstractContextManager[Line]:
+        """Hold the wire for one dialogue, which may write and read several times.
+
+        Errors from below become DeviceErrors; so does a ValueError of the driver's own, for a reply that makes no
+        sense. Whatever ends it early leaves the line suspect.
+
+        Args:
+            command: what errors name.
+            fresh: whether nothing may be waiting to be read when it begins.
+        """
+        return self._dialogue_.exchange(command, fresh=fresh)
+
+    _exchange_ = _exchange
+
+    def _distrust(self, reason: str) -> None:
+        """Have the line recovered before the next exchange."""
+        if self._dialogue_.transport is not None:
+            self._dialogue_.transport.doubt(reason)
+
+    _distrust_ = _distrust
 
     def _ask(self, command: str, parse: Callable[[str], _T], timeout: float | None = None) -> _T:
         """Send ``command`` and return what ``parse`` makes of the reply; its ValueError is a DeviceProtocolError."""
@@ -254,6 +314,7 @@ class VisaDevice(DialogueDevice):
 
     _wait_for_completion_ = _wait_for_completion
 
+    @hook
     def _identify(self) -> None:
         """Make sure that the right instrument answers; called after opening and whenever the line was suspect.
 
@@ -272,7 +333,57 @@ class VisaDevice(DialogueDevice):
 
     _check_identity_ = _check_identity
 
-    # --- below
+    # --- what every device has, over a line
+
+    @property
+    def _address_(self) -> str | None:
+        return self._dialogue_.address
+
+    def _open(self) -> Transport:
+        return self._dialogue_.open(self._join_line_)
+
+    def _close(self) -> None:
+        self._dialogue_.close()
+
+    def _connection_replaced_at_(self) -> float | None:
+        return self._dialogue_.replaced_at()
+
+    def _line_is_lost_(self) -> bool:
+        return self._dialogue_.is_lost()
+
+    def _require_identity_(self) -> None:
+        finished(self._identify(), f"{type(self).__qualname__}._identify")
+
+    def _checkpoint(self) -> None:
+        super()._checkpoint_()
+        transport = self._dialogue_.transport
+        if transport is not None and transport.is_needed():
+            raise OperationCancelled(f"device {self.name!r}: a device at {self._address_} is made safe first")
+
+    _checkpoint_ = _checkpoint
+
+    def _may_give_way_(self, chain: object) -> bool:
+        transport = self._dialogue_.transport
+        return super()._may_give_way_(chain) and not (transport is not None and transport.held_by(chain))
+
+    def _sleep_(self, call: Call, seconds: float) -> None:
+        transport = self._dialogue_.transport
+        if transport is None or not transport.held_by(call.chain):
+            super()._sleep_(call, seconds)
+            return
+        # With the wire held: whoever makes a device safe must not wait for the end of it.
+        left = seconds
+        while left > 0:
+            super()._sleep_(call, min(left, _SLICE))
+            self._checkpoint_()
+            left -= _SLICE
+
+    def _in_the_way_(self) -> str:
+        transport = self._dialogue_.transport
+        return "" if transport is None else transport.in_use()
+
+    def _make_safe_in_doubt_(self) -> None:
+        self._dialogue_.hurried(super()._make_safe_in_doubt_)
 
     def _join_line_(self) -> Transport:
         from pyvisa import constants
@@ -284,7 +395,7 @@ class VisaDevice(DialogueDevice):
             "stop_bits": constants.StopBits(round(self.stop_bits * 10)),
             "flow_control": constants.ControlFlow[self.flow_control],
         }
-        return Transport.acquire(self._visa_library_, self._where_, settings)
+        return Transport.acquire(self._visa_library_, self._dialogue_.address, settings)
 
     def _send(self, command: str) -> None:
         ends = {self.write_termination, "\r", "\n"} if self.write_termination else set()
@@ -298,7 +409,7 @@ class VisaDevice(DialogueDevice):
                 f"which has no {command[error.start : error.end]!r}",
                 **self._facts_(command),
             ) from error
-        self._opened_transport_().line.write(data, self.io_timeout)
+        self._dialogue_.opened().line.write(data, self.io_timeout)
 
     _send_ = _send
 

@@ -69,7 +69,7 @@ _RESERVED = frozenset(
 """The special methods that mean the same for every device."""
 _ON_THE_MUTEX = frozenset({"acquire", "lock", "mutex", "release", "wait"})
 """What a proxy does by itself, or only a driver does."""
-_FRAMEWORK = {f"catkit_devices.{module}" for module in ("device", "_wire.exchange", "serial_device", "visa")}
+_FRAMEWORK = {f"catkit_devices.{module}" for module in ("device", "serial_device", "visa")}
 """Where the base classes of drivers are. Their own names begin and end with one underscore, as in enum."""
 _ITERATION = frozenset({"__aiter__", "__anext__", "__iter__", "__next__", "__reversed__"})
 

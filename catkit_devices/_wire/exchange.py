@@ -8,14 +8,12 @@ itself again.
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from catkit_devices._base.deferred import finished
-from catkit_devices._device.members import hook
-from catkit_devices._device.settings import Seconds
-from catkit_devices.device import Device
+from catkit_devices._wire.transport import TRUSTED, LineState
 from catkit_devices.errors import (
     CatkitDevicesError,
     DeviceClosedError,
@@ -25,313 +23,297 @@ from catkit_devices.errors import (
     DeviceOpenError,
     DeviceProtocolError,
     DeviceTimeoutError,
-    OperationCancelled,
 )
-from catkit_devices.multiprocessing.locks.mutex import default_timeout
 from catkit_devices.multiprocessing.locks.owner import forwarded_call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from catkit_devices._device.connection import Lifecycle
     from catkit_devices._wire.byte_stream import Line
     from catkit_devices._wire.transport import Transport
-    from catkit_devices.multiprocessing.locks.owner import Call
 
-__all__ = ["DialogueDevice"]
+__all__ = ["Dialogue"]
 
 _log = logging.getLogger(__name__)
 
-_SLICE = 0.1
-"""Seconds for which one who waits with the wire held looks whether somebody else needs it more."""
+
+class _Stage(enum.Enum):
+    """Where a dialogue is."""
+
+    IDLE = enum.auto()
+    TALKING = enum.auto()
+    """In an exchange: what begins now is part of that."""
+    RECOVERING = enum.auto()
+    """The line was suspect: it has to fall silent, and the instrument to identify itself."""
 
 
-class DialogueDevice(Device):
-    """A device that is asked and answers over a line. What is said, and how a line is opened, is left to subclasses.
+class _Haste(enum.Enum):
+    """Whether the device is made safe in a hurry: on a line that is suspect, at the first try."""
+
+    NONE = enum.auto()
+    ALLOWED = enum.auto()
+    """Where the line is suspect, it is used as it is."""
+    TAKEN = enum.auto()
+    """It was suspect, and was used as it is."""
+
+
+class _Device(Protocol):
+    """What a dialogue needs of its device; ``catkit_devices.visa.VisaDevice`` says what each does."""
+
+    io_timeout: ClassVar[float]
+
+    @property
+    def name(self) -> str: ...
+    def _facts_(self, command: str | bytes | None = None) -> dict[str, Any]: ...
+    def _checkpoint_(self) -> None: ...
+    def _require_identity_(self) -> None: ...
+
+
+class Dialogue:
+    """The exchanges of one device with its instrument.
 
     Args:
-        name: the device's name.
-        address: where the line is.
-        late_window: seconds by which a reply may be late: one that is late by no more is never taken for the answer
-            to a later question.
-        **options: of :class:`~catkit_devices.device.Device`.
+        device: whose they are.
+        life: of the device.
+        address: of the instrument.
+        late_window: seconds by which a reply may be late.
+
+    Attributes:
+        address: of the instrument.
+        late_window: seconds by which a reply may be late.
+        transport: what the address is opened as; None while the device is closed.
     """
 
-    io_timeout: ClassVar[Seconds] = 2.0
-    """Seconds for one exchange."""
+    def __init__(self, device: _Device, life: Lifecycle, address: str, late_window: float) -> None:
+        self.address = address
+        self.late_window = late_window
+        self.transport: Transport | None = None
+        self._device = device
+        self._life = life
+        self._joined_at = 0.0
+        """When the connection was opened that this device knows of."""
+        self._stage = _Stage.IDLE
+        self._haste = _Haste.NONE
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        address: str,
-        late_window: float = 1.0,
-        **options: Any,
-    ) -> None:
-        super().__init__(name, **options)
-        self._where_ = address
-        self._late_window_ = default_timeout(late_window, f"device {name!r}, a late reply")
-        self._transport_: Transport | None = None
-        self._joined_at_ = 0.0
-        """When the transport was opened whose settings this device knows of."""
-        self._depth_ = 0
-        self._recovering_ = False
-        self._hasty_ = False
-        """Whether it is made safe on a line that need not be trusted ..."""
-        self._doubted_ = False
-        """... and whether it could not be."""
-
-    # --- what a subclass implements
-
-    def _join_line_(self) -> Transport:
-        """Return the transport of the address, opened."""
-        raise NotImplementedError(f"{type(self).__qualname__} must implement _join_line_()")
-
-    @hook
-    def _identify(self) -> None:
-        """Make sure that the right instrument answers; called after opening and whenever the line was suspect.
-
-        Raises:
-            DeviceOpenError: something else answers.
-            DeviceError: nothing does.
-        """
-        raise NotImplementedError(f"{type(self).__qualname__} must implement _identify()")
-
-    # --- for drivers
+    # --- exchanges
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Hold the wire for several exchanges that belong together, against every device at the same address."""
-        with self._held_(self._opened_transport_(), "a transaction"):
-            yield
-
-    _transaction_ = _transaction
-
-    @contextlib.contextmanager
-    def _exchange(self, command: str | bytes | None, *, fresh: bool = True) -> Iterator[Line]:
-        """Hold the wire for one dialogue, which may write and read several times.
-
-        Errors from below become DeviceErrors; so does a ValueError of the driver's own, for a reply that makes no
-        sense. Whatever ends it early leaves the line suspect.
+    def exchange(self, command: str | bytes | None, *, fresh: bool) -> Iterator[Line]:
+        """Hold the wire for one exchange; errors from below become DeviceErrors.
 
         Args:
             command: what errors name.
             fresh: whether nothing may be waiting to be read when it begins.
         """
-        transport = self._opened_transport_()
-        with self._held_(transport, repr(command) if command is not None else "a reply"):
-            if self._depth_:  # part of a dialogue that has begun already
+        transport = self.opened()
+        with self.hold(transport, repr(command) if command is not None else "a reply"):
+            before = self._stage
+            if before is _Stage.TALKING:
                 yield transport.line
                 return
-            self._checkpoint_()
-            if transport.lost is not None:
-                raise DeviceDisconnectedError(transport.lost, **self._facts_(command))
-            if transport.opened_at != self._joined_at_:
-                raise DeviceDisconnectedError("the connection was lost and made anew", **self._facts_(command))
-            self._depth_ += 1
+            device = self._device
+            device._checkpoint_()
+            if transport.trust.state is LineState.LOST:
+                raise DeviceDisconnectedError(transport.trust.reason, **device._facts_(command))
+            if transport.opened_at != self._joined_at:
+                raise DeviceDisconnectedError("the connection was lost and made anew", **device._facts_(command))
+            self._stage = _Stage.TALKING
             try:
-                self._trust_(transport, fresh=fresh)
+                if before is _Stage.RECOVERING:
+                    transport.line.discard()  # late beyond the window; what is asked next is who is there
+                else:
+                    self.require_trust(transport, fresh=fresh)
                 yield transport.line
             except DeviceError as error:
-                if not self._life_.concerns(error):  # another device that is used meanwhile: its line, not this one
-                    transport.suspect = f"{command!r} was interrupted"
+                if not self._life.concerns(error):  # another device that is used meanwhile: its line, not this one
+                    transport.doubt(f"{command!r} was interrupted")
                 elif isinstance(error, DeviceProtocolError):
-                    transport.suspect = error.problem
+                    transport.doubt(error.problem)
                 raise
             except BaseException as error:
-                translated = self._translated_(transport, error, command)
+                translated = self._translated(transport, error, command)
                 if translated is None:  # cancelled, or a mistake of the driver: a reply may have been left behind
-                    transport.suspect = f"{command!r} was interrupted"
+                    transport.doubt(f"{command!r} was interrupted")
                     raise
                 raise translated from error
             finally:
-                self._depth_ -= 1
+                self._stage = before
 
-    _exchange_ = _exchange
+    @contextlib.contextmanager
+    def hold(self, transport: Transport, what: str) -> Iterator[None]:
+        """Hold the wire.
 
-    def _distrust(self, reason: str) -> None:
-        """Have the line recovered before the next exchange."""
-        if self._transport_ is not None:
-            self._transport_.suspect = reason
+        Raises:
+            DeviceTimeoutError: it did not come free in time; says who has it.
+        """
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(transport.hold(f"{self._device.name!r}: {what}"))
+            except TimeoutError as error:
+                raise DeviceTimeoutError(str(error), **self._device._facts_()) from error
+            yield
 
-    _distrust_ = _distrust
+    def opened(self) -> Transport:
+        """Return the transport; DeviceClosedError where the device is closed."""
+        if self.transport is None:
+            raise DeviceClosedError("is not open", **self._device._facts_())
+        return self.transport
 
     # --- opening and closing
 
-    @property
-    def _address_(self) -> str | None:
-        return self._where_
+    def open(self, join: Callable[[], Transport]) -> Transport:
+        """Open the line and have the instrument identify itself.
 
-    def _open(self) -> Transport:
+        Args:
+            join: returns the transport of the address, opened.
+
+        Raises:
+            DeviceOpenError: it cannot be opened, nothing answers, or not the right instrument.
+        """
+        facts = self._device._facts_
         try:
-            self._transport_ = self._join_line_()
-            self._joined_at_ = self._transport_.opened_at
+            self.transport = transport = join()
+            self._joined_at = transport.opened_at
         except DeviceOpenError as error:  # somebody else has it
-            raise type(error)(error.problem, **self._facts_()) from None
+            raise type(error)(error.problem, **facts()) from None
         except Exception as error:  # pyvisa-py raises whatever its layers do, bare Exception among it
-            raise DeviceOpenError(f"cannot be opened: {error}", **self._facts_()) from error
+            raise DeviceOpenError(f"cannot be opened: {error}", **facts()) from error
         try:
-            self._greet_(self._transport_)
+            self._greet(transport)
         except DeviceOpenError:
-            self._close()
+            self.close()
             raise
         except DeviceError as error:
-            self._close()
+            self.close()
             silent = isinstance(error, DeviceTimeoutError | DeviceDisconnectedError)
             what = "nothing answers" if silent else "no instrument of this kind answers"
-            raise DeviceOpenError(f"{what}: {error.problem}", **self._facts_(error.command)) from error
+            raise DeviceOpenError(f"{what}: {error.problem}", **facts(error.command)) from error
         except BaseException:
-            self._close()
+            self.close()
             raise
-        return self._transport_
+        return transport
 
-    def _close(self) -> None:
-        transport, self._transport_ = self._transport_, None
+    def close(self) -> None:
+        """Give the line back."""
+        transport, self.transport = self.transport, None
         if transport is not None:
             transport.release()
 
-    def _greet_(self, transport: Transport) -> None:
-        with self._held_(transport, "the greeting"):
-            if transport.suspect is not None:
-                self._settle_(transport)
+    def replaced_at(self) -> float | None:
+        """Return when another device at the address has opened a new connection; None where none has."""
+        transport = self.transport
+        return None if transport is None or transport.opened_at == self._joined_at else transport.opened_at
+
+    def is_lost(self) -> bool:
+        """Return whether the connection of this device is known to be lost, by whatever device at the address."""
+        transport = self.transport
+        return transport is not None and (
+            transport.trust.state is LineState.LOST or transport.opened_at != self._joined_at
+        )
+
+    def _greet(self, transport: Transport) -> None:
+        device = self._device
+        with self.hold(transport, "the greeting"):
+            if transport.trust.state is LineState.SUSPECT:
+                self._await_silence(transport)
             # What an instrument says when it is switched on, or had left to say to somebody else.
-            with self._exchange_(None, fresh=False) as line:
+            with self.exchange(None, fresh=False) as line:
                 line.discard()
             try:
-                self._require_identity_()
+                device._require_identity_()
             except (DeviceProtocolError, DeviceOpenError) as error:
                 # The answer to somebody else's last question, perhaps: once the line has been silent, that is over.
-                _log.info("%s at %s: %s; asking once more", self.name, self._address_, error.problem)
-                self._settle_(transport)
-                self._require_identity_()
+                _log.info("%s at %s: %s; asking once more", device.name, self.address, error.problem)
+                self._await_silence(transport)
+                device._require_identity_()
 
-    # --- below
+    # --- trust
 
-    def _require_identity_(self) -> None:
-        what = f"{type(self).__qualname__}._identify"
-        finished(self._identify(), what)
+    def require_trust(self, transport: Transport, *, fresh: bool) -> None:
+        """Make sure that what comes next is the answer to what is asked next; recover a suspect line.
 
-    def _connection_replaced_at_(self) -> float | None:
-        transport = self._transport_
-        return None if transport is None or transport.opened_at == self._joined_at_ else transport.opened_at
-
-    def _line_is_lost_(self) -> bool:
-        transport = self._transport_
-        return transport is not None and (transport.lost is not None or transport.opened_at != self._joined_at_)
-
-    def _opened_transport_(self) -> Transport:
-        if self._transport_ is None:
-            raise DeviceClosedError("is not open", **self._facts_())
-        return self._transport_
-
-    @contextlib.contextmanager
-    def _held_(self, transport: Transport, what: str) -> Iterator[None]:
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(transport.hold(f"{self.name!r}: {what}"))
-            except TimeoutError as error:
-                raise DeviceTimeoutError(str(error), **self._facts_()) from error
-            yield
-
-    def _settle_(self, transport: Transport) -> None:
-        _log.warning("%s at %s: waiting for silence: %s", self.name, self._address_, transport.suspect)
-        transport.suspect = None
-        with self._exchange_(None, fresh=False) as line:
-            line.settle(self._late_window_, self.io_timeout, self._checkpoint_)
-
-    def _checkpoint(self) -> None:
-        super()._checkpoint_()
-        transport = self._transport_
-        if transport is not None and transport.is_needed():
-            raise OperationCancelled(f"device {self.name!r}: a device at {self._address_} is made safe first")
-
-    _checkpoint_ = _checkpoint
-
-    def _may_give_way_(self, chain: object) -> bool:
-        transport = self._transport_
-        return super()._may_give_way_(chain) and not (transport is not None and transport.held_by(chain))
-
-    def _sleep_(self, call: Call, seconds: float) -> None:
-        transport = self._transport_
-        if transport is None or not transport.held_by(call.chain):
-            super()._sleep_(call, seconds)
+        Args:
+            transport: of the line.
+            fresh: whether bytes that wait to be read make the line suspect.
+        """
+        suspect = transport.trust.state is LineState.SUSPECT
+        if not suspect and fresh and (unread := transport.line.unread()):
+            transport.doubt(f"{unread!r} came without being asked for")
+            suspect = True
+        if not suspect:
             return
-        # With the wire held: whoever makes a device safe must not wait for the end of it.
-        left = seconds
-        while left > 0:
-            super()._sleep_(call, min(left, _SLICE))
-            self._checkpoint_()
-            left -= _SLICE
-
-    def _in_the_way_(self) -> str:
-        transport = self._transport_
-        return "" if transport is None else transport.in_use()
-
-    def _make_safe_in_doubt_(self) -> None:
-        """Make it safe at once, though a late reply may be taken for another's; then again on a line to be trusted."""
-        self._hasty_, self._doubted_ = True, False
-        try:
-            super()._make_safe_in_doubt_()
-        except DeviceError as error:
-            if not self._doubted_:
-                raise
-            _log.info("%s at %s was made safe in doubt: %s", self.name, self._address_, error.problem)
-        finally:
-            self._hasty_ = False
-        if self._doubted_:
-            super()._make_safe_in_doubt_()
-
-    def _trust_(self, transport: Transport, *, fresh: bool) -> None:
-        if self._recovering_:
-            transport.line.discard()  # late beyond the window; what is asked next is who is there
-            return
-        if transport.suspect is None and fresh and (unread := transport.line.unread()):
-            transport.suspect = f"{unread!r} came without being asked for"
-        if transport.suspect is None:
-            return
-        call = forwarded_call() if self._hasty_ else None
+        call = forwarded_call() if self._haste is not _Haste.NONE else None
         if call is not None and call.emergency:
-            self._doubted_ = True
+            self._haste = _Haste.TAKEN
             transport.line.discard()
         else:
-            self._recover_(transport, transport.suspect)
+            self._recover(transport, transport.trust.reason)
 
-    def _recover_(self, transport: Transport, reason: str) -> None:
-        depth, self._depth_, self._recovering_ = self._depth_, 0, True
+    def hurried(self, make_safe: Callable[[], None]) -> None:
+        """Make the device safe at once, also on a suspect line; in that case again, on a line that can be trusted.
+
+        Args:
+            make_safe: does it.
+        """
+        self._haste = _Haste.ALLOWED
         try:
-            self._settle_(transport)
-            self._require_identity_()
+            make_safe()
+        except DeviceError as error:
+            if self._haste is not _Haste.TAKEN:
+                raise
+            _log.info("%s at %s, made safe on a suspect line: %s", self._device.name, self.address, error.problem)
+        finally:
+            taken, self._haste = self._haste is _Haste.TAKEN, _Haste.NONE
+        if taken:
+            make_safe()
+
+    def _recover(self, transport: Transport, reason: str) -> None:
+        self._stage = _Stage.RECOVERING
+        try:
+            self._await_silence(transport)
+            self._device._require_identity_()
         except DeviceDisconnectedError:
             raise
         except DeviceError as error:
-            transport.suspect = reason
-            self._life_.fail(f"the line could not be trusted any more ({reason}): {error}")
-            raise DeviceFaultError(f"could not be recovered after this: {reason}", **self._facts_()) from error
+            transport.doubt(reason)
+            self._life.fail(f"the line could not be trusted any more ({reason}): {error}")
+            raise DeviceFaultError(f"could not be recovered after this: {reason}", **self._device._facts_()) from error
         except BaseException:
-            transport.suspect = reason
+            transport.doubt(reason)
             raise
         finally:
-            self._depth_, self._recovering_ = depth, False
+            self._stage = _Stage.TALKING
 
-    def _translated_(
+    def _await_silence(self, transport: Transport) -> None:
+        device = self._device
+        _log.warning("%s at %s: waiting for silence: %s", device.name, self.address, transport.trust.reason)
+        transport.trust = TRUSTED
+        with self.exchange(None, fresh=False) as line:
+            line.settle(self.late_window, device.io_timeout, device._checkpoint_)
+
+    def _translated(
         self, transport: Transport, error: BaseException, command: str | bytes | None
     ) -> DeviceError | None:
+        """Return the DeviceError for an error from below, and note what it says of the line; None for other errors."""
         import pyvisa
         from pyvisa.constants import StatusCode
 
         if isinstance(error, CatkitDevicesError):  # of what else was used meanwhile; some are OSErrors too
             return None
-        facts = self._facts_(command)
+        facts = self._device._facts_(command)
         code = error.error_code if isinstance(error, pyvisa.VisaIOError) else None
         number = error.errno if isinstance(error, OSError) else None
         if code == StatusCode.error_timeout or isinstance(error, TimeoutError) or number == errno.ETIMEDOUT:
-            text = str(error) if isinstance(error, TimeoutError) else f"not sent in {self.io_timeout:g} s"
-            transport.suspect = text
+            text = str(error) if isinstance(error, TimeoutError) else f"not sent in {self._device.io_timeout:g} s"
+            transport.doubt(text)
             return DeviceTimeoutError(text, **facts)
         if isinstance(error, OSError | pyvisa.InvalidSession) or code in _gone():
-            transport.lost = f"the connection is gone: {error}"
-            return DeviceDisconnectedError(transport.lost, **facts)
+            text = f"the connection is gone: {error}"
+            transport.lose(text)
+            return DeviceDisconnectedError(text, **facts)
         if isinstance(error, ValueError | pyvisa.Error):
-            transport.suspect = str(error)
+            transport.doubt(str(error))
             return DeviceProtocolError(str(error), **facts)
         return None
 

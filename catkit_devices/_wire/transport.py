@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from catkit_devices._base.ctrl_c import Event
 from catkit_devices._wire.byte_stream import Line
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.multiprocessing.locks.owner import Call
 
-__all__ = ["Transport"]
+__all__ = ["TRUSTED", "LineState", "Transport", "Trust"]
 
 _OPEN_TIMEOUT = 5.0
 """Seconds for a network instrument to accept the connection."""
@@ -38,6 +39,27 @@ _guard = renewed(threading.Lock())
 _doubts: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
 
 
+class LineState(enum.Enum):
+    """How far the line of an address can be trusted."""
+
+    TRUSTED = enum.auto()
+    """What comes is the answer to what was asked last."""
+    SUSPECT = enum.auto()
+    """A reply may still come that is not the answer to what was asked last."""
+    LOST = enum.auto()
+    """Nothing can be exchanged until the address is opened again."""
+
+
+class Trust(NamedTuple):
+    """The state of a line, and why it is not trusted."""
+
+    state: LineState
+    reason: str = ""
+
+
+TRUSTED = Trust(LineState.TRUSTED)
+
+
 class Transport:
     """An opened address, shared by every device of this process that has it.
 
@@ -46,8 +68,7 @@ class Transport:
     Attributes:
         address: the normalised address.
         wire: the lock that :meth:`hold` takes for one exchange, or for several that belong together.
-        suspect: why a reply might still be on its way that belongs to nobody any more; None while all is well.
-        lost: why nothing can be exchanged any more until the address is opened again; None while it can.
+        trust: how far the line can be trusted.
         opened_at: when it was opened last, on the monotonic clock.
     """
 
@@ -61,8 +82,7 @@ class Transport:
         self._calm = Event()
         """Set while nobody does."""
         self._calm.set()
-        self.suspect: str | None = None
-        self.lost: str | None = None
+        self.trust = TRUSTED
         self.opened_at = 0.0
         self._library = library
         self._users = 0
@@ -147,6 +167,23 @@ class Transport:
             return False
         return time.monotonic() - min(self._urgent.copy().values()) > _PATIENCE
 
+    def doubt(self, reason: str) -> None:
+        """Note that a reply may still come that belongs to no question any more; a lost line stays lost."""
+        if self.trust.state is LineState.LOST:
+            self._keep_doubt(reason)
+        else:
+            self.trust = Trust(LineState.SUSPECT, reason)
+
+    def lose(self, reason: str) -> None:
+        """Note that nothing can be exchanged until the address is opened again."""
+        if self.trust.state is LineState.SUSPECT:
+            self._keep_doubt(self.trust.reason)
+        self.trust = Trust(LineState.LOST, reason)
+
+    def _keep_doubt(self, reason: str) -> None:
+        """Have the line suspect when it is opened again."""
+        _doubts.setdefault(self._library, {})[self.address] = reason
+
     @classmethod
     def acquire(cls, library: Any, address: str, settings: Mapping[str, Any]) -> Transport:
         """Return the transport of an address, opened if it was not.
@@ -173,7 +210,7 @@ class Transport:
             transport._users += 1
         try:
             with transport.hold(), transport._change():
-                if transport._line is None or transport.lost is not None:
+                if transport._line is None or transport.trust.state is LineState.LOST:
                     transport._close()
                     transport._open(manager, settings, shared=_in_process(library))
         except BaseException:
@@ -187,8 +224,8 @@ class Transport:
             self._users -= 1
             if self._users or not self._changing.acquire(blocking=False):
                 return  # whoever changes it now sees that nobody uses it any more
-            if self.suspect is not None:
-                _doubts.setdefault(self._library, {})[self.address] = self.suspect
+            if self.trust.state is LineState.SUSPECT:
+                self._keep_doubt(self.trust.reason)
         try:
             self._close()
         finally:
@@ -219,7 +256,8 @@ class Transport:
             cleanup.callback(_close_quietly, resource)
             cleanup.enter_context(resource.ignore_warning(*_unremarkable()))
             self._line = Line(resource, settings)
-            self.suspect, self.lost = doubts.pop(self.address, None), None
+            doubt = doubts.pop(self.address, None)
+            self.trust = TRUSTED if doubt is None else Trust(LineState.SUSPECT, doubt)
             self.opened_at = time.monotonic()
             self._cleanup = cleanup.pop_all()
 

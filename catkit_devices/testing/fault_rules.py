@@ -49,7 +49,8 @@ def variants(kind: str, device: Any, *, strict: bool = False) -> Iterator[Fault]
         strict: whether stray digits come in front of replies, too.
     """
     timeout: float = getattr(type(device), "io_timeout", 2.0)
-    window: float = getattr(device, "_late_window_", 1.0)
+    dialogue = getattr(device, "_dialogue_", None)
+    window: float = 1.0 if dialogue is None else dialogue.late_window
     end = getattr(type(device), "read_termination", "\n").encode("ascii")
     match kind:
         case "late":

@@ -12,6 +12,7 @@ import time
 import pytest
 import pyvisa
 
+from catkit_devices._wire.transport import TRUSTED
 from catkit_devices.device import operation, unlocked
 from catkit_devices.errors import ConfigurationError, DeviceError, DeviceOpenError, DeviceTimeoutError
 from catkit_devices.properties import Control, Measurement
@@ -98,7 +99,7 @@ class TestADriverWithACommandThatToggles(Conformance):
 class OpensWhenMade(Supply):
     def __init__(self, name, **options):
         super().__init__(name, **options)
-        self._line = pyvisa.ResourceManager(self._visa_library_).open_resource(self._where_)
+        self._line = pyvisa.ResourceManager(self._visa_library_).open_resource(self._address_)
 
 
 class StartsAThreadWhenMade(Supply):
@@ -109,13 +110,13 @@ class StartsAThreadWhenMade(Supply):
 
 class StaysOpen(Supply):
     def _close(self):
-        self._transport_ = None
+        self._dialogue_.transport = None
 
 
 class StaysOpenWhenOpeningFails(Supply):
     def _open(self):
         manager = pyvisa.ResourceManager(self._visa_library_)
-        self._second = manager.open_resource(self._where_, read_termination="\n", write_termination="\n")
+        self._second = manager.open_resource(self._address_, read_termination="\n", write_termination="\n")
         try:
             self._second.query("*IDN?")
         except pyvisa.Error as error:
@@ -247,7 +248,7 @@ class RemembersInstead(Supply):
         try:
             self._last = self._ask("VOLT?", float)
         except DeviceError:
-            self._transport_.lost = None
+            self._dialogue_.transport.trust = TRUSTED
         return self._last
 
     voltage = Control(_read_or_remember, "VOLT {}", unit="V", limits=(0, 30), doc="Output voltage.")
@@ -256,15 +257,15 @@ class RemembersInstead(Supply):
 class TakesLateReplies(Supply):
     """Forgets that a reply may still come."""
 
+    def __init__(self, name, **options):
+        super().__init__(name, **options)
+        self._dialogue_.require_trust = lambda transport, *, fresh: None
+
     def _query(self, command, timeout=None):
         try:
             return super()._query(command, timeout)
         finally:
-            self._transport_.suspect = None
-
-
-# What no driver's class could say:
-type.__setattr__(TakesLateReplies, "_trust_", lambda self, transport, *, fresh: None)
+            self._dialogue_.transport.trust = TRUSTED
 
 
 class TakesWhatCame(Supply):
@@ -294,10 +295,10 @@ class ReadsBetweenTheNoise(Supply):
 class DoesNotLookBefore(Supply):
     """Takes a byte that came unasked for part of the next reply."""
 
-
-type.__setattr__(
-    DoesNotLookBefore, "_trust_", lambda self, transport, *, fresh: Supply._trust_(self, transport, fresh=False)
-)
+    def __init__(self, name, **options):
+        super().__init__(name, **options)
+        require_trust = self._dialogue_.require_trust
+        self._dialogue_.require_trust = lambda transport, *, fresh: require_trust(transport, fresh=False)
 
 
 class LosesTheConnection(Supply):

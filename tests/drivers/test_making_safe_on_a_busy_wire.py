@@ -227,7 +227,7 @@ def test_nobody_else_comes_before_whoever_makes_safe(make, until):
     laser, instrument = make()
     others = [make(name=f"other {number}")[0] for number in range(4)]
     while_it_waited = []
-    transport = laser._transport_
+    transport = laser._dialogue_.transport
     instrument.note = lambda: while_it_waited.append(instrument.asked[-1]) if transport._urgent else None
     ended = threading.Event()
     greedy = [Meanwhile(other.ask_again_and_again, ended.is_set) for other in others]

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from catkit_devices import Control, Device, Measurement, VisaDevice
-from catkit_devices._wire.exchange import DialogueDevice
 from catkit_devices.errors import (
     DeviceClosedError,
     DeviceDisconnectedError,
@@ -133,7 +132,7 @@ def test_what_is_a_hook_of_one_kind_of_device_is_free_in_another():
 
 
 ROOT = Path(__file__).parents[2]
-FRAMEWORK = (Device, DialogueDevice, VisaDevice, SerialDevice)
+FRAMEWORK = (Device, VisaDevice, SerialDevice)
 HOOKS = {"_open", "_close", "_make_safe", "_identify", "_query", "_write"}
 
 
@@ -351,7 +350,7 @@ def test_a_shared_class_of_ones_own_may_use_every_natural_name_too():
 
 
 def test_a_name_that_is_the_frameworks_own_is_refused():
-    for name in ("_perform_", "_facts_", "_trust_"):
+    for name in ("_perform_", "_facts_", "_join_line_"):
         with pytest.raises(TypeError, match=rf"Driver\.{name} belongs to \w*Device"):
             driver(**{name: lambda self: None})
 
