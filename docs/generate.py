@@ -311,9 +311,9 @@ def _drivers() -> str:
         "",
         "The drivers that come with the package. `device.describe()` and `catkit-devices get DEVICE` show the same for",
         "one device. A property that is *shared* can be read while another program holds the device. The configuration",
-        "can [narrow the limits](configuration.md#devicesname) of a property. Every driver here also has the methods of",
-        "[VisaDevice](api/devices.md) (`query`, `write`, `read`, ...). Options are written as keys in [the device's",
-        "table](configuration.md#devicesname).",
+        "can [narrow the limits](configuration.md#devicesname) of a property. Every driver here also has the methods",
+        "of [VisaDevice](api/devices.md) (`query`, `write`, `read`, ...). Options are written as keys in [the",
+        "device's table](configuration.md#devicesname).",
         "",
     ]
     for name, driver in plugins.drivers.items():

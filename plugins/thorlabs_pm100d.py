@@ -49,7 +49,7 @@ class PM100D(ScpiDevice, PowerMeter):
         limits=(1, 1000),
         doc="Number of samples in one reading, 3 ms each.",
     )
-    auto_range = Control("SENS:POW:RANG:AUTO?", "SENS:POW:RANG:AUTO {}", type=bool, doc="Whether the meter chooses its range by itself.")
+    auto_range = Control("SENS:POW:RANG:AUTO?", "SENS:POW:RANG:AUTO {}", type=bool, doc="Choice of range by the meter.")
     sensor = Measurement(
         lambda self: self._ask_twice("SYST:SENS:IDN?", str.strip),
         type=str,
