@@ -10,7 +10,7 @@ import typer
 __all__ = ["devices_of_testbed", "running", "runs_kept"]
 
 
-_PATIENCE = 0.5
+_ANSWER_TIMEOUT = 0.5
 """Seconds for the answers of the testbeds."""
 
 
@@ -19,7 +19,7 @@ def running(incomplete: str) -> list[str]:
     with contextlib.suppress(Exception):
         from catkit_devices.testbed.processes.finding import running_testbeds
 
-        return [name for name in running_testbeds(_PATIENCE) if name.startswith(incomplete)]
+        return [name for name in running_testbeds(_ANSWER_TIMEOUT) if name.startswith(incomplete)]
     return []
 
 

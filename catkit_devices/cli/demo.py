@@ -38,7 +38,7 @@ def demo(
     configuration = load_configuration([bundled("demo")], overrides)
     with Screen() as screen, Testbed(configuration, simulate=True, runs=runs) as testbed:
         with LiveView(testbed, screen):
-            testbed.run(FilterScan(patience=20.0), KeepCentred())
+            testbed.run(FilterScan(spot_timeout=20.0), KeepCentred())
         directories = {progress.name: Path(str(progress.run)) for progress in testbed.progress()}
     scan, loop = directories["FilterScan"], directories["KeepCentred"]
     picture = loop.parent / f"{loop.name.partition('_')[0]}_demo.png"

@@ -32,7 +32,7 @@ _REPEAT = 2.0
 """Seconds between two lines about the same experiment off a terminal."""
 _REMIND = 10.0
 """Seconds between two lines about the same process that does not answer, off a terminal."""
-_PATIENCE = 0.3
+_ANSWER_TIMEOUT = 0.3
 """Seconds for the answers to one look."""
 _LAST = 1.0
 """Seconds for those to the last look, and for the thread that draws to end."""
@@ -91,13 +91,13 @@ class LiveView:
 
     def _go_on_drawing(self) -> None:
         while not self._ending.is_set():
-            self._draw(_PATIENCE)
+            self._draw(_ANSWER_TIMEOUT)
             self._ending.wait(_REDRAW)
 
-    def _draw(self, patience: float) -> None:
+    def _draw(self, timeout: float) -> None:
         """Draw what is known now."""
         try:
-            status = self.last = self._testbed.status(patience)
+            status = self.last = self._testbed.status(timeout)
             self._heard = time.monotonic()
         except UNREACHABLE as error:
             if not isinstance(error, ServerUnresponsiveError):

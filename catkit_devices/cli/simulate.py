@@ -82,7 +82,7 @@ def simulate(
 
 
 def _rows(configuration: Configuration, served: Mapping[str, Served]) -> list[dict[str, Any]]:
-    from catkit_devices.simulation.wire import parse_address
+    from catkit_devices.simulation.resource import parse_address
 
     rows = []
     for name, table in configuration.devices.items():

@@ -25,14 +25,14 @@ class FilterScan(Experiment):
 
     readings: int = 8
     """How many readings behind each filter."""
-    patience: float = 0.0
+    spot_timeout: float = 0.0
     """Seconds to wait for somebody to hold the spot, before measuring all the same."""
 
     def pre_experiment(self) -> None:
         """Have light, and have it in place where somebody sees to that."""
         switch_on(self)
-        if self.patience and not testbed_event(SPOT_HELD).wait(self.patience):
-            self.logger.warning("nobody held the spot within %g s", self.patience)
+        if self.spot_timeout and not testbed_event(SPOT_HELD).wait(self.spot_timeout):
+            self.logger.warning("nobody held the spot within %g s", self.spot_timeout)
 
     def experiment(self) -> dict[str, dict[int, float]]:
         """Scan one wheel after the other."""

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from catkit_devices.simulation.bench import Bench
     from catkit_devices.simulation.clock import Clock, RealClock, VirtualClock
     from catkit_devices.simulation.contract import LineDroppedError, Outbox, Simulator
-    from catkit_devices.simulation.faults import FAULTS, Fault, Line
+    from catkit_devices.simulation.faults import FAULTS, Fault, FaultyLine
     from catkit_devices.simulation.library import Instrument, build_bench, build_library
     from catkit_devices.simulation.recording import RecordingVisaLibrary
+    from catkit_devices.simulation.remote_library import RemoteVisaLibrary, SharedSimulation
     from catkit_devices.simulation.replay import Dialogue, Replay
-    from catkit_devices.simulation.serving import InstrumentServer, Served
-    from catkit_devices.simulation.shared import RemoteVisaLibrary, SharedSimulation
+    from catkit_devices.simulation.tcp_server import InstrumentServer, Served
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
     from catkit_devices.simulation.wire_file import Entry, read_entries
     from catkit_devices.simulation.yaml_instrument import YamlInstrument
@@ -32,9 +32,9 @@ __all__ = [
     "Dialogue",
     "Entry",
     "Fault",
+    "FaultyLine",
     "Instrument",
     "InstrumentServer",
-    "Line",
     "LineDroppedError",
     "Outbox",
     "RealClock",
@@ -58,12 +58,12 @@ __getattr__ = importing(
         "bench": ("Bench",),
         "clock": ("Clock", "RealClock", "VirtualClock"),
         "contract": ("LineDroppedError", "Outbox", "Simulator"),
-        "faults": ("FAULTS", "Fault", "Line"),
+        "faults": ("FAULTS", "Fault", "FaultyLine"),
         "library": ("Instrument", "build_bench", "build_library"),
         "recording": ("RecordingVisaLibrary",),
         "replay": ("Dialogue", "Replay"),
-        "serving": ("InstrumentServer", "Served"),
-        "shared": ("RemoteVisaLibrary", "SharedSimulation"),
+        "remote_library": ("RemoteVisaLibrary", "SharedSimulation"),
+        "tcp_server": ("InstrumentServer", "Served"),
         "visa_library": ("SimulatedVisaLibrary",),
         "wire_file": ("Entry", "read_entries"),
         "yaml_instrument": ("YamlInstrument",),

@@ -1,9 +1,9 @@
 """What can go wrong between an instrument and the computer, on demand and reproducibly.
 
-Every simulated instrument is reached over a :class:`Line`. A fault strikes one reply: everything that the instrument
-sends from one write to the next. Which replies are struck is decided by a test, call by call (:meth:`Line.inject`), or
-by a schedule: a probability for each kind of fault, drawn from a stream that depends on the seed and the address only,
-so the same seed and the same dialogue give the same faults.
+Every simulated instrument is reached over a :class:`FaultyLine`. A fault strikes one reply: everything that the
+instrument sends from one write to the next. Which replies are struck is decided by a test, call by call
+(:meth:`FaultyLine.inject`), or by a schedule: a probability for each kind of fault. The schedule is drawn from a stream
+of random numbers that depends on the seed and the address only, so the same seed and dialogue give the same faults.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catkit_devices._base.clock import Clock
     from catkit_devices.simulation.contract import Simulator
 
-__all__ = ["FAULTS", "Fault", "Line", "Piece"]
+__all__ = ["FAULTS", "Fault", "FaultyLine", "Piece"]
 
 FAULTS: Mapping[str, str] = {
     "no_reply": "the reply is lost",
@@ -75,7 +75,7 @@ class Piece(NamedTuple):
     end: bool
 
 
-class Line:
+class FaultyLine:
     """The line between one instrument and whoever talks to it.
 
     Args:

@@ -11,7 +11,7 @@ from catkit_devices.errors import ConfigurationError
 from catkit_devices.simulation.bench import Bench
 from catkit_devices.simulation.clock import make_clock
 from catkit_devices.simulation.contract import GIVEN_BY_THE_SIMULATION, SIMULATOR_FILES
-from catkit_devices.simulation.faults import Line
+from catkit_devices.simulation.faults import FaultyLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -76,8 +76,8 @@ def build_library(
         ConfigurationError: for an unknown name (with the nearest spelling), an address that is used for two different
             instruments or that is none, an option that is not there or not acceptable, a file that cannot be used.
     """
+    from catkit_devices.simulation.resource import SimulatedResource, parse_address
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
-    from catkit_devices.simulation.wire import Wire, parse_address
 
     names = _Names(plugins, plugin_directories)
     model = build_bench(
@@ -88,7 +88,7 @@ def build_library(
         name=bench if isinstance(bench, str) else None,
     )
     listed: dict[str, Instrument] = {}
-    wires: list[Wire] = []
+    resources: list[SimulatedResource] = []
     unbuilt: dict[str, ConfigurationError] = {}
     for instrument in instruments:
         parsed = parse_address(instrument.address)
@@ -103,14 +103,14 @@ def build_library(
         listed[address] = instrument
         try:
             simulator = _build_instrument(instrument, names, model)
-            line = Line(simulator, model.clock, seed=f"{model.seed}/{address}", schedule=instrument.faults)
+            line = FaultyLine(simulator, model.clock, seed=f"{model.seed}/{address}", schedule=instrument.faults)
         except ConfigurationError as error:
             if strict:
                 raise
             unbuilt[address] = error
         else:
-            wires.append(Wire(parsed, simulator, line, model))
-    return SimulatedVisaLibrary(model, wires, unbuilt)
+            resources.append(SimulatedResource(parsed, simulator, line, model))
+    return SimulatedVisaLibrary(model, resources, unbuilt)
 
 
 def build_bench(

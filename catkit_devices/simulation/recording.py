@@ -14,7 +14,7 @@ from pyvisa import constants, highlevel, rname
 from pyvisa.constants import StatusCode
 
 from catkit_devices._wire.ownership import normalise
-from catkit_devices.simulation.wire import STREAMS
+from catkit_devices.simulation.resource import STREAMS
 from catkit_devices.simulation.wire_file import HEADER, escape
 
 if TYPE_CHECKING:

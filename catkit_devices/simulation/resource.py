@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from catkit_devices.simulation.bench import Bench
     from catkit_devices.simulation.contract import Simulator
-    from catkit_devices.simulation.faults import Line, Piece
+    from catkit_devices.simulation.faults import FaultyLine, Piece
 
-__all__ = ["STREAMS", "Receiver", "Wire", "parse_address"]
+__all__ = ["STREAMS", "Receiver", "SimulatedResource", "parse_address"]
 
 #: Kinds of address that carry plain bytes, and those that also mark where a message ends.
 STREAMS = {(InterfaceType.asrl, "INSTR"), (InterfaceType.tcpip, "SOCKET")}
@@ -98,7 +98,7 @@ class Receiver:
         return next((index + 1 for index, byte in enumerate(self._data) if byte & mask), None)
 
 
-class Wire:
+class SimulatedResource:
     """One instrument at one address. Whoever uses it holds :attr:`lock`, the lock of the whole bench.
 
     A reply goes to the session that wrote last, also when it comes late. When that one is closed, a reply over TCP is
@@ -112,7 +112,7 @@ class Wire:
         bench: what it belongs to.
     """
 
-    def __init__(self, parsed: rname.ResourceName, instrument: Simulator, line: Line, bench: Bench) -> None:
+    def __init__(self, parsed: rname.ResourceName, instrument: Simulator, line: FaultyLine, bench: Bench) -> None:
         self.parsed = parsed
         self.address = str(parsed)
         self.instrument = instrument

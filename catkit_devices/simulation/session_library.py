@@ -2,7 +2,7 @@
 
 Simulated instruments are reached through it wherever they are: in this process
 (:class:`~catkit_devices.simulation.visa_library.SimulatedVisaLibrary`) or in another one
-(:class:`~catkit_devices.simulation.shared.RemoteVisaLibrary`).
+(:class:`~catkit_devices.simulation.remote_library.RemoteVisaLibrary`).
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from pyvisa.constants import BufferOperation, InterfaceType, ResourceAttribute, 
 from catkit_devices.simulation.attributes import Attributes
 
 if TYPE_CHECKING:
-    from catkit_devices.simulation.wire import Wire
+    from catkit_devices.simulation.resource import SimulatedResource
 
-__all__ = ["Session"]
+__all__ = ["SimulatedSession"]
 
 #: A timeout of "infinite" is a day, so that nothing waits for ever.
 _INFINITE = 86400.0
@@ -33,7 +33,7 @@ _DISCARD_INPUT = (
 )
 
 
-class Session:
+class SimulatedSession:
     """A session on one simulated instrument.
 
     Args:
@@ -41,43 +41,43 @@ class Session:
         resource_manager: the session of the resource manager.
     """
 
-    def __init__(self, wire: Wire, resource_manager: int) -> None:
-        self._wire = wire
-        self._serial = wire.kind[0] is InterfaceType.asrl
+    def __init__(self, resource: SimulatedResource, resource_manager: int) -> None:
+        self._resource = resource
+        self._serial = resource.kind[0] is InterfaceType.asrl
         self._closed = False
-        self.attributes = Attributes(wire.parsed, resource_manager, self._available)
-        with wire.lock:
-            self._generation = wire.generation
-            self._receiver = wire.attach()
+        self.attributes = Attributes(resource.parsed, resource_manager, self._available)
+        with resource.lock:
+            self._generation = resource.generation
+            self._receiver = resource.attach()
 
     def close(self) -> None:
         """Close the session; a read that is under way in another thread ends with an error."""
-        with self._wire.lock:
+        with self._resource.lock:
             self._closed = True
-            self._wire.detach(self._receiver)
+            self._resource.detach(self._receiver)
 
     def write(self, data: bytes) -> tuple[int, StatusCode]:
         """Send ``data``."""
         end = bool(self.attributes.value(ResourceAttribute.send_end_enabled))
-        with self._wire.lock:
+        with self._resource.lock:
             if (lost := self._lost()) is not None:
                 return 0, lost
-            self._wire.clock.exchanged()
-            self._wire.write(self._outgoing(data, end=end) if self._serial else data, self._receiver, end=end)
+            self._resource.clock.exchanged()
+            self._resource.write(self._outgoing(data, end=end) if self._serial else data, self._receiver, end=end)
         return len(data), StatusCode.success
 
     def read(self, count: int) -> tuple[bytes, StatusCode]:
         """Return up to ``count`` bytes, as soon as one of the rules ends the read."""
-        clock = self._wire.clock
+        clock = self._resource.clock
         start = clock.time()
         timeout = self.attributes.value(ResourceAttribute.timeout_value)
         deadline = start + (_INFINITE if timeout == constants.VI_TMO_INFINITE else timeout / 1000)
         while True:
-            with self._wire.lock:
+            with self._resource.lock:
                 now = clock.time()
                 if (lost := self._lost()) is not None:
                     return b"", lost
-                self._wire.poll(self._receiver)
+                self._resource.poll(self._receiver)
                 self._discard_nulls()
                 found = self._find(count)
                 if found is not None:
@@ -88,49 +88,49 @@ class Session:
 
     def clear(self) -> StatusCode:
         """Discard what arrived, and clear the instrument where the interface can."""
-        with self._wire.lock:
+        with self._resource.lock:
             if (lost := self._lost()) is not None:
                 return lost
-            self._wire.clear(self._receiver)
+            self._resource.clear(self._receiver)
         return StatusCode.success
 
     def flush(self, mask: BufferOperation) -> StatusCode:
         """Discard what arrived, if ``mask`` says so; nothing is ever held back on the way out."""
-        with self._wire.lock:
+        with self._resource.lock:
             if (lost := self._lost()) is not None:
                 return lost
             if mask & _DISCARD_INPUT:
-                self._wire.poll(self._receiver)
+                self._resource.poll(self._receiver)
                 self._receiver.clear()
         return StatusCode.success
 
     def read_stb(self) -> tuple[int, StatusCode]:
         """Return the status byte, on interfaces that have one."""
-        if not self._wire.has_end:
+        if not self._resource.has_end:
             return 0, StatusCode.error_nonsupported_operation
-        with self._wire.lock:
+        with self._resource.lock:
             if (lost := self._lost()) is not None:
                 return 0, lost
-            return self._wire.status_byte(self._receiver), StatusCode.success
+            return self._resource.status_byte(self._receiver), StatusCode.success
 
     def trigger(self) -> StatusCode:
         """Trigger the instrument, on interfaces that can."""
-        with self._wire.lock:
+        with self._resource.lock:
             if (lost := self._lost()) is not None:
                 return lost
-            possible = self._wire.has_end and self._wire.trigger(self._receiver)
+            possible = self._resource.has_end and self._resource.trigger(self._receiver)
         return StatusCode.success if possible else StatusCode.error_nonsupported_operation
 
     def _lost(self) -> StatusCode | None:
         if self._closed:
             return StatusCode.error_invalid_object
-        return StatusCode.error_connection_lost if self._generation != self._wire.generation else None
+        return StatusCode.error_connection_lost if self._generation != self._resource.generation else None
 
     def _available(self) -> tuple[int, StatusCode]:
-        with self._wire.lock:
+        with self._resource.lock:
             if (lost := self._lost()) is not None:
                 return 0, lost
-            self._wire.poll(self._receiver)
+            self._resource.poll(self._receiver)
             self._discard_nulls()
             return len(self._receiver), StatusCode.success
 

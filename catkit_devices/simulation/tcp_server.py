@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
+    from catkit_devices.simulation.resource import SimulatedResource
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
-    from catkit_devices.simulation.wire import Wire
 
 __all__ = ["InstrumentServer", "Served"]
 
@@ -104,7 +104,7 @@ class InstrumentServer:
             for index, address in enumerate(library.addresses):
                 listener = _listen(host, 0 if port_base is None else port_base + index)
                 cleanup.callback(listener.close)
-                self._selector.register(listener, selectors.EVENT_READ, library.wire(address))
+                self._selector.register(listener, selectors.EVENT_READ, library.resource(address))
                 served[address] = Served(address, _reachable(host), listener.getsockname()[1])
             waker, self._wake = socket.socketpair()
             cleanup.callback(waker.close)
@@ -139,15 +139,15 @@ class InstrumentServer:
     def _run(self) -> None:
         try:
             while not self._stopped.is_set():
-                for key, events in self._selector.select(self._patience()):
+                for key, events in self._selector.select(self._until_next()):
                     self._attend_to(key, events)
-                for wire in {id(client.wire): client.wire for client in self._clients}.values():
-                    self._poll(wire)
+                for resource in {id(client.resource): client.resource for client in self._clients}.values():
+                    self._poll(resource)
         finally:
             for client in list(self._clients):
                 self._drop(client)
 
-    def _patience(self) -> float | None:
+    def _until_next(self) -> float | None:
         if not self._clients:
             return None
         return min(_SHORTEST + 0.05 * (time.monotonic() - self._active), _LONGEST)
@@ -162,22 +162,22 @@ class InstrumentServer:
         elif key.data is not None:
             self._accept(key.fileobj, key.data)
 
-    def _accept(self, listener: Any, wire: Wire) -> None:
+    def _accept(self, listener: Any, resource: SimulatedResource) -> None:
         try:
             connection, peer = listener.accept()
         except OSError:  # it has gone again
             return
-        with wire.lock:
-            if not wire.connected:
+        with resource.lock:
+            if not resource.connected:
                 connection.close()
                 return
-            client = _Client(connection, wire)
+            client = _Client(connection, resource)
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._selector.register(connection, selectors.EVENT_READ, client)
         self._clients.append(client)
         self._active = time.monotonic()
-        _log.info("%s: %s:%d has connected", wire.address, *peer[:2])
+        _log.info("%s: %s:%d has connected", resource.address, *peer[:2])
 
     def _receive(self, client: _Client) -> None:
         data = client.socket.recv(_CHUNK)
@@ -187,23 +187,23 @@ class InstrumentServer:
             return
         self._active = time.monotonic()
         for part in client.complete(data):
-            with client.wire.lock:
+            with client.resource.lock:
                 if not client.lost:
-                    client.wire.write(part, client.receiver, end=False)
-        self._forward(client.wire)
+                    client.resource.write(part, client.receiver, end=False)
+        self._forward(client.resource)
 
-    def _poll(self, wire: Wire) -> None:
-        client = next(client for client in self._clients if client.wire is wire)
+    def _poll(self, resource: SimulatedResource) -> None:
+        client = next(client for client in self._clients if client.resource is resource)
         with self._dropping(client):
-            with wire.lock:
-                wire.poll(client.receiver)
-            self._forward(wire)
+            with resource.lock:
+                resource.poll(client.receiver)
+            self._forward(resource)
 
-    def _forward(self, wire: Wire) -> None:
+    def _forward(self, resource: SimulatedResource) -> None:
         """Send on what has arrived; disconnect the clients whose connection is lost."""
-        for client in [client for client in self._clients if client.wire is wire]:
+        for client in [client for client in self._clients if client.resource is resource]:
             with self._dropping(client):
-                with wire.lock:
+                with resource.lock:
                     client.outgoing += client.receiver.take(len(client.receiver))
                     lost = client.lost
                 if client.outgoing:
@@ -229,37 +229,37 @@ class InstrumentServer:
         except OSError:
             self._drop(client)
         except Exception:  # noqa: BLE001 - a mistake of the simulator's
-            _log.exception("%s: the simulated instrument failed; its client is disconnected", client.wire.address)
+            _log.exception("%s: the simulated instrument failed; its client is disconnected", client.resource.address)
             self._drop(client)
 
     def _drop(self, client: _Client) -> None:
         if client in self._clients:
             self._clients.remove(client)
             self._selector.unregister(client.socket)
-            with client.wire.lock:
-                client.wire.detach(client.receiver)
+            with client.resource.lock:
+                client.resource.detach(client.receiver)
         client.socket.close()
 
 
 class _Client:
     """One connection to one instrument."""
 
-    def __init__(self, connection: socket.socket, wire: Wire) -> None:
+    def __init__(self, connection: socket.socket, resource: SimulatedResource) -> None:
         self.socket = connection
-        self.wire = wire
-        self.receiver = wire.attach(connection=True)
+        self.resource = resource
+        self.receiver = resource.attach(connection=True)
         self.outgoing = bytearray()
-        self._generation = wire.generation
+        self._generation = resource.generation
         self._begun = b""
 
     @property
     def lost(self) -> bool:
         """Whether the line to the instrument was dropped since this client connected."""
-        return self._generation != self.wire.generation
+        return self._generation != self.resource.generation
 
     def complete(self, data: bytes) -> list[bytes]:
         """Return what can go to the instrument now: whole commands, where it says what ends one."""
-        end: bytes = getattr(self.wire.instrument, "message_end", b"")
+        end: bytes = getattr(self.resource.instrument, "message_end", b"")
         if not end:
             return [data]
         *commands, self._begun = (self._begun + data).split(end)

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from pyvisa.constants import StatusCode
 
 from catkit_devices.errors import ConfigurationError, SimulationError, nearest
-from catkit_devices.simulation.session import Session
+from catkit_devices.simulation.resource import SimulatedResource, parse_address
 from catkit_devices.simulation.session_library import SessionLibrary
-from catkit_devices.simulation.wire import Wire, parse_address
+from catkit_devices.simulation.simulated_session import SimulatedSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from catkit_devices.simulation.bench import Bench
     from catkit_devices.simulation.contract import Simulator
-    from catkit_devices.simulation.faults import Line
+    from catkit_devices.simulation.faults import FaultyLine
 
 __all__ = ["SimulatedVisaLibrary"]
 
@@ -44,23 +44,26 @@ class SimulatedVisaLibrary(SessionLibrary):
     bench: Bench
 
     def __init__(
-        self, bench: Bench, wires: Iterable[Wire], unbuilt: Mapping[str, ConfigurationError] | None = None
+        self,
+        bench: Bench,
+        resources: Iterable[SimulatedResource],
+        unbuilt: Mapping[str, ConfigurationError] | None = None,
     ) -> None:
         super().__init__()
         self.bench = bench
         self._unbuilt = unbuilt or {}
-        self._wires: dict[str, Wire] = {}
-        for wire in wires:
-            if wire.address in self._wires:
-                raise ConfigurationError(f"there are two simulated instruments at {wire.address}")
-            self._wires[wire.address] = wire
+        self._resources: dict[str, SimulatedResource] = {}
+        for resource in resources:
+            if resource.address in self._resources:
+                raise ConfigurationError(f"there are two simulated instruments at {resource.address}")
+            self._resources[resource.address] = resource
 
     # --- for tests and tools: the other end of the wires
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where instruments are, connected or not."""
-        return tuple(self._wires)
+        return tuple(self._resources)
 
     def instrument(self, address: str) -> Simulator:
         """Return the simulated instrument at ``address``.
@@ -69,32 +72,32 @@ class SimulatedVisaLibrary(SessionLibrary):
             SimulationError: when there is none.
             ConfigurationError: when it could not be built.
         """
-        return self.wire(address).instrument
+        return self.resource(address).instrument
 
-    def line(self, address: str) -> Line:
+    def line(self, address: str) -> FaultyLine:
         """Return the line to the instrument at ``address``, to inject faults into."""
-        return self.wire(address).line
+        return self.resource(address).line
 
     def disconnect(self, address: str) -> None:
         """Pull the cable of the instrument at ``address``: open sessions are lost, and none can be opened."""
-        wire = self.wire(address)
-        with wire.lock:
-            wire.disconnect()
+        resource = self.resource(address)
+        with resource.lock:
+            resource.disconnect()
 
     def reconnect(self, address: str) -> None:
         """Plug the cable back in; the instrument is in the state in which it was."""
-        wire = self.wire(address)
-        with wire.lock:
-            wire.reconnect()
+        resource = self.resource(address)
+        with resource.lock:
+            resource.reconnect()
 
-    def wire(self, address: str) -> Wire:
+    def resource(self, address: str) -> SimulatedResource:
         """Return the instrument at ``address`` with what has arrived from it."""
         canonical = str(parse_address(address))
         try:
-            return self._wires[canonical]
+            return self._resources[canonical]
         except KeyError:
             self._refuse_unbuilt(canonical)
-            closest = nearest(canonical, self._wires)
+            closest = nearest(canonical, self._resources)
             hint = f"; the nearest is {closest}" if closest else ""
             raise SimulationError(f"there is no simulated instrument at {canonical}{hint}") from None
 
@@ -102,19 +105,19 @@ class SimulatedVisaLibrary(SessionLibrary):
 
     def connected(self) -> Iterable[str]:
         """Return the addresses of the instruments whose cables are plugged in."""
-        return [wire.address for wire in self._wires.values() if wire.connected]
+        return [resource.address for resource in self._resources.values() if resource.connected]
 
-    def connect(self, address: str, manager: int) -> Session | StatusCode:
+    def connect(self, address: str, manager: int) -> SimulatedSession | StatusCode:
         """Open a session, or return the status that says why there is none."""
         try:
             canonical = str(parse_address(address))
         except ConfigurationError:
             return StatusCode.error_invalid_resource_name
         self._refuse_unbuilt(canonical)
-        wire = self._wires.get(canonical)
-        if wire is None or not wire.connected:
+        resource = self._resources.get(canonical)
+        if resource is None or not resource.connected:
             return StatusCode.error_resource_not_found
-        return Session(wire, manager)
+        return SimulatedSession(resource, manager)
 
     def _refuse_unbuilt(self, canonical: str) -> None:
         if canonical in self._unbuilt:

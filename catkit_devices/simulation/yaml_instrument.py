@@ -192,7 +192,7 @@ class YamlInstrument:
         """Tell pyvisa-sim which terminators hold at this address; return that of the commands."""
         from pyvisa_sim.component import to_bytes
 
-        from catkit_devices.simulation.wire import parse_address
+        from catkit_devices.simulation.resource import parse_address
 
         parsed = parse_address(self._address)
         kind = f"{parsed.interface_type} {parsed.resource_class}"
@@ -251,6 +251,6 @@ def _at(resources: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
 
 
 def _canonical(address: str) -> str:
-    from catkit_devices.simulation.wire import parse_address
+    from catkit_devices.simulation.resource import parse_address
 
     return str(parse_address(address))

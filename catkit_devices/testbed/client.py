@@ -24,7 +24,7 @@ from catkit_devices.testbed.experiments.progress import ENDED, EXPERIMENTS, Prog
 from catkit_devices.testbed.processes.finding import LAYOUT
 from catkit_devices.testbed.processes.logs import report
 from catkit_devices.testbed.requests import RESET, SHUTDOWN, ask_testbed
-from catkit_devices.testbed.status import PATIENCE, Looking, states
+from catkit_devices.testbed.status import ANSWER_TIMEOUT, Looking, states
 from catkit_devices.testbed.trip import (
     SAFETY_CHECKS,
     SAFETY_EVENT,
@@ -195,7 +195,7 @@ class TestbedClient:
 
     # --- looking and intervening ------------------------------------------------------------------------------------
 
-    def status(self, patience: float = PATIENCE) -> dict[str, Any]:
+    def status(self, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
         """Return devices, experiments, safety checks and messages as plain data.
 
         What cannot be known says so: a device whose server does not answer, a check that is not read any more.
@@ -203,12 +203,12 @@ class TestbedClient:
         then, unless it is ``tripped`` or ``ending``.
 
         Args:
-            patience: seconds for the answers of all servers together.
+            timeout: seconds for the answers of all servers together.
 
         Raises:
             ServerUnresponsiveError: the testbed's own server does not answer; names its processes.
         """
-        return self._looking.status(patience)
+        return self._looking.status(timeout)
 
     def locks(self) -> list[dict[str, Any]]:
         """Return every mutex, devices' and plain named ones, with who has it and who waits for it.

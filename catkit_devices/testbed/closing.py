@@ -24,19 +24,19 @@ __all__ = ["close_devices", "end_other_experiments"]
 _LOOK = 0.05
 
 
-def end_other_experiments(manager: SharedMemoryManager, patience: float) -> None:
+def end_other_experiments(manager: SharedMemoryManager, timeout: float) -> None:
     """Tell the experiments that other processes have started to stop; have them killed where they do not.
 
     Args:
         manager: of the testbed's server.
-        patience: seconds that they have.
+        timeout: seconds that they have.
     """
     with contextlib.suppress(*UNREACHABLE):
         warden = manager.get_object(WARDEN, None)
         for name in warden.running():
             manager.get_queue(control_queue(name)).put((STOP, "the testbed ends"))
         warden.notice()
-        deadline = time.monotonic() + patience + 1.0
+        deadline = time.monotonic() + timeout + 1.0
         while warden.running() and time.monotonic() < deadline:
             time.sleep(_LOOK)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from catkit_devices.errors import ServerRunningError
 from catkit_devices.multiprocessing import SharedMemoryManager
-from catkit_devices.testbed.experiments.child import patience
+from catkit_devices.testbed.experiments.child import time_to_stop
 from catkit_devices.testbed.processes.environment import begin_server, children_of
 from catkit_devices.testbed.processes.finding import clean_up
 from catkit_devices.testbed.safety.permit import Permit
@@ -51,7 +51,7 @@ class Servers:
             # Several testbeds of one name may run at once, also in one process.
             layout = lay_out(base if number == 1 else f"{base}_{number}")
             # When this process dies, that server waits for the experiments.
-            manager = SharedMemoryManager(layout.server, stop_timeout=patience(layout.stop_timeout) + _MARGIN)
+            manager = SharedMemoryManager(layout.server, stop_timeout=time_to_stop(layout.stop_timeout) + _MARGIN)
             try:
                 with children_of(layout):
                     manager.start(begin_server, (layout.server,))

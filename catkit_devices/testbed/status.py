@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.experiments.progress import Progress
     from catkit_devices.testbed.layout import DeviceEntry, Layout
 
-__all__ = ["NOT_KNOWN", "PATIENCE", "Looking", "states", "unheard"]
+__all__ = ["ANSWER_TIMEOUT", "NOT_KNOWN", "Looking", "states", "unheard"]
 
 NOT_KNOWN = "not known"
 """How every text begins that stands for what nobody has told."""
-PATIENCE = 5.0
+ANSWER_TIMEOUT = 5.0
 """Seconds for the answers of all servers together."""
 _LATE = 2.0
 """Seconds that a safety check may be read later than it should, before that is said."""
@@ -58,17 +58,17 @@ class Looking:
             for server in self._layout.servers
         }
 
-    def status(self, patience: float = PATIENCE) -> dict[str, Any]:
+    def status(self, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
         """Return devices, experiments, checks and messages; see ``TestbedClient.status``.
 
         Args:
-            patience: seconds for all answers together.
+            timeout: seconds for all answers together.
 
         Raises:
             ServerUnresponsiveError: the testbed's own server does not answer; names its processes.
             ServerNotFoundError: it is gone.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         own, servers = self._ask(deadline)
         about = own["about"]
         silent = [] if about.get("ending") else [*self._silent_servers(servers), *_silent_watchers(self._layout, own)]
@@ -98,9 +98,9 @@ class Looking:
             "messages": own["messages"],
         }
 
-    def locks(self, patience: float = PATIENCE) -> list[dict[str, Any]]:
+    def locks(self, timeout: float = ANSWER_TIMEOUT) -> list[dict[str, Any]]:
         """Return every mutex, devices' and plain named ones; see ``TestbedClient.locks``."""
-        own, servers = self._ask(time.monotonic() + patience)
+        own, servers = self._ask(time.monotonic() + timeout)
         names = {entry.name for entry in self._layout.devices}
         found = []
         for entry in self._layout.devices:

@@ -18,7 +18,7 @@ from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerUnrespo
 from catkit_devices.testbed.client import TestbedClient
 from catkit_devices.testbed.closing import close_devices, end_other_experiments
 from catkit_devices.testbed.configuration.laying_out import lay_out
-from catkit_devices.testbed.experiments.child import patience
+from catkit_devices.testbed.experiments.child import time_to_stop
 from catkit_devices.testbed.experiments.progress import ENDED
 from catkit_devices.testbed.experiments.watchdog import WARDEN, Warden
 from catkit_devices.testbed.notifications import Notifier
@@ -136,7 +136,7 @@ class Testbed(TestbedClient):
         super().__init__(layout, manager)
         self._collector = LogCollector(manager, self._runs_at, self._tell_of)
         self._cleanup.callback(self._collector.end)
-        manager.get_object(WARDEN, Warden, patience(layout.stop_timeout))
+        manager.get_object(WARDEN, Warden, time_to_stop(layout.stop_timeout))
         self._cleanup.callback(self._servers.shut_down_others)
         watchers = () if layout.permit_timeout is None else (MONITOR, TESTBED) if layout.checked else (TESTBED,)
         self._servers.start_others(layout, watchers)
@@ -197,8 +197,8 @@ class Testbed(TestbedClient):
         looks: dict[str, Callable[[], object]] = {"server": lambda: connected(server).status()}
         if self._watch is not None:
             looks["watch"] = self._watch.look
-        patience = _HURRY if in_a_hurry else _END_TIMEOUT
-        deaf = self.manager.silence > SILENT or isinstance(at_once(looks, patience).get("server"), _DEAF)
+        timeout = _HURRY if in_a_hurry else _END_TIMEOUT
+        deaf = self.manager.silence > SILENT or isinstance(at_once(looks, timeout).get("server"), _DEAF)
         if not deaf or not self._servers.kill(server):
             return []
         text = f"the testbed's server {server!r} (pid {self.manager.server.pid}) did not answer, and was killed"
@@ -222,7 +222,7 @@ class Testbed(TestbedClient):
             self.manager.get_dict(LAYOUT)["ending"] = True
         for running in self._launcher.running():
             running.kill()
-        end_other_experiments(self.manager, patience(self.layout.stop_timeout))
+        end_other_experiments(self.manager, time_to_stop(self.layout.stop_timeout))
         servers = [server for server in self.layout.device_servers if server in self._servers.managers]
         reason = f"testbed {self.name!r} is ending"
         deaf = at_once(

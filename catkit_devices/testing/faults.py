@@ -9,10 +9,10 @@ from catkit_devices.simulation import Fault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Faults", "FaultyLine", "LocalLine", "RemoteLine"]
+__all__ = ["Faults", "InjectableLine", "LocalLine", "RemoteLine"]
 
 
-class FaultyLine(Protocol):
+class InjectableLine(Protocol):
     """The line of one simulated instrument, in this process or in another one."""
 
     def inject(self, fault: Fault, count: int, skip: int) -> None:
@@ -42,7 +42,7 @@ class Faults:
         line: returns the line of a device.
     """
 
-    def __init__(self, line: Callable[[Any], FaultyLine]) -> None:
+    def __init__(self, line: Callable[[Any], InjectableLine]) -> None:
         self._line = line
 
     def inject(self, device: Any, kind: str, count: int = 1, *, skip: int = 0, **details: Any) -> None:

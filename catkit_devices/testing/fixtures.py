@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catkit_devices.drivers import Plugins
     from catkit_devices.simulation import Bench
     from catkit_devices.testbed import Configuration, Testbed
-    from catkit_devices.testing.faults import FaultyLine
+    from catkit_devices.testing.faults import InjectableLine
     from catkit_devices.testing.simulations import Simulations
 
 __all__ = ["ConfiguredDevices", "Exchange", "dialogue", "find_line", "make_bench"]
@@ -187,7 +187,7 @@ _OF_THE_SIMULATION = frozenset({"address", "faults", "opens", "simulator", "simu
 # --- faults
 
 
-def find_line(device: Any, request: pytest.FixtureRequest) -> FaultyLine:
+def find_line(device: Any, request: pytest.FixtureRequest) -> InjectableLine:
     """Return the line of a device of this test.
 
     Raises:

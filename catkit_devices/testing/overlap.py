@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["gets_in", "is_entered", "while_held"]
 
-_PATIENCE = 20.0
+_TIMEOUT = 20.0
 """Seconds for what takes milliseconds."""
 _PAUSE = 0.0005
 
@@ -51,10 +51,10 @@ def gets_in(rig: Rig, member: Member) -> str | None:
 
     def occupy(_device: Any) -> None:
         begun.set()
-        may_end.wait(_PATIENCE)
+        may_end.wait(_TIMEOUT)
 
     occupant = _Attempt(lambda: device._perform_(occupy, "occupied", (), {}, shared=False, changes=False))
-    begun.wait(_PATIENCE)
+    begun.wait(_TIMEOUT)
     before = rig.written
     try:
         attempt = _Attempt(lambda: member.run(device))
@@ -65,9 +65,9 @@ def gets_in(rig: Rig, member: Member) -> str | None:
             return f"{member} ended while another operation was under way"
     finally:
         may_end.set()
-        occupant.ended.wait(_PATIENCE)
-    if not attempt.ended.wait(_PATIENCE):
-        return f"{member} did not end within {_PATIENCE:g} s"
+        occupant.ended.wait(_TIMEOUT)
+    if not attempt.ended.wait(_TIMEOUT):
+        return f"{member} did not end within {_TIMEOUT:g} s"
     return None
 
 
@@ -91,10 +91,10 @@ def is_entered(rig: Rig, member: Member) -> str | None:
     before = len(tap)
     tap.on_write = after_first_write
     attempt = _Attempt(lambda: member.run(device))
-    attempt.ended.wait(_PATIENCE)
+    attempt.ended.wait(_TIMEOUT)
     tap.on_write = None
     for intruder in intruders:
-        intruder.ended.wait(_PATIENCE)
+        intruder.ended.wait(_TIMEOUT)
     own = tap.by(attempt.thread.ident or 0, since=before)
     if entered_at and own and own[-1] >= entered_at[0]:
         return f"another operation got in between two exchanges of {member}"
@@ -108,18 +108,18 @@ def while_held(device: Any, do: Callable[[], object]) -> bool:
     def hold() -> None:
         with device.lock():
             held.set()
-            may_end.wait(_PATIENCE)
+            may_end.wait(_TIMEOUT)
 
     holder = _Attempt(hold)
-    held.wait(_PATIENCE)
+    held.wait(_TIMEOUT)
     attempt = _Attempt(do)
     try:
         _until(lambda: attempt.ended.is_set() or _queued(device))
         return not attempt.ended.is_set()
     finally:
         may_end.set()
-        holder.ended.wait(_PATIENCE)
-        attempt.ended.wait(_PATIENCE)
+        holder.ended.wait(_TIMEOUT)
+        attempt.ended.wait(_TIMEOUT)
 
 
 def _queued(device: Any) -> bool:
@@ -127,6 +127,6 @@ def _queued(device: Any) -> bool:
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while not condition() and time.monotonic() < deadline:
         time.sleep(_PAUSE)

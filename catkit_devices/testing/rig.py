@@ -102,7 +102,7 @@ class Rig:
         self.tap: Tap | None = None
         if made.library is not None and made.address is not None:
             self.simulator = made.library.instrument(made.address)
-            self.tap = Tap(made.library.wire(made.address))
+            self.tap = Tap(made.library.resource(made.address))
 
     def close(self) -> None:
         """Close the device, whatever state the test has left it in."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from catkit_devices.construction import options_of
 from catkit_devices.errors import CatkitDevicesError, ConfigurationError, DeviceError, MutexError
 from catkit_devices.simulation import Instrument, VirtualClock, build_bench, build_library
-from catkit_devices.simulation.wire import parse_address
+from catkit_devices.simulation.resource import parse_address
 from catkit_devices.stand_ins import create_simulated
 
 if TYPE_CHECKING:
@@ -201,8 +201,8 @@ def _mend(made: Made) -> bool:
     """Undo what a test has done to a line; return whether there was anything."""
     if made.library is None or made.address is None:
         return False
-    wire = made.library.wire(made.address)
-    struck = bool(wire.line.history) or not wire.connected
-    wire.line.clear()
+    resource = made.library.resource(made.address)
+    struck = bool(resource.line.history) or not resource.connected
+    resource.line.clear()
     made.library.reconnect(made.address)
     return struck

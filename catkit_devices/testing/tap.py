@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from catkit_devices.simulation.faults import Line, Piece
-    from catkit_devices.simulation.wire import Receiver, Wire
+    from catkit_devices.simulation.faults import FaultyLine, Piece
+    from catkit_devices.simulation.resource import Receiver, SimulatedResource
 
 __all__ = ["Tap", "Written"]
 
@@ -28,16 +28,16 @@ class Tap:
         wire: to the instrument.
     """
 
-    def __init__(self, wire: Wire) -> None:
-        self.line: Line = wire.line
+    def __init__(self, resource: SimulatedResource) -> None:
+        self.line: FaultyLine = resource.line
         self.written: list[Written] = []
         self.on_write: Callable[[], None] | None = None
         """Called in the writing thread, after each write."""
         self.opened = 0
         """How many sessions were opened so far."""
-        self._exchange, self._attach = self.line.exchange, wire.attach
+        self._exchange, self._attach = self.line.exchange, resource.attach
         self.line.exchange = self._noted  # type: ignore[method-assign]
-        wire.attach = self._attached  # type: ignore[method-assign]
+        resource.attach = self._attached  # type: ignore[method-assign]
 
     def __len__(self) -> int:
         return len(self.written)

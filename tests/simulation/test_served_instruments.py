@@ -174,7 +174,7 @@ def test_an_answer_to_a_client_that_has_gone_is_lost(serve, connect, until):
     until(lambda: library.instrument(SERIAL).heard == b"spam\n?\n")
     nothing.close()
     gone.close()
-    until(lambda: not library.wire(SERIAL)._open)
+    until(lambda: not library.resource(SERIAL)._open)
     library.bench.clock.wait(0.1)
     plain, lines = connect(served[SERIAL])
     plain.sendall(b"eggs\n?\n")

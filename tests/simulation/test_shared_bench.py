@@ -170,7 +170,7 @@ def test_what_one_process_sets_another_one_sees(shared, remote):
 
 
 def sessions(library):
-    return {address: len(library.wire(address)._open) for address in library.addresses}
+    return {address: len(library.resource(address)._open) for address in library.addresses}
 
 
 def test_a_killed_process_leaves_no_session_open(shared, host, until):

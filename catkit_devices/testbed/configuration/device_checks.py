@@ -90,7 +90,7 @@ def _address(
         return
     try:
         if table.simulator is not None:
-            from catkit_devices.simulation.wire import parse_address
+            from catkit_devices.simulation.resource import parse_address
 
             parse_address(address)
         elif issubclass(driver, VisaDevice):

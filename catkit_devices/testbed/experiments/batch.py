@@ -27,7 +27,7 @@ class Batch:
         reason_to_stop: asked as often; what it returns stops all of them, and is raised in the end.
         reason_behind: asked when all have ended, and not all by themselves and well: the same, but it finds out what
             has happened and is not known here yet.
-        patience: seconds in which all of them end once they were told to.
+        time_to_stop: seconds in which all of them end once they were told to.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class Batch:
         on_tick: Callable[[], None] | None,
         reason_to_stop: Callable[[], BaseException | None],
         reason_behind: Callable[[], BaseException | None],
-        patience: float,
+        time_to_stop: float,
     ) -> None:
         self.reason: BaseException | None = None
         """Why all of them were stopped."""
         self._reason_to_stop = reason_to_stop
         self._reason_behind = reason_behind
-        self._patience = patience
+        self._time_to_stop = time_to_stop
         self._experiments = experiments
         self._stop_all_on_exception = stop_all_on_exception
         refuse_deferred(on_tick, "on_tick")
@@ -83,7 +83,7 @@ class Batch:
     def end(self, error: BaseException) -> None:
         """End all that still run, in bounded steps; Ctrl-C meanwhile makes the steps quicker."""
         reason = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._time_to_stop
         told = False
         while (alive := self._alive()) and time.monotonic() < deadline:
             try:

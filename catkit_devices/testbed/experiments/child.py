@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices._base.ctrl_c import Event
 from catkit_devices.errors import ProcessDiedError
 from catkit_devices.multiprocessing import Process
-from catkit_devices.testbed.experiments.main import FINISH, INTERRUPT, STOP, Outcome, run_experiment
+from catkit_devices.testbed.experiments.main import FINISH, INTERRUPT, STOP, ExperimentOutcome, run_experiment
 from catkit_devices.testbed.processes.environment import children_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.experiments.experiment import Experiment
     from catkit_devices.testbed.layout import Layout
 
-__all__ = ["RunningExperiment", "patience"]
+__all__ = ["RunningExperiment", "time_to_stop"]
 
 _INTERRUPT_TIMEOUT = 5.0
 _TERMINATE_TIMEOUT = 3.0
@@ -38,7 +38,7 @@ _STEPS = 4
 _log = logging.getLogger(__name__)
 
 
-def patience(stop_timeout: float) -> float:
+def time_to_stop(stop_timeout: float) -> float:
     """Return the seconds in which every experiment that was told to stop has ended or was killed by who started it."""
     return stop_timeout + min(_INTERRUPT_TIMEOUT, stop_timeout) + min(_TERMINATE_TIMEOUT, stop_timeout) + _MARGIN
 
@@ -112,7 +112,7 @@ class RunningExperiment:
         self.kind = type(experiment).__name__
         self.run_path = run_path
         self.daemon = experiment.daemon
-        self.outcome: Outcome | None = None
+        self.outcome: ExperimentOutcome | None = None
         self.error: BaseException | None = None
         self.stopping: str | None = None
         """Why it was told to stop, once it was."""
@@ -193,8 +193,8 @@ class RunningExperiment:
         with self._lock:
             if self.stopping is None or not self.alive or time.monotonic() < self._deadline:
                 return
-            step, patience = self._steps.pop(0) if self._steps else (self._process.kill, _KILL_TIMEOUT)
-            self._deadline = time.monotonic() + patience
+            step, time_to_stop = self._steps.pop(0) if self._steps else (self._process.kill, _KILL_TIMEOUT)
+            self._deadline = time.monotonic() + time_to_stop
         step()
 
     def kill(self) -> None:
@@ -250,7 +250,7 @@ class RunningExperiment:
             self.outcome = self._process.result
         except ProcessDiedError as error:
             if self._forced:
-                self.outcome = Outcome("stopped", message=f"{self.stopping}; it had to be ended by force")
+                self.outcome = ExperimentOutcome("stopped", message=f"{self.stopping}; it had to be ended by force")
             else:
                 self.error = error
         except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the results

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from catkit_devices.errors import CatkitDevicesError, ConfigurationError, StopExperiment
 from catkit_devices.testbed.experiments.batch import Batch
-from catkit_devices.testbed.experiments.child import RunningExperiment, patience
+from catkit_devices.testbed.experiments.child import RunningExperiment, time_to_stop
 from catkit_devices.testbed.experiments.main import control_queue
 from catkit_devices.testbed.experiments.progress import ENDED, EXPERIMENTS, Progress
 from catkit_devices.testbed.processes.finding import LAYOUT, SILENT
@@ -81,7 +81,7 @@ class Launcher:
             on_tick=on_tick,
             reason_to_stop=self._reason_to_stop,
             reason_behind=self._reason_behind,
-            patience=patience(self._layout.stop_timeout),
+            time_to_stop=time_to_stop(self._layout.stop_timeout),
         )
         try:
             for experiment in experiments:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.experiments.experiment import Experiment
     from catkit_devices.testbed.layout import Layout
 
-__all__ = ["FINISH", "INTERRUPT", "STOP", "Outcome", "control_queue", "run_experiment"]
+__all__ = ["FINISH", "INTERRUPT", "STOP", "ExperimentOutcome", "control_queue", "run_experiment"]
 
 STOP = "stop"
 FINISH = "finish"
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExperimentOutcome:
     """How an experiment ended that did not fail."""
 
     state: Literal["finished", "stopped"]
@@ -52,7 +52,7 @@ def control_queue(experiment: str) -> str:
     return f"control.{experiment}"
 
 
-def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: str) -> Outcome:
+def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: str) -> ExperimentOutcome:
     """Run an experiment in this process, from beginning to end.
 
     Args:
@@ -110,7 +110,7 @@ def log_to_run(run_path: str) -> None:
     root.setLevel(logging.INFO)
 
 
-def _run(experiment: Experiment, context: Context, guard: StopGuard) -> Outcome:
+def _run(experiment: Experiment, context: Context, guard: StopGuard) -> ExperimentOutcome:
     experiment._context_ = context
     context.reporter.state("running")
     _log.info("%s started", context.name)
@@ -134,7 +134,7 @@ def _run(experiment: Experiment, context: Context, guard: StopGuard) -> Outcome:
     return outcome
 
 
-def _work(experiment: Experiment, guard: StopGuard) -> Outcome:
+def _work(experiment: Experiment, guard: StopGuard) -> ExperimentOutcome:
     try:
         try:
             guard.arm()
@@ -146,8 +146,8 @@ def _work(experiment: Experiment, guard: StopGuard) -> Outcome:
         finally:
             guard.disarm()
     except (StopExperiment, KeyboardInterrupt) as request:
-        return Outcome("stopped", message=str(request))
-    return Outcome("finished", result)
+        return ExperimentOutcome("stopped", message=str(request))
+    return ExperimentOutcome("finished", result)
 
 
 def _do(experiment: Experiment, step: str) -> Any:

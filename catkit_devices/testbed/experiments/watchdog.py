@@ -36,11 +36,11 @@ class Warden(ServerObject):
     """Knows the process of every experiment that runs, by the session that it keeps with this server.
 
     Args:
-        patience: seconds that an experiment has to end in the ordinary way.
+        stop_timeout: seconds that an experiment has to end in the ordinary way.
     """
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, stop_timeout: float) -> None:
+        self._stop_timeout = stop_timeout
         self._guard = threading.Lock()
         self._enlisted: dict[str, tuple[str, int]] = {}
         self._ends: dict[str, float] = {}
@@ -59,8 +59,8 @@ class Warden(ServerObject):
             return [name for name, _ in self._enlisted.values()]
 
     def notice(self) -> None:
-        """Kill every experiment that is still there after ``patience`` seconds; others may start meanwhile."""
-        deadline = time.monotonic() + self._patience
+        """Kill every experiment that is still there after ``stop_timeout`` seconds; others may start meanwhile."""
+        deadline = time.monotonic() + self._stop_timeout
         with self._guard:
             for session in self._enlisted:
                 self._ends.setdefault(session, deadline)
@@ -77,7 +77,7 @@ class Warden(ServerObject):
             for session in due:
                 del self._ends[session]
                 name, pid = self._enlisted[session]
-                _log.warning("%s (pid %d) did not end in %g s: killed", name, pid, self._patience)
+                _log.warning("%s (pid %d) did not end in %g s: killed", name, pid, self._stop_timeout)
                 _kill(pid)  # the guard is held: its session is still there, so the number is still its own
 
     def _session_ended_(self, session: Session, goodbye: bool) -> None:  # noqa: ARG002 - the server's call
@@ -88,7 +88,7 @@ class Warden(ServerObject):
     def _server_stops_(self) -> None:
         """Wait for the experiments of a testbed that has died: they tear down, and their progress is still seen."""
         self.notice()
-        deadline = time.monotonic() + self._patience + 1.0
+        deadline = time.monotonic() + self._stop_timeout + 1.0
         while self.running() and time.monotonic() < deadline:
             time.sleep(_LOOK)
 

@@ -42,7 +42,7 @@ LAYOUT = "testbed"
 
 _NAME = re.compile(r"(.+)-(\d+)(?:_\d+)?")
 """A testbed's server is called after the testbed and its process; see ``Servers.start_own``."""
-_PATIENCE = 5.0
+_ANSWER_TIMEOUT = 5.0
 """Seconds without an answer after which a testbed counts as silent; that of a server that hangs."""
 
 
@@ -73,15 +73,15 @@ class _Found:
     silent: bool = False
 
 
-def running_testbeds(patience: float = _PATIENCE) -> list[str]:
+def running_testbeds(timeout: float = _ANSWER_TIMEOUT) -> list[str]:
     """Return the names of the running testbeds; where several have one name, those of their servers instead.
 
     One that does not answer is among them: its instruments are still in use.
 
     Args:
-        patience: seconds after which one that does not answer counts as one that does not.
+        timeout: seconds after which one that does not answer counts as one that does not.
     """
-    found = {server: one for server, one in _found(patience).items() if one.silent or one.layout is not None}
+    found = {server: one for server, one in _found(timeout).items() if one.silent or one.layout is not None}
     benches = [server.rpartition("-")[0] for server in found]
     return sorted(
         server.rpartition("-")[0] if benches.count(server.rpartition("-")[0]) == 1 else server for server in found
@@ -95,7 +95,7 @@ def find_testbed(name: str) -> tuple[Layout, SharedMemoryManager]:
         ServerNotFoundError: none is running, it is just starting, or several are; names those that are.
         ServerUnresponsiveError: it does not answer; names its processes.
     """
-    everything = _found(_PATIENCE)
+    everything = _found(_ANSWER_TIMEOUT)
     found = {server: one for server, one in everything.items() if name in (server, server.rpartition("-")[0])}
     if len(found) > 1:
         raise ServerNotFoundError(
@@ -109,7 +109,7 @@ def find_testbed(name: str) -> tuple[Layout, SharedMemoryManager]:
         )
     ((server, one),) = found.items()
     if one.silent:
-        raise silent_testbed(server, _PATIENCE)
+        raise silent_testbed(server, _ANSWER_TIMEOUT)
     if one.layout is None:
         raise ServerNotFoundError(f"the testbed {name!r} is just starting", server=name)
     return one.layout, one.manager
@@ -174,7 +174,7 @@ def _stopped(pid: int) -> bool:
     return text.rpartition(")")[2].split()[:1] in (["T"], ["t"])
 
 
-def _found(patience: float) -> dict[str, _Found]:
+def _found(timeout: float) -> dict[str, _Found]:
     """Return every testbed by the name of its server; all are asked at once."""
     from catkit_devices.multiprocessing.wire.endpoint import endpoints
 
@@ -184,10 +184,10 @@ def _found(patience: float) -> dict[str, _Found]:
     for name in everything:
         if "." not in name and "-" in name:
             asked[name] = threading.Thread(
-                target=_look, args=(name, everything, found, patience), name=f"look for {name}", daemon=True
+                target=_look, args=(name, everything, found, timeout), name=f"look for {name}", daemon=True
             )
             asked[name].start()
-    deadline = time.monotonic() + patience + 1.0  # what it takes to say that there was no answer
+    deadline = time.monotonic() + timeout + 1.0  # what it takes to say that there was no answer
     for name, thread in asked.items():
         thread.join(max(0.0, deadline - time.monotonic()))
         if name not in found:
@@ -195,7 +195,7 @@ def _found(patience: float) -> dict[str, _Found]:
     return {name: one for name, one in found.items() if name in asked and one is not None}
 
 
-def _look(name: str, everything: list[str], found: dict[str, _Found | None], patience: float) -> None:
+def _look(name: str, everything: list[str], found: dict[str, _Found | None], timeout: float) -> None:
     manager = SharedMemoryManager(name)
     asked = time.monotonic()
     one = None
@@ -209,7 +209,7 @@ def _look(name: str, everything: list[str], found: dict[str, _Found | None], pat
             if left.partition(".")[0] == name:
                 clean_up(left)
     except ServerUnresponsiveError:
-        if time.monotonic() - asked > 0.9 * patience:
+        if time.monotonic() - asked > 0.9 * timeout:
             one = _silent(name)  # else it ends just now
     except CatkitDevicesError:
         pass  # it ends just now

@@ -196,10 +196,10 @@ class _Monitor:
     def _hear(self, kind: str, name: str, content: Any) -> SafetyError | None:
         if kind == "begin":
             self._reading.add(name)
-            self._due[name] = self._time() + self._patience(name)
+            self._due[name] = self._time() + self._timeout_of(name)
         elif kind == "end":
             self._reading.discard(name)
-            self._due[name] = self._time() + self._tests[name].interval + self._patience(name)
+            self._due[name] = self._time() + self._tests[name].interval + self._timeout_of(name)
             return self._record(name, *content)
         elif kind == "tripped":
             trip: SafetyError = content
@@ -208,17 +208,17 @@ class _Monitor:
             return new_trip("monitor", content)
         return None
 
-    def _patience(self, name: str) -> float:
+    def _timeout_of(self, name: str) -> float:
         return self._tests[name].timeout if self._states[name].time else OPEN_TIMEOUT
 
     def _hung(self) -> SafetyError | None:
         now = self._time()
         for name, due in self._due.items():
             if now >= due:
-                hung = self._tests[name].hung(self._patience(name))
+                hung = self._tests[name].hung(self._timeout_of(name))
                 problem = hung if name in self._reading else f"{self._tests[name].what()} is not being read any more"
                 self._states[name] = self._checks[name] = self._states[name].after(None, problem, time.time())
-                self._due[name] = now + self._patience(name)
+                self._due[name] = now + self._timeout_of(name)
                 return new_trip(name, problem)
         return None
 

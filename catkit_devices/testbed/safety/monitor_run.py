@@ -54,10 +54,10 @@ class MonitorRun:
             self._process.start()
             self._thread.start()
 
-    def end(self, patience: float = 0.0) -> None:
-        """Wait for it to end for ``patience`` seconds, then end it by force; bounded."""
+    def end(self, timeout: float = 0.0) -> None:
+        """Wait for it to end for ``timeout`` seconds, then end it by force; bounded."""
         self.told = True
-        if not self.ended.wait(patience):
+        if not self.ended.wait(timeout):
             self._process.kill()
             self.ended.wait(_KILL_TIMEOUT)
 
