@@ -36,6 +36,7 @@ from catkit_devices._device.members import (
 from catkit_devices._device.openings import Openings
 from catkit_devices._device.settings import declared_settings
 from catkit_devices.errors import CatkitDevicesError, DeviceDisconnectedError, DeviceFaultError, OperationCancelled
+from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.lock import giving_way
 from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex, default_timeout, lock_all
 from catkit_devices.multiprocessing.locks.owner import calling, current_call, emergency_call, forwarded_call
@@ -56,7 +57,7 @@ _SHORTEST_WAIT = 1e-6
 """Seconds; no wait for a condition is shorter, so that each makes a simulation's clock go on, however it rounds."""
 
 
-class Device(metaclass=DeviceType):
+class Device(HostedObject, metaclass=DeviceType):
     """An instrument. A driver derives from it and implements ``_open``, ``_close``, ``_make_safe`` and its operations.
 
     Making one opens nothing. ``with device:`` opens and closes it; ``with device.lock():`` keeps it to oneself over
@@ -97,6 +98,7 @@ class Device(metaclass=DeviceType):
         self._narrowed_ = narrow(type(self), name, limits or {})
         self._connection = None
         self._access_ = Access(name, timeout)
+        self._mutex_ = self._access_.mutex
         self._access_.operation_lock.may_give_way = self._may_give_way_
         safe_timeout = default_timeout(safe_timeout, f"device {name!r}, making it safe")
         self._life_ = Lifecycle(self, self._access_, safe_timeout, open_on_use=open_on_use)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_type_hin
 from catkit_devices._base.deferred import deferred_kind, refuse_deferred, replaces_plain
 from catkit_devices._device.settings import check_setting, declared_settings
 from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.multiprocessing.hosted import HostedObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -69,7 +70,7 @@ _RESERVED = frozenset(
 """The special methods that mean the same for every device."""
 _ON_THE_MUTEX = frozenset({"acquire", "lock", "mutex", "release", "wait"})
 """What a proxy does by itself, or only a driver does."""
-_FRAMEWORK = {f"catkit_devices.{module}" for module in ("device", "serial_device", "visa")}
+_FRAMEWORK = {f"catkit_devices.{module}" for module in ("device", "multiprocessing.hosted", "serial_device", "visa")}
 """Where the base classes of drivers are. Their own names begin and end with one underscore, as in enum."""
 _ITERATION = frozenset({"__aiter__", "__anext__", "__iter__", "__next__", "__reversed__"})
 
@@ -208,7 +209,7 @@ class DeviceType(ABCMeta):
         if not any(isinstance(base, DeviceType) for base in bases):
             return  # Device itself
         for base in cls.__mro__:
-            if base is object or (base is not cls and isinstance(base, DeviceType)):
+            if base in (object, HostedObject) or (base is not cls and isinstance(base, DeviceType)):
                 continue
             for member_name, member in list(vars(base).items()):
                 if inspect.getattr_static(cls, member_name) is member:  # not overridden nearer by

@@ -293,10 +293,10 @@ class SharedMemoryManager(managers.SyncManager):
             dtype: of its frames; the first who asks must say.
             slots: how many frames the ring holds (16).
         """
-        from catkit_devices.multiprocessing.types.stream import _stream_over
+        from catkit_devices.multiprocessing.types.stream import stream_over
 
         kind = None if dtype is None else str(dtype.str if hasattr(dtype, "str") else dtype)
-        return _stream_over(self._named("stream", name, shape=shape and tuple(shape), dtype=kind, slots=slots))
+        return stream_over(self._named("stream", name, shape=shape and tuple(shape), dtype=kind, slots=slots))
 
     def get_object(self, name: str, factory: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
         """Return the one object of that name, made on the server by ``factory(*args, **kwargs)`` if it is not there.
@@ -321,7 +321,9 @@ class SharedMemoryManager(managers.SyncManager):
         Raises:
             ConfigurationError: it is not of this server, or in use: somebody holds its mutex, or waits.
         """
-        remote = remote_of(shared)
+        from catkit_devices.multiprocessing.types.stream import FrameStream
+
+        remote = remote_of(shared.memory if isinstance(shared, FrameStream) else shared)
         if remote is None or remote.server.address != self.server.address:
             raise ConfigurationError(f"{shared!r} is not of server {self.name!r}, which can forget only what it has")
         line = remote.line()

@@ -24,7 +24,6 @@ __all__ = [
     "HostedHere",
     "Interface",
     "Reference",
-    "interface_of",
     "running_server",
 ]
 
@@ -86,43 +85,6 @@ class Interface(NamedTuple):
     """Names of the capability interfaces that its class implements."""
     entered: bool = False
     """Whether it is kept open, and by whom is counted: by ``open`` and `with`, each an entry (devices)."""
-
-
-def interface_of(kind: str, value: Any) -> Interface:
-    """Return what clients may do with ``value``: its public methods and properties, or what it says itself."""
-    import inspect
-
-    describe = getattr(value, "_interface_", None)
-    if describe is not None:
-        told: Interface = describe(kind)
-        return told
-    cls = type(value)
-    methods: dict[str, str | None] = {}
-    properties: dict[str, str | None] = {}
-    taken = sorted(name for name in RESERVED if hasattr(cls, name) and not isinstance(getattr(value, name), Mutex))
-    if taken:
-        raise TypeError(
-            f"{cls.__qualname__}.{taken[0]} cannot be shared: proxies use the names {', '.join(sorted(RESERVED))} for "
-            "the object's mutex; name it otherwise"
-        )
-    for name in dir(cls):
-        if name.startswith("_") and (name not in SPECIAL or _from_object(cls, name)):
-            continue
-        member = inspect.getattr_static(cls, name)
-        if callable(getattr(cls, name, None)) and not inspect.isclass(member):
-            methods[name] = inspect.getdoc(member)
-        else:
-            properties[name] = inspect.getdoc(member)
-    section = bool(getattr(value, "_section_", "__enter__" not in methods))
-    if section:
-        methods.pop("__enter__", None)
-        methods.pop("__exit__", None)
-    fixed = bool(getattr(value, "_fixed_", False))
-    return Interface(kind, cls.__qualname__, methods, properties, fixed, section, ())
-
-
-def _from_object(cls: type, name: str) -> bool:
-    return getattr(cls, name, None) is getattr(object, name, None)
 
 
 class Reference(NamedTuple):

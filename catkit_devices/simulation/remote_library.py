@@ -10,7 +10,6 @@ timeouts and lost connections as beside the bench.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import itertools
 import os
 import threading
@@ -21,6 +20,7 @@ from pyvisa.constants import StatusCode
 
 from catkit_devices._base.clock import Clock
 from catkit_devices.errors import ServerError
+from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.owner import current_call
 from catkit_devices.simulation.session_library import InstrumentSession, SessionLibrary
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pyvisa.constants import BufferOperation
 
     from catkit_devices.multiprocessing.locks.owner import Session as ClientSession
-    from catkit_devices.multiprocessing.protocol import Interface
     from catkit_devices.simulation.faults import Fault
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
 
@@ -45,12 +44,13 @@ _LOOK = 0.05
 _OPERATIONS = frozenset({"clear", "flush", "read", "read_stb", "trigger", "write"})
 
 
-class SharedSimulation:
+class SharedSimulation(HostedObject):
     """The simulated instruments of one bench, for every process that has a proxy of it.
 
     Make it on a server, ``manager.get_object("simulation", factory)``. Beside what :class:`RemoteVisaLibrary` asks, it
     has what tests and tools do with a bench: faults, cables, time, and :meth:`evaluate` for everything else. The
-    sessions that a process has opened are closed when that process ends, however it ends.
+    sessions that a process has opened are closed when that process ends, however it ends. It has no mutex: while one
+    process waits for a reply, others go on.
 
     Args:
         library: of the bench.
@@ -157,13 +157,6 @@ class SharedSimulation:
         return StatusCode.error_invalid_object if session is None else session.attributes.set(attribute, value)
 
     # --- life on a server
-
-    def _interface_(self, kind: str) -> Interface:
-        # What says itself what clients may do is given no mutex: while one of them waits for a reply, others go on.
-        from catkit_devices.multiprocessing.protocol import Interface
-
-        methods = {name: inspect.getdoc(member) for name, member in vars(type(self)).items() if name[0] != "_"}
-        return Interface(kind, type(self).__name__, methods, {}, True, False, ())
 
     def _session(self, number: int) -> InstrumentSession | None:
         with self._lock:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.ctrl_c import Event
 from catkit_devices.errors import ConfigurationError, ServerResourceError, ServerUnresponsiveError, WaitTimeoutError
+from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.owner import current_call
 from catkit_devices.multiprocessing.wire.channel import dumps, loads
 from catkit_devices.multiprocessing.wire.exceptions import decode, encode
-from catkit_devices.testbed.devices.server_object import ServerObject
 from catkit_devices.testbed.processes.finding import QUIET, silent_process
 from catkit_devices.testbed.trip import UNREACHABLE
 
@@ -46,7 +46,7 @@ class _Request:
         self.answer: tuple[bool, bytes] | None = None
 
 
-class Desk(ServerObject):
+class Desk(HostedObject):
     """Where requests wait for the testbed's process, and their answers for whoever asked.
 
     A request is there for as long as somebody waits for it: with whoever dies or gives up before it is begun it goes.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from catkit_devices.errors import TransferError
 from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.multiprocessing.hosted import HostedObject
 
 
 def connected():
@@ -55,6 +56,10 @@ class Tally:
         """Use another object of the same server."""
         other.add(self.add())
         return other
+
+    def kind_of(self, other):
+        """Return the class that another object of this server has here."""
+        return type(other).__name__
 
     def holder(self):
         return self._seen_by.holder is not None
@@ -320,3 +325,33 @@ def make_in_need(place, other):
     manager.connect()
     manager.get_object(place[1], InNeed, place, other)
     return "made"
+
+
+class GuestBook(HostedObject):
+    """A class that is told by its server what becomes of its clients and of itself."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def sign(self):
+        """Write down the process that asks."""
+        self._write(f"came {os.getpid()}")
+        return os.getpid()
+
+    def _write(self, line):
+        with open(self._path, "a") as file:
+            file.write(f"{line}\n")
+
+    def _session_ended_(self, session, goodbye):
+        self._write(f"{session.pid} {'left' if goodbye else 'died'}")
+
+    def _server_stops_(self):
+        self._write("closed")
+
+    def _status_(self):
+        return {"signed": Path(self._path).read_text()}
+
+
+def sign_and_stay(manager, path):
+    manager.get_object("book", GuestBook, path).sign()
+    time.sleep(60)

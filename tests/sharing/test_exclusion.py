@@ -333,4 +333,4 @@ def test_a_local_mutex_means_the_same_words():
         assert mutex.locked()
         in_threads(1, lambda _: outcome.append(mutex.acquire(raise_on_fail=False)))
     assert outcome == [False]
-    assert Mutex(lock=mutex)._lock is mutex._lock
+    assert Mutex(lock=mutex).underlying is mutex.underlying

@@ -14,7 +14,8 @@ from catkit_devices.errors import (
     MutexTimeoutError,
     OperationCancelled,
 )
-from catkit_devices.multiprocessing.locks.lock import OwnedLock, holds
+from catkit_devices.multiprocessing.locks import holds
+from catkit_devices.multiprocessing.locks.lock import OwnedLock
 from catkit_devices.multiprocessing.locks.mutex import Mutex, lock_all
 from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session, calling
 
@@ -118,9 +119,9 @@ class Model(RuleBasedStateMachine):
     def take_all_or_none(self, owner, numbers):
         if owner in self.waits:
             return
-        several = lock_all(*(Mutex._over(self.locks[number], 60.0) for number in numbers), timeout=0)
+        several = lock_all(*(Mutex.over(self.locks[number], 60.0) for number in numbers), timeout=0)
         expected = None
-        for number in (self.locks.index(mutex._lock) for mutex in several):  # in the order in which it takes them
+        for number in (self.locks.index(mutex.underlying) for mutex in several):  # in the order in which it takes them
             if self.holder[number] == owner:
                 continue
             if owner in self.fence[number]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from catkit_devices._base.deferred import finished
 from catkit_devices.errors import CatkitDevicesError, MutexNotHeldError, MutexTimeoutError, ServerError, TransferError
-from catkit_devices.multiprocessing.client.remote import Remote, found_again, hosted_here, mutex_of
-from catkit_devices.multiprocessing.locks.mutex import exit_section
+from catkit_devices.multiprocessing.client.remote import Remote, RemoteLock, found_again, hosted_here, mutex_of
+from catkit_devices.multiprocessing.locks.mutex import Mutex, exit_section
 from catkit_devices.multiprocessing.locks.owner import current_call
 from catkit_devices.multiprocessing.protocol import CALL, DELETE, GET, SELF, SET, SPECIAL, running_server
 from catkit_devices.multiprocessing.wire.endpoint import Endpoint
@@ -21,7 +21,6 @@ from catkit_devices.multiprocessing.wire.endpoint import Endpoint
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from catkit_devices.multiprocessing.locks.mutex import Mutex
     from catkit_devices.multiprocessing.protocol import HostedHere, Interface, Reference
     from catkit_devices.multiprocessing.wire.endpoint import Address
 
@@ -131,11 +130,11 @@ def proxy_of(remote: Remote) -> Any:
 
 def remote_of(shared: Any) -> Remote | _Here | None:
     """Return where an object of a server is, by its proxy or mutex; None for what is none of a server's."""
-    shared = getattr(shared, "_memory", shared)  # of a frame stream
     if isinstance(shared, ObjectProxy):
         return shared._remote
-    remote: Remote | None = getattr(getattr(shared, "_lock", None), "remote", None)
-    return remote
+    if isinstance(shared, Mutex) and isinstance(shared.underlying, RemoteLock):
+        return shared.underlying.remote
+    return None
 
 
 def proxy_found(server_name: str, address: Address, kind: str, name: str) -> Any:
@@ -157,7 +156,7 @@ def _local(hosted: HostedHere, server_name: str) -> Any:
     interface = hosted.reference.interface
     if interface is None:
         return hosted.mutex
-    if hasattr(hosted.object, "_interface_"):
+    if hosted.object._direct_:
         return hosted.object
     server = running_server[0]
     here = _Here(hosted, Endpoint(server_name, server.address, bytes(server.authkey), 0))
@@ -321,7 +320,7 @@ def _wait(self: ObjectProxy, timeout: float | None = None) -> bool:
     Raises:
         MutexNotHeldError: the caller does not hold the mutex.
     """
-    depth = self.mutex._lock.depth(current_call())
+    depth = self.mutex.underlying.depth(current_call())
     try:
         notified: bool = self._do(CALL, "wait", (timeout,))
     except (MutexNotHeldError, MutexTimeoutError, ServerError):

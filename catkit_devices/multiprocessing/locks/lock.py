@@ -94,6 +94,11 @@ class OwnedLock:
         with guard:
             _locks.add(self)
 
+    @property
+    def order(self) -> tuple[str, int]:
+        """Where it stands in the one order in which several are acquired: before those of servers."""
+        return ("", id(self))
+
     # --- sections ---------------------------------------------------------------------------------------------------
 
     def acquire(self, call: Call, timeout: float, depth: int | None = None, site: str | None = None) -> None:

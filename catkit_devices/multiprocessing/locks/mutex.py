@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from catkit_devices.errors import CatkitDevicesError, MutexNotHeldError, MutexTimeoutError
 from catkit_devices.multiprocessing.locks.lock import OwnedLock
 from catkit_devices.multiprocessing.locks.owner import Call, calling, current_call
-from catkit_devices.multiprocessing.locks.waiting import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,10 +18,24 @@ if TYPE_CHECKING:
 
     from catkit_devices.multiprocessing.locks.holds import Holder
 
-__all__ = ["DEFAULT_TIMEOUT", "Mutex", "default_timeout", "exit_section", "leave", "lock_all"]
+__all__ = ["DEFAULT_TIMEOUT", "Mutex", "default_timeout", "exit_section", "leave", "lock_all", "seconds"]
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds that a mutex is waited for unless told otherwise."""
+
+
+def seconds(timeout: float, what: str) -> float:
+    """Return the timeout of ``what``; less than 0 is as good as 0, infinity is no end.
+
+    Raises:
+        ValueError: it is no number; one that is not a number (NaN) would otherwise be waited for without end.
+    """
+    try:
+        if not math.isnan(timeout):
+            return timeout
+    except (TypeError, OverflowError):
+        pass
+    raise ValueError(f"{what}: a timeout is a number of seconds, got {timeout!r}")
 
 
 def default_timeout(timeout: float, what: str) -> float:
@@ -41,6 +54,8 @@ class Lockable(Protocol):
 
     name: str
 
+    @property
+    def order(self) -> tuple[str | int, ...]: ...
     @property
     def found_by(self) -> tuple[Callable[..., Any], tuple[Any, ...]] | None: ...
     def acquire(self, call: Call, timeout: float, depth: int | None = None, site: str | None = None) -> None: ...
@@ -71,7 +86,7 @@ def leave(due: list[Any], *, again: bool = False) -> None:
             due[-1:] = one._mutexes
             continue
         if not isinstance(one, tuple):
-            lock = one._lock if isinstance(one, Mutex) else one.mutex._lock
+            lock = one.underlying if isinstance(one, Mutex) else one.mutex.underlying
             call = current_call()
             one = due[-1] = (lock, call, lock.depth(call) - 1)
         lock, call, depth = one
@@ -120,18 +135,18 @@ class Mutex:
         lock: another mutex whose lock this one shares, with a name and timeout of its own.
     """
 
-    __slots__ = ("_lock", "name", "timeout")
+    __slots__ = ("name", "timeout", "underlying")
 
     def __init__(self, name: str | None = None, timeout: float = DEFAULT_TIMEOUT, lock: Mutex | None = None) -> None:
         self.timeout = default_timeout(timeout, f"mutex {name!r}")
-        self._lock: Lockable = lock._lock if lock is not None else OwnedLock(name or "mutex")
-        self.name = name if name is not None else self._lock.name
+        self.underlying: Lockable = lock.underlying if lock is not None else OwnedLock(name or "mutex")
+        self.name = name if name is not None else self.underlying.name
 
     @classmethod
     def over(cls, lock: Lockable, timeout: float) -> Mutex:
         """Return a mutex that is the lock, under the lock's name."""
         mutex = cls.__new__(cls)
-        mutex._lock, mutex.name, mutex.timeout = lock, lock.name, timeout
+        mutex.underlying, mutex.name, mutex.timeout = lock, lock.name, timeout
         return mutex
 
     def acquire(self, timeout: float | None = None, raise_on_fail: bool = True) -> bool:
@@ -149,7 +164,7 @@ class Mutex:
         """
         timeout = self.timeout if timeout is None else seconds(timeout, f"mutex {self.name!r}")
         try:
-            self._lock.acquire(current_call(), timeout, site=call_site())
+            self.underlying.acquire(current_call(), timeout, site=call_site())
         except MutexTimeoutError:
             if raise_on_fail:
                 raise
@@ -170,25 +185,25 @@ class Mutex:
         call = current_call()
         again = Call(call.owner, call.chain, call.session, call.number)
         with calling(again):
-            self._lock.acquire(again, self.timeout, depth, call_site())
+            self.underlying.acquire(again, self.timeout, depth, call_site())
 
     def break_(self, reason: str) -> str | None:
         """Take it from whoever holds it, by force; return who that was. See ``MutexBrokenError``."""
-        return self._lock.break_(reason)
+        return self.underlying.break_(reason)
 
     @property
     def holder(self) -> Holder | None:
         """Who holds it, for how long, how deep and from where; None when nobody does."""
-        return self._lock.holder()
+        return self.underlying.holder()
 
     @property
     def waiters(self) -> list[Holder]:
         """Who waits for it, first come first."""
-        return self._lock.waiters()
+        return self.underlying.waiters()
 
     def locked(self) -> bool:
         """Whether anybody holds it."""
-        return self._lock.holder() is not None
+        return self.underlying.holder() is not None
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -221,7 +236,7 @@ class Mutex:
 
         def acquire() -> None:
             with calling(call):
-                self._lock.acquire(call, timeout, site=site)
+                self.underlying.acquire(call, timeout, site=site)
 
         waiting = asyncio.ensure_future(asyncio.to_thread(acquire))
         try:
@@ -231,20 +246,20 @@ class Mutex:
             call.cancel(asyncio.CancelledError())
             with contextlib.suppress(BaseException):
                 await waiting
-                self._lock.release(call)
+                self.underlying.release(call)
             raise
 
     def __repr__(self) -> str:
         return f"<Mutex {self.name!r}: {self.holder or 'free'}>"
 
     def __eq__(self, other: object) -> bool:
-        return self._lock == other._lock if isinstance(other, Mutex) else NotImplemented
+        return self.underlying == other.underlying if isinstance(other, Mutex) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._lock)
+        return hash(self.underlying)
 
     def __reduce__(self) -> Any:
-        way = self._lock.found_by
+        way = self.underlying.found_by
         if way is None:
             raise TypeError(
                 f"mutex {self.name!r} lives in this process only and cannot be sent to another; "
@@ -289,7 +304,7 @@ class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):
 
     def __init__(self, *lockables: Any, timeout: float | None = None) -> None:
         mutexes = [lockable if isinstance(lockable, Mutex) else lockable.mutex for lockable in lockables]
-        self._mutexes = sorted(mutexes, key=lambda mutex: getattr(mutex._lock, "order", ("", id(mutex._lock))))
+        self._mutexes = sorted(mutexes, key=lambda mutex: mutex.underlying.order)
         longest = max((mutex.timeout for mutex in mutexes), default=0.0)
         self._timeout = longest if timeout is None else seconds(timeout, "lock_all")
 

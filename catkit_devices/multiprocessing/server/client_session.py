@@ -145,9 +145,8 @@ class ServedSession(Session):
                     self._objects.deliveries.forget(self, number)
             case ("withdraw", target, entry):
                 hosted = self._objects.objects.get(target)
-                withdraw = getattr(hosted.object, "_withdraw_entry_", None) if hosted is not None else None
-                if withdraw is not None:
-                    withdraw(self, entry)
+                if hosted is not None:
+                    hosted.object._withdraw_entry_(self, entry)
             case ("goodbye",):
                 self._said_goodbye = True
 
@@ -181,12 +180,11 @@ class ServedSession(Session):
         for call in list(self.calls.values()):
             cancel(call, OperationCancelled("the calling process has ended"))
         self._objects.deliveries.end_session(self)
-        # Objects of their own mind first: a lock that is shared with a device must not be granted before it is safe.
-        for hosted in sorted(self._objects.everything(), key=lambda one: not hasattr(one.object, "_session_ended_")):
-            ended = getattr(hosted.object, "_session_ended_", None)
-            if ended is not None:
-                ended(self, self._said_goodbye)
-            elif hosted.lock is not None:
+        everything = self._objects.everything()
+        for hosted in everything:
+            hosted.object._session_ended_(self, self._said_goodbye)
+        for hosted in everything:  # only now: a lock that is shared with a device must not be granted before it is safe
+            if hosted.lock is not None:
                 hosted.lock.end_session(self)
 
     # --- its lines --------------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ no notification.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from catkit_devices.multiprocessing.hosted import HostedMutex
 from catkit_devices.multiprocessing.types.conditions import Condition
 from catkit_devices.multiprocessing.types.dicts import MutexedDict, MutexedNamespace
 from catkit_devices.multiprocessing.types.events import Barrier, Event
@@ -17,9 +18,12 @@ from catkit_devices.multiprocessing.types.stream_memory import StreamMemory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from catkit_devices.multiprocessing.hosted import HostedObject
+
 __all__ = ["MAKERS"]
 
-MAKERS: dict[str, Callable[..., Any]] = {
+MAKERS: dict[str, Callable[..., HostedObject]] = {
+    "mutex": HostedMutex,
     "event": Event,
     "barrier": Barrier,
     "condition": Condition,

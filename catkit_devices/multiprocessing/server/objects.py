@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices._base.deferred import finished
 from catkit_devices.errors import ConfigurationError, RemoteError, TransferError
 from catkit_devices.multiprocessing.client.remote import mutex_found
+from catkit_devices.multiprocessing.hosted import HostedObject, HostedValue
 from catkit_devices.multiprocessing.locks.delivery import Deliveries
 from catkit_devices.multiprocessing.locks.lock import OwnedLock
 from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex
 from catkit_devices.multiprocessing.locks.owner import current_call
-from catkit_devices.multiprocessing.locks.waiting import Waiting
 from catkit_devices.multiprocessing.protocol import (
     CALL,
     DELETE,
@@ -26,10 +26,8 @@ from catkit_devices.multiprocessing.protocol import (
     SELF,
     SET,
     Reference,
-    interface_of,
     running_server,
 )
-from catkit_devices.multiprocessing.types.dicts import MutexedDict, MutexedNamespace
 from catkit_devices.multiprocessing.wire.shortage import shortage
 
 if TYPE_CHECKING:
@@ -44,34 +42,41 @@ __all__ = ["Host", "Hosted"]
 class Hosted:
     """One object of a server."""
 
-    __slots__ = ("_deliveries", "_handed_over", "lock", "mutex", "object", "reference", "wrapped")
+    __slots__ = ("_around", "_deliveries", "_operand", "lock", "mutex", "object", "reference")
 
     def __init__(
-        self, reference: Reference, value: Any, lock: OwnedLock | None, deliveries: Deliveries, *, wrapped: bool
+        self,
+        reference: Reference,
+        hosted: HostedObject,
+        mutex: Mutex | None,
+        lock: OwnedLock | None,
+        deliveries: Deliveries,
     ) -> None:
         self.reference = reference
-        self.object = value
+        self.object = hosted
+        self.mutex = mutex
         self.lock = lock
-        self.wrapped = wrapped
-        """Whether the server takes the lock around each call (else the object does it itself)."""
-        self.mutex = None if lock is None else Mutex.over(lock, reference.timeout)
+        """The lock of ``mutex``."""
+        self._operand = hosted._operand_()
+        self._around = lock if hosted._server_locks_ else None
+        """What the server acquires around each operation."""
         self._deliveries = deliveries
-        self._handed_over: frozenset[str] = getattr(type(value), "_handed_over_", frozenset())
 
     def answer(
         self, channel: Channel, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> bytes:
         """Do what a client asked for and return the answer, packed for the channel."""
-        if self.wrapped and self.lock is not None:
+        lock = self._around
+        if lock is not None:
             call = current_call()
-            self.lock.enter(call, self.reference.timeout, f"{self.reference.name}.{name}")
+            lock.enter(call, self.reference.timeout, f"{self.reference.name}.{name}")
             try:
                 # Packed under the lock: the value may be what the next call changes.
                 return self._packed(channel, RETURNED, name, self._do(operation, name, args, kwargs))
             finally:
-                self.lock.leave(call)
+                lock.leave(call)
         value = self._do(operation, name, args, kwargs)
-        if name not in self._handed_over:
+        if name not in self.object._handed_over_:
             return self._packed(channel, RETURNED, name, value)
         give_back = partial(self.object._returned_, value)
         try:
@@ -95,14 +100,15 @@ class Hosted:
 
     def perform(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         """Do what another object of this server asked for."""
-        if not self.wrapped or self.lock is None:
+        lock = self._around
+        if lock is None:
             return self._do(operation, name, args, kwargs)
         call = current_call()
-        self.lock.enter(call, self.reference.timeout, f"{self.reference.name}.{name}")
+        lock.enter(call, self.reference.timeout, f"{self.reference.name}.{name}")
         try:
             return self._do(operation, name, args, kwargs)
         finally:
-            self.lock.leave(call)
+            lock.leave(call)
 
     def _do(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         interface = self.reference.interface
@@ -113,26 +119,26 @@ class Hosted:
                 raise self._refusal(name)
             if name == "__exit__" and args and isinstance(args[0], bytes):
                 args = _exit_arguments(args[0])
-            method = getattr(self.object, name)
+            method = getattr(self._operand, name)
             result = method(*args, **kwargs) if kwargs else method(*args)
-            return SELF if result is self.object else self._whole(name, result)
+            return SELF if result is self._operand else self._whole(name, result)
         if name.startswith("_") or (interface.fixed and name not in interface.properties):
             raise self._refusal(name)
         if operation == GET:
-            value = getattr(self.object, name)
+            value = getattr(self._operand, name)
             if type(value) in _PLAIN:
                 return value
             import inspect
 
-            if inspect.isroutine(value) and not isinstance(self.object, MutexedNamespace):
+            if inspect.isroutine(value) and not self.object._stores_values_:
                 raise self._refusal(name)
             return value
         if name in interface.methods or name in RESERVED:
             raise self._refusal(name)
         if operation == SET:
-            setattr(self.object, name, args[0])
+            setattr(self._operand, name, args[0])
         elif operation == DELETE:
-            delattr(self.object, name)
+            delattr(self._operand, name)
         else:
             raise unknown_operation(operation)
         return None
@@ -158,17 +164,11 @@ class Hosted:
 
     def users(self) -> list[str]:
         """Return who holds its mutex or waits, in words."""
-        users: list[str] = self.object._status_()["waiting"] if isinstance(self.object, Waiting) else []
+        users = self.object._waiting_()
         if self.lock is not None:
             holder = self.lock.holder()
             users += [one.owner for one in (holder, *self.lock.waiters()) if one is not None]
         return users
-
-    def close(self) -> None:
-        """Have the object end what it does, if it does anything."""
-        close = getattr(self.object, "_server_stops_", None)
-        if close is not None:
-            close()
 
     def _refusal(self, name: str) -> AttributeError:
         interface = self.reference.interface
@@ -201,7 +201,7 @@ class Host:
         makers: for each kind with a constructor of its own, a function of the name and the parameters.
     """
 
-    def __init__(self, makers: dict[str, Callable[..., Any]]) -> None:
+    def __init__(self, makers: dict[str, Callable[..., HostedObject]]) -> None:
         self._makers = makers
         self.deliveries = Deliveries()
         self._guard = threading.RLock()
@@ -288,46 +288,33 @@ class Host:
             del self._names[kind, name], self._parameters[kind, name]
             for number in (hosted.reference.target, hosted.reference.target + 1):
                 del self.objects[number]
-        hosted.close()
+        hosted.object._server_stops_()
         return True
 
     def _make(self, kind: str, name: str, parameters: dict[str, Any], factory: Any, args: Any) -> Hosted:
-        timeout = parameters.get("timeout")
-        timeout = DEFAULT_TIMEOUT if timeout is None else timeout
-        value: Any = None
-        lock: OwnedLock | None = None
-        interface = None
-        wrapped = False
-        if kind == "mutex":
-            lock = OwnedLock(name)
-        elif kind in self._makers:
+        value: HostedObject
+        if kind in self._makers:
             value = self._makers[kind](name, **_given(parameters))
         elif factory is None:
             existing = ", ".join(sorted(other for other_kind, other in self._names if other_kind == kind)) or "none"
             raise ConfigurationError(f"there is no {kind} named {name!r} on this server (there are: {existing})")
         else:
-            value = finished(factory(*args[0], **args[1]), f"the factory of {kind} {name!r}")
-        if value is not None:
-            interface = interface_of(kind, value)
-            mutex = getattr(value, "mutex", None)
-            # Devices and what waits (barriers, queues) know best when to take their lock.
-            wrapped = isinstance(value, (MutexedDict, MutexedNamespace)) or not (
-                kind in self._makers or hasattr(value, "_interface_")
-            )
-            if isinstance(mutex, Mutex) and isinstance(mutex._lock, OwnedLock):
-                lock, timeout = mutex._lock, mutex.timeout
-            elif wrapped:
-                lock = OwnedLock(name)
+            made = finished(factory(*args[0], **args[1]), f"the factory of {kind} {name!r}")
+            value = made if isinstance(made, HostedObject) else HostedValue(made)
+        interface = value._interface_(kind)
+        mutex = value._mutex_
+        if value._server_locks_ and (mutex is None or not isinstance(mutex.underlying, OwnedLock)):
+            mutex = Mutex(name)  # one of another server cannot be acquired around each operation of this one
+        lock = mutex.underlying if mutex is not None and isinstance(mutex.underlying, OwnedLock) else None
         if lock is not None:
             lock.on_timeout = self.on_timeout
             if running_server:
                 lock.found_by = mutex_found, (running_server[0].name, running_server[0].address, kind, name)
         target = 2 * next(self._numbers)
+        timeout = DEFAULT_TIMEOUT if mutex is None else mutex.timeout
         reference = Reference(target, None if lock is None else target + 1, kind, name, timeout, interface)
-        hosted = Hosted(reference, value, lock, self.deliveries, wrapped=wrapped)
-        attach = getattr(value, "_hosted_as_", None)
-        if attach is not None:
-            attach(reference)
+        hosted = Hosted(reference, value, mutex, lock, self.deliveries)
+        value._hosted_as_(reference)
         with self._guard:  # from here on others find it
             self.objects[target] = self.objects[target + 1] = hosted
             self._names[kind, name] = hosted
@@ -357,8 +344,6 @@ class _Making:
 
 
 def _same(had: Any, asked: Any) -> bool:
-    if isinstance(had, Mutex) or isinstance(asked, Mutex):
-        return getattr(had, "_lock", None) is getattr(asked, "_lock", had)
     # A function that travelled by value is another object each time.
     code = getattr(had, "__code__", None)
     return bool(had == asked) or (code is not None and code == getattr(asked, "__code__", None))

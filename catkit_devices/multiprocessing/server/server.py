@@ -149,7 +149,7 @@ class Server(managers.Server):
         with self._closing:
             for hosted in reversed(self.host.everything()):
                 try:
-                    hosted.close()
+                    hosted.object._server_stops_()
                 except Exception:  # noqa: BLE001 - one that fails must not keep the others from being closed
                     _log.exception("%s %r was not closed", hosted.reference.kind, hosted.reference.name)
 
@@ -259,10 +259,10 @@ class Server(managers.Server):
     def share_memory(self, c: connection.Connection, target: int) -> None:
         """Send the descriptor of the memory that an object has (a frame stream)."""
         hosted = self.host.objects.get(target)
-        share = getattr(hosted.object, "_shared_memory_", None) if hosted is not None else None
-        if share is None:
+        memory = None if hosted is None else hosted.object._shared_memory_()
+        if memory is None:
             raise unknown_target(target)
-        descriptor, size = share()
+        descriptor, size = memory
         c.send(("#RETURN", size))
         with borrowed_socket(c) as sock:
             socket.send_fds(sock, [b"\0"], [descriptor])
@@ -341,10 +341,7 @@ class Server(managers.Server):
                 holder = hosted.lock.holder()
                 entry["holder"] = holder._asdict() if holder is not None else None
                 entry["waiters"] = [waiter._asdict() for waiter in hosted.lock.waiters()]
-            tell = getattr(hosted.object, "_status_", None)
-            if tell is not None:
-                entry.update(tell())
-            objects.append(entry)
+            objects.append(entry | hosted.object._status_())
         with self._sessions_guard:
             sessions = [
                 {"process": one.process, "pid": one.pid, "host": one.host, "silent": time.monotonic() - one.heard}

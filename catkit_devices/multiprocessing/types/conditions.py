@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from catkit_devices.errors import MutexNotHeldError
 from catkit_devices.multiprocessing.locks.lock import OwnedLock
 from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex
 from catkit_devices.multiprocessing.locks.owner import current_call
-from catkit_devices.multiprocessing.locks.waiting import Ticket, Waiting
-
-if TYPE_CHECKING:
-    from catkit_devices.multiprocessing.locks.owner import Session
+from catkit_devices.multiprocessing.types.waiting import Ticket, Waiting
 
 __all__ = ["Condition"]
 
@@ -23,14 +18,14 @@ class Condition(Waiting):
     """
 
     _section_ = True
+    _mutex_: Mutex
     _handed_over_ = frozenset({"wait"})
-    """The methods whose result is given back by ``_returned`` when it does not reach the client."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name
         self._lock = OwnedLock(name)
-        self.mutex = Mutex.over(self._lock, DEFAULT_TIMEOUT)
+        self._mutex_ = Mutex.over(self._lock, DEFAULT_TIMEOUT)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Give the mutex back, wait to be notified at most ``timeout`` seconds, take the mutex again.
@@ -87,6 +82,3 @@ class Condition(Waiting):
         with self._guard:
             if notified and self._tickets:
                 self._tickets.popleft().grant()
-
-    def _session_ended_(self, session: Session, goodbye: bool) -> None:  # noqa: ARG002
-        self._lock.end_session(session)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from catkit_devices._base.deferred import finished, refuse_deferred
+from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex, exit_section
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ _V = TypeVar("_V")
 _MISSING: Any = object()
 
 
-class MutexedDict(dict[_K, _V]):
+class MutexedDict(HostedObject, dict[_K, _V]):
     """A dict under a mutex: each operation is atomic, and ``with shared_dict:`` makes several so.
 
     Args:
@@ -40,13 +41,20 @@ class MutexedDict(dict[_K, _V]):
         shared = lock if lock is None or isinstance(lock, Mutex) else lock.mutex
         if timeout is None:
             timeout = DEFAULT_TIMEOUT if shared is None else shared.timeout
-        self.mutex = Mutex(name, timeout, shared)
+        self._mutex_ = Mutex(name, timeout, shared)
         refuse_deferred(load, f"the function that loads dict {name!r}")
         self._load = load
         super().__init__(*args, **kwargs)
 
+    _direct_ = False
     _section_ = True
-    _fixed_ = True
+    _server_locks_ = True
+    _mutex_: Mutex
+
+    @property
+    def mutex(self) -> Mutex:
+        """The mutex."""
+        return self._mutex_
 
     def __enter__(self) -> Self:
         self.mutex.__enter__()
@@ -169,15 +177,24 @@ class MutexedDict(dict[_K, _V]):
         return cls(dict.fromkeys(keys, value))
 
 
-class MutexedNamespace:
+class MutexedNamespace(HostedObject):
     """An object whose attributes are shared by name; ``with namespace:`` makes several accesses atomic."""
 
+    _direct_ = False
+    _fixed_ = False
     _section_ = True
-    mutex: Mutex
+    _server_locks_ = True
+    _stores_values_ = True
+    _mutex_: Mutex
 
     def __init__(self, name: str = "namespace", timeout: float = DEFAULT_TIMEOUT, **values: Any) -> None:
-        object.__setattr__(self, "mutex", Mutex(name, timeout))
+        object.__setattr__(self, "_mutex_", Mutex(name, timeout))
         vars(self).update(values)
+
+    @property
+    def mutex(self) -> Mutex:
+        """The mutex."""
+        return self._mutex_
 
     def __enter__(self) -> Self:
         self.mutex.__enter__()
@@ -205,5 +222,5 @@ class MutexedNamespace:
 
     def __repr__(self) -> str:
         with self.mutex:
-            shown = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name != "mutex")
+            shown = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name != "_mutex_")
         return f"MutexedNamespace({shown})"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.errors import ConfigurationError, OperationCancelled
 from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT
 from catkit_devices.multiprocessing.locks.owner import current_call
-from catkit_devices.multiprocessing.locks.waiting import Ticket, Waiting
+from catkit_devices.multiprocessing.types.waiting import Ticket, Waiting
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.locks.owner import Session

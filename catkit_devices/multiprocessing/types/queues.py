@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 from catkit_devices.multiprocessing.locks.owner import current_call
-from catkit_devices.multiprocessing.locks.waiting import Ticket, Waiting
+from catkit_devices.multiprocessing.types.waiting import Ticket, Waiting
 
 __all__ = ["Queue"]
 
@@ -19,7 +19,6 @@ class Queue(Waiting):
     """
 
     _handed_over_ = frozenset({"get", "get_nowait"})
-    """The methods whose result is given back by ``_returned`` when it does not reach the client."""
 
     def __init__(self, name: str, maxsize: int = 0) -> None:
         super().__init__()

@@ -19,8 +19,8 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from catkit_devices.errors import MutexBrokenError, WaitTimeoutError
+from catkit_devices.multiprocessing.locks.mutex import seconds
 from catkit_devices.multiprocessing.locks.owner import current_owner
-from catkit_devices.multiprocessing.locks.waiting import seconds
 from catkit_devices.multiprocessing.types.stream_memory import HEAD, SLOT_HEAD
 from catkit_devices.readings import is_masked
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.client.session import ClientSession
     from catkit_devices.multiprocessing.locks.mutex import Mutex
 
-__all__ = ["Frame", "FrameReader", "FrameStream", "FrameWriter"]
+__all__ = ["Frame", "FrameReader", "FrameStream", "FrameWriter", "stream_over"]
 
 _PUBLISHED, _BELL, _TURN = 0, 1, 2
 """Places of the header, as 64-bit words: frames published so far, the word that the futex is on, and how many have
@@ -90,7 +90,7 @@ class FrameStream:
     """A stream of frames of one shape and type, found by name: ``manager.get_stream(name, shape, dtype)``."""
 
     def __init__(self, memory: Any, ring: _Ring) -> None:
-        self._memory = memory
+        self.memory = memory
         self._ring = ring
         self.shape: tuple[int, ...] = ring.shape
         self.dtype: str = ring.frames[0].dtype.str
@@ -98,7 +98,7 @@ class FrameStream:
     @property
     def mutex(self) -> Mutex:
         """The mutex of the writer."""
-        mutex: Mutex = self._memory.mutex
+        mutex: Mutex = self.memory.mutex
         return mutex
 
     def writer(self, timeout: float | None = None) -> FrameWriter:
@@ -142,7 +142,7 @@ class FrameStream:
         return Frame(array, number, float(ring.stamps[slot][0]), 0), valid
 
     def __reduce__(self) -> Any:
-        return _stream_over, (self._memory,)
+        return stream_over, (self.memory,)
 
 
 class FrameWriter:
@@ -339,7 +339,7 @@ def _system() -> Any:
     return syscall
 
 
-def _stream_over(memory: Any) -> FrameStream:
+def stream_over(memory: Any) -> FrameStream:
     """Map the memory of a stream on a server, whose proxy is given."""
     from catkit_devices.multiprocessing.wire.connecting import receive_descriptor
 

@@ -6,6 +6,7 @@ import os
 import platform
 
 from catkit_devices.errors import ConfigurationError
+from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.mutex import Mutex
 
 __all__ = ["HEAD", "ORDERED", "SLOT_HEAD", "StreamMemory"]
@@ -19,8 +20,11 @@ SLOT_HEAD = 64
 """Bytes of a slot before its frame: the frame's number and its time."""
 
 
-class StreamMemory:
+class StreamMemory(HostedObject):
     """The memory of one stream, its shape, and the mutex of its one writer."""
+
+    _direct_ = False
+    _fixed_ = False
 
     def __init__(
         self, name: str, shape: tuple[int, ...] | None = None, dtype: str | None = None, slots: int = 16
@@ -41,7 +45,7 @@ class StreamMemory:
         self.shape = tuple(int(length) for length in shape)
         self.dtype = np.dtype(dtype).str
         self.slots = int(slots)
-        self.mutex = Mutex(f"{name} (writer)")
+        self._mutex_ = Mutex(f"{name} (writer)")
         frame = int(np.dtype(dtype).itemsize * np.prod(self.shape, dtype=np.int64))
         self.slot_size = -(-(frame + SLOT_HEAD) // 64) * 64
         self._size = HEAD + self.slots * self.slot_size

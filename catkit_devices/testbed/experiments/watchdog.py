@@ -16,8 +16,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.owner import current_call
-from catkit_devices.testbed.devices.server_object import ServerObject
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.locks.owner import Session
@@ -32,7 +32,7 @@ _LOOK = 0.1
 _log = logging.getLogger(__name__)
 
 
-class Warden(ServerObject):
+class Warden(HostedObject):
     """Knows the process of every experiment that runs, by the session that it keeps with this server.
 
     Args:

@@ -26,10 +26,10 @@ from catkit_devices._base.standby import Standby
 from catkit_devices._device.process_end import open_devices
 from catkit_devices.device import Device
 from catkit_devices.errors import CatkitDevicesError, DeviceFaultError, SafetyError, WaitTimeoutError
+from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.owner import current_call, forwarded_call
 from catkit_devices.multiprocessing.protocol import running_server
 from catkit_devices.multiprocessing.server.server import break_lock
-from catkit_devices.testbed.devices.server_object import ServerObject
 from catkit_devices.testbed.processes.process_clock import OwnTime
 from catkit_devices.testbed.trip import at_once, new_trip, spread
 
@@ -52,7 +52,7 @@ _RETRY, _LONGEST_RETRY = 1.0, 30.0
 _log = logging.getLogger(__name__)
 
 
-class Permit(ServerObject):
+class Permit(HostedObject):
     """Whether the devices of this server may be opened and changed; an object of the server, which must be one.
 
     Before the first renewal by everybody in ``watchers`` it is not given; without watchers it is given at once.

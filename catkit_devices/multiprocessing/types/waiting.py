@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.multiprocessing.hosted import HostedObject
+from catkit_devices.multiprocessing.locks.mutex import seconds
+
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.locks.owner import Call
 
-__all__ = ["Ticket", "Waiting", "seconds"]
-
-
-def seconds(timeout: float, what: str) -> float:
-    """Return the timeout of ``what``; less than 0 is as good as 0, infinity is no end.
-
-    Raises:
-        ValueError: it is no number; one that is not a number (NaN) would otherwise be waited for without end.
-    """
-    try:
-        if not math.isnan(timeout):
-            return timeout
-    except (TypeError, OverflowError):
-        pass
-    raise ValueError(f"{what}: a timeout is a number of seconds, got {timeout!r}")
+__all__ = ["Ticket", "Waiting"]
 
 
 class Ticket:
@@ -70,10 +58,10 @@ class Ticket:
             return  # granted and cancelled at the same moment
 
 
-class Waiting:
+class Waiting(HostedObject):
     """Waiters in the order in which they came."""
 
-    _fixed_ = True
+    _direct_ = False
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -105,6 +93,9 @@ class Waiting:
     def _take_back(self, ticket: Ticket) -> None:
         """Undo a grant to a call that was cancelled meanwhile; the guard is held."""
 
-    def _status_(self) -> dict[str, Any]:
+    def _waiting_(self) -> list[str]:
         with self._guard:
-            return {"waiting": [str(ticket.call.owner) for ticket in self._tickets]}
+            return [str(ticket.call.owner) for ticket in self._tickets]
+
+    def _status_(self) -> dict[str, Any]:
+        return {"waiting": self._waiting_()}

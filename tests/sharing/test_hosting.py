@@ -1,0 +1,69 @@
+"""What lives on a server answers to one class: HostedObject."""
+
+import ast
+import time
+from pathlib import Path
+
+import pytest
+import shareable
+from shareable import GuestBook, Tally
+
+import catkit_devices.multiprocessing
+from catkit_devices.multiprocessing import Process
+from catkit_devices.multiprocessing.hosted import HostedObject, HostedValue
+from catkit_devices.multiprocessing.server.kinds import MAKERS
+from catkit_devices.multiprocessing.server.objects import Host
+
+PARAMETERS = {"barrier": {"parties": 2}, "stream": {"shape": (2,), "dtype": "<f8"}}
+
+
+def test_whatever_a_server_makes_is_a_hosted_object():
+    host = Host(MAKERS)
+    for kind in MAKERS:
+        host.obtain(kind, kind, PARAMETERS.get(kind, {}))
+    host.obtain("object", "tally", {}, Tally)
+    assert [type(one.object) for one in host.everything() if not isinstance(one.object, HostedObject)] == []
+    assert isinstance(host.find("object", "tally").object, HostedValue)
+
+
+@pytest.mark.parametrize(
+    "file", sorted(Path(catkit_devices.multiprocessing.__file__).parent.rglob("*.py")), ids=lambda file: file.stem
+)
+def test_the_server_looks_up_no_member_of_a_hosted_object_by_its_name(file):
+    """Whether a member is there is no question: `HostedObject` has it."""
+    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    guesses = [
+        node
+        for node in calls
+        if getattr(node.func, "id", None) in ("getattr", "hasattr")
+        and isinstance(node.args[1], ast.Constant)
+        and node.args[1].value in vars(HostedObject)
+        and not node.args[1].value.startswith("__")
+    ]
+    assert guesses == []
+
+
+def test_a_class_of_a_users_own_is_told_that_its_client_died_and_that_the_server_stops(manager, tmp_path):
+    path = tmp_path / "book"
+    client = Process(target=shareable.sign_and_stay, args=(manager, str(path)))
+    client.start()
+    until(path, "came")
+    client.kill()
+    until(path, f"{client.pid} died")
+    assert f"{client.pid} died" in manager.status()["objects"][0]["signed"]
+    manager.shutdown()
+    assert path.read_text().splitlines()[-1] == "closed"
+
+
+def test_a_dict_on_its_own_server_is_used_through_its_proxy_and_an_object_without_a_mutex_by_itself(manager, tmp_path):
+    tally = manager.get_object("tally", Tally)
+    book = manager.get_object("book", GuestBook, str(tmp_path / "book"))
+    assert tally.kind_of(manager.get_dict("facts")) == "MutexedDictProxy"
+    assert tally.kind_of(book) == "GuestBook"
+
+
+def until(path, text):
+    deadline = time.monotonic() + 30
+    while text not in (path.read_text() if path.exists() else ""):
+        assert time.monotonic() < deadline, f"{text!r} never came"
+        time.sleep(0.01)
