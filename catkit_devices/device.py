@@ -174,13 +174,18 @@ class Device(HostedObject, metaclass=DeviceType):
     @property
     @final
     def is_open(self) -> bool:
-        """Whether it is open."""
+        """Whether it is open; a forked child is not told that of a device that its parent had open."""
+        self._life_.require_own()
         return self._life_.is_open
 
     @property
     @final
     def state(self) -> str:
-        """``"closed"``, ``"open"``, ``"lost"`` (open, and the next operation has to connect anew) or ``"fault"``."""
+        """``"closed"``, ``"open"``, ``"lost"`` (open, and the next operation has to connect anew) or ``"fault"``.
+
+        A forked child is not told that of a device that its parent had open.
+        """
+        self._life_.require_own()
         state = self._life_.state
         return State.LOST.value if state is State.OPEN and self._line_is_lost_() else state.value
 
@@ -444,7 +449,8 @@ class Device(HostedObject, metaclass=DeviceType):
         return facts | describe(self, vars(Device))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name_!r}: {self.state}>"
+        state = self.state if self._life_.of_parent is None else "of the process that forked this one"
+        return f"<{type(self).__name__} {self._name_!r}: {state}>"
 
     # --- rules for drivers, checked when the class is made -----------------------------------------------------------
 

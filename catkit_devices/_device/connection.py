@@ -78,6 +78,7 @@ class Lifecycle:
         safe_timeout: seconds that making safe may take.
         fault: why the device is in FAULT; None while it is not.
         unsafe: why the device could not be made safe; None since it was.
+        of_parent: in a forked child, the pid of the process that had the device open at the fork; else None.
     """
 
     def __init__(self, device: _Device, access: Access, safe_timeout: float, *, open_on_use: bool) -> None:
@@ -85,6 +86,7 @@ class Lifecycle:
         self.safe_timeout = safe_timeout
         self.fault: str | None = None
         self.unsafe: str | None = None
+        self.of_parent: int | None = None
         self._access = access
         self._open_on_use = open_on_use
         self._connection = State.CLOSED
@@ -153,7 +155,7 @@ class Lifecycle:
         anew = not self.connected
         if changes or anew:
             self._access.require_permission(operation, changes)
-        if self.fault is not None and (refusal := self.refusal()) is not None:
+        if (refusal := self.refusal()) is not None:
             raise refusal
         if anew and self._access.operation_lock.has_guest():
             # This is a shared read in the middle of an operation, which must not go on over another connection.
@@ -414,6 +416,7 @@ class Lifecycle:
 
     def begin_to_make_safe(self) -> Errand | None:
         """Have it made safe; return what ``finish_to_make_safe`` waits for, or None where there is nothing to do."""
+        self.require_own()
         with self._standby_guard:
             if not (self.is_open or self.unsafe is not None) or not self.device._can_be_made_safe_():
                 return None
@@ -501,6 +504,11 @@ class Lifecycle:
                 self.restore() if self.is_open else self._connect()
             self.device._make_safe_in_doubt_()
 
+    def require_own(self) -> None:
+        """Raise DeviceClosedError where the device is of the process that has forked this one."""
+        if self.of_parent is not None and (refusal := self.refusal()) is not None:
+            raise refusal
+
     def fail(self, reason: str) -> None:
         """Put the device into FAULT: it refuses every further use until ``reset()``."""
         self.fault = reason
@@ -508,7 +516,13 @@ class Lifecycle:
         _log.error("device %r: %s", self.device.name, reason, extra=record)
 
     def refusal(self) -> BaseException | None:
-        """Return what every use of a device in FAULT raises; None while it is not."""
+        """Return what every use raises of a device in FAULT, or of another process; None where it may be used."""
+        if self.of_parent is not None:
+            return DeviceClosedError(
+                f"was open in the process that forked this one (pid {self.of_parent}), and is that one's: close it"
+                " before the fork, or let a server have it: SharedMemoryManager.get_object(name, factory)",
+                **self.device._facts_(),
+            )
         if self.fault is None:
             return None
         return DeviceFaultError(f"is in FAULT: {self.fault}; reset() it after looking at it", **self.device._facts_())

@@ -52,7 +52,13 @@ class Openings:
             raise
 
     def leave_here(self, *, block: bool, force: bool = False) -> None:
-        """End what was entered last from this process, by whoever asks if there is such; raises as ``leave``."""
+        """End what was entered last from this process, by whoever asks if there is such; raises as ``leave``.
+
+        A forked child that leaves a block of its parent ends nothing.
+        """
+        if self._life.of_parent is not None and not force:
+            return
+        self._life.require_own()
         found = self._here.newest(block=block, session=current_call().session)
         entry = None if found is None else found.entry
         try:
@@ -70,6 +76,7 @@ class Openings:
             SafetyError: on a testbed whose safety checks have tripped.
             BaseException: why the call was cancelled; nothing is counted then.
         """
+        self._life.require_own()
         with calling(current_call()) as call:
             if not self._life.is_open:
                 self._access.require_permission("open", False)  # before waiting for whoever has it

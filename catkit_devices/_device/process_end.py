@@ -53,6 +53,7 @@ class _Lifecycle(Protocol):
 
     device: Any
     safe_timeout: float
+    of_parent: int | None
 
     @property
     def opening(self) -> bool: ...
@@ -66,6 +67,8 @@ class _Lifecycle(Protocol):
 # The end of a process concerns all that is open in it, also what nobody refers to any more: an instrument does not
 # switch itself off when its object is deleted.
 _opened: dict[_Lifecycle, None] = {}
+_of_parent: list[_Lifecycle] = []
+"""In a forked child, what its parent had open: never destroyed, because destructors may use the connection."""
 
 
 class _End:
@@ -103,6 +106,9 @@ def _forget_parent() -> None:
     if _end.wake is not None:
         _wake_by(-1, instead_of=_end.wake)
     _end = _End()
+    for life in _opened:
+        life.of_parent = os.getppid()
+    _of_parent.extend(_opened)
     _opened.clear()
     _release_signals()
 

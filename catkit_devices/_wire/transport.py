@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import threading
 import time
 import weakref
@@ -13,7 +14,7 @@ from catkit_devices._base.ctrl_c import Event
 from catkit_devices._wire.byte_stream import Line
 from catkit_devices._wire.ownership import Ownership, normalise
 from catkit_devices.multiprocessing.locks.owner import forwarded_call
-from catkit_devices.multiprocessing.wire.forking import renewed
+from catkit_devices.multiprocessing.wire.forking import private, renewed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,6 +59,22 @@ class Trust(NamedTuple):
 
 
 TRUSTED = Trust(LineState.TRUSTED)
+
+_of_parent: list[Transport] = []
+"""In a forked child, what its parent had open: never destroyed, because a destructor may say something on the line."""
+
+
+def _forget_parent() -> None:
+    """Have no exchange of a forked child go over a connection of its parent."""
+    for transport in _transports.values():
+        transport.trust = Trust(LineState.LOST, "the connection is that of the process that forked this one")
+        transport.wire = threading.RLock()  # some thread of the parent may hold it
+        _of_parent.append(transport)
+    _transports.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
 
 
 class Transport:
@@ -254,6 +271,7 @@ class Transport:
                     doubts.setdefault(self.address, "the program that had it before has died")
             resource = manager.open_resource(self.address, open_timeout=int(_OPEN_TIMEOUT * 1000))
             cleanup.callback(_close_quietly, resource)
+            _keep_from_children(resource)
             cleanup.enter_context(resource.ignore_warning(*_unremarkable()))
             self._line = Line(resource, settings)
             doubt = doubts.pop(self.address, None)
@@ -289,6 +307,17 @@ def _unremarkable() -> tuple[Any, ...]:
     from pyvisa.constants import StatusCode
 
     return StatusCode.success_max_count_read, StatusCode.success_device_not_present
+
+
+def _keep_from_children(resource: Any) -> None:
+    """Have no forked child keep the connection: it could use it, and keeps it alive when this process has died."""
+    # pyvisa-py keeps a socket or a serial port there, or what has the socket; other libraries do not say.
+    session = getattr(resource.visalib, "sessions", {}).get(resource.session)
+    interface = getattr(session, "interface", None)
+    holders: tuple[Any, ...] = interface, getattr(interface, "sock", None)
+    for one in holders:
+        with contextlib.suppress(AttributeError, OSError):
+            private(one.fileno())
 
 
 def _close_quietly(resource: Any) -> None:

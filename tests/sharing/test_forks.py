@@ -4,14 +4,18 @@ import importlib
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 import time
 
 import pytest
+from lamp import Lamp
 
-from catkit_devices.errors import ServerError
+from catkit_devices.errors import DeviceClosedError, ServerError
 from catkit_devices.multiprocessing import Mutex, MutexedDict, Process, SharedMemoryManager
+from catkit_devices.properties import Measurement
+from catkit_devices.visa import VisaDevice
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork"),
@@ -203,3 +207,152 @@ def test_the_end_of_a_process_is_noticed_whatever_was_forked_while_it_was_starte
     living.unlink()
     for child in children:
         assert exit_code(child) == 0
+
+
+# --- devices of this very process
+
+
+def journal_of(path):
+    return path.read_text().split("\n")[:-1]
+
+
+def refused(*uses):
+    """Try every use of a device in a forked child; return whether each was refused because of the fork."""
+
+    def try_each():
+        for use in uses:
+            with pytest.raises(DeviceClosedError, match="the process that forked this one"):
+                use()
+
+    return exit_code(fork(try_each)) == 0
+
+
+def test_a_forked_child_can_do_nothing_with_a_device_that_its_parent_has_open(tmp_path):
+    journal = tmp_path / "journal"
+    with Lamp("lamp", journal=journal) as lamp:
+        assert refused(
+            lamp.switch_on,
+            lamp.open,
+            lamp.__enter__,
+            lamp.acquire,
+            lamp.make_safe,
+            lamp.reset,
+            lambda: lamp.close(force=True),
+            lambda: lamp.is_open,
+            lambda: lamp.state,
+        )
+
+        def leave():
+            lamp.close()
+            lamp.__exit__(None, None, None)
+            return "of the process that forked this one" not in repr(lamp)
+
+        assert exit_code(fork(leave)) == 0
+        assert journal_of(journal) == ["opening", "on"]
+        lamp.switch_on()
+    assert journal_of(journal) == ["opening", "on", "on", "making safe", "off", "closed"]
+
+
+def test_it_is_the_same_in_the_middle_of_an_operation_and_of_an_opening(tmp_path):
+    codes = []
+
+    class Forks(Lamp):
+        def _open(self):
+            codes.append(refused(self.switch_on, self.make_safe))
+            return super()._open()
+
+        def fork_now(self):
+            codes.append(refused(self.switch_on, self.make_safe))
+
+    with Forks("lamp", journal=tmp_path / "journal") as lamp, lamp.lock():
+        lamp.fork_now()
+    assert codes == [True, True]
+
+
+def test_a_forked_child_has_a_device_to_itself_that_was_closed_at_the_fork(tmp_path):
+    journal = tmp_path / "journal"
+    lamp = Lamp("lamp", journal=journal)
+    with lamp:
+        pass
+
+    def use():
+        with lamp:
+            lamp.switch_on()
+
+    assert exit_code(fork(use)) == 0
+    opened, closed = ["opening", "on"], ["making safe", "off", "closed"]
+    assert journal_of(journal) == [*opened, *closed, *opened, "on", *closed]
+    assert not lamp.is_open
+
+
+class Meter(VisaDevice):
+    identity = "meter"
+    voltage = Measurement("V?", unit="V", doc="Voltage.")
+    current = Measurement("I?", unit="A", doc="Current.")
+
+
+@pytest.fixture
+def instrument():
+    """The address of a meter of 1 V and 2 A on a real socket, for one connection at a time; answers take their time."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    answers = {b"*IDN?\n": b"meter\n", b"V?\n": b"1\n", b"I?\n": b"2\n"}
+
+    def serve(connection):
+        with connection, connection.makefile("rb") as questions:
+            for question in questions:
+                time.sleep(0.0005)
+                connection.sendall(answers[question])
+
+    def accept():
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            serve(connection)
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    yield f"TCPIP0::127.0.0.1::{listening.getsockname()[1]}::SOCKET"
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join(20)
+
+
+def test_no_reply_to_a_process_goes_to_its_forked_child(instrument):
+    with Meter("meter", address=instrument, visa_library="@py", late_window=0.02) as meter:
+        for _ in range(20):  # at random moments of an exchange of another thread
+            right = []
+            asking = threading.Thread(target=lambda right=right: right.append({meter.voltage for _ in range(20)}))
+            asking.start()
+            children = [fork(lambda: 0 if refused_here(meter) else 1) for _ in range(2)]
+            asking.join()
+            assert right == [{1.0}]
+            assert [exit_code(child) for child in children] == [0, 0]
+
+
+def refused_here(meter):
+    for _ in range(20):
+        with pytest.raises(DeviceClosedError):
+            meter.current  # noqa: B018 - the read is what is tried
+    return True
+
+
+def open_and_fork(address, living, ready):
+    meter = Meter("meter", address=address, visa_library="@py")
+    meter.open()
+    fork(lambda: live(living))
+    ready.set()
+    time.sleep(60)
+
+
+def test_an_instrument_is_free_when_its_process_is_killed_though_a_forked_child_lives(manager, instrument, living):
+    ready = manager.get_event("ready")
+    process = Process(target=open_and_fork, args=(instrument, living, ready))
+    process.start()
+    assert ready.wait(20)
+    process.kill()
+    with pytest.raises(Exception, match="SIGKILL"):
+        process.join(20)
+    with Meter("meter", address=instrument, visa_library="@py", late_window=0.02) as meter:
+        assert meter.voltage == 1.0
