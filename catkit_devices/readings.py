@@ -7,6 +7,8 @@ replies of instruments: 9.9E37 is infinity, -9.9E37 negative infinity and 9.91E3
 
 from __future__ import annotations
 
+import datetime as dt
+import inspect
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,16 @@ from catkit_devices.lazy import imported
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["is_masked", "measured", "missing_in", "no_measurement", "real_number", "without_stand_ins"]
+__all__ = [
+    "carried_unit",
+    "is_masked",
+    "measured",
+    "missing_in",
+    "no_measurement",
+    "real_number",
+    "times_as_text",
+    "without_stand_ins",
+]
 
 _INFINITY = 9.9e37
 _NOT_A_NUMBER = 9.91e37
@@ -80,11 +91,13 @@ def real_number(value: Any) -> float | None:
     """Return a value that is one real number as a float, None for any other.
 
     Numbers of numpy, arrays without dimensions and decimals are numbers. Truth values, text, complex numbers, arrays,
-    masked values and quantities (whose unit a float would not have) are none.
+    times, masked values and quantities (whose unit a float would not have) are none.
     """
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         if getattr(value, "mask", False):
             return None  # item() would return what is behind the mask
+        if getattr(value.dtype, "kind", "") in ("m", "M"):
+            return None  # item() of a time in nanoseconds is a whole number
         value = value.item()
     if isinstance(value, bool) or not (isinstance(value, numbers.Real) or _is_decimal(value)):
         return None
@@ -94,6 +107,41 @@ def real_number(value: Any) -> float | None:
         return math.inf if value > 0 else -math.inf
     except ValueError:  # a decimal that is a signalling NaN
         return math.nan
+
+
+def carried_unit(value: Any) -> Any:
+    """Return the unit that a value has with it, None where it has none.
+
+    Units are those of quantities (pint, astropy, unyt), of astropy's NDData, columns and tables (of these the units of
+    the columns, as text), and the attribute ``units`` or ``unit`` of what has attributes (xarray, pandas, h5py).
+    """
+    if isinstance(value, str | int | float | list | tuple | dict | dt.date | dt.timedelta) or value is None:
+        return None
+    attributes = getattr(value, "attrs", None)
+    if isinstance(attributes, Mapping):
+        own = attributes.get("units", attributes.get("unit"))
+        if isinstance(own, Mapping):  # of a table, whose columns have a unit each
+            own = ", ".join(f"{name} in {unit}" for name, unit in own.items() if unit)
+        inner = getattr(value, "data", None) if not own and hasattr(value, "dims") else None
+        return own or carried_unit(inner)
+    if hasattr(value, "colnames"):
+        columns = ((name, getattr(column, "unit", None)) for name, column in value.columns.items())
+        return ", ".join(f"{name} in {unit}" for name, unit in columns if unit is not None) or None
+    for name in ("units", "unit"):
+        own = getattr(value, name, None)
+        if own is not None and not inspect.isroutine(own):
+            return own
+    return None
+
+
+def times_as_text(times: Any) -> Any:
+    """Return NumPy's datetime64, one or an array of them, as ISO 8601 text in nested lists, None for no time (NaT)."""
+    import numpy as np
+
+    plain = np.asarray(times)
+    texts = np.asarray(np.datetime_as_string(plain), dtype=object)
+    texts[np.isnat(plain)] = None
+    return texts.tolist()
 
 
 def is_masked(value: Any) -> bool:

@@ -20,7 +20,16 @@ from catkit_devices.readings import no_measurement, real_number
 if TYPE_CHECKING:
     import pint
 
-__all__ = ["check_unit", "convert", "convert_exactly", "is_quantity", "magnitude", "quantity", "registry"]
+__all__ = [
+    "check_unit",
+    "convert",
+    "convert_exactly",
+    "is_quantity",
+    "magnitude",
+    "quantity",
+    "registry",
+    "wide_enough",
+]
 
 _COMMON = frozenset(
     {
@@ -154,9 +163,17 @@ def magnitude(value: Any, unit: str) -> Any:
     import pint
 
     try:
-        return value.to(unit).magnitude
+        return type(value)(wide_enough(value.magnitude), value.units).to(unit).magnitude
     except pint.PintError as error:
         raise ValueError(f"must be in {unit}, got {value}: {error}") from error
+
+
+def wide_enough(numbers: Any) -> Any:
+    """Return numbers of a type in which a conversion neither overflows nor loses digits."""
+    dtype: Any = getattr(numbers, "dtype", None)
+    if getattr(dtype, "kind", "") in ("b", "i", "u", "f") and dtype.itemsize < 8:
+        return numbers.astype("float64")
+    return numbers.astype("complex128") if getattr(dtype, "kind", "") == "c" and dtype.itemsize < 16 else numbers
 
 
 def _convert_text(text: str, unit: str | None) -> float:

@@ -11,7 +11,7 @@ import typer
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
 from catkit_devices.cli.output import console, print_json, reason_for_null
-from catkit_devices.readings import is_masked
+from catkit_devices.readings import carried_unit, is_masked
 
 __all__ = ["EXAMPLES", "SETTINGS", "call"]
 
@@ -136,7 +136,7 @@ def _array(value: Any, problem: str) -> Any:
 
     from catkit_devices.errors import DataError
 
-    if hasattr(value, "magnitude") or hasattr(value, "units") or hasattr(value, "unit"):
+    if carried_unit(value) is not None:
         raise DataError(f"{problem} has a unit, which a file of arrays cannot hold")
     if is_masked(value):
         raise DataError(f"{problem} has masked elements, which a file of arrays cannot hold")

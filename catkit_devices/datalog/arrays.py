@@ -110,7 +110,7 @@ def read(path: Path, offset: int, size: int) -> npt.NDArray[Any]:
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            array = _load(file)
+            array = _load(file, size)
             if file.tell() - offset != size:
                 raise DataError(f"{path}: the record at byte {offset} is not the {size} bytes long that it should be")
             return array
@@ -128,14 +128,15 @@ def decode(data: bytes) -> list[npt.NDArray[Any]]:
     file = io.BytesIO(data)
     arrays = []
     while file.tell() < len(data):
-        arrays.append(_load(file))
+        arrays.append(_load(file, len(data)))
     return arrays
 
 
-def _load(file: Any) -> npt.NDArray[Any]:
+def _load(file: Any, size: int) -> npt.NDArray[Any]:
+    """Read one record of at most so many bytes; its header may be long, that of a type with hundreds of fields."""
     import numpy as np
 
-    array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False, max_header_size=max(size, 1))
     return array
 
 

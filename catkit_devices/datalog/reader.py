@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
+import operator
 import sqlite3
 import threading
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from catkit_devices.datalog import database, directory, logfile, tables
 from catkit_devices.datalog.arrays import decode
 from catkit_devices.datalog.records import Arrays, Curve, Event, Figure, Fits, Location, Scalars, Tag, Value
-from catkit_devices.datalog.values import from_json, nanoseconds
+from catkit_devices.datalog.values import from_json, is_plain_text, nanoseconds
 from catkit_devices.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Moment", "RunReader"]
 
-Moment = float | dt.datetime
+Moment = Any
+"""Seconds since 1970 UTC, a datetime, or a time as a reader gives it (NumPy's datetime64)."""
 
 _TABLES = {
     "scalar": "scalars", "array": "arrays", "curve": "objects", "figure": "objects", "fits": "objects",
@@ -35,8 +38,8 @@ class RunReader:
     """Reads a run, also one that another process is writing: each call gives what was committed by then.
 
     What is read may be narrowed by time and then by index. ``since`` and ``until`` (both inclusive) are seconds since
-    1970 UTC or datetimes (naive ones count as UTC); ``index`` is a number or a slice, as of a list, of the records
-    within that time.
+    1970 UTC, datetimes (naive ones count as UTC) or the times of records as they are read; ``index`` is a number or a
+    slice, as of a list, of the records within that time.
 
     Threads may share a reader. Every method raises :class:`~catkit_devices.errors.DataError` for what is not there, is
     damaged or was closed.
@@ -153,12 +156,17 @@ class RunReader:
     def to_pandas(self, *tags: str) -> Any:
         """Return scalars as a pandas DataFrame over time: a column for each tag, of all tags where none is given.
 
-        Where a tag has no record at another's time, there is NaN. The units are in ``attrs``. Needs pandas.
+        Where a tag has no record at another's time, there is NaN. Whole numbers that a float cannot say exactly (beyond
+        2**53) stay exact beside such gaps: their column is of the type ``Int64``, with NA in the gaps. The units are in
+        ``attrs``. Needs pandas.
         """
         return tables.frame([self.scalars(tag) for tag in tags or self._scalar_tags()])
 
     def to_xarray(self, *tags: str) -> Any:
-        """Return scalars as an xarray Dataset over time, as :meth:`to_pandas` does. Needs xarray and pandas."""
+        """Return scalars as an xarray Dataset over time, as :meth:`to_pandas` does. Needs xarray and pandas.
+
+        Where pandas has ``Int64``, a variable holds Python's whole numbers (of type ``object``), with NaN in the gaps.
+        """
         return tables.dataset([self.scalars(tag) for tag in tags or self._scalar_tags()])
 
     def _scalar_tags(self) -> list[str]:
@@ -181,22 +189,29 @@ class RunReader:
         self, kind: str, tag: str, columns: str, since: Moment | None, until: Moment | None, index: int | slice | None
     ) -> tuple[str | None, list[Any]]:
         """Return a tag's unit and rows of time and the columns."""
-        found = self._query("SELECT id, unit FROM tags WHERE kind = ? AND tag = ?", (kind, tag))
+        known = is_plain_text(tag)  # no other is logged
+        found = self._query("SELECT id, unit FROM tags WHERE kind = ? AND tag = ?", (kind, tag)) if known else []
         if not found:
             raise self._unknown(kind, tag)
         tag_id, unit = found[0]
         condition, arguments = "tag = ?", [tag_id]
-        for operator, moment in ((">=", since), ("<=", until)):
+        for name, comparison, moment in (("since", ">=", since), ("until", "<=", until)):
             if moment is not None:
-                condition += f" AND time {operator} ?"
-                arguments.append(nanoseconds(moment, naive_is_utc=True))
+                column, bound = _bound(moment, name)
+                condition += f" AND {column} {comparison} ?"
+                arguments.append(bound)
         query = f"SELECT time, {columns} FROM {_TABLES[kind]} WHERE {condition} ORDER BY id"  # noqa: S608 - our names
-        if not isinstance(index, int):
+        if index is None or isinstance(index, slice):
             rows = self._query(query, arguments)
             return unit, rows if index is None else rows[index]
+        try:
+            index = operator.index(index)
+        except TypeError:
+            raise DataError(f"an index must be a whole number or a slice, got {index!r}") from None
         backwards = index < 0
         offset = -index - 1 if backwards else index
-        rows = self._query(f"{query} {'DESC' if backwards else 'ASC'} LIMIT 1 OFFSET ?", [*arguments, offset])
+        ordered = f"{query} {'DESC' if backwards else 'ASC'} LIMIT 1 OFFSET ?"
+        rows = self._query(ordered, [*arguments, offset]) if offset < _MANY else []
         if not rows:
             raise DataError(f"run {self._path}: {kind} {tag!r} has no record {index} in what was asked for")
         return unit, rows
@@ -210,7 +225,7 @@ class RunReader:
 
     def _unknown(self, kind: str, tag: str) -> DataError:
         known = self.tags()
-        guess = nearest(tag, [item.tag for item in known if item.kind == kind])
+        guess = nearest(tag, [item.tag for item in known if item.kind == kind]) if isinstance(tag, str) else None
         text = f"run {self._path}: no {kind} was logged as {tag!r}"
         others = sorted(item.kind for item in known if item.tag == tag)
         if others:
@@ -218,6 +233,24 @@ class RunReader:
         elif guess:
             text += f" (did you mean {guess!r}?)"
         return DataError(text)
+
+
+def _bound(moment: Any, name: str) -> tuple[str, float | int]:
+    """Return what a bound of time is compared with, and the number that it is."""
+    if isinstance(moment, float) and not math.isnan(moment):
+        # Seconds are rounded, to a quarter of a microsecond nowadays: those of a record must find that record.
+        return "time / 1e9", float(moment)
+    if isinstance(moment, dt.datetime) and moment == moment and moment.year not in _YEARS:
+        return "time", _FIRST if moment.year < _YEARS.start else _LAST
+    return "time", nanoseconds(moment, name, utc=True)
+
+
+_FIRST, _LAST = -(2**63), 2**63 - 1
+"""The first and the last time that there can be, in nanoseconds since 1970 UTC."""
+_YEARS = range(1678, 2262)
+"""Years of which every moment is between them."""
+_MANY = 2**62
+"""More records than there can be."""
 
 
 def _times(rows: list[Any]) -> npt.NDArray[np.datetime64]:

@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from catkit_devices.datalog import contents, database, directory, information, logfile
 from catkit_devices.datalog.arrays import ArrayFile
 from catkit_devices.datalog.checkpointing import Checkpointer
-from catkit_devices.datalog.values import (
-    conversion,
-    is_plain_text,
-    magnitude,
-    nanoseconds,
-    number,
-    plain_array,
-    to_json,
-    unit_text,
-)
+from catkit_devices.datalog.quantities import conversion, magnitude, unit_text
+from catkit_devices.datalog.values import is_plain_text, nanoseconds, number, plain_array, to_json
 from catkit_devices.errors import DataError
 
 if TYPE_CHECKING:
@@ -163,6 +155,7 @@ class Run:
         if type(value) is not float:
             value, unit = magnitude(value, unit, f"scalar {tag!r}")
             value = number(value, f"scalar {tag!r}")
+        moment = None if at is None else nanoseconds(at, f"scalar {tag!r}")
         try:
             tag_id, convert = self._scalar_tags[tag, unit]
         except (KeyError, TypeError):
@@ -173,7 +166,6 @@ class Run:
                 self._scalar_tags[tag, unit] = found
         if convert is not None:
             value = number(convert(value), f"scalar {tag!r}")
-        moment = None if at is None else nanoseconds(at)
         with self._lock:
             moment = time.time_ns() if moment is None else moment
             try:
@@ -193,10 +185,10 @@ class Run:
         """
         bare, unit = magnitude(array, unit, f"array {tag!r}")
         data = plain_array(bare, f"array {tag!r}")
+        moment = None if at is None else nanoseconds(at, f"array {tag!r}")
         tag_id, convert = self._declare("array", tag, unit)
         if convert is not None:
             data = plain_array(convert(data), f"array {tag!r}")
-        moment = None if at is None else nanoseconds(at)
         with self._lock:
             self._refuse_when_closed()
             moment = time.time_ns() if moment is None else moment
@@ -230,8 +222,9 @@ class Run:
                 raise DataError(f"curve {tag!r}: a label must be text, got {label!r}")
         x, x_unit = magnitude(x, x_unit, f"curve {tag!r}: x")
         y, y_unit = magnitude(y, y_unit, f"curve {tag!r}: y")
-        labels = to_json({"x_unit": x_unit, "x_label": x_label, "y_label": y_label}, f"curve {tag!r}")
+        labels = to_json({"x_unit": x_unit or None, "x_label": x_label, "y_label": y_label}, f"curve {tag!r}")
         contents.curve(tag, x, y)  # refused before the tag is declared
+        nanoseconds(at, f"curve {tag!r}")
         _, convert = self._declare("curve", tag, y_unit)
         y = y if convert is None else convert(plain_array(y, f"curve {tag!r}: y"))
         self._store("curve", tag, contents.curve(tag, x, y), y_unit, at, labels)
@@ -301,8 +294,8 @@ class Run:
         return f"<Run {self._path}{' (closed)' if self._closed else ''}>"
 
     def _store(self, kind: str, tag: str, data: bytes, unit: str | None, at: float | None, more: str = "{}") -> None:
+        moment = None if at is None else nanoseconds(at, f"{kind} {tag!r}")
         tag_id, _ = self._declare(kind, tag, unit)
-        moment = None if at is None else nanoseconds(at)
         with self._lock:
             moment = time.time_ns() if moment is None else moment
             self._execute(_OBJECT, (tag_id, moment, data, more), f"{tag!r} is not recorded")
@@ -320,9 +313,10 @@ class Run:
         with self._lock:
             self._refuse_when_closed()
             problem = f"{tag!r} is not recorded"
-            self._execute(_NEW_TAG, (kind, tag, unit), problem)
+            self._execute(_NEW_TAG, (kind, tag, unit or None), problem)
             tag_id, known = self._execute(_FIND_TAG, (kind, tag), problem).fetchone()
-        convert = None if unit is None else conversion(f"{kind} {tag!r}", unit, known)
+        refusal = f"{kind} {tag!r} is in {known or 'no unit'} in this run and cannot be logged in {unit or 'no unit'}"
+        convert = None if unit is None else conversion(refusal, unit, known)
         found = self._tags[kind, tag, unit] = _Tag(int(tag_id), convert)
         return found
 

@@ -1,171 +1,102 @@
-"""Turning what an experiment hands over into what is stored: plain numbers, JSON text, units as text."""
+"""Turning what an experiment hands over into what is stored: plain numbers and arrays, times, JSON text."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import enum
 import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.datalog.quantities import refuse_masked
 from catkit_devices.errors import DataError
-from catkit_devices.readings import is_masked
+from catkit_devices.readings import carried_unit, is_masked, real_number, times_as_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy.typing as npt
 
 __all__ = [
-    "conversion",
     "from_json",
     "is_plain_text",
-    "magnitude",
     "nanoseconds",
     "number",
     "plain_array",
     "to_json",
-    "unit_text",
 ]
 
 _INTEGERS = range(-(2**63), 2**63)
 """What SQLite can keep as an integer."""
 
 
-def magnitude(value: Any, unit: Any, what: str) -> tuple[Any, str | None]:
-    """Separate a value from its unit: a quantity is converted to ``unit``, anything else is in it already.
-
-    Quantities are those of pint, astropy and unyt.
-
-    Returns:
-        The bare value and the unit as text, or None where there is none.
-
-    Raises:
-        DataError: the quantity cannot be converted to ``unit``, or ``unit`` is neither text nor a unit; ``what`` is
-            named.
-    """
-    for number_name, unit_name in _QUANTITIES:
-        if hasattr(value, number_name) and hasattr(value, unit_name) and hasattr(value, "to"):
-            break
-    else:
-        return value, None if unit is None else unit_text(unit, what)
-    own = getattr(value, unit_name)
-    if unit is None:
-        return getattr(value, number_name), unit_text(own, what) or None
-    try:
-        converted = value.to(unit if type(unit) is type(own) else unit_text(unit, what))
-    except DataError:
-        raise
-    except Exception as error:  # each library has errors of its own
-        raise DataError(f"{what}: a quantity in {own} cannot be recorded in {unit}: {error}") from error
-    return getattr(converted, number_name), unit_text(unit, what)
-
-
-_QUANTITIES = (("magnitude", "units"), ("value", "unit"), ("value", "units"))
-"""What the number and the unit of a quantity are called: by pint, astropy, unyt."""
-
-
-def unit_text(unit: Any, what: str) -> str:
-    """Return a unit, given as text or as that of a library of units, as text.
-
-    Raises:
-        DataError: it is neither; ``what`` is named.
-    """
-    if isinstance(unit, str):
-        return unit
-    if hasattr(unit, "dimensionality"):
-        return f"{unit:~}"  # pint's short form
-    if hasattr(unit, "physical_type") or hasattr(unit, "dimensions"):
-        return str(unit)
-    raise DataError(f"{what}: a unit must be text or a unit of pint, astropy or unyt, got {_shortened(unit)}")
-
-
-def conversion(what: str, given: str, known: str | None) -> Callable[[Any], Any] | None:
-    """Return what turns numbers in one unit into numbers in another; None where they are the same.
-
-    Args:
-        what: is recorded; for the message.
-        given: the unit of the numbers.
-        known: the unit that they must have.
-
-    Raises:
-        DataError: the two measure different things, or one is not known; what is returned raises it too.
-    """
-    if given == known:
-        return None
-    refusal = f"{what} is in {known or 'no unit'} in this run and cannot be logged in {given}"
-    if known is None:
-        raise DataError(refusal)
-    from catkit_devices.units import registry
-
-    make = registry()
-    try:
-        source, target = make.Unit(given), make.Unit(known)
-    except Exception as error:  # pint lets through whatever Python's tokenizer makes of the text
-        raise DataError(refusal) from error
-    if source == target:
-        return None
-
-    def convert(numbers: Any) -> Any:
-        try:
-            return make.Quantity(numbers, source).to(target).magnitude
-        except Exception as error:  # pint's own, and numpy's where these are no numbers
-            raise DataError(f"{refusal}: {error}") from error
-
-    convert(1.0)  # a difference of temperatures is no temperature, though both have one dimension
-    return convert
-
-
 def plain_array(value: Any, what: str) -> npt.NDArray[Any]:
     """Return an array as numpy has it.
 
     Raises:
-        DataError: its rows are of different lengths, or some of its elements are masked: what lies behind a mask is
-            no measurement.
+        DataError: its rows are of different lengths, it holds Python objects, which have no bytes of their own, or some
+            of its elements are masked: what lies behind a mask is no measurement.
     """
     import numpy as np
 
     try:
-        _refuse_masked(value, what)
-        return np.asarray(value)
+        refuse_masked(value, what)
+        array = np.asarray(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{what} cannot be made an array: {error}") from error
+    if array.dtype.hasobject:
+        raise DataError(f"{what} is an array of Python objects ({array.dtype}): convert it, or use log()")
+    return array
 
 
-def _refuse_masked(value: Any, what: str) -> None:
-    if is_masked(value):
-        raise DataError(
-            f"{what} has masked elements, whose values mean nothing: log array.filled(numpy.nan), or log the mask "
-            "under a tag of its own"
-        )
-
-
-def nanoseconds(moment: Any, *, naive_is_utc: bool = False) -> int:
+def nanoseconds(moment: Any, what: str, *, utc: bool = False) -> int:
     """Return a moment, in seconds since 1970 UTC or as a datetime, in nanoseconds since then; None is now.
 
     Args:
         moment: the time.
-        naive_is_utc: whether a datetime without time zone is taken for UTC; else it is refused.
+        what: it is the time of; for the message.
+        utc: whether times without a time zone (a naive datetime, NumPy's datetime64) are UTC; else they are refused.
 
     Raises:
         DataError: it is neither, not finite, or beyond the years 1678 to 2262 that 64 bits can say.
     """
     if moment is None:
         return time.time_ns()
+    result = None
     if isinstance(moment, dt.datetime):
-        if moment.tzinfo is None:
-            if not naive_is_utc:
-                raise DataError(f"a time needs its time zone, got datetime {moment.isoformat()} without one")
-            moment = moment.replace(tzinfo=dt.UTC)
-        since: dt.timedelta = moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-        return since // dt.timedelta(microseconds=1) * 1000
-    try:
-        result = None if isinstance(moment, str | bytes | bool) else round(float(moment) * 1e9)
-    except (TypeError, ValueError, OverflowError):
-        result = None
+        result = _of_datetime(moment, what, utc)
+    elif utc and getattr(getattr(moment, "dtype", None), "kind", "") == "M" and moment.shape == ():
+        result = _of_numpy(moment)
+    elif real_number(moment) is not None:
+        with contextlib.suppress(ValueError, OverflowError):  # NaN and infinity
+            plain = moment.item() if hasattr(moment, "item") else moment
+            result = round(plain * 10**9 if not isinstance(plain, float) else plain * 1e9)
     if result is None or result not in _INTEGERS:
-        raise DataError(f"a time must be seconds since 1970 UTC or a datetime, got {_shortened(moment)}")
+        raise DataError(
+            f"{what}: a time must be seconds since 1970 UTC or a datetime, between the years 1678 and 2262, got "
+            f"{_shortened(moment)}"
+        )
     return result
+
+
+def _of_datetime(moment: dt.datetime, what: str, utc: bool) -> int | None:
+    if moment != moment:  # NaT of pandas
+        return None
+    if moment.tzinfo is None:
+        if not utc:
+            raise DataError(f"{what}: a time needs its time zone, got datetime {moment.isoformat()} without one")
+        moment = moment.replace(tzinfo=dt.UTC)
+    since: dt.timedelta = moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    # A timestamp of pandas has nanoseconds beside its microseconds.
+    return since // dt.timedelta(microseconds=1) * 1000 + getattr(moment, "nanosecond", 0)
+
+
+def _of_numpy(moment: Any) -> int | None:
+    import numpy as np
+
+    if np.isnat(moment):
+        return None
+    seconds = moment.astype("datetime64[s]")
+    return int(seconds.astype("int64")) * 10**9 + int((moment - seconds).astype("timedelta64[ns]").astype("int64"))
 
 
 def number(value: Any, what: str) -> float | int:
@@ -176,9 +107,10 @@ def number(value: Any, what: str) -> float | int:
     """
     plain = value
     if type(plain) not in (float, int, bool):
-        _refuse_masked(value, what)
+        refuse_masked(value, what)
         item = getattr(value, "item", None)
-        if callable(item):  # numpy's scalars and arrays of one element
+        is_time = getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M")  # of which item() may be a number
+        if callable(item) and not is_time:  # numpy's scalars and arrays of one element
             try:
                 plain = item()
             except ValueError:
@@ -293,21 +225,32 @@ def _plain(value: Any) -> Any:
     if isinstance(value, pathlib.PurePath):
         return str(value)
     if isinstance(value, dt.date | dt.time):
-        return value.isoformat()
-    if all(hasattr(value, name) for name in ("magnitude", "units")) or hasattr(value, "unit"):
+        return value.isoformat() if value == value else None  # NaT of pandas
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if isinstance(value, dt.timedelta) or kind == "m":
+        raise TypeError(f"{_shortened(value)} is a span of time: log its seconds, or use log_scalar()")
+    if carried_unit(value) is not None:
         raise TypeError(f"{_shortened(value)} is a quantity: log its number and its unit, or use log_scalar()")
     if isinstance(value, set | frozenset):
         return sorted(value, key=repr)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "colnames"):  # a table of astropy, or a row of one
+        return {name: value[name] for name in value.colnames}
     if hasattr(value, "dtype") and is_masked(value):
         import numpy as np
 
         return np.ma.array(np.asarray(value), mask=value.mask).tolist()  # with None for what is masked
+    if kind == "M":
+        return times_as_text(value)
+    if kind == "V" and getattr(value.dtype, "names", None):
+        return _records(value)
     for method in ("tolist", "model_dump"):  # numpy's values; pydantic's models
         convert = getattr(value, method, None)
         if callable(convert) and not isinstance(value, type):
-            return convert()
+            plain = convert()
+            # NumPy's long double is its own plain value.
+            return float(plain) if method == "tolist" and type(plain) is type(value) else plain
     if hasattr(value, "keys") and hasattr(value, "__getitem__"):
         keys = list(value.keys())
         made = {key: value[key] for key in keys}
@@ -315,6 +258,24 @@ def _plain(value: Any) -> Any:
             raise TypeError(f"{_shortened(value)} has a key twice")
         return made
     raise TypeError(f"{_shortened(value)} is neither a JSON value nor something that can be turned into one")
+
+
+def _records(array: Any) -> Any:
+    """Return an array of records as lists of tuples, times in them as text."""
+    import numpy as np
+
+    def plain(dtype: Any) -> Any:
+        if dtype.names:
+            return [(name, plain(dtype[name])) for name in dtype.names]
+        if dtype.base.kind == "m":
+            raise TypeError("an array of records has spans of time: log their seconds")
+        return (f"U{_TIME_LENGTH}", dtype.shape) if dtype.base.kind == "M" else dtype
+
+    return np.asarray(array).astype(plain(array.dtype)).tolist()
+
+
+_TIME_LENGTH = 48
+"""Letters of a time as text, at most: NumPy's longest, with a year of 64 bits and attoseconds."""
 
 
 def _member_text(member: Any) -> Any:

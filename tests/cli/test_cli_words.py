@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from astropy.nddata import NDData
+from astropy.table import Column
 
 from catkit_devices._device.members import describe_command
 from catkit_devices.cli.call import _save
@@ -147,6 +149,15 @@ def test_several_arrays_are_saved_whatever_their_names(tmp_path, names):
         assert set(saved) == set(names)
         for name in names:
             np.testing.assert_array_equal(saved[name], arrays[name])
+
+
+def test_an_array_without_a_unit_is_saved_and_one_with_a_unit_is_not(tmp_path):
+    _save(Column([1, 2]), tmp_path / "out.npy")
+    assert np.load(tmp_path / "out.npy").tolist() == [1, 2]
+
+    for array in (Column([1, 2], unit="V"), NDData(np.ones(2), unit="V")):
+        with pytest.raises(DataError, match="has a unit"):
+            _save([np.ones(1), array], tmp_path / "other.npz")
 
 
 def test_two_arrays_of_one_name_are_refused_before_there_is_a_file(tmp_path):

@@ -14,8 +14,12 @@ import types
 import astropy.units
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pint
 import pytest
+import xarray as xr
+from astropy.nddata import CCDData, NDData
+from astropy.table import Column, QTable, Table
 from astropy.utils.masked import Masked
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
@@ -490,21 +494,225 @@ def test_what_is_masked_in_a_value_becomes_none(run, reader, masked):
     assert reader.values("m")[0].value == {"some": [1, None], "one": [None]}
 
 
-@pytest.mark.parametrize("at", [math.nan, math.inf, 1e300, "now", b"1", True, dt.datetime(2026, 1, 1), object()])  # noqa: DTZ001
+@pytest.mark.parametrize(
+    "array",
+    [
+        CCDData([1.0, 2.0], unit="mV"),
+        NDData(np.array([1.0, 2.0]), unit="mV"),
+        Column([1.0, 2.0], unit="mV"),
+        xr.DataArray([1.0, 2.0], attrs={"units": "mV"}),
+        xr.DataArray(units.Quantity([1.0, 2.0], "mV")),
+        units.Quantity(np.array([1, 2], "u1"), "mV"),
+        astropy.units.Quantity([1.0, 2.0], "uV") * 1000,
+        np.array([1.0, 2.0]) * (astropy.units.mV / astropy.units.m) * (1 * astropy.units.m),
+    ],
+    ids=lambda array: type(array).__name__,
+)
+def test_the_unit_that_an_array_carries_is_kept_and_converted(run, reader, array):
+    run.log_array("own", array)
+    run.log_array("asked", array, "V")
+    run.log_array("tag", [0.0], "uV")
+    run.log_array("tag", array)
+    own = reader.arrays("own")
+    assert units.Quantity(own[0], own.unit).to("mV").magnitude == pytest.approx([1, 2])
+    assert reader.arrays("asked")[0] == pytest.approx([1e-3, 2e-3])
+    assert reader.arrays("tag")[1] == pytest.approx([1e3, 2e3])
+
+
+def test_scalars_and_arrays_that_were_read_carry_their_unit_to_another_run(run, reader):
+    run.log_scalar("v", 1.0, "mV")
+    run.log_array("w", reader.scalars("v").to_xarray(), "V")
+    run.log_array("x", reader.scalars("v").to_pandas(), "V")
+    assert [reader.arrays(tag)[0].tolist() for tag in "wx"] == [[1e-3], [1e-3]]
+
+
+@pytest.mark.parametrize(
+    "table", [QTable({"a": [1.0] * astropy.units.mV}), Table({"a": Column([1], unit="s"), "b": [2]})[0]]
+)
+def test_a_table_with_units_is_refused_and_one_without_is_a_dictionary_of_columns(run, reader, table):
+    with pytest.raises(DataError, match=r"array 't': a table whose columns have units \(a in (mV|s)\)"):
+        run.log_array("t", table)
+    with pytest.raises(DataError, match="is a quantity"):
+        run.log("t", table)
+    assert reader.tags() == []
+    run.log("t", Table({"a": [1, 2], "b": np.ma.array([3, 4], mask=[0, 1])}))
+    assert reader.values("t")[0].value == {"a": [1, 2], "b": [3, None]}
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "expected"),
+    [
+        (1 * astropy.units.m**2, 1 * astropy.units.cm**2, 1e-4),
+        (1 * astropy.units.m**2, units.Quantity(1, "cm**2"), 1e-4),
+        (units.Quantity(1, "W/m**2"), 1 * astropy.units.mW / astropy.units.m**2, 1e-3),
+        (1 * astropy.units.Angstrom, 1 * astropy.units.nm, 10),
+        (1 * astropy.units.kOhm, units.Quantity(1, "ohm"), 1e-3),
+        (1 * astropy.units.m ** (1 / 2), 1 * astropy.units.cm**0.5, 0.1),
+        (20 * astropy.units.deg_C, units.Quantity(21, "degC"), 21),
+        (20 * astropy.units.deg_C, 300 * astropy.units.K, 26.85),
+        (1 * astropy.units.ct, units.Quantity(5, "count"), 5),
+        (1 * astropy.units.photon, 5 * astropy.units.ph, 5),
+        (1 * astropy.units.Jy, 5 * astropy.units.mJy, 5e-3),
+        (1 * astropy.units.Unit("1000 m"), 5 * astropy.units.m, 5),
+        (1 * astropy.units.percent, units.Quantity(0.5, ""), 50),
+        (1, units.Quantity(50, "percent"), 0.5),
+    ],
+    ids=str,
+)
+def test_units_of_astropy_and_pint_are_converted_into_each_other(run, reader, first, later, expected):
+    run.log_scalar("q", first)
+    run.log_scalar("q", later)
+    assert reader.scalars("q").values[1] == pytest.approx(expected)
+
+
+def test_a_unit_that_astropy_and_pint_call_alike_is_not_taken_for_the_other(run, reader):
+    run.log_scalar("q", 1.0, "g")
+    for of_astropy in (5 * astropy.units.ct, 5 * astropy.units.photon):  # ct of pint is the carat, ph a picohour
+        with pytest.raises(DataError, match="cannot be logged in (count|photon)"):
+            run.log_scalar("q", of_astropy)
+    with pytest.raises(DataError, match="cannot be logged in no unit"):
+        run.log_scalar("q", units.Quantity(5, ""))
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "i1", "u1", "i2", "u2", "i4", "c8"])
+@pytest.mark.parametrize("quantity", [False, True])
+def test_a_conversion_neither_overflows_nor_loses_digits(run, reader, dtype, quantity):
+    array = np.array([100, 3], dtype)
+    run.log_array("v", np.zeros(2, dtype), "uV")
+    run.log_array("v", units.Quantity(array, "V") if quantity else array, None if quantity else "V")
+    run.log_array("asked", units.Quantity(array, "V"), "uV")
+    for found in (reader.arrays("v")[1], reader.arrays("asked")[0]):
+        np.testing.assert_allclose(found, [100e6, 3e6], rtol=1e-14)
+    if array.dtype.kind != "c":
+        run.log_scalar("v", units.Quantity(array[0], "V"), "uV")
+        assert reader.scalars("v").values.tolist() == pytest.approx([100e6], rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("span", "seconds"),
+    [
+        (np.timedelta64(5, "ns"), 5e-9),
+        (np.timedelta64(5, "ms"), 5e-3),
+        (dt.timedelta(minutes=1), 60),
+        (pd.Timedelta("1500us"), 1.5e-3),
+        (np.timedelta64("NaT", "ns"), math.nan),
+    ],
+)
+def test_a_span_of_time_is_recorded_in_seconds(run, reader, span, seconds):
+    run.log_scalar("t", span)
+    run.log_scalar("ms", span, "ms")
+    run.log_array("ms", np.array([span], "m8[ns]"), "ms")
+    assert reader.scalars("t").unit == "s"
+    np.testing.assert_allclose(reader.scalars("t").values, [seconds])
+    np.testing.assert_allclose([reader.scalars("ms").values[0], reader.arrays("ms")[0][0]], 1e3 * seconds)
+
+
+def test_times_of_numpy_and_pandas_are_recorded_as_times_and_no_time_as_none(run, reader):
+    at = np.datetime64("2026-01-02T03:04:05.123456789")
+    record = np.array([(at, 1)], dtype=[("at", "M8[ns]"), ("n", int)])
+    run.log("t", {"one": at, "some": np.array([at, "NaT"], "M8[ns]"), "record": record, "pandas": pd.NaT})
+    text = "2026-01-02T03:04:05.123456789"
+    assert reader.values("t")[0].value == {"one": text, "some": [text, None], "record": [[text, 1]], "pandas": None}
+    run.log_array("t", np.array([at]))
+    assert reader.arrays("t")[0].tolist() == np.array([at]).tolist()
+    for refused in (np.timedelta64(1, "ns"), [np.array([1], "m8[us]")], dt.timedelta(1)):
+        with pytest.raises(DataError, match="is a span of time: log its seconds"):
+            run.log("t", refused)
+    for refused in (at, np.timedelta64(1, "Y")):
+        with pytest.raises(DataError, match="must be one real number|has no length in seconds"):
+            run.log_scalar("t", refused)
+
+
+@pytest.mark.parametrize("log", ["log_scalar", "log_array", "log_curve"])
+def test_a_record_that_is_refused_leaves_the_unit_of_its_tag_open(run, reader, log):
+    def write(value, unit, **at):
+        if log == "log_curve":
+            run.log_curve("q", [1], value, y_unit=unit, **at)
+        else:
+            getattr(run, log)("q", value if log == "log_array" else value[0], unit, **at)
+
+    for refused, at in (([object()], {}), ([1.0], {"at": "now"})):
+        with pytest.raises(DataError, match="'q'"):
+            write(refused, "V", **at)
+    write([1.0], "s")
+    [tag] = reader.tags()
+    assert tag.unit == "s"
+
+
+def test_an_array_of_records_with_hundreds_of_fields_is_read_again(run, reader):
+    table = np.ones(1, dtype=[(f"channel_{number}_mean", "f8") for number in range(400)])
+    run.log_array("table", table)
+    assert reader.arrays("table")[0] == table
+
+
+def test_whole_numbers_keep_their_digits_beside_gaps(run, reader):
+    big = 2**60 + 1
+    run.log_scalar("a", 0.5, at=1)
+    run.log_scalar("b", big, at=2)
+    run.log_scalar("small", 3, at=2)
+    frame, dataset = reader.to_pandas(), reader.to_xarray()
+    assert frame["b"].dropna().tolist() == dataset["b"].dropna("time").values.tolist() == [big]
+    assert (frame["small"].dtype, reader.to_pandas("b")["b"].dtype) == ("float64", "int64")
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        math.nan, math.inf, 1e300, "now", b"1", True, np.True_, bytearray(b"1"), memoryview(b"1"), object(), pd.NaT,
+        dt.datetime.fromisoformat("2026-01-01"), dt.datetime(3000, 1, 1, tzinfo=dt.UTC),
+        dt.datetime(1000, 1, 1, tzinfo=dt.UTC), 10**12,
+        np.datetime64("2026-01-01"), np.timedelta64(5, "ns"), units.Quantity(5, ""), [1.0],
+    ],
+)  # fmt: skip
 def test_a_time_that_is_none_is_refused(run, reader, at):
     for log in (run.log_scalar, run.log_array, run.log):
-        with pytest.raises(DataError, match="a time"):
+        with pytest.raises(DataError, match="'x': a time"):
             log("x", 1.0, at=at)
     assert reader.tags() == []
 
 
 @pytest.mark.parametrize(
     "at",
-    [1.5, np.float64(1.5), decimal.Decimal("1.5"), dt.datetime.fromtimestamp(1.5, dt.timezone(dt.timedelta(hours=2)))],
+    [
+        1.5,
+        np.float64(1.5),
+        decimal.Decimal("1.5"),
+        pd.Timestamp(1.5, unit="s", tz="UTC"),
+        dt.datetime.fromtimestamp(1.5, dt.timezone(dt.timedelta(hours=2))),
+    ],
 )
 def test_a_time_may_be_a_number_of_any_kind_or_a_datetime_with_its_zone(run, reader, at):
     run.log_scalar("x", 1.0, at=at)
     assert reader.scalars("x").times.astype("int64").tolist() == [1_500_000_000]
+
+
+def test_a_time_keeps_its_nanoseconds(run, reader):
+    exact = 1_700_000_000_123_456_789
+    run.log_scalar("x", 1.0, at=pd.Timestamp(exact, tz="UTC"))
+    run.log_scalar("x", 1.0, at=decimal.Decimal("1700000000.123456789"))
+    assert reader.scalars("x").times.astype("int64").tolist() == [exact, exact]
+
+
+EVER = dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC)
+
+
+def test_the_times_that_a_reader_gives_find_their_records(run, reader):
+    for value in range(4):
+        run.log_scalar("x", value)
+    found = reader.scalars("x")
+    for number, (time, second) in enumerate(zip(found.times, found.seconds, strict=True)):
+        for moment in (time, second, time.astype("int64") / 1e9, pd.Timestamp(time)):
+            assert number in reader.scalars("x", since=moment, until=moment).values
+            assert reader.scalars("x", since=moment).values.tolist()[-1] == 3
+    for nothing in ({"since": -math.inf}, {"until": math.inf}, {"since": EVER[0], "until": EVER[1]}):
+        assert len(reader.scalars("x", **nothing)) == 4
+    assert reader.scalars("x", index=np.int64(-1)).values.tolist() == [3]
+    for wrong in ({"since": "now"}, {"until": math.nan}, {"index": 1.0}, {"index": [0]}, {"index": 2**70}):
+        with pytest.raises(DataError):
+            reader.scalars("x", **wrong)
+    for tag in (None, 3, "\ud800"):
+        with pytest.raises(DataError, match="no scalar was logged as"):
+            reader.scalars(tag)
 
 
 def test_text_that_has_no_utf8_comes_back_as_it_was(run, reader):

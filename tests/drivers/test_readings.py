@@ -187,7 +187,7 @@ def test_numbers_of_every_kind_are_real_numbers(value, number):
 @pytest.mark.parametrize(
     "value",
     [None, True, np.True_, "3", b"3", 1j, np.ones(1), [1], np.ma.masked, np.ma.array(5.0, mask=True), object(),
-     units.quantity(50, "percent")],
+     units.quantity(50, "percent"), np.timedelta64(5, "ns"), np.array(5, "M8[ns]")],
 )  # fmt: skip
 def test_what_is_not_one_plain_number_is_none(value):
     assert real_number(value) is None

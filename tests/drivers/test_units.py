@@ -85,3 +85,10 @@ def test_declaring_quantities_in_common_units_never_loads_pint():
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "u1"])
+def test_an_array_in_another_unit_neither_overflows_nor_loses_digits(dtype):
+    volts = units.registry().Quantity(np.array([200, 3], dtype), "V")
+
+    assert units.magnitude(volts, "uV").tolist() == pytest.approx([2e8, 3e6], rel=1e-14)

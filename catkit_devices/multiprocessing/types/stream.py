@@ -22,7 +22,7 @@ from catkit_devices.errors import MutexBrokenError, WaitTimeoutError
 from catkit_devices.multiprocessing.locks.mutex import seconds
 from catkit_devices.multiprocessing.locks.owner import current_owner
 from catkit_devices.multiprocessing.types.stream_memory import HEAD, SLOT_HEAD
-from catkit_devices.readings import is_masked
+from catkit_devices.readings import carried_unit, is_masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,7 +208,7 @@ class FrameWriter:
             raise ValueError(
                 f"{self._name}: the frame has masked elements, whose values mean nothing: publish frame.filled(...)"
             )
-        if hasattr(frame, "magnitude") or hasattr(frame, "unit") or hasattr(frame, "units"):
+        if carried_unit(frame) is not None:
             raise ValueError(f"{self._name}: the frame has a unit, which a stream cannot hold: publish its numbers")
         array = np.asarray(frame)
         fitting = _exactly(array, dtype)

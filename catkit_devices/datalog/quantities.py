@@ -1,0 +1,215 @@
+"""Numbers and their units, however an experiment hands them over: a plain number, and the unit as text."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import math
+import reprlib
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import DataError
+from catkit_devices.lazy import imported
+from catkit_devices.readings import carried_unit, is_masked
+from catkit_devices.units import check_unit, registry, wide_enough
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["conversion", "magnitude", "refuse_masked", "unit_text"]
+
+_QUANTITIES = (("magnitude", "units"), ("value", "unit"), ("value", "units"))
+"""What the number and the unit of a quantity are called: by pint, astropy, unyt."""
+
+
+def magnitude(value: Any, unit: Any, what: str) -> tuple[Any, str | None]:
+    """Separate a value from its unit: one that carries its unit is converted to ``unit``, any other is in it already.
+
+    Units are carried by quantities of pint, astropy and unyt, by astropy's NDData (CCDData) and columns, by the
+    attributes of xarray and pandas (``units``), and by spans of time, which are in seconds. An array of spans of time
+    for which no unit is asked stays as it is.
+
+    Returns:
+        The bare value and the unit as text, or None where there is none.
+
+    Raises:
+        DataError: the value cannot be converted to ``unit``, or ``unit`` is neither text nor a unit, or the value is a
+            table whose columns have units; ``what`` is named.
+    """
+    wanted = None if unit is None else unit_text(unit, what)
+    own = carried_unit(value)
+    if own is None:
+        return _of_time(value, wanted, what)
+    for number_name, unit_name in _QUANTITIES:
+        if hasattr(value, number_name) and hasattr(value, unit_name) and hasattr(value, "to"):
+            return _of_quantity(value, getattr(value, number_name), own, unit, what)
+    if hasattr(value, "colnames"):
+        raise DataError(f"{what}: a table whose columns have units ({own}) is recorded a column at a time")
+    refuse_masked(value, what)
+    inner = getattr(value, "data", None)
+    if carried_unit(inner) is not None:  # a labelled array of quantities
+        return magnitude(inner, unit, what)
+    import numpy as np
+
+    numbers = np.asarray(value if isinstance(own, str) else inner)  # which is the array of astropy's NDData
+    return _converted(numbers, unit_text(own, what), wanted, what)
+
+
+def _of_time(value: Any, wanted: str | None, what: str) -> tuple[Any, str | None]:
+    """Return spans of time in seconds, and what is none as it is."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    several = wanted is None and getattr(value, "shape", ()) != ()
+    if not isinstance(value, dt.timedelta) and (kind != "m" or several):
+        return value, wanted
+    return _converted(_seconds(value, what), "s", wanted, what)
+
+
+def _of_quantity(value: Any, number: Any, own: Any, unit: Any, what: str) -> tuple[Any, str | None]:
+    if unit is None:
+        scale = getattr(own, "scale", 1.0)  # of a unit of astropy such as "1000 m"
+        return number if scale == 1.0 else number * scale, unit_text(own, what)
+    wanted = unit_text(unit, what)
+    wide = wide_enough(number)
+    if wide is not number:
+        value = value.astype(wide.dtype) if hasattr(value, "astype") else type(value)(wide, own)
+    try:
+        converted = value.to(unit if type(unit) is type(own) else wanted)
+    except Exception:  # noqa: BLE001 - each library has errors of its own, and names of its own for units
+        return _converted(number, unit_text(own, what), wanted, what)
+    return converted.magnitude if hasattr(converted, "magnitude") else converted.value, wanted
+
+
+def _converted(numbers: Any, own: str, wanted: str | None, what: str) -> tuple[Any, str]:
+    if wanted is None:
+        return numbers, own
+    convert = conversion(f"{what}: a quantity in {own or 'no unit'} cannot be recorded in {wanted}", own, wanted)
+    return numbers if convert is None else convert(numbers), wanted
+
+
+def _seconds(span: Any, what: str) -> Any:
+    if isinstance(span, dt.timedelta):
+        return span.total_seconds() if span == span else math.nan  # NaT of pandas
+    import numpy as np
+
+    array = np.asarray(span)
+    if np.datetime_data(array.dtype)[0] in ("Y", "M", "generic"):
+        raise DataError(f"{what}: {reprlib.repr(span)} has no length in seconds")
+    return array / np.timedelta64(1, "s")
+
+
+def unit_text(unit: Any, what: str) -> str:
+    """Return a unit, given as text or as that of a library of units, as text.
+
+    Raises:
+        DataError: it is neither; ``what`` is named.
+    """
+    if isinstance(unit, str):
+        return unit
+    if hasattr(unit, "dimensionality"):
+        return f"{unit:~}"  # pint's short form
+    if hasattr(unit, "physical_type"):
+        return _text_of_astropy(unit)
+    if hasattr(unit, "dimensions"):
+        return str(unit)  # unyt's
+    raise DataError(f"{what}: a unit must be text or a unit of pint, astropy or unyt, got {reprlib.repr(unit)}")
+
+
+@functools.cache
+def _text_of_astropy(unit: Any) -> str:
+    """Return a unit of astropy as pint writes and reads it: ``W / m ** 2`` where astropy writes ``W / m2``."""
+    if not hasattr(unit, "bases"):  # magnitudes and the like
+        return str(unit)
+    above: list[str] = []
+    below: list[str] = []
+    for base, power in zip(unit.bases, unit.powers, strict=True):
+        size = abs(power)
+        name = _name_for_pint(base)
+        exponent = str(size) if isinstance(size, int | float) else f"({size})"
+        (above if power > 0 else below).append(name if size == 1 else f"{name} ** {exponent}")
+    if not below:
+        return " * ".join(above)
+    return " / ".join([" * ".join(above) or "1", *below])
+
+
+_NAMES = {"ct": "count", "deg_C": "degC", "pix": "pixel", "bit": "bit", "%": "%"}
+"""What pint calls units of astropy that cannot be said in SI units."""
+
+
+def _name_for_pint(base: Any) -> str:
+    """Return that of a unit's names by which pint knows it; where it knows none, one that it takes for no other."""
+    if base.name in _NAMES:
+        return _NAMES[base.name]
+    make = registry()
+    unknown = []
+    for name in base.names:
+        try:
+            check_unit(name)
+        except ValueError:
+            unknown.append(name)
+            continue
+        try:
+            in_si = base.si
+            expected = math.prod(
+                (make.Unit(one.name) ** float(power) for one, power in zip(in_si.bases, in_si.powers, strict=True)),
+                start=make.Unit(""),
+            )
+            if math.isclose(make.Quantity(1.0, name).to(expected).magnitude, in_si.scale, rel_tol=1e-6):
+                return str(name)
+        except Exception:  # noqa: BLE001, S112 - pint knows something else by that name (ct is the carat)
+            continue
+    return str(unknown[0] if unknown else base.name)
+
+
+def conversion(refusal: str, given: str, known: str | None) -> Callable[[Any], Any] | None:
+    """Return what turns numbers in one unit into numbers in another; None where they are the same.
+
+    Args:
+        refusal: what to say where that cannot be.
+        given: the unit of the numbers.
+        known: the unit that they must have; None and empty are no unit.
+
+    Raises:
+        DataError: the two measure different things, or one is not known; what is returned raises it too.
+    """
+    if given == (known or ""):
+        return None
+    make = registry()
+    try:
+        source, target = make.Unit(given), make.Unit(known or "")
+    except Exception:  # noqa: BLE001 - pint lets through whatever Python's tokenizer makes of the text
+        return _conversion_of_astropy(refusal, given, known or "")
+    if source == target:
+        return None
+    return _checked(lambda numbers: make.Quantity(numbers, source).to(target).magnitude, refusal)
+
+
+def _conversion_of_astropy(refusal: str, given: str, known: str) -> Callable[[Any], Any]:
+    """Return what converts by astropy, which knows units that pint does not (Jy), where the program uses it."""
+    astropy = imported("astropy.units")
+    if astropy is None:
+        raise DataError(refusal)
+    try:
+        source, target = astropy.Unit(given), astropy.Unit(known)
+    except ValueError:
+        raise DataError(refusal) from None
+    return _checked(lambda numbers: source.to(target, numbers), refusal)
+
+
+def _checked(convert: Callable[[Any], Any], refusal: str) -> Callable[[Any], Any]:
+    def checked(numbers: Any) -> Any:
+        try:
+            return convert(wide_enough(numbers))
+        except Exception as error:  # pint's own, and numpy's where these are no numbers
+            raise DataError(f"{refusal}: {error}") from error
+
+    checked(1.0)  # a difference of temperatures is no temperature, though both have one dimension
+    return checked
+
+
+def refuse_masked(value: Any, what: str) -> None:
+    """Raise DataError where something in a value lies behind a mask."""
+    if is_masked(value):
+        raise DataError(
+            f"{what} has masked elements, whose values mean nothing: log array.filled(numpy.nan), or log the mask "
+            "under a tag of its own"
+        )
