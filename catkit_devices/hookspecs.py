@@ -37,7 +37,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def catkit_devices_drivers() -> dict[str, type[Device]]:  # type: ignore[empty-body]
+def catkit_devices_drivers() -> dict[str, type[Device]]:  # type: ignore[empty-body]  # no body: a spec
     """Return this plugin's drivers by name.
 
     Called once when plugins are loaded, in every process that creates devices. The name is what a configuration gives
@@ -46,7 +46,7 @@ def catkit_devices_drivers() -> dict[str, type[Device]]:  # type: ignore[empty-b
 
 
 @hookspec
-def catkit_devices_simulators() -> dict[str, type | Path]:  # type: ignore[empty-body]
+def catkit_devices_simulators() -> dict[str, type | Path]:  # type: ignore[empty-body]  # no body: a spec
     """Return this plugin's simulated instruments by name: what a configuration gives as ``simulator``.
 
     Each is either a class with the simulator contract (constructed as ``cls(bench, **options)``, with
@@ -56,12 +56,12 @@ def catkit_devices_simulators() -> dict[str, type | Path]:  # type: ignore[empty
 
 
 @hookspec
-def catkit_devices_benches() -> dict[str, type]:  # type: ignore[empty-body]
+def catkit_devices_benches() -> dict[str, type]:  # type: ignore[empty-body]  # no body: a spec
     """Return this plugin's physical bench models by name: what a configuration gives as ``bench``."""
 
 
 @hookspec
-def catkit_devices_safety_tests() -> dict[str, type]:  # type: ignore[empty-body]
+def catkit_devices_safety_tests() -> dict[str, type]:  # type: ignore[empty-body]  # no body: a spec
     """Return this plugin's kinds of safety test by name: what a configuration gives as ``test`` of a safety check."""
 
 

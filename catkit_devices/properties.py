@@ -69,9 +69,9 @@ class Quantity(DeviceProperty):
     def __init__(
         self,
         get: Get | None,
-        set: Set | None,  # noqa: A002
+        set: Set | None,  # noqa: A002 - its public name
         *,
-        type: Callable[[str], Any] = float,  # noqa: A002
+        type: Callable[[str], Any] = float,  # noqa: A002 - its public name
         unit: str | None = None,
         limits: Limits | Callable[[Any], Limits] | None = None,
         choices: Iterable[Any] | Mapping[Any, Any] | None = None,
@@ -186,7 +186,7 @@ class Measurement(Quantity):
         self,
         get: Get,
         *,
-        type: Callable[[str], Any] = float,  # noqa: A002
+        type: Callable[[str], Any] = float,  # noqa: A002 - its public name
         unit: str | None = None,
         choices: Iterable[Any] | Mapping[Any, Any] | None = None,
         doc: str,
@@ -205,9 +205,9 @@ class Setting(Quantity):
 
     def __init__(
         self,
-        set: Set,  # noqa: A002
+        set: Set,  # noqa: A002 - its public name
         *,
-        type: Callable[[str], Any] = float,  # noqa: A002
+        type: Callable[[str], Any] = float,  # noqa: A002 - its public name
         unit: str | None = None,
         limits: Limits | Callable[[Any], Limits] | None = None,
         choices: Iterable[Any] | Mapping[Any, Any] | None = None,

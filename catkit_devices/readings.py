@@ -33,7 +33,9 @@ __all__ = [
 ]
 
 _INFINITY = 9.9e37
+"""What stands for infinity (SCPI-99 volume 1, 7.2.1.4)."""
 _NOT_A_NUMBER = 9.91e37
+"""What stands for NaN (SCPI-99 volume 1, 7.2.1.5)."""
 _ROUNDING = 1e-6
 """By how much a stand-in may differ, as a fraction: 32-bit numbers, in which many instruments send it, have 6e-8."""
 

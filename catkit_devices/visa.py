@@ -40,6 +40,7 @@ __all__ = ["VisaDevice"]
 _T = TypeVar("_T")
 
 _OPERATION_COMPLETE = 1
+"""Bit of the standard event status register (IEEE 488.2, 11.5.1)."""
 _ERRORS = {4: "query error", 8: "device-dependent error", 16: "execution error", 32: "command error"}
 """Bits of the standard event status register (IEEE 488.2, 11.5.1)."""
 

@@ -23,14 +23,17 @@ if TYPE_CHECKING:
 __all__ = ["LC400"]
 
 _READ, _WRITE, _READ_BLOCK, _END = 0xA0, 0xA2, 0xA4, 0x55
+"""Bytes that begin a command, and the one that ends every frame."""
 _READ_REPLIES = (_READ, _READ_BLOCK)  # github spacetelescope/catkit's parser takes either for a single word
 _FIRMWARE = 0x11830028  # five words of text
 _CHANNELS = {"tip": 1, "tilt": 2}
+"""Channels of the controller to which the two axes of the stage are wired."""
 
 # Offsets of a channel's registers.
 _RANGE_UNIT, _RANGE, _SERVO, _WAVETABLE_ACTIVE, _COMMAND, _SENSOR = 0x044, 0x078, 0x084, 0x208, 0x218, 0x334
 
 _MICRORADIANS = 2
+"""Value of the register of the range's unit for a tilt axis in microradians."""
 _FULL_SCALE = 1048574  # counts from end to end
 
 

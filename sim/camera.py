@@ -52,8 +52,11 @@ _KEYWORDS = scpi.Keywords(
     "SYSTem ERRor NEXT SENSor SIZE PIXel SATuration EXPosure ROI INITiate STATe ABORt FETCh READ MINimum MAXimum"
 )
 _EXPOSURES = (1e-5, 10.0)
+"""Seconds; the shortest and the longest exposure."""
 _READ_OUT = 0.002
+"""Seconds from the end of the exposure until the frame can be fetched."""
 _BIAS, _READ_NOISE, _BACKGROUND, _SATURATION = 100.0, 3.0, 50.0, 65535
+"""Offset and rms read noise in counts, background in counts per second, and the largest pixel value."""
 
 #: What a camera on a bench without a spot sees: photons per second, x, y and sigma in µm.
 _TEST_SPOT = (1e7, 0.0, 0.0, 25.0)

@@ -35,16 +35,26 @@ if TYPE_CHECKING:
 __all__ = ["LC400"]
 
 _READ, _WRITE, _WRITE_NEXT, _READ_BLOCK, _END = 0xA0, 0xA2, 0xA3, 0xA4, 0x55
+"""Bytes that begin a command, and the one that ends every frame."""
 _LENGTHS = {_READ: 6, _WRITE: 10, _WRITE_NEXT: 6, _READ_BLOCK: 10}
+"""Bytes of a frame, by its command."""
 
 _GLOBAL = 0x11830000
+"""Address of the registers of the controller."""
 _FIRMWARE = _GLOBAL + 0x28
+"""Address of the firmware's name, five words of text."""
 _CHANNELS = {1: 0x11831000, 2: 0x11832000}
+"""Addresses of the registers of each channel."""
 _RANGE_UNIT, _RANGE, _SERVO, _COMMAND, _INVERSE_SCALE, _SENSOR = 0x044, 0x078, 0x084, 0x218, 0x230, 0x334
+"""Offsets of the registers of a channel."""
 _GAINS = {0x720: 0.0, 0x728: 100.0, 0x730: 0.0}
+"""Offsets of the registers of the gains of P, I and D, and what they are at first."""
 _POSITION_GAINS = (0x720, 0x728)
+"""Offsets of the gains without which the stage stands still: P and I."""
 _MOVERS = {_SERVO, _COMMAND, *(offset + word for offset in _GAINS for word in (0, 4))}
+"""Registers that move the stage when they are written."""
 _MICRORADIANS = 2
+"""Value of the register of the range's unit: microradians."""
 _FULL_SCALE = 1048574  # counts from end to end
 
 #: Where there is memory: global and channel registers, wavetables, recording buffers.

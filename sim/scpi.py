@@ -11,6 +11,7 @@ from collections import deque
 
 __all__ = ["Commands", "Errors", "Keywords", "RefusedError", "Status", "block"]
 
+# Numbers and texts of errors (SCPI-99 volume 2, 21.8).
 DATA_TYPE_ERROR = (-104, "Data type error")
 PARAMETER_NOT_ALLOWED = (-108, "Parameter not allowed")
 MISSING_PARAMETER = (-109, "Missing parameter")

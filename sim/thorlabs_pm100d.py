@@ -47,11 +47,13 @@ _FUNCTIONS = {"": "POW", ":POW": "POW", ":CURR": "CURR", ":TEMP": "TEMP"}
 _LIMITS = {"MIN": "min", "MINIMUM": "min", "MAX": "max", "MAXIMUM": "max", "DEF": "default", "DEFAULT": "default"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(E[+-]?\d{1,3})?", re.IGNORECASE)
 _OVERFLOW = 9.9e37
+"""What is sent for a power above the range (SCPI-99 volume 1, 7.2.1.4)."""
 _RESPONSIVITY = 0.38
 """A/W."""
 _TEMPERATURE = 21.0
 """°C of the sensor, on a bench without a temperature."""
 _SAMPLE_TIME = 0.003
+"""Seconds for each sample of the average (PM100D manual)."""
 _REFUSED = b"?"
 """What the file answers to what it does not know or accept."""
 

@@ -34,7 +34,7 @@ def deferred_kind(function: Any) -> str | None:
     code = getattr(function, "__code__", None)
     if code is None:
         # An object that can be called. A class is none of these: calling it makes an object.
-        call = None if isinstance(function, type) else getattr(type(function), "__call__", None)  # noqa: B004
+        call = None if isinstance(function, type) else getattr(type(function), "__call__", None)  # noqa: B004 - of the class: what runs when it is called
         return deferred_kind(call) if hasattr(call, "__code__") else None
     if getattr(function, "__globals__", None) is vars(contextlib):
         return "context manager made from a generator"

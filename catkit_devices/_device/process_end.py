@@ -39,6 +39,7 @@ _SHUT = 5.0
 _DIE = 5.0
 """Seconds within which the main thread is to let the signal through; it may be in a library that does not."""
 _LOOK = 0.01
+"""Seconds between two looks whether the main thread has let the signal through."""
 _BEFORE_GOODBYE = 10
 """Exit priority among multiprocessing's: what a device needs on other servers must still be reachable."""
 

@@ -51,6 +51,7 @@ def _compiles(text: str) -> bool:
 
 
 _ASCII = bytes(range(128))
+"""Every character of ASCII."""
 
 
 def _contains_ascii(encoding: str) -> bool:

@@ -46,7 +46,7 @@ class Rule:
 
     def __init__(
         self,
-        type: Callable[[str], Any],  # noqa: A002
+        type: Callable[[str], Any],  # noqa: A002 - its public name
         unit: str | None,
         choices: Iterable[Any] | Mapping[Any, Any] | None,
     ) -> None:
@@ -128,7 +128,7 @@ class Rule:
             return list(self.choices)
         if self.numeric:
             return [1 if self.type is int else 1.0]
-        return {bool: [True], str: ["text"]}.get(self.type, [])  # type: ignore[call-overload, no-any-return]
+        return {bool: [True], str: ["text"]}.get(self.type, [])  # type: ignore[call-overload, no-any-return]  # type: one of ours
 
     def narrowed(self, limits: Sequence[Any], declared: Limits | None) -> Limits:
         """Return ``limits``, which a user wrote, as numbers in the declared unit.

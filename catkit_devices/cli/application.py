@@ -55,6 +55,7 @@ _EXIT_CODES = (
 )
 _DEBUG = "--debug"
 _INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 plus the number of SIGINT."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

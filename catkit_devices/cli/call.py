@@ -36,8 +36,8 @@ def call(
         ),
     ],
     testbed: TestbedName = None,
-    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
-    overrides: Overrides = [],  # noqa: B006
+    configs: ConfigFiles = [],
+    overrides: Overrides = [],
     simulate: Simulate = None,
     timeout: MutexTimeout = 10.0,
     out: Annotated[

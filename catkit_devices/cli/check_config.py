@@ -24,8 +24,8 @@ def check_config(
     files: Annotated[
         list[Path],
         typer.Argument(metavar="FILE...", show_default=False, help="Configuration files, later over earlier ones."),
-    ] = [],  # noqa: B006 - typer wants a list and copies it
-    overrides: Overrides = [],  # noqa: B006
+    ] = [],
+    overrides: Overrides = [],
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of configurations, for editors, and check nothing.")
     ] = False,

@@ -22,7 +22,7 @@ def demo(
     runs: Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where to keep the run directories.")] = Path(
         "runs"
     ),
-    overrides: Overrides = [],  # noqa: B006 - typer wants a list and copies it
+    overrides: Overrides = [],
     as_json: Json = False,
 ) -> None:
     """Run two experiments at once on a simulated bench, and draw what they measured.

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["start_in_background", "tell"]
 
 _PAUSE = 0.05
+"""Seconds between two looks at what the process says, and whether it has ended."""
 _END_TIMEOUT = 30.0
+"""Seconds for the process to end after SIGTERM; then it is killed."""
 
 
 def tell(file: Path, facts: Mapping[str, Any]) -> None:

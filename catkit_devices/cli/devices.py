@@ -19,8 +19,8 @@ EXAMPLES = ("catkit-devices devices", "catkit-devices devices --config bench.tom
 
 def devices(
     testbed: RunningTestbed = None,
-    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
-    overrides: Overrides = [],  # noqa: B006
+    configs: ConfigFiles = [],
+    overrides: Overrides = [],
     as_json: Json = False,
 ) -> None:
     """List the devices of a testbed: of one that is running with who holds them, else of a configuration.

@@ -20,9 +20,9 @@ def drivers(
     plugins: Annotated[
         list[Path],
         typer.Option("--plugins", metavar="DIR", show_default=False, help="A directory of plugins; may be repeated."),
-    ] = [],  # noqa: B006 - typer wants a list and copies it
-    configs: ConfigFiles = [],  # noqa: B006
-    overrides: Overrides = [],  # noqa: B006
+    ] = [],
+    configs: ConfigFiles = [],
+    overrides: Overrides = [],
     as_json: Json = False,
 ) -> None:
     """List the drivers that a configuration can name, and the plugins that could not be loaded.

@@ -27,7 +27,7 @@ def export(
     tags: Annotated[
         list[str],
         typer.Option("--tag", metavar="TAG", show_default=False, help="Only this tag; may be repeated."),
-    ] = [],  # noqa: B006 - typer wants a list and copies it
+    ] = [],
     replace: Annotated[bool, typer.Option("--replace", help="Replace a file that is there.")] = False,
     kept: RunsKept = Path("runs"),
     as_json: Json = False,

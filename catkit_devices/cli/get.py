@@ -38,8 +38,8 @@ def get(
         ),
     ],
     testbed: TestbedName = None,
-    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
-    overrides: Overrides = [],  # noqa: B006
+    configs: ConfigFiles = [],
+    overrides: Overrides = [],
     simulate: Simulate = None,
     timeout: MutexTimeout = 10.0,
     as_json: Json = False,

@@ -20,8 +20,8 @@ EXAMPLES = ("catkit-devices locks", "catkit-devices locks bench --held", "catkit
 def locks(
     testbed: RunningTestbed = None,
     held: Annotated[bool, typer.Option("--held", help="Only those that somebody holds or waits for.")] = False,
-    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
-    overrides: Overrides = [],  # noqa: B006
+    configs: ConfigFiles = [],
+    overrides: Overrides = [],
     as_json: Json = False,
 ) -> None:
     """List the mutexes of a running testbed: who holds each, since when and from where, and who waits for it.

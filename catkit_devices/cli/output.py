@@ -48,15 +48,13 @@ __all__ = [
     "warn",
 ]
 
-FAILED = 1
-USAGE = 2
-NOT_RUNNING = 3
-TRIPPED = 4
-BUSY = 5
-SILENT = 6
-"""Exit codes: it failed; it was asked for wrongly; no such testbed runs; safety tripped; somebody else has the device;
-something of the testbed does not answer.
-"""
+# Exit codes.
+FAILED = 1  # a run or an operation
+USAGE = 2  # the command line or the configuration is wrong
+NOT_RUNNING = 3  # there is no such testbed
+TRIPPED = 4  # safety
+BUSY = 5  # somebody else had the device for too long
+SILENT = 6  # something of the testbed does not answer
 
 _CODES = (
     (ConfigurationError, USAGE),

@@ -23,6 +23,7 @@ _STATES = {"open": "green", "lost": "yellow", "fault": "red"}
 _SILENT = "bold red"
 """What is not known is never green."""
 _BAR = 30
+"""Characters; the width of a progress bar."""
 
 
 def picture(status: dict[str, Any], *, messages: int = 6) -> RenderableType:

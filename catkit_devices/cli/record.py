@@ -34,8 +34,8 @@ def record(
             "--to", metavar="DIR", show_default=False, help="Where to keep the recordings, one for each device."
         ),
     ],
-    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
-    overrides: Overrides = [],  # noqa: B006
+    configs: ConfigFiles = [],
+    overrides: Overrides = [],
     simulate: Simulate = None,
     runs: Runs = None,
     as_json: Json = False,

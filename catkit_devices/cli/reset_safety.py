@@ -19,8 +19,8 @@ def reset_safety(
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", show_default=False, help="What was done about it, for the log.")
     ] = "",
-    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
-    overrides: Overrides = [],  # noqa: B006
+    configs: ConfigFiles = [],
+    overrides: Overrides = [],
     as_json: Json = False,
 ) -> None:
     """Allow a testbed to change the state of its devices again, after a safety check tripped.

@@ -28,6 +28,7 @@ EXAMPLES = (
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 _PAUSE = 0.1
+"""Seconds between two looks at the experiments, and at who still uses the testbed."""
 _LEAVING = 3.0
 """Seconds for programs that joined to leave; one that only watches stays for longer, and is left without a testbed."""
 
@@ -40,8 +41,8 @@ def run(
             metavar="FILE[:CLASS]", show_default=False, help="Python file, and which of its experiments to run."
         ),
     ] = None,
-    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
-    overrides: Overrides = [],  # noqa: B006
+    configs: ConfigFiles = [],
+    overrides: Overrides = [],
     simulate: Simulate = None,
     runs: Runs = None,
     as_json: Json = False,

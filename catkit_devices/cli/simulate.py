@@ -31,8 +31,8 @@ EXAMPLES = (
 
 
 def simulate(
-    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
-    overrides: Overrides = [],  # noqa: B006
+    configs: ConfigFiles = [],
+    overrides: Overrides = [],
     host: Annotated[
         str, typer.Option("--host", help="Address of this machine to serve on; there is no password.")
     ] = "127.0.0.1",

@@ -25,8 +25,8 @@ EXAMPLES = (
 
 
 def start(
-    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
-    overrides: Overrides = [],  # noqa: B006
+    configs: ConfigFiles = [],
+    overrides: Overrides = [],
     simulate: Simulate = None,
     runs: Runs = None,
     background: Annotated[

@@ -18,6 +18,7 @@ __all__ = ["EXAMPLES", "status"]
 EXAMPLES = ("catkit-devices status", "catkit-devices status bench --watch", "catkit-devices status bench --json")
 
 _PAUSE = 0.1
+"""Seconds between two looks whether the view is closed, or the server has ended."""
 _SHORTEST = 1.0
 """Seconds for the answers to one look, where lines are to come more often than that."""
 _TIDYING = 2.0
@@ -32,8 +33,8 @@ def status(
     interval: Annotated[
         float, typer.Option("--interval", metavar="SECONDS", min=0.05, help="Between two lines of --watch --json.")
     ] = 1.0,
-    configs: ConfigFiles = [],  # noqa: B006 - typer wants a list and copies it
-    overrides: Overrides = [],  # noqa: B006
+    configs: ConfigFiles = [],
+    overrides: Overrides = [],
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show a running testbed: experiments, devices and who holds them, safety checks and the last messages.

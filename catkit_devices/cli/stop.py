@@ -26,15 +26,15 @@ def stop(
             "--experiment", "-e", metavar="NAME", show_default=False,
             help="Stop only this experiment, and leave the testbed running; may be repeated.",
         ),
-    ] = [],  # noqa: B006 - typer wants a list and copies it
+    ] = [],
     finish: Annotated[
         bool, typer.Option("--finish", help="Let the experiments complete their current step (with --experiment).")
     ] = False,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0.0, help="How long to wait for the testbed to end.")
     ] = 60.0,
-    configs: ConfigFiles = [],  # noqa: B006
-    overrides: Overrides = [],  # noqa: B006
+    configs: ConfigFiles = [],
+    overrides: Overrides = [],
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Stop a running testbed: its experiments end, its devices are made safe and closed.

@@ -24,7 +24,9 @@ __all__ = ["Checkpointer"]
 _EVERY = 1000
 """Pages of 4 kB that are committed between two rounds; SQLite's own number."""
 _PAGE = 4096
+"""Bytes of a page of the database; SQLite's own number."""
 _END_TIMEOUT = 30.0
+"""Seconds for the last round, when the run ends."""
 _LONGEST = 16_000
 """Pages in the log at which the writers wait for the rest to be moved."""
 

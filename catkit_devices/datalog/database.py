@@ -25,9 +25,11 @@ __all__ = ["FILE_NAME", "FORMAT", "connect_reader", "connect_writer", "create", 
 
 FILE_NAME = "data.sqlite"
 FORMAT = 1
+"""Version of the tables; a database of another version is not read."""
 _PATIENCE = 10.0
 """Seconds that opening waits while somebody else has the file to himself."""
 _PAUSE = 0.005
+"""Seconds between two attempts to open."""
 
 # Times are integers, nanoseconds since 1970 UTC. `id` grows in the order in which records were committed. SQLite has no
 # NaN and keeps it as NULL, so a scalar's value may be NULL and NULL is read back as NaN.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageType", "image_type", "write_cube"]
 
 _BLOCK = 2880
+"""Bytes of a block; a FITS file consists of whole ones (FITS standard 4.0, 3.1)."""
 
 
 class ImageType(NamedTuple):
@@ -28,6 +29,7 @@ _TYPES = {
     "i1": ImageType(8, -(2**7)), "u2": ImageType(16, 2**15), "u4": ImageType(32, 2**31), "u8": ImageType(64, 2**63),
 }  # fmt: skip
 _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+"""What numpy calls the numbers of each BITPIX (FITS standard 4.0, 4.4.1)."""
 
 
 def image_type(dtype: np.dtype[Any]) -> ImageType | None:

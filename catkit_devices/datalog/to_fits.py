@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 _BLOCK = 2880
+"""Bytes of a block; a FITS file consists of whole ones (FITS standard 4.0, 3.1)."""
 
 
 def write(reader: RunReader, tags: list[Tag], file: Path) -> list[str]:

@@ -32,6 +32,7 @@ _WIDTH = 100
 """Characters after which a line is continued on the next."""
 
 _INDENT = " " * 13
+"""As wide as what stands before the bytes of a line: time, sign, spaces."""
 
 
 class Recording:

@@ -40,6 +40,7 @@ _T = TypeVar("_T")
 _LAST_USE = 20.0
 """Seconds that the processes which use the instruments have to end, when the server ends."""
 _LOOK = 0.05
+"""Seconds between two looks whether the instruments are still in use."""
 
 _OPERATIONS = frozenset({"clear", "flush", "read", "read_stb", "trigger", "write"})
 

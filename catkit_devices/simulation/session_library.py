@@ -126,7 +126,7 @@ class SessionLibrary(highlevel.VisaLibraryBase):
             self._managers.add(handle)
         return VISARMSession(handle), self.handle_return_value(VISARMSession(handle), StatusCode.success)
 
-    def list_resources(self, session: VISARMSession, query: str = "?*::INSTR") -> tuple[str, ...]:  # noqa: ARG002
+    def list_resources(self, session: VISARMSession, query: str = "?*::INSTR") -> tuple[str, ...]:  # noqa: ARG002 - pyvisa calls so
         """Return the addresses of the connected instruments that match ``query`` (viFindRsrc)."""
         return rname.filter(list(self.connected()), query)
 
@@ -134,8 +134,8 @@ class SessionLibrary(highlevel.VisaLibraryBase):
         self,
         session: VISARMSession,
         resource_name: str,
-        access_mode: constants.AccessModes = constants.AccessModes.no_lock,  # noqa: ARG002
-        open_timeout: int = constants.VI_TMO_IMMEDIATE,  # noqa: ARG002
+        access_mode: constants.AccessModes = constants.AccessModes.no_lock,  # noqa: ARG002 - pyvisa calls so
+        open_timeout: int = constants.VI_TMO_IMMEDIATE,  # noqa: ARG002 - pyvisa calls so
     ) -> tuple[VISASession, StatusCode]:
         """Open a session on an instrument (viOpen); there must be one, and it must be connected."""
         opened = self.connect(resource_name, session)
@@ -187,7 +187,7 @@ class SessionLibrary(highlevel.VisaLibraryBase):
         value, status = self._session(session).read_stb()
         return value, self.handle_return_value(session, status)
 
-    def assert_trigger(self, session: VISASession, protocol: constants.TriggerProtocol) -> StatusCode:  # noqa: ARG002
+    def assert_trigger(self, session: VISASession, protocol: constants.TriggerProtocol) -> StatusCode:  # noqa: ARG002 - pyvisa calls so
         """Trigger the instrument (viAssertTrigger)."""
         return self.handle_return_value(session, self._session(session).trigger())
 
@@ -201,7 +201,7 @@ class SessionLibrary(highlevel.VisaLibraryBase):
         status = self._session(session).attributes.set(attribute, attribute_state)
         return self.handle_return_value(session, status)
 
-    def disable_event(self, session: VISASession, event_type: Any, mechanism: Any) -> StatusCode:  # noqa: ARG002
+    def disable_event(self, session: VISASession, event_type: Any, mechanism: Any) -> StatusCode:  # noqa: ARG002 - pyvisa calls so
         """Do nothing: no event is ever enabled. pyvisa calls this when it closes a resource."""
         return self.handle_return_value(session, StatusCode.success)
 
@@ -223,7 +223,7 @@ class SessionLibrary(highlevel.VisaLibraryBase):
         """Refuse, as :meth:`lock` does."""
         return self._unsupported(session)
 
-    def gpib_control_ren(self, session: VISASession, mode: Any) -> StatusCode:  # noqa: ARG002
+    def gpib_control_ren(self, session: VISASession, mode: Any) -> StatusCode:  # noqa: ARG002 - pyvisa calls so
         """Accept, and do nothing: a simulated instrument is always in remote control."""
         return self.handle_return_value(session, StatusCode.success)
 

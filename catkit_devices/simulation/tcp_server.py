@@ -32,6 +32,7 @@ __all__ = ["InstrumentServer", "Served"]
 _log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 16
+"""Bytes that are received or sent at once, so that no client keeps the others waiting."""
 _BACKLOG = 1 << 20
 """Bytes that a client may leave unread before no more commands are taken from it."""
 _STOPPING = 5.0

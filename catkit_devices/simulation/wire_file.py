@@ -35,6 +35,7 @@ EVENTS = frozenset({"clear", "close", "open", "trigger"})
 """What can happen beside bytes, and reading the status byte."""
 
 _SPELT = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r", 0x5C: "\\\\"}
+"""Bytes that are written as an escape of two characters."""
 _MEANT = {"t": b"\t", "n": b"\n", "r": b"\r", "\\": b"\\"}
 _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|([tnr\\]))|([^\\])")
 _STATUS = re.compile(rb"status (\d{1,3})")

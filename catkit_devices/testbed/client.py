@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 __all__ = ["TestbedClient"]
 
 _RESET_TIMEOUT = 100.0
+"""Seconds for a reset: every check has to pass once more, and every permit has to be given again."""
 _POLL = 0.05
+"""Seconds between two looks whether the testbed has ended."""
 
 
 class TestbedClient:

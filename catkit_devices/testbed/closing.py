@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["close_devices", "end_other_experiments"]
 
 _LOOK = 0.05
+"""Seconds between two looks whether the experiments have ended."""
 
 
 def end_other_experiments(manager: SharedMemoryManager, timeout: float) -> None:

@@ -27,7 +27,9 @@ __all__ = ["Servers"]
 _START_TIMEOUT = 60.0
 """Seconds for starting the servers."""
 _MARGIN = 10.0
+"""Seconds for the testbed's server to end, on top of those for its experiments."""
 _KILL_TIMEOUT = 5.0
+"""Seconds to end after SIGKILL: the operating system needs milliseconds."""
 
 
 class Servers:

@@ -45,6 +45,7 @@ __all__ = ["Testbed"]
 _log = logging.getLogger(__name__)
 
 _TICK = 0.1
+"""Seconds between two looks whether the testbed is to end, so that Ctrl-C is noticed."""
 _END_TIMEOUT = 5.0
 """Seconds for telling every server that the testbed ends."""
 _HURRY = 1.5

@@ -47,13 +47,17 @@ TESTBED = "testbed's process"
 _INTERVAL = 0.1
 """Seconds between two looks at the safety event."""
 _START_TIMEOUT = OPEN_TIMEOUT + 30.0
+"""Seconds until every check has passed once: devices are opened for it."""
 _STOP_TIMEOUT = 5.0
+"""Seconds for the monitor and for each thread to end."""
 _SPREADING = 3.0
 """Seconds for a monitor to tell everybody of what it has found, and to end."""
 _TELLING = 5.0
 """Seconds until the runs and the plugins are told of a trip."""
 _SAFE_TIMEOUT = 15.0
+"""Seconds for the servers to tell that their devices are safe; they go on after that."""
 _CATCH_UP_TIMEOUT = 15.0
+"""Seconds until every server was looked at twice: a trip that happened before is known by then."""
 
 _log = logging.getLogger(__name__)
 
@@ -279,7 +283,7 @@ class SafetyWatch:
     def _look_after_servers(self) -> None:
         for sentinel in connection.wait(list(self._sentinels), _INTERVAL):
             if not self._ending.is_set():
-                self._server_died(self._sentinels.pop(int(sentinel)))  # type: ignore[arg-type]
+                self._server_died(self._sentinels.pop(int(sentinel)))  # type: ignore[arg-type]  # they are numbers
 
     def _look_after_event(self) -> None:
         self.look()

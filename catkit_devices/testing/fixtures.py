@@ -125,7 +125,7 @@ def _entries(cls: type[Device], exchanges: Iterable[Exchange]) -> Iterator[Entry
         sent, answered = exchange
         for kind, data, termination in ((">", sent, "write_termination"), ("<", answered, "read_termination")):
             if isinstance(data, str):
-                data = (data + getattr(cls, termination, "")).encode(getattr(cls, "encoding", "ascii"))  # noqa: PLW2901
+                data = (data + getattr(cls, termination, "")).encode(getattr(cls, "encoding", "ascii"))  # noqa: PLW2901 - text as bytes
             if data is not None:
                 yield Entry(kind, data, line=number)
 

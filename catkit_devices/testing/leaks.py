@@ -26,6 +26,7 @@ __all__ = ["Leaks"]
 _GRACE = 5.0
 """Seconds for what is on its way out."""
 _PAUSE = 0.01
+"""Seconds between two looks at what is left."""
 
 _OURS = str(Path(__file__).parents[1]) + os.sep
 _DESCRIPTORS = Path("/proc/self/fd")
@@ -138,7 +139,7 @@ def _our_code(frame: object) -> str | None:
         code = getattr(frame, "f_code")  # noqa: B009 - frames have no public type
         if code.co_filename.startswith(_OURS):
             return f"{code.co_filename.removeprefix(_OURS)}:{code.co_name}"
-        frame = getattr(frame, "f_back")  # noqa: B009
+        frame = getattr(frame, "f_back")  # noqa: B009 - mypy: not every frame has it
     return None
 
 
@@ -153,7 +154,7 @@ def _descriptors() -> Iterator[tuple[str, str]]:
         return
     for name in names:
         try:
-            yield name, os.readlink(_DESCRIPTORS / name)  # noqa: PTH115
+            yield name, os.readlink(_DESCRIPTORS / name)  # noqa: PTH115 - as it is written there
         except OSError:  # it was the listing's own, or was closed meanwhile
             continue
 

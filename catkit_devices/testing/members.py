@@ -24,6 +24,7 @@ _UNBOUNDED = 1000.0
 """How far values go where a quantity has no limit."""
 
 _ARGUMENTS = {"str": "?", "bytes": b"?", "int": 1, "float": 0.0, "bool": False}
+"""What a command is called with where the test says nothing, by the type of the argument."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ __all__ = ["gets_in", "is_entered", "while_held"]
 _TIMEOUT = 20.0
 """Seconds for what takes milliseconds."""
 _PAUSE = 0.0005
+"""Seconds between two looks at who waits."""
 
 
 class _Attempt:

@@ -36,8 +36,8 @@ class Tap:
         self.opened = 0
         """How many sessions were opened so far."""
         self._exchange, self._attach = self.line.exchange, resource.attach
-        self.line.exchange = self._noted  # type: ignore[method-assign]
-        resource.attach = self._attached  # type: ignore[method-assign]
+        self.line.exchange = self._noted  # type: ignore[method-assign]  # the tap is put in between
+        resource.attach = self._attached  # type: ignore[method-assign]  # as above
 
     def __len__(self) -> int:
         return len(self.written)

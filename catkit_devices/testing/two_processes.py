@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Task", "use_from_two_processes"]
 
 _ROUNDS = 5
+"""How often each process does it: enough for the two to meet."""
 _LONGEST = 120.0
 """Seconds for a process to be done."""
 _NAME = "device under test"

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["refused_values", "refuses", "refuses_outside", "round_trips"]
 
 _NONSENSE = (None, "nonsense", [1.0, 2.0], object)
+"""What no quantity may be set to."""
 _NO_NUMBERS = (math.nan, math.inf, -math.inf, 9.9e37, 9.91e37, *_NONSENSE)
+"""What no quantity that is a number may be set to; 9.9E37 and 9.91E37 stand for infinity and NaN in SCPI."""
 
 
 class _ViolationError(Exception):

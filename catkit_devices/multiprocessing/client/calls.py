@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Line", "line_to", "post_exception"]
 
 _DOES_NOT_LOAD = -1
+"""Status of an answer that this process cannot load; servers send none that is negative."""
 
 _numbers = itertools.count(1)
 _local = threading.local()

@@ -44,7 +44,7 @@ class ObjectProxy:
         """The object's mutex."""
         if self._mutex is None and isinstance(self._remote, Remote):
             object.__setattr__(self, "_mutex", mutex_of(self._remote))
-        mutex: Mutex = self._mutex  # type: ignore[assignment]
+        mutex: Mutex = self._mutex  # type: ignore[assignment]  # made so
         return mutex
 
     def lock(self, timeout: float | None = None) -> Any:
@@ -181,7 +181,7 @@ class _Here:
         """Return itself: there is no line."""
         return self
 
-    def call(self, target: int, operation: int, name: str, args: tuple[Any, ...], kwargs: Any) -> Any:  # noqa: ARG002
+    def call(self, target: int, operation: int, name: str, args: tuple[Any, ...], kwargs: Any) -> Any:  # noqa: ARG002 - as Line.call
         """As ``Line.call``."""
         return self._hosted.perform(operation, name, args, kwargs)
 
@@ -302,7 +302,7 @@ def _enter_section(self: ObjectProxy) -> ObjectProxy:
     return self
 
 
-def _exit(self: ObjectProxy, kind: object, error: BaseException | None, traceback: object) -> Any:  # noqa: ARG001
+def _exit(self: ObjectProxy, kind: object, error: BaseException | None, traceback: object) -> Any:  # noqa: ARG001 - as __exit__
     encoded = None
     if error is not None:
         from catkit_devices.multiprocessing.wire.exceptions import encode

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["ClientSession", "open_sessions", "session_with", "silence"]
 
 _BEAT = 1.0
+"""Seconds between two words on the lifeline."""
 _NOTICE = 0.5
 """Seconds within which the lifeline of a dead server is seen to have ended."""
 

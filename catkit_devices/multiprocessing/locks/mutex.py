@@ -105,7 +105,7 @@ def exit_section(
     self: Any,
     kind: type[BaseException] | None,  # noqa: ARG001 - as every __exit__
     error: BaseException | None,
-    traceback: TracebackType | None,  # noqa: ARG001
+    traceback: TracebackType | None,  # noqa: ARG001 - as __exit__ has it
 ) -> None:
     """``__exit__`` of what holds one mutex or several during a block.
 

@@ -199,7 +199,7 @@ def process_name() -> str:
         return name
     script = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib would cost every child its import
     if script == "ipykernel_launcher.py":  # Jupyter tells its kernels which notebook is theirs
-        return os.path.basename(os.environ.get("JPY_SESSION_NAME", "")) or "notebook"  # noqa: PTH119
+        return os.path.basename(os.environ.get("JPY_SESSION_NAME", "")) or "notebook"  # noqa: PTH119 - pathlib loads slowly
     return "python" if script in {"", "-", "-c"} else script
 
 

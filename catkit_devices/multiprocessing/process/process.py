@@ -96,9 +96,9 @@ class Process(context.SpawnProcess):
         if os.name == "posix":
             from multiprocessing.popen_spawn_posix import Popen
         else:
-            from multiprocessing.popen_spawn_win32 import Popen  # type: ignore[attr-defined, no-redef]
+            from multiprocessing.popen_spawn_win32 import Popen  # type: ignore[attr-defined, no-redef]  # Windows only
         with _without_main():
-            popen = Popen(process_obj)  # type: ignore[no-untyped-call, unused-ignore]
+            popen = Popen(process_obj)  # type: ignore[no-untyped-call, unused-ignore]  # Windows only
         with contextlib.suppress(AttributeError, OSError):  # Linux has it, where it is allowed
             # Not the pipe whose other end the child has: a process that the child forks would keep that open.
             popen.sentinel = os.pidfd_open(popen.pid)
@@ -292,9 +292,9 @@ def _packed(value: Any) -> bytes:
 
         import cloudpickle
 
-        class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
             dispatch_table = ChainMap(  # noqa: RUF012 - an instance's own is ignored
-                ForkingPickler._extra_reducers,  # type: ignore[attr-defined]
+                ForkingPickler._extra_reducers,  # type: ignore[attr-defined]  # not in typeshed
                 cloudpickle.Pickler.dispatch_table,
             )
 

@@ -85,7 +85,7 @@ class Server(managers.Server):
         name: str,
     ) -> None:
         super().__init__(registry, address, authkey, serializer)
-        private(self.listener._listener._socket.fileno())  # type: ignore[attr-defined]
+        private(self.listener._listener._socket.fileno())  # type: ignore[attr-defined]  # not in typeshed
         self.name = name
         self.host = Host(makers)
         self.host.on_timeout = _tell_timeout
@@ -126,7 +126,7 @@ class Server(managers.Server):
             self.stop_event.set()
         finally:
             self._close_everything()
-            util._exit_function()  # type: ignore[attr-defined]
+            util._exit_function()  # type: ignore[attr-defined]  # not in typeshed
             if self._registration is not None:
                 self._registration.withdraw()
             os._exit(0)  # threads that serve clients are still there and must not delay the end

@@ -59,7 +59,7 @@ def serve(
 
 def stop(process: Any, server: Endpoint, state: Any, timeout: float) -> None:
     """Have the server close its devices and end; force it where it does not within the time."""
-    state.value = managers.State.SHUTDOWN  # type: ignore[attr-defined]
+    state.value = managers.State.SHUTDOWN  # type: ignore[attr-defined]  # typeshed has no State
     process.expect_end()
     if process.is_alive():
         try:

@@ -308,6 +308,7 @@ class FrameReader:
 _PATIENCE = 0.5
 """Seconds of one wait for the bell, so that Ctrl-C is noticed, and the end of the server."""
 _WAIT, _WAKE = 0, 1
+"""Operations of Linux' futex(2): FUTEX_WAIT and FUTEX_WAKE."""
 
 
 def _futex(ring: _Ring, operation: int, value: int, timeout: float | None) -> None:

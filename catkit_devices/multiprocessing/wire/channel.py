@@ -30,21 +30,27 @@ __all__ = ["Arrived", "Channel", "dumps", "last_class", "loads", "take_over"]
 
 _HEADER = struct.Struct("<Q")
 _COUNT = 48
+"""Bits of the header that hold the length; above them is the number of arrays."""
 _COUNT_MASK = (1 << 15) - 1
+"""The number of arrays has 15 bits: the highest one of the header is ``_LONG``."""
 _MOST_PARCELS = 253
 """How many descriptors Linux passes in one message (SCM_MAX_FD); further arrays go over the socket."""
 _LONG = 1 << 63
 """Marks a message whose body comes over the socket, where another thread can end a write; on a pipe it cannot."""
 _LENGTH = (1 << _COUNT) - 1
+"""The bits of the header that hold the length of the message."""
 _PARCEL = struct.Struct("<IQQ?I")
 _BUFFER = 1 << 16
 """Bytes; what a pipe holds (pipe(7))."""
 _LONGEST = _BUFFER - 8
+"""Bytes of a message that fits into an empty pipe with its header of 8 bytes."""
 THRESHOLD = 1 << 16
 """Bytes from which a buffer goes through shared memory; below it copying through the socket is quicker."""
 _SHARES = hasattr(os, "memfd_create") and hasattr(os, "posix_fallocate")
 _AT_ONCE = 1 << 26
+"""Bytes that are set aside before they have arrived: a wrong length must not take all memory."""
 _NO_PIPE = -1
+"""Stands for the descriptor of a pipe that there is not."""
 _WITH_PIPES = b"p"
 _WITHOUT_PIPES = b"s"
 _LOOK_OUT = 50_000
@@ -108,7 +114,7 @@ _let_others_run = getattr(os, "sched_yield", lambda: None)
 def take_over(connection: Connection) -> socket.socket:
     """Return the socket under an authenticated connection, which is no longer usable afterwards."""
     sock = getattr(connection, "socket", None) or socket.socket(fileno=connection.fileno())
-    connection._handle = None  # type: ignore[attr-defined]
+    connection._handle = None  # type: ignore[attr-defined]  # not in typeshed
     if sock.family != getattr(socket, "AF_UNIX", None):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock

@@ -64,7 +64,7 @@ def accept(listener: Listener) -> Any:
     Raises:
         OSError: as ``Listener.accept``.
     """
-    sock = listener._listener._socket  # type: ignore[attr-defined]
+    sock = listener._listener._socket  # type: ignore[attr-defined]  # not in typeshed
     if not hasattr(os, "register_at_fork"):
         return listener.accept()
     import select

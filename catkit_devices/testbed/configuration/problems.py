@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["combined", "explain"]
 
 _MAX_SHOWN = 20
+"""Problems that are listed; the rest is counted."""
 
 
 def combined(problems: Sequence[ConfigurationError]) -> ConfigurationError:

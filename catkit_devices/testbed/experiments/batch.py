@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch"]
 
 _TICK = 0.1
+"""Seconds between two looks at the experiments, so that Ctrl-C is noticed."""
 
 
 class Batch:

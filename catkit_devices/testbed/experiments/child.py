@@ -24,16 +24,22 @@ if TYPE_CHECKING:
 __all__ = ["RunningExperiment", "time_to_stop"]
 
 _INTERRUPT_TIMEOUT = 5.0
+"""Seconds to end after SIGINT, at most ``stop_timeout``."""
 _TERMINATE_TIMEOUT = 3.0
+"""Seconds to end after SIGTERM, at most ``stop_timeout``."""
 _KILL_TIMEOUT = 5.0
+"""Seconds to end after SIGKILL: the operating system needs milliseconds."""
 _MARGIN = 2.0
+"""Seconds on top, for the steps themselves on a busy computer."""
 _HEARING = 2.0
 """Seconds for the testbed's server to take a word to an experiment."""
 _END_TIMEOUT, _SILENT_END = 20.0, 0.3
 """Seconds for recording an end, and telling of it; where the testbed's server says nothing, that is in vain."""
 _LOOK = 0.05
+"""Seconds between two looks whether a request has arrived."""
 
 _STEPS = 4
+"""How many steps there are from the request to stop to SIGKILL."""
 
 _log = logging.getLogger(__name__)
 

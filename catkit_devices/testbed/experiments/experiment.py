@@ -101,10 +101,10 @@ class Experiment(abc.ABC):
     def experiment(self) -> Any:
         """Do the work; what it returns reaches the caller of ``testbed.run``."""
 
-    def post_experiment(self) -> None:  # noqa: B027
+    def post_experiment(self) -> None:  # noqa: B027 - most need none
         """Evaluate; runs after :meth:`experiment` when that succeeded."""
 
-    def teardown(self) -> None:  # noqa: B027
+    def teardown(self) -> None:  # noqa: B027 - most need none
         """Leave everything in order; runs always, also after a failure and when stopped."""
 
     # --- what a subclass uses ---

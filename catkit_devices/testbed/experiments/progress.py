@@ -24,6 +24,7 @@ _SHORTEST_INTERVAL = 0.05
 _STATE_TIMEOUT = 5.0
 """Seconds for a new state to be seen by everybody."""
 _LOOK = 0.1
+"""Seconds between two looks at what changed."""
 
 
 @dataclass(frozen=True)

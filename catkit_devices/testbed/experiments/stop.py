@@ -23,6 +23,7 @@ __all__ = ["StopGuard"]
 # ignored.
 _WAKE: signal.Signals = getattr(signal, "SIGUSR1", signal.SIGINT)
 _WAKE_INTERVAL = 0.1
+"""Seconds between two signals: one may come just before the main thread goes to sleep."""
 
 
 class StopGuard:

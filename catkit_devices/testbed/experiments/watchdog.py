@@ -28,6 +28,7 @@ WARDEN = "experiments.warden"
 """Its name on the testbed's server."""
 
 _LOOK = 0.1
+"""Seconds between two looks whether the experiments have ended."""
 
 _log = logging.getLogger(__name__)
 

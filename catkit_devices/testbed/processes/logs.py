@@ -32,6 +32,7 @@ Say = Callable[[int, str, str | None, dict[str, Any], float | None], None]
 _QUEUE = "log"
 """Name of the queue of log records on the testbed's server."""
 _LAST_TIMEOUT = 10.0
+"""Seconds for the last records to be written when the testbed ends."""
 _KEPT = 20
 """How many messages are shown."""
 _NO_EVENT_OF_A_RUN = frozenset({"device_closed", "device_opened", "experiment_finished", "experiment_started"})

@@ -20,6 +20,7 @@ _IDLE = 5.0
 _LATE = 1.0
 """Seconds after which a question counts as unanswered: the next one who asks hardly waits any more."""
 _SHORT = 0.05
+"""Seconds that the next who asks waits while a question is unanswered."""
 
 
 class News(Generic[T]):
@@ -76,7 +77,7 @@ class News(Generic[T]):
             if self._changed.wait_for(lambda: self._answered >= number, timeout):
                 answer = self._answer
                 if not isinstance(answer, BaseException):
-                    return answer  # type: ignore[return-value]
+                    return answer  # type: ignore[return-value]  # no error: it is a T
                 if not isinstance(answer, ServerUnresponsiveError):
                     raise answer
         raise ServerUnresponsiveError(f"no news of {self.name} for {self.silence:.0f} s")

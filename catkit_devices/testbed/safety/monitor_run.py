@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["MonitorRun"]
 
 _KILL_TIMEOUT = 5.0
+"""Seconds to end after SIGKILL: the operating system needs milliseconds."""
 
 
 class MonitorRun:

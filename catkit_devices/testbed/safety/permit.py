@@ -42,6 +42,7 @@ __all__ = ["Permit"]
 _LOOK = 0.1
 """Seconds between two looks at the time."""
 _LONGEST = 0.25
+"""Seconds that the clock goes on between two looks, at most: it stands still while this process does."""
 _SAFE_TIMEOUT = 60.0
 """Seconds; what a device may take is bounded by its own ``safe_timeout``."""
 _SAY_TIMEOUT = 1.0

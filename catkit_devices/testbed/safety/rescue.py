@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["rescue"]
 
 _TIMEOUT = 30.0
+"""Seconds for all devices to be made safe; the process that does it has twice as long."""
 
 _log = logging.getLogger(__name__)
 
