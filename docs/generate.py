@@ -12,6 +12,7 @@ import json
 import pkgutil
 import re
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,7 @@ def reference() -> dict[str, str]:
     pages = {f"reference/api/{page}.md": _api(page, title, modules) for page, (title, modules) in API.items()}
     return pages | {
         "changelog.md": (HERE.parent / "CHANGELOG.md").read_text(encoding="utf-8"),
+        "explanation/layers.svg": _layers(),
         "reference/api/index.md": _names(),
         "reference/commands.md": _commands(),
         "reference/configuration.md": _configuration(),
@@ -144,6 +146,88 @@ def reference() -> dict[str, str]:
         "reference/errors.md": _errors(),
         "reference/hooks.md": _hooks(),
     }
+
+
+# --- rooms ---------------------------------------------------------------------------------------------------------
+
+_ROOMS = {
+    "__main__": ("faces", "#5c6bc0"),
+    "testbed": ("testbed", "#3f7cac"),
+    "simulation": ("simulation", "#2b8a8a"),
+    "drivers": ("plugins", "#2e8b57"),
+    "serial_device": ("devices", "#7a8b2e"),
+    "datalog": ("data", "#8f7a2a"),
+    "multiprocessing": ("sharing", "#a9762a"),
+    "units": ("base", "#8a5a5a"),
+}
+"""The uppermost module of each group of layers in the drawing, with the group's name and colour."""
+_LEFT, _WIDTH, _LINE = 130, 640, 19
+"""Pixels: where the boxes begin, their width, and from one line of text to the next."""
+_LETTERS = 82
+"""Letters in a line of small text that fit into a box."""
+
+
+def layers(package: str = "catkit_devices") -> list[list[str]]:
+    """Return the layers of a package from top to bottom, each with its modules, as ``pyproject.toml`` has them."""
+    with (HERE.parent / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    [found] = [one["layers"] for one in contracts if one.get("containers") == [package]]
+    return [[name.strip(" ()") for name in layer.split("|")] for layer in found]
+
+
+def _layers() -> str:
+    """Return a drawing of the layers, which only import downwards, and of what is found by name beside them."""
+    beside, *inside = layers()
+    groups: list[tuple[str, str, list[str]]] = []
+    for layer in inside:
+        start = next((_ROOMS[name] for name in layer if name in _ROOMS), None)
+        if start is not None or not groups:
+            groups.append((*(start or ("", "#777")), []))
+        groups[-1][2].extend(layer)
+    parts, y = [], 10
+    for title, colour, names in groups:
+        small = [line for name in names for line in _inside(name)]
+        height = 24 + _LINE * (1 + len(small)) - (4 if small else 0)
+        middle = y + height // 2 + 5
+        parts += [
+            f'<rect x="{_LEFT}" y="{y}" width="{_WIDTH}" height="{height}" rx="6" fill="{colour}"/>',
+            f'<text x="{_LEFT - 12}" y="{middle}" text-anchor="end" fill="#888">{title}</text>',
+            f'<text x="{_LEFT + 16}" y="{y + 26}" fill="#fff">{" · ".join(names)}</text>',
+        ]
+        for number, line in enumerate(small, 1):
+            place = y + 26 + _LINE * number
+            parts.append(f'<text x="{_LEFT + 16}" y="{place}" fill="#fff" font-size="13">{line}</text>')
+        y += height + 8
+    right = _LEFT + _WIDTH + 20
+    for number, name in enumerate(beside):
+        box = f'x="{right}" y="{40 + 52 * number}" width="110" height="40" rx="6"'
+        parts += [
+            f'<rect {box} fill="none" stroke="#888" stroke-dasharray="5 4"/>',
+            f'<text x="{right + 55}" y="{65 + 52 * number}" text-anchor="middle" fill="#888">{name}</text>',
+        ]
+    for number, line in enumerate(("found by name,", "never imported")):
+        place = 60 + 52 * len(beside) + 18 * number
+        parts.append(
+            f'<text x="{right + 55}" y="{place}" text-anchor="middle" fill="#888" font-size="13">{line}</text>'
+        )
+    size = f'viewBox="0 0 {right + 130} {y + 2}"'
+    font = 'font-family="system-ui, sans-serif" font-size="15"'
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="t" {font}>',
+            '<title id="t">The layers: each imports only from those below it</title>',
+            *parts,
+            "</svg>\n",
+        ]
+    )
+
+
+def _inside(name: str) -> list[str]:
+    """Return the layers inside of a package that the drawing shows, as lines of text."""
+    if name not in ("testbed", "multiprocessing"):
+        return []
+    inside = " > ".join(", ".join(layer) for layer in layers(f"catkit_devices.{name}"))
+    return [line.replace(">", "→") for line in textwrap.wrap(inside, _LETTERS)]
 
 
 # --- API -----------------------------------------------------------------------------------------------------------

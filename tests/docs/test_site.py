@@ -49,6 +49,17 @@ def test_the_site_is_built_with_warnings_as_errors(tmp_path):
     assert not [page for page in pages if "``" in (text := page.read_text(encoding="utf-8")) or "<p>Args:" in text]
 
 
+@pytest.mark.parametrize("package", ["catkit_devices", "catkit_devices.multiprocessing", "catkit_devices.testbed"])
+def test_the_architecture_page_tells_what_every_room_is_for(package):
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    [layers] = [one["layers"] for one in contracts if one.get("containers") == [package]]
+    rooms = {name.strip(" ()") for layer in layers for name in layer.split("|")}
+    rows = re.findall(r"^\| (`.*?) \|", (DOCS / "explanation" / "architecture.md").read_text(), re.MULTILINE)
+    told = {name for row in rows for name in re.findall(r"`(?:\w+/)?(\w+)(?:/|\.py)`", row)}
+    assert rooms <= told
+
+
 def test_every_error_is_explained_with_what_to_do_about_it(reference):
     every = {name for name in errors.__all__ if isinstance(getattr(errors, name), type)}
     assert set(headings(reference["reference/errors.md"])) == every
