@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from catkit_devices._device import process_end
@@ -10,7 +11,7 @@ from catkit_devices.multiprocessing.locks.mutex import Mutex, default_timeout
 from catkit_devices.multiprocessing.protocol import running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from catkit_devices.multiprocessing.locks.owner import Call, Session
 
@@ -33,7 +34,8 @@ class Access:
         mutex_lock: the lock that the mutex is.
         operation_lock: held by each operation; a read marked ``shared`` takes only this one.
         changed_by: the session that has changed the device last; None where none has since it was opened or made safe.
-        unsettled: operations that ran when the device was made safe in an emergency.
+        closing: calls that close the device; they may have it in FAULT too, to make it safe.
+        unsettled: operations that ran when the device was made safe in an emergency, or that put it into FAULT.
         settle: called for each of the unsettled operations, before it gives its locks back.
     """
 
@@ -45,6 +47,7 @@ class Access:
         self.mutex = Mutex.over(self.mutex_lock, default_timeout(timeout, f"mutex {name!r}"))
         self.operation_lock = OwnedLock(f"{name} (operation)", by_chain=True, timeout=self.mutex.timeout)
         self.changed_by: Session | None = None
+        self.closing: set[Call] = set()
         self.unsettled: set[Call] = set()
 
     # --- locks
@@ -66,7 +69,7 @@ class Access:
             self.mutex_lock.enter_both(self.operation_lock, call, wait, site)
 
     def leave(self, call: Call, *, shared: bool = False) -> None:
-        """Give the locks back; before that, have the device made safe again if the operation is unsettled."""
+        """Give the locks back; before that, have the device made safe if the operation is unsettled."""
         try:
             if self.unsettled:
                 self.settle(call)
@@ -75,6 +78,24 @@ class Access:
                 self.operation_lock.leave(call)
             else:
                 self.mutex_lock.leave_both(self.operation_lock, call)
+
+    @contextlib.contextmanager
+    def to_close(self, call: Call, timeout: float | None = None) -> Iterator[None]:
+        """Have both locks to close the device, which may be in FAULT.
+
+        Args:
+            call: on whose behalf.
+            timeout: seconds to wait; None for those of the mutex.
+        """
+        self.closing.add(call)
+        try:
+            self.enter(call, "close", timeout=timeout)
+            try:
+                yield
+            finally:
+                self.leave(call)
+        finally:
+            self.closing.discard(call)
 
     def end(self, call: Call) -> None:
         """Give back whatever a call still has, where Ctrl-C has interrupted ``leave``."""

@@ -21,7 +21,7 @@ from catkit_devices.errors import (
     DeviceProtocolError,
     DeviceTimeoutError,
 )
-from catkit_devices.multiprocessing.locks.owner import calling, current_call, emergency_call
+from catkit_devices.multiprocessing.locks.owner import calling, current_call, emergency_call, forwarded_call
 
 if TYPE_CHECKING:
     from catkit_devices._base.standby import Errand
@@ -105,7 +105,7 @@ class Lifecycle:
         self._errand: Errand | None = None
         """The last request to make the device safe."""
         self._being_made_safe = threading.RLock()
-        access.mutex_lock.refusal = self.refusal
+        access.mutex_lock.refusal = self._refusal_to_enter
         access.settle = self._settle
 
     # --- the state
@@ -217,21 +217,22 @@ class Lifecycle:
         """Make the device safe and close it; harmless when it is closed.
 
         Raises:
-            DeviceFaultError: it could not be made safe; it is closed all the same.
+            DeviceFaultError: it could not be made safe, or is in FAULT for another reason; it is closed all the same.
         """
         try:
-            if not self.is_open and self.unsafe is None:
-                return
-            try:
-                # Not under the guard: what makes safe may have to restore the connection.
-                self.make_safe()
-            except Exception:
+            if self.is_open or self.unsafe is not None:
+                try:
+                    # Not under the guard: what makes safe may have to restore the connection.
+                    self.make_safe()
+                except Exception:
+                    self._shut_elsewhere()
+                    raise
+                # Not after Ctrl-C: the connection is needed for as long as it is being made safe.
                 self._shut_elsewhere()
-                raise
-            # Not after Ctrl-C: the connection is needed for as long as it is being made safe.
-            self._shut_elsewhere()
         finally:
             self._access.changed_by = None
+        if (refusal := self.refusal()) is not None:
+            raise refusal  # it is safe now, but whoever closes it must not believe that all is well
 
     def reset(self) -> None:
         """Make the device safe, over a new connection if need be; then close it and forget a fault.
@@ -469,13 +470,13 @@ class Lifecycle:
         self._access.mutex_lock.break_(reason)
 
     def _settle(self, call: Call) -> None:
-        """Make it safe again, now that an operation ends which ran when it was made safe."""
+        """Make it safe, now that an operation ends which ran when it was made safe before, or put it into FAULT."""
         if call not in self._access.unsettled:
             return
         try:
             with contextlib.suppress(DeviceFaultError):  # logged, and known as unsafe
                 self.make_safe()
-                _log.warning("device %r: made safe again, after an operation that was running", self.device.name)
+                _log.warning("device %r: made safe after an operation that was running", self.device.name)
         finally:
             self._access.unsettled.discard(call)
 
@@ -487,6 +488,8 @@ class Lifecycle:
             try:
                 self.restore()
                 self._make_safe_in_spite_of_the_line()
+                if self.fault is not None and self.fault == self.unsafe:
+                    self.fault += "; it has been made safe since"
                 self.unsafe = None
             finally:
                 with self._guard:
@@ -503,6 +506,14 @@ class Lifecycle:
             if isinstance(error, DeviceDisconnectedError) and self.loses_by(error):
                 self.restore() if self.is_open else self._connect()
             self.device._make_safe_in_doubt_()
+        except DeviceFaultError as error:
+            if not self.concerns(error):
+                raise
+            # The line cannot be trusted; a new connection can, once the instrument has identified itself.
+            _log.warning("device %r: over a new connection, to make it safe: %s", self.device.name, error)
+            self._turn(State.OPEN, State.LOST)
+            self.restore() if self.is_open else self._connect()
+            self.device._make_safe_in_doubt_()
 
     def require_own(self) -> None:
         """Raise DeviceClosedError where the device is of the process that has forked this one."""
@@ -515,6 +526,13 @@ class Lifecycle:
         record = self.device._event_record_("device_fault", reason=reason)
         _log.error("device %r: %s", self.device.name, reason, extra=record)
 
+    def fail_and_make_safe(self, reason: str) -> None:
+        """Put the device into FAULT, and have it made safe when the operation that is running ends."""
+        self.fail(reason)
+        call = forwarded_call()
+        if call is not None and not call.emergency:
+            self._access.unsettled.add(call)
+
     def refusal(self) -> BaseException | None:
         """Return what every use raises of a device in FAULT, or of another process; None where it may be used."""
         if self.of_parent is not None:
@@ -526,3 +544,7 @@ class Lifecycle:
         if self.fault is None:
             return None
         return DeviceFaultError(f"is in FAULT: {self.fault}; reset() it after looking at it", **self.device._facts_())
+
+    def _refusal_to_enter(self) -> BaseException | None:
+        """Return why nobody may have the device who does not close it; None where it is not in FAULT."""
+        return None if self.fault is None or forwarded_call() in self._access.closing else self.refusal()

@@ -102,7 +102,7 @@ class Openings:
 
         Raises:
             MutexTimeoutError: somebody has it; it is closed when it is free.
-            DeviceFaultError: it could not be made safe.
+            DeviceFaultError: it could not be made safe, or is in FAULT for another reason; it is closed all the same.
         """
         with calling(current_call()) as call:
             try:
@@ -110,13 +110,10 @@ class Openings:
                     self._entries.remove(call.session, entry)
                 if not force and self._in_use:
                     return
-                self._access.enter(call, "close")
-                try:
+                with self._access.to_close(call):
                     if force:
                         self._entries.clear()
                     self.close_if_unused(force)
-                finally:
-                    self._access.leave(call)
             except BaseException:
                 self._close_when_free()
                 raise
@@ -148,10 +145,7 @@ class Openings:
     def _wait_and_close(self) -> None:
         with calling(emergency_call()) as call:
             try:
-                self._access.enter(call, "close", timeout=math.inf)
-                try:
+                with self._access.to_close(call, timeout=math.inf):
                     self.close_if_unused()
-                finally:
-                    self._access.leave(call)
             except CatkitDevicesError as error:
                 _log.error("device %r was not closed: %s", self._life.device.name, error)

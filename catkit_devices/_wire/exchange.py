@@ -277,7 +277,7 @@ class Dialogue:
             raise
         except DeviceError as error:
             transport.doubt(reason)
-            self._life.fail(f"the line could not be trusted any more ({reason}): {error}")
+            self._life.fail_and_make_safe(f"the line could not be trusted any more ({reason}): {error}")
             raise DeviceFaultError(f"could not be recovered after this: {reason}", **self._device._facts_()) from error
         except BaseException:
             transport.doubt(reason)
