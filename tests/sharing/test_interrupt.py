@@ -12,8 +12,7 @@ from instruments import Instrument
 from catkit_devices._base.ctrl_c import Event as CtrlCEvent
 from catkit_devices.errors import OperationCancelled
 from catkit_devices.multiprocessing import Mutex, MutexedDict, Process, SharedMemoryManager, lock_all
-from catkit_devices.multiprocessing.locks.holds import cancel
-from catkit_devices.multiprocessing.locks.lock import OwnedLock
+from catkit_devices.multiprocessing.locks.lock import OwnedLock, cancel
 from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session
 
 

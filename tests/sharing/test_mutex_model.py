@@ -14,7 +14,7 @@ from catkit_devices.errors import (
     MutexTimeoutError,
     OperationCancelled,
 )
-from catkit_devices.multiprocessing.locks import holds
+from catkit_devices.multiprocessing.locks import lock as locks
 from catkit_devices.multiprocessing.locks.lock import OwnedLock
 from catkit_devices.multiprocessing.locks.mutex import Mutex, lock_all
 from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session, calling
@@ -171,7 +171,7 @@ class Model(RuleBasedStateMachine):
         waited = self.waits.pop(owner, None)
         if waited is not None:
             self.queue[waited[0]].remove(owner)
-        holds.end_session(session)
+        locks.end_session(session)
         for lock in self.locks:
             lock.end_session(session)
         if waited is not None:
@@ -194,7 +194,7 @@ class Model(RuleBasedStateMachine):
             return
         lock, waiting = self.waits.pop(owner)
         self.queue[lock].remove(owner)
-        holds.cancel(waiting.call, KeyboardInterrupt())
+        locks.cancel(waiting.call, KeyboardInterrupt())
         assert waiting.result() is KeyboardInterrupt
 
     @invariant()
@@ -212,12 +212,12 @@ class Model(RuleBasedStateMachine):
 
     def teardown(self):
         for owner in range(OWNERS):
-            holds.end_session(self.sessions[owner])
+            locks.end_session(self.sessions[owner])
             for lock in self.locks:
                 lock.end_session(self.sessions[owner])
         for _, waiting in self.waits.values():
             waiting.result()
-        assert holds.waits() == []
+        assert locks.waits() == []
 
     @staticmethod
     def error(attempt):

@@ -16,7 +16,7 @@ from instruments import Instrument
 from catkit_devices.device import Device
 from catkit_devices.errors import DeviceClosedError, MutexTimeoutError, OperationCancelled
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
-from catkit_devices.multiprocessing.locks import holds
+from catkit_devices.multiprocessing.locks import lock as locks
 from catkit_devices.multiprocessing.locks.entries import new_entry
 from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session, calling, current_call, current_owner
 
@@ -153,7 +153,7 @@ class Model(RuleBasedStateMachine):
             if how == "fails":
                 raise OSError("no such lamp")
             if how == "cancelled":
-                holds.cancel(call, OperationCancelled("interrupted"))
+                locks.cancel(call, OperationCancelled("interrupted"))
             else:
                 self.end_session(session, goodbye=False)
 
@@ -198,7 +198,7 @@ class Model(RuleBasedStateMachine):
 
     def end_session(self, session, goodbye):
         ended = self.sessions[session]
-        holds.end_session(ended)
+        locks.end_session(ended)
         self.device._session_ended_(ended, goodbye)
         self.has[session] = {"blocks": 0, "opens": 0, "sent": []}
         if self.holder == session:

@@ -22,7 +22,7 @@ from catkit_devices.errors import (
     OperationCancelled,
     SafetyError,
 )
-from catkit_devices.multiprocessing.locks import holds
+from catkit_devices.multiprocessing.locks import lock as locks
 from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session, calling
 from catkit_devices.multiprocessing.protocol import running_server
 from catkit_devices.multiprocessing.server.objects import Host
@@ -210,10 +210,10 @@ class Model(RuleBasedStateMachine):
     @rule(client=a_client)
     def die(self, client):
         session, self.sessions[client] = self.sessions[client], self.new_session(client)
-        holds.end_session(session)
+        locks.end_session(session)
         for who, doing, _ in self.working.values():
             if who == client:
-                holds.cancel(doing.call, OperationCancelled("the calling process has ended"))
+                locks.cancel(doing.call, OperationCancelled("the calling process has ended"))
         for lamp in self.lamps:
             lamp._session_ended_(session, False)
         for number, lamp in enumerate(self.lamps):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.multiprocessing.client.calls import Line
     from catkit_devices.multiprocessing.client.session import ClientSession
-    from catkit_devices.multiprocessing.locks.holds import Holder
+    from catkit_devices.multiprocessing.locks.lock import Holder
     from catkit_devices.multiprocessing.locks.owner import Call, Owner
     from catkit_devices.multiprocessing.protocol import HostedHere, Reference
     from catkit_devices.multiprocessing.wire.endpoint import Address

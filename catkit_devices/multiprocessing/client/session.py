@@ -15,8 +15,7 @@ from weakref import WeakSet
 
 from catkit_devices._base.ctrl_c import Event
 from catkit_devices.errors import ServerNotFoundError, ServerUnresponsiveError
-from catkit_devices.multiprocessing.locks.holds import sequence_of
-from catkit_devices.multiprocessing.locks.lock import give_way
+from catkit_devices.multiprocessing.locks.lock import give_way, sequence_of
 from catkit_devices.multiprocessing.locks.owner import local_session, process_id, process_name
 from catkit_devices.multiprocessing.wire.channel import Channel, take_over
 from catkit_devices.multiprocessing.wire.connecting import (

@@ -15,7 +15,7 @@ from multiprocessing import AuthenticationError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from catkit_devices.multiprocessing.client.session import open_sessions
-from catkit_devices.multiprocessing.locks.holds import end_deadlock, is_waited_for, waits
+from catkit_devices.multiprocessing.locks.lock import end_deadlock, is_waited_for, waits
 from catkit_devices.multiprocessing.locks.owner import process_id
 from catkit_devices.multiprocessing.wire.connecting import ask
 from catkit_devices.multiprocessing.wire.endpoint import endpoints
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from catkit_devices.multiprocessing.client.session import ClientSession
-    from catkit_devices.multiprocessing.locks.holds import Wait
+    from catkit_devices.multiprocessing.locks.lock import Wait
     from catkit_devices.multiprocessing.locks.owner import OwnerKey
     from catkit_devices.multiprocessing.wire.endpoint import Address, Endpoint
 

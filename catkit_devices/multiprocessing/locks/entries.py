@@ -12,7 +12,7 @@ import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from catkit_devices.errors import OperationCancelled
-from catkit_devices.multiprocessing.locks.holds import guard
+from catkit_devices.multiprocessing.locks.lock import guard
 from catkit_devices.multiprocessing.locks.owner import current_call, process_id
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    from catkit_devices.multiprocessing.locks.holds import Holder
+    from catkit_devices.multiprocessing.locks.lock import Holder
 
 __all__ = ["DEFAULT_TIMEOUT", "Mutex", "default_timeout", "exit_section", "leave", "lock_all", "seconds"]
 

@@ -24,7 +24,7 @@ from catkit_devices.lazy import imported
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from catkit_devices.multiprocessing.locks.holds import Waiter
+    from catkit_devices.multiprocessing.locks.lock import Waiter
 
 __all__ = [
     "Call",

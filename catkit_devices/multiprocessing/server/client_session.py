@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import OperationCancelled
-from catkit_devices.multiprocessing.locks.holds import cancel, end_deadlock, end_session, is_waited_for, sequence_of
+from catkit_devices.multiprocessing.locks.lock import cancel, end_deadlock, end_session, is_waited_for, sequence_of
 from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session, set_call
 from catkit_devices.multiprocessing.protocol import LOCK, RAISED, REFUSED, RETURNED
 from catkit_devices.multiprocessing.wire.channel import Channel, dumps

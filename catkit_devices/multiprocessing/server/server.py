@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices._base.ctrl_c import Event
 from catkit_devices.errors import ServerError, ServerResourceError
 from catkit_devices.multiprocessing.client import wait_graph
-from catkit_devices.multiprocessing.locks import holds
+from catkit_devices.multiprocessing.locks import lock as locks
 from catkit_devices.multiprocessing.protocol import ROOT, running_server
 from catkit_devices.multiprocessing.server.client_session import ServedSession
 from catkit_devices.multiprocessing.server.objects import Host, unknown_target
@@ -268,9 +268,9 @@ class Server(managers.Server):
             socket.send_fds(sock, [b"\0"], [descriptor])
         raise SystemExit
 
-    def waits(self, c: connection.Connection) -> list[holds.Wait]:  # noqa: ARG002 - the verb's signature
+    def waits(self, c: connection.Connection) -> list[locks.Wait]:  # noqa: ARG002 - the verb's signature
         """Return this server's wait graph, for a waiter that looks for a deadlock across servers."""
-        return holds.waits()
+        return locks.waits()
 
     # --- clients ----------------------------------------------------------------------------------------------------
 
