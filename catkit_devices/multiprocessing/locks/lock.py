@@ -224,21 +224,6 @@ class Waiter:
                 self.call.session.long_wait(self.call, attempt)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def grant(self, hold: Hold, *, guest: bool = False) -> None:
-        """Give it the lock, or let it in as a guest; the guard is held."""
-        lock, owner, place = self.lock, self.call.owner.key, self.lock._queue.index(self)
-        # Nothing is called from here to the last line: see above.
-        if guest:
-            lock._guests = [*lock._guests, hold]
-        else:
-            lock._hold = hold
-        del lock._queue[place]
-        self.hold = hold
-        self.granted = True
-        if owner in _waiting and _waiting[owner] is self:
-            del _waiting[owner]
-        self.wake.release()
-
     def go_on(self, inside: Hold) -> None:
         """Let an operation that gave way go on, now that its guest has left; the guard is held."""
         owner = self.call.owner.key
@@ -248,18 +233,8 @@ class Waiter:
             del _waiting[owner]
         self.wake.release()
 
-    def withdraw(self, failure: BaseException) -> None:
-        """Take it out of the queue, to end with ``failure``; the guard is held."""
-        self.failure = failure
-        self.lock._forget(self)
-        self._leave_graph()
-
-    def fail(self, failure: BaseException) -> None:
-        """Withdraw it and wake it; the guard is held."""
-        self.withdraw(failure)
-        self.wake.release()
-
-    def _leave_graph(self) -> None:
+    def leave_graph(self) -> None:
+        """Wait no more; the guard is held."""
         if _waiting.get(self.call.owner.key) is self:
             del _waiting[self.call.owner.key]
 
@@ -285,12 +260,12 @@ class OwnedLock:
 
     __slots__ = (
         "__weakref__",
-        "_by_chain",
         "_fences",
-        "_guests",
-        "_hold",
         "_queue",
+        "by_chain",
         "found_by",
+        "guests",
+        "hold",
         "may_give_way",
         "name",
         "on_timeout",
@@ -306,9 +281,9 @@ class OwnedLock:
         self.on_timeout: Callable[[MutexTimeoutError], None] | None = None
         self.found_by: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
         """A function that other processes find it by, and its first arguments; None where they cannot."""
-        self._by_chain = by_chain
-        self._hold: Hold | None = None
-        self._guests: list[Hold] = []
+        self.by_chain = by_chain
+        self.hold: Hold | None = None
+        self.guests: list[Hold] = []
         """Who is inside beside the hold, each since the one before gave way; the last one runs."""
         self._queue: deque[Waiter] = deque()
         self._fences: dict[OwnerKey, tuple[str, dict[str, int]]] = {}
@@ -351,7 +326,7 @@ class OwnedLock:
             raise
         except BaseException:  # Ctrl-C
             with guard:
-                self._settle()
+                self.settle()
             raise
 
     def _release(self, call: Call, depth: int | None) -> None:
@@ -364,11 +339,11 @@ class OwnedLock:
                 if not sections:
                     del self._fences[call.owner.key]
                 raise MutexBrokenError(self.name, reason)
-            hold = self._hold
+            hold = self.hold
             if hold is None or hold.key != self._key(call) or session not in hold.sections:
                 raise MutexNotHeldError(self.name, str(hold.described()) if hold else None)
             count_sections(hold.sections, session, hold.sections[session] - 1 if depth is None else depth)
-            self._settle()
+            self.settle()
 
     # --- bodies -----------------------------------------------------------------------------------------------------
 
@@ -381,25 +356,25 @@ class OwnedLock:
             site: which operation.
             shared: whether it may enter where whoever has the lock gives way.
         """
-        if self._guests or ((hold := self._hold) is not None and hold.gives_way):
+        if self.guests or ((hold := self.hold) is not None and hold.gives_way):
             self.take_back(call)  # what is part of an operation that gives way is not done beside its guests
         self._take(call, timeout, True, None, site, shared)
 
     def leave(self, call: Call) -> None:
         """End an operation begun by ``enter``."""
         with guard:
-            hold = self._hold_of(call)
+            hold = self.hold_of(call)
             if hold is not None:
                 hold.end(call)
-                self._settle()
+                self.settle()
 
     def end(self, call: Call) -> None:
         """End all that ``call`` has begun by ``enter`` and not ended; nothing where there is nothing."""
         with guard:
-            hold = self._hold_of(call)
+            hold = self.hold_of(call)
             while hold is not None and call in hold.calls:
                 hold.end(call)
-            self._settle()
+            self.settle()
 
     # The path of every operation of a device: what Hold.begin and Hold.end do is written out here.
 
@@ -408,7 +383,7 @@ class OwnedLock:
         entered = False
         try:
             with guard:
-                hold, other = self._hold, exclusive._hold
+                hold, other = self.hold, exclusive.hold
                 if other is None and not exclusive._queue and call.reason is None and not call.session.ended:
                     free = hold is None and not self._queue and not self._fences
                     if free and (self.refusal is None or self.refusal() is None):
@@ -419,7 +394,7 @@ class OwnedLock:
                         other = Hold(call.chain, call.owner, site)
                         hold.calls = [*hold.calls, call]
                         other.calls = [call]
-                        self._hold, exclusive._hold = hold, other
+                        self.hold, exclusive.hold = hold, other
                         entered = True
         except BaseException:
             if entered:
@@ -438,13 +413,13 @@ class OwnedLock:
         """End an operation begun by ``enter_both``."""
         with guard:
             for lock in (exclusive, self):
-                hold = lock._hold if not lock._guests else lock._hold_of(call)
+                hold = lock.hold if not lock.guests else lock.hold_of(call)
                 if hold is not None:
                     if hold.calls == [call]:
                         hold.calls = []
                     else:
                         hold.end(call)
-                    lock._settle()
+                    lock.settle()
 
     # --- giving way -------------------------------------------------------------------------------------------------
 
@@ -465,7 +440,7 @@ class OwnedLock:
             finally:  # also where Ctrl-C ends it
                 with guard:
                     if not waiter.granted and waiter.failure is None:
-                        waiter.withdraw(self._timed_out(call, timeout))
+                        self.withdraw(waiter, self._timed_out(call, timeout))
             if waiter.failure is None:
                 return
             if cancelled:
@@ -481,11 +456,11 @@ class OwnedLock:
         None where there is no guest.
         """
         with guard:
-            hold = self._hold_of(call)
+            hold = self.hold_of(call)
             if hold is None or hold.key != self._key(call):
                 return None
             hold.gives_way = False
-            if self._innermost() is hold:
+            if self.innermost() is hold:
                 return None
             cancelled = call.reason is not None or call.session.ended
             if not cancelled and (cycle := find_cycle_here(self, call)) is not None:
@@ -504,7 +479,7 @@ class OwnedLock:
         operation in flight is cancelled with the same error, and the next grant waits until its body has left.
         """
         with guard:
-            hold = self._hold
+            hold = self.hold
             if hold is None or hold.broken is not None:
                 return None
             hold.broken = reason
@@ -512,7 +487,7 @@ class OwnedLock:
                 self._fences[hold.owner.key] = (reason, hold.sections)
                 hold.sections = {}
             running = list(hold.calls)
-            self._settle()
+            self.settle()
         for call in running:
             cancel(call, MutexBrokenError(self.name, reason))
         return str(hold.owner)
@@ -527,13 +502,13 @@ class OwnedLock:
             for key in [key for key, (_, sections) in self._fences.items() if sections.pop(session.id, 0)]:
                 if not self._fences[key][1]:
                     del self._fences[key]
-            hold = self._hold
+            hold = self.hold
             held = hold is not None and session.id in hold.sections
             if guardian is not None:
                 self._queue.appendleft(Waiter(self, self._key(guardian), guardian, True, 0, "make_safe"))
             if hold is not None:
                 hold.sections.pop(session.id, None)
-            self._settle()
+            self.settle()
             return held
 
     def claim(self, guardian: Call, session: Session, timeout: float) -> bool:
@@ -552,7 +527,7 @@ class OwnedLock:
         alone_since: float | None = None
         while not waiter.wake.acquire(timeout=LONG_WAIT):
             with guard:
-                hold = self._hold
+                hold = self.hold
                 alone = hold is not None and not hold.sections and all(call.session is session for call in hold.calls)
             now = time.monotonic()
             if not alone:
@@ -566,17 +541,24 @@ class OwnedLock:
     def set_depth(self, owner: OwnerKey, session: Session, depth: int) -> None:
         """Make ``depth`` the number of sections that the owner has over the session (what its client says)."""
         with guard:
-            hold = self._hold
+            hold = self.hold
             if hold is not None and hold.owner.key == owner and session.id in hold.sections:
                 count_sections(hold.sections, session.id, depth)
-                self._settle()
+                self.settle()
+
+    def forget_parent(self) -> None:
+        """Be free, in a forked child: no thread of the parent is in the child, or can release it."""
+        self.hold = None
+        self.guests.clear()
+        self._queue.clear()
+        self._fences.clear()
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
     def holder(self) -> Holder | None:
         """Return who holds it."""
         with guard:
-            return self._hold.described() if self._hold is not None else None
+            return self.hold.described() if self.hold is not None else None
 
     def waiters(self) -> list[Holder]:
         """Return who waits for it, first come first."""
@@ -588,25 +570,25 @@ class OwnedLock:
     def held_by(self, call: Call) -> bool:
         """Whether the owner of ``call`` has it; where it is re-entered by chain, whether that chain has."""
         # Without the guard: nobody else can make it, or end it, being this owner's.
-        hold = self._hold if not self._guests else self._hold_of(call)
+        hold = self.hold if not self.guests else self.hold_of(call)
         return hold is not None and hold.key == self._key(call) and hold.broken is None
 
     def has_guest(self) -> bool:
         """Whether a shared operation is inside in the middle of one that waits."""
-        return bool(self._guests)
+        return bool(self.guests)
 
     def section(self, begun_before: float = math.inf) -> object:
         """Return what stands for the section that is held now, the same object until it ends; None without one.
 
         One that began after ``begun_before``, on the monotonic clock, does not count.
         """
-        hold = self._hold
+        hold = self.hold
         return hold if hold is not None and hold.sections and hold.since <= begun_before else None
 
     def in_use_by(self, session: Session) -> bool:
         """Whether a session has sections, or an operation that may change something, under the lock."""
         with guard:
-            hold = self._hold
+            hold = self.hold
             return hold is not None and (
                 session.id in hold.sections or any(call.session is session and call.changes for call in hold.calls)
             )
@@ -614,14 +596,14 @@ class OwnedLock:
     def running(self) -> list[Call]:
         """Return the operations that run under the lock now."""
         with guard:
-            hold = self._hold
+            hold = self.hold
             return list(hold.calls) if hold is not None else []
 
     def depth(self, call: Call) -> int:
         """Return how many sections the owner of ``call`` has over its session and has not left, broken ones too."""
         with guard:
             fence = self._fences.get(call.owner.key)
-            hold = self._hold
+            hold = self.hold
             if fence is not None:
                 sections = fence[1]
             elif hold is not None and hold.key == self._key(call):
@@ -633,24 +615,24 @@ class OwnedLock:
     def sections(self, call: Call) -> int:
         """Return how many sections the owner of ``call`` has."""
         with guard:
-            hold = self._hold
+            hold = self.hold
             return sum(hold.sections.values()) if hold is not None and hold.key == self._key(call) else 0
 
     # --- inside; the guard is held from here on ---------------------------------------------------------------------
 
     def _key(self, call: Call) -> object:
-        return call.chain if self._by_chain else call.owner.key
+        return call.chain if self.by_chain else call.owner.key
 
-    def _innermost(self) -> Hold | None:
+    def innermost(self) -> Hold | None:
         """Return the hold that runs."""
-        return self._guests[-1] if self._guests else self._hold
+        return self.guests[-1] if self.guests else self.hold
 
-    def _hold_of(self, call: Call) -> Hold | None:
+    def hold_of(self, call: Call) -> Hold | None:
         """Return the hold of a call that is inside; without guests there is only one."""
-        if self._guests:
+        if self.guests:
             key = self._key(call)
-            return next((hold for hold in [*self._guests, self._hold] if hold is not None and hold.key == key), None)
-        return self._hold
+            return next((hold for hold in [*self.guests, self.hold] if hold is not None and hold.key == key), None)
+        return self.hold
 
     def _take(self, call: Call, timeout: float, body: bool, depth: int | None, site: str | None, shared: bool) -> None:
         key = self._key(call)
@@ -660,7 +642,7 @@ class OwnedLock:
         try:
             with guard:
                 self._refuse_cancelled(call)
-                hold = self._hold if not self._guests else self._hold_of(call) or self._hold
+                hold = self.hold if not self.guests else self.hold_of(call) or self.hold
                 if hold is not None and hold.key == key and hold.broken is None:
                     before = hold.sections.get(call.session.id, 0)
                     hold.begin(call, body, depth)
@@ -670,12 +652,12 @@ class OwnedLock:
                 if hold is None and not self._queue:
                     hold = Hold(key, call.owner, site)
                     hold.begin(call, body, depth)
-                    self._hold = taken = hold
+                    self.hold = taken = hold
                     return
-                if shared and (inside := self._innermost()) is not None and inside.gives_way:
+                if shared and (inside := self.innermost()) is not None and inside.gives_way:
                     guest = Hold(key, call.owner, site)
                     guest.begin(call, True, None)
-                    self._guests = [*self._guests, guest]
+                    self.guests = [*self.guests, guest]
                     taken = guest
                     return
                 waiter = Waiter(self, key, call, body, depth or 1, site, shared)
@@ -718,11 +700,11 @@ class OwnedLock:
                     taken.end(call)
                 else:
                     count_sections(taken.sections, call.session.id, before)
-                self._settle()
+                self.settle()
             elif waiter is not None and waiter.granted:
-                self._give_back(waiter)
+                self.give_back(waiter)
             elif waiter is not None and waiter in self._queue:
-                waiter.withdraw(OperationCancelled("interrupted"))
+                self.withdraw(waiter, OperationCancelled("interrupted"))
 
     def _await(self, waiter: Waiter, timeout: float) -> None:
         """Wait for the grant. The guard is not held."""
@@ -737,45 +719,76 @@ class OwnedLock:
                 if failure is None:
                     return
                 waiter.granted, waiter.failure = False, failure
-                self._give_back(waiter)
+                self.give_back(waiter)
             elif failure is None:
                 failure = self._timed_out(waiter.call, timeout)
-                waiter.withdraw(failure)
+                self.withdraw(waiter, failure)
         if self.on_timeout is not None and isinstance(failure, MutexTimeoutError):
             self.on_timeout(failure)
         raise failure
 
-    def _give_back(self, waiter: Waiter) -> None:
+    def give_back(self, waiter: Waiter) -> None:
         """Take back what a waiter was granted, where it still has it."""
         hold = waiter.hold
-        if hold is None or (hold is not self._hold and hold not in self._guests):
+        if hold is None or (hold is not self.hold and hold not in self.guests):
             return
         if waiter.body:
             hold.end(waiter.call)
         else:
             hold.sections.pop(waiter.call.session.id, None)
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Grant on when the present hold has ended, or gives way."""
-        hold = self._hold
-        if self._guests:
-            self._guests = [guest for guest in self._guests if guest.calls]
+        hold = self.hold
+        if self.guests:
+            self.guests = [guest for guest in self.guests if guest.calls]
             if hold is not None and not (hold.sections or hold.calls):
                 # An operation that ended beside its guest, which now has the lock alone.
-                hold = self._hold = self._guests.pop(0) if self._guests else None
+                hold = self.hold = self.guests.pop(0) if self.guests else None
         if hold is not None and (hold.sections or hold.calls):
-            self._settle_guests(self._guests[-1] if self._guests else hold)
+            self._settle_guests(self.guests[-1] if self.guests else hold)
             return
-        self._hold = None
+        self.hold = None
         while self._queue and (gone := self._queue[0].call.session.gone) is not None and gone():
-            self._queue[0].fail(OperationCancelled("the waiting process has ended"))
+            self.fail(self._queue[0], OperationCancelled("the waiting process has ended"))
         if not self._queue:
             return
         waiter = self._queue[0]
         hold = Hold(waiter.key, waiter.call.owner, waiter.site)
         hold.begin(waiter.call, waiter.body, None if waiter.body else waiter.depth)
-        waiter.grant(hold)
+        self._grant(waiter, hold)
+
+    def _grant(self, waiter: Waiter, hold: Hold, *, guest: bool = False) -> None:
+        """Give a waiter the lock, or let it in as a guest."""
+        owner, place = waiter.call.owner.key, self._queue.index(waiter)
+        # Nothing is called from here to the last line, so that Ctrl-C cannot come between: see above.
+        if guest:
+            self.guests = [*self.guests, hold]
+        else:
+            self.hold = hold
+        del self._queue[place]
+        waiter.hold = hold
+        waiter.granted = True
+        if owner in _waiting and _waiting[owner] is waiter:
+            del _waiting[owner]
+        waiter.wake.release()
+
+    def withdraw(self, waiter: Waiter, failure: BaseException) -> None:
+        """Take a waiter out, from wherever it waits, to end with ``failure``."""
+        waiter.failure = failure
+        for hold in [*self.guests, self.hold]:
+            if hold is not None and hold.returning is waiter:
+                hold.returning = None
+                break
+        else:
+            self._queue.remove(waiter)
+        waiter.leave_graph()
+
+    def fail(self, waiter: Waiter, failure: BaseException) -> None:
+        """Withdraw a waiter and wake it."""
+        self.withdraw(waiter, failure)
+        waiter.wake.release()
 
     def _settle_guests(self, inside: Hold) -> None:
         """Let the one who runs go on if he waits for that, or his next guest in if he gives way."""
@@ -786,18 +799,10 @@ class OwnedLock:
             if waiting is not None:
                 guest = Hold(waiting.key, waiting.call.owner, waiting.site)
                 guest.begin(waiting.call, True, None)
-                waiting.grant(guest, guest=True)
-
-    def _forget(self, waiter: Waiter) -> None:
-        """Take a waiter out, from wherever it waits."""
-        for hold in [*self._guests, self._hold]:
-            if hold is not None and hold.returning is waiter:
-                hold.returning = None
-                return
-        self._queue.remove(waiter)
+                self._grant(waiting, guest, guest=True)
 
     def _timed_out(self, call: Call, waited: float) -> MutexTimeoutError:
-        hold = self._innermost()
+        hold = self.innermost()
         text = None
         if hold is not None:
             text = str(hold.described())
@@ -813,11 +818,11 @@ def find_cycle_here(lock: OwnedLock, call: Call) -> list[str] | None:
     parties = []
     seen: set[int] = set()
     while True:
-        hold = lock._innermost()
+        hold = lock.innermost()
         if hold is None:
             return None
         if hold.owner.key == call.owner.key:
-            if hold.broken is not None or (lock._by_chain and hold.key != call.chain):
+            if hold.broken is not None or (lock.by_chain and hold.key != call.chain):
                 return None  # a body that this owner abandoned: it ends by itself
             parties.append(f"{call.owner} holds {lock.name!r} and waits for {wanted!r}")
             return parties
@@ -836,14 +841,14 @@ def is_waited_for(owner: OwnerKey) -> bool:
     """Whether somebody in this process waits for what an owner has."""
     with guard:
         return any(
-            (hold := waiter.lock._innermost()) is not None and hold.owner.key == owner for waiter in _waiting.values()
+            (hold := waiter.lock.innermost()) is not None and hold.owner.key == owner for waiter in _waiting.values()
         )
 
 
 def waits() -> list[Wait]:
     """Return the wait graph of this process."""
     with guard:
-        edges = [(waiter, hold) for waiter in _waiting.values() if (hold := waiter.lock._innermost()) is not None]
+        edges = [(waiter, hold) for waiter in _waiting.values() if (hold := waiter.lock.innermost()) is not None]
     return [  # the words without the guard: with hundreds of waiters they take milliseconds
         Wait(
             waiter.call.owner.key,
@@ -864,11 +869,11 @@ def cancel(call: Call, reason: BaseException) -> None:
         if waiter is None or waiter.failure is not None:
             return
         if not waiter.granted:
-            waiter.fail(reason)
+            waiter.lock.fail(waiter, reason)
         elif waiter.hold is not None:
             # It has not woken up yet. What it was granted goes back now: later that could be another's.
             waiter.failure, waiter.granted = reason, False
-            waiter.lock._give_back(waiter)
+            waiter.lock.give_back(waiter)
 
 
 def end_session(session: Session) -> None:
@@ -876,7 +881,7 @@ def end_session(session: Session) -> None:
     with guard:
         session.ended = True
         for waiter in [waiter for waiter in _waiting.values() if waiter.call.session is session]:
-            waiter.fail(OperationCancelled("the waiting process has ended"))
+            waiter.lock.fail(waiter, OperationCancelled("the waiting process has ended"))
 
 
 def end_deadlock(owner: OwnerKey, sequence: int, parties: list[str]) -> None:
@@ -884,7 +889,7 @@ def end_deadlock(owner: OwnerKey, sequence: int, parties: list[str]) -> None:
     with guard:
         waiter = _waiting.get(owner)
         if waiter is not None and waiter.sequence == sequence:
-            waiter.fail(DeadlockError(waiter.lock.name, parties))
+            waiter.lock.fail(waiter, DeadlockError(waiter.lock.name, parties))
 
 
 def sequence_of(call: Call) -> int | None:
@@ -895,13 +900,9 @@ def sequence_of(call: Call) -> int | None:
 
 
 def _forget_parent() -> None:
-    """Give up, in a forked child, what threads of the parent have: none of them is in the child, or can release it."""
     _waiting.clear()
     for lock in _locks:
-        lock._hold = None
-        lock._guests.clear()
-        lock._queue.clear()
-        lock._fences.clear()
+        lock.forget_parent()
 
 
 if hasattr(os, "register_at_fork"):
@@ -932,10 +933,10 @@ def give_way(call: Call, still: Callable[[], bool] | None = None) -> None:
             return
         for lock in _locks_of(call):
             if lock.may_give_way is None or lock.may_give_way(call.chain):
-                hold = lock._hold_of(call)
-                if hold is not None and lock._innermost() is hold:
+                hold = lock.hold_of(call)
+                if hold is not None and lock.innermost() is hold:
                     hold.gives_way = True
-                    lock._settle()
+                    lock.settle()
 
 
 def take_back(call: Call) -> None:
@@ -952,5 +953,5 @@ def _locks_of(call: Call) -> list[OwnedLock]:
     return [
         lock
         for lock in _locks
-        if lock._by_chain and (hold := lock._hold_of(call)) is not None and hold.key == chain and hold.broken is None
+        if lock.by_chain and (hold := lock.hold_of(call)) is not None and hold.key == chain and hold.broken is None
     ]

@@ -24,8 +24,6 @@ from catkit_devices.lazy import imported
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from catkit_devices.multiprocessing.locks.lock import Waiter
-
 __all__ = [
     "Call",
     "Owner",
@@ -113,8 +111,8 @@ class Call:
         self.session = session
         self.number = number
         self.reason: BaseException | None = None
-        self.waiter: Waiter | None = None
-        """Its wait for a lock, until it has woken up from that; used under the guard of the locks."""
+        self.waiter: Any = None
+        """Its wait for a lock (a ``Waiter``), until it has woken up from that; used under the guard of the locks."""
         self.nested = False
         """Whether it is part of an operation in the process that sent it."""
         self.apart = False
