@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedMemoryManager"]
 
-_State: Any = managers.State  # type: ignore[attr-defined]  # typeshed has no State
+_State: Any = managers.State  # type: ignore[attr-defined]  # not in the library's stubs
 
 
 class SharedMemoryManager(managers.SyncManager):

@@ -456,7 +456,7 @@ NOT_SHARED = [(SET, "add"), (SET, "mutex"), (DELETE, "add"), (GET, "add"), (CALL
 
 
 def test_private_names_are_refused_through_the_channel(tally):
-    remote = tally._remote
+    remote = tally._remote_
     for operation in (CALL, GET, SET, DELETE):
         for name in PRIVATE:
             with pytest.raises(AttributeError, match=rf"object 'tally' shares no '{name}' \(it has .*add"):
@@ -465,7 +465,7 @@ def test_private_names_are_refused_through_the_channel(tally):
 
 
 def test_what_an_object_does_not_share_is_refused_by_the_server(tally):
-    remote = tally._remote
+    remote = tally._remote_
     for operation, name in NOT_SHARED:
         with pytest.raises(AttributeError, match=f"shares no '{name}'"):
             remote.line().call(remote.reference.target, operation, name, (1,), None)
@@ -475,7 +475,7 @@ def test_what_an_object_does_not_share_is_refused_by_the_server(tally):
 
 
 def test_an_unknown_operation_is_refused(tally):
-    remote = tally._remote
+    remote = tally._remote_
     for operation in (17, -1, "0", None):
         with pytest.raises(RemoteError, match="no operation"):
             remote.line().call(remote.reference.target, operation, "count", (1,), None)

@@ -76,7 +76,7 @@ class Line:
         origin = None
         if from_call is not None:
             origin = (from_call.owner, from_call.chain, from_call.apart)
-        elif (asyncio := imported("asyncio")) is not None and asyncio._get_running_loop() is not None:
+        elif (asyncio := imported("asyncio")) is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises where there is none
             origin = (current_owner(), None, False)
         if self.unfinished:
             self.abandon()

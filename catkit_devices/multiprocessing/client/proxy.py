@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from catkit_devices._base.deferred import finished
 from catkit_devices.errors import CatkitDevicesError, MutexNotHeldError, MutexTimeoutError, ServerError, TransferError
 from catkit_devices.multiprocessing.client.remote import Remote, RemoteLock, found_again, hosted_here, mutex_of
-from catkit_devices.multiprocessing.locks.mutex import Mutex, exit_section
+from catkit_devices.multiprocessing.locks.mutex import Mutex, acquire_again, exit_section
 from catkit_devices.multiprocessing.locks.owner import current_call
 from catkit_devices.multiprocessing.protocol import CALL, DELETE, GET, SELF, SET, SPECIAL, running_server
 from catkit_devices.multiprocessing.wire.endpoint import Endpoint
@@ -34,18 +34,17 @@ class ObjectProxy:
     to other processes.
     """
 
-    __slots__ = ("_mutex", "_remote")
-    _remote: Remote | _Here
+    __slots__ = ("_mutex", "_remote_")
+    _remote_: Remote | _Here
     _mutex: Mutex | None
     _interface: Interface
 
     @property
     def mutex(self) -> Mutex:
         """The object's mutex."""
-        if self._mutex is None and isinstance(self._remote, Remote):
-            object.__setattr__(self, "_mutex", mutex_of(self._remote))
-        mutex: Mutex = self._mutex  # type: ignore[assignment]  # made so
-        return mutex
+        if self._mutex is None and isinstance(self._remote_, Remote):
+            object.__setattr__(self, "_mutex", mutex_of(self._remote_))
+        return cast("Mutex", self._mutex)
 
     def lock(self, timeout: float | None = None) -> Any:
         """Keep the object to oneself during a block: ``with proxy.lock():``."""
@@ -62,7 +61,7 @@ class ObjectProxy:
         self.mutex.release()
 
     def _do(self, operation: int, name: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        remote = self._remote
+        remote = self._remote_
         line = remote.line()
         try:
             result = line.call(remote.reference.target, operation, name, args, kwargs)
@@ -93,7 +92,7 @@ class ObjectProxy:
             raise AttributeError(f"{type(self).__name__} takes no attribute {name!r}")
         member = getattr(type(self), name, None)
         if member is not None and not isinstance(member, property):
-            raise AttributeError(f"{name!r} of {self._remote.kind} {self._remote.name!r} is not to be set")
+            raise AttributeError(f"{name!r} of {self._remote_.kind} {self._remote_.name!r} is not to be set")
         self._do(SET, name, (value,))
 
     def __delattr__(self, name: str) -> None:
@@ -104,19 +103,19 @@ class ObjectProxy:
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, ObjectProxy):
-            mine, its = self._remote, other._remote
+            mine, its = self._remote_, other._remote_
             return (mine.server.address, mine.kind, mine.name) == (its.server.address, its.kind, its.name)
         return NotImplemented
 
     def __hash__(self) -> int:
-        return hash((self._remote.server.address, self._remote.kind, self._remote.name))
+        return hash((self._remote_.server.address, self._remote_.kind, self._remote_.name))
 
     def __repr__(self) -> str:
-        remote = self._remote
+        remote = self._remote_
         return f"<{self._interface.name} {remote.name!r} on server {remote.server.name!r}>"
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return proxy_found, self._remote.whereabouts()
+        return proxy_found, self._remote_.whereabouts()
 
 
 def proxy_of(remote: Remote) -> Any:
@@ -131,7 +130,7 @@ def proxy_of(remote: Remote) -> Any:
 def remote_of(shared: Any) -> Remote | _Here | None:
     """Return where an object of a server is, by its proxy or mutex; None for what is none of a server's."""
     if isinstance(shared, ObjectProxy):
-        return shared._remote
+        return shared._remote_
     if isinstance(shared, Mutex) and isinstance(shared.underlying, RemoteLock):
         return shared.underlying.remote
     return None
@@ -181,7 +180,7 @@ class _Here:
         """Return itself: there is no line."""
         return self
 
-    def call(self, target: int, operation: int, name: str, args: tuple[Any, ...], kwargs: Any) -> Any:  # noqa: ARG002 - as Line.call
+    def call(self, target: int, operation: int, name: str, args: tuple[Any, ...], kwargs: Any) -> Any:  # noqa: ARG002 - as ``Line.call``
         """As ``Line.call``."""
         return self._hosted.perform(operation, name, args, kwargs)
 
@@ -193,7 +192,7 @@ class _Here:
 def _make_proxy(remote: Remote | _Here, interface: Interface, mutex: Mutex | None) -> ObjectProxy:
     cls = _class_for(interface)
     proxy = cls.__new__(cls)
-    object.__setattr__(proxy, "_remote", remote)
+    object.__setattr__(proxy, "_remote_", remote)
     object.__setattr__(proxy, "_mutex", mutex)
     return proxy
 
@@ -255,20 +254,20 @@ def _entered(name: str, doc: str | None) -> Callable[..., Any]:
 
 
 def _open(self: ObjectProxy) -> None:
-    cast("Remote", self._remote).enter(block=False)
+    cast("Remote", self._remote_).enter(block=False)
 
 
 def _close(self: ObjectProxy, force: bool = False) -> None:
-    cast("Remote", self._remote).leave(block=False, force=force)
+    cast("Remote", self._remote_).leave(block=False, force=force)
 
 
 def _enter_block(self: ObjectProxy) -> ObjectProxy:
-    cast("Remote", self._remote).enter(block=True)
+    cast("Remote", self._remote_).enter(block=True)
     return self
 
 
 def _exit_block(self: ObjectProxy, *_: object) -> None:
-    cast("Remote", self._remote).leave(block=True)
+    cast("Remote", self._remote_).leave(block=True)
 
 
 _ENTERED = {"open": _open, "close": _close, "__enter__": _enter_block, "__exit__": _exit_block}
@@ -302,7 +301,7 @@ def _enter_section(self: ObjectProxy) -> ObjectProxy:
     return self
 
 
-def _exit(self: ObjectProxy, kind: object, error: BaseException | None, traceback: object) -> Any:  # noqa: ARG001 - as __exit__
+def _exit(self: ObjectProxy, kind: object, error: BaseException | None, traceback: object) -> Any:  # noqa: ARG001 - as every __exit__
     encoded = None
     if error is not None:
         from catkit_devices.multiprocessing.wire.exceptions import encode
@@ -328,7 +327,7 @@ def _wait(self: ObjectProxy, timeout: float | None = None) -> bool:
     except BaseException as error:
         # Ctrl-C, or the end of the operation that this is part of: the block goes on with the mutex until it is left.
         try:
-            self.mutex._restore(depth)
+            acquire_again(self.mutex, depth)
         except CatkitDevicesError as failure:
             error.add_note(f"the mutex is not held again: {failure}")
         raise

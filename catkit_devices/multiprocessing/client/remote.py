@@ -35,14 +35,14 @@ class Remote:
     object where it is got anew.
     """
 
-    __slots__ = ("_ended", "_entered", "_session", "kind", "name", "reference", "server")
+    __slots__ = ("_ended", "_entered", "kind", "name", "reference", "server", "session")
 
     def __init__(self, server: Endpoint, kind: str, name: str, reference: Reference, session: ClientSession) -> None:
         self.server = server
         self.kind = kind
         self.name = name
         self.reference = reference
-        self._session = session
+        self.session = session
         self._ended: list[tuple[ClientSession, int | None]] = []
         """The sessions of before, and the number of its lock in each."""
         self._entered = OwnEntries()
@@ -56,12 +56,12 @@ class Remote:
         Raises:
             MutexBrokenError: it is.
         """
-        if refuse and (self._ended or self._session.lost is not None):
+        if refuse and (self._ended or self.session.lost is not None):
             ended = self.ended_sections(current_owner())
             if ended is not None:
                 raise _ended_with(ended, self.name)
         line = line_to(self.server)
-        if line.session is not self._session:
+        if line.session is not self.session:
             self._find_again(line)
         return line
 
@@ -69,15 +69,15 @@ class Remote:
         reference = line.call(ROOT, CALL, "obtain", (self.kind, self.name, {}, None, ((), {})), None)
         # In this order: another thread that comes in between finds its sections of before in one place or the other.
         kept = [one for one in self._ended if one[0].sections]
-        self._ended = [*kept, (self._session, self.reference.lock)]
+        self._ended = [*kept, (self.session, self.reference.lock)]
         self.reference = reference
-        self._session = line.session
+        self.session = line.session
 
     def ended_sections(self, owner: Owner) -> tuple[ClientSession, int] | None:
         """Return where an owner has sections of its lock, not yet left, that ended with their server."""
-        if self._session.lost is None and not self._ended:
+        if self.session.lost is None and not self._ended:
             return None
-        for session, lock in (*self._ended, (self._session, self.reference.lock)):
+        for session, lock in (*self._ended, (self.session, self.reference.lock)):
             if lock is not None and session.lost is not None and lock in session.sections.get(owner.key, ()):
                 return session, lock
         return None
@@ -246,7 +246,7 @@ class RemoteLock:
 
     def depth(self, call: Call) -> int:
         """As ``OwnedLock.depth``."""
-        session, lock = self.remote.ended_sections(call.owner) or (self.remote._session, self._target())
+        session, lock = self.remote.ended_sections(call.owner) or (self.remote.session, self._target())
         return session.sections.get(call.owner.key, {}).get(lock, 0)
 
     def holder(self) -> Holder | None:

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from catkit_devices.multiprocessing.locks.lock import Holder
 
-__all__ = ["DEFAULT_TIMEOUT", "Mutex", "default_timeout", "exit_section", "leave", "lock_all", "seconds"]
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "Mutex",
+    "acquire_again",
+    "default_timeout",
+    "exit_section",
+    "leave",
+    "lock_all",
+    "seconds",
+]
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds that a mutex is waited for unless told otherwise."""
@@ -83,7 +92,7 @@ def leave(due: list[Any], *, again: bool = False) -> None:
     while due:
         one = due[-1]
         if isinstance(one, lock_all):
-            due[-1:] = one._mutexes
+            due[-1:] = one.mutexes
             continue
         if not isinstance(one, tuple):
             lock = one.underlying if isinstance(one, Mutex) else one.mutex.underlying
@@ -105,7 +114,7 @@ def exit_section(
     self: Any,
     kind: type[BaseException] | None,  # noqa: ARG001 - as every __exit__
     error: BaseException | None,
-    traceback: TracebackType | None,  # noqa: ARG001 - as __exit__ has it
+    traceback: TracebackType | None,  # noqa: ARG001 - as every __exit__
 ) -> None:
     """``__exit__`` of what holds one mutex or several during a block.
 
@@ -180,13 +189,6 @@ class Mutex:
         """
         self.__exit__(None, None, None)
 
-    def _restore(self, depth: int) -> None:
-        """Take it again, to be held as deep as it was; what cancels the caller's operation does not cancel this."""
-        call = current_call()
-        again = Call(call.owner, call.chain, call.session, call.number)
-        with calling(again):
-            self.underlying.acquire(again, self.timeout, depth, call_site())
-
     def break_(self, reason: str) -> str | None:
         """Take it from whoever holds it, by force; return who that was. See ``MutexBrokenError``."""
         return self.underlying.break_(reason)
@@ -218,36 +220,13 @@ class Mutex:
     __exit__ = exit_section
 
     async def __aenter__(self) -> Self:
-        await self._acquire_while_others_run(self.timeout)
+        await _acquire_while_others_run(self, self.timeout)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, traceback)
-
-    async def _acquire_while_others_run(self, timeout: float) -> None:
-        """As ``acquire``, but the other tasks of this thread go on meanwhile."""
-        import asyncio
-
-        call = current_call()
-        call.apart = True
-        site = call_site()
-
-        def acquire() -> None:
-            with calling(call):
-                self.underlying.acquire(call, timeout, site=site)
-
-        waiting = asyncio.ensure_future(asyncio.to_thread(acquire))
-        try:
-            await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            # The thread may win the mutex after its task was cancelled: then nobody else would ever give it back.
-            call.cancel(asyncio.CancelledError())
-            with contextlib.suppress(BaseException):
-                await waiting
-                self.underlying.release(call)
-            raise
 
     def __repr__(self) -> str:
         return f"<Mutex {self.name!r}: {self.holder or 'free'}>"
@@ -269,9 +248,41 @@ class Mutex:
         return find, (*place, self.name, self.timeout)
 
 
+def acquire_again(mutex: Mutex, depth: int) -> None:
+    """Acquire a mutex as deep as it was held before; what cancels the caller's operation does not cancel this."""
+    call = current_call()
+    again = Call(call.owner, call.chain, call.session, call.number)
+    with calling(again):
+        mutex.underlying.acquire(again, mutex.timeout, depth, call_site())
+
+
+async def _acquire_while_others_run(mutex: Mutex, timeout: float) -> None:
+    """As ``Mutex.acquire``, but the other tasks of this thread go on meanwhile."""
+    import asyncio
+
+    call = current_call()
+    call.apart = True
+    site = call_site()
+
+    def acquire() -> None:
+        with calling(call):
+            mutex.underlying.acquire(call, timeout, site=site)
+
+    waiting = asyncio.ensure_future(asyncio.to_thread(acquire))
+    try:
+        await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        # The thread may win the mutex after its task was cancelled: then nobody else would ever give it back.
+        call.cancel(asyncio.CancelledError())
+        with contextlib.suppress(BaseException):
+            await waiting
+            mutex.underlying.release(call)
+        raise
+
+
 def call_site() -> str:
     """Return file:line of the nearest caller outside this framework and contextlib."""
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # noqa: SLF001 - inspect has it too, and would cost every child its import
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
         frame = frame.f_back
     path = frame.f_code.co_filename
@@ -304,7 +315,7 @@ class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):
 
     def __init__(self, *lockables: Any, timeout: float | None = None) -> None:
         mutexes = [lockable if isinstance(lockable, Mutex) else lockable.mutex for lockable in lockables]
-        self._mutexes = sorted(mutexes, key=lambda mutex: mutex.underlying.order)
+        self.mutexes = sorted(mutexes, key=lambda mutex: mutex.underlying.order)
         longest = max((mutex.timeout for mutex in mutexes), default=0.0)
         self._timeout = longest if timeout is None else seconds(timeout, "lock_all")
 
@@ -312,11 +323,11 @@ class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):
         deadline = time.monotonic() + self._timeout
         held = 0
         try:
-            for mutex in self._mutexes:
+            for mutex in self.mutexes:
                 mutex.acquire(max(0.0, deadline - time.monotonic()))
                 held += 1  # nothing is called between the two lines, and Ctrl-C comes on calls
         except BaseException:
-            leave(self._mutexes[:held])
+            leave(self.mutexes[:held])
             raise
 
     __exit__ = exit_section
@@ -325,11 +336,11 @@ class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):
         deadline = time.monotonic() + self._timeout
         held = 0
         try:
-            for mutex in self._mutexes:
-                await mutex._acquire_while_others_run(max(0.0, deadline - time.monotonic()))
+            for mutex in self.mutexes:
+                await _acquire_while_others_run(mutex, max(0.0, deadline - time.monotonic()))
                 held += 1
         except BaseException:
-            leave(self._mutexes[:held])
+            leave(self.mutexes[:held])
             raise
 
     async def __aexit__(
@@ -338,4 +349,4 @@ class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):
         self.__exit__(kind, error, traceback)
 
     def __iter__(self) -> Iterator[Mutex]:
-        return iter(self._mutexes)
+        return iter(self.mutexes)

@@ -197,7 +197,7 @@ def process_name() -> str:
         return name
     script = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib would cost every child its import
     if script == "ipykernel_launcher.py":  # Jupyter tells its kernels which notebook is theirs
-        return os.path.basename(os.environ.get("JPY_SESSION_NAME", "")) or "notebook"  # noqa: PTH119 - pathlib loads slowly
+        return os.path.basename(os.environ.get("JPY_SESSION_NAME", "")) or "notebook"  # noqa: PTH119 - as above
     return "python" if script in {"", "-", "-c"} else script
 
 
@@ -238,7 +238,7 @@ def current_owner() -> Owner:
     if call is not None:
         return call.owner
     asyncio = imported("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:
+    if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises where there is none
         task = asyncio.current_task()
         if task is not None:
             return _task_owner(task)

@@ -88,7 +88,7 @@ class Process(context.SpawnProcess):
         refuse_deferred(target, "the target of a process")
         super().__init__(group, None, name, (), {}, daemon=daemon)
         self._work: Any = (target, tuple(args), dict(kwargs or {}))
-        self._outbox: connection.Connection | None = None
+        self._outbox_: connection.Connection | None = None
         self._outcome: Outcome | None = None
 
     @staticmethod
@@ -96,9 +96,9 @@ class Process(context.SpawnProcess):
         if os.name == "posix":
             from multiprocessing.popen_spawn_posix import Popen
         else:
-            from multiprocessing.popen_spawn_win32 import Popen  # type: ignore[attr-defined, no-redef]  # Windows only
+            from multiprocessing.popen_spawn_win32 import Popen  # type: ignore[attr-defined, no-redef]  # on Windows it has one
         with _without_main():
-            popen = Popen(process_obj)  # type: ignore[no-untyped-call, unused-ignore]  # Windows only
+            popen = Popen(process_obj)  # type: ignore[no-untyped-call, unused-ignore]  # typed in some versions only
         with contextlib.suppress(AttributeError, OSError):  # Linux has it, where it is allowed
             # Not the pipe whose other end the child has: a process that the child forks would keep that open.
             popen.sentinel = os.pidfd_open(popen.pid)
@@ -115,7 +115,7 @@ class Process(context.SpawnProcess):
         """Start the child, once."""
         # A child that another thread forks meanwhile would keep what the parent learns of this one's end by.
         with making:
-            inbox, self._outbox = connection.Pipe(duplex=False)
+            inbox, self._outbox_ = connection.Pipe(duplex=False)
             private(inbox.fileno())
             before, self._outcome = self._outcome, Outcome(self, inbox)
             try:
@@ -127,8 +127,8 @@ class Process(context.SpawnProcess):
                 self._outcome = before
                 raise
             finally:
-                self._outbox.close()
-                self._outbox = None
+                self._outbox_.close()
+                self._outbox_ = None
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the child's end; raise what it raised.
@@ -211,9 +211,9 @@ def _run_and_tell(process: Process) -> None:
     for function, args in vars(process).pop("_first"):
         in_every_child(function, *args)  # and in the children of this one
         function(*args)
-    if process._outbox is not None:
-        private(process._outbox.fileno())
-    run_and_tell(lambda: finished(type(process).run(process), f"process {process.name!r}"), process._outbox)
+    if process._outbox_ is not None:
+        private(process._outbox_.fileno())
+    run_and_tell(lambda: finished(type(process).run(process), f"process {process.name!r}"), process._outbox_)
 
 
 _first: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
@@ -292,9 +292,9 @@ def _packed(value: Any) -> bytes:
 
         import cloudpickle
 
-        class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+        class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
             dispatch_table = ChainMap(  # noqa: RUF012 - an instance's own is ignored
-                ForkingPickler._extra_reducers,  # type: ignore[attr-defined]  # not in typeshed
+                ForkingPickler._extra_reducers,  # type: ignore[attr-defined]  # noqa: SLF001 - it hands them out nowhere
                 cloudpickle.Pickler.dispatch_table,
             )
 

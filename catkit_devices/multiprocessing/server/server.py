@@ -32,7 +32,7 @@ from catkit_devices.multiprocessing.wire.connecting import (
     keep_alive,
     set_receive_timeout,
 )
-from catkit_devices.multiprocessing.wire.forking import accept, private
+from catkit_devices.multiprocessing.wire.forking import accept, private, socket_of
 from catkit_devices.multiprocessing.wire.shortage import Reserve, shortage
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Server(managers.Server):
         name: str,
     ) -> None:
         super().__init__(registry, address, authkey, serializer)
-        private(self.listener._listener._socket.fileno())  # type: ignore[attr-defined]  # not in typeshed
+        private(socket_of(self.listener).fileno())
         self.name = name
         self.host = Host(makers)
         self.host.on_timeout = _tell_timeout
@@ -107,7 +107,7 @@ class Server(managers.Server):
         """Serve until told to stop, then close what is hosted, last made first."""
         sys.setswitchinterval(1e-4)  # a busy neighbour object must not delay short calls by the default 5 ms
         running_server.append(self)
-        current_process()._manager_server = self  # type: ignore[attr-defined]  # as the base does, for nested proxies
+        current_process()._manager_server = self  # type: ignore[attr-defined]  # noqa: SLF001 - as the base does
         wait_graph.own_address.append(self.address)
         self.stop_event = Event()
         # A handler runs in the middle of whatever this thread does, and must not wait for a lock of an Event that this
@@ -126,7 +126,7 @@ class Server(managers.Server):
             self.stop_event.set()
         finally:
             self._close_everything()
-            util._exit_function()  # type: ignore[attr-defined]  # not in typeshed
+            util._exit_function()  # type: ignore[attr-defined]  # noqa: SLF001 - os._exit calls no finalizers
             if self._registration is not None:
                 self._registration.withdraw()
             os._exit(0)  # threads that serve clients are still there and must not delay the end

@@ -59,7 +59,7 @@ def serve(
 
 def stop(process: Any, server: Endpoint, state: Any, timeout: float) -> None:
     """Have the server close its devices and end; force it where it does not within the time."""
-    state.value = managers.State.SHUTDOWN  # type: ignore[attr-defined]  # typeshed has no State
+    state.value = managers.State.SHUTDOWN  # type: ignore[attr-defined]  # not in the library's stubs
     process.expect_end()
     if process.is_alive():
         try:

@@ -113,7 +113,7 @@ class MutexedDict(HostedObject, dict[_K, _V]):
         with self.mutex:
             return dict(other) | dict(super().items())
 
-    def __ior__(self, other: Any) -> MutexedDict[_K, _V]:  # type: ignore[override]  # as dict
+    def __ior__(self, other: Any) -> MutexedDict[_K, _V]:  # type: ignore[override]  # wider than dict's, as update
         self.update(other)
         return self
 

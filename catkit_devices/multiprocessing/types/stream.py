@@ -107,7 +107,7 @@ class FrameStream:
         Raises:
             MutexTimeoutError: somebody else is; says who.
         """
-        return FrameWriter(self, timeout)
+        return FrameWriter(self, self._ring, timeout)
 
     def reader(self) -> FrameReader:
         """Return a reader that begins with the next frame to be published."""
@@ -148,13 +148,14 @@ class FrameStream:
 class FrameWriter:
     """The writer of a stream during a block."""
 
-    def __init__(self, stream: FrameStream, timeout: float | None) -> None:
+    def __init__(self, stream: FrameStream, ring: _Ring, timeout: float | None) -> None:
         self._stream = stream
+        self._ring = ring
         self._timeout = timeout
         self._turn = 0
 
     def __enter__(self) -> Self:
-        mutex, head = self._stream.mutex, self._stream._ring.head
+        mutex, head = self._stream.mutex, self._ring.head
         holder = mutex.holder
         nested = holder is not None and holder.key == current_owner().key
         mutex.acquire(self._timeout)
@@ -174,7 +175,7 @@ class FrameWriter:
             MutexBrokenError: the mutex of the writer was taken away, and somebody else has become it.
             ServerUnresponsiveError: the stream's server is gone, and with it that mutex.
         """
-        ring = self._stream._ring
+        ring = self._ring
         ring.check()
         if int(ring.head[_TURN]) != self._turn:
             raise MutexBrokenError(self._stream.mutex.name, "somebody else writes by now")
@@ -344,7 +345,7 @@ def stream_over(memory: Any) -> FrameStream:
     """Map the memory of a stream on a server, whose proxy is given."""
     from catkit_devices.multiprocessing.wire.connecting import receive_descriptor
 
-    remote = memory._remote
+    remote = memory._remote_
     session: ClientSession | None = remote.line().session
     endpoint = remote.server if session is None else session.endpoint
     descriptor, size = receive_descriptor(endpoint, remote.reference.target)

@@ -114,7 +114,7 @@ _let_others_run = getattr(os, "sched_yield", lambda: None)
 def take_over(connection: Connection) -> socket.socket:
     """Return the socket under an authenticated connection, which is no longer usable afterwards."""
     sock = getattr(connection, "socket", None) or socket.socket(fileno=connection.fileno())
-    connection._handle = None  # type: ignore[attr-defined]  # not in typeshed
+    connection._handle = None  # type: ignore[attr-defined]  # noqa: SLF001 - or its __del__ would close the socket
     if sock.family != getattr(socket, "AF_UNIX", None):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock

@@ -256,7 +256,7 @@ else:
 
     def _try_lock(handle: int) -> bool:
         try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]  # Windows only
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]  # on Windows it has both
         except OSError:
             return False
         return True

@@ -21,7 +21,7 @@ from catkit_devices.lazy import imported
 if TYPE_CHECKING:
     from multiprocessing.connection import Listener
 
-__all__ = ["accept", "making", "private", "receive_descriptors", "renewed"]
+__all__ = ["accept", "making", "private", "receive_descriptors", "renewed", "socket_of"]
 
 _L = TypeVar("_L", bound=Any)
 
@@ -54,8 +54,14 @@ def private(descriptor: int) -> int:
 def renewed(lock: _L) -> _L:
     """Have a lock be free in every forked child, whichever thread of the parent has it; return it."""
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lock._at_fork_reinit)
+        os.register_at_fork(after_in_child=lock._at_fork_reinit)  # noqa: SLF001 - as threading does with its own
     return lock
+
+
+def socket_of(listener: Any) -> socket.socket:
+    """Return the socket on which a listener of the standard library listens."""
+    sock: socket.socket = listener._listener._socket  # noqa: SLF001 - the library hands it out nowhere
+    return sock
 
 
 def accept(listener: Listener) -> Any:
@@ -64,7 +70,7 @@ def accept(listener: Listener) -> Any:
     Raises:
         OSError: as ``Listener.accept``.
     """
-    sock = listener._listener._socket  # type: ignore[attr-defined]  # not in typeshed
+    sock = socket_of(listener)
     if not hasattr(os, "register_at_fork"):
         return listener.accept()
     import select
@@ -117,7 +123,7 @@ def _before_fork() -> None:
 def _imports_of_others() -> set[tuple[str, int]]:
     """Return the modules that other threads are in the middle of importing, and these threads."""
     me = threading.get_ident()
-    locks: dict[str, Any] = getattr(importlib._bootstrap, "_module_locks", {})
+    locks: dict[str, Any] = getattr(importlib._bootstrap, "_module_locks", {})  # noqa: SLF001 - nothing public tells
     held = [(name, lock.owner) for name, reference in locks.items() if (lock := reference()) is not None]
     return {(name, owner) for name, owner in held if owner not in (None, me)}
 

@@ -10,7 +10,7 @@ from multiprocessing import connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.multiprocessing.wire.forking import making, private
+from catkit_devices.multiprocessing.wire.forking import making, private, socket_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ class Reserve:
 
         None where nobody has come, or where that one is lent already.
         """
-        if not connection.wait([self._listener._listener._socket], 0):
+        if not connection.wait([socket_of(self._listener)], 0):
             return None
         with self._guard:
             self._restore()
