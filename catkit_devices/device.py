@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 from catkit_devices._base.ctrl_c import Event
 from catkit_devices._base.deferred import finished
 from catkit_devices._base.standby import all_at_once
-from catkit_devices._device.access import Access
+from catkit_devices._device.access import Access, DeviceProperty
 from catkit_devices._device.connection import Lifecycle, State
 from catkit_devices._device.members import (
-    DeviceProperty,
     DeviceType,
     describe,
     hook,
@@ -271,7 +270,7 @@ class Device(HostedObject, metaclass=DeviceType):
 
     def _can_be_made_safe_(self) -> bool:
         """Return whether its driver has a way to make it safe."""
-        return type(self)._make_safe is not Device._make_safe
+        return type(self)._make_safe is not Device._make_safe  # noqa: SLF001 - its own method, overridden or not
 
     def _in_the_way_(self) -> str:
         """Return what may keep it from being made safe, as the end of a sentence; nothing where there is nothing."""

@@ -22,8 +22,7 @@ import reprlib
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from catkit_devices._base.deferred import finished, refuse_deferred
-from catkit_devices._device.commands import SetCommand
-from catkit_devices._device.values import Limits, Rule, checked, intersection
+from catkit_devices._device.values import Limits, Rule, SetCommand, checked, intersection
 from catkit_devices.device import DeviceProperty
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
 from catkit_devices.readings import real_number, without_stand_ins
@@ -102,7 +101,7 @@ class Quantity(DeviceProperty):
             DeviceProtocolError: when the reply, or what the function has returned, is not what was declared.
         """
         command = None if callable(self._get) else self._get or ""
-        found = self._get(device) if callable(self._get) else device._query(command)
+        found = self._get(device) if callable(self._get) else device._query(command)  # noqa: SLF001 - likewise
         try:
             return self._rule.returned(found) if command is None else self._rule.parse(found.strip())
         except ValueError as error:
@@ -117,7 +116,9 @@ class Quantity(DeviceProperty):
         """
         plain = self.check(device, value)
         if self._command is not None:
-            finished(device._write(self._command.text(plain)), f"{type(device).__qualname__}._write")
+            sent = device._write(self._command.text(plain))  # noqa: SLF001 - what drivers implement
+            if sent is not None:
+                finished(sent, f"{type(device).__qualname__}._write")
         elif callable(self._set):
             finished(self._set(device, plain), f"the function that sets {self.name}")
 

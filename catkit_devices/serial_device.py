@@ -6,9 +6,9 @@ A driver that only sends and receives bytes is better off as a plain :class:`~ca
 from __future__ import annotations
 
 import contextlib
-import re
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices._wire.address import visa_address
 from catkit_devices.visa import VisaDevice
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import serial
 
-__all__ = ["SerialDevice", "visa_address"]
+__all__ = ["SerialDevice"]
 
 
 class SerialDevice(VisaDevice):
@@ -59,7 +59,7 @@ class SerialDevice(VisaDevice):
         import serial
 
         with self._exchange_(command) as line:
-            resource = line._resource
+            resource = line.resource
             before = resource.timeout
             port = _port_of(resource)
             port.timeout = port.write_timeout = self.io_timeout
@@ -69,14 +69,6 @@ class SerialDevice(VisaDevice):
                 raise TimeoutError(f"not sent in {self.io_timeout:g} s") from error
             finally:
                 resource.timeout = before  # which both kinds of port change
-
-
-def visa_address(address: str) -> str:
-    """Return the VISA address of a serial port, however it was given: name, URL, or VISA address."""
-    if re.match("ASRL", address, re.IGNORECASE):
-        return address
-    windows = re.fullmatch(r"COM(\d+)", address, re.IGNORECASE)
-    return f"ASRL{windows[1] if windows else address}::INSTR"
 
 
 def _port_of(resource: Any) -> serial.SerialBase:

@@ -1,25 +1,39 @@
-"""Who may use a device, and when: its mutex, the lock of its operations, and the permission that changes need."""
+"""Who may use a device, and when: its mutex, the lock of its operations, and the permission that changes need.
+
+A property that is declared in one line asks for that access by itself; functions are made to (``members``).
+"""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any, Protocol
 
-from catkit_devices._device import process_end
+from catkit_devices.errors import CatkitDevicesError
 from catkit_devices.multiprocessing.locks.lock import OwnedLock
 from catkit_devices.multiprocessing.locks.mutex import Mutex, default_timeout
 from catkit_devices.multiprocessing.protocol import running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from catkit_devices._device.values import Limits
     from catkit_devices.multiprocessing.locks.owner import Call, Session
 
     Gate = Callable[[str, str, bool], BaseException | None]
     """Asked with device, operation, and whether that changes its state (else it would have to open the device);
     returns why it may not be done now."""
 
-__all__ = ["Access"]
+__all__ = ["Access", "DeviceProperty", "refuse_everything"]
+
+# The end of a process concerns every device in it.
+_process_ends: str | None = None
+
+
+def refuse_everything(reason: str | None) -> None:
+    """Have every device of this process refuse to be opened or changed, because of ``reason``; None ends that."""
+    global _process_ends  # noqa: PLW0603 - see there
+    _process_ends = reason
 
 
 class Access:
@@ -123,8 +137,8 @@ class Access:
 
     def refusal(self, operation: str, changes: bool) -> BaseException | None:
         """Return why an operation may not be done now: on a testbed whose safety checks have tripped, for example."""
-        if (ending := process_end.refusal(self._name, operation)) is not None:
-            return ending
+        if _process_ends is not None:
+            return CatkitDevicesError(f"{operation!r} of device {self._name!r} is refused: {_process_ends}")
         gate: Gate | None = running_server[0].host.gate if running_server else None
         return None if gate is None else gate(self._name, operation, changes)
 
@@ -133,3 +147,74 @@ class Access:
         refusal = self.refusal(operation, changes)
         if refusal is not None:
             raise refusal
+
+
+class _Device(Protocol):
+    _perform_: Callable[..., Any]
+    """Runs the body of one operation under the device's locks."""
+
+
+class DeviceProperty:
+    """Base of the properties that are declared in one line; access to one is one operation.
+
+    A subclass implements ``read``, ``write`` and ``describe``, and ``narrowed`` where it has limits; the access itself
+    is not its to define.
+    """
+
+    readable = True
+    writable = True
+
+    def __init__(self, doc: str, *, shared: bool = False, repeatable: bool = False) -> None:
+        self.__doc__ = self.doc = inspect.cleandoc(doc)
+        self.shared = shared
+        self.repeatable = repeatable
+        self.name = "?"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("__get__", "__set__", "__delete__"):
+            if name in vars(cls):
+                raise TypeError(f"{cls.__qualname__}.{name} would bypass the device's locks: implement read and write")
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, device: _Device | None, owner: type | None = None) -> Any:
+        if device is None:
+            return self
+        if not self.readable:
+            raise AttributeError(f"{self.name!r} of {device!r} can be set, not read")
+        return device._perform_(
+            self.read, self.name, (), {}, shared=self.shared, changes=False, repeatable=self.repeatable
+        )
+
+    def __set__(self, device: _Device, value: Any) -> None:
+        if not self.writable:
+            raise AttributeError(f"{self.name!r} of {device!r} can be read, not set")
+        device._perform_(self.write, self.name, (value,), {}, shared=False, changes=True)
+
+    def read(self, device: Any) -> Any:
+        """Return the value."""
+        raise NotImplementedError
+
+    def write(self, device: Any, value: Any) -> None:
+        """Set the value, checked before anything reaches the instrument."""
+        raise NotImplementedError
+
+    def narrowed(self, limits: Sequence[Any]) -> Limits:  # noqa: ARG002 - for those that have limits
+        """Return narrower limits, as a configuration has them, as numbers in the declared unit.
+
+        Raises:
+            ValueError: they make no sense, or would be wider than what the driver declares.
+        """
+        raise ValueError("has no limits that could be narrowed")
+
+    def describe(self, device: Any = None) -> dict[str, Any]:  # noqa: ARG002 - for those that depend on it
+        """Return kind, type, unit, limits, choices, doc; with ``device``, what is in force for it."""
+        return {
+            "kind": type(self).__name__,
+            "doc": self.doc,
+            "readable": self.readable,
+            "writable": self.writable,
+            "shared": self.shared,
+        }

@@ -546,5 +546,7 @@ class Lifecycle:
         return DeviceFaultError(f"is in FAULT: {self.fault}; reset() it after looking at it", **self.device._facts_())
 
     def _refusal_to_enter(self) -> BaseException | None:
-        """Return why nobody may have the device who does not close it; None where it is not in FAULT."""
-        return None if self.fault is None or forwarded_call() in self._access.closing else self.refusal()
+        """Return why nobody may have the device; None where it may be used, and in FAULT for whoever closes it."""
+        if self.of_parent is None and (self.fault is None or forwarded_call() in self._access.closing):
+            return None
+        return self.refusal()

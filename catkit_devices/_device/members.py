@@ -12,9 +12,10 @@ import functools
 import inspect
 from abc import ABCMeta
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from catkit_devices._base.deferred import deferred_kind, refuse_deferred, replaces_plain
+from catkit_devices._device.access import DeviceProperty
 from catkit_devices._device.settings import check_setting, declared_settings
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.multiprocessing.hosted import HostedObject
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.protocol import Interface
 
 __all__ = [
-    "DeviceProperty",
     "DeviceType",
     "describe",
     "describe_command",
@@ -109,77 +109,6 @@ def _mark(member: Any, mark: str, value: Any) -> None:
         vars(member)[mark] = value
     except TypeError:
         raise TypeError(f"{member!r} cannot be marked: mark the function that it is made from") from None
-
-
-class _Device(Protocol):
-    _perform_: Callable[..., Any]
-    """Runs the body of one operation under the device's locks."""
-
-
-class DeviceProperty:
-    """Base of the properties that are declared in one line; access to one is one operation.
-
-    A subclass implements ``read``, ``write`` and ``describe``, and ``narrowed`` where it has limits; the access itself
-    is not its to define.
-    """
-
-    readable = True
-    writable = True
-
-    def __init__(self, doc: str, *, shared: bool = False, repeatable: bool = False) -> None:
-        self.__doc__ = self.doc = inspect.cleandoc(doc)
-        self.shared = shared
-        self.repeatable = repeatable
-        self.name = "?"
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for name in ("__get__", "__set__", "__delete__"):
-            if name in vars(cls):
-                raise TypeError(f"{cls.__qualname__}.{name} would bypass the device's locks: implement read and write")
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, device: _Device | None, owner: type | None = None) -> Any:
-        if device is None:
-            return self
-        if not self.readable:
-            raise AttributeError(f"{self.name!r} of {device!r} can be set, not read")
-        return device._perform_(
-            self.read, self.name, (), {}, shared=self.shared, changes=False, repeatable=self.repeatable
-        )
-
-    def __set__(self, device: _Device, value: Any) -> None:
-        if not self.writable:
-            raise AttributeError(f"{self.name!r} of {device!r} can be read, not set")
-        device._perform_(self.write, self.name, (value,), {}, shared=False, changes=True)
-
-    def read(self, device: Any) -> Any:
-        """Return the value."""
-        raise NotImplementedError
-
-    def write(self, device: Any, value: Any) -> None:
-        """Set the value, checked before anything reaches the instrument."""
-        raise NotImplementedError
-
-    def narrowed(self, limits: Sequence[Any]) -> Limits:  # noqa: ARG002 - for those that have limits
-        """Return narrower limits, as a configuration has them, as numbers in the declared unit.
-
-        Raises:
-            ValueError: they make no sense, or would be wider than what the driver declares.
-        """
-        raise ValueError("has no limits that could be narrowed")
-
-    def describe(self, device: Any = None) -> dict[str, Any]:  # noqa: ARG002 - for those that depend on it
-        """Return kind, type, unit, limits, choices, doc; with ``device``, what is in force for it."""
-        return {
-            "kind": type(self).__name__,
-            "doc": self.doc,
-            "readable": self.readable,
-            "writable": self.writable,
-            "shared": self.shared,
-        }
 
 
 def narrow(cls: type, name: str, limits: Mapping[str, Sequence[Any]]) -> dict[str, Limits]:

@@ -22,7 +22,8 @@ import time
 from multiprocessing import parent_process, util
 from typing import TYPE_CHECKING, Any, Protocol
 
-from catkit_devices.errors import CatkitDevicesError, DeviceFaultError
+from catkit_devices._device.access import refuse_everything
+from catkit_devices.errors import DeviceFaultError
 from catkit_devices.multiprocessing.protocol import running_server
 from catkit_devices.multiprocessing.wire.forking import making, private
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from catkit_devices._base.standby import Errand
 
-__all__ = ["ENDING", "forget", "note", "open_devices", "refusal", "told_to_end", "watch_signals"]
+__all__ = ["ENDING", "forget", "note", "open_devices", "told_to_end", "watch_signals"]
 
 _SHUT = 5.0
 """Seconds that closing may take, once everything is safe: a vendor's library may hang."""
@@ -111,6 +112,7 @@ def _forget_parent() -> None:
         life.of_parent = os.getppid()
     _of_parent.extend(_opened)
     _opened.clear()
+    refuse_everything(None)
     _release_signals()
 
 
@@ -190,13 +192,6 @@ def _hear(reading: int) -> None:
                 _make_safe_and_die(number)
 
 
-def refusal(device: str, operation: str) -> BaseException | None:
-    """Return why nothing may be opened or changed any more; None while the process does not end."""
-    if _end.reason is None:
-        return None
-    return CatkitDevicesError(f"{operation!r} of device {device!r} is refused: {_end.reason}")
-
-
 # --- how it comes
 
 
@@ -269,6 +264,7 @@ def _make_everything_safe(reason: str) -> None:
     """Let nothing be opened or changed any more, make safe what is open, all at once, and close it; in bounded time."""
     with _end.guard:
         _end.reason = reason
+        refuse_everything(reason)
         for life in list(_opened):
             life.interrupt(reason)
         opening = [life for life in list(_opened) if life.opening]

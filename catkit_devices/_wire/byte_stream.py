@@ -51,13 +51,14 @@ class Line:
         settings: attributes of the resource that are set where it is a serial port.
 
     Attributes:
+        resource: the same.
         stream: whether it is one.
     """
 
     def __init__(self, resource: Any, settings: Mapping[str, Any]) -> None:
         from pyvisa import constants
 
-        self._resource = resource
+        self.resource = resource
         self._timeout: float | None = None
         self._stop: int | None = None
         """The byte at which the library ends a read; None for none, or where that was never said."""
@@ -78,7 +79,7 @@ class Line:
     def write(self, data: bytes, timeout: float) -> None:
         """Send ``data``."""
         self._set_timeout(timeout)
-        self._resource.write_raw(data)
+        self.resource.write_raw(data)
 
     def read_until(self, end: bytes, timeout: float, check: Callable[[], None]) -> bytes:
         """Return what comes before ``end``, which is matched as a whole and taken off the line.
@@ -178,7 +179,7 @@ class Line:
         deadline = _Budget(window + timeout)
         if not self.stream and self._clear():
             # An instrument must not be asked for a reply that it does not have, so this is waited for, not read.
-            _sleep(self._resource.visalib, window, check)
+            _sleep(self.resource.visalib, window, check)
             self._clear()
             self._received.clear()
             return
@@ -274,8 +275,8 @@ class Line:
 
         if byte != self._stop:
             if byte is not None:
-                self._resource.set_visa_attribute(ResourceAttribute.termchar, byte)
-            self._resource.set_visa_attribute(ResourceAttribute.termchar_enabled, byte is not None)
+                self.resource.set_visa_attribute(ResourceAttribute.termchar, byte)
+            self.resource.set_visa_attribute(ResourceAttribute.termchar_enabled, byte is not None)
             self._stop = byte
 
     def _read_waiting(self, count: int) -> bytes:
@@ -308,7 +309,7 @@ class Line:
         from pyvisa.constants import StatusCode
 
         try:
-            data, status = self._resource.visalib.read(self._resource.session, count)
+            data, status = self.resource.visalib.read(self.resource.session, count)
         except pyvisa.VisaIOError as error:
             if error.error_code != StatusCode.error_timeout:
                 raise
@@ -320,20 +321,20 @@ class Line:
     @property
     def _pending(self) -> bytes:
         # What pyvisa-py has taken from the socket and not handed out yet.
-        session = self._resource.visalib.sessions[self._resource.session]
+        session = self.resource.visalib.sessions[self.resource.session]
         pending: bytes = getattr(session, "_pending_buffer", b"")
         return pending
 
     def _set_timeout(self, timeout: float) -> None:
         if timeout != self._timeout:
-            self._resource.timeout = max(0, round(timeout * 1000))
+            self.resource.timeout = max(0, round(timeout * 1000))
             self._timeout = timeout
 
     def _clear(self) -> bool:
         import pyvisa
 
         try:
-            self._resource.clear()
+            self.resource.clear()
         except (NotImplementedError, pyvisa.VisaIOError):
             return False
         return True
@@ -345,7 +346,7 @@ class Line:
             ConnectionResetError: the other end has closed the connection, which pyvisa-py shows as mere silence.
         """
         if self._serial:
-            return int(self._resource.bytes_in_buffer)
+            return int(self.resource.bytes_in_buffer)
         if self._socket is None:
             return None
         waiting = len(self._pending)

@@ -16,77 +16,7 @@ from catkit_devices.errors import DeviceBusyError
 if TYPE_CHECKING:
     import filelock
 
-__all__ = ["Ownership", "normalise"]
-
-
-_INTERFACE = re.compile(r"ASRL|GPIB-VXI|GPIB|PXI|TCPIP|USB|VICP|VXI", re.IGNORECASE)
-_KINDS = frozenset({"BACKPLANE", "INSTR", "INTFC", "MEMACC", "RAW", "SERVANT", "SOCKET"})
-_NUMBERS = ("board", "port", "primary_address", "secondary_address", "usb_interface_number")
-"""The parts of an address that are numbers, as pyvisa calls them; USB's identifiers, perhaps hexadecimal, are apart."""
-_LAN_DEVICE = re.compile(r"((?:inst|hislip)\d+)(?:,0*(\d+))?", re.IGNORECASE)
-"""The names of VXI-11 and of HiSLIP for what is at a host, perhaps with the port of HiSLIP."""
-_HISLIP_PORT = "4880"
-"""Where HiSLIP is when no port is said (IVI-6.1, 3.1)."""
-_COM_PORT = re.compile(r"COM(\d+)", re.IGNORECASE)
-
-
-def normalise(address: str) -> str:
-    """Return the one spelling of a VISA address, whichever of its spellings was given.
-
-    VISA's own words are not case sensitive, numbers may have leading zeros, and what is left out has a default
-    (VPP-4.3, section 4.3: address strings).
-
-    Raises:
-        ValueError: when it is no VISA address.
-    """
-    try:
-        return _normalise(address)
-    except ValueError as error:
-        raise ValueError(f"{address!r} is no VISA address: {error}") from error
-
-
-def _normalise(address: str) -> str:
-    from pyvisa import rname
-
-    first, *rest = address.strip().split("::")
-    if match := _INTERFACE.match(first):
-        first = match[0].upper() + first[match.end() :]
-    if rest and rest[-1].upper() in _KINDS:
-        rest[-1] = rest[-1].upper()
-    parsed = rname.ResourceName.from_string("::".join([first, *rest]))
-    for name in _NUMBERS:
-        value = getattr(parsed, name, None)
-        if isinstance(value, str) and value.isdecimal():
-            setattr(parsed, name, str(int(value)))
-    if isinstance(parsed, rname.USBInstr | rname.USBRaw):
-        parsed.manufacturer_id = _identifier(parsed.manufacturer_id)
-        parsed.model_code = _identifier(parsed.model_code)
-    elif isinstance(parsed, rname.TCPIPSocket | rname.TCPIPInstr):
-        parsed.host_address = parsed.host_address.lower()
-        if isinstance(parsed, rname.TCPIPInstr):
-            parsed.lan_device_name = _lan_device(parsed.lan_device_name)
-    elif isinstance(parsed, rname.ASRLInstr) and parsed.board.startswith("/"):
-        parsed.board = os.path.realpath(parsed.board)  # /dev/serial/by-id/... and /dev/ttyUSB0 are one port
-    elif isinstance(parsed, rname.ASRLInstr) and (match := _COM_PORT.fullmatch(parsed.board)):
-        parsed.board = str(int(match[1]))  # ASRLCOM3 is ASRL3
-    return str(parsed)
-
-
-def _identifier(text: str) -> str:
-    """Return an identifier of USB, which may be decimal or hexadecimal, as VISA prints it."""
-    try:
-        return f"0x{int(text, 0 if text.lower().startswith('0x') else 10):04X}"
-    except ValueError as error:
-        raise ValueError(f"a number such as 0x1313 or 4883 was expected, got {text!r}") from error
-
-
-def _lan_device(name: str) -> str:
-    """Return the one spelling of a LAN device's name; what a gateway calls its devices stays as it is."""
-    match = _LAN_DEVICE.fullmatch(name)
-    if match is None:
-        return name
-    device, port = match[1].lower(), match[2]
-    return device if port is None or (device.startswith("hislip") and port == _HISLIP_PORT) else f"{device},{port}"
+__all__ = ["Ownership"]
 
 
 class Ownership:
@@ -97,7 +27,7 @@ class Ownership:
     on every interface.
 
     Args:
-        address: as :func:`normalise` returns it.
+        address: as ``normalise`` of ``address`` returns it.
 
     Attributes:
         inherited: whether the last owner died without giving it back: something that it asked may not be answered yet.

@@ -11,8 +11,9 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from catkit_devices._base.ctrl_c import Event
+from catkit_devices._wire.address import normalise
 from catkit_devices._wire.byte_stream import Line
-from catkit_devices._wire.ownership import Ownership, normalise
+from catkit_devices._wire.ownership import Ownership
 from catkit_devices.multiprocessing.locks.owner import forwarded_call
 from catkit_devices.multiprocessing.wire.forking import private, renewed
 

@@ -64,7 +64,8 @@ def ask_identity(
     def ask(address: str) -> tuple[str | None, str | None]:
         if not address:
             return None, "this VISA library does not know the port"
-        from catkit_devices._wire.ownership import Ownership, normalise
+        from catkit_devices._wire.address import normalise
+        from catkit_devices._wire.ownership import Ownership
 
         try:
             ownership = Ownership(normalise(address))

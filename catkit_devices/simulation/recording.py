@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 from pyvisa import constants, highlevel, rname
 from pyvisa.constants import StatusCode
 
-from catkit_devices._wire.ownership import normalise
+from catkit_devices._wire.address import normalise
 from catkit_devices.simulation.resource import STREAMS
 from catkit_devices.simulation.wire_file import HEADER, escape
 

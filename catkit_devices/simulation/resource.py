@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pyvisa import rname
 from pyvisa.constants import InterfaceType
 
-from catkit_devices._wire.ownership import normalise
+from catkit_devices._wire.address import normalise
 from catkit_devices.errors import ConfigurationError, SimulationError
 from catkit_devices.simulation.contract import LineDroppedError
 

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catkit_devices import VisaDevice
-from catkit_devices._device.commands import SetCommand
-from catkit_devices._device.values import Rule
+from catkit_devices._device.values import Rule, SetCommand
 from catkit_devices.drivers import create_device
 from catkit_devices.errors import DeviceValueError
 from catkit_devices.properties import Setting

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from catkit_devices._wire.ownership import normalise
+from catkit_devices._wire.address import normalise
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.testbed import Configuration, bundled, load_configuration
 

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 from catkit_devices import units
-from catkit_devices._device.members import DeviceProperty
+from catkit_devices._device.access import DeviceProperty
 from catkit_devices._device.values import checked
 
 if TYPE_CHECKING:

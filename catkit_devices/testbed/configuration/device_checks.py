@@ -8,7 +8,7 @@ import types
 import typing
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._wire.ownership import normalise
+from catkit_devices._wire.address import normalise
 from catkit_devices.construction import option_problems, options_of
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.stand_ins import find_stand_in, takes_visa, why_real
@@ -192,7 +192,8 @@ def _limits(
 
 def visa_address_of(table: DeviceConfiguration, driver: type[Device]) -> str | None:
     """Return where the instrument of a device is, as VISA says it."""
-    from catkit_devices.serial_device import SerialDevice, visa_address
+    from catkit_devices._wire.address import visa_address
+    from catkit_devices.serial_device import SerialDevice
 
     if table.address is not None and issubclass(driver, SerialDevice):
         return visa_address(table.address)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.deferred import finished
-from catkit_devices._device.values import within
+from catkit_devices._device.values import range_text, within
 from catkit_devices.errors import SafetyError
 from catkit_devices.readings import missing_in, no_measurement, real_number
 from catkit_devices.testbed.configuration.bounds import plain_bounds
@@ -118,11 +118,7 @@ class SafetyTest(Check):
 
     def limits(self) -> str:
         """Return the limits, in words."""
-        if self.minimum is None:
-            return f"at most {self.maximum:g}"
-        if self.maximum is None:
-            return f"at least {self.minimum:g}"
-        return f"{self.minimum:g} to {self.maximum:g}"
+        return range_text((self.minimum, self.maximum), None)
 
 
 @dataclass(frozen=True, kw_only=True)
