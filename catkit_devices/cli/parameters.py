@@ -6,11 +6,11 @@ import ast
 import inspect
 import json
 import textwrap
-import types
 import typing
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.testbed.experiments.recorded_types import UNIONS, Form, form_of, forms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["parse_parameters", "print_parameters"]
 
-_SEVERAL = (list, tuple, set, frozenset)
-
 
 def parse_parameters(experiment: type[Experiment], words: Sequence[str]) -> dict[str, Any]:
     """Return the parameters said as ``--name value`` or ``--name=value``; ``--flag`` and ``--no-flag`` for booleans.
 
-    Dashes in names stand for underscores. A parameter that is a list may be given several times, or once as JSON; one
-    that is a dictionary is given as JSON. What a value may be, the experiment checks when it is constructed.
+    Dashes in names stand for underscores. A parameter that is a list may be given several times, or once as JSON; what
+    can be no text (a dictionary, a dataclass, None) is given as JSON. What a value may be, the experiment checks when
+    it is constructed.
 
     Raises:
         ConfigurationError: a word that is no parameter of the experiment, or one without its value.
@@ -58,7 +57,7 @@ def parse_parameters(experiment: type[Experiment], words: Sequence[str]) -> dict
                 raise ConfigurationError("expected a value behind it", key=option)
             value = remaining.pop(0)
         name = options[option]
-        _add(found, name, value, _kind(parameters[name].annotation))
+        _add(found, name, value, parameters[name].annotation)
     return found
 
 
@@ -93,31 +92,35 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _add(found: dict[str, Any], name: str, value: str, kind: Any) -> None:
-    if kind in _SEVERAL:
-        items = _from_json(value, list)
-        found[name] = [*found.get(name, []), *(items if items is not None else [value])]
-    elif kind is dict:
-        found[name] = value if (items := _from_json(value, dict)) is None else items
+def _add(found: dict[str, Any], name: str, value: str, annotation: Any) -> None:
+    possible = forms(annotation)
+    plain = _from_json(value)
+    if possible - {Form.NOTHING} == {Form.LIST}:
+        inner = {form for one in typing.get_args(_without_none(annotation))[:1] for form in forms(one)}
+        item = plain if isinstance(plain, dict) and Form.OBJECT in inner else value
+        found[name] = [*found.get(name, []), *(plain if isinstance(plain, list) else [item])]
+    elif plain is not _NONE and Form.TEXT not in possible and form_of(plain) in possible:
+        found[name] = plain
     else:
         found[name] = value
 
 
-def _from_json(text: str, kind: type) -> Any:
+def _without_none(annotation: Any) -> Any:
+    """Return ``list[int]`` of ``list[int] | None``."""
+    if typing.get_origin(annotation) not in UNIONS:
+        return annotation
+    return next(one for one in typing.get_args(annotation) if one is not type(None))
+
+
+_NONE = object()
+"""Stands for what a text that is no JSON says."""
+
+
+def _from_json(text: str) -> Any:
     try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, kind) else None
-
-
-def _kind(annotation: Any) -> Any:
-    """Return the container that an annotation names, also where it may be None: ``list`` of ``list[int] | None``."""
-    origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType):
-        kinds = [_kind(inner) for inner in typing.get_args(annotation) if inner is not type(None)]
-        return kinds[0] if len(kinds) == 1 else None
-    return origin if origin is not None else annotation
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return _NONE
 
 
 def _type_name(parameter: Parameter) -> str:

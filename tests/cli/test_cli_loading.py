@@ -1,12 +1,18 @@
 """``FILE[:CLASS]`` and the words behind it become an experiment, or one clear error."""
 
+import collections
+import dataclasses
+import enum
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import pytest
 
 from catkit_devices.cli.loading import load_experiment
 from catkit_devices.cli.parameters import parse_parameters
 from catkit_devices.errors import ConfigurationError
+from catkit_devices.testbed import Experiment
 
 ONE = """
 from catkit_devices.testbed import Experiment
@@ -112,6 +118,54 @@ def test_words_become_parameters_of_the_declared_types(write):
     experiment = scan(**parse_parameters(scan, ["--repeats", "5", "--settle-time=0.5", "--verbose"]))
     assert (experiment.repeats, experiment.settle_time, experiment.verbose) == (5, 0.5, True)
     assert scan(**parse_parameters(scan, ["--no-verbose"])).verbose is False
+
+
+class Way(enum.IntFlag):
+    UP = 1
+    DOWN = 2
+
+
+@dataclasses.dataclass
+class Spot:
+    x: float
+    name: str = "here"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words", "value"),
+    [
+        (Spot, ['{"x": 1}'], Spot(1.0)),
+        (Spot | None, ['{"x": 1, "name": "there"}'], Spot(1.0, "there")),
+        (float | None, ["null"], None),
+        (list[Spot], ['[{"x": 1}]', '{"x": 2}'], [Spot(1.0), Spot(2.0)]),
+        (collections.deque[int], ["[1]", "2"], collections.deque([1, 2])),
+        (Sequence[int], ["1", "2"], [1, 2]),
+        (Mapping[str, int], ['{"a": 1}'], {"a": 1}),
+        (collections.Counter[str], ['{"a": 1}'], collections.Counter("a")),
+        (list[int] | int, ["[1]"], [1]),
+        (list[int] | int, ["1"], 1),
+        (dict[str, int] | list[int], ["[1]"], [1]),
+        (int | float, ["1.0"], 1.0),
+        (float | int, ["1"], 1),
+        (bool | int, ["1"], 1),
+        (str | int, ["5"], "5"),
+        (list[str], ["null", "5"], ["null", "5"]),
+        (Literal[1, "a", True] | None, ["true"], True),
+        (Literal[1] | None, ["null"], None),
+        (Way, ["3"], Way.UP | Way.DOWN),
+        (Way, ["UP|DOWN"], Way.UP | Way.DOWN),
+    ],
+)
+def test_what_can_be_no_text_is_said_as_json(annotation, words, value):
+    class Takes(Experiment):
+        it: annotation
+
+        def experiment(self):
+            pass
+
+    given = parse_parameters(Takes, [part for word in words for part in ("--it", word)])
+    found = Takes(**given).it
+    assert (found, type(found)) == (value, type(value))
 
 
 @pytest.mark.parametrize(

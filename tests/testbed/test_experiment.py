@@ -1,17 +1,23 @@
 import asyncio
+import collections
 import dataclasses
+import datetime as dt
+import decimal
 import enum
+import itertools
 import os
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple, Union
 
 import pytest
 
 from catkit_devices.datalog import Run, RunReader, find_run
+from catkit_devices.datalog.values import from_json, to_json
 from catkit_devices.errors import (
     CatkitDevicesError,
     ConfigurationError,
@@ -542,6 +548,31 @@ class Place:
     depth: float = 1.0
 
 
+class Gear(enum.IntEnum):
+    FIRST = 1
+
+
+@dataclasses.dataclass
+class LooseEnd:
+    name: str = ""
+
+
+@dataclasses.dataclass
+class Holder:
+    held: bytes | str
+
+
+@dataclasses.dataclass
+class Chain:
+    link: int
+    rest: "Chain | None" = None
+
+
+class Point(NamedTuple):
+    number: int
+    speed: Speed
+
+
 @pytest.mark.parametrize(
     ("annotation", "value"),
     [
@@ -565,6 +596,21 @@ class Place:
         (bytes, b"text"),
         (bytes, b"\xff\x00\xfe"),
         (dict[bytes, list[bytes]], {b"\xff": [b"\xfe"]}),
+        (bytearray, bytearray(b"\xff")),
+        (Point, Point(1, Speed.FAST)),
+        (list[Point | None], [Point(1, Speed.FAST), None]),
+        (Chain, Chain(1, Chain(2))),
+        (collections.deque[Speed], collections.deque([Speed.FAST])),
+        (dict[Parts, int], {Parts.LEFT | Parts.RIGHT: 1, Parts(0): 2}),
+        (decimal.Decimal | float, decimal.Decimal("1.5")),
+        (Path | float, Path("5")),
+        (dt.timedelta | float, dt.timedelta(seconds=5)),
+        (int | float | str | None, 1.0),
+        (int | float | str | None, "1"),
+        (bool | int, 1),
+        (bytes | int, b"5"),
+        (Gear | None, Gear.FIRST),
+        (list[int] | dict[str, int] | int, {"a": 1}),
     ],
 )
 def test_a_parameter_that_a_record_holds_is_the_same_when_the_experiment_is_run_again(tmp_path, annotation, value):
@@ -580,6 +626,40 @@ def test_a_parameter_that_a_record_holds_is_the_same_when_the_experiment_is_run_
     with RunReader(path) as reader:
         again = Again(**reader.information["parameters"]).parameter
     assert (again, type(again)) == (value, type(value))
+
+
+TYPES: dict[Any, list[Any]] = {
+    int: [5, 1, 0], float: [1.5, 1.0], bool: [True, False], str: ["a", "5", "true"], bytes: [b"a", b"5"], None: [None],
+    decimal.Decimal: [decimal.Decimal(5)], dt.date: [dt.date(2026, 1, 1)], dt.timedelta: [dt.timedelta(seconds=5)],
+    dt.datetime: [dt.datetime(2026, 1, 1, 1, tzinfo=dt.UTC)], Path: [Path("5"), Path("true")], complex: [1j, 5 + 0j],
+    uuid.UUID: [uuid.UUID(int=5)], Gear: [Gear.FIRST], Mode: [Mode.DC], Speed: [Speed.FAST],
+    Parts: [Parts.LEFT, Parts(0), Parts(3)], Literal[1, "a"]: [1, "a"], Literal[b"q", True]: [b"q", True],
+    list[int]: [[1]], tuple[int, ...]: [(1,)], set[int]: [{1}], dict[str, int]: [{"a": 1}], LooseEnd: [LooseEnd("x")],
+    Place: [Place(Filter.B)], Point: [Point(1, Speed.FAST)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("first", TYPES, ids=str)
+def test_of_two_types_either_the_declaration_is_refused_or_every_value_is_itself_again(first):
+    """So for the values of a parameter, and for the keys of a dictionary."""
+    taken = 0
+    for second, in_keys in itertools.product(TYPES, (False, True)):
+        annotation = dict[Union[first, second], int] if in_keys else Union[first, second]  # noqa: UP007
+        declared = {"__annotations__": {"it": annotation}, "experiment": lambda self: None, "__module__": __name__}
+        try:
+            either = type("Either", (Experiment,), declared)
+        except TypeError as error:
+            assert "Either.it" in str(error)
+            continue
+        for value in TYPES[first] + TYPES[second]:
+            if in_keys and isinstance(value, list | set | dict):
+                continue
+            given = either(it={value: 1} if in_keys else value).it
+            again = either(it=from_json(to_json(given, "it", anything=True))).it
+            found, expected = (next(iter(again)), next(iter(given))) if in_keys else (again, given)
+            assert (found, type(found)) == (expected, type(expected)), annotation
+            taken += 1
+    assert taken
 
 
 def test_a_text_that_is_the_name_of_one_member_and_the_value_of_another_is_refused():
@@ -601,13 +681,47 @@ def test_a_text_that_is_the_name_of_one_member_and_the_value_of_another_is_refus
         Filter | enum.Enum("Gear", {"C": 1}),
         Literal["A", Filter.A],
         Speed | Literal["SLOW"],
+        bytes | str,
+        dt.date | str,
+        list[Path | str | None],
+        uuid.UUID | str,
+        complex | str,
+        dt.date | dt.datetime,
+        Gear | int,
+        float | Gear,
+        Literal[True] | Gear,
+        set[int] | list[int],
+        tuple[int, ...] | list[int],
+        list[bytes] | list[str],
+        Place | dict[str, float],
+        Place | LooseEnd,
+        float | Path,
+        bool | decimal.Decimal,
+        Parts | int,
+        dict[str | None, int],
+        dict[int | str, int],
+        dict[Speed | bytes, int],
+        Holder,
+        tuple[int, Holder],
     ],
+    ids=str,
 )
 def test_a_type_whose_alternatives_a_record_could_not_tell_apart_is_refused_where_it_is_declared(annotation):
-    with pytest.raises(TypeError, match=r"Unclear\.choice: .*leave one of them out"):
+    with pytest.raises(TypeError, match=r"Unclear\.choice.*: .*leave one of them out"):
 
         class Unclear(Experiment):
             choice: annotation
+
+            def experiment(self):
+                pass
+
+
+@pytest.mark.parametrize("annotation", [dict[tuple[int, int], float], dict[Point, int], Mapping[Place, int]])
+def test_a_key_that_is_no_text_in_a_record_is_refused_where_it_is_declared(annotation):
+    with pytest.raises(TypeError, match=r"Keyed\.table: .* cannot be a key in the record of a run"):
+
+        class Keyed(Experiment):
+            table: annotation
 
             def experiment(self):
                 pass

@@ -52,6 +52,10 @@ class Experiment(abc.ABC):
 
         testbed.run(FilterScan(repeats=5))
 
+    The record of a run (``run.json``) keeps the parameters, so that the run can be repeated. A type that allows values
+    which look alike there (``bytes | str``, ``tuple | list``, keys that may be text or None) is therefore refused when
+    the class is made. What is annotated as ``Any`` comes back as JSON has it: bytes as text, a tuple as a list.
+
     What :meth:`experiment` returns reaches the caller of ``run``; what it raises is raised there. :meth:`teardown`
     runs in every case but the death of the process. Being told to stop raises :class:`StopExperiment` once, wherever
     the code is, and never during ``teardown``.

@@ -7,18 +7,17 @@ import copy
 import enum
 import functools
 import inspect
+import json
 import operator
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.testbed.experiments.recorded_types import UNIONS, is_named_tuple, refuse_alike
 
 __all__ = ["REQUIRED", "Parameter", "collect", "fill", "refuse_ambiguous"]
-
-_UNIONS = (typing.Union, types.UnionType)
 
 
 class _Default(enum.Enum):
@@ -98,48 +97,7 @@ def refuse_ambiguous(cls: type) -> None:
         hints = typing.get_type_hints(cls)
         for name in inspect.get_annotations(cls):
             if not name.startswith("_"):
-                _refuse_ambiguous(f"{cls.__qualname__}.{name}", hints[name])
-
-
-def _refuse_ambiguous(what: str, annotation: Any) -> None:
-    arguments = typing.get_args(annotation)
-    literal = typing.get_origin(annotation) is typing.Literal
-    if literal or typing.get_origin(annotation) in _UNIONS:
-        known: dict[Any, Any] = {}
-        for choice in _choices(annotation):
-            member = isinstance(choice, enum.Enum)
-            if member and str in arguments:
-                kind = type(choice).__qualname__
-                raise TypeError(f"{what}: a text could be a member of {kind} or a text: leave one of them out")
-            for word in _words(choice) if member else [(type(choice), choice)]:
-                other = known.setdefault(word, choice)
-                # Within one enumeration it is only that text that is refused.
-                if other is not choice and type(other) is not type(choice):
-                    raise TypeError(f"{what}: {word[1]!r} could be {other!r} or {choice!r}: leave one of them out")
-    if not literal:
-        for inner in arguments:
-            _refuse_ambiguous(what, inner)
-
-
-def _choices(annotation: Any) -> list[Any]:
-    """Return the values that a type lists: of an enumeration, a Literal, or a union of them."""
-    if isinstance(annotation, enum.EnumMeta):
-        return list(annotation)
-    if typing.get_origin(annotation) is typing.Literal:
-        return list(typing.get_args(annotation))
-    if typing.get_origin(annotation) in _UNIONS:
-        return [choice for inner in typing.get_args(annotation) for choice in _choices(inner)]
-    return []
-
-
-def _words(member: enum.Enum) -> set[tuple[type, Any]]:
-    """Return what stands for a member in a record or on a command line, each with its type."""
-    words: set[tuple[type, Any]] = {(str, member.name)}
-    if isinstance(member.value, str):
-        words.add((str, member.value))
-    elif isinstance(member, int):
-        words.add((int, int(member)))
-    return words
+                refuse_alike(f"{cls.__qualname__}.{name}", hints[name])
 
 
 def _converted(owner: str, parameter: Parameter, value: Any) -> Any:
@@ -149,7 +107,11 @@ def _converted(owner: str, parameter: Parameter, value: Any) -> Any:
     try:
         adapter = pydantic.TypeAdapter(parameter.annotation, config=settings)
     except pydantic.PydanticUserError:  # a model or dataclass brings its own settings
-        adapter = pydantic.TypeAdapter(parameter.annotation)
+        try:
+            adapter = pydantic.TypeAdapter(parameter.annotation)
+        except pydantic.PydanticUserError as error:  # a TypedDict of typing before Python 3.12, for example
+            reason = str(error).partition("\n")[0]
+            raise ConfigurationError(f"{owner}: {parameter.name}: its type cannot be checked: {reason}") from error
     try:
         return adapter.validate_python(_meant(parameter.annotation, value))
     except pydantic.ValidationError as error:
@@ -169,22 +131,25 @@ def _meant(annotation: Any, value: Any) -> Any:
         ValueError: a text is the name of one member of an enumeration and the value of another.
     """
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in _UNIONS:
+    if origin in UNIONS:
         if isinstance(value, str) and str in arguments:
             return value
         return next((meant for inner in arguments if (meant := _meant(inner, value)) is not value), value)
     if isinstance(value, Mapping):
         return _meant_by_mapping(annotation, value)
-    if isinstance(value, list | tuple | set | frozenset) and isinstance(origin, type) and arguments:
-        kinds = arguments if origin is tuple and arguments[-1] is not ... else (arguments[0],) * len(value)
+    named = is_named_tuple(annotation)
+    if isinstance(value, list | tuple | set | frozenset) and (named or (isinstance(origin, type) and arguments)):
+        several = named or (origin is tuple and arguments[-1] is not ...)
+        each = tuple(typing.get_type_hints(annotation).values()) if named else arguments
+        kinds = each if several else (each[0],) * len(value)
         meant = [_meant(kind, item) for kind, item in zip(kinds, value, strict=False)]
         same = len(kinds) != len(value) or all(one is item for one, item in zip(meant, value, strict=True))
         return value if same else meant
     if isinstance(value, str) and not isinstance(value, enum.Enum):
         if isinstance(annotation, enum.EnumMeta):
             return _member(annotation, value)
-        if annotation is bytes:
-            return value.encode(errors="surrogateescape")
+        if annotation in (bytes, bytearray):
+            return annotation(value.encode(errors="surrogateescape"))
         if origin is typing.Literal and not any(type(one) is str and one == value for one in arguments):
             return next((choice for choice in arguments if _is_said(choice, value)), value)
     return value
@@ -214,6 +179,8 @@ def _member(kind: enum.EnumMeta, text: str) -> Any:
         return members[behind]
     if issubclass(kind, enum.Flag) and "|" in text and all(part in members for part in text.split("|")):
         return functools.reduce(operator.or_, (members[part] for part in text.split("|")))
+    if issubclass(kind, enum.Flag) and text.isdecimal():
+        return kind(int(text))
     named = members.get(text)
     valued = next((one for one in members.values() if type(one.value) is str and one.value == text), None)
     if named is not None and valued is not None and named is not valued:
@@ -227,5 +194,7 @@ def _member(kind: enum.EnumMeta, text: str) -> Any:
 
 def _is_said(choice: Any, text: str) -> bool:
     if isinstance(choice, enum.Enum):
-        return _member(type(choice), text) is choice
-    return (choice.decode(errors="surrogateescape") if isinstance(choice, bytes) else str(choice)) == text
+        return _member(type(choice), text) is choice or (isinstance(choice, int) and text == str(int(choice)))
+    if isinstance(choice, bytes):
+        return choice.decode(errors="surrogateescape") == text
+    return text in (str(choice), json.dumps(choice))
