@@ -261,7 +261,7 @@ class Device(HostedObject, metaclass=DeviceType):
     def make_safe(self) -> None:
         """Make it safe now, whoever has the mutex: an emergency.
 
-        Nothing on a closed device, unless it was closed without being made safe.
+        Does nothing on a closed device, unless it was closed without being made safe.
 
         Raises:
             DeviceFaultError: it could not be made safe within ``safe_timeout``; it refuses use until ``reset()``.

@@ -141,5 +141,5 @@ class LC400(VisaDevice, TipTilt):
 
 @hookimpl
 def catkit_devices_drivers() -> dict[str, type[Device]]:
-    """Hand in the driver."""
+    """Register the driver."""
     return {"npoint_lc400": LC400}

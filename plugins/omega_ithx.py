@@ -62,5 +62,5 @@ class ITHX(VisaDevice, EnvironmentSensor):
 
 @hookimpl
 def catkit_devices_drivers() -> dict[str, type[Device]]:
-    """Hand in the driver."""
+    """Register the driver."""
     return {"omega_ithx": ITHX}

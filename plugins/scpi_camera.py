@@ -115,5 +115,5 @@ class ScpiCamera(ScpiDevice, Camera):
 
 @hookimpl
 def catkit_devices_drivers() -> dict[str, type[Device]]:
-    """Hand in the driver."""
+    """Register the driver."""
     return {"scpi_camera": ScpiCamera}

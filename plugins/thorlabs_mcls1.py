@@ -127,5 +127,5 @@ class MCLS1(PromptDevice, LaserSource):
 
 @hookimpl
 def catkit_devices_drivers() -> dict[str, type[Device]]:
-    """Hand in the driver."""
+    """Register the driver."""
     return {"thorlabs_mcls1": MCLS1}

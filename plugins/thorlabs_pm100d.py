@@ -72,5 +72,5 @@ class PM100D(ScpiDevice, PowerMeter):
 
 @hookimpl
 def catkit_devices_drivers() -> dict[str, type[Device]]:
-    """Hand in the driver."""
+    """Register the driver."""
     return {"thorlabs_pm100d": PM100D}

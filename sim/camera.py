@@ -220,5 +220,5 @@ class Camera:
 
 @hookimpl
 def catkit_devices_simulators() -> dict[str, type]:
-    """Hand in the simulator."""
+    """Register the simulator."""
     return {"scpi_camera": Camera}

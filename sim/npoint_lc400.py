@@ -169,5 +169,5 @@ def _unsigned(word: bytes) -> int:
 
 @hookimpl
 def catkit_devices_simulators() -> dict[str, type]:
-    """Hand in the simulator."""
+    """Register the simulator."""
     return {"npoint_lc400": LC400}

@@ -65,5 +65,5 @@ def _dew_point(celsius: float, humidity: float) -> float:
 
 @hookimpl
 def catkit_devices_simulators() -> dict[str, type]:
-    """Hand in the simulator."""
+    """Register the simulator."""
     return {"omega_ithx": ITHX}

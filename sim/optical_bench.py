@@ -232,5 +232,5 @@ def _responsivity(wavelength: float) -> float:
 
 @hookimpl
 def catkit_devices_benches() -> dict[str, type]:
-    """Hand in the bench."""
+    """Register the bench."""
     return {"optical": OpticalBench}

@@ -111,5 +111,5 @@ class MCLS1(PromptInstrument):
 
 @hookimpl
 def catkit_devices_simulators() -> dict[str, type]:
-    """Hand in the simulator."""
+    """Register the simulator."""
     return {"thorlabs_mcls1": MCLS1}

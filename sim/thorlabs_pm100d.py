@@ -211,5 +211,5 @@ def _parameter(quantity: dict[str, Any], argument: str) -> str:
 
 @hookimpl
 def catkit_devices_simulators() -> dict[str, type]:
-    """Hand in the simulator."""
+    """Register the simulator."""
     return {"thorlabs_pm100d": PM100D}

@@ -50,8 +50,8 @@ COMMANDS = {
 """Every command, and the function that it is. What only one command needs is imported inside that function."""
 
 _EXIT_CODES = (
-    "Exit codes: 0 well, 1 failed, 2 wrong usage or configuration, 3 no such testbed runs, 4 safety has tripped, "
-    "5 somebody else has the device, 6 it does not answer, 130 Ctrl-C."
+    "Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 no such testbed is running, 4 safety has "
+    "tripped, 5 the device is in use by somebody else, 6 no answer from the testbed, 130 Ctrl-C."
 )
 _DEBUG = "--debug"
 _INTERRUPTED = 130
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _log(*, everything: bool) -> None:
-    """Keep the framework's log from the terminal, where commands say what there is to say; with ``--debug`` show it."""
+    """Keep the framework's log off the terminal, where commands print what matters; with ``--debug`` show it."""
     logger = logging.getLogger("catkit_devices")
     if everything:
         logging.basicConfig(level=logging.INFO)
@@ -139,15 +139,17 @@ def _general(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option(_DEBUG, help="Show tracebacks; may stand anywhere.")] = False,
+    debug: Annotated[
+        bool, typer.Option(_DEBUG, help="Show tracebacks; may stand anywhere on the command line.")
+    ] = False,
 ) -> None:
     """Laboratory instruments shared by many programs."""
 
 
 class _Commands(TyperGroup):
-    """Our commands and, for a word or a list that goes beyond them, those that plugins add.
+    """The built-in commands, and those of plugins.
 
-    Plugins are only loaded then: a command of ours starts without them.
+    Plugins are loaded only for a command that is not built in, and for the list of all.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:

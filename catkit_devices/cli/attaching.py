@@ -41,7 +41,7 @@ def attach_or_start(
     runs: Path | None = None,
     join: bool = True,
 ) -> Iterator[TestbedClient]:
-    """Join a running testbed as :func:`attach` does; with a configuration whose testbed does not run, have it for once.
+    """Join a running testbed as :func:`attach` does; where the testbed of the configuration is not running, start it.
 
     Args:
         name: of a running testbed.
@@ -117,7 +117,7 @@ def _only() -> str:
 
 
 def _check(client: TestbedClient, overrides: Sequence[str], simulate: bool | None) -> None:
-    """Refuse what a running testbed cannot be any more."""
+    """Refuse options that a running testbed cannot follow any more."""
     if overrides:
         raise ConfigurationError(
             f"testbed {client.name!r} is running already: --set changes nothing there", key=overrides[0]

@@ -20,7 +20,7 @@ def break_lock(
         str, typer.Argument(metavar="MUTEX", show_default=False, help="A device (name or alias), or a named mutex.")
     ],
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", show_default=False, help="Why; its owner is told, and the log.")
+        str, typer.Option("--reason", metavar="TEXT", show_default=False, help="Reason; told to the owner, and logged.")
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
     testbed: TestbedName = None,
@@ -28,10 +28,10 @@ def break_lock(
     overrides: Overrides = [],
     as_json: Json = False,
 ) -> None:
-    """Take a mutex from whoever holds it.
+    """Release a mutex by force: take it away from the program that holds it.
 
-    Its owner's next use of it raises MutexBrokenError, until it has left its section; whoever waits gets it once the
-    operation in flight has ended. On a terminal you are asked first.
+    In that program every further use of it raises MutexBrokenError, until it has left its section. The next program
+    that waits gets the mutex when the operation in flight has ended. On a terminal you are asked first.
     """
     from catkit_devices.cli.attaching import attach
     from catkit_devices.cli.locks import who
@@ -39,12 +39,12 @@ def break_lock(
     client = attach(testbed, configs, overrides)
     if not yes and sys.stdin.isatty():
         held = next((row["holder"] for row in client.locks() if row["name"] == mutex), None)
-        typer.confirm(f"break {mutex!r} ({who(held)})?".replace("it was", "it is"), abort=True, err=True)
-    holder = client.break_lock(mutex, reason or f"broken by {_operator()} with break-lock")
+        typer.confirm(f"take mutex {mutex!r} away ({who(held)})?".replace("it was", "it is"), abort=True, err=True)
+    holder = client.break_lock(mutex, reason or f"released by {_operator()} with break-lock")
     if as_json:
         print_json({"testbed": client.name, "mutex": mutex, "holder": holder})
     else:
-        console().print(f"{mutex!r} is broken: {who(holder)}" if holder else f"nobody held {mutex!r}", markup=False)
+        console().print(f"{mutex!r} is released: {who(holder)}" if holder else f"nobody held {mutex!r}", markup=False)
 
 
 def _operator() -> str:

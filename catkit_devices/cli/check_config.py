@@ -23,7 +23,7 @@ EXAMPLES = (
 def check_config(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", show_default=False, help="Configuration files, later over earlier ones."),
+        typer.Argument(metavar="FILE...", show_default=False, help="Configuration files; later ones override."),
     ] = [],
     overrides: Overrides = [],
     schema: Annotated[

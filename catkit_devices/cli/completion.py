@@ -24,7 +24,7 @@ def running(incomplete: str) -> list[str]:
 
 
 def devices_of_testbed(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the devices of the testbed that runs, and behind a dot what one of them has."""
+    """Return the devices of the testbed that runs, and after a dot the members of one of them."""
     with contextlib.suppress(Exception):
         from catkit_devices.cli.attaching import attach
 
@@ -39,7 +39,7 @@ def devices_of_testbed(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def runs_kept(context: typer.Context, incomplete: str) -> list[str]:
-    """Return what runs are called."""
+    """Return the names of the recorded runs."""
     with contextlib.suppress(Exception):
         from catkit_devices.datalog import find_runs
 

@@ -27,7 +27,7 @@ _END_TIMEOUT = 30.0
 
 
 def tell(file: Path, facts: Mapping[str, Any]) -> None:
-    """Say in a file that whoever started this process waits for, that it is ready; the file appears complete."""
+    """Write the file that tells the waiting parent that this process is ready; it never appears in part."""
     partial = file.with_name(file.name + ".partial")
     partial.write_text(json.dumps(dict(facts)), encoding="utf-8")
     partial.replace(file)

@@ -31,7 +31,7 @@ def discover(
         ),
     ] = False,
     baud_rate: Annotated[
-        int, typer.Option("--baud-rate", metavar="BAUD", help="Of serial ports, for --identify.")
+        int, typer.Option("--baud-rate", metavar="BAUD", help="Baud rate of serial ports, for --identify.")
     ] = 115200,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0.01, help="How long to wait for each answer.")

@@ -19,7 +19,7 @@ _QUERIES = ("*IDN?", "*idn?")
 _ENDINGS = ("\n", "\r")
 _BLANK = " \t\r\n>"
 _LONGEST = 1000
-"""Bytes of an identity; an instrument that goes on for longer tells something else."""
+"""Bytes of an identity; a longer answer is something else."""
 _SILENCE = 100.0
 """Milliseconds without a byte that end an answer on a line without messages."""
 

@@ -35,7 +35,7 @@ _REMIND = 10.0
 _ANSWER_TIMEOUT = 0.3
 """Seconds for the answers to one look."""
 _LAST = 1.0
-"""Seconds for those to the last look, and for the thread that draws to end."""
+"""Seconds for the answers to the last look, and for the drawing thread to end."""
 _QUIET = 2.0
 """Seconds without news after which the picture is that of a testbed of which nothing is known."""
 
@@ -192,5 +192,5 @@ class _Lines:
             self._say(f"safety check {name}: {reading(check)}{f' ({allowed})' if allowed else ''}")
         what = problem if check["silent"] is None else NOT_KNOWN  # for how long is not told again and again
         if what != self._problems.get(name):
-            self._say(f"safety check {name}: {problem or f'well again, {reading(check)}'}")
+            self._say(f"safety check {name}: {problem or f'passes again, {reading(check)}'}")
         self._problems[name] = what

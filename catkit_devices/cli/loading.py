@@ -1,4 +1,4 @@
-"""From ``FILE[:CLASS]`` to an experiment that can run."""
+"""Loading the experiment that ``FILE[:CLASS]`` names."""
 
 from __future__ import annotations
 

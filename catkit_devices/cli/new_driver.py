@@ -31,7 +31,7 @@ _HOOK = '''
 
 @hookimpl
 def catkit_devices_{kind}s() -> dict[str, type{of}]:
-    """Hand in the {kind}."""
+    """Register the {kind}."""
     return {{"{name}": {cls}}}
 '''
 _PLUGINS = '''HERE = Path(__file__).parent

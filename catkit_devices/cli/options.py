@@ -27,7 +27,7 @@ ConfigFiles = Annotated[
     list[Path],
     typer.Option(
         "--config", "-c", metavar="FILE", envvar="CATKIT_DEVICES_CONFIG", show_default=False,
-        help="Configuration of the testbed (TOML); may be repeated, later files over earlier ones.",
+        help="Configuration of the testbed (TOML); may be repeated, later files override earlier ones.",
     ),
 ]  # fmt: skip
 Overrides = Annotated[

@@ -165,7 +165,7 @@ def _give_back(out: TextIO) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as what JSON has words for: texts, numbers, truth values, None, lists, and dicts by text."""
+    """Return a value as types that JSON has: texts, numbers, truth values, None, lists, and dicts by text."""
     if isinstance(value, enum.Enum):
         return value.name
     if isinstance(value, float):
@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
 
 
 def _by_text(value: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a mapping by texts; of two keys with one text, 1 and "1", that which is none is ``1 (int)``."""
+    """Return a mapping with text keys; of the keys "1" and 1, which have one text, the number is ``1 (int)``."""
     made: dict[str, Any] = {key: _plain(one) for key, one in value.items() if type(key) is str}
     for key, one in value.items():
         if type(key) is str:
@@ -203,7 +203,7 @@ def code_of(status: dict[str, Any]) -> int:
 
 
 def silent(status: dict[str, Any]) -> list[str]:
-    """Return who of a testbed does not answer, each in words."""
+    """Return a sentence about each process of a testbed that does not answer."""
     found = []
     for one in status["silent"]:
         pid = f" (pid {one['pid']})" if one["pid"] else ""

@@ -54,7 +54,7 @@ def parse_parameters(experiment: type[Experiment], words: Sequence[str]) -> dict
             )  # fmt: skip
         if not equals:
             if not remaining:
-                raise ConfigurationError("expected a value behind it", key=option)
+                raise ConfigurationError("expected a value after it", key=option)
             value = remaining.pop(0)
         name = options[option]
         _add(found, name, value, parameters[name].annotation)

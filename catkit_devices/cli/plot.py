@@ -34,7 +34,7 @@ def plot(
         ),
     ] = None,
     index: Annotated[
-        int, typer.Option("--index", metavar="N", help="Which record of arrays and figures; negative from the end.")
+        int, typer.Option("--index", metavar="N", help="Which record of arrays and figures: 0 the first, -1 the last.")
     ] = -1,
     kept: RunsKept = Path("runs"),
     as_json: Json = False,

@@ -17,7 +17,7 @@ EXAMPLES = ('catkit-devices reset-safety bench --reason "the dehumidifier runs a
 def reset_safety(
     testbed: RunningTestbed = None,
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", show_default=False, help="What was done about it, for the log.")
+        str, typer.Option("--reason", metavar="TEXT", show_default=False, help="What was done, for the log.")
     ] = "",
     configs: ConfigFiles = [],
     overrides: Overrides = [],

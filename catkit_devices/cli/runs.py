@@ -40,10 +40,10 @@ def runs(
         print_json([_plain(summary) for summary in summaries])
         return
     if not summaries:
-        console().print(f"no runs in {kept}", markup=False)
+        console().print(f"no recorded runs in directory {str(kept)!r}", markup=False)
         return
     print_table(
-        f"runs in {kept}",
+        f"recorded runs (directory {str(kept)!r})",
         ["run", "what", "started (UTC)", "#took", "outcome", "#records", "why"],
         [
             (

@@ -40,7 +40,7 @@ class Screen:
     def __init__(self) -> None:
         self.console = console(stderr=True)
         self.lock = threading.Lock()
-        """To be had while something is drawn or printed."""
+        """Held while something is drawn or printed."""
         self._relay: _Relay | None = None
 
     def __enter__(self) -> Self:

@@ -38,13 +38,13 @@ def simulate(
     ] = "127.0.0.1",
     port_base: Annotated[
         int | None,
-        typer.Option("--port-base", metavar="PORT", show_default=False, help="First port; else those that are free."),
+        typer.Option("--port-base", metavar="PORT", show_default=False, help="First port; else free ones are chosen."),
     ] = None,
     overlay: Annotated[
         Path | None,
         typer.Option(
             "--write-config", metavar="FILE", show_default=False,
-            help="Write a configuration to lay over the other one, so that a testbed uses what is served.",
+            help="Write a configuration for a testbed that uses what is served; give it after the other one.",
         ),
     ] = None,
     as_json: Json = False,

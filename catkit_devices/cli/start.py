@@ -36,7 +36,7 @@ def start(
         Path | None,
         typer.Option(
             "--log", metavar="FILE", show_default=False,
-            help="What it has to say in the background; by default NAME.log beside its runs.",
+            help="Log file with --background; by default NAME.log in the directory of the runs.",
         ),
     ] = None,
     timeout: Annotated[

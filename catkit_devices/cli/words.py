@@ -1,4 +1,4 @@
-"""What people write for devices, their members and values, and what values look like to them."""
+"""How devices, members and values are written on the command line, and how values are shown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BOOLEANS = {
 
 
 class Target(NamedTuple):
-    """A device, what of it is meant (None for all), and the words behind that."""
+    """A device, a member of it (None for all), and the words that follow."""
 
     device: str
     member: str | None
@@ -132,7 +132,7 @@ def _argument(text: str, of: str, parameter: Mapping[str, Any]) -> Any:
 
 
 def literal(text: str) -> Any:
-    """Return what a text says in JSON or Python, else the text itself."""
+    """Return the value of a text in the syntax of JSON or Python, else the text itself."""
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)

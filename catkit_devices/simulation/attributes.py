@@ -65,7 +65,7 @@ class Attributes:
         return StatusCode.success
 
     def value(self, attribute: ResourceAttribute) -> Any:
-        """Return the value of an attribute that the backend itself goes by."""
+        """Return the value of an attribute that the backend itself uses."""
         return self._values.get(attribute, attributes.AttributesByID[attribute].default)
 
     def _known(self, attribute: int) -> type[attributes.Attribute[Any]] | None:

@@ -1,4 +1,4 @@
-"""Time as a simulated bench knows it: the wall's, or one that passes only when somebody waits for it."""
+"""The time of a simulated bench: real time, or a virtual one that advances only while a program waits."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["Clock", "RealClock", "VirtualClock", "make_clock"]
 
 _TURN = 0.001
-"""Seconds of the wall's that one who waits on a virtual clock, and can be interrupted, leaves to other threads."""
+"""Seconds of real time that a wait on a virtual clock leaves to other threads, where it can be interrupted."""
 
 
 class RealClock(Clock):
-    """The wall's time, or a multiple of it.
+    """Real time, or a multiple of it.
 
     Args:
         speed: how many seconds pass here in one of the wall's.
@@ -40,12 +40,12 @@ class RealClock(Clock):
         (sleep or time.sleep)(max(seconds, 0.0) / self._speed)
 
     def step(self, waited: float) -> float:
-        """Half a millisecond at first, up to 10 ms for one who waits long (of the wall's time)."""
+        """Half a millisecond at first, up to 10 ms in long waits (of real time)."""
         return min(0.0005 * self._speed + 0.05 * waited, 0.01 * self._speed)
 
 
 class VirtualClock(Clock):
-    """A clock that passes only when somebody waits for it, so that a move of ten seconds costs a test nothing.
+    """A clock that advances only while a program waits, so that a move of ten seconds costs a test nothing.
 
     Waiting for a reply advances it, by the time until the reply or the timeout, with a resolution of 1 ms or 1 % of
     what was waited, whichever is more. Several threads that wait advance it together. With one thread, everything

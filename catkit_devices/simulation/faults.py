@@ -26,10 +26,10 @@ __all__ = ["FAULTS", "Fault", "FaultyLine", "Piece"]
 
 FAULTS: Mapping[str, str] = {
     "no_reply": "the reply is lost",
-    "late": "the reply comes `delay` seconds later; those after it keep their place behind it",
+    "late": "the reply comes `delay` seconds late; the replies that follow it still come after it",
     "truncated": "only the first `keep` bytes of the reply come",
     "garbled": "the byte at `position` comes with the bits of `mask` flipped",
-    "extra": "`data`, which nobody asked for, comes before or (`after`) behind the first part of the reply",
+    "extra": "`data`, which nobody asked for, comes before or (`after`) after the first part of the reply",
     "disconnect": "the connection drops where the reply would have begun; it can be opened again at once",
     "slow": "the reply comes one byte each `interval` seconds",
 }

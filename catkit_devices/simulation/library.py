@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Instrument", "build_bench", "build_library"]
 _GIVEN_TO_FILES = frozenset({"path", "address"})
-"""Further ones, of the simulators that are made from files."""
+"""Further such arguments, of the simulators that are made from files."""
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class InstrumentServer:
 
     def __init__(self, library: SimulatedVisaLibrary, *, host: str = "127.0.0.1", port_base: int | None = None) -> None:
         if isinstance(library.bench.clock, VirtualClock):
-            raise ConfigurationError("a bench whose clock is virtual cannot be served: its clients live in real time")
+            raise ConfigurationError("a bench whose clock is virtual cannot be served: its clients run in real time")
         self._selector = selectors.DefaultSelector()
         self._clients: list[_Client] = []
         self._stopped = Event()

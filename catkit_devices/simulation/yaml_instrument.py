@@ -198,7 +198,7 @@ class YamlInstrument:
         kind = f"{parsed.interface_type} {parsed.resource_class}"
         pairs = {key: (str(pair["q"]), str(pair["r"])) for key, pair in (self._definitions.get("eom") or {}).items()}
         if kind not in pairs and len(set(pairs.values())) > 1:
-            raise self._unusable(f"its eom says nothing of {kind}, only of {', '.join(pairs)}")
+            raise self._unusable(f"its eom has no entry for {kind}, only for {', '.join(pairs)}")
         query, reply = pairs.get(kind) or next(iter(pairs.values()), ("\n", "\n"))
         if not query:
             raise self._unusable(f"the eom of its commands at {kind} is empty")

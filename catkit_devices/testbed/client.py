@@ -1,4 +1,4 @@
-"""What everybody can do who is attached to a running testbed."""
+"""What every program that is attached to a running testbed can do."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class TestbedClient:
         return self.layout.name
 
     def lock(self, *names: str, timeout: float | None = None) -> lock_all:
-        """Have devices to oneself during a block: all of them or none, in an order that never deadlocks.
+        """Lock devices for exclusive use during a block: all of them or none, in an order that never deadlocks.
 
         ``with`` or ``async with``.
 
@@ -141,7 +141,7 @@ class TestbedClient:
         return self._launcher.run(experiments, stop_all_on_exception, on_tick)
 
     def progress(self) -> list[Progress]:
-        """Return how far every experiment of this testbed has come, first started first."""
+        """Return the progress of every experiment of this testbed, in the order of their starts."""
         return sorted(self._dict(EXPERIMENTS).values(), key=lambda progress: progress.started)
 
     def stop(self, *names: str, reason: str = "stopped by request") -> None:
@@ -170,7 +170,7 @@ class TestbedClient:
 
     @property
     def trip(self) -> SafetyError | None:
-        """The safety check that tripped, or None while all is well."""
+        """The safety check that tripped, or None while none has tripped."""
         trip: SafetyError | None = self.safety_facts().get(SAFETY_TRIP)
         return trip
 
@@ -223,7 +223,7 @@ class TestbedClient:
         return self._looking.locks()
 
     def break_lock(self, name: str, reason: str) -> dict[str, Any] | None:
-        """Take a device's mutex, or a plain named one, from whoever has it; see ``MutexBrokenError``.
+        """Release a device's mutex, or a plain named one, by force; see ``MutexBrokenError``.
 
         Args:
             name: of a device (or an alias), else of a mutex on the testbed's server.

@@ -25,7 +25,7 @@ class DeviceEntry:
     uses: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, tuple[float | str, float | str]] = field(default_factory=dict)
     interfaces: frozenset[str] = frozenset()
-    """``module.class`` of every class that the driver is one of."""
+    """``module.class`` of the driver's class and of each of its base classes."""
     visa: bool = False
     """Whether the driver takes a VISA library."""
     address: str | None = None
@@ -52,8 +52,8 @@ class SimulationEntry:
 class Layout:
     """A running testbed.
 
-    ``server`` is the one through which its processes find each other; devices live on servers of their own, so that
-    one of those can die without taking the others' means of saying so along.
+    ``server`` is the one through which its processes find each other; devices live on servers of their own, so that the
+    death of one does not keep the others from reporting it.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Layout:
     stop_timeout: float = 10.0
     """Seconds that an experiment has to end when told to stop."""
     permit_timeout: float | None = None
-    """Seconds for which a device server may be changed without word from who watches; None for ever."""
+    """Seconds for which devices may be changed without a renewal of the permit; None: no limit."""
     checked: bool = False
     """Whether there are safety checks."""
 

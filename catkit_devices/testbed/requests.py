@@ -58,7 +58,7 @@ class Desk(HostedObject):
     def __init__(self, server: str) -> None:
         self._server = server
         self._process = current_call().session
-        """That of the testbed: it makes the desk."""
+        """The session of the testbed's process, which makes the desk."""
         self._guard = threading.RLock()
         self._come = threading.Condition(self._guard)
         self._requests: dict[int, _Request] = {}
@@ -109,7 +109,7 @@ class Desk(HostedObject):
             if looks > 1:
                 silent = silent_process(self._server, silence)
                 if request.begun:
-                    silent.add_note(f"it had begun with {request.kind!r}, and may still do it")
+                    silent.add_note(f"it has begun {request.kind!r} and may still complete it")
                 raise silent
 
     def waiting(self) -> int:

@@ -39,7 +39,7 @@ class Servers:
         self.managers: dict[str, SharedMemoryManager] = {}
         """By the full names of their servers; a manager that nobody keeps ends its server."""
         self.token = secrets.token_hex()
-        """What shows that somebody may renew and reset the permits: this process has it, and the safety monitor."""
+        """The token with which this process and the safety monitor may renew and reset the permits."""
 
     def start_own(self, lay_out: Callable[[str], Layout], name: str) -> Layout:
         """Start the testbed's own server, under a name that no other has; return the layout made for that.
@@ -86,7 +86,7 @@ class Servers:
             raise next(iter(failures.values()))
 
     def sentinels(self) -> dict[str, int]:
-        """Return what ends when a server's process does, by the server's full name."""
+        """Return the sentinels of the servers' processes, by full name: each is ready when its process has ended."""
         return {server: manager.process.sentinel for server, manager in self.managers.items()}
 
     def kill(self, server: str) -> bool:
@@ -113,7 +113,7 @@ class Servers:
 
 
 def _shut_down(manager: SharedMemoryManager) -> None:
-    """End a server, which may have died already, or not have come so far; nothing of it is left behind."""
+    """End a server, which may have died already or never have started, and clean up after it."""
     shutdown = getattr(manager, "shutdown", None)
     if shutdown is not None:
         shutdown()

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["ANSWER_TIMEOUT", "NOT_KNOWN", "Looking", "states", "unheard"]
 
 NOT_KNOWN = "not known"
-"""How every text begins that stands for what nobody has told."""
+"""Beginning of every text that stands for something that is not known."""
 ANSWER_TIMEOUT = 5.0
 """Seconds for the answers of all servers together."""
 _LATE = 2.0
-"""Seconds that a safety check may be read later than it should, before that is said."""
+"""Seconds by which the reading of a safety check may be late before that is reported."""
 
 
 class Looking:
@@ -246,7 +246,7 @@ def _called(layout: Layout, server: str) -> str:
 
 
 def _silent_watchers(layout: Layout, own: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return those of the testbed's processes that should say something all the time, and do not."""
+    """Return the processes of the testbed that should send a message regularly, and do not."""
     pid, sessions = own["about"].get("pid"), own["sessions"]
     silences = [("the testbed's process", pid, silence_of(sessions, pid))]
     if layout.checked:
@@ -285,7 +285,7 @@ def _check(state: CheckState) -> dict[str, Any]:
 
 
 def _permit(layout: Layout, servers: Mapping[str, Any]) -> float | None:
-    """Return for how many seconds the devices may still be changed without word from who watches; None: no limit."""
+    """Return for how many seconds devices may still be changed without a renewal of the permit; None: no limit."""
     if layout.permit_timeout is None:
         return None
     left = [
@@ -297,7 +297,7 @@ def _permit(layout: Layout, servers: Mapping[str, Any]) -> float | None:
 
 
 def _not_safe(layout: Layout, servers: Mapping[str, Any]) -> dict[str, str]:
-    """Return why devices are not known to be safe that were to be made safe."""
+    """Return, by name, why a device that was to be made safe is not known to be safe."""
     found: dict[str, str] = {}
     for server in layout.device_servers if layout.permit_timeout is not None else ():
         known = servers[server]

@@ -49,9 +49,9 @@ _TICK = 0.1
 _END_TIMEOUT = 5.0
 """Seconds for telling every server that the testbed ends."""
 _HURRY = 1.5
-"""Seconds for the testbed's own server to answer to somebody who has pressed Ctrl-C."""
+"""Seconds for the testbed's own server to answer after Ctrl-C."""
 _DEAF = (TimeoutError, ServerUnresponsiveError)
-"""What comes of talking to a server that does not answer."""
+"""Errors that mean that a server does not answer."""
 
 
 class Testbed(TestbedClient):
@@ -183,11 +183,11 @@ class Testbed(TestbedClient):
             failures.insert(0, trip)
         if error is not None:
             for failure in failures:
-                error.add_note(f"on the way out: {type(failure).__name__}: {failure}")
+                error.add_note(f"while the testbed ended: {type(failure).__name__}: {failure}")
         elif len(failures) == 1:
             raise failures[0]
         elif failures:
-            raise BaseExceptionGroup(f"testbed {self.configuration.testbed.name!r} did not end well", failures)
+            raise BaseExceptionGroup(f"testbed {self.configuration.testbed.name!r} had errors while it ended", failures)
 
     def _end_silent_server(self, *, in_a_hurry: bool) -> list[BaseException]:
         """Take a last look; kill the testbed's own server if it does not answer, or each step would wait for it.
@@ -207,7 +207,7 @@ class Testbed(TestbedClient):
         return [ServerUnresponsiveError(text, server=server, pid=self.manager.server.pid)]
 
     def _leave_at_once(self, number: int) -> None:
-        """End this process though the testbed has not ended: somebody is tired of waiting for that."""
+        """End this process though the testbed has not ended: somebody has asked for that again."""
         silent = [manager for manager in self._servers.managers.values() if manager.silence > SILENT]
         text = f"testbed {self.configuration.testbed.name!r} was left before it had ended: its servers make their "
         text += "devices safe, and end"
@@ -267,7 +267,7 @@ class Testbed(TestbedClient):
 
     @property
     def trip(self) -> SafetyError | None:
-        """The safety check that tripped, or None while all is well."""
+        """The safety check that tripped, or None while none has tripped."""
         return None if self._watch is None else self._watch.trip
 
     def known_trip(self) -> SafetyError | None:

@@ -274,7 +274,7 @@ class SafetyWatch:
             try:
                 look()
             except Exception:  # noqa: BLE001 - whatever it is, it must not be the end of looking
-                _log.exception("the safety watch looked after the %s; again in a moment", name)
+                _log.exception("the safety watch could not look at the %s; trying again", name)
                 self._ending.wait(_INTERVAL)
             with self._rounds_guard:
                 self._rounds[name] += 1

@@ -109,7 +109,7 @@ def error_problems(error: BaseException, device: Any) -> list[str]:
     except Exception as failure:  # noqa: BLE001 - whatever a class of the driver's does
         return [*problems, f"{type(error).__name__} does not pickle: {failure!r}"]
     if (type(copy), str(copy), vars(copy)) != (type(error), str(error), vars(error)):
-        problems.append(f"{type(error).__name__} is another one after pickling: {copy!r}")
+        problems.append(f"{type(error).__name__} changes when it is pickled: {copy!r}")
     return problems
 
 

@@ -39,7 +39,7 @@ def describes_itself(rig: Rig) -> list[str]:
     try:
         json.dumps(described)
     except (TypeError, ValueError) as error:
-        problems.append(f"describe() has what is no plain data: {error}")
+        problems.append(f"describe() returns something that is no plain data: {error}")
     return problems
 
 

@@ -49,7 +49,9 @@ def test_runs_for_a_script_are_json(recorded):
     assert os.path.isdir(recorded / first["run"])
     assert (second["name"], second["outcome"]) == ("Loop", "finished")
     assert json.loads(command(recorded, "runs", "--json", "--runs", "elsewhere").stdout) == []
-    assert "no runs in elsewhere" in command(recorded, "runs", CATKIT_DEVICES_RUNS="elsewhere").stdout
+    assert (
+        "no recorded runs in directory 'elsewhere'" in command(recorded, "runs", CATKIT_DEVICES_RUNS="elsewhere").stdout
+    )
 
 
 def test_one_run_is_shown_with_its_parameters_tags_and_events(recorded):

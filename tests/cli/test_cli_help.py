@@ -24,7 +24,7 @@ def test_the_help_of_all_lists_every_command_and_what_exit_codes_mean(bench):
     shown = bench.command("--help", COLUMNS="200").stdout
     for name in COMMANDS:
         assert f" {name} " in shown
-    assert "3 no such testbed runs" in shown
+    assert "3 no such testbed is running" in shown
 
 
 def test_the_help_of_an_experiment_lists_its_parameters_with_type_default_and_meaning(bench):

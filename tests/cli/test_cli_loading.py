@@ -173,7 +173,7 @@ def test_what_can_be_no_text_is_said_as_json(annotation, words, value):
     [
         (["--repeat", "5"], r"--repeat: FilterScan has no such parameter.*did you mean '--repeats'"),
         (["extra"], "extra: FilterScan has no such parameter"),
-        (["--repeats"], "--repeats: expected a value behind it"),
+        (["--repeats"], "--repeats: expected a value after it"),
         (["--repeats", "many"], r"repeats: expected a valid integer.*got 'many'"),
     ],
 )

@@ -86,7 +86,7 @@ def test_a_testbed_whose_server_is_stopped_is_named_with_its_processes_by_every_
         assert re.search(r"testbed 'bench' does not answer: no news for \d+ s of its server ", errors)
         assert f"(pid {server}); its process" in errors
         assert f"its process has pid {service.pid}; `kill {service.pid}` ends it" in errors
-        assert f"`kill -CONT {server}` lets it go on" in errors
+        assert f"`kill -CONT {server}` resumes it" in errors
     assert other[0] == 3
     assert "did you mean 'bench'?" in other[2]
 

@@ -108,7 +108,7 @@ def test_half_a_message_is_forgotten_when_the_instrument_is_cleared(visa, supply
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        (SUPPLY, {"address": "GPIB::1"}, "its eom says nothing of GPIB INSTR, only of ASRL INSTR, USB INSTR"),
+        (SUPPLY, {"address": "GPIB::1"}, "its eom has no entry for GPIB INSTR, only for ASRL INSTR, USB INSTR"),
         (SUPPLY, {"encoding": "latin-0"}, "encoding: unknown encoding: latin-0"),
         (SUPPLY, {"device": "suply"}, "there is no device 'suply' (did you mean 'supply'?)"),
         (SUPPLY.replace("supply:", "a: {}\n  b:"), {}, "it has 2 devices (a, b): say which"),

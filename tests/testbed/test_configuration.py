@@ -61,7 +61,7 @@ def test_problems_of_several_devices_are_listed_together(bench):
     assert "devices.tank.driver: there is no driver 'test_gouge' (did you mean 'test_gauge'?)" in text
     assert "--set: devices.basin.late_windov: driver 'test_gauge' has no such option" in text
     assert "(did you mean 'late_window'?)" in text
-    assert "--set: devices.basin.aliases[0]: expected a name of its own, 'tank' is the device 'tank'" in text
+    assert "--set: devices.basin.aliases[0]: expected a name that is not used yet; 'tank' is the device 'tank'" in text
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_problems_of_several_devices_are_listed_together(bench):
         ),
         ("safety.hot={device='tnk', property='level', maximum=2}", "safety.hot.device: expected a device"),
         ("safety.hot={device='tank', property='levl', maximum=2}", "(did you mean 'level'?)"),
-        ("safety.hot={device='tank', property='private_level', maximum=2}", "does not share that one"),
+        ("safety.hot={device='tank', property='private_level', maximum=2}", "is not shared"),
         ("testbed.plugins=['nowhere']", "testbed.plugins[0]: expected a directory, found none at"),
         ("simulation.seed=one", "--set: simulation.seed: expected a TOML value"),
         ("simulation.seed", "--set: expected KEY=VALUE, got 'simulation.seed'"),
@@ -143,7 +143,7 @@ def test_a_wrong_key_or_value_is_refused_and_the_message_says_what_was_expected(
 def test_devices_with_one_address_live_on_one_server(bench):
     text = refusal(bench, "devices.tank.address='ASRL2::INSTR'", "devices.basin.server='other'")
 
-    assert "devices.basin.server: expected 'devices': 'tank' has the same address and lives there" in text
+    assert "devices.basin.server: expected 'devices', the server of 'tank', which has the same address" in text
 
 
 def test_a_device_that_another_one_needs_must_be_named(bench):
@@ -159,7 +159,7 @@ def test_devices_that_use_each_other_in_a_circle_are_refused(bench):
         "devices.two={driver='test_reader', uses={gauge='one'}}",
     )
 
-    assert "expected no circle, found one -> two -> one" in text
+    assert "devices use each other in a circle: one -> two -> one" in text
 
 
 def test_a_missing_file_and_broken_toml_are_named(tmp_path):
@@ -237,7 +237,7 @@ def test_two_spellings_of_one_address_are_one_instrument(tmp_path, one, other):
             for name, address in (("first", one), ("second", other))
         )
     )
-    with pytest.raises(ConfigurationError, match="second.server: expected 'first': 'first' has the same address"):
+    with pytest.raises(ConfigurationError, match="second.server: expected 'first', the server of 'first', which has the same address"):
         load_configuration([path])
 
 

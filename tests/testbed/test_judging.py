@@ -80,7 +80,7 @@ def test_a_plugins_test_is_not_asked_about_what_is_no_measurement(value):
 def test_an_answer_of_a_plugins_test_that_says_nothing_is_no_all_clear(answer):
     problem = plugin_test(answer).problem(1)
 
-    assert problem == f"own found {answer!r}, expected what is wrong, in words, or None"
+    assert problem == f"own: problem() returned {answer!r}, expected a text that says what is wrong, or None"
 
 
 @pytest.mark.parametrize("value", [math.nan, 9.91e37, -math.inf, None, "3", (1, 2), True])

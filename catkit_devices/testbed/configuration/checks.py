@@ -53,15 +53,19 @@ def _names(configuration: Configuration, overlay: Overlay) -> Iterator[Configura
     for device in configuration.devices:
         path: tuple[Any, ...] = ("devices", device)
         if hasattr(Devices, device) or device == "mro":
-            yield overlay.problem(path, f"expected another name: 'devices.{device}' means something else")
+            yield overlay.problem(
+                path, f"expected another name: testbed.devices has an attribute {device!r} of its own"
+            )
         taken[device] = f"the device {device!r}"
     for device, table in configuration.devices.items():
         for index, alias in enumerate(table.aliases):
             path = ("devices", device, "aliases", index)
             if alias in taken:
-                yield overlay.problem(path, f"expected a name of its own, {alias!r} is {taken[alias]}")
+                yield overlay.problem(path, f"expected a name that is not used yet; {alias!r} is {taken[alias]}")
             elif hasattr(Devices, alias) or alias == "mro":
-                yield overlay.problem(path, f"expected another name: 'devices.{alias}' means something else")
+                yield overlay.problem(
+                    path, f"expected another name: testbed.devices has an attribute {alias!r} of its own"
+                )
             taken.setdefault(alias, f"an alias of {device!r}")
 
 
@@ -82,7 +86,7 @@ def start_order(configuration: Configuration) -> list[str]:
             return
         if device in open_:
             circle = " -> ".join([*open_[open_.index(device) :], device])
-            raise ConfigurationError(f"expected no circle, found {circle}", key=f"devices.{device}.uses")
+            raise ConfigurationError(f"devices use each other in a circle: {circle}", key=f"devices.{device}.uses")
         open_.append(device)
         for used in configuration.devices[device].uses.values():
             name = configuration.device_name(used)
@@ -121,7 +125,7 @@ def _shared_addresses(configuration: Configuration, overlay: Overlay) -> Iterato
         if table.server != server:
             yield overlay.problem(
                 ("devices", device, "server"),
-                f"expected {server!r}: {other!r} has the same address and lives there, got {table.server!r}",
+                f"expected {server!r}, the server of {other!r}, which has the same address; got {table.server!r}",
             )
 
 
@@ -232,13 +236,13 @@ def _checked_property(
         if name is None or name in shared:
             continue
         exists = isinstance(inspect.getattr_static(driver, name, None), property) or hasattr(driver, name)
-        what = "its driver does not share that one (a long section would starve the check)" if exists else "none"
-        yield overlay.problem(
-            (*path, key),
-            f"expected a shared property of {device!r} ({', '.join(shared) or 'there are none'}), "
-            f"found {what}: {name!r}",
-            nearest(name, shared),
-        )
+        listed = f"expected a shared property: {', '.join(shared) or 'there is none'}"
+        text = f"device {device!r} has no property {name!r}; {listed}"
+        if exists:
+            text = (
+                f"{name!r} of device {device!r} is not shared: the check would wait for who holds the device; {listed}"
+            )
+        yield overlay.problem((*path, key), text, nearest(name, shared))
 
 
 def _bounds(

@@ -12,6 +12,7 @@ from catkit_devices._wire.address import normalise
 from catkit_devices.construction import option_problems, options_of
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.stand_ins import find_stand_in, takes_visa, why_real
+from catkit_devices.testbed.configuration.problems import reworded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["check_devices", "not_simulated", "visa_address_of"]
 
 _SECONDS = frozenset({"timeout", "safe_timeout", "late_window"})
-"""Options of every device, or of every one with a line, that say how long at most."""
+"""Options that are timeouts, of every device or of every one with a connection."""
 _SET_BY_THE_TESTBED = frozenset({"visa_library", "limits", "open_on_use"})
 
 
 def check_devices(configuration: Configuration, plugins: Plugins, overlay: Overlay) -> Iterator[ConfigurationError]:
-    """Tell every problem of the devices' own tables."""
+    """Yield every problem of the devices' own tables."""
     for device, table in configuration.devices.items():
         path = ("devices", device)
         try:
@@ -168,8 +169,7 @@ def _type_problem(annotation: Any, value: Any) -> str | None:
     try:
         adapter.validate_python(value)
     except pydantic.ValidationError as error:
-        text = error.errors(include_url=False)[0]["msg"].replace("Input should be", "expected")
-        return f"{text}, got {value!r}"
+        return reworded(error.errors(include_url=False)[0])
     return None
 
 
@@ -180,7 +180,8 @@ def _limits(
 
     if table.limits and "limits" not in options_of(driver):
         yield overlay.problem(
-            (*path, "limits"), f"driver {table.driver!r} takes none: its constructor must hand **options on to the next"
+            (*path, "limits"),
+            f"driver {table.driver!r} takes no limits: its constructor must pass **options on to the next",
         )
         return
     for name, wanted in table.limits.items():
@@ -191,7 +192,7 @@ def _limits(
 
 
 def visa_address_of(table: DeviceConfiguration, driver: type[Device]) -> str | None:
-    """Return where the instrument of a device is, as VISA says it."""
+    """Return the VISA address of a device's instrument; None where it has none."""
     from catkit_devices._wire.address import visa_address
     from catkit_devices.serial_device import SerialDevice
 

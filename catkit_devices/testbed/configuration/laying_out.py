@@ -81,7 +81,7 @@ def _entry(configuration: Configuration, plugins: Plugins, name: str, server: st
 
 
 def permit_timeout(configuration: Configuration) -> float | None:
-    """Return for how many seconds a device server may be changed without word from who watches; None for ever."""
+    """Return for how many seconds devices may be changed without a renewal of the permit; None: no limit."""
     configured = configuration.testbed.permit_timeout
     if configured is not None or not configuration.safety:
         return configured

@@ -86,16 +86,16 @@ class TestbedConfiguration(_Table):
     simulate: bool = Field(default=False, description="Whether to use simulated instruments unless told otherwise.")
     visa_library: str = Field(default="@py", description="The VISA library for real instruments: '@py' or '@ivi'.")
     stop_timeout: Seconds = Field(
-        default=10.0, description="Seconds that an experiment has to end when told to stop, before it is made to."
+        default=10.0, description="Seconds that an experiment has to stop by itself, before it is interrupted."
     )
-    close_timeout: Seconds = Field(default=15.0, description="Seconds that a device has to close at the end.")
+    close_timeout: Seconds = Field(default=15.0, description="Seconds for closing a device at the end.")
     permit_timeout: Seconds | None = Field(
         default=None,
-        description="Seconds without word from the safety monitor or the testbed's process after which the device "
-        "servers make their devices safe; twice the longest interval of the safety checks by default, at least 2 s.",
+        description="Seconds without a renewal from the safety monitor or the testbed's process after which the device "
+        "servers make their devices safe; by default twice the longest interval of the safety checks, at least 2 s.",
     )
     record: str | None = Field(
-        default=None, description="Directory that receives a recording of what goes over the wire of every instrument."
+        default=None, description="Directory for recordings of what every instrument is sent and answers."
     )
 
 
@@ -105,7 +105,7 @@ class SimulationConfiguration(_Table):
     bench: str | None = Field(default=None, description="Name of the physical model that couples the instruments.")
     seed: int = Field(default=0, ge=0, description="Seed of every random number of the simulation.")
     clock: Literal["real", "virtual"] = Field(
-        default="real", description="Whether time passes as on the wall, or only while somebody waits for it."
+        default="real", description="Whether simulated time is real time, or advances only while a program waits."
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the bench model.")
 
@@ -125,23 +125,23 @@ class DeviceConfiguration(BaseModel):
     stand_in: str | None = Field(
         default=None,
         pattern=r"^\w+(\.\w+)*:\w+$",
-        description="For a driver without VISA, 'module:Class' of what stands in for its instrument under simulation: "
-        "in the place of what the driver's _open() returns, or, where it derives from the driver, of the driver. The "
+        description="For a driver without VISA: 'module:Class' of what replaces its instrument under simulation. It "
+        "replaces what the driver's _open() returns or, where it derives from the driver, the driver itself. The "
         "module is looked for in the plugin directories first.",
     )
     simulator_options: dict[str, Any] = Field(
-        default_factory=dict, description="Options of the simulated instrument, or of what stands in for it."
+        default_factory=dict, description="Options of the simulated instrument, or of its stand-in."
     )
     faults: dict[str, float] = Field(
         default_factory=dict, description="Probability of each kind of fault in a reply of the simulated instrument."
     )
-    server: PlainName = Field(default="devices", description="Which server process the device lives in.")
+    server: PlainName = Field(default="devices", description="Server process that hosts the device.")
     open: Literal["use", "start"] = Field(
-        default="use", description="Whether it is opened when it is used for the first time, or at the start."
+        default="use", description="Whether it is opened at its first use, or when the testbed starts."
     )
     aliases: Names = Field(default=(), description="Further names of the device.")
     uses: dict[Identifier, Identifier] = Field(
-        default_factory=dict, description="Other devices that it needs: the driver's argument = the device's name."
+        default_factory=dict, description="Other devices that it needs: argument of the driver = name of the device."
     )
     limits: dict[str, Range] = Field(
         default_factory=dict,
@@ -162,17 +162,17 @@ class SafetyConfiguration(BaseModel):
 
     test: str | None = Field(default=None, description="Registered kind of the test; other keys are its options.")
     device: Identifier | None = Field(default=None, description="Name or alias of the device that is read.")
-    property: str | None = Field(default=None, description="The property that is read; one that the driver shares.")
+    property: str | None = Field(default=None, description="The property that is read; the driver marks it as shared.")
     minimum: Bound | None = Field(default=None, description="Smallest safe value; text may carry a unit.")
     maximum: Bound | None = Field(default=None, description="Largest safe value; text may carry a unit.")
     timestamp: str | None = Field(
-        default=None, description="A shared property that changes with every new value of a device that keeps the last."
+        default=None, description="A shared property that changes with every new value, for devices that keep the last."
     )
     max_age: Seconds | None = Field(
-        default=None, description="Seconds for which the timestamp may stay as it is; twice the interval by default."
+        default=None, description="Seconds for which the timestamp may stay the same; twice the interval by default."
     )
     interval: Seconds = Field(default=5.0, description="Seconds between two readings.")
-    timeout: Seconds = Field(default=2.0, description="Seconds after which a reading that has not returned trips.")
+    timeout: Seconds = Field(default=2.0, description="Seconds after which a reading that does not return trips.")
     max_consecutive_failures: int = Field(default=0, ge=0, description="Failures in a row that are tolerated.")
 
     def test_options(self) -> dict[str, Any]:

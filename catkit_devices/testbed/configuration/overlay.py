@@ -78,7 +78,7 @@ class Overlay:
         self._add(_anchored(table, Path.cwd()), SET_OPTION)
 
     def source(self, path: Iterable[object]) -> str | None:
-        """Return what said the key last: a file's name, ``--set``, or None where nothing did."""
+        """Return where the key was set last: a file's name, ``--set``, or None where it was not."""
         parts = tuple(str(part) for part in path)
         for length in range(len(parts), 0, -1):
             if parts[:length] in self._sources:

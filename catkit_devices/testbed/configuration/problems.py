@@ -1,4 +1,4 @@
-"""From what a validator found to lines that a user can act on."""
+"""What pydantic found, as messages that a user can act on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.testbed.configuration.overlay import Overlay
 
-__all__ = ["combined", "explain"]
+__all__ = ["combined", "explain", "reworded"]
 
 _MAX_SHOWN = 20
 """Problems that are listed; the rest is counted."""
@@ -46,11 +46,16 @@ def _explain_one(detail: Any, model: type[BaseModel], overlay: Overlay) -> Confi
         return overlay.problem(path, f"unknown key, expected one of {', '.join(known)}", nearest(str(path[-1]), known))
     if kind == "missing":
         return _missing(path, detail["input"], model, overlay)
+    return overlay.problem(path, reworded(detail))
+
+
+def reworded(detail: Any) -> str:
+    """Return one thing that pydantic found in our words: what was expected, and what was found."""
     text = str(detail["msg"]).removeprefix("Value error, ")
-    if kind != "value_error":
-        text = text.replace("Input should be", "expected").replace("Input should have", "expected")
-        text += f", got {_shown(detail['input'])}"
-    return overlay.problem(path, text)
+    if detail["type"] == "value_error":
+        return text
+    text = text.replace("Input should be", "expected").replace("Input should have", "expected")
+    return f"{text}, got {_shown(detail['input'])}"
 
 
 def _missing(

@@ -99,7 +99,7 @@ class Devices(Mapping[str, Any]):
         return self._names
 
     def lock(self, *names: str, timeout: float | None = None) -> lock_all:
-        """Have devices to oneself during a block: all of them or none, in an order that never deadlocks.
+        """Lock devices for exclusive use during a block: all of them or none, in an order that never deadlocks.
 
         ``with`` or ``async with``.
 

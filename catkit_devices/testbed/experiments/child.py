@@ -32,9 +32,9 @@ _KILL_TIMEOUT = 5.0
 _MARGIN = 2.0
 """Seconds on top, for the steps themselves on a busy computer."""
 _HEARING = 2.0
-"""Seconds for the testbed's server to take a word to an experiment."""
+"""Seconds for the testbed's server to pass a request to an experiment."""
 _END_TIMEOUT, _SILENT_END = 20.0, 0.3
-"""Seconds for recording an end, and telling of it; where the testbed's server says nothing, that is in vain."""
+"""Seconds for recording and reporting the end of an experiment; the second where the testbed's server is silent."""
 _LOOK = 0.05
 """Seconds between two looks whether a request has arrived."""
 
@@ -50,7 +50,7 @@ def time_to_stop(stop_timeout: float) -> float:
 
 
 class _Word:
-    """Something that is said in a thread of its own, since whoever is to hear it may be silent."""
+    """A request that is sent in a thread of its own, since its receiver may hang."""
 
     def __init__(self, text: str, say: Callable[[], object]) -> None:
         self.text = text
@@ -65,12 +65,12 @@ class _Word:
 
     @property
     def done(self) -> bool:
-        """Whether it was said, or could not be."""
+        """Whether it was sent, or sending failed."""
         return self._done.is_set()
 
     @property
     def said(self) -> bool:
-        """Whether it was said."""
+        """Whether it was sent."""
         return self.done and self.failure is None
 
     @property
@@ -128,9 +128,9 @@ class RunningExperiment:
         self._on_end = on_end
         self._silent = silent
         self._word: _Word | None = None
-        """The last word to it, until it was heard or something else was done."""
+        """The last request to it, until it was received or the next step was taken."""
         self._deaf = False
-        """Whether a word to it was not heard."""
+        """Whether a request to it was not received."""
         self._steps = self._ways_to_end()
         self._deadline = float("inf")
         self._forced = False
@@ -140,7 +140,7 @@ class RunningExperiment:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Start its process; Ctrl-C never reaches that."""
+        """Start its process, which Ctrl-C never reaches."""
         with children_of(self._layout):
             self._process.start()
             # A thread waits for each: what a child says last may be large, and is read while it still runs.
@@ -158,7 +158,7 @@ class RunningExperiment:
 
     @property
     def finished(self) -> bool:
-        """Whether it has ended by itself, and well."""
+        """Whether it has ended by itself and without an error."""
         return self.outcome is not None and self.outcome.state == "finished"
 
     def wait(self, timeout: float) -> bool:
@@ -235,7 +235,7 @@ class RunningExperiment:
         self._word = _Word(word, lambda: self._control.put((word, reason)))
 
     def _see_to_word(self) -> None:
-        """Do something else where a word could not be said."""
+        """Take the next step where a request could not be sent."""
         word = self._word
         if word is None:
             return

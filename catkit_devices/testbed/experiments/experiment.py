@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a running experiment has at hand; made in its own process."""
+    """What a running experiment uses; made in its own process."""
 
     name: str
     testbed: str
@@ -93,7 +93,7 @@ class Experiment(abc.ABC):
 
     @classmethod
     def parameters(cls) -> dict[str, Parameter]:
-        """Return what it can be told when it is constructed, by name."""
+        """Return its parameters, by name."""
         return collect(cls, Experiment)
 
     # --- what a subclass implements ---
@@ -144,7 +144,7 @@ class Experiment(abc.ABC):
         return self._running.finishing.is_set()
 
     def lock(self, *names: str, timeout: float | None = None) -> lock_all:
-        """Have devices to itself during a block: all of them or none, in an order that never deadlocks.
+        """Lock devices for itself during a block: all of them or none, in an order that never deadlocks.
 
         ``with`` or ``async with``.
 

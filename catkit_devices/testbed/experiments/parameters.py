@@ -103,6 +103,8 @@ def refuse_ambiguous(cls: type) -> None:
 def _converted(owner: str, parameter: Parameter, value: Any) -> Any:
     import pydantic
 
+    from catkit_devices.testbed.configuration.problems import reworded
+
     settings = pydantic.ConfigDict(arbitrary_types_allowed=True)
     try:
         adapter = pydantic.TypeAdapter(parameter.annotation, config=settings)
@@ -115,8 +117,8 @@ def _converted(owner: str, parameter: Parameter, value: Any) -> Any:
     try:
         return adapter.validate_python(_meant(parameter.annotation, value))
     except pydantic.ValidationError as error:
-        text = error.errors(include_url=False)[0]["msg"].replace("Input should be", "expected")
-        raise ConfigurationError(f"{owner}: {parameter.name}: {text}, got {value!r}") from error
+        text = reworded(error.errors(include_url=False)[0])
+        raise ConfigurationError(f"{owner}: {parameter.name}: {text}") from error
     except ValueError as error:
         raise ConfigurationError(f"{owner}: {parameter.name}: {error}") from error
 

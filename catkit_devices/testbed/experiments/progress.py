@@ -37,7 +37,7 @@ class Progress:
     run: str | None = None
     """Its run directory."""
     description: str = ""
-    """What the steps are, as ``track`` was told."""
+    """What the steps are: the description that ``track`` was given."""
     done: int = 0
     total: int | None = None
     started: float = 0.0
@@ -83,7 +83,7 @@ class Reporter:
         self._report(description=description, done=0, total=total)
 
     def step(self, done: int, *, last: bool = False) -> None:
-        """Report that ``done`` steps are done; may be left unsaid when the previous report was just now."""
+        """Report that ``done`` steps are done; left out when the previous report was just now."""
         if last or time.monotonic() - self._reported >= _SHORTEST_INTERVAL:
             self._report(done=done)
 

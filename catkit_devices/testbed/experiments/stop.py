@@ -110,7 +110,7 @@ class StopGuard:
             self._stopped = True
             parent = parent_process()
             orphaned = parent is not None and not parent.is_alive()
-            self._asked = StopExperiment("whoever started it has died" if orphaned else "terminated")
+            self._asked = StopExperiment("the process that started it has died" if orphaned else "terminated")
             self._raise(number, frame)
 
     def _raise(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler

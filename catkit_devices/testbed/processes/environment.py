@@ -45,6 +45,6 @@ def children_of(layout: Layout) -> Iterator[None]:
 
 
 def begin_server(testbed_server: str) -> None:
-    """Prepare the process of a server: it has no terminal of its own, and says what it has to say to the testbed's."""
+    """Prepare the process of a server: it has no terminal of its own, and sends its log to the testbed's process."""
     ignore_terminal()
     forward_logs(testbed_server)

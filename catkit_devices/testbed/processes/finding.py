@@ -51,7 +51,7 @@ QUIET = 5.0
 little later."""
 
 SILENT = 3.0
-"""Seconds without a word from a server that this process uses, after which whoever is in a hurry waits no longer."""
+"""Seconds of silence of a server after which a program that was interrupted waits no longer for it."""
 
 
 def silence_of(sessions: Iterable[Mapping[str, Any]], pid: int | None) -> float | None:
@@ -155,7 +155,7 @@ def _advice(pids: list[int | None], end: str) -> str:
     stopped = [str(pid) for pid in pids if pid is not None and _stopped(pid)]
     text = f"; `{end}` ends it, and its devices are made safe"
     if stopped:
-        text += f". Somebody has stopped {', '.join(stopped)}: `kill -CONT {' '.join(stopped)}` lets it go on"
+        text += f". Process {', '.join(stopped)} is suspended: `kill -CONT {' '.join(stopped)}` resumes it"
     return text
 
 
@@ -222,7 +222,7 @@ def _silent(name: str) -> _Found | None:
 
 
 def clean_up(server: str) -> None:
-    """Remove what a server has left behind that was killed; nothing where it runs, or has left nothing behind."""
+    """Remove what a killed server has left behind; do nothing while it runs."""
     from catkit_devices.multiprocessing.wire.endpoint import Registration, endpoint
 
     with contextlib.suppress(ServerNotFoundError, ServerRunningError):

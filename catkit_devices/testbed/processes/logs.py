@@ -1,4 +1,4 @@
-"""What the servers and the safety monitor have to say: brought to the testbed's process, and into the log of every run.
+"""Messages of the servers and of the safety monitor: brought to the testbed's process, and into the log of every run.
 
 Their terminal is not theirs to write to, and each of their messages belongs to whatever runs at the time. A record with
 an ``event`` (and ``facts``) tells of something that happened, such as a device that was opened: it is kept with the
@@ -36,7 +36,7 @@ _LAST_TIMEOUT = 10.0
 _KEPT = 20
 """How many messages are shown."""
 _NO_EVENT_OF_A_RUN = frozenset({"device_closed", "device_opened", "experiment_finished", "experiment_started"})
-"""What the log of a run has, but its data need not."""
+"""Events that are in the log of a run, but not in its data."""
 
 
 class _Forwarder(logging.Handler):

@@ -1,4 +1,4 @@
-"""Time as a process lives it: a process that was stopped must not blame the others for what it did not hear."""
+"""The time during which a process ran: one that was suspended must not blame others for messages that it missed."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ __all__ = ["deferred", "deliver_again", "ended_by_signals", "ignore_terminal", "
 _AGAIN = 0.01
 """Seconds until a signal comes again: the finalizer has ended by then, as a rule."""
 _LONG = 2.0
-"""Seconds; whoever presses Ctrl-C after that is tired of waiting, and does not just press it twice."""
+"""Seconds after which another Ctrl-C means that somebody will not wait, and is not the same one pressed twice."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""News of somebody who may not answer: asked for in a thread of its own, so that nobody waits for long."""
+"""Questions to a process that may not answer, asked in a thread of their own so that nobody waits for long."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHORT = 0.05
 
 
 class News(Generic[T]):
-    """What somebody answers who is asked again and again.
+    """The answers of a process that is asked again and again.
 
     There is one question at a time, however many want to know: one that stays unanswered holds up one thread, and tells
     since when there has been no news.
@@ -60,7 +60,7 @@ class News(Generic[T]):
             return self._wanted
 
     def get(self, timeout: float, number: int | None = None) -> T:
-        """Return what it answers now.
+        """Return its newest answer.
 
         Args:
             timeout: seconds; hardly any where there has been no answer for long already.

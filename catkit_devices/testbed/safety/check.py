@@ -30,14 +30,14 @@ class Check:
     interval: float = 5.0
     """Seconds between two readings."""
     timeout: float = 2.0
-    """Seconds after which a reading that has not returned trips."""
+    """Seconds after which a reading that has not returned trips the safety."""
     max_consecutive_failures: int = 0
     """Failures in a row that are tolerated."""
 
     timestamp: str | None = None
     """Name of a property that changes with every new value; None where the device measures when it is asked."""
     max_age: float | None = None
-    """Seconds for which the timestamp may stay as it is."""
+    """Seconds for which the timestamp may stay the same."""
 
     def started(self) -> Check:
         """Return what reads, made in the safety monitor's process."""
@@ -140,7 +140,7 @@ class PluginTest(Check):
 
     def read(self, devices: Devices) -> Any:
         """Return what the plugin's class reads."""
-        return finished(self.implementation.read(devices), f"the test {self.test!r}, reading,")
+        return finished(self.implementation.read(devices), f"read() of the test {self.test!r}")
 
     def problem(self, value: Any) -> str | None:
         """Return what the plugin's class finds wrong with it.
@@ -151,10 +151,10 @@ class PluginTest(Check):
         missing = missing_in(value)
         if missing is not None:
             return f"{self.what()} has read {missing}, which is no measurement"
-        problem = finished(self.implementation.problem(value), f"the test {self.test!r}, judging,")
+        problem = finished(self.implementation.problem(value), f"problem() of the test {self.test!r}")
         if problem is None or (isinstance(problem, str) and problem):
             return problem
-        return f"{self.what()} found {problem!r}, expected what is wrong, in words, or None"
+        return f"{self.what()}: problem() returned {problem!r}, expected a text that says what is wrong, or None"
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class CheckState:
     problem: str | None = None
     failures: int = 0
     time: float = 0.0
-    """Of the last reading, in seconds since 1970 UTC; 0 when there was none."""
+    """Time of the last reading, in seconds since 1970 UTC; 0 when there was none."""
     passed: float = 0.0
     """The time of the last reading that was in order; 0 when there was none."""
 

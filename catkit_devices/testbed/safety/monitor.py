@@ -57,24 +57,24 @@ OPEN_TIMEOUT = 30.0
 """Seconds for the first reading of a check, which may have to load a driver and open a device."""
 
 _LOOK = 0.05
-"""Seconds between two looks at the time."""
+"""Seconds between two looks at the clock."""
 _GIVING = 10.0
 """Seconds for giving the permits, where something trips meanwhile."""
 _STEP = 0.5
-"""Seconds that may pass between two looks before it is this process that was not running."""
+"""Seconds between two looks at the clock; when more have passed, this process itself was not running."""
 
 _log = logging.getLogger(__name__)
 
 
 class Duty(Enum):
-    """What a monitor is there for."""
+    """The purpose of a monitor."""
 
     WATCH = "watch"
     """Give the permits when every check has passed once, and trip when one fails."""
     RESET = "reset"
     """The same after a trip, which is forgotten when every check has passed."""
     SHOW = "show"
-    """Read, so that people see the values; nothing else. There is a trip already."""
+    """After a trip: only read, so that people see the values."""
 
 
 def monitor(layout: Layout, tests: Sequence[Check], token: str, duty: Duty = Duty.WATCH) -> None:
@@ -126,7 +126,7 @@ class _Monitor:
         self._messages: queue.SimpleQueue[tuple[str, str, Any]] = queue.SimpleQueue()
         self._time = OwnTime(_STEP)
         self._due: dict[str, float] = {}
-        """When each check will have to have said something."""
+        """By when each check must have reported something."""
         self._reading: set[str] = set()
         self._looked = 0.0
         self._ready = False
@@ -163,7 +163,7 @@ class _Monitor:
             self._renewal.end()
 
     def giving(self) -> Event | None:
-        """Return what is set when the permits have been given that are being given just now; None where none are."""
+        """Return the event that is set when the permits have been given; None where none is being given now."""
         return None if self._gave is None or self._gave.is_set() else self._gave
 
     def _be_admitted(self, server: str) -> None:
@@ -187,7 +187,7 @@ class _Monitor:
                 return trip
 
     def _heard(self) -> Iterator[tuple[str, str, Any]]:
-        """Wait for a message for a moment; return all that there are then."""
+        """Wait briefly for messages; return all that have arrived."""
         with contextlib.suppress(queue.Empty):
             yield self._messages.get(timeout=_LOOK)
             while True:

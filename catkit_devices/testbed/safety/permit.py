@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 __all__ = ["Permit"]
 
 _LOOK = 0.1
-"""Seconds between two looks at the time."""
+"""Seconds between two looks at the clock."""
 _LONGEST = 0.25
 """Seconds that the clock goes on between two looks, at most: it stands still while this process does."""
 _SAFE_TIMEOUT = 60.0
 """Seconds; what a device may take is bounded by its own ``safe_timeout``."""
 _SAY_TIMEOUT = 1.0
-"""Seconds for the last word, which a terminal that nobody reads may hold up."""
+"""Seconds for the last message, which a terminal that nobody reads may delay."""
 _RETRY, _LONGEST_RETRY = 1.0, 30.0
 """Seconds until what failed is tried again; then after twice as long, ... and at least every so many seconds."""
 
@@ -228,7 +228,7 @@ class Permit(HostedObject):
     # --- life on a server
 
     def _server_stops_(self) -> None:
-        """Close what somebody has opened again since the server closed it; have said why it ends."""
+        """Close what was opened again since the server closed it; log why it ends."""
         if self._orphaned(0.0) and self._said is not None:
             self._said.wait(_SAY_TIMEOUT)  # the server ends for the same reason, and could be quicker than the watch
         self._end("its server is ending")
@@ -263,7 +263,7 @@ class Permit(HostedObject):
                 if self._orphaned(_LOOK):
                     return
             except Exception:  # noqa: BLE001 - whatever keeps it from looking there must not keep it from the time
-                _log.exception("looking after the testbed's process; again in a moment")
+                _log.exception("watching the testbed's process failed; trying again")
                 time.sleep(_LOOK)
             self._check_time()
 
@@ -315,7 +315,7 @@ class Permit(HostedObject):
     # --- making safe
 
     def _act(self) -> None:
-        """Make everything safe at every trip, and again what could not be; for as long as the server lives."""
+        """Make all devices safe at every trip, and try again where that failed, for as long as the server runs."""
         pause = _RETRY
         while not self._stopped:
             with self._changed:
@@ -331,7 +331,7 @@ class Permit(HostedObject):
                 else:
                     pause = _RETRY
             except Exception:  # noqa: BLE001 - whatever it is, it must not be the end of it
-                _log.exception("making the devices of server %r safe; again in a moment", self._server)
+                _log.exception("making the devices of server %r safe failed; trying again", self._server)
                 time.sleep(_LOOK)
 
     def _take_away(self, reason: str) -> None:
@@ -340,7 +340,7 @@ class Permit(HostedObject):
             try:
                 break_lock(device._access_.mutex_lock, reason)
             except Exception:  # noqa: BLE001 - none must keep the others from being made safe
-                _log.exception("taking the mutex of device %r from its holder", device.name)
+                _log.exception("the mutex of device %r could not be taken from its holder", device.name)
         _make_safe(devices)
         with self._guard:
             self._due = False
@@ -349,7 +349,7 @@ class Permit(HostedObject):
 
 
 def _make_safe(devices: list[Device]) -> None:
-    """Make devices safe, all at once, each in its own thread, which is there since before it was opened."""
+    """Make devices safe, all at once, each in a thread of its own, started before the device was opened."""
     errands: dict[Device, Errand] = {}
     for device in devices:
         try:
@@ -371,7 +371,7 @@ def _make_safe(devices: list[Device]) -> None:
 
 
 def _in_doubt() -> dict[str, str]:
-    """Return why devices are not known to be safe that were to be made safe, by name."""
+    """Return, by name, why a device that was to be made safe is not known to be safe."""
     doubts = {device.name: device._life_.doubt() for device in _devices()}
     return {name: doubt for name, doubt in doubts.items() if doubt is not None}
 
