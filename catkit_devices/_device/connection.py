@@ -47,6 +47,10 @@ class State(StrEnum):
     """It refuses every use until ``reset()``, whether its connection is open or not."""
 
 
+_CLOSED, _OPEN, _LOST, _FAULT = State
+"""By these names because every operation compares them, and Python 3.11 takes long to find a member of an enum."""
+
+
 class _Device(Protocol):
     """What a lifecycle needs of its device; ``catkit_devices.device.Device`` says what each does."""
 
@@ -89,7 +93,7 @@ class Lifecycle:
         self.of_parent: int | None = None
         self._access = access
         self._open_on_use = open_on_use
-        self._connection = State.CLOSED
+        self._connection: State = _CLOSED
         """The state without FAULT, which may come to each of the others."""
         self._turning = threading.Lock()
         """Held while that is changed."""
@@ -113,17 +117,17 @@ class Lifecycle:
     @property
     def state(self) -> State:
         """The state."""
-        return self._connection if self.fault is None else State.FAULT
+        return self._connection if self.fault is None else _FAULT
 
     @property
     def is_open(self) -> bool:
         """Whether the device is open, whether or not its connection is lost."""
-        return self._connection is not State.CLOSED
+        return self._connection is not _CLOSED
 
     @property
     def connected(self) -> bool:
         """Whether the device is open, over a connection that is not known to be lost."""
-        return self._connection is State.OPEN
+        return self._connection is _OPEN
 
     @property
     def is_settled(self) -> bool:
@@ -152,7 +156,7 @@ class Lifecycle:
         """
         if (replaced := self.device._connection_replaced_at_()) is not None:
             self.lose(replaced)
-        anew = not self.connected
+        anew = self._connection is not _OPEN
         if changes or anew:
             self._access.require_permission(operation, changes)
         if (refusal := self.refusal()) is not None:
@@ -162,8 +166,9 @@ class Lifecycle:
             raise DeviceDisconnectedError(
                 f"{operation!r} needs a connection, and an operation waits", **self.device._facts_()
             )
-        self._reconnect(operation)
-        if not self.is_open:
+        if anew or self._cut_off is not None:
+            self._reconnect(operation)
+        if self._connection is _CLOSED:
             if not self._open_on_use:
                 raise DeviceClosedError(f"{operation!r} needs it open; it is closed", **self.device._facts_())
             self.open()
@@ -207,7 +212,7 @@ class Lifecycle:
             self._stand_by()
             try:
                 self._connect()
-                self._turn(State.CLOSED, State.OPEN)
+                self._turn(_CLOSED, _OPEN)
                 process_end.note(self)  # again: opening may have registered with atexit what ends the connection
             finally:
                 self._stand_down()
@@ -243,7 +248,7 @@ class Lifecycle:
         try:
             self.make_safe()
         except DeviceFaultError:
-            self._turn(State.OPEN, State.LOST)
+            self._turn(_OPEN, _LOST)
             self.make_safe()
         self._shut_elsewhere()
         self.fault = None
@@ -279,7 +284,7 @@ class Lifecycle:
                 stack.callback(self._being_made_safe.release)
             stack.enter_context(self._guard)
             with self._turning:
-                was_open, self._connection = self.is_open, State.CLOSED
+                was_open, self._connection = self.is_open, _CLOSED
             try:
                 self._disconnect()
             finally:
@@ -304,7 +309,7 @@ class Lifecycle:
                 self._disconnect()
             self.device._connect_()
             self._to_be_closed = True
-            self._turn(State.LOST, State.OPEN)
+            self._turn(_LOST, _OPEN)
 
     def _disconnect(self) -> None:
         if self._to_be_closed:
@@ -342,7 +347,7 @@ class Lifecycle:
         Args:
             when: on the monotonic clock; by default now.
         """
-        self._turn(State.OPEN, State.LOST)
+        self._turn(_OPEN, _LOST)
         self._cut_off = self._access.mutex_lock.section(begun_before=when)
 
     def concerns(self, error: DeviceError) -> bool:
@@ -370,7 +375,7 @@ class Lifecycle:
                 else may use the device meanwhile, for a shared read, is not told of it.
             DeviceOpenError: the instrument does not answer yet.
         """
-        if self._connection is not State.LOST and self._cut_off is None:
+        if self._connection is not _LOST and self._cut_off is None:
             return
         lock = self._access.mutex_lock
         if lock.section() is not self._cut_off:
@@ -511,7 +516,7 @@ class Lifecycle:
                 raise
             # The line cannot be trusted; a new connection can, once the instrument has identified itself.
             _log.warning("device %r: over a new connection, to make it safe: %s", self.device.name, error)
-            self._turn(State.OPEN, State.LOST)
+            self._turn(_OPEN, _LOST)
             self.restore() if self.is_open else self._connect()
             self.device._make_safe_in_doubt_()
 
