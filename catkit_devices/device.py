@@ -76,8 +76,8 @@ class Device(HostedObject, metaclass=DeviceType):
     driver: ClassVar[str] = ""
     """The name under which the driver is registered."""
     has_instrument: ClassVar[bool] = True
-    """Whether it opens one by itself. False for what only computes, or uses other devices: that is itself under
-    simulation, and needs nothing that stands in for it."""
+    """Whether the driver opens an instrument. False for one that only computes, or uses other devices: under simulation
+    it runs as it is, and nothing has to stand in for it."""
 
     _name_: str
     _connection: Any
@@ -146,9 +146,9 @@ class Device(HostedObject, metaclass=DeviceType):
     def close(self, force: bool = False) -> None:
         """End one ``open()`` of this session, in whatever thread; the last one of all makes it safe and closes it.
 
-        One too many is harmless: it takes nothing from a ``with`` block, nor from another session. Where the device
-        is last left while somebody else has its mutex, and that takes longer than the mutex's timeout, or is
-        interrupted, the error says so and the device is closed when it is free.
+        One too many is harmless: it ends no ``with`` block, and nothing of another session. If somebody else has the
+        mutex when the device is to be closed, and keeps it for longer than the mutex's timeout, or the wait is
+        interrupted, an error says so, and the device is closed as soon as it is free.
 
         Args:
             force: close it for everybody, ``with`` blocks included; leaving these does nothing then.
@@ -197,13 +197,13 @@ class Device(HostedObject, metaclass=DeviceType):
     @final
     @unlocked
     def lock(self, timeout: float | None = None) -> lock_all:
-        """Keep the device to oneself during a block: ``with device.lock():``."""
+        """Keep others from using the device during a block: ``with device.lock():``."""
         return lock_all(self._access_.mutex, timeout=timeout)
 
     @final
     @unlocked
     def acquire(self, timeout: float | None = None, raise_on_fail: bool = True) -> bool:
-        """Keep the device to oneself until ``release``; as ``Mutex.acquire``."""
+        """Keep others from using the device until ``release``; as ``Mutex.acquire``."""
         return self._access_.mutex.acquire(timeout, raise_on_fail)
 
     @final
@@ -489,7 +489,7 @@ class Device(HostedObject, metaclass=DeviceType):
         return {"state": self.state, "driver": type(self).driver, "address": self._address_, "fault": self._life_.fault}
 
     def _session_ended_(self, session: Session, goodbye: bool) -> None:
-        """Make it safe, before anybody else is granted, where the ended session leaves it in an unknown state."""
+        """Make it safe, before anybody else can use it, where the ended session leaves it in an unknown state."""
         guardian = emergency_call()
         in_use = self._access_.mutex_lock.in_use_by(session)
         died = not goodbye or in_use
@@ -506,7 +506,7 @@ class Device(HostedObject, metaclass=DeviceType):
             daemon=True,
         )
         try:
-            clean_up.start()  # before the guardian is queued, who would never leave if nobody acted for him
+            clean_up.start()  # before the guardian is in the queue, which it would never leave without this thread
         except RuntimeError as error:
             _log.error("device %r: %s, to clean up after %r; making safe", self._name_, error, session.process)
             self._secure_()
@@ -541,7 +541,7 @@ class Device(HostedObject, metaclass=DeviceType):
             self._access_.mutex_lock.leave(guardian)
 
     def _secure_(self) -> None:
-        """Make it safe whoever uses it; an operation that is running makes it safe again when it ends."""
+        """Make it safe whoever uses it; when an operation that is running ends, it is made safe again."""
         errand = self._life_.secure()
         if errand is not None:
             with contextlib.suppress(DeviceFaultError):  # logged, and every later use is refused

@@ -101,7 +101,7 @@ class Quantity(DeviceProperty):
             DeviceProtocolError: when the reply, or what the function has returned, is not what was declared.
         """
         command = None if callable(self._get) else self._get or ""
-        found = self._get(device) if callable(self._get) else device._query(command)  # noqa: SLF001 - likewise
+        found = self._get(device) if callable(self._get) else device._query(command)  # noqa: SLF001 - what drivers implement
         try:
             return self._rule.returned(found) if command is None else self._rule.parse(found.strip())
         except ValueError as error:

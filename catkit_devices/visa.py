@@ -46,7 +46,7 @@ _ERRORS = {4: "query error", 8: "device-dependent error", 16: "execution error",
 
 
 _SLICE = 0.1
-"""Seconds for which one who waits with the wire held looks whether somebody else needs it more."""
+"""Seconds between two looks, by a wait that holds the wire, whether the wire is needed to make a device safe."""
 
 
 class VisaDevice(Device):

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Access", "DeviceProperty", "refuse_everything"]
 
-# The end of a process concerns every device in it.
 _process_ends: str | None = None
+"""Why no device of this process may be opened or changed any more: the process ends."""
 
 
 def refuse_everything(reason: str | None) -> None:
     """Have every device of this process refuse to be opened or changed, because of ``reason``; None ends that."""
-    global _process_ends  # noqa: PLW0603 - see there
+    global _process_ends  # noqa: PLW0603 - one value for the whole process
     _process_ends = reason
 
 

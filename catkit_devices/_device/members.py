@@ -54,6 +54,7 @@ _SPECIAL = frozenset(
 """The special methods that are operations where a driver defines them."""
 
 _IMPLEMENTED_AS = {"open": "_open", "close": "_close", "make_safe": "_make_safe"}
+"""Methods of every device, and the hooks that drivers implement instead."""
 _RESERVED = frozenset(
     {
         "__aenter__",
@@ -73,6 +74,7 @@ _ON_THE_MUTEX = frozenset({"acquire", "lock", "mutex", "release", "wait"})
 _FRAMEWORK = {f"catkit_devices.{module}" for module in ("device", "multiprocessing.hosted", "serial_device", "visa")}
 """Where the base classes of drivers are. Their own names begin and end with one underscore, as in enum."""
 _ITERATION = frozenset({"__aiter__", "__anext__", "__iter__", "__next__", "__reversed__"})
+"""Special methods whose work would be done after they have returned."""
 
 
 def operation(*, shared: bool = False) -> Callable[[_M], _M]:

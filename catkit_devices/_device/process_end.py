@@ -1,13 +1,13 @@
 """What may be on in this process, and how all of it is made safe when the process ends.
 
-The end of the program comes in good order when its last line is done, when it raises, calls ``sys.exit``, or is told to
-end by SIGTERM or by SIGHUP (the end of its terminal). A signal lets the main thread go on meanwhile: it may be in the
-middle of an exchange, which must end before the instrument can be told anything. Then the process dies of that signal,
-as it would have at once. A signal that the program handles itself, or ignores, is left to it.
+This happens when the program's last line is done, when the program raises or calls ``sys.exit``, and when it is told to
+end by SIGTERM or by SIGHUP (the end of its terminal). After a signal the main thread goes on until everything is safe:
+it may be in the middle of an exchange, which must end before the instrument can be told anything. Then the process dies
+of that signal, as it would have at once. A signal that the program handles itself, or ignores, is left to it.
 
-A thread of our own hears of signals, from the descriptor to which the interpreter writes every signal's number. The
-main thread alone would hear too late of one that comes while it is in a library, and, where two come at once, perhaps
-not at all: another thread may take them, and nothing wakes it.
+A thread of the framework reads the number of every signal from the descriptor to which the interpreter writes it. The
+main thread alone would notice a signal too late while it is in a library, and perhaps never where two come at once:
+another thread may receive them, and nothing wakes the main thread.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _of_parent: list[_Lifecycle] = []
 
 
 class _End:
-    """The end of this process; another one in a forked child, to which nothing of this belongs."""
+    """What is known of the end of this process; made anew in a forked child."""
 
     def __init__(self) -> None:
         self.guard = threading.RLock()
@@ -83,10 +83,11 @@ class _End:
         self.asked: set[int] = set()
         """Signals for which our handler was called, by the interpreter or by a handler of the program's own."""
         self.told: int | None = None
-        """The signal of which it is to die."""
+        """The signal that ends the process."""
         self.safe = False
-        """Whether it may do so."""
+        """Whether everything has been made safe, so that the signal may end the process."""
         self.of_child: util.Finalize | None = None
+        """What multiprocessing calls at the end of a child."""
         self.wake: int | None = None
         """Where to write the number of a signal, for the thread that hears of them."""
 

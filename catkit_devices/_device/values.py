@@ -31,9 +31,11 @@ Limits: TypeAlias = "tuple[float | None, float | None]"
 # Stricter than float(), which takes "1_0" and "infinity": what instruments send, and nothing else.
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf)", re.IGNORECASE | re.ASCII)
 _HEXADECIMAL = re.compile(r"[0-9a-f]+", re.IGNORECASE)
+"""A reply that may be a hexadecimal number."""
 _BOOLEANS = {"1": True, "0": False, "on": True, "off": False, "true": True, "false": False}
 
 _QUOTES = "\"'"
+"""What begins and ends a string in a command (IEEE 488.2, 7.7.5)."""
 _EXACT = frozenset("bcoxX")
 """Formats that take whole numbers only, and write each of them exactly, though not as decimal digits."""
 _ORDINARY = 1e37

@@ -8,7 +8,9 @@ import re
 __all__ = ["normalise", "visa_address"]
 
 _INTERFACE = re.compile(r"ASRL|GPIB-VXI|GPIB|PXI|TCPIP|USB|VICP|VXI", re.IGNORECASE)
+"""The interfaces of VISA's addresses, which are not case sensitive (VPP-4.3, section 4.3)."""
 _KINDS = frozenset({"BACKPLANE", "INSTR", "INTFC", "MEMACC", "RAW", "SERVANT", "SOCKET"})
+"""What an address may end with."""
 _NUMBERS = ("board", "port", "primary_address", "secondary_address", "usb_interface_number")
 """The parts of an address that are numbers, as pyvisa calls them; USB's identifiers, perhaps hexadecimal, are apart."""
 _LAN_DEVICE = re.compile(r"((?:inst|hislip)\d+)(?:,0*(\d+))?", re.IGNORECASE)

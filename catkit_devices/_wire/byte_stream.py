@@ -1,6 +1,6 @@
 """The bytes of one opened VISA resource, counted, matched and waited for.
 
-Only bytes here. What they mean, and whose error it is when they do not come, is the business of the devices above.
+This module knows bytes only. What they mean, and which error is raised when they do not come, is decided above it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SLICE = 0.1
 """Seconds for which a stream is waited on at a time, so that a cancelled operation ends soon."""
 
 _STARVED = 30.0
-"""Seconds allowed for what takes none, but for those in which this process is not run."""
+"""Seconds allowed for reading bytes that are there: it takes no time, unless this process is not run meanwhile."""
 
 _CHUNK = 1 << 18
 """Bytes that are asked for at a time; each chunk may take the whole timeout."""

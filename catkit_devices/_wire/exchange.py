@@ -121,12 +121,12 @@ class Dialogue:
             self._stage = _Stage.TALKING
             try:
                 if before is _Stage.RECOVERING:
-                    transport.line.discard()  # late beyond the window; what is asked next is who is there
+                    transport.line.discard()  # later than late_window; the next question is which instrument this is
                 else:
                     self.require_trust(transport, fresh=fresh)
                 yield transport.line
             except DeviceError as error:
-                if not self._life.concerns(error):  # another device that is used meanwhile: its line, not this one
+                if not self._life.concerns(error):  # an error of another device that was used meanwhile
                     transport.doubt(f"{command!r} was interrupted")
                 elif isinstance(error, DeviceProtocolError):
                     transport.doubt(error.problem)
@@ -217,13 +217,13 @@ class Dialogue:
         with self.hold(transport, "the greeting"):
             if transport.trust.state is LineState.SUSPECT:
                 self._await_silence(transport)
-            # What an instrument says when it is switched on, or had left to say to somebody else.
+            # An instrument may have sent something when it was switched on, or a reply to another program.
             with self.exchange(None, fresh=False) as line:
                 line.discard()
             try:
                 device._require_identity_()
             except (DeviceProtocolError, DeviceOpenError) as error:
-                # The answer to somebody else's last question, perhaps: once the line has been silent, that is over.
+                # This may have been a late reply to another program: after a silence there are no more of them.
                 _log.info("%s at %s: %s; asking once more", device.name, self.address, error.problem)
                 self._await_silence(transport)
                 device._require_identity_()

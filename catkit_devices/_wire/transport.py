@@ -30,8 +30,8 @@ _OPEN_TIMEOUT = 5.0
 _WIRE_TIMEOUT = 60.0
 """Seconds to wait for the wire: longer than any exchange should take."""
 
-_PATIENCE = 0.5
-"""Seconds that an exchange may go on for when the wire is needed to make a device safe: most are over by then."""
+_GRACE = 0.5
+"""Seconds for which an exchange may go on when the wire is needed to make a device safe; most take less."""
 
 # The one registry of open connections: an address is one thing for the whole process, whoever opens it.
 _transports: dict[tuple[int, str], Transport] = {}
@@ -94,11 +94,11 @@ class Transport:
         self.address = address
         self.wire = threading.RLock()
         self._exchange: _Exchange | None = None
-        """What the wire is held for."""
+        """The exchange that holds the wire; None while it is free."""
         self._urgent: dict[int, float] = {}
         """Who waits for the wire to make a device safe: thread, and since when on the monotonic clock."""
         self._calm = Event()
-        """Set while nobody does."""
+        """Set while nobody waits so."""
         self._calm.set()
         self.trust = TRUSTED
         self.opened_at = 0.0
@@ -118,7 +118,7 @@ class Transport:
 
     @contextlib.contextmanager
     def hold(self, what: str = "something") -> Iterator[None]:
-        """Hold the wire; whoever holds it nests. Whoever makes a device safe is the next one to have it.
+        """Hold the wire; one thread may do so several times over. Whoever makes a device safe has it next.
 
         Args:
             what: it is held for, shown to those who wait.
@@ -183,7 +183,7 @@ class Transport:
         exchange = self._exchange
         if not self._urgent or exchange is None or exchange.urgent or exchange.thread != threading.get_ident():
             return False
-        return time.monotonic() - min(self._urgent.copy().values()) > _PATIENCE
+        return time.monotonic() - min(self._urgent.copy().values()) > _GRACE
 
     def doubt(self, reason: str) -> None:
         """Note that a reply may still come that belongs to no question any more; a lost line stays lost."""
