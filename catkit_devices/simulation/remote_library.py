@@ -127,7 +127,7 @@ class SharedSimulation(HostedObject):
             return session
         with self._lock:
             number = next(self._handles)
-            self._sessions[number] = (current_call().session, session)
+            self._sessions[number] = (current_call().session.carrier, session)
         return number
 
     def close_session(self, number: int) -> None:

@@ -75,9 +75,9 @@ class Line:
         from_call = forwarded_call()
         origin = None
         if from_call is not None:
-            origin = (from_call.owner, from_call.chain, from_call.apart)
+            origin = (from_call.owner, from_call.chain, from_call.apart, self.session.ends_told)
         elif (asyncio := imported("asyncio")) is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises where there is none
-            origin = (current_owner(), None, False)
+            origin = (current_owner(), None, False, 0)
         if self.unfinished:
             self.abandon()
         number = next(_numbers)

@@ -97,6 +97,8 @@ class ClientSession:
         """The ``open()``s of this process that keep an object of the server open."""
         self.nested: dict[int, Nested] = {}
         """The call of each line that is part of an operation in this process."""
+        self.ends_told = 0
+        """How many ends of clients of this process, which is a server itself, it was told of."""
         self._channels: WeakSet[Channel] = WeakSet()
         self._sending = threading.Lock()
         self._lifeline = connect(server, SILENCE)
@@ -148,6 +150,19 @@ class ClientSession:
                         self._lifeline.send(word)
             except OSError as error:
                 self._lose(f"its connection broke ({error})")
+
+    def tell_of_end(self, process: str, goodbye: bool) -> None:
+        """Tell the server that a client has ended on whose behalf this process, a server itself, may have used it.
+
+        Args:
+            process: id of the client's process.
+            goodbye: whether it ended in good order.
+        """
+        for owner in [owner for owner in list(self.sections) if owner[0] == process]:
+            self.sections.pop(owner, None)
+        with _sessions_lock:
+            self.ends_told += 1
+        self.say(("client ended", process, goodbye))
 
     def ending(self) -> ServerUnresponsiveError | None:
         """Return why the session is lost, if it is; that a server has just died is noticed within this call."""

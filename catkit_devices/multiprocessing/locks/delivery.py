@@ -34,11 +34,12 @@ class Deliveries:
 
     def begin(self, call: Call, give_back: Callable[[], None]) -> None:
         """A value leaves as the answer to ``call``."""
+        session = call.session.carrier
         with self._guard:
-            self._under_way[call.session.id, call.number] = give_back
+            self._under_way[session.id, call.number] = give_back
         if call.session.ended or call.reason is not None:
             # Whoever ended it may have looked before the entry was there.
-            self.give_back(call.session, call.number)
+            self.give_back(session, call.number)
 
     def arrived(self, session: Session, number: int) -> None:
         """A value has arrived, unless its client says otherwise before ``forget``."""

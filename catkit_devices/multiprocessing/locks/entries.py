@@ -57,17 +57,17 @@ class Entries:
             call.check()
             if call.session.ended:
                 raise OperationCancelled("the calling process has ended")
-            self._of.setdefault(call.session.id, set()).add(entry)
+            self._of.setdefault(call.session.carrier.id, set()).add(entry)
 
     def remove(self, session: Session, entry: Entry) -> bool:
         """Take an entry away; return whether it was there."""
         with guard:
-            entries = self._of.get(session.id, set())
+            entries = self._of.get(session.carrier.id, set())
             if entry not in entries:
                 return False
             entries.discard(entry)
             if not entries:
-                del self._of[session.id]
+                del self._of[session.carrier.id]
             return True
 
     def end_session(self, session: Session) -> bool:

@@ -47,7 +47,7 @@ class Session:
     ``ended`` is set, under the guard of the locks, before anything that it held is given back.
     """
 
-    __slots__ = ("__weakref__", "ended", "gives_way", "gone", "host", "id", "long_wait", "pid", "process")
+    __slots__ = ("__weakref__", "carrier", "ended", "gives_way", "gone", "host", "id", "long_wait", "pid", "process")
 
     def __init__(self, identity: str, process: str, pid: int, host: str) -> None:
         self.id = identity
@@ -55,6 +55,8 @@ class Session:
         self.pid = pid
         self.host = host
         self.ended = False
+        self.carrier: Session = self
+        """The session that it is a part of: another one where a server asks on behalf of one of its own clients."""
         self.gone: Callable[[], bool] | None = None
         """Tells whether the process has gone already, though its end was not yet seen to; costs microseconds."""
         self.long_wait: Callable[[Call, int], None] | None = None

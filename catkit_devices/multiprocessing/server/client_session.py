@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import OperationCancelled
+from catkit_devices.multiprocessing.client.session import open_sessions
 from catkit_devices.multiprocessing.locks.lock import cancel, end_deadlock, end_session, is_waited_for, sequence_of
 from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session, set_call
 from catkit_devices.multiprocessing.protocol import LOCK, RAISED, REFUSED, RETURNED
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.server.objects import Host
 
 __all__ = ["ServedSession"]
+
+_HEARD = 5.0
+"""Seconds that a call waits at most for its client's lifeline; it is one word behind, if that."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,10 +47,14 @@ class ServedSession(Session):
 
     __slots__ = (
         "_cancelled",
+        "_ends_heard",
         "_lifeline",
         "_newest",
         "_objects",
         "_perform",
+        "_process_id",
+        "_represented",
+        "_representing",
         "_said_goodbye",
         "_sending",
         "_void",
@@ -69,6 +77,12 @@ class ServedSession(Session):
         self._lifeline = lifeline
         self._objects = objects
         self._perform = perform
+        self._process_id = identity.partition(".")[0]
+        self._represented: dict[str, Session] = {}
+        """Clients of this client, which is a server itself, by the ids of their processes; each is a session."""
+        self._representing = threading.Condition(threading.Lock())
+        self._ends_heard = 0
+        """How many ends of these the client has told of, as far as they have been seen to."""
         self._sending = threading.Lock()
         self._voiding = threading.Lock()
         self._said_goodbye = False
@@ -143,6 +157,8 @@ class ServedSession(Session):
                     self._objects.deliveries.line_ended(self, number)
                 elif call.number != number:
                     self._objects.deliveries.forget(self, number)
+            case ("client ended", process, goodbye):
+                self._end_represented(process, goodbye)
             case ("withdraw", target, entry):
                 hosted = self._objects.objects.get(target)
                 if hosted is not None:
@@ -170,22 +186,68 @@ class ServedSession(Session):
             if call is not None and call.number <= number:
                 cancel(call, OperationCancelled("the caller interrupted the operation"))
             self._objects.deliveries.give_back(self, given_up)
+            session = self._represented.get(owner[0], self)
             for hosted in self._objects.everything():
                 if hosted.lock is not None and hosted.reference.lock is not None:
-                    hosted.lock.set_depth(owner, self, sections.get(hosted.reference.lock, 0))
+                    hosted.lock.set_depth(owner, session, sections.get(hosted.reference.lock, 0))
 
     def end(self) -> None:
         """Give back what the session had; what it left unsafe is made safe first."""
-        end_session(self)
-        for call in list(self.calls.values()):
-            cancel(call, OperationCancelled("the calling process has ended"))
+        with self._representing:
+            represented = list(self._represented.values())
+            self._represented.clear()
+            end_session(self)  # from here on nobody is represented any more
+        _tell_of_end(self._process_id, self._said_goodbye)
         self._objects.deliveries.end_session(self)
+        for session in (*represented, self):
+            self._end(session, self._said_goodbye)
+
+    def _end(self, session: Session, goodbye: bool) -> None:
+        """Give back what this session, or one that is a part of it, had."""
+        end_session(session)
+        for call in list(self.calls.values()):
+            if call.session is session:
+                cancel(call, OperationCancelled("the calling process has ended"))
         everything = self._objects.everything()
         for hosted in everything:
-            hosted.object._session_ended_(self, self._said_goodbye)
+            hosted.object._session_ended_(session, goodbye)
         for hosted in everything:  # only now: a lock that is shared with a device must not be granted before it is safe
             if hosted.lock is not None:
-                hosted.lock.end_session(self)
+                hosted.lock.end_session(session)
+
+    # --- clients of this client -------------------------------------------------------------------------------------
+
+    def _session_for(self, owner: Owner) -> Session:
+        """Return the session of an owner: this one, or the part of it that is for another process, which it serves."""
+        process = owner.key[0]
+        if process == self._process_id:
+            return self
+        with self._representing:
+            session = self._represented.get(process)
+            if session is None and not self.ended:
+                session = Session(f"{self.id}/{process}", owner.process, owner.pid, owner.host)
+                session.carrier = self
+                session.gone, session.long_wait, session.gives_way = self.gone, self.long_wait, self.gives_way
+                self._represented[process] = session
+        return session or self
+
+    def _end_represented(self, process: str, goodbye: bool) -> None:
+        with self._representing:
+            session = self._represented.pop(process, None)
+        try:
+            if session is not None:
+                _tell_of_end(process, goodbye)
+                self._end(session, goodbye)
+        finally:
+            with self._representing:
+                self._ends_heard += 1
+                self._representing.notify_all()
+
+    def _hear_ends(self, told: int) -> None:
+        """Wait until all is seen to that the client has told of before it sent a call: the lifeline may be slower."""
+        if self._ends_heard < told:
+            with self._representing:
+                self._representing.wait_for(lambda: self._ends_heard >= told, _HEARD)
 
     # --- its lines --------------------------------------------------------------------------------------------------
 
@@ -215,8 +277,9 @@ class ServedSession(Session):
         if origin is None:
             call = Call(owner, (owner.key, number), self, number)
         else:
-            first, chain, apart = origin
-            call = Call(first, chain or (first.key, number), self, number)
+            first, chain, apart, told = origin
+            self._hear_ends(told)
+            call = Call(first, chain or (first.key, number), self._session_for(first), number)
             call.apart, call.nested = apart, chain is not None
         self._newest[thread] = number
         last = self.calls.get(thread)
@@ -236,7 +299,15 @@ class ServedSession(Session):
                 reply = channel.pack((RETURNED, self._perform(call, target, name, args, kwargs)))
         except BaseException as error:  # noqa: BLE001 - everything that a shared object raises belongs to the caller
             reply = _failure(error)
+        if call.session.ended:  # it may have used other servers since they were told
+            _tell_of_end(call.owner.key[0], False)
         channel.send(reply)
+
+
+def _tell_of_end(process: str, goodbye: bool) -> None:
+    """Tell the servers that this one uses, perhaps on behalf of a client, that the client has ended."""
+    for session in open_sessions():
+        session.tell_of_end(process, goodbye)
 
 
 def _failure(error: BaseException) -> bytes:
