@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices.errors import ConfigurationError, ServerNotFoundError
-from catkit_devices.multiprocessing.client.calls import line_to
+from catkit_devices.multiprocessing.client.calls import connection_to
 from catkit_devices.multiprocessing.client.proxy import proxy_of, remote_of
 from catkit_devices.multiprocessing.client.remote import obtain, reach
 from catkit_devices.multiprocessing.client.session import silence
@@ -131,7 +131,7 @@ class SharedMemoryManager(managers.SyncManager):
         """
         server = reach(self.name, self._asked, self._given_key)
         self._adopt(server)
-        line_to(server)
+        connection_to(server)
         self._state.value = _State.STARTED
 
     def __enter__(self) -> Self:
@@ -175,7 +175,7 @@ class SharedMemoryManager(managers.SyncManager):
     @property
     def pid(self) -> int:
         """Process id of the server."""
-        return line_to(self.server).session.pid
+        return connection_to(self.server).session.pid
 
     @property
     def process(self) -> Any:
@@ -326,8 +326,7 @@ class SharedMemoryManager(managers.SyncManager):
         remote = remote_of(shared.memory if isinstance(shared, FrameStream) else shared)
         if remote is None or remote.server.address != self.server.address:
             raise ConfigurationError(f"{shared!r} is not of server {self.name!r}, which can forget only what it has")
-        line = remote.line()
-        line.call(ROOT, CALL, "forget", (remote.kind, remote.name, remote.reference.target), None)
+        remote.connection().call(ROOT, CALL, "forget", (remote.kind, remote.name, remote.reference.target), None)
 
     def get_exception(self, pid: int) -> BaseException | None:
         """Return what the process of that pid died of, if it was a ``Process`` that had used this server."""
@@ -364,7 +363,7 @@ class SharedMemoryManager(managers.SyncManager):
         return proxy_of(obtain(self.server, kind, name, parameters))
 
     def _ask(self, verb: str, *args: Any) -> Any:
-        return line_to(self.server).call(ROOT, CALL, verb, args, None)
+        return connection_to(self.server).call(ROOT, CALL, verb, args, None)
 
 
 def _connected(cls: type[SharedMemoryManager], name: str, address: tuple[str, int] | None) -> SharedMemoryManager:

@@ -83,7 +83,7 @@ def test_received_arrays_may_be_written_and_are_ones_own(store):
 def test_segments_are_used_again_and_do_not_grow_in_number(store):
     for value in range(200):
         assert store.frame(712, 712, value)[3, 4] == value
-    assert len(descriptors(store._remote_.line().session.pid)) <= 3
+    assert len(descriptors(store._remote_.connection().session.pid)) <= 3
 
 
 def test_a_full_shared_memory_is_no_crash(store, monkeypatch):

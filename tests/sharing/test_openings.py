@@ -428,7 +428,7 @@ def interrupted_in_blocks(seed, rounds):
                     lamp.open()
                     lamp.close()
         except KeyboardInterrupt:
-            while lamp._remote_.line().session.opened.get(lamp._remote_.reference.target):
+            while lamp._remote_.connection().session.opened.get(lamp._remote_.reference.target):
                 lamp.close()  # an open() without its close()
         deadline = time.monotonic() + 20
         while lamp.is_open and time.monotonic() < deadline:

@@ -23,7 +23,7 @@ from shareable import Tally
 
 from catkit_devices.errors import RemoteError, ServerError
 from catkit_devices.multiprocessing import SharedMemoryManager, runtime_directory
-from catkit_devices.multiprocessing.client.calls import line_to
+from catkit_devices.multiprocessing.client.calls import connection_to
 from catkit_devices.multiprocessing.protocol import CALL, DELETE, GET, LOCK, SET
 from catkit_devices.multiprocessing.wire.connecting import ask
 from catkit_devices.multiprocessing.wire.endpoint import endpoint
@@ -208,7 +208,7 @@ def test_a_name_that_leads_elsewhere_is_refused(name):
 def test_a_wrong_key_is_an_authentication_error(manager):
     server = endpoint("default")._replace(authkey=b"wrong")
     with pytest.raises(AuthenticationError):
-        line_to(server._replace(name="other"))
+        connection_to(server._replace(name="other"))
     assert manager.get_event("e").is_set() is False
 
 
@@ -436,7 +436,7 @@ def test_a_request_that_the_server_does_not_know_is_refused(manager):
     for verb in ("serve_forever", "_end", "__init__", "nonsense", "handle_request", 7):
         with pytest.raises(ServerError, match="is not a request that this server knows"):
             ask(manager.server, verb)
-    line = line_to(manager.server)
+    line = connection_to(manager.server)
     for verb in ("serve_forever", "_root_obtain", "shutdown", "__class__", "host"):
         with pytest.raises(ServerError, match=f"'{verb}' is not a request that this server knows"):
             line.call(-1, CALL, verb, (), None)
@@ -445,7 +445,7 @@ def test_a_request_that_the_server_does_not_know_is_refused(manager):
 def test_an_object_that_was_never_there_is_refused(manager, tally):
     for target in (-2, 3, 10_000, 2**70, "0", None, (1, 2), 1.5):
         with pytest.raises(RemoteError, match="no object number"):
-            line_to(manager.server).call(target, CALL, "add", (), None)
+            connection_to(manager.server).call(target, CALL, "add", (), None)
     assert tally.add() == 1
 
 
@@ -460,7 +460,9 @@ def test_private_names_are_refused_through_the_channel(tally):
     for operation in (CALL, GET, SET, DELETE):
         for name in PRIVATE:
             with pytest.raises(AttributeError, match=rf"object 'tally' shares no '{name}' \(it has .*add"):
-                remote.line().call(remote.reference.target, operation, name, (1,) if operation != DELETE else (), None)
+                remote.connection().call(
+                    remote.reference.target, operation, name, (1,) if operation != DELETE else (), None
+                )
     assert tally.add() == 1
 
 
@@ -468,9 +470,9 @@ def test_what_an_object_does_not_share_is_refused_by_the_server(tally):
     remote = tally._remote_
     for operation, name in NOT_SHARED:
         with pytest.raises(AttributeError, match=f"shares no '{name}'"):
-            remote.line().call(remote.reference.target, operation, name, (1,), None)
+            remote.connection().call(remote.reference.target, operation, name, (1,), None)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        remote.line().call(remote.reference.target, GET, "nothing", (), None)
+        remote.connection().call(remote.reference.target, GET, "nothing", (), None)
     assert tally.add() == 1
 
 
@@ -478,10 +480,10 @@ def test_an_unknown_operation_is_refused(tally):
     remote = tally._remote_
     for operation in (17, -1, "0", None):
         with pytest.raises(RemoteError, match="no operation"):
-            remote.line().call(remote.reference.target, operation, "count", (1,), None)
+            remote.connection().call(remote.reference.target, operation, "count", (1,), None)
     for name in ("enter", "leave", "_settle", "__class__", "end_session"):
         with pytest.raises(RemoteError, match="no object number"):
-            remote.line().call(remote.reference.lock, LOCK, name, (), None)
+            remote.connection().call(remote.reference.lock, LOCK, name, (), None)
     assert tally.count == 0
 
 
@@ -494,7 +496,7 @@ def test_private_names_do_not_exist_on_a_proxy(tally):
 
 
 def test_arguments_that_cannot_be_pickled_leave_the_connection_usable(manager, tally):
-    line = line_to(manager.server)
+    line = connection_to(manager.server)
     tally.add()
     channel = line.channel
     with pytest.raises(TypeError, match="cannot pickle"):
@@ -520,11 +522,11 @@ def not_there(pid):
 
 def test_arguments_that_do_not_load_leave_the_connection_usable(manager, tally):
     tally.add()
-    channel = line_to(manager.server).channel
+    channel = connection_to(manager.server).channel
     with pytest.raises(OSError, match="not in this process"):
         tally.add(NotThere())
     assert tally.add() == 2
-    assert line_to(manager.server).channel is channel
+    assert connection_to(manager.server).channel is channel
 
 
 def most_memory(manager):

@@ -1,10 +1,10 @@
-"""The lines of calls: one connection for each thread and server.
+"""The connections for calls: one for each thread and server.
 
-Lines are disposable: an interrupted call costs its line, and the server is told on the session's lifeline (and again by
-the next line) that the call is void and which sections its owner still has.
+An interrupted call costs its connection: that is closed, and the next call makes a new one. The server is told on the
+session's lifeline, and again by the next connection, that the call is void and which sections its owner still has.
 
-Ctrl-C may come again while it is being dealt with. So a line remembers the call whose end it has not seen; the next use
-of the line gives that up first.
+Ctrl-C may come again while the first one is handled. So a connection remembers the call whose end it has not seen; its
+next use gives that call up first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.wire.channel import Arrived, Channel
     from catkit_devices.multiprocessing.wire.endpoint import Endpoint
 
-__all__ = ["Line", "line_to", "post_exception"]
+__all__ = ["CallConnection", "connection_to", "post_exception"]
 
 _DOES_NOT_LOAD = -1
 """Status of an answer that this process cannot load; servers send none that is negative."""
@@ -44,7 +44,7 @@ _local = threading.local()
 
 
 def _forget_parent() -> None:
-    global _local  # noqa: PLW0603 - the lines of the parent's thread are not the forked child's
+    global _local  # noqa: PLW0603 - the connections of the parent's thread are not the forked child's
     _local = threading.local()
 
 
@@ -52,7 +52,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
 
 
-class Line:
+class CallConnection:
     """The calls of one thread to one server, one after the other."""
 
     __slots__ = ("channel", "session", "thread", "unfinished", "void")
@@ -70,7 +70,7 @@ class Line:
 
         Raises:
             ServerUnresponsiveError: the server is gone or silent; whether the operation was done is not known.
-            ServerResourceError: the server is short of something that the call needs; the line is as before.
+            ServerResourceError: the server is short of something that the call needs; the connection is as before.
         """
         from_call = forwarded_call()
         origin = None
@@ -90,7 +90,7 @@ class Line:
             self.unfinished = number
             channel.send(message)
             answer = channel.receive()
-            self.unfinished = 0  # what is loaded may ask its server over this very line
+            self.unfinished = 0  # what is loaded may ask its server over this very connection
             try:
                 status, value = channel.unpack(answer)
             except Exception as error:  # noqa: BLE001 - a class may do anything on loading
@@ -184,28 +184,28 @@ def _does_not_load(name: str, answer: bytes | Arrived, error: Exception) -> Exce
     return raised
 
 
-def line_to(server: Endpoint) -> Line:
-    """Return this thread's line to the server, over a new session where the last one is lost.
+def connection_to(server: Endpoint) -> CallConnection:
+    """Return this thread's connection to the server, over a new session where the last one is lost.
 
     Raises:
         ServerNotFoundError, ServerUnresponsiveError: it cannot be reached.
     """
     try:
-        line: Line | None = _local.lines.get(server.address)
+        connection: CallConnection | None = _local.connections.get(server.address)
     except AttributeError:
-        _local.lines, line = {}, None
-    if line is not None and line.session.lost is None:
-        return line
-    for address, other in list(_local.lines.items()):
+        _local.connections, connection = {}, None
+    if connection is not None and connection.session.lost is None:
+        return connection
+    for address, other in list(_local.connections.items()):
         if other.session.lost is not None:
-            del _local.lines[address]  # or a long life with many servers would collect their sockets and segments
-    line = Line(session_with(server))
-    _local.lines[server.address] = line
-    return line
+            del _local.connections[address]  # or a long life with many servers would collect their sockets and segments
+    connection = CallConnection(session_with(server))
+    _local.connections[server.address] = connection
+    return connection
 
 
 def post_exception(pid: int, encoded: bytes) -> None:
     """Leave an exception on every server that this process uses."""
     for session in open_sessions():
         if session.lost is None:
-            line_to(session.endpoint).call(ROOT, CALL, "post_exception", (pid, encoded), None)
+            connection_to(session.endpoint).call(ROOT, CALL, "post_exception", (pid, encoded), None)

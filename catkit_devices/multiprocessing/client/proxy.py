@@ -62,9 +62,9 @@ class ObjectProxy:
 
     def _do(self, operation: int, name: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         remote = self._remote_
-        line = remote.line()
+        connection = remote.connection()
         try:
-            result = line.call(remote.reference.target, operation, name, args, kwargs)
+            result = connection.call(remote.reference.target, operation, name, args, kwargs)
         except TransferError as error:
             if error.name is not None:
                 raise
@@ -151,7 +151,7 @@ def hosted_reference(reference: Reference) -> tuple[Callable[..., Any], tuple[An
 
 
 def _local(hosted: HostedHere, server_name: str) -> Any:
-    """Return an object of this server for use by another: a device is itself, others have a proxy without a line."""
+    """Return an object of this server for use by another one of it: itself, or a proxy that needs no connection."""
     interface = hosted.reference.interface
     if interface is None:
         return hosted.mutex
@@ -167,7 +167,7 @@ class _Here:
 
     __slots__ = ("_hosted", "kind", "name", "reference", "server")
     session = None
-    """Of its line with the server: none."""
+    """Of its connection with the server: none."""
 
     def __init__(self, hosted: HostedHere, server: Endpoint) -> None:
         self._hosted = hosted
@@ -176,12 +176,12 @@ class _Here:
         self.name = hosted.reference.name
         self.server = server
 
-    def line(self) -> _Here:
-        """Return itself: there is no line."""
+    def connection(self) -> _Here:
+        """Return itself: there is no connection."""
         return self
 
-    def call(self, target: int, operation: int, name: str, args: tuple[Any, ...], kwargs: Any) -> Any:  # noqa: ARG002 - as ``Line.call``
-        """As ``Line.call``."""
+    def call(self, target: int, operation: int, name: str, args: tuple[Any, ...], kwargs: Any) -> Any:  # noqa: ARG002 - as ``CallConnection.call``
+        """As ``CallConnection.call``."""
         return self._hosted.perform(operation, name, args, kwargs)
 
     def whereabouts(self) -> tuple[str, Address, str, str]:

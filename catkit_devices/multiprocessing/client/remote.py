@@ -7,7 +7,7 @@ from multiprocessing import AuthenticationError, current_process
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import CatkitDevicesError, ConfigurationError, MutexBrokenError
-from catkit_devices.multiprocessing.client.calls import line_to
+from catkit_devices.multiprocessing.client.calls import connection_to
 from catkit_devices.multiprocessing.locks.entries import OwnEntries, new_entry
 from catkit_devices.multiprocessing.locks.mutex import Mutex
 from catkit_devices.multiprocessing.locks.owner import current_owner
@@ -17,7 +17,7 @@ from catkit_devices.multiprocessing.wire.endpoint import Endpoint, endpoint
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from catkit_devices.multiprocessing.client.calls import Line
+    from catkit_devices.multiprocessing.client.calls import CallConnection
     from catkit_devices.multiprocessing.client.session import ClientSession
     from catkit_devices.multiprocessing.locks.lock import Holder
     from catkit_devices.multiprocessing.locks.owner import Call, Owner
@@ -47,8 +47,8 @@ class Remote:
         """The sessions of before, and the number of its lock in each."""
         self._entered = OwnEntries()
 
-    def line(self, *, refuse: bool = True) -> Line:
-        """Return this thread's line to the server, with ``reference`` right for it.
+    def connection(self, *, refuse: bool = True) -> CallConnection:
+        """Return this thread's connection to the server, with ``reference`` right for it.
 
         Args:
             refuse: whether an owner with sections that have ended with their server is refused.
@@ -60,18 +60,18 @@ class Remote:
             ended = self.ended_sections(current_owner())
             if ended is not None:
                 raise _ended_with(ended, self.name)
-        line = line_to(self.server)
-        if line.session is not self.session:
-            self._find_again(line)
-        return line
+        connection = connection_to(self.server)
+        if connection.session is not self.session:
+            self._find_again(connection)
+        return connection
 
-    def _find_again(self, line: Line) -> None:
-        reference = line.call(ROOT, CALL, "obtain", (self.kind, self.name, {}, None, ((), {})), None)
+    def _find_again(self, connection: CallConnection) -> None:
+        reference = connection.call(ROOT, CALL, "obtain", (self.kind, self.name, {}, None, ((), {})), None)
         # In this order: another thread that comes in between finds its sections of before in one place or the other.
         kept = [one for one in self._ended if one[0].sections]
         self._ended = [*kept, (self.session, self.reference.lock)]
         self.reference = reference
-        self.session = line.session
+        self.session = connection.session
 
     def ended_sections(self, owner: Owner) -> tuple[ClientSession, int] | None:
         """Return where an owner has sections of its lock, not yet left, that ended with their server."""
@@ -84,20 +84,20 @@ class Remote:
 
     def enter(self, *, block: bool) -> None:
         """Have the object opened, and kept open for a `with` block or until ``close()``, for this process."""
-        line = self.line()
-        opened = line.session.opened.setdefault(self.reference.target, [])
+        connection = self.connection()
+        opened = connection.session.opened.setdefault(self.reference.target, [])
         entry = new_entry(block=block)
         try:
-            line.call(self.reference.target, CALL, "_enter_entry_", (entry,), None)
+            connection.call(self.reference.target, CALL, "_enter_entry_", (entry,), None)
             if not block:
                 opened.append(entry)
-            self._entered.add(entry, line.session)
+            self._entered.add(entry, connection.session)
         except BaseException:
             # Interrupted after the server counted it, perhaps: what it thinks must be what this side says.
             self._entered.discard(entry)
             if entry in opened:
                 opened.remove(entry)
-            line.session.say(("withdraw", self.reference.target, entry))
+            connection.session.say(("withdraw", self.reference.target, entry))
             raise
 
     def leave(self, *, block: bool, force: bool = False) -> None:
@@ -105,21 +105,21 @@ class Remote:
 
         Where this object has none, a ``close()`` ends the newest ``open()`` of this process over another one.
         """
-        line = self.line()
-        opened = line.session.opened.get(self.reference.target, [])
+        connection = self.connection()
+        opened = connection.session.opened.get(self.reference.target, [])
         found = self._entered.newest(block=block)
         if found is not None:
-            entry = found.entry if found.session is line.session else None  # else it has ended with its server
+            entry = found.entry if found.session is connection.session else None  # else it has ended with its server
         else:
             entry = opened[-1] if opened and not block else None
         if found is not None and entry is None and not force:
             self._entered.discard(found.entry)
             return
         try:
-            line.call(self.reference.target, CALL, "_leave_entry_", (entry, force), None)
+            connection.call(self.reference.target, CALL, "_leave_entry_", (entry, force), None)
         except BaseException:
             if entry is not None:
-                line.session.say(("withdraw", self.reference.target, entry))
+                connection.session.say(("withdraw", self.reference.target, entry))
             raise
         finally:
             if found is not None:
@@ -163,9 +163,9 @@ def obtain(
     kwargs: dict[str, Any] | None = None,
 ) -> Remote:
     """Return the one object of that kind and name on the server, made there now if it is not there."""
-    line = line_to(server)
-    reference = line.call(ROOT, CALL, "obtain", (kind, name, parameters, factory, (args, kwargs or {})), None)
-    return Remote(server, kind, name, reference, line.session)
+    connection = connection_to(server)
+    reference = connection.call(ROOT, CALL, "obtain", (kind, name, parameters, factory, (args, kwargs or {})), None)
+    return Remote(server, kind, name, reference, connection.session)
 
 
 def found_again(server_name: str, address: Address, kind: str, name: str) -> Remote:
@@ -208,20 +208,20 @@ class RemoteLock:
 
     def acquire(self, call: Call, timeout: float, depth: int | None = None, site: str | None = None) -> None:
         """As ``OwnedLock.acquire``."""
-        line = self.remote.line()
+        connection = self.remote.connection()
         target = self._target()
-        sections = line.session.sections.setdefault(call.owner.key, {})
+        sections = connection.session.sections.setdefault(call.owner.key, {})
         if depth is None:
             depth = sections.get(target, 0) + 1
-        line.session.names[target] = self.name
+        connection.session.names[target] = self.name
         try:
             # Either of the two lines fails, and then the server has been told that there is no such section, or both
             # are done: nothing is called between them, and Ctrl-C comes on calls.
-            line.call(target, LOCK, "acquire", (timeout, depth, site), None)
+            connection.call(target, LOCK, "acquire", (timeout, depth, site), None)
             sections[target] = depth
         except BaseException:
             if not sections:
-                line.session.sections.pop(call.owner.key, None)
+                connection.session.sections.pop(call.owner.key, None)
             raise
 
     def release(self, call: Call, depth: int | None = None) -> None:
@@ -233,15 +233,15 @@ class RemoteLock:
             session, lock = ended
             _leave(session, call, lock, depth)
             raise _ended_with(ended, self.name)
-        line = self.remote.line()
+        connection = self.remote.connection()
         target = self._target()
         try:
-            _leave(line.session, call, target, depth)
-            line.call(target, LOCK, "release", (max(depth, 0),), None)
+            _leave(connection.session, call, target, depth)
+            connection.call(target, LOCK, "release", (max(depth, 0),), None)
         except CatkitDevicesError:
             raise
         except BaseException:
-            line.abandon()  # interrupted, perhaps before the server was told
+            connection.abandon()  # interrupted, perhaps before the server was told
             raise
 
     def depth(self, call: Call) -> int:
@@ -251,20 +251,20 @@ class RemoteLock:
 
     def holder(self) -> Holder | None:
         """As ``OwnedLock.holder``."""
-        line = self.remote.line(refuse=False)
-        holder: Holder | None = line.call(self._target(), LOCK, "holder", (), None)
+        connection = self.remote.connection(refuse=False)
+        holder: Holder | None = connection.call(self._target(), LOCK, "holder", (), None)
         return holder
 
     def waiters(self) -> list[Holder]:
         """As ``OwnedLock.waiters``."""
-        line = self.remote.line(refuse=False)
-        waiters: list[Holder] = line.call(self._target(), LOCK, "waiters", (), None)
+        connection = self.remote.connection(refuse=False)
+        waiters: list[Holder] = connection.call(self._target(), LOCK, "waiters", (), None)
         return waiters
 
     def break_(self, reason: str) -> str | None:
         """As ``OwnedLock.break_``."""
-        line = self.remote.line(refuse=False)
-        whose: str | None = line.call(self._target(), LOCK, "break_", (reason,), None)
+        connection = self.remote.connection(refuse=False)
+        whose: str | None = connection.call(self._target(), LOCK, "break_", (reason,), None)
         return whose
 
     def _target(self) -> int:

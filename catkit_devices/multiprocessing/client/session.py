@@ -96,7 +96,7 @@ class ClientSession:
         self.opened: dict[int, list[Entry]] = {}
         """The ``open()``s of this process that keep an object of the server open."""
         self.nested: dict[int, Nested] = {}
-        """The call of each line that is part of an operation in this process."""
+        """The call of each connection that is part of an operation in this process."""
         self.ends_told = 0
         """How many ends of clients of this process, which is a server itself, it was told of."""
         self._channels: WeakSet[Channel] = WeakSet()
@@ -312,7 +312,7 @@ def open_sessions() -> list[ClientSession]:
 def _look_for_deadlock(*wait: Any) -> None:
     from catkit_devices.multiprocessing.client.wait_graph import LongWait, look_for
 
-    look_for(LongWait(*wait))
+    look_for(LongWait(*wait), open_sessions)
 
 
 def _waits_here(call: Call, attempt: int) -> None:

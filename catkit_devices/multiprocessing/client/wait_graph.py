@@ -12,18 +12,16 @@ import os
 import threading
 import time
 from multiprocessing import AuthenticationError
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from catkit_devices.multiprocessing.client.session import open_sessions
 from catkit_devices.multiprocessing.locks.lock import end_deadlock, is_waited_for, waits
 from catkit_devices.multiprocessing.locks.owner import process_id
 from catkit_devices.multiprocessing.wire.connecting import ask
 from catkit_devices.multiprocessing.wire.endpoint import endpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from catkit_devices.multiprocessing.client.session import ClientSession
     from catkit_devices.multiprocessing.locks.lock import Wait
     from catkit_devices.multiprocessing.locks.owner import OwnerKey
     from catkit_devices.multiprocessing.wire.endpoint import Address, Endpoint
@@ -55,6 +53,16 @@ class LongWait(NamedTuple):
     """Whether somebody is known to wait for what the owner has."""
 
 
+class OpenSession(Protocol):
+    """What the search needs of a session of this process with a server."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+    @property
+    def sections(self) -> dict[OwnerKey, dict[int, int]]: ...
+    def say(self, word: tuple[Any, ...]) -> None: ...
+
+
 class _Looking:
     """What is to be looked at, and whether a thread is at it; a forked child begins anew."""
 
@@ -77,21 +85,21 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
 
 
-def look_for(wait: LongWait) -> None:
-    """Have it looked, soon, whether a wait is part of a cycle; returns at once."""
+def look_for(wait: LongWait, open_sessions: Callable[[], Sequence[OpenSession]]) -> None:
+    """Have a thread look, soon, whether a wait is part of a cycle; returns at once."""
     with _looking.guard:
         _looking.pending.append(wait)
         if _looking.running:
             return
         _looking.running = True
     try:
-        threading.Thread(target=_look, name="catkit-deadlocks", daemon=True).start()
+        threading.Thread(target=_look, args=(open_sessions,), name="catkit-deadlocks", daemon=True).start()
     except RuntimeError:  # no thread to be had now: the next long wait tries again
         with _looking.guard:
             _looking.running = False
 
 
-def _look() -> None:
+def _look(open_sessions: Callable[[], Sequence[OpenSession]]) -> None:
     looking = _looking
     while True:
         with looking.guard:
@@ -100,30 +108,31 @@ def _look() -> None:
                 looking.running = False
                 return
         try:
-            _search([wait for wait in pending if _may_be_a_party(wait)])
+            sessions = open_sessions()
+            _search([wait for wait in pending if _may_be_a_party(wait, sessions)], sessions)
         except BaseException:
             with looking.guard:
                 looking.running = False  # the next long wait starts another thread
             raise
 
 
-def _may_be_a_party(wait: LongWait) -> bool:
+def _may_be_a_party(wait: LongWait, sessions: Sequence[OpenSession]) -> bool:
     """Whether somebody waits for what the owner has; where only another server knows, that is asked, and told later."""
     if wait.waited_for or is_waited_for(wait.owner):
         return True
     if wait.owner[0] != process_id():
         return True  # it waits in a nested call of another process: what it has elsewhere is not known here
-    for session in open_sessions():
+    for session in sessions:
         if wait.owner in session.sections:
             session.say(("waited for?", *wait))
     return False
 
 
-def _search(candidates: list[LongWait]) -> None:
+def _search(candidates: list[LongWait], open_sessions: Sequence[OpenSession]) -> None:
     """End a wait of each cycle that two successive pictures show alike."""
     if not candidates:
         return
-    sessions = {session.endpoint.address: session for session in open_sessions()}
+    sessions = {session.endpoint.address: session for session in open_sessions}
     servers = {server.address: server for server in endpoints()}
     servers |= {address: session.endpoint for address, session in sessions.items()}
     for address in own_address:
@@ -166,7 +175,7 @@ def _newest(cycle: list[Wait]) -> Wait:
     return max(cycle, key=lambda wait: (wait.since, wait.waiter))
 
 
-def _end(wait: LongWait, cycle: list[Wait], sessions: dict[Address, ClientSession]) -> None:
+def _end(wait: LongWait, cycle: list[Wait], sessions: dict[Address, OpenSession]) -> None:
     parties = [edge.text for edge in cycle]
     newest = _newest(cycle)
     if newest in waits():

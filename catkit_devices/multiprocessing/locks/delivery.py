@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["Deliveries"]
 
 
-_LINES = 4
-"""Of how many lines that have ended what came last is remembered: the word that it never arrived may be on its way."""
+_CONNECTIONS = 4
+"""Connections that have ended whose last answer is remembered: the message that it never arrived may still come."""
 
 
 class Deliveries:
@@ -62,12 +62,12 @@ class Deliveries:
             with self._guard:
                 self._arrived.pop((session.id, number), None)
 
-    def line_ended(self, session: Session, number: int) -> None:
-        """The thread that asked for this value last will ask for nothing more on its line."""
+    def connection_ended(self, session: Session, number: int) -> None:
+        """The thread that asked for this value last will ask for nothing more on its connection."""
         if self._arrived:
             with self._guard:
                 self._ended.append((session, number))
-                old = self._ended.popleft() if len(self._ended) > _LINES else None
+                old = self._ended.popleft() if len(self._ended) > _CONNECTIONS else None
             if old is not None:
                 self.forget(*old)
 

@@ -21,8 +21,7 @@ from catkit_devices.lazy import imported
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
-
-    from catkit_devices.multiprocessing.process.process import Process
+    from multiprocessing.process import BaseProcess
 
 __all__ = ["Outcome", "run_and_tell"]
 
@@ -33,7 +32,7 @@ _HEARING = 5.0
 class Outcome:
     """The parent's side: a thread listens, so that a child with much to say can end unjoined."""
 
-    def __init__(self, process: Process, inbox: Connection) -> None:
+    def __init__(self, process: BaseProcess, inbox: Connection) -> None:
         self.name = process.name
         self.pid = process.pid
         self.expected = process.daemon
@@ -164,10 +163,10 @@ def _result(value: Any) -> tuple[bytes | None, bytes | None]:
 
 def _post(encoded: bytes) -> None:
     """Leave the exception on the server that this process uses, if it uses one, for ``get_exception``."""
-    lines = imported("catkit_devices.multiprocessing.client.calls")
-    if lines is not None:
+    connections = imported("catkit_devices.multiprocessing.client.calls")
+    if connections is not None:
         with contextlib.suppress(Exception):
-            lines.post_exception(os.getpid(), encoded)
+            connections.post_exception(os.getpid(), encoded)
 
 
 def _exit_code(leaving: SystemExit) -> tuple[int, str | None]:

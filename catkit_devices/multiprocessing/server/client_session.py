@@ -1,4 +1,4 @@
-"""A client as its server knows it: the session, kept by a lifeline, and the calls on its lines.
+"""A client as its server knows it: the session, kept by a lifeline, and the calls on its connections.
 
 A session's lifeline has a thread that blocks in ``recv`` on it, so its end is noticed while its calls still run.
 """
@@ -154,7 +154,7 @@ class ServedSession(Session):
                 self._objects.deliveries.arrived(self, number)
                 call = self.calls.get(thread)
                 if call is None:
-                    self._objects.deliveries.line_ended(self, number)
+                    self._objects.deliveries.connection_ended(self, number)
                 elif call.number != number:
                     self._objects.deliveries.forget(self, number)
             case ("client ended", process, goodbye):
@@ -176,8 +176,8 @@ class ServedSession(Session):
             owner: who has sections.
             sections: how many, by the lock.
         """
-        # The word comes twice, on the lifeline and with the next line: the second must wait until the first is done,
-        # or what the next line acquires would be taken away again.
+        # The message comes twice, on the lifeline and with the next connection. The second must wait until the first is
+        # done, or what the next connection acquires would be taken away again.
         with self._voiding:
             if number < self._newest.get(thread, 0) or self._void.get(thread, 0) >= number:
                 return
@@ -249,22 +249,22 @@ class ServedSession(Session):
             with self._representing:
                 self._representing.wait_for(lambda: self._ends_heard >= told, _HEARD)
 
-    # --- its lines --------------------------------------------------------------------------------------------------
+    # --- its connections --------------------------------------------------------------------------------------------
 
     def serve(self, channel: Channel, thread: int, owner: Owner) -> None:
-        """Serve one thread's calls until it closes the line."""
+        """Serve one thread's calls until it closes the connection."""
         try:
             channel.offer_pipes()
             while True:
                 self._serve_one(channel, thread, owner)
         except (EOFError, OSError):
             owner.ended = self._void.get(thread, -1) < self._newest.get(thread, 0)
-        except Exception:  # noqa: BLE001 - whatever it is, the client hears at once that its line is gone
-            _log.exception("a line of %s was dropped", self.process)
+        except Exception:  # noqa: BLE001 - whatever it is, the client hears at once that its connection is gone
+            _log.exception("a connection of %s was dropped", self.process)
         finally:
             last = self.calls.pop(thread, None)
             if last is not None:
-                self._objects.deliveries.line_ended(self, last.number)
+                self._objects.deliveries.connection_ended(self, last.number)
             channel.close()
 
     def _serve_one(self, channel: Channel, thread: int, owner: Owner) -> None:
@@ -289,7 +289,7 @@ class ServedSession(Session):
         if last is not None:
             self._objects.deliveries.forget(self, last.number)
         if number <= self._void.get(thread, 0):
-            raise EOFError  # the client gave this call up before it was begun, and this line with it
+            raise EOFError  # the client gave this call up before it was begun, and this connection with it
         try:
             set_call(call)
             hosted = self._objects.objects.get(target)

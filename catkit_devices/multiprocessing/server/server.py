@@ -1,4 +1,4 @@
-"""The server: the standard library's manager server, with sessions, lines of calls and hosted objects.
+"""The server: the standard library's manager server, with sessions, connections for calls, and hosted objects.
 
 Every connection begins with the stock mutual authentication; nothing is unpickled before it.
 """
@@ -294,7 +294,7 @@ class Server(managers.Server):
     def open_calls(
         self, c: connection.Connection, identity: str, thread: int, owner: Owner, void: tuple[Any, ...] | None
     ) -> None:
-        """Serve one thread's calls until it closes the line."""
+        """Serve one thread's calls until it closes the connection."""
         session = self._sessions.get(identity)
         if session is None or session.ended:
             raise ServerError("this session has ended", server=self.name)

@@ -346,7 +346,7 @@ def stream_over(memory: Any) -> FrameStream:
     from catkit_devices.multiprocessing.wire.connecting import receive_descriptor
 
     remote = memory._remote_
-    session: ClientSession | None = remote.line().session
+    session: ClientSession | None = remote.connection().session
     endpoint = remote.server if session is None else session.endpoint
     descriptor, size = receive_descriptor(endpoint, remote.reference.target)
     try:

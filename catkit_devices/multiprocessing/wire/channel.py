@@ -167,7 +167,7 @@ class Channel:
         self._pipes: list[int] = []
         self._in = self._out = _NO_PIPE
         self._poll: Callable[[int | None], list[Any]] | None = None
-        finalize(self, _close, sock, self._pipes)  # a thread that ends leaves its line behind
+        finalize(self, _close, sock, self._pipes)  # a thread that ends leaves its connection behind
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
         self._local = _SHARES and sock.family == socket.AF_UNIX
@@ -218,7 +218,8 @@ class Channel:
         self._out, self._in = descriptors
         poller = select.poll()
         poller.register(self._in, select.POLLIN)
-        # Whoever drops the line shuts the socket down: this is seen here whatever copies of the pipes a fork has made.
+        # The end that closes the connection shuts the socket down. That is seen here, also where a fork has made copies
+        # of the pipes.
         poller.register(self.socket, 0)
         os.set_blocking(self._in, False)
         self._poll = poller.poll  # this end waits for answers, which come soon; the other one for questions
@@ -385,7 +386,7 @@ class Channel:
         try:
             got = os.readv(self._in, (view,))
         except BlockingIOError:
-            got = 0  # it was the socket that woke this thread: the line was dropped
+            got = 0  # it was the socket that woke this thread: the connection was dropped
         if got == 0:
             raise EOFError
         return got
@@ -400,7 +401,7 @@ class Channel:
         """Return the value of a message; raises whatever its classes raise on loading.
 
         Raises:
-            MemoryError, OSError: this process is short of memory or of descriptors; the line is as before.
+            MemoryError, OSError: this process is short of memory or of descriptors; the connection is as before.
         """
         if isinstance(message, bytes):
             return loads(message)
@@ -427,7 +428,7 @@ class Channel:
         return loads(message.body[message.parcels * _PARCEL.size :], buffers)
 
     def close(self) -> None:
-        """Drop the line: the other end notices at once, whoever has copies of it. Harmless when done already."""
+        """Drop the connection: the other end notices at once, whoever has copies of it. Harmless when done already."""
         with self._ending:
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RDWR)
