@@ -52,11 +52,14 @@ __all__ = [
 _E = TypeVar("_E", bound="CatkitDevicesError")
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate spelt most like ``word``, or None where none is close."""
+def nearest(word: Any, candidates: Iterable[Any]) -> str | None:
+    """Return the candidate spelt most like ``word``, or None where none is close, or the word is no text."""
     import difflib
 
-    matches = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
+    if not isinstance(word, str):
+        return None
+    texts = [one for one in candidates if isinstance(one, str)]
+    matches = difflib.get_close_matches(word, texts, n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 

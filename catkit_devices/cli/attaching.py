@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from catkit_devices.errors import ConfigurationError, ServerNotFoundError
+from catkit_devices.errors import CatkitDevicesError, ConfigurationError, ServerNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.client import TestbedClient
     from catkit_devices.testbed.configuration.model import Configuration
 
-__all__ = ["attach", "attach_or_start", "find", "runs"]
+__all__ = ["attach", "attach_or_start", "find", "runs", "without_exit"]
 
 
 def attach(name: str | None, configs: Sequence[Path] = (), overrides: Sequence[str] = ()) -> TestbedClient:
@@ -127,3 +127,24 @@ def _check(client: TestbedClient, overrides: Sequence[str], simulate: bool | Non
         raise ConfigurationError(
             f"testbed {client.name!r} is running already, with {'simulated' if simulated else 'real'} instruments"
         )
+
+
+@contextmanager
+def without_exit(what: str) -> Iterator[None]:
+    """Have an error of what a driver does to end the program (``sys.exit``): it would end ours, without a word.
+
+    The end that a signal has asked for (SIGTERM) stays one.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        if end.code in _OF_SIGNALS:
+            raise
+        raise CatkitDevicesError(
+            f"{what} tried to end the program (SystemExit: {end.code}); its driver must raise an error that says what "
+            "is wrong"
+        ) from end
+
+
+_OF_SIGNALS = (128 + 1, 128 + 15)
+"""Exit codes of who is asked to end by SIGHUP or SIGTERM."""

@@ -56,7 +56,7 @@ def call(
     The device belongs to a running testbed, or to one that is started from --config for this alone; that one makes
     its devices safe and closes them when it is done.
     """
-    from catkit_devices.cli.attaching import attach_or_start
+    from catkit_devices.cli.attaching import attach_or_start, without_exit
     from catkit_devices.cli.words import arguments, member_of, split, text_of
 
     target = split(words)
@@ -71,7 +71,7 @@ def call(
         else:
             facts = member_of(description, "commands", target.member)
             positional, named = arguments(target.rest, command, facts)
-            with device.lock(timeout=timeout):
+            with device.lock(timeout=timeout), without_exit(f"device {description['name']!r}: {command}"):
                 result = getattr(device, command)(*positional, **named)
     if out is not None:
         _save(result, out)

@@ -10,7 +10,7 @@ import typer
 
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
-from catkit_devices.cli.output import console, print_json, print_table, reason_for_null
+from catkit_devices.cli.output import console, plain_json, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,21 +70,26 @@ def get(
             raise failed[target.member]
         value, unit = values[target.member], properties[target.member]["unit"]
         if as_json:
-            print_json({
-                "device": description["name"], "property": target.member, "value": value, "unit": unit,
-                **reason_for_null(value),
-            })  # fmt: skip
+            shown = plain_json(value)
+            print_json({"device": description["name"], "property": target.member, "unit": unit, **shown})
         else:
             console().print(f"{description['name']}.{target.member} = {text_of(value, unit)}", markup=False)
         return
+    show = _as_json if as_json else _as_text
+    shown = {}
+    for name, value in values.items():
+        if name in failed:
+            continue
+        try:
+            shown[name] = show(value, properties[name]["unit"])
+        except Exception as error:  # noqa: BLE001 - a driver's class may raise anything when it is looked at
+            failed[name] = error
     if as_json:
         print_json({
             "device": description["name"],
             "driver": description["driver"],
             "properties": {
-                name: {"error": str(value)} if name in failed
-                else {"value": value, "unit": properties[name]["unit"], **reason_for_null(value)}
-                for name, value in values.items()
+                name: {"error": str(failed[name])} if name in failed else shown[name] for name in values
             },
         })  # fmt: skip
     else:
@@ -92,14 +97,24 @@ def get(
             f"{description['name']} ({description['driver']})", ["property", "value", "what it is"],
             [
                 (
-                    name, "not read" if name in failed else text_of(value, properties[name]["unit"]),
+                    name, "not read" if name in failed else shown[name],
                     (properties[name]["doc"] or "").partition("\n")[0],
                 )
-                for name, value in values.items()
+                for name in values
             ],
         )  # fmt: skip
     if failed:
         raise ExceptionGroup(f"{len(failed)} of {len(values)} properties were not read", _causes(failed))
+
+
+def _as_json(value: Any, unit: str | None) -> dict[str, Any]:
+    return {"unit": unit} | plain_json(value)
+
+
+def _as_text(value: Any, unit: str | None) -> str:
+    from catkit_devices.cli.words import text_of
+
+    return text_of(value, unit)
 
 
 def _causes(failed: dict[str, Exception]) -> list[Exception]:
@@ -149,6 +164,7 @@ def _read(device: Any, properties: dict[str, Any], timeout: float) -> dict[str, 
 
 def _read_each(device: Any, names: Sequence[str], values: dict[str, Any]) -> None:
     """Read properties into ``values``, or why they could not be; one that cannot be read keeps no other from it."""
+    from catkit_devices.cli.attaching import without_exit
     from catkit_devices.errors import (
         DeviceClosedError,
         DeviceDisconnectedError,
@@ -165,7 +181,8 @@ def _read_each(device: Any, names: Sequence[str], values: dict[str, Any]) -> Non
     )  # fmt: skip
     for number, name in enumerate(names):
         try:
-            values[name] = getattr(device, name)
+            with without_exit(f"device {device.name!r}: {name}"):
+                values[name] = getattr(device, name)
         except of_all as error:  # no property can be read: each try may take long
             values |= dict.fromkeys(names[number:], error)
             return

@@ -25,7 +25,7 @@ from catkit_devices.errors import (
     ServerNotFoundError,
     ServerUnresponsiveError,
 )
-from catkit_devices.readings import missing_in, no_measurement
+from catkit_devices.readings import carried_unit, missing_in, no_measurement, times_as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,6 +38,7 @@ __all__ = [
     "console",
     "exit_code",
     "keep_stdout_for_json",
+    "plain_json",
     "print_json",
     "print_table",
     "reason_for_null",
@@ -122,6 +123,18 @@ def print_json(value: Any, *, one_line: bool = False) -> None:
     out.flush()
 
 
+def plain_json(value: Any) -> dict[str, Any]:
+    """Return a value that was read as entries of a JSON object: ``value``, and ``reason`` where it has no number.
+
+    Raises:
+        ValueError: it cannot be written, one that holds itself for example.
+    """
+    try:
+        return {"value": _plain(value), **reason_for_null(value)}
+    except Exception as error:
+        raise ValueError(f"its value cannot be written as JSON ({type(error).__name__}: {error})") from error
+
+
 def reason_for_null(value: Any) -> dict[str, str]:
     """Return ``reason``, for JSON beside a value that was read: why a number in it is ``null``; else nothing."""
     missing = missing_in(value)
@@ -169,15 +182,33 @@ def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.name
     if isinstance(value, float):
-        return None if no_measurement(value) else value
-    if value is None or isinstance(value, str | int):
+        return None if no_measurement(value) else float(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value) if value.bit_length() < _LONG else hex(value)
+    if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, Mapping):
         return _by_text(value)
     if isinstance(value, list | tuple | AbstractSet):
         return [_plain(one) for one in value]
-    convert = getattr(value, "tolist", None)  # of an array, or of one of its numbers
-    return _plain(convert()) if callable(convert) else safe_text(value)
+    if carried_unit(value) is not None:
+        return safe_text(value)
+    return _plain_array(value) if callable(getattr(value, "tolist", None)) else safe_text(value)
+
+
+_LONG = 14_000
+"""Bits of a whole number that Python still writes in decimal digits, of which it allows 4300."""
+
+
+def _plain_array(value: Any) -> Any:
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind == "M":
+        return times_as_text(value)
+    if kind == "m":  # tolist() would make whole numbers of nanoseconds
+        return safe_text(value) if value.shape == () else [_plain(one) for one in value]
+    plain = value.tolist()
+    # NumPy's long double is its own plain value.
+    return _plain(float(plain) if type(plain) is type(value) else plain)
 
 
 def _by_text(value: Mapping[Any, Any]) -> dict[str, Any]:
@@ -268,7 +299,14 @@ def _text(error: BaseException) -> str:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
         text += _place(error)
     # What is said already need not be said again.
-    return "\n".join([text, *(note for note in getattr(error, "__notes__", []) if text not in note)])
+    return _printable("\n".join([text, *(note for note in getattr(error, "__notes__", []) if text not in note)]))
+
+
+def _printable(text: str) -> str:
+    """Return a text with everything escaped that a terminal would obey rather than show."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text
+    )
 
 
 def _place(error: BaseException) -> str:

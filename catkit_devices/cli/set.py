@@ -43,7 +43,7 @@ def set_(
     The device belongs to a running testbed, or to one that is started from --config for this alone; that one makes
     its devices safe and closes them when it is done.
     """
-    from catkit_devices.cli.attaching import attach_or_start
+    from catkit_devices.cli.attaching import attach_or_start, without_exit
     from catkit_devices.cli.words import member_of, property_value, split, text_of
     from catkit_devices.errors import ConfigurationError
 
@@ -58,7 +58,7 @@ def set_(
         facts = member_of(description, "properties", target.member)
         if not facts["writable"]:
             raise ConfigurationError(f"device {description['name']!r}: {target.member!r} can only be read")
-        with device.lock(timeout=timeout):
+        with device.lock(timeout=timeout), without_exit(f"device {description['name']!r}: {target.member}"):
             if facts["type"] is None and facts["readable"]:
                 # Nothing says what it takes but what it is: `off` must not become a text, which counts as true.
                 facts = {**facts, "type": type(getattr(device, target.member)).__name__}

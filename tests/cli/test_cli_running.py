@@ -86,6 +86,11 @@ def test_a_device_that_cannot_be_read_whole_shows_the_rest_and_fails(running):
     properties = running.json("get", "gauge", exit_code=1)["properties"]
     assert properties["range"] == {"value": 3, "unit": None}
     assert "the flow sensor has no supply" in properties["outlet"]["error"]
+    assert "cannot be written as JSON (RecursionError" in properties["knot"]["error"]
+    for text in (result.stderr, properties["quitter"]["error"]):
+        assert "device 'gauge': quitter tried to end the program (SystemExit: 3)" in text
+    assert r"ValueError: \x1b[31mred\x1b[0m\x00 alert" in result.stderr
+    assert "leave tried to end the program" in running.error("call", "gauge.leave", exit_code=1)
 
 
 def test_a_number_that_is_no_measurement_is_null_in_json_with_a_reason(running):

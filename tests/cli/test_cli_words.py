@@ -3,7 +3,9 @@
 import enum
 import json
 
+import astropy.units
 import numpy as np
+import pint
 import pytest
 from astropy.nddata import NDData
 from astropy.table import Column
@@ -137,6 +139,23 @@ def test_json_keeps_every_value_whatever_the_keys(capsys):
 
     assert json.loads(capsys.readouterr().out) == {
         "1": "b", "1 (int)": "a", "thing": "<Untold without a text: RuntimeError>",
+    }  # fmt: skip
+
+
+def test_json_has_values_of_every_kind(capsys):
+    print_json({
+        "quantity": 5 * astropy.units.mV, "pint": pint.get_application_registry().Quantity(5, "mV"),
+        "long double": np.longdouble(1.5), "long": 10**5000, "negative": -(10**5000),
+        "times": np.array(["2026-01-01", "NaT"], "M8[ns]"), "time": np.datetime64(1, "ns"),
+        "spans": np.array([5], "m8[ns]"), "span": np.timedelta64(5, "ns"), "numpy": np.float64(1.5),
+        "no": np.float64("nan"),
+    })  # fmt: skip
+
+    assert json.loads(capsys.readouterr().out) == {
+        "quantity": "5.0 mV", "pint": "5 millivolt", "long double": 1.5, "long": hex(10**5000),
+        "negative": hex(-(10**5000)), "times": ["2026-01-01T00:00:00.000000000", None],
+        "time": "1970-01-01T00:00:00.000000001", "spans": ["5 nanoseconds"], "span": "5 nanoseconds", "numpy": 1.5,
+        "no": None,
     }  # fmt: skip
 
 

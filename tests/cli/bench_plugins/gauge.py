@@ -54,6 +54,27 @@ class Gauge(Device):
         """What only this process can use."""
         return threading.Lock()
 
+    @property
+    def quitter(self):
+        """What a vendor's library answers by ending the program."""
+        sys.exit(3)
+
+    @property
+    def knot(self):
+        """A list that holds itself."""
+        knot = []
+        knot.append(knot)
+        return knot
+
+    @property
+    def shouted(self):
+        """A reading that fails in colours."""
+        raise ValueError("\x1b[31mred\x1b[0m\0 alert")
+
+    def leave(self) -> None:
+        """End the program."""
+        sys.exit(3)
+
     def hum(self, seconds: float) -> None:
         """Hum, and let nothing be read meanwhile."""
         end = time.monotonic() + seconds
