@@ -9,7 +9,6 @@ bytes whole; emergencies take only that.
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import logging
 import math
@@ -18,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 from catkit_devices._base.ctrl_c import Event
-from catkit_devices._base.deferred import finished
+from catkit_devices._base.deferred import finished, is_undone
 from catkit_devices._base.standby import all_at_once
 from catkit_devices._device.access import Access, DeviceProperty
 from catkit_devices._device.connection import Lifecycle, State
@@ -334,7 +333,7 @@ class Device(HostedObject, metaclass=DeviceType):
                     raise
         finally:
             call.changes = before
-        if _is_lazy(type(result)):  # type: ignore[arg-type]  # mypy takes a class for something unhashable
+        if is_undone(type(result)):  # type: ignore[arg-type]  # mypy takes a class for something unhashable
             raise TypeError(
                 f"{self._name_}.{name} returned a {type(result).__name__}, whose work would be done outside of the "
                 "device's mutex: return a list"
@@ -568,8 +567,3 @@ class Device(HostedObject, metaclass=DeviceType):
                 "have a SharedMemoryManager make it: manager.get_object(name, factory)"
             )
         return hosted_reference(self._reference_)
-
-
-@functools.lru_cache(maxsize=256)  # kinds of results; a process has a few tens
-def _is_lazy(kind: type) -> bool:
-    return any(hasattr(kind, name) for name in ("__next__", "__anext__", "__await__"))

@@ -11,9 +11,10 @@ import datetime as dt
 import inspect
 import math
 import numbers
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections import UserString
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.lazy import imported
@@ -165,6 +166,11 @@ def is_masked(value: Any) -> bool:
     return bool(np.ascontiguousarray(mask).reshape(-1).view(np.uint8).any())  # as bytes: records have a mask per field
 
 
+_DEPTH = 20
+"""How many containers, one inside of the other, are looked into: a list that holds itself would have no end."""
+_WITHOUT_NUMBERS = frozenset((bool, str, bytes, type(None)))
+"""Types of which no value is a number, nor holds one."""
+
 _WITHOUT_MASK = frozenset((float, int, bool, complex, str, bytes, type(None)))
 """Types of which nothing can be masked; text is also a sequence whose parts are sequences, without end."""
 
@@ -172,34 +178,60 @@ _WITHOUT_MASK = frozenset((float, int, bool, complex, str, bytes, type(None)))
 def missing_in(value: Any) -> str | None:
     """Return the first number in ``value`` that is no measurement, as text; None where there is none.
 
-    Numbers are looked for in tuples, lists, sets, mappings, dataclasses, quantities and arrays, also nested ones.
-    Masked values are no measurement.
+    Numbers are looked for in containers of every kind that has a length, in mappings (keys too), in arrays and what can
+    be one, in quantities, and in the fields of dataclasses and namespaces, also nested ones. Complex numbers are two
+    numbers. Masked values are no measurement, and neither are times that are none (NaT). What is nested too deep to be
+    looked into is none either.
     """
+    return _missing_in(value, _DEPTH)
+
+
+def _missing_in(value: Any, depth: int) -> str | None:
+    kind = type(value)
+    if kind in _WITHOUT_NUMBERS:
+        return None
     number = real_number(value)
     if number is not None:
         return f"{number:g}" if no_measurement(number) else None
+    if isinstance(value, complex):
+        return f"{value:g}" if no_measurement(value.real) or no_measurement(value.imag) else None
+    if isinstance(value, str | bytes | bytearray | range | UserString | type):
+        return None
+    if depth == 0:
+        return "something nested too deep"
     if getattr(value, "shape", None) is not None and hasattr(value, "dtype"):
-        return _missing_in_array(value)
+        return _missing_in_array(value, depth)
     if hasattr(value, "magnitude"):
-        return missing_in(value.magnitude)
+        return _missing_in(value.magnitude, depth - 1)
+    if hasattr(value, "__array__") or isinstance(value, memoryview):
+        import numpy as np
+
+        return _missing_in_array(np.asarray(value), depth)
     if isinstance(value, Mapping):
-        return _first_missing(value.values())
-    if is_dataclass(value) and not isinstance(value, type):
-        return _first_missing(getattr(value, field.name) for field in fields(value))
-    return _first_missing(value) if isinstance(value, tuple | list | AbstractSet) else None
+        return _first_missing(value.keys(), depth) or _first_missing(value.values(), depth)
+    if is_dataclass(value):
+        return _first_missing((getattr(value, field.name) for field in fields(value)), depth)
+    if isinstance(value, SimpleNamespace) or hasattr(kind, "__attrs_attrs__"):
+        names = vars(value) if isinstance(value, SimpleNamespace) else [one.name for one in kind.__attrs_attrs__]
+        return _first_missing((getattr(value, name) for name in names), depth)
+    return _first_missing(value, depth) if isinstance(value, Collection) else None
 
 
-def _first_missing(parts: Iterable[Any]) -> str | None:
-    return next((found for part in parts if (found := missing_in(part)) is not None), None)
+def _first_missing(parts: Iterable[Any], depth: int) -> str | None:
+    return next((found for part in parts if (found := _missing_in(part, depth - 1)) is not None), None)
 
 
-def _missing_in_array(array: Any) -> str | None:
+def _missing_in_array(array: Any, depth: int) -> str | None:
     import numpy as np
 
     if is_masked(array):
         return "masked"
+    if not isinstance(array.dtype, np.dtype):  # of pandas, say
+        return _first_missing(array, depth)
     if array.dtype.kind in "OV":  # of objects; of records
-        return _first_missing(array.ravel().tolist())
+        return _first_missing(np.asarray(array).ravel().tolist(), depth)
+    if array.dtype.kind in "mM":
+        return "NaT" if np.isnat(np.asarray(array)).any() else None
     if array.dtype.kind not in "fc":
         return None
     plain = np.asarray(array)

@@ -1,4 +1,4 @@
-"""Functions whose body does not run when they are called: coroutines, generators, and what is made from them.
+"""Functions whose body does not run when they are called, and results whose work is not done: coroutines, iterators.
 
 Where the framework calls a function for what it does, and not for what it returns, such a function does nothing, and
 nobody notices: a laser's ``async def _make_safe`` leaves it on. So it is refused where it is handed in; and where a
@@ -8,14 +8,14 @@ plain function returns what one of these returns, that is refused when it comes 
 from __future__ import annotations
 
 import contextlib
-from functools import partial
+from functools import lru_cache, partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["deferred_kind", "finished", "refuse_deferred", "refuse_deferred_methods", "replaces_plain"]
+__all__ = ["deferred_kind", "finished", "is_undone", "refuse_deferred", "refuse_deferred_methods", "replaces_plain"]
 
 _T = TypeVar("_T")
 
@@ -70,14 +70,32 @@ def replaces_plain(cls: type, name: str, member: Any) -> bool:
     return any(callable(one) and deferred_kind(one) is None for one in inherited)
 
 
+@lru_cache(maxsize=256)
+def is_undone(kind: type) -> bool:
+    """Return whether values of a type stand for work that is done later, or step by step: awaited, iterated, asked for.
+
+    What is a future of ``concurrent.futures`` or a result of a pool is one even when its work has ended: it may have
+    failed, which only whoever asks it is told.
+    """
+    return (
+        any(hasattr(kind, name) for name in ("__next__", "__anext__", "__await__"))
+        or (hasattr(kind, "add_done_callback") and hasattr(kind, "result"))
+        or (hasattr(kind, "ready") and hasattr(kind, "successful"))
+    )
+
+
 def finished(result: _T, what: str) -> _T:
     """Return what a function has returned, if its work is done.
 
+    What can be read line by line and be closed, such as a file or a serial port, is no work but a connection.
+
     Raises:
-        TypeError: it is a coroutine, a generator, or something else that is to be awaited.
+        TypeError: it is a coroutine, a generator, an iterator, a future, or something else whose work is not done.
     """
     kind = type(result)
-    if issubclass(kind, (CoroutineType, GeneratorType, AsyncGeneratorType)) or hasattr(kind, "__await__"):
+    made_by_python = issubclass(kind, (CoroutineType, GeneratorType, AsyncGeneratorType))
+    is_connection = hasattr(kind, "close") and not hasattr(kind, "__await__") and not made_by_python
+    if is_undone(kind) and not is_connection:  # type: ignore[arg-type]  # mypy takes a class for something unhashable
         if isinstance(result, (CoroutineType, GeneratorType)):
             result.close()
         raise TypeError(f"{what} returned a {kind.__name__}, whose work is not done: {_INSTEAD}")

@@ -157,6 +157,8 @@ class Lifecycle:
         if (replaced := self.device._connection_replaced_at_()) is not None:
             self.lose(replaced)
         anew = self._connection is not _OPEN
+        if changes:
+            process_end.watch_signals_again()
         if changes or anew:
             self._access.require_permission(operation, changes)
         if (refusal := self.refusal()) is not None:

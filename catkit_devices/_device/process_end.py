@@ -19,26 +19,28 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from multiprocessing import parent_process, util
 from typing import TYPE_CHECKING, Any, Protocol
 
+from catkit_devices._base.standby import Errand
 from catkit_devices._device.access import refuse_everything
 from catkit_devices.errors import DeviceFaultError
 from catkit_devices.multiprocessing.protocol import running_server
 from catkit_devices.multiprocessing.wire.forking import making, private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
-    from catkit_devices._base.standby import Errand
-
-__all__ = ["ENDING", "forget", "note", "open_devices", "told_to_end", "watch_signals"]
+__all__ = ["ENDING", "forget", "note", "open_devices", "told_to_end", "watch_signals", "watch_signals_again"]
 
 _SHUT = 5.0
 """Seconds that closing may take, once everything is safe: a vendor's library may hang."""
 _DIE = 5.0
 """Seconds within which the main thread is to let the signal through; it may be in a library that does not."""
+_SAY = 2.0
+"""Seconds that logging may take, once everything is safe: nobody may be reading what the program writes."""
 _LOOK = 0.01
 """Seconds between two looks whether the main thread has let the signal through."""
 _BEFORE_GOODBYE = 10
@@ -193,6 +195,12 @@ def _hear(reading: int) -> None:
                 _make_safe_and_die(number)
 
 
+def watch_signals_again() -> None:
+    """Watch SIGTERM and SIGHUP again where asyncio has put them back to their default, as it does when it is done."""
+    if _opened and any(signal.getsignal(number) is signal.SIG_DFL for number in ENDING):
+        watch_signals()
+
+
 # --- how it comes
 
 
@@ -262,45 +270,77 @@ def _die(number: int) -> None:
 
 
 def _make_everything_safe(reason: str) -> None:
-    """Let nothing be opened or changed any more, make safe what is open, all at once, and close it; in bounded time."""
+    """Let nothing be opened or changed any more, make safe what is open, all at once, and close it; in bounded time.
+
+    Nothing of this is logged before it is done: what the program writes may be read by nobody, and then a line waits
+    for ever, or a thread that is interrupted has the lock of the log.
+    """
     with _end.guard:
         _end.reason = reason
         refuse_everything(reason)
+        lines: list[Callable[[], None]] = []
+        silenced = _silence()
         for life in list(_opened):
             life.interrupt(reason)
         opening = [life for life in list(_opened) if life.opening]
-        _make_safe(life for life in list(_opened) if life not in opening)
-        _wait_for(opening)
-        _make_safe(opening)
+        _make_safe([life for life in list(_opened) if life not in opening], lines)
+        _wait_for(opening, lines)
+        _make_safe(opening, lines)
         shutting = [life.begin_to_shut() for life in list(_opened)]
         deadline = time.monotonic() + _SHUT
         for errand in filter(None, shutting):
             errand.wait(max(0.0, deadline - time.monotonic()))
+        _say(lines, silenced)
 
 
-def _make_safe(lives: Iterable[_Lifecycle]) -> None:
+def _silence() -> list[logging.Logger]:
+    """Have nothing logged by this package; return what logs again later."""
+    package = __name__.partition(".")[0]
+    found = [one for name, one in list(logging.root.manager.loggerDict.items()) if name.split(".")[0] == package]
+    loggers = [one for one in found if isinstance(one, logging.Logger) and not one.disabled]
+    for logger in loggers:
+        logger.disabled = True
+    return loggers
+
+
+def _say(lines: list[Callable[[], None]], silenced: list[logging.Logger]) -> None:
+    """Log what was done; for as long as it may take."""
+    errand = Errand(lambda: [line() for line in lines])
+    for logger in silenced:
+        logger.disabled = False
+    try:
+        threading.Thread(target=errand.run, name="catkit-last-words", daemon=True).start()
+    except RuntimeError:  # the interpreter is ending, or there are no threads left
+        errand.run()
+    errand.wait(_SAY)
+
+
+def _make_safe(lives: Iterable[_Lifecycle], lines: list[Callable[[], None]]) -> None:
     errands = []
     for life in lives:
         try:
             errand = life.begin_to_make_safe()
         except RuntimeError as error:  # no thread for it
             life.fail(f"could not be made safe ({error})")
+            lines.append(partial(life.fail, f"could not be made safe ({error})"))
             continue
         if errand is not None:
             errands.append((life, errand))
     for life, errand in errands:
         try:
             life.finish_to_make_safe(errand)
-        except DeviceFaultError:  # logged
+        except DeviceFaultError as error:
+            lines.append(partial(life.fail, error.problem))
             continue
-        _log.info("device %r: made safe: %s", life.device.name, _end.reason)
+        lines.append(partial(_log.info, "device %r: made safe: %s", life.device.name, _end.reason))
 
 
-def _wait_for(opening: list[_Lifecycle]) -> None:
+def _wait_for(opening: list[_Lifecycle], lines: list[Callable[[], None]]) -> None:
     """Wait until what is being opened is open, or has failed to open."""
     deadline = time.monotonic() + max((life.safe_timeout for life in opening), default=0.0)
     while late := [life.device.name for life in opening if life in _opened and life.opening]:
         if time.monotonic() > deadline:
-            _log.error("still being opened, and not known to be safe: %s", ", ".join(late))
+            text = "still being opened, and not known to be safe: %s"
+            lines.append(partial(_log.error, text, ", ".join(late)))
             return
         time.sleep(_LOOK)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from catkit_devices import units
 from catkit_devices.errors import nearest
-from catkit_devices.readings import measured, no_measurement, real_number, without_stand_ins
+from catkit_devices.readings import measured, missing_in, no_measurement, real_number, without_stand_ins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -124,9 +124,11 @@ class Rule:
             if not (isinstance(value, str) and value.isprintable()):
                 raise ValueError(f"must be printable text, got {value!r}")
             return str.__str__(value)  # of a text that is a member of an Enum, str() would be the member's name
-        real = real_number(value)
-        if real is not None and no_measurement(real):
+        missing = missing_in(value)
+        if missing is not None and real_number(value) is not None:
             raise ValueError(f"must be a finite number, got {value!r}")
+        if missing is not None:
+            raise ValueError(f"must hold finite numbers only, got {reprlib.repr(value)}, in which there is {missing}")
         return value
 
     def check(self, value: Any, limits: Limits | None) -> None:

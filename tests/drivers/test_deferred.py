@@ -1,8 +1,11 @@
 """What would not run when it is called is refused where it is handed in, and where it comes back."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
+import multiprocessing.pool
+import types
 
 import pytest
 
@@ -89,7 +92,7 @@ def test_what_comes_back_undone_is_refused(make):
 
 
 def test_what_comes_back_done_is_let_through():
-    for value in (None, [1], iter([1]), open):
+    for value in (None, [1], open):
         assert finished(value, "it") is value
 
 
@@ -154,6 +157,53 @@ def test_a_laser_whose_making_safe_returns_undone_is_in_fault():
         laser.switch_on()
 
     assert laser.state == "fault"
+
+
+def _iterator():
+    return map(str, [1])
+
+
+def _future():
+    return concurrent.futures.Future()
+
+
+def _failed_future():
+    future = _future()
+    future.set_exception(OSError("the laser does not answer"))
+    return future
+
+
+def _answer_of_a_pool():
+    return multiprocessing.pool.AsyncResult(types.SimpleNamespace(_cache={}), None, None)
+
+
+UNDONE = [_iterator, lambda: filter(None, []), lambda: iter([]), _future, _failed_future, _answer_of_a_pool]
+
+
+@pytest.mark.parametrize("returned", UNDONE)
+def test_a_laser_whose_making_safe_returns_an_iterator_or_a_future_is_in_fault(returned):
+    laser = Laser("laser", _make_safe=returned())
+    with pytest.raises(DeviceFaultError, match=f"Laser._make_safe returned a .*, {NOT_DONE}"), laser:
+        laser.switch_on()
+
+    assert laser.state == "fault"
+
+
+@pytest.mark.parametrize("returned", UNDONE)
+def test_no_operation_returns_an_iterator_or_a_future(returned):
+    class Scanner(Laser):
+        def scan(self) -> object:
+            """Scan."""
+            return returned()
+
+    with Scanner("scanner") as device, pytest.raises(TypeError, match="outside of the device's mutex"):
+        device.scan()
+
+
+def test_a_connection_may_be_a_file(tmp_path):
+    (tmp_path / "port").touch()
+    with open(tmp_path / "port") as file, Laser("laser", _open=file) as laser:
+        assert laser.is_open
 
 
 @pytest.mark.parametrize("step", ["_open", "_close"])

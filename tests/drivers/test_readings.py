@@ -1,13 +1,18 @@
 """What is no measurement, wherever a number comes from."""
 
+import array
 import math
+from collections import UserDict, UserList, UserString, deque
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
+import xarray
 
 from catkit_devices import units
 from catkit_devices.device import Device
@@ -147,6 +152,9 @@ def test_nothing_is_set_to_it_where_a_driver_has_a_type_of_its_own(meter):
     for value in NONE:
         with pytest.raises(DeviceValueError, match="must be a finite number"):
             meter.parsed = value
+    for value in [(math.nan, 1.0), [9.91e37], np.array([math.nan, 1]), complex(math.nan, 0), {"a": math.inf}]:
+        with pytest.raises(DeviceValueError, match="must hold finite numbers only"):
+            meter.parsed = value
 
     assert meter._sent == []
 
@@ -199,6 +207,10 @@ class Pair:
     other: object = None
 
 
+ENDLESS: list = []
+ENDLESS.append(ENDLESS)
+
+
 @pytest.mark.parametrize(
     ("value", "missing"),
     [
@@ -216,6 +228,24 @@ class Pair:
         (np.ma.array([1.0, 2.0], mask=[False, True]), "masked"),
         (np.ma.masked, "masked"),
         ([np.ma.array([1.0, 2.0], mask=[False, True])], "masked"),
+        (complex(math.nan, 1), "nan+1j"),
+        (complex(1, 9.91e37), "1+9.91e+37j"),
+        (np.complex64(complex(math.inf, 0)), "inf+0j"),
+        ({math.nan: 1}, "nan"),
+        (deque([math.nan]), "nan"),
+        (array.array("d", [1.0, math.nan]), "nan"),
+        (memoryview(array.array("d", [1.0, math.nan])), "nan"),
+        (UserList([1.0, [math.inf]]), "inf"),
+        (UserDict(a=math.nan), "nan"),
+        (SimpleNamespace(a=(1.0, math.nan)), "nan"),
+        ({"a": 9.9e37}.values(), "9.9e+37"),
+        (np.array([("2026-11-27", 1.0), ("NaT", 1.0)], [("t", "M8[s]"), ("x", "f8")])["t"], "NaT"),
+        (np.datetime64("NaT"), "NaT"),
+        (np.array([(1.0, math.nan)], [("a", "f8"), ("b", "f8")]), "nan"),
+        (pd.Series([1.0, math.nan]), "nan"),
+        (pd.DataFrame({"a": [1.0, math.nan]}), "nan"),
+        (xarray.DataArray([1.0, math.nan]), "nan"),
+        (ENDLESS, "something nested too deep"),
         (np.ma.array([(1, 2.0)], mask=[(0, 1)], dtype=[("a", "i4"), ("b", "f8")]), "masked"),
     ],
 )
@@ -224,7 +254,24 @@ def test_a_number_that_is_no_measurement_is_found_in_whatever_holds_it(value, mi
 
 
 @pytest.mark.parametrize(
-    "value", [None, "nan", True, 3, (1.0, "x", None), {"a": 1}, Pair(1.0), np.zeros((2, 2)), np.arange(3), np.zeros(0)]
+    "value",
+    [
+        *(
+            None,
+            "nan",
+            True,
+            3,
+            (1.0, "x", None),
+            {"a": 1},
+            Pair(1.0),
+            Pair,
+            np.zeros((2, 2)),
+            np.arange(3),
+            np.zeros(0),
+        ),
+        *(1 + 2j, b"nan", range(10**12), UserString("nan"), deque([1.0]), SimpleNamespace(a=1), np.datetime64("2026")),
+        *(iter([math.nan]), pd.Series(["nan", "x"]), np.zeros(3, "U3"), np.zeros(0), lambda: math.nan),
+    ],
 )
 def test_nothing_is_found_where_all_is_measured(value):
     assert missing_in(value) is None

@@ -265,6 +265,81 @@ def test_a_program_on_an_event_loop_dies_of_its_signal_too(program, first):
     assert ended.noted() == SAFE
 
 
+@pytest.mark.parametrize("change", ["lamp.switch_on()", "Lamp('other', journal=journal + '.other').open()"])
+@pytest.mark.parametrize("left", ["loop.remove_signal_handler(signal.SIGTERM)", "pass"])
+def test_the_next_change_puts_back_what_an_event_loops_handler_leaves_behind(program, left, change):
+    ended = program(f"""
+        import asyncio
+
+        async def measure():
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGTERM, print)
+            lamp.open()
+            {left}
+
+        asyncio.run(measure())
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        {change}
+        end_oneself(signal.SIGTERM)
+    """)
+    assert ended.end() == -signal.SIGTERM, ended.output
+    assert ended.noted()[-3:] == ["making safe", "off", "closed"]
+
+
+LOGS = {
+    "a pipe that nobody reads": """
+        logging.basicConfig(level=logging.DEBUG)
+        lamp.open()
+        tell(journal, "ready")
+        while True:
+            logging.info("x" * 1000)
+    """,
+    "a pipe that nobody reads, in a section": """
+        logging.basicConfig(level=logging.DEBUG)
+        lamp.open()
+        tell(journal, "ready")
+        with lamp.lock():
+            while True:
+                logging.info("x" * 1000)
+    """,
+    "the lock of a handler": """
+        logging.basicConfig(level=logging.DEBUG)
+        lamp.open()
+        logging.getLogger().handlers[0].acquire()
+        tell(journal, "ready")
+        end_oneself(signal.SIGTERM)
+    """,
+    "the lock of all loggers": """
+        lamp.open()
+        logging._lock.acquire()
+        tell(journal, "ready")
+        end_oneself(signal.SIGTERM)
+    """,
+    "the lock of a handler, while another device is being opened": """
+        logging.basicConfig(level=logging.DEBUG)
+        lamp = Lamp('lamp', journal=journal, open_seconds=1.0)
+        threading.Thread(target=lamp.open).start()
+        while not os.path.getsize(journal):
+            time.sleep(0.01)
+        Lamp('other', journal=journal + ".other").open()
+        logging.getLogger().handlers[0].acquire()
+        tell(journal, "ready")
+        end_oneself(signal.SIGTERM)
+    """,
+}
+
+
+@pytest.mark.parametrize("held", LOGS)
+def test_a_log_that_is_blocked_keeps_nothing_on_and_no_program_alive(program, until, held):
+    ended = program("import logging\n" + textwrap.dedent(LOGS[held]))
+    until(lambda: "ready" in ended.noted())
+    if "pipe" in held:
+        time.sleep(0.5)  # until it is full
+        ended.process.send_signal(signal.SIGTERM)
+    assert ended.process.wait(30) == -signal.SIGTERM
+    assert ended.noted()[-3:] == ["making safe", "off", "closed"]
+
+
 def test_a_program_that_a_test_runner_runs_dies_of_its_signal_too(program, tmp_path):
     (tmp_path / "test_lamp.py").write_text(
         "def test_lamp(lamp):\n    import lamp as module\n    with lamp:\n        module.end_oneself(15)\n"

@@ -1,5 +1,9 @@
 import math
+import threading
+from collections import deque
+from datetime import UTC, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,6 +135,37 @@ def test_what_is_no_timestamp_is_stale(stamp):
     test = SafetyTest(name="level", device="tank", property="level", maximum=5, timestamp="measured", max_age=2.0)
 
     assert "is old" in Freshness(test).problem(stamp, 0.0)
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        object,
+        lambda: [object()],
+        lambda: np.datetime64("NaT"),
+        lambda: complex(math.nan, 0),
+        lambda: {"at": np.datetime64("NaT")},
+        lambda: deque([math.nan]),
+        lambda: SimpleNamespace(at=math.nan),
+        lambda: threading.Lock(),
+    ],
+)
+def test_a_timestamp_that_is_not_equal_to_itself_is_never_fresh(new):
+    test = SafetyTest(name="level", device="tank", property="level", maximum=5, timestamp="measured", max_age=2.0)
+    freshness = Freshness(test)
+
+    for now in (0.0, 1.0, 2.0):
+        assert "old: its 'measured'" in freshness.problem(new(), now)
+    assert not freshness.confirmed
+
+
+@pytest.mark.parametrize(
+    "stamp", [1, "12:00", (1, 2.0), np.datetime64("2026-11-27"), datetime(2026, 11, 27, tzinfo=UTC), b"x"]
+)
+def test_a_timestamp_may_be_a_number_a_text_or_a_time(stamp):
+    test = SafetyTest(name="level", device="tank", property="level", maximum=5, timestamp="measured", max_age=2.0)
+
+    assert Freshness(test).problem(stamp, 0.0) is None
 
 
 # --- permits ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import reprlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,13 @@ class Check:
     def stale(self, stamp: Any) -> str:
         """Return what is wrong when the timestamp does not change any more."""
         return f"{self.what()} is old: its {self.timestamp!r} is {stamp!r}, expected another within {self.max_age:g} s"
+
+    def no_time(self, stamp: Any) -> str:
+        """Return what is wrong with a timestamp of which it cannot be told whether it has changed."""
+        return (
+            f"{self.what()} may be old: its {self.timestamp!r} is {reprlib.repr(stamp)}, which is not equal to a copy "
+            "of itself; expected a number, a text or a time"
+        )
 
     def what(self) -> str:
         """Return what is checked, in words."""
@@ -204,11 +212,21 @@ class Freshness:
             return None
         if stamp is None or missing_in(stamp) is not None:  # NaN would seem to change with every look
             return self._test.stale(stamp)
+        if not _compares_by_value(stamp):
+            return self._test.no_time(stamp)
         if self._since is None or stamp != self._stamp:
             self.confirmed = self._since is not None
             self._stamp, self._since = stamp, now
             return None
         return self._test.stale(stamp) if now - self._since > self._test.max_age else None
+
+
+def _compares_by_value(stamp: Any) -> bool:
+    """Return whether a timestamp equals a copy of itself: if not, it would seem to be another one at every look."""
+    try:
+        return bool(stamp == copy.deepcopy(stamp))
+    except Exception:  # noqa: BLE001 - an object of whatever kind: then nothing can be told
+        return False
 
 
 def safety_tests(configuration: Configuration) -> tuple[Check, ...]:
