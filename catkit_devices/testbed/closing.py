@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
+from catkit_devices._base.standby import all_at_once
 from catkit_devices.errors import DeviceTimeoutError
 from catkit_devices.testbed.experiments.main import STOP, control_queue
 from catkit_devices.testbed.experiments.watchdog import WARDEN
@@ -55,20 +56,16 @@ def close_devices(devices: Devices, entries: Sequence[DeviceEntry], timeout: flo
     """
     failures: list[BaseException] = []
     for entry in reversed(entries):
-        raised: list[BaseException] = []
-
-        def close(name: str = entry.name, raised: list[BaseException] = raised) -> None:
-            try:
-                device = devices.made(name)
-                if device is not None:
-                    device.close(force=True)
-            except Exception as error:  # noqa: BLE001 - told to the caller, after the others were closed
-                raised.append(error)
-
-        thread = threading.Thread(target=close, name=f"close {entry.name}", daemon=True)
-        thread.start()
-        thread.join(timeout)
-        if thread.is_alive():
-            raised.append(DeviceTimeoutError(f"did not close in {timeout:g} s", device=entry.name, driver=entry.driver))
-        failures += raised
+        errand = all_at_once({entry.name: partial(_close, devices, entry.name)}, "close")[entry.name]
+        if not errand.wait(timeout):
+            late = DeviceTimeoutError(f"did not close in {timeout:g} s", device=entry.name, driver=entry.driver)
+            failures.append(late)
+        elif errand.failure is not None:
+            failures.append(errand.failure)
     return failures
+
+
+def _close(devices: Devices, name: str) -> None:
+    device = devices.made(name)
+    if device is not None:
+        device.close(force=True)

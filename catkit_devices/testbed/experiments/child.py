@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.standby import all_at_once
 from catkit_devices.errors import ProcessDiedError
 from catkit_devices.multiprocessing import Process
 from catkit_devices.testbed.experiments.main import FINISH, INTERRUPT, STOP, ExperimentOutcome, run_experiment
@@ -54,19 +55,17 @@ class _Word:
 
     def __init__(self, text: str, say: Callable[[], object]) -> None:
         self.text = text
-        self.failure: BaseException | None = None
-        self._say = say
-        self._begun = time.monotonic()
-        self._done = Event()
-        try:
-            threading.Thread(target=self._go, name=f"say {text}", daemon=True).start()
-        except RuntimeError:  # there is no room for another thread
-            self._go()
+        self._errand = all_at_once({text: say}, "say")[text]
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What sending raised."""
+        return self._errand.failure
 
     @property
     def done(self) -> bool:
         """Whether it was sent, or sending failed."""
-        return self._done.is_set()
+        return self._errand.wait(0.0)
 
     @property
     def said(self) -> bool:
@@ -76,18 +75,11 @@ class _Word:
     @property
     def age(self) -> float:
         """For how many seconds it has been tried."""
-        return time.monotonic() - self._begun
+        return time.monotonic() - self._errand.asked
 
     def wait(self, timeout: float) -> None:
         """Return when it is done, after at most ``timeout`` seconds."""
-        self._done.wait(timeout)
-
-    def _go(self) -> None:
-        try:
-            self._say()
-        except Exception as error:  # noqa: BLE001 - whoever looks at it sees to that
-            self.failure = error
-        self._done.set()
+        self._errand.wait(timeout)
 
 
 class RunningExperiment:
