@@ -92,7 +92,7 @@ class ClientSession:
         self.sections: dict[OwnerKey, dict[int, int]] = {}
         """For every owner of this process, how many sections it has on which lock of the server."""
         self.names: dict[int, str] = {}
-        """How people call these locks."""
+        """The names of these locks, for messages."""
         self.opened: dict[int, list[Entry]] = {}
         """The ``open()``s of this process that keep an object of the server open."""
         self.nested: dict[int, Nested] = {}
@@ -142,7 +142,7 @@ class ClientSession:
         return channel
 
     def say(self, word: tuple[Any, ...]) -> None:
-        """Put a word on the lifeline; silently nothing where the session is lost (the server knows)."""
+        """Send a message on the lifeline. Does nothing where the session is lost: the server knows that already."""
         if self.lost is None:
             try:
                 with self._sending:
@@ -172,7 +172,7 @@ class ClientSession:
     def goodbye(self) -> None:
         """End the session in good order."""
         self.say(("goodbye",))
-        self._lose("this process has taken its leave")
+        self._lose("this process has ended the session")
 
     def abandon_copies(self) -> None:
         """Close what a forked child inherited, without a word to the server."""
@@ -198,7 +198,7 @@ class ClientSession:
         """Have the operation give way that a call is part of: what it asked for waits, on the server."""
         nested = self.nested.get(thread)
         if nested is None or nested.number != number:
-            return  # the answer was quicker
+            return  # the answer came first
         nested.gave_way = True
         call = nested.call
         give_way(call, still=lambda: self.nested.get(thread) is nested)
@@ -218,7 +218,7 @@ class ClientSession:
                     elif word[0] == "waits":
                         self._give_way(*word[1:])
                 else:
-                    # Beats are counted, not seconds: a process that was stopped itself must not blame the server.
+                    # Polls are counted, not seconds: after this process was stopped, the server has not been silent.
                     self.silence += _BEAT
                     if self.silence > SILENCE:
                         with _sessions_lock:

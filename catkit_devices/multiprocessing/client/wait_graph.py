@@ -1,9 +1,9 @@
 """Deadlocks that no server sees alone: the waits of this process and of all servers, put together.
 
-A party of a deadlock waits for something and has something that is waited for. Nearly every long wait is not of that
-kind, and asking every server for its waits is dear; so it is made sure of first, by one word to the servers at which
-the waiting owner is in a section. What is left over is looked at by one thread of the process, for all of its owners at
-once.
+An owner in a deadlock waits for something, and holds something that others wait for. Most long waits are not like that,
+and asking every server for its waits takes time. So the servers at which the waiting owner is in a section are first
+asked, with one message, whether anybody waits for it. The waits that remain are examined by one thread of the process,
+for all of its owners at once.
 """
 
 from __future__ import annotations

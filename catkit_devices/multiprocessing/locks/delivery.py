@@ -33,7 +33,7 @@ class Deliveries:
         self._ended: deque[tuple[Session, int]] = deque()
 
     def begin(self, call: Call, give_back: Callable[[], None]) -> None:
-        """A value leaves as the answer to ``call``."""
+        """Note that a value leaves as the answer to ``call``."""
         session = call.session.carrier
         with self._guard:
             self._under_way[session.id, call.number] = give_back
@@ -42,14 +42,14 @@ class Deliveries:
             self.give_back(session, call.number)
 
     def arrived(self, session: Session, number: int) -> None:
-        """A value has arrived, unless its client says otherwise before ``forget``."""
+        """Note that a value has arrived; until ``forget`` its client may still say that it has not."""
         with self._guard:
             give_back = self._under_way.pop((session.id, number), None)
             if give_back is not None:
                 self._arrived[session.id, number] = give_back
 
     def give_back(self, session: Session, number: int) -> None:
-        """A value never arrives; harmless for calls that returned none."""
+        """Give a value back that never arrives; harmless for calls that returned none."""
         key = (session.id, number)
         with self._guard:
             give_back = self._under_way.pop(key, None) or self._arrived.pop(key, None)
@@ -57,7 +57,7 @@ class Deliveries:
             give_back()
 
     def forget(self, session: Session, number: int) -> None:
-        """What has arrived with this call is the client's for good."""
+        """Note that what has arrived with this call stays with the client."""
         if self._arrived:
             with self._guard:
                 self._arrived.pop((session.id, number), None)
@@ -72,7 +72,7 @@ class Deliveries:
                 self.forget(*old)
 
     def end_session(self, session: Session) -> None:
-        """Nothing that is under way to this session arrives any more."""
+        """Give back all that is under way to this session: nothing of it arrives any more."""
         with self._guard:
             numbers = [number for identity, number in self._under_way if identity == session.id]
             for key in [key for key in self._arrived if key[0] == session.id]:

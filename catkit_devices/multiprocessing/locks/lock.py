@@ -4,8 +4,9 @@ All lock state of a process and its wait graph live under one guard, so that a d
 sees one consistent picture. The guard is held for microseconds and never across a wait.
 
 Ctrl-C may come while the main thread has the guard. CPython raises it on entry to a function, after a call of one that
-is written in C, and at the end of a loop's round. So what belongs together is written without any of these, a change is
-the last thing that a function does, and whoever was interrupted undoes, or finishes, by what was changed.
+is written in C, and at the end of each round of a loop. So changes that belong together are written without any of
+these, and a change is the last thing that a function does. An interrupted function looks at what was changed, and then
+undoes or finishes it.
 """
 
 from __future__ import annotations
@@ -451,7 +452,7 @@ class OwnedLock:
                 raise waiter.failure
 
     def _return(self, call: Call) -> tuple[Waiter, bool] | None:
-        """Let no more guests in. Return what waits for the present one to leave, and whether the call was cancelled.
+        """Let no more guests in. Return the wait for the present one to end, and whether the call was cancelled.
 
         None where there is no guest.
         """
@@ -514,9 +515,9 @@ class OwnedLock:
     def claim(self, guardian: Call, session: Session, timeout: float) -> bool:
         """Wait until the guardian of ``end_session`` has the lock; return whether it has.
 
-        Whoever is in a section, or came over another session, is waited for without limit: he lives, or his own end is
-        being seen to. What the ended ``session`` left running is not: when nothing else has kept the lock for
-        ``timeout`` seconds this returns False, and the guardian stays in the queue, to be claimed again.
+        A holder in a section, or of another session, is waited for without limit: it is alive, or the end of its
+        session is being handled. An operation that the ended ``session`` left running is not: when nothing else has
+        kept the lock for ``timeout`` seconds, this returns False. The guardian stays in the queue, to be claimed again.
         """
         with guard:
             waiter = next((waiter for waiter in self._queue if waiter.call is guardian), None)
@@ -791,7 +792,7 @@ class OwnedLock:
         waiter.wake.release()
 
     def _settle_guests(self, inside: Hold) -> None:
-        """Let the one who runs go on if he waits for that, or his next guest in if he gives way."""
+        """Let the operation inside go on if it waits for its guest, or let its next guest in if it gives way."""
         if inside.returning is not None:
             inside.returning.go_on(inside)
         elif inside.gives_way:
@@ -823,7 +824,7 @@ def find_cycle_here(lock: OwnedLock, call: Call) -> list[str] | None:
             return None
         if hold.owner.key == call.owner.key:
             if hold.broken is not None or (lock.by_chain and hold.key != call.chain):
-                return None  # a body that this owner abandoned: it ends by itself
+                return None  # this owner has abandoned that operation, which ends without it
             parties.append(f"{call.owner} holds {lock.name!r} and waits for {wanted!r}")
             return parties
         if not call.apart and hold.owner.key[:2] == call.owner.key[:2]:

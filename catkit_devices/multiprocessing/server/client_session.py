@@ -113,7 +113,7 @@ class ServedSession(Session):
                 except Exception:  # noqa: BLE001 - one word that fails must not end the session, and free what it holds
                     _log.exception("%s: %r was not done", self.process, word)
         except (EOFError, OSError):
-            return  # its death
+            return  # it has died
 
     def tell(self, word: tuple[Any, ...]) -> None:
         """Put a word on the lifeline, unless its end is noticed just now."""
@@ -317,8 +317,8 @@ def _failure(error: BaseException) -> bytes:
         if lacking is not None:
             error.add_note(f"(raised in the process of the server, pid {os.getpid()}: it is {lacking})")
         return dumps((RAISED, encode(error)))
-    except BaseException:  # noqa: BLE001 - the caller waits: what cannot be told is told in one sentence made before
-        return _SPEECHLESS
+    except BaseException:  # noqa: BLE001 - the caller waits for an answer: it gets the one that was made beforehand
+        return _NO_MEMORY
 
 
 def _refusal(error: BaseException) -> bytes:
@@ -330,7 +330,7 @@ def _refusal(error: BaseException) -> bytes:
         error.add_note("an argument of the call does not load in the process of the server")
         return dumps((REFUSED, encode(error)))
     except BaseException:  # noqa: BLE001 - see above
-        return _SPEECHLESS
+        return _NO_MEMORY
 
 
-_SPEECHLESS = dumps((REFUSED, "the server has no memory left to tell how the call ended"))
+_NO_MEMORY = dumps((REFUSED, "the server has no memory left to tell how the call ended"))

@@ -40,7 +40,7 @@ def serve(
     from catkit_devices.multiprocessing.server.server import Server
 
     for number in TERMINAL:
-        signal.signal(number, signal.SIG_IGN)  # the business of whoever started it; it ends when he does
+        signal.signal(number, signal.SIG_IGN)  # its parent reacts to these, and the server ends with it
     os.environ["CATKIT_DEVICES_SERVER"] = name
     registration = Registration(name, group) if address is None else None
     current_process().authkey = authkey

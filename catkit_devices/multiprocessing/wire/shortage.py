@@ -1,4 +1,4 @@
-"""Being short of something: what of, and what a server has put aside to say so."""
+"""Shortage of memory, descriptors or threads: which one, and what a server keeps in reserve to tell its clients."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shortage(error: BaseException) -> str | None:
 
 
 class Reserve:
-    """A thread and a descriptor that a server puts aside: to answer those for whom there is neither.
+    """A thread and a descriptor that a server keeps in reserve, to answer clients when it can have no more of them.
 
     Args:
         listener: on which clients come.
