@@ -15,12 +15,15 @@ that all their texts are JSON; ``label_json`` means it of the attribute ``label`
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.datalog.extras import extra
 from catkit_devices.datalog.values import is_plain_text, to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from io import RawIOBase
     from pathlib import Path
 
     import numpy.typing as npt
@@ -37,12 +40,94 @@ _OURS = ("time", "value", "", ".", "..")
 def write(reader: RunReader, tags: list[Tag], file: Path) -> list[str]:
     """Write everything that was logged under the tags; return what was left out, in words."""
     h5py = extra("h5py", "export to HDF5")
-    with h5py.File(file, "w", track_order=True) as root:
-        return _Writer(h5py, reader, root).write(tags)
+    with file.open("w+b", buffering=0) as raw:
+        stream = _Stream(raw)
+        with h5py.File(stream, "w", track_order=True) as root:
+            left_out = _Writer(h5py, reader, root, stream.check).write(tags)
+        stream.check()  # closing has written, too
+        return left_out
+
+
+class _Stream:
+    """A file for HDF5, which ends the process (a segmentation fault) where a write fails, on a full disk for example.
+
+    So a write never fails for it: what cannot be written is kept in memory, and :meth:`check` raises what was wrong.
+    """
+
+    def __init__(self, raw: RawIOBase) -> None:
+        self._raw = raw
+        self._position = 0
+        self._error: OSError | None = None
+        self._kept: list[tuple[int, bytes]] = []
+
+    def check(self) -> None:
+        """Raise the OSError of the first write that failed."""
+        if self._error is not None:
+            raise self._error
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a byte, counted from the beginning or the end."""
+        end = 0
+        if whence == os.SEEK_END:
+            end = max([self._raw.seek(0, os.SEEK_END), *(start + len(data) for start, data in self._kept)])
+        self._position = end + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Return where it is."""
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes; h5py knows a file by this method, and uses :meth:`readinto`."""
+        place = bytearray(max(size, 0))
+        self.readinto(place)
+        return bytes(place)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read, also what was only kept; bytes that nobody wrote are zero."""
+        place = memoryview(buffer).cast("B")
+        self._raw.seek(self._position)
+        data = (self._raw.read(len(place)) or b"").ljust(len(place), b"\0")
+        place[:] = data
+        for start, kept in self._kept:
+            first, last = max(start, self._position), min(start + len(kept), self._position + len(place))
+            if first < last:
+                place[first - self._position : last - self._position] = kept[first - start : last - start]
+        self._position += len(place)
+        return len(place)
+
+    def write(self, buffer: Any) -> int:
+        """Write, or keep what cannot be written."""
+        data = memoryview(buffer).cast("B")
+        size, start = len(data), self._position
+        if self._error is None:
+            try:
+                self._raw.seek(start)
+                while data:
+                    data = data[self._raw.write(data) or 0 :]
+            except OSError as error:
+                self._error = error
+        if self._error is not None:
+            self._kept.append((start + size - len(data), bytes(data)))
+        self._position = start + size
+        return size
+
+    def truncate(self, size: int) -> int:
+        """Make the file that long."""
+        if self._error is None:
+            try:
+                self._raw.truncate(size)
+            except OSError as error:
+                self._error = error
+        return size
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
 
 
 class _Writer:
-    def __init__(self, h5py: Any, reader: RunReader, root: Any) -> None:
+    def __init__(self, h5py: Any, reader: RunReader, root: Any, check: Callable[[], None]) -> None:
+        self._check = check
         self._text = h5py.string_dtype()
         self._type_of = h5py.h5t.py_create
         self._reader = reader
@@ -63,6 +148,7 @@ class _Writer:
                 getattr(self, f"_{tag.kind}")(tag)
             except (TypeError, ValueError) as error:  # what h5py says of what HDF5 has no place for
                 left_out.append(f"{tag.kind} {tag.tag}: {error}")
+            self._check()
         self._events()
         return left_out
 
@@ -96,6 +182,7 @@ class _Writer:
             value = group.create_dataset("value", (len(arrays), *shape), first.dtype, chunks=chunks)
             for number, array in enumerate(arrays):
                 value[number] = self._storable(array, as_json)[0]
+                self._check()
             value.attrs["numpy_type"] = original
         else:
             value = group.create_group("value", track_order=True)
@@ -103,6 +190,7 @@ class _Writer:
                 storable, original = self._storable(array, as_json)
                 value.create_dataset(str(number), data=storable, dtype=storable.dtype)
                 value[str(number)].attrs["numpy_type"] = original
+                self._check()
         value.attrs["unit"] = arrays.unit or ""
         if as_json:
             value.attrs["json"] = True
@@ -151,6 +239,7 @@ class _Writer:
         group = self._numbered(tag, place, [time_ns for time_ns, _ in files])
         for number, (_, data) in enumerate(files):
             group[str(number)] = np.frombuffer(data, dtype=np.uint8)
+            self._check()
 
     def _numbered(self, tag: Tag, place: str, times: list[int]) -> Any:
         """Return the group for the numbered records of a tag."""

@@ -225,6 +225,33 @@ def test_a_file_that_is_there_is_replaced_only_when_asked_for(run, tmp_path):
     assert file.read_text().startswith("time,tag,value,unit")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit for the size of a file")
+@pytest.mark.parametrize(
+    ("suffix", "size"),
+    [("h5", 0), ("h5", 5_000), ("h5", 100_000), ("h5", 900_000), ("fits", 5_000), ("csv", 5_000)],
+)
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing_behind(tmp_path, suffix, size):
+    with Run.create(tmp_path, "full") as run:
+        for number in range(20):
+            run.log_array("frame", np.random.default_rng(number).random((80, 80)))
+            run.log_array("other", np.zeros(number))
+            run.log_fits("fits", b"SIMPLE  =" + bytes(1000)) if suffix == "h5" else None
+        for number in range(40_000 if suffix == "csv" else 1000):
+            run.log_scalar("power", number / 3)
+    program = (
+        "import resource, sys\nimport h5py, astropy.io.fits\nfrom catkit_devices.datalog import export\n"
+        "from catkit_devices.errors import DataError\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+        "try:\n    export(*sys.argv[1:])\nexcept DataError as error:\n    print(error)\n"
+    )
+    # -B: a module that is imported must not leave a compiled file behind that is cut off.
+    arguments = [sys.executable, "-B", "-c", program, run.path, tmp_path / f"full.{suffix}"]
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"full.{suffix} cannot be written: [Errno 27]" in result.stdout
+    assert [path.name for path in tmp_path.iterdir() if "full." in path.name] == []
+
+
 @pytest.mark.parametrize(("name", "error"), [("scan.txt", ConfigurationError), ("nowhere/scan.csv", DataError)])
 def test_a_file_that_cannot_be_written_is_one_clear_error_and_leaves_nothing_behind(run, tmp_path, name, error):
     with pytest.raises(error, match="scan"):
