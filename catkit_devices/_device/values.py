@@ -36,8 +36,10 @@ _BOOLEANS = {"1": True, "0": False, "on": True, "off": False, "true": True, "fal
 
 _QUOTES = "\"'"
 """What begins and ends a string in a command (IEEE 488.2, 7.7.5)."""
-_EXACT = frozenset("bcoxX")
-"""Formats that take whole numbers only, and write each of them exactly, though not as decimal digits."""
+_BASES = {"b": 2, "o": 8, "x": 16, "X": 16}
+"""What whole numbers are written in, by format."""
+_ROUNDING = 1e-9
+"""By how much a number may be further from what is sent than by rounding, as a fraction: binary ones are not exact."""
 _ORDINARY = 1e37
 """Smaller plain numbers are just that: none of them stands for infinity or NaN (9.9E37)."""
 
@@ -330,6 +332,8 @@ class SetCommand:
             found = "no" if not fields else "not just one, plain"
             raise TypeError(f"the set command {template!r} has {found} {{}} for the value")
         _, self._format, conversion = fields[0]
+        if self._format.endswith("c"):
+            raise TypeError(f"the set command {template!r} writes a number as a letter, which may end the command")
         self._field = f"{{{f'!{conversion}' if conversion else ''}:{self._format}}}"
         position = next(index for index, piece in enumerate(pieces) if piece[1] is not None)
         self._before = "".join(piece[0] for piece in pieces[: position + 1])
@@ -343,31 +347,36 @@ class SetCommand:
         """Return the command that sets ``value``, which the rule has converted and found within ``limits``.
 
         Raises:
-            ValueError: what would be sent is beyond the limits, or another whole number, or could be more than one
+            ValueError: what would be sent is beyond the limits, or says another value, or could be more than one
                 command.
         """
-        sent = self._field.format(self._rule.token(value))
+        token = self._rule.token(value)
+        sent = self._field.format(token)
         if self._rule.numeric:
             self._check_number(sent, value, limits)
         elif self._rule.choices is None:
+            if not self._says(sent, token, rounded=True):
+                raise ValueError(f"cannot be {value!r}: that would be sent as {sent!r}")
             sent = self._harmless(sent)
         return f"{self._before}{sent}{self._after}"
 
     def _check_number(self, sent: str, value: Any, limits: Limits | None) -> None:
-        number = self._number(sent, value)
-        if self._rule.type is int:
-            if number != value:
-                raise ValueError(f"cannot be {value!r}: that would be sent as {sent!r}")
-        elif limits is not None and not (number is not None and within(number, limits)):
+        number = self._number(sent)
+        if number is None or (number != value if self._rule.type is int else not self._rounded(sent, number, value)):
+            raise ValueError(f"cannot be {value!r}: that would be sent as {sent!r}")
+        if limits is not None and not within(number, limits):
             unit = f" {self._rule.unit}" if self._rule.unit else ""
             raise ValueError(
                 f"must be {range_text(limits, self._rule.unit)}, got {value!r}{unit}, which would be sent as {sent!r}"
             )
 
-    def _number(self, sent: str, value: Any) -> float | None:
+    def _number(self, sent: str) -> float | None:
         """Return the number that the instrument will read; None where that cannot be told."""
-        if self._format[-1:] in _EXACT:
-            return cast("int", value)
+        if self._format[-1:] in _BASES:
+            try:
+                return int(sent, _BASES[self._format[-1]])
+            except ValueError:
+                return None
         for separator in ",_":
             if separator in self._format:
                 sent = sent.replace(separator, "")
@@ -375,6 +384,28 @@ class SetCommand:
             number = as_number(sent.strip().removesuffix("%"))
             return None if number is None else number / 100
         return as_number(sent.strip())
+
+    def _rounded(self, sent: str, number: float, value: float) -> bool:
+        """Return whether what is sent is the value, rounded to the digits that are sent, and not cut off."""
+        digits, _, exponent = sent.lower().strip().removesuffix("%").partition("e")
+        places = len(digits.partition(".")[2])
+        last = 10.0 ** (int(exponent or 0) - places - (2 if self._format.endswith("%") else 0))
+        return abs(number - value) <= last / 2 + _ROUNDING * abs(value) or number == value
+
+    def _says(self, sent: str, token: Any, *, rounded: bool = False) -> bool:
+        """Return whether what is sent, read back, is what stands for a value on the wire, or that number rounded."""
+        if isinstance(token, str):
+            return sent.strip() == token.strip()
+        real = real_number(token)
+        if real is None:
+            return True  # what a type of the driver's own makes: only the driver knows how it is read
+        number = self._number(sent)
+        if number is not None and (number == real or (rounded and self._rounded(sent, number, real))):
+            return True
+        try:
+            return bool(type(token)(sent.strip()) == token)  # a Decimal of 0.1 is no float, a Fraction is 1/4
+        except (ValueError, TypeError, ArithmeticError):
+            return False
 
     def _harmless(self, sent: str) -> str:
         """Return a text as it can stand in the command without being taken for more than a text."""
@@ -395,7 +426,7 @@ class SetCommand:
             sent = self._field.format(token)
         except (ValueError, TypeError) as error:
             raise TypeError(f"the set command {template!r} does not fit a value such as {token!r}: {error}") from None
-        if isinstance(token, int | float) and self._number(sent, token) != token:
+        if not self._says(sent, token):
             raise TypeError(f"the set command {template!r} would send {token!r} as {sent!r}")
 
 

@@ -1,5 +1,9 @@
 """What reaches the wire when a quantity is set is what was checked, and one command."""
 
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +19,7 @@ ADDRESS = "TCPIP0::192.0.2.1::5025::SOCKET"
 SERIAL = "ASRL1::INSTR"
 NUMBER = Rule(float, None, None)
 TEXT = Rule(str, None, None)
+WHOLE = Rule(int, None, None)
 
 
 class Listener:
@@ -122,6 +127,16 @@ def test_a_whole_number_is_never_sent_as_another_one():
         ("C {:.3f}", TEXT, "does not fit a value such as 'text'"),
         ("C {:.1f}", Rule(float, None, (0.25, 0.5)), "would send 0.25 as '0.2'"),
         ("C {:d}", Rule(float, None, ("on", "off")), "does not fit a value such as 'on'"),
+        ("C {:.1f}", Rule(float, None, [Decimal("0.25")]), "would send Decimal('0.25') as '0.2'"),
+        ("C {:.0f}", Rule(float, None, [np.float32(0.5)]), "would send np.float32(0.5) as '0'"),
+        ("C {:.3s}", Rule(str, None, ["abcd", "abce"]), "would send 'abcd' as 'abc'"),
+        ("C {:.3s}", TEXT, "would send 'text' as 'tex'"),
+        ("C {!r}", TEXT, """would send 'text' as "'text'\""""),
+        ("C {:*>8}", TEXT, "would send 'text' as '****text'"),
+        ("C {:0<4x}", WHOLE, "would send 1 as '1000'"),
+        ("C {:1>4x}", WHOLE, "would send 1 as '1111'"),
+        ("C {:c}", WHOLE, "writes a number as a letter"),
+        ("C {!s:.2}", Rule(str.strip, None, [Decimal("0.25")]), "would send Decimal('0.25') as '0.'"),
     ],
 )
 def test_a_command_that_cannot_say_its_values_fails_where_it_is_written(template, rule, problem):
@@ -129,6 +144,44 @@ def test_a_command_that_cannot_say_its_values_fails_where_it_is_written(template
         SetCommand(template, rule)
 
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "rule", "value", "sent"),
+    [
+        ("C {!s:.3}", NUMBER, 123456.0, "123"),
+        ("C {!s:.3}", NUMBER, 2.46, "2.4"),
+        ("C {!r:.4}", NUMBER, 1.5e-7, "1.5e"),
+        ("C {:.9}", Rule(str.strip, None, None), "a long text", "a long te"),
+        ("C {!s:.3}", Rule(str.strip, None, None), 123456, "123"),
+    ],
+)
+def test_what_a_format_cuts_off_is_not_sent(template, rule, value, sent):
+    command = SetCommand(template, rule)
+
+    with pytest.raises(ValueError, match=f"cannot be .*: that would be sent as '{sent}'"):
+        command.text(value)
+
+
+@pytest.mark.parametrize(
+    ("template", "value", "sent"),
+    [
+        *(("{:.1f}", 2.46, "2.5"), ("{:.0e}", 123456.0, "1e+05"), ("{:.2g}", 123456.0, "1.2e+05")),
+        ("{:.0%}", 0.254, "25%"),
+        *(("{:g}", 1e300, "1e+300"), ("{}", 5e-324, "5e-324"), ("{:.3f}", 0.0005, "0.001"), ("{:.1f}", 0.25, "0.2")),
+        *(("{:,.1f}", 1234567.89, "1,234,567.9"), ("{:>8.1f}", -0.04, "    -0.0"), ("{:.0f}", 1e22, "1" + 22 * "0")),
+    ],
+)
+def test_a_number_is_rounded_to_the_digits_of_its_format(template, value, sent):
+    for rule in (NUMBER, Rule(lambda reply: float(reply), None, None)):
+        assert SetCommand(f"C {template}", rule).text(value) == f"C {sent}"
+
+
+@pytest.mark.parametrize("choice", [Decimal("0.1"), np.float32(0.1), Fraction(1, 4), 0.1, 3, "x", True, None])
+def test_a_choice_of_any_kind_is_sent_as_it_is_written(choice):
+    assert (
+        SetCommand("C {}", Rule(float, None, [choice])).text(choice) == f"C {int(choice) if choice is True else choice}"
+    )
 
 
 @pytest.mark.parametrize(("template", "rule"), [("S '{:s}'", TEXT), ("S {:s}", Rule(str, None, ["A", "B"]))])
