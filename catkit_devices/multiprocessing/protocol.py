@@ -24,6 +24,7 @@ __all__ = [
     "HostedHere",
     "Interface",
     "Reference",
+    "emergency_token",
     "running_server",
 ]
 
@@ -65,8 +66,12 @@ RESERVED = frozenset({"acquire", "lock", "mutex", "release"})
 running_server: list[Any] = []
 """The server that this process is, if it is one; a child that it forks is none."""
 
+emergency_token: list[str] = []
+"""What shows other servers of a testbed that this process makes devices safe for it; empty in every other process."""
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=running_server.clear)
+    os.register_at_fork(after_in_child=emergency_token.clear)
 
 
 class Interface(NamedTuple):

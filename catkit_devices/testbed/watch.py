@@ -334,7 +334,7 @@ class SafetyWatch:
 
     def _rescue(self, devices: list[str]) -> None:
         try:
-            failures = rescue(self._layout, devices)
+            failures = rescue(self._layout, devices, self._servers.token)
         except CatkitDevicesError as error:
             failures = dict.fromkeys(devices, error)
         for device, failure in failures.items():

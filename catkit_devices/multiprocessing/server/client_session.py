@@ -277,10 +277,11 @@ class ServedSession(Session):
         if origin is None:
             call = Call(owner, (owner.key, number), self, number)
         else:
-            first, chain, apart, told = origin
+            first, chain, apart, told, emergency = origin
             self._hear_ends(told)
             call = Call(first, chain or (first.key, number), self._session_for(first), number)
             call.apart, call.nested = apart, chain is not None
+            call.emergency = emergency is not None and self._objects.is_emergency(emergency)
         self._newest[thread] = number
         last = self.calls.get(thread)
         self.calls[thread] = call

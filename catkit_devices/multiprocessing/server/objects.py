@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import secrets
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -213,6 +214,16 @@ class Host:
         self.on_timeout: Callable[[Any], None] | None = None
         self.gate: Callable[[str, str, bool], BaseException | None] | None = None
         """What every device of this process asks before it is opened or changed; see ``Gate``."""
+        self.emergency_token: str | None = None
+        """What shows that another process makes a device safe; None where that is believed without it."""
+
+    def is_emergency(self, token: str) -> bool:
+        """Return whether a call is part of making a device safe that another process has.
+
+        Args:
+            token: that the other process has sent with the call.
+        """
+        return self.emergency_token is None or secrets.compare_digest(token, self.emergency_token)
 
     def everything(self) -> list[Hosted]:
         """Return every object, first made first."""

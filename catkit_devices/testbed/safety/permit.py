@@ -28,7 +28,7 @@ from catkit_devices.device import Device
 from catkit_devices.errors import CatkitDevicesError, DeviceFaultError, SafetyError, WaitTimeoutError
 from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.owner import current_call, forwarded_call
-from catkit_devices.multiprocessing.protocol import running_server
+from catkit_devices.multiprocessing.protocol import emergency_token, running_server
 from catkit_devices.multiprocessing.server.server import break_lock
 from catkit_devices.testbed.processes.process_clock import OwnTime
 from catkit_devices.testbed.trip import at_once, new_trip, spread
@@ -98,7 +98,9 @@ class Permit(HostedObject):
         self._said: Errand | None = None
         """Says, once, that the testbed's process has died."""
         self._give_if_due()
-        running_server[0].host.gate = self.refusal
+        host = running_server[0].host
+        host.gate, host.emergency_token = self.refusal, token
+        emergency_token[:] = [token]
         for target, name in ((self._act, "make safe"), (self._watch, "permit")):
             threading.Thread(target=target, name=name, daemon=True).start()
 

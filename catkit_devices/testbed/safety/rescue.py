@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.multiprocessing import Process
+from catkit_devices.multiprocessing.protocol import emergency_token
 from catkit_devices.testbed.devices.devices import Devices
 from catkit_devices.testbed.devices.factory import make_device
 from catkit_devices.testbed.processes.environment import children_of
@@ -27,14 +29,15 @@ _TIMEOUT = 30.0
 _log = logging.getLogger(__name__)
 
 
-def rescue(layout: Layout, names: Iterable[str]) -> dict[str, BaseException]:
+def rescue(layout: Layout, names: Iterable[str], token: str) -> dict[str, BaseException]:
     """Make devices safe whose server is gone, in a process of its own; return what went wrong, by device.
 
     Args:
         layout: of the testbed.
         names: of the devices.
+        token: shows the servers of devices that these use that this is making safe.
     """
-    process = Process(target=_rescue, args=(layout, tuple(names)), name="rescue")
+    process = Process(target=_rescue, args=(layout, tuple(names), token), name="rescue")
     with children_of(layout):
         process.start()
     try:
@@ -46,7 +49,8 @@ def rescue(layout: Layout, names: Iterable[str]) -> dict[str, BaseException]:
     return failures
 
 
-def _rescue(layout: Layout, names: tuple[str, ...]) -> dict[str, BaseException]:
+def _rescue(layout: Layout, names: tuple[str, ...], token: str) -> dict[str, BaseException]:
+    emergency_token[:] = [token]
     ignore_terminal()
     forward_logs(layout.server)
     others = Devices(layout)
@@ -61,9 +65,15 @@ def _rescue(layout: Layout, names: tuple[str, ...]) -> dict[str, BaseException]:
             made[entry.name] = make_device(entry.name, layout, used)
         return made[entry.name]
 
+    def open_with_used(entry: DeviceEntry, opened: ExitStack) -> Any:
+        for used in map(layout.device, entry.uses.values()):
+            if used.name in names:
+                open_with_used(used, opened)
+        return opened.enter_context(device(entry.name))
+
     def make_safe(entry: DeviceEntry) -> None:
-        with device(entry.name) as rescued:
-            rescued.make_safe()
+        with ExitStack() as opened:
+            open_with_used(entry, opened).make_safe()
         _log.warning("device %r, whose server is gone, was made safe", entry.name)
 
     entries = [layout.device(name) for name in names]
