@@ -245,6 +245,10 @@ class Device(HostedObject, metaclass=DeviceType):
         finally:
             self._connection = None
 
+    def _is_connected_(self) -> bool:
+        """Return whether there is a connection that ``_open`` has returned, or noted before it failed."""
+        return self._connection is not None
+
     def _connection_replaced_at_(self) -> float | None:
         """Return when another device that shares the connection opened a new one, on the monotonic clock; or None."""
         return None

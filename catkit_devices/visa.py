@@ -349,6 +349,9 @@ class VisaDevice(Device):
     def _connection_replaced_at_(self) -> float | None:
         return self._dialogue_.replaced_at()
 
+    def _is_connected_(self) -> bool:
+        return self._dialogue_.transport is not None
+
     def _line_is_lost_(self) -> bool:
         return self._dialogue_.is_lost()
 

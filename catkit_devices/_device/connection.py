@@ -58,6 +58,7 @@ class _Device(Protocol):
     def name(self) -> str: ...
     def _connect_(self) -> None: ...
     def _disconnect_(self) -> None: ...
+    def _is_connected_(self) -> bool: ...
     def _can_be_made_safe_(self) -> bool: ...
     def _make_safe_in_doubt_(self) -> None: ...
     def _in_the_way_(self) -> str: ...
@@ -216,9 +217,26 @@ class Lifecycle:
                 self._connect()
                 self._turn(_CLOSED, _OPEN)
                 process_end.note(self)  # again: opening may have registered with atexit what ends the connection
+            except BaseException:
+                self._undo_opening()
+                raise
             finally:
                 self._stand_down()
         _log.info("device %r opened", self.device.name, extra=self.device._event_record_("device_opened"))
+
+    def _undo_opening(self) -> None:
+        """Make safe and close what the driver had opened when it failed or Ctrl-C came: it may have switched on."""
+        if self.is_open or not self.device._is_connected_():
+            return
+        try:
+            with process_end.without_ctrl_c(), calling(emergency_call()):
+                try:
+                    self._make_safe_in_spite_of_the_line()
+                finally:
+                    self._to_be_closed = False
+                    self.device._disconnect_()
+        except Exception as error:  # noqa: BLE001 - of the driver; what ended the opening is raised
+            _log.error("device %r: its opening failed, and it may be on: %s", self.device.name, error)
 
     def close(self) -> None:
         """Make the device safe and close it; harmless when it is closed.

@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
-__all__ = ["ENDING", "forget", "note", "open_devices", "told_to_end", "watch_signals", "watch_signals_again"]
+__all__ = [
+    "ENDING",
+    "forget",
+    "note",
+    "open_devices",
+    "told_to_end",
+    "watch_signals",
+    "watch_signals_again",
+    "without_ctrl_c",
+]
 
 _SHUT = 5.0
 """Seconds that closing may take, once everything is safe: a vendor's library may hang."""
@@ -208,7 +217,7 @@ def _at_exit() -> None:
     while True:
         try:
             if _opened:
-                with _without_ctrl_c():
+                with without_ctrl_c():
                     _make_everything_safe("the program has ended")
             break
         except KeyboardInterrupt:  # before it was kept away
@@ -218,7 +227,7 @@ def _at_exit() -> None:
 
 
 @contextlib.contextmanager
-def _without_ctrl_c() -> Iterator[None]:
+def without_ctrl_c() -> Iterator[None]:
     """Have Ctrl-C do nothing: what is done is bounded, and must get done."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,0 +1,92 @@
+"""What a driver has switched on while it opens does not stay on when the opening fails or is interrupted."""
+
+from __future__ import annotations
+
+import pytest
+
+from catkit_devices import Control, VisaDevice
+from catkit_devices.device import Device
+from catkit_devices.simulation import Instrument, Outbox, build_library
+
+ADDRESS = "TCPIP0::192.0.2.1::5025::SOCKET"
+
+
+class LaserInstrument:
+    def __init__(self, bench):
+        self.shines = False
+        self._received = b""
+        self._outbox = Outbox(bench.clock)
+
+    def feed(self, data):
+        self._received += data
+        while b"\n" in self._received:
+            line, _end, self._received = self._received.partition(b"\n")
+            if line == b"*IDN?":
+                self._outbox.put(b"ACME,LASER\n")
+            else:
+                self.shines = line == b"OUTP 1"
+        return self._outbox.take()
+
+
+class Laser(VisaDevice):
+    identity = "ACME,LASER"
+
+    shines = Control("OUTP?", "OUTP {:d}", type=bool, doc="Output of the laser.")
+
+    def __init__(self, name, *, interruption, **options):
+        super().__init__(name, **options)
+        self._interruption = interruption
+
+    def _open(self):
+        transport = super()._open()
+        self.shines = True
+        if self._interruption is not None:
+            raise self._interruption
+        return transport
+
+    def _make_safe(self):
+        self.shines = False
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), ValueError("no such model"), SystemExit()])
+def test_what_was_switched_on_by_an_opening_that_failed_is_made_safe(interruption):
+    library = build_library([Instrument(ADDRESS, LaserInstrument)], clock="virtual")
+    laser = Laser("laser", address=ADDRESS, visa_library=library, interruption=interruption)
+    with pytest.raises(type(interruption)):
+        laser.open()
+
+    assert not library.instrument(ADDRESS).shines
+    assert laser.state == "closed"
+
+    laser._interruption = None
+    with laser:
+        assert library.instrument(ADDRESS).shines
+
+
+class Lamp(Device):
+    """Its connection is its own; it notes what is done."""
+
+    def __init__(self, name, *, known):
+        super().__init__(name)
+        self._known = known
+        self._done = []
+
+    def _open(self):
+        if self._known:
+            self._connection = object()
+        raise KeyboardInterrupt
+
+    def _make_safe(self):
+        self._done.append("safe")
+
+    def _close(self):
+        self._done.append("close")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_that_is_so_where_the_driver_has_noted_its_connection(known):
+    lamp = Lamp("lamp", known=known)
+    with pytest.raises(KeyboardInterrupt):
+        lamp.open()
+
+    assert lamp._done == (["safe", "close"] if known else [])
