@@ -331,6 +331,11 @@ class SafetyWatch:
             self._trip_here(new_trip("server", self.lost[name]))
         else:
             self._say(logging.CRITICAL, self.lost[name], "server_died", {"server": name}, None)
+        for device in self._renewal.others.get(name, []):
+            text = f"device {device!r}, whose server is gone, is not known to be safe: it is not in the configuration"
+            self._say(logging.CRITICAL, text, "device_fault", {"device": device}, None)
+            if self.trip is not None:
+                self.trip.add_note(text)
 
     def _rescue(self, devices: list[str]) -> None:
         try:

@@ -101,3 +101,24 @@ def test_who_claims_to_make_something_safe_without_the_testbeds_token_is_not_bel
         with pytest.raises(DeviceFaultError, match="is refused"), Local("local"):
             pass
         assert not gas.exists()
+
+
+def make_valve(gas):
+    from furnace import Valve
+
+    return Valve("another", gas=gas, open_on_use=True)
+
+
+def test_a_device_that_a_program_has_made_on_a_killed_server_is_named_as_not_safe(
+    furnace_bench, until, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(Path(__file__).parent / "bench_plugins")
+    configuration, _ = furnace_bench
+    with pytest.raises(SafetyError) as raised, Testbed(configuration) as testbed:
+        manager = SharedMemoryManager(testbed.layout.device("furnace").server)
+        manager.connect()
+        manager.get_object("another", make_valve, str(tmp_path / "other gas")).opened = True
+        until(lambda: "another" in testbed._watch._renewal.others.get(manager.name, []))
+        testbed._servers.kill(manager.name)
+        until(lambda: any("'another', whose server" in one["text"] for one in testbed.status()["messages"]))
+    assert any("'another', whose server is gone, is not known to be safe" in note for note in raised.value.__notes__)
