@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -101,8 +101,10 @@ def _refuse_second(configuration: Configuration) -> None:
 
     name = configuration.testbed.name
     try:
-        if find(None, configuration) is None:
+        running = find(None, configuration)
+        if running is None:
             return
+        _refuse_beside_silent(name, running.status())
     except ServerNotFoundError:
         pass  # there are several of that name
     raise ServerRunningError(
@@ -110,6 +112,20 @@ def _refuse_second(configuration: Configuration) -> None:
         f"another name with --set testbed.name='\"{name}2\"'",
         server=name,
     )
+
+
+def _refuse_beside_silent(name: str, status: dict[str, Any]) -> None:
+    """Say which process of a testbed that runs already does not answer: telling it to stop would be in vain."""
+    from catkit_devices.cli.output import silent
+    from catkit_devices.errors import ServerUnresponsiveError
+
+    pids = [one["pid"] for one in status["silent"] if one["pid"]]
+    if pids:
+        raise ServerUnresponsiveError(
+            f"a testbed {name!r} is running already, and does not answer: {'; '.join(silent(status))}; "
+            f"`kill -CONT {pids[0]}` resumes it, `kill -KILL {pids[0]}` ends it",
+            server=name,
+        )
 
 
 def _arguments(configs: list[Path], overrides: list[str], simulate: bool | None, runs: Path | None) -> list[str]:
