@@ -57,6 +57,9 @@ _BEFORE_GOODBYE = 10
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals by which a program is told to end: by an operator, and by the end of its terminal."""
+_NUMBERS = tuple(map(int, ENDING))
+_handler_of = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+"""As ``signal.getsignal``, without the time it takes to make a member of an enum: every change of a device asks."""
 
 _log = logging.getLogger(__name__)
 
@@ -206,8 +209,10 @@ def _hear(reading: int) -> None:
 
 def watch_signals_again() -> None:
     """Watch SIGTERM and SIGHUP again where asyncio has put them back to their default, as it does when it is done."""
-    if _opened and any(signal.getsignal(number) is signal.SIG_DFL for number in ENDING):
-        watch_signals()
+    if _opened:
+        for number in _NUMBERS:
+            if _handler_of(number) == signal.SIG_DFL:
+                watch_signals()
 
 
 # --- how it comes
