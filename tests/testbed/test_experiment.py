@@ -12,8 +12,9 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Union
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Union
 
+import annotated_types
 import pytest
 
 from catkit_devices.datalog import Run, RunReader, find_run
@@ -738,6 +739,24 @@ def test_a_default_is_of_the_type_that_is_declared():
 
     with pytest.raises(ConfigurationError, match="Wrong: count: expected a valid integer.*got 'many'"):
         Wrong()
+
+
+class Bounded(Experiment):
+    current: Annotated[float, annotated_types.Le(5.0)] = 1.0
+    steps: Sequence[Annotated[int, annotated_types.Ge(0)]] = (0,)
+
+    def experiment(self):
+        return self.current
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({"current": 50.0}, "Bounded: current: .*less than or equal to 5"), ({"steps": [1, -1]}, "Bounded: steps")],
+)
+def test_what_an_annotation_adds_to_a_type_is_checked(given, expected):
+    with pytest.raises(ConfigurationError, match=expected):
+        Bounded(**given)
+    assert Bounded(current=5.0, steps=[3]).current == 5.0
 
 
 def test_the_newest_run_of_an_experiment_is_found_by_its_name(shared_testbed):

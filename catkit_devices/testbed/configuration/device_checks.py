@@ -153,7 +153,7 @@ def _type_hints(driver: type[Device]) -> dict[str, Any]:
         for name, annotation in inspect.get_annotations(constructor).items():
             one = types.SimpleNamespace(__annotations__={name: annotation})
             try:
-                hints.update(typing.get_type_hints(one, globalns=constructor.__globals__))
+                hints.update(typing.get_type_hints(one, constructor.__globals__, include_extras=True))
             except (NameError, TypeError):
                 hints.pop(name, None)
     return hints

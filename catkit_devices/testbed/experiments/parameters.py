@@ -35,6 +35,8 @@ class Parameter:
     name: str
     annotation: Any
     default: Any = REQUIRED
+    constrained: Any = None
+    """The annotation with what ``Annotated`` adds to types, limits for example; ``annotation`` is without."""
 
     @property
     def required(self) -> bool:
@@ -56,6 +58,7 @@ def collect(cls: type, base: type) -> dict[str, Parameter]:
             continue
         try:
             hints = typing.get_type_hints(ancestor)
+            whole = typing.get_type_hints(ancestor, include_extras=True)
         except NameError as error:
             raise ConfigurationError(
                 f"{ancestor.__qualname__}: the annotations of parameters must be importable at run time: {error}"
@@ -63,7 +66,7 @@ def collect(cls: type, base: type) -> dict[str, Parameter]:
         for name in own:
             if name.startswith("_") or typing.get_origin(hints[name]) is typing.ClassVar or hasattr(base, name):
                 continue
-            found[name] = Parameter(name, hints[name], vars(ancestor).get(name, REQUIRED))
+            found[name] = Parameter(name, hints[name], vars(ancestor).get(name, REQUIRED), whole[name])
     return found
 
 
@@ -107,10 +110,10 @@ def _converted(owner: str, parameter: Parameter, value: Any) -> Any:
 
     settings = pydantic.ConfigDict(arbitrary_types_allowed=True)
     try:
-        adapter = pydantic.TypeAdapter(parameter.annotation, config=settings)
+        adapter = pydantic.TypeAdapter(parameter.constrained, config=settings)
     except pydantic.PydanticUserError:  # a model or dataclass brings its own settings
         try:
-            adapter = pydantic.TypeAdapter(parameter.annotation)
+            adapter = pydantic.TypeAdapter(parameter.constrained)
         except pydantic.PydanticUserError as error:  # a TypedDict of typing before Python 3.12, for example
             reason = str(error).partition("\n")[0]
             raise ConfigurationError(f"{owner}: {parameter.name}: its type cannot be checked: {reason}") from error
