@@ -64,7 +64,7 @@ class ArrayFile:
         return offset, size
 
     def close(self) -> None:
-        """Close the file, rid of what a failed write may have left behind its last record."""
+        """Remove what a failed write may have left after the last record, and close the file."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor < 0:
             return

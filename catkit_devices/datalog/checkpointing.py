@@ -1,9 +1,9 @@
 """Moving what was committed from the write-ahead log into the database, in a thread of its own.
 
-SQLite does this by itself, every thousand pages, inside of the statement that comes to the thousandth: with what the
-disk needs to sync, that one takes milliseconds instead of microseconds, and a control loop notices. Here another
-thread does it while the loop goes on; only when the log has grown long must the loop wait, for the little that is left
-to be moved then, so that the log can begin anew.
+SQLite does this by itself, every thousand pages, inside of the statement that writes the thousandth page. It then
+waits for the disk, takes milliseconds instead of microseconds, and disturbs a control loop. Here another thread
+does it while the loop continues. Only when the log has become long must the loop wait, until the few pages that are left
+have been moved and the log can start again from its beginning.
 """
 
 from __future__ import annotations

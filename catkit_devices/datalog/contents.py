@@ -1,4 +1,4 @@
-"""Turning curves, pictures and FITS files, however an experiment has them, into the bytes that are kept."""
+"""Turns curves, pictures and FITS files, in whatever form an experiment has them, into the bytes that are stored."""
 
 from __future__ import annotations
 

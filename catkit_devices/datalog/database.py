@@ -144,10 +144,11 @@ def connect_reader(directory: Path) -> sqlite3.Connection:
 
 
 def _patiently(open_: Callable[[], sqlite3.Connection], patience: float) -> sqlite3.Connection:
-    """Open a database that others open and close, and die with, at the same time.
+    """Open a database while other processes open it, close it, or die with it open.
 
-    The last one to close it, and the first one to open it after a crash, have it to themselves for a moment; whoever
-    comes then is refused at once, however long SQLite was told to wait (sqlite.org/wal.html, section 8).
+    The last process that closes it, and the first one that opens it after a crash, have exclusive use for a moment.
+    Another process that opens it then is refused at once, whatever timeout SQLite was given (sqlite.org/wal.html,
+    section 8).
     """
     deadline = time.monotonic() + patience
     while True:

@@ -92,7 +92,7 @@ def _selected(reader: RunReader, tags: Sequence[str]) -> list[Tag]:
 
 @contextlib.contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    """Have the name of a file in the same directory, which is not there afterwards."""
+    """Give a name for a temporary file in the same directory, and remove that file afterwards."""
     temporary = target.with_name(f".{target.stem}-{os.getpid()}{target.suffix}")
     try:
         yield temporary

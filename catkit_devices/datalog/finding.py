@@ -86,7 +86,7 @@ def summarise(path: Path) -> RunSummary:
 
 
 def _unfinished(information: dict[str, Any]) -> str:
-    """Say what has become of a run without an outcome: whoever made it records that, for as long as it lives."""
+    """Say what happened to a run without an outcome; its maker records the outcome, as long as the maker lives."""
     if information.get("host") != platform.node() or os.name != "posix":
         return "unknown"
     try:

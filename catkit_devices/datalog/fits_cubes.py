@@ -17,7 +17,7 @@ _BLOCK = 2880
 
 
 class ImageType(NamedTuple):
-    """How FITS keeps numbers of a type: BITPIX, and the offset (BZERO) with which it keeps what it has no type for."""
+    """How FITS stores numbers of a type: BITPIX, and an offset (BZERO) for types that FITS does not have."""
 
     bitpix: int
     offset: int = 0

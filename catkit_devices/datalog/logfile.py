@@ -18,7 +18,7 @@ _BEGINNING = re.compile(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z ", re.MUL
 
 
 def in_time_order(text: str) -> str:
-    """Return a log with its records in the order of their times, which many writers keep only nearly."""
+    """Return a log with its records sorted by time; with many writers the file is sorted only approximately."""
     starts = [match.start() for match in _BEGINNING.finditer(text)]
     ends = [*starts[1:], len(text)]
     records = [text[start:end] for start, end in zip(starts, ends, strict=True)]

@@ -56,7 +56,7 @@ def magnitude(value: Any, unit: Any, what: str) -> tuple[Any, str | None]:
 
 
 def _of_time(value: Any, wanted: str | None, what: str) -> tuple[Any, str | None]:
-    """Return spans of time in seconds, and what is none as it is."""
+    """Return spans of time in seconds, and anything else unchanged."""
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     several = wanted is None and getattr(value, "shape", ()) != ()
     if not isinstance(value, dt.timedelta) and (kind != "m" or several):
@@ -136,7 +136,7 @@ _NAMES = {"ct": "count", "deg_C": "degC", "pix": "pixel", "bit": "bit", "%": "%"
 
 
 def _name_for_pint(base: Any) -> str:
-    """Return that of a unit's names by which pint knows it; where it knows none, one that it takes for no other."""
+    """Return the name by which pint knows a unit; if it knows none, a name that pint takes for no other unit."""
     if base.name in _NAMES:
         return _NAMES[base.name]
     make = registry()

@@ -35,7 +35,7 @@ _FIND_TAG = "SELECT id, unit FROM tags WHERE kind = ? AND tag = ?"
 
 
 class _Tag(NamedTuple):
-    """What records belong to, and what must be done to numbers in the unit that it was asked for with."""
+    """A tag to which records belong, and how numbers in the unit of the request are converted to its unit."""
 
     id: int
     convert: Callable[[Any], Any] | None

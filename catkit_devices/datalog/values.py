@@ -279,7 +279,7 @@ _TIME_LENGTH = 48
 
 
 def _member_text(member: Any) -> Any:
-    """Return the text that says a member and no other: its name, or its value where that is a text and it one too."""
+    """Return the text that stands for one member only: its name, or its value if both value and member are texts."""
     if member.name is None:  # a Flag of which nothing is set
         return member.value
     text = str.__str__(member) if isinstance(member, str) else member.name

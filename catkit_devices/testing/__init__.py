@@ -1,4 +1,4 @@
-"""Testing drivers without instruments: what the pytest plugin is made of, and the suite that every driver must pass.
+"""Testing drivers without instruments: the parts of the pytest plugin, and the suite that every driver must pass.
 
 The fixtures are in :mod:`catkit_devices.pytest_plugin`, the suite is
 :class:`catkit_devices.testing.conformance.DriverConformance`.

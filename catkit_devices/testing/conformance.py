@@ -9,8 +9,8 @@
         driver = "acme_s1"
         safe_state = {"voltage": 0.0}
 
-Each test is one rule; what breaks it is told in words. The device runs on its simulated instrument, under the real VISA
-stack and on a clock that costs no time.
+Each test is one rule. If a driver breaks it, the failure says how. The device runs on its simulated instrument, under
+the real VISA stack, and on a virtual clock, so that no test waits.
 """
 
 from __future__ import annotations
@@ -60,19 +60,20 @@ class DriverConformance:
         bench: the physical model: a registered name or a class; None for an empty one.
         bench_options: keyword arguments of the model.
         plugins: directories of plugin files, for drivers that are not installed.
-        values: what properties can be set to, where their declaration does not tell: ``{"region": [(0, 0, 4, 4)]}``.
-        refused: what properties must refuse, beyond what their declaration tells.
-        arguments: of methods that need some: ``{"move": (10.0, -5.0)}``.
-        varying: properties that read differently each time, for drift or noise of the model.
-        left_out: members that no rule tries, and why: ``{"reboot": "the simulated instrument stays on"}``. A command
-            that toggles need not be left out: what it changes is not expected to stay.
-        resolution: by how much what is read may differ from what was set; else a thousandth of the range.
-        safe_state: what properties read when the device is safe: ``{"enabled": False}``. Where that cannot be told so,
-            override :meth:`is_safe` and :meth:`make_unsafe`.
+        values: values that properties accept, if their declaration does not say: ``{"region": [(0, 0, 4, 4)]}``.
+        refused: values that properties must refuse, in addition to those that their declaration excludes.
+        arguments: arguments for the methods that need some: ``{"move": (10.0, -5.0)}``.
+        varying: properties that have another value at each reading, because of drift or noise of the model.
+        left_out: members that no rule tests, and why: ``{"reboot": "the simulated instrument stays on"}``. A command
+            that toggles need not be left out: the rules do not expect that what it changes stays.
+        resolution: by how much a value that is read may differ from the value that was set; a thousandth of the range
+            by default.
+        safe_state: the values of properties when the device is safe: ``{"enabled": False}``. If values of properties
+            cannot describe it, override :meth:`is_safe` and :meth:`make_unsafe`.
         undetectable: kinds of fault that the instrument's protocol cannot reveal, and why: ``{"garbled": "frames have
-            no checksum"}``. Values are not compared under those.
-        strict: whether stray digits must be found in front of replies too, which takes a protocol with an echo, a fixed
-            form or frames, or a driver that asks twice.
+            no checksum"}``. Values are not compared while such a fault is tried.
+        strict: whether the driver must also find stray digits in front of replies. This needs a protocol with an echo,
+            replies of a fixed form or frames, or a driver that asks twice.
         unlocked: members that take no lock, on purpose.
         examples: how many values each property is set to.
     """
@@ -105,7 +106,7 @@ class DriverConformance:
         refuse_deferred_methods(cls, ["is_safe", "make_unsafe"])
 
     def is_safe(self, device: Any, simulator: Any) -> bool:  # noqa: ARG002 - for those who override it
-        """Return whether the open device is in its safe state, by ``safe_state`` or by the simulator's truth."""
+        """Return whether the open device is in its safe state, by ``safe_state`` or by the simulator's true state."""
         return all(same(getattr(device, name), value) for name, value in self.safe_state.items())
 
     def make_unsafe(self, device: Any) -> None:
@@ -142,7 +143,7 @@ class DriverConformance:
         _judge(opening_rules.opens_and_closes_again(rig))
 
     def test_a_failed_open_leaves_it_closed_and_it_opens_later(self, rig: Rig) -> None:
-        """Wherever opening fails, the device is closed, closing it is harmless, and it opens when all is well."""
+        """Wherever opening fails, the device is closed, closing it does no harm, and it can be opened afterwards."""
         _judge(opening_rules.fails_in_good_order(rig))
 
     def test_every_operation_of_a_closed_device_is_refused(self, rig: Rig) -> None:
@@ -168,7 +169,7 @@ class DriverConformance:
         _judge(problems)
 
     def test_values_outside_are_refused_before_the_wire(self, rig: Rig) -> None:
-        """What is out of range, or no value at all, raises DeviceValueError, and nothing is sent."""
+        """A value that is out of range or of a wrong kind raises DeviceValueError, and nothing is sent."""
         problems: list[str | None] = []
         with rig.opened() as device:
             for name, quantity in quantities(device).items():
@@ -181,7 +182,7 @@ class DriverConformance:
     # --- one at a time
 
     def test_every_operation_waits_for_the_one_under_way(self, rig: Rig) -> None:
-        """No operation begins, and none gets in between, while another one is under way."""
+        """No operation begins or comes in between while another one is running."""
         problems: list[str | None] = []
         with rig.opened():
             for member in rig.members():
@@ -212,19 +213,19 @@ class DriverConformance:
     # --- telling
 
     def test_it_tells_what_it_can_do(self, rig: Rig) -> None:
-        """describe() has for every property and command what it is, with unit and range where it is a number."""
+        """describe() tells what every property and command is, with unit and range if it is a number."""
         with rig.opened():
             _judge(telling_rules.describes_itself(rig))
 
     # --- trouble
 
     def test_errors_name_the_device_and_pickle(self, rig: Rig) -> None:
-        """Whatever goes wrong raises a DeviceError that names the device and survives the way to another process."""
+        """Every failure raises a DeviceError that names the device and can be sent to another process."""
         _judge(telling_rules.raises_what_travels(rig, self.unlocked))
 
     @pytest.mark.parametrize("kind", FAULTS)
     def test_a_fault_on_the_line_is_survived(self, rig: Rig, kind: str) -> None:
-        """A fault makes an operation fail with the right error or not at all; no value is wrong, then or afterwards."""
+        """At a fault an operation succeeds or raises the right error; no value is wrong, then or afterwards."""
         problems: list[str] = []
         with rig.opened():
             for member in rig.members():

@@ -1,4 +1,4 @@
-"""What a driver makes of each fault on its line: the right value, or the right error, and then it goes on."""
+"""How a driver deals with each fault on its line: it gives the right value or the right error, and works afterwards."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _RIGHT_ERRORS: dict[str, tuple[type[DeviceError], ...]] = {
 
 
 def variants(kind: str, device: Any, *, strict: bool = False) -> Iterator[Fault]:
-    """Return faults of one kind that a driver must stand.
+    """Return faults of one kind with which a driver must be able to deal.
 
     Args:
-        kind: of the fault.
-        device: the driver's timeouts and terminations are used against it.
-        strict: whether stray digits come in front of replies, too.
+        kind: the kind of fault.
+        device: the device under test; its timeouts and terminations decide what the faults look like.
+        strict: whether stray digits are put in front of replies, too.
     """
     timeout: float = getattr(type(device), "io_timeout", 2.0)
     dialogue = getattr(device, "_dialogue_", None)
@@ -114,7 +114,7 @@ def error_problems(error: BaseException, device: Any) -> list[str]:
 
 
 class _Trial:
-    """One operation, done over and over while one of its replies is struck, and what it must have led to.
+    """One operation that is repeated, each time with a fault in one of its replies, and the results that are right.
 
     A property that can be set has another value at each reading, so that neither what was read before nor a reply that
     comes late is taken for the right one.
@@ -148,7 +148,7 @@ class _Trial:
         if problems := self._prepare():
             return problems
         history = len(line.history)
-        if fault.kind == "late":  # by no more than the driver promises to stand, whatever the instrument takes
+        if fault.kind == "late":  # no longer than the driver promises to wait, however long the instrument takes
             fault = replace(fault, delay=max(fault.delay - self._takes, 0.0))
         line.inject(fault, after=replies)
         result, error = None, None

@@ -1,4 +1,4 @@
-"""Faults by call, in a test: what goes wrong on the line of one device."""
+"""Faults that a test injects on the line of one device."""
 
 from __future__ import annotations
 

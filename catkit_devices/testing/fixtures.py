@@ -66,7 +66,7 @@ def dialogue(
     address: str | None = None,
     **options: Any,
 ) -> Iterator[Device]:
-    """Open a driver on an instrument that expects certain bytes; close it; see that all of them were sent.
+    """Open a driver on an instrument that expects certain bytes, close it, and check that all of them were sent.
 
     Args:
         simulations: of the test; the fixture ``wire`` has filled this in.

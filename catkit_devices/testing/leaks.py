@@ -1,7 +1,7 @@
 """What a test has left behind: held mutexes, processes, threads of ours, sockets, shared memory.
 
-A picture is taken before a test and compared with what is there after it. What is on its way out gets a few seconds.
-Sockets, shared memory and processes that were started by other means than :mod:`multiprocessing` are seen where the
+A list of what exists is made before a test and compared with what exists after it. What is just ending gets a few
+seconds. Sockets, shared memory and processes that were not started by :mod:`multiprocessing` are found only where the
 operating system shows them as files (Linux) or psutil is installed.
 """
 
@@ -44,7 +44,7 @@ class _Kind(NamedTuple):
 
 
 class Leaks:
-    """A picture of this process, to be compared with a later one."""
+    """What this process holds at one moment, to be compared with a later moment."""
 
     def __init__(self) -> None:
         self._before = {kind.title: frozenset(kind.find()) for kind in _KINDS}
@@ -101,7 +101,7 @@ def _held_mutexes() -> dict[Hashable, str]:
 def _children() -> dict[Hashable, str]:
     found: dict[Hashable, str] = {
         child.pid: f"{child.name} (pid {child.pid})"
-        for child in processes.active_children()  # which also buries the dead
+        for child in processes.active_children()  # this also waits for children that have ended
     }
     try:
         import psutil

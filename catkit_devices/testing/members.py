@@ -1,4 +1,4 @@
-"""The public operations of a device, found by what it tells of itself, as things that a test can do."""
+"""The public operations of a device, found with ``describe()``, in a form that a test can run."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Member:
         name: of the property or method.
         kind: ``"get"``, ``"set"`` or ``"call"``.
         shared: whether it skips the mutex.
-        known: whether its arguments are the test author's, or are not needed; else they are made up.
-        run: does it.
+        known: whether the test's author gave its arguments, or it needs none; otherwise they are made up.
+        run: performs the operation.
     """
 
     name: str

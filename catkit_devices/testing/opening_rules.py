@@ -1,4 +1,4 @@
-"""Whether a driver opens and closes in good order, also where opening fails."""
+"""Whether a driver opens and closes correctly, also when opening fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPENING_REPLIES = 8
 
 
 def constructs_only(rig: Rig) -> list[str]:
-    """Construct the device once more; return what that has opened."""
+    """Construct the device once more; return what the constructor has opened."""
     before = _descriptors(), set(threading.enumerate()), 0 if rig.tap is None else rig.tap.opened
     device = rig.case.make(rig.simulations, address=rig.address)
     problems = [f"constructing it opened descriptor {name}" for name in sorted(_descriptors() - before[0])]
@@ -58,7 +58,7 @@ def opens_and_closes_again(rig: Rig) -> list[str]:
 
 
 def fails_in_good_order(rig: Rig) -> list[str]:
-    """Have opening fail, at each of its exchanges in turn; return what was wrong."""
+    """Make the opening fail, at each of its exchanges in turn; return what was wrong."""
     if rig.tap is None or rig.library is None or rig.address is None:
         return []
     line = rig.tap.line
@@ -94,7 +94,7 @@ def refuses_while_closed(rig: Rig, exempt: Sequence[str]) -> list[str]:
 
 
 def _open_fails(rig: Rig, why: str, *, must_fail: bool) -> list[str]:
-    """Open under adverse conditions, which end then; return what was wrong."""
+    """Open the device while its line has a fault, which then ends; return what was wrong."""
     device, problems = rig.device, []
     try:
         device.open()

@@ -1,8 +1,8 @@
-"""Whether operations overlap, found out by trying.
+"""Tries whether operations overlap.
 
-Two attempts, independent of each other. In the first, an operation of another thread is under way while the one under
-test is begun: it must neither end nor touch the wire before the other has ended. In the second, another thread queues
-for the device as soon as the one under test has touched the wire: it must not get in before that has ended.
+There are two tests. In the first, another thread runs an operation when the operation under test begins. The operation
+under test must neither end nor use the wire before the other one has ended. In the second, another thread asks for the
+device as soon as the operation under test has used the wire. It must not get the device before that one has ended.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PAUSE = 0.0005
 
 
 class _Attempt:
-    """Something done in a thread of its own, whose result does not matter."""
+    """Something that runs in a thread of its own, and whose result does not matter."""
 
     def __init__(self, do: Callable[[], object]) -> None:
         self._do = do
@@ -46,7 +46,7 @@ class _Attempt:
 
 
 def gets_in(rig: Rig, member: Member) -> str | None:
-    """Begin an operation while another one is under way; return how it overlapped with that, None if it did not."""
+    """Begin an operation while another one is running; return how the two overlapped, None if they did not."""
     device: Any = rig.device
     begun, may_end = Event(), Event()
 
@@ -73,7 +73,7 @@ def gets_in(rig: Rig, member: Member) -> str | None:
 
 
 def is_entered(rig: Rig, member: Member) -> str | None:
-    """Try to get into the middle of an operation; return how that succeeded, None if it did not."""
+    """Try to use the device in the middle of an operation; return how that was possible, None if it was not."""
     device: Any = rig.device
     tap = rig.tap
     if tap is None:

@@ -33,7 +33,7 @@ _STEP = 0.01
 
 @dataclass(frozen=True)
 class Case:
-    """What is under test, as data that travels to other processes; the fields are those of ``DriverConformance``."""
+    """What is tested, as data that can be sent to other processes; its fields are those of ``DriverConformance``."""
 
     driver: str | type[Device]
     simulator: str | type | Path | None = None
@@ -72,7 +72,7 @@ class Case:
 
 
 class _CoarseClock(VirtualClock):
-    """Looks less often whether something came, as nothing here depends on milliseconds."""
+    """A clock that checks less often whether data has come, because no test here depends on milliseconds."""
 
     def step(self, waited: float) -> float:
         return max(_STEP, super().step(waited))
@@ -141,7 +141,7 @@ class Rig:
                 self.device.close(force=True)
 
     def settle(self) -> None:
-        """Let what lags behind its setting come to rest."""
+        """Wait until quantities that follow their setting slowly have settled."""
         self.simulations.bench.clock.wait(_LONG)
 
     def mend(self) -> None:

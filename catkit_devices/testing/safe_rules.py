@@ -1,4 +1,4 @@
-"""Whether making safe makes it safe, whatever else goes on."""
+"""Whether ``make_safe()`` really makes a device safe, whatever else happens at the same time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def made_safe(rig: Rig, make_unsafe: Callable[[], None], is_safe: Callable[[], b
 
 
 def made_safe_under_faults(rig: Rig, make_unsafe: Callable[[], None], is_safe: Callable[[], bool]) -> list[str]:
-    """Make the open device safe while its line has faults; return under which it only seemed to be."""
+    """Make the device safe while its line has faults; return the faults at which it stayed unsafe without an error."""
     device, problems = rig.device, []
     for kind in FAULTS:
         for fault in variants(kind, device):

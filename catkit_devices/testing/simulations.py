@@ -1,4 +1,4 @@
-"""Real drivers on simulated instruments, in the process of the test and on a clock that costs it no time."""
+"""Real drivers on simulated instruments, in the process of the test and on a virtual clock, so that no test waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking at a simulated wire from beside it: who writes what, and in which order."""
+"""Records what goes over a simulated wire: who writes what, and in which order."""
 
 from __future__ import annotations
 

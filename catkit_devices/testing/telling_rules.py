@@ -44,7 +44,7 @@ def describes_itself(rig: Rig) -> list[str]:
 
 
 def raises_what_travels(rig: Rig, exempt: Sequence[str]) -> list[str]:
-    """Have every operation fail; return what is wrong with its errors.
+    """Make every operation fail; return what is wrong with the errors.
 
     Args:
         rig: with its device closed.

@@ -22,7 +22,7 @@ _NAME = "device under test"
 
 
 class Task:
-    """What each process does over and over: keep the device to itself, set and read back, or only read.
+    """What each process repeats: take the device for itself, set a value and read it back, or only read.
 
     Args:
         control: what is set and read back; None where the driver has nothing of the kind.

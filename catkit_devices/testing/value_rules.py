@@ -26,7 +26,7 @@ _NO_NUMBERS = (math.nan, math.inf, -math.inf, 9.9e37, 9.91e37, *_NONSENSE)
 
 
 class _ViolationError(Exception):
-    """What an example has shown."""
+    """The rule that an example has broken."""
 
 
 def round_trips(rig: Rig, name: str, quantity: Quantity, resolution: float | None, examples: int) -> str | None:
