@@ -1,9 +1,9 @@
 """Moving what was committed from the write-ahead log into the database, in a thread of its own.
 
-SQLite does this by itself, every thousand pages, inside of the statement that writes the thousandth page. That one waits
-for the disk, takes milliseconds instead of microseconds, and disturbs a control loop. Here another thread does it while
-the loop continues. Only when the log has become long must the loop wait, until the few pages that are left have been
-moved and the log can start again from its beginning.
+SQLite does this by itself, every thousand pages, inside of the statement that writes the thousandth page. That one
+waits for the disk, takes milliseconds instead of microseconds, and disturbs a control loop. Here another thread does it
+while the loop continues. Only when the log has become long must the loop wait, until the few pages that are left
+have been moved and the log can start again from its beginning.
 """
 
 from __future__ import annotations
