@@ -150,8 +150,9 @@ class Access:
 
 
 class _Device(Protocol):
-    _perform_: Callable[..., Any]
-    """Runs the body of one operation under the device's locks."""
+    @property
+    def _perform_(self) -> Callable[..., Any]:
+        """What runs the body of one operation under the device's locks."""
 
 
 class DeviceProperty:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from catkit_devices import interfaces, units
+from catkit_devices._wire.exchange import _Stage
 from catkit_devices.drivers import Plugins, create_device
 from catkit_devices.errors import (
     DeviceFaultError,
@@ -360,7 +361,7 @@ def test_lc400_moves_the_stage(serve):
 # --- operations that are cancelled
 
 
-def cancel(device, begin, until, begun=lambda device: device._depth_):
+def cancel(device, begin, until, begun=lambda device: device._dialogue_._stage is _Stage.TALKING):
     """Begin an operation in another thread, break the device's mutex while it waits, and return what it raised."""
     caught = []
 

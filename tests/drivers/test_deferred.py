@@ -323,7 +323,7 @@ def test_a_safety_test_that_returns_undone_raises(step):
             return coroutine()
 
     check = PluginTest(name="wet", test="wet", implementation=Wet())
-    with pytest.raises(TypeError, match=f"the test 'wet', .*ing, returned a coroutine, {NOT_DONE}"):
+    with pytest.raises(TypeError, match=rf"{step}\(\) of the test 'wet' returned a coroutine, {NOT_DONE}"):
         check.problem(check.read(None))
 
 

@@ -186,7 +186,7 @@ def test_limits_are_narrowed_by_the_configuration_for_a_driver_without_visa_too(
     [
         ("limits = { gain = [0, 99] }", "devices.camera.limits.gain: can only be narrowed: 0 to 99 is not"),
         ("[devices.other]\ndriver = 'unconfigurable'\nlimits = { gain = [0, 9] }",
-         "devices.other.limits: driver 'unconfigurable' takes none: its constructor must hand"),
+         "devices.other.limits: driver 'unconfigurable' takes no limits: its constructor must pass"),
     ],
 )  # fmt: skip
 def test_limits_that_cannot_be_are_a_problem_of_the_configuration(configured, more, problem):
