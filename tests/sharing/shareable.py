@@ -352,6 +352,19 @@ class GuestBook(HostedObject):
         return {"signed": Path(self._path).read_text()}
 
 
+class Failing(HostedObject):
+    """A class that fails when it is told of the end of a client."""
+
+    def _session_ended_(self, session, goodbye):
+        raise ValueError("no such session")
+
+
+def hold_and_sign(manager, path):
+    with manager.get_mutex("held"):
+        manager.get_object("book", GuestBook, path).sign()
+        time.sleep(60)
+
+
 def sign_and_stay(manager, path):
     manager.get_object("book", GuestBook, path).sign()
     time.sleep(60)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import shareable
-from shareable import GuestBook, Tally
+from shareable import Failing, GuestBook, Tally
 
 import catkit_devices.multiprocessing
 from catkit_devices.multiprocessing import Process
@@ -53,6 +53,19 @@ def test_a_class_of_a_users_own_is_told_that_its_client_died_and_that_the_server
     assert f"{client.pid} died" in manager.status()["objects"][0]["signed"]
     manager.shutdown()
     assert path.read_text().splitlines()[-1] == "closed"
+
+
+def test_an_object_that_fails_when_a_client_dies_keeps_no_mutex_and_no_word_from_the_others(manager, tmp_path):
+    manager.get_object("failing", Failing)
+    path = tmp_path / "book"
+    client = Process(target=shareable.hold_and_sign, args=(manager, str(path)))
+    client.start()
+    until(path, "came")
+    client.kill()
+    held = manager.get_mutex("held")
+    held.acquire(timeout=10.0)
+    held.release()
+    until(path, f"{client.pid} died")
 
 
 def test_a_dict_on_its_own_server_is_used_through_its_proxy_and_an_object_without_a_mutex_by_itself(manager, tmp_path):

@@ -210,7 +210,11 @@ class ServedSession(Session):
                 cancel(call, OperationCancelled("the calling process has ended"))
         everything = self._objects.everything()
         for hosted in everything:
-            hosted.object._session_ended_(session, goodbye)
+            try:
+                hosted.object._session_ended_(session, goodbye)
+            except Exception:  # noqa: BLE001 - one that fails must keep no lock from the others
+                kind, name = hosted.reference.kind, hosted.reference.name
+                _log.exception("%s %r was not told that %s has ended", kind, name, session.process)
         for hosted in everything:  # only now: a lock that is shared with a device must not be granted before it is safe
             if hosted.lock is not None:
                 hosted.lock.end_session(session)
