@@ -240,7 +240,7 @@ ENDLESS.append(ENDLESS)
         (SimpleNamespace(a=(1.0, math.nan)), "nan"),
         ({"a": 9.9e37}.values(), "9.9e+37"),
         (np.array([("2026-11-27", 1.0), ("NaT", 1.0)], [("t", "M8[s]"), ("x", "f8")])["t"], "NaT"),
-        (np.datetime64("NaT"), "NaT"),
+        (np.datetime64("NaT", "ns"), "NaT"),
         (np.array([(1.0, math.nan)], [("a", "f8"), ("b", "f8")]), "nan"),
         (pd.Series([1.0, math.nan]), "nan"),
         (pd.DataFrame({"a": [1.0, math.nan]}), "nan"),

@@ -142,9 +142,9 @@ def test_what_is_no_timestamp_is_stale(stamp):
     [
         object,
         lambda: [object()],
-        lambda: np.datetime64("NaT"),
+        lambda: np.datetime64("NaT", "ns"),
         lambda: complex(math.nan, 0),
-        lambda: {"at": np.datetime64("NaT")},
+        lambda: {"at": np.datetime64("NaT", "ns")},
         lambda: deque([math.nan]),
         lambda: SimpleNamespace(at=math.nan),
         lambda: threading.Lock(),
