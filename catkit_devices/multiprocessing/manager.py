@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices.errors import ConfigurationError, ServerNotFoundError
 from catkit_devices.multiprocessing.client.calls import connection_to
-from catkit_devices.multiprocessing.client.proxy import proxy_of, remote_of
-from catkit_devices.multiprocessing.client.remote import obtain, reach
+from catkit_devices.multiprocessing.client.proxy import obtain, proxy_of, reach, remote_of
 from catkit_devices.multiprocessing.client.session import silence
 from catkit_devices.multiprocessing.locks.mutex import default_timeout
 from catkit_devices.multiprocessing.process.process import spawning

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.deferred import finished
 from catkit_devices.errors import ConfigurationError, RemoteError, TransferError
-from catkit_devices.multiprocessing.client.remote import mutex_found
+from catkit_devices.multiprocessing.client.proxy import mutex_found
 from catkit_devices.multiprocessing.hosted import HostedObject, HostedValue
 from catkit_devices.multiprocessing.locks.delivery import Deliveries
 from catkit_devices.multiprocessing.locks.lock import OwnedLock
