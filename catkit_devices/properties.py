@@ -14,6 +14,9 @@ fit, functions of the device take their place::
 Either way a value is converted and checked before anything reaches the instrument, and so is the command that is made
 of it: a number that its format would round to beyond a limit is refused, and a text is never more than a text. A reply
 that is not what was declared is an error, never a guess.
+
+A command may contain a value of the device itself, or of the component: ``"VOLT? (@{self.number})"``. That is a class
+attribute, a private value such as ``_channel``, or a property that is marked ``@unlocked``.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import reprlib
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from catkit_devices._base.deferred import finished, refuse_deferred
-from catkit_devices._device.values import Limits, Rule, SetCommand, checked, intersection
+from catkit_devices._device.values import Command, Limits, Rule, SetCommand, checked, intersection
 from catkit_devices.device import DeviceProperty
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
 from catkit_devices.readings import real_number, without_stand_ins
@@ -89,6 +92,7 @@ class Quantity(DeviceProperty):
         self._set = set
         check_unit(unit)
         self._rule = Rule(type, unit, choices)
+        self._question = Command(get) if isinstance(get, str) else None
         self._command = SetCommand(set, self._rule) if isinstance(set, str) else None
         if limits is not None and not self._rule.numeric:
             raise TypeError("limits are for numbers; for anything else there are choices")
@@ -100,7 +104,10 @@ class Quantity(DeviceProperty):
         Raises:
             DeviceProtocolError: when the reply, or what the function has returned, is not what was declared.
         """
-        command = None if callable(self._get) else self._get or ""
+        try:
+            command = None if self._question is None else self._question.filled(device)
+        except ValueError as error:
+            raise DeviceValueError(f"{self.name} {error}", **device._facts_()) from None
         found = self._get(device) if callable(self._get) else device._query(command)  # noqa: SLF001 - what drivers implement
         try:
             return self._rule.returned(found) if command is None else self._rule.parse(found.strip())
@@ -116,7 +123,7 @@ class Quantity(DeviceProperty):
         """
         plain = self.check(device, value)
         if self._command is not None:
-            sent = device._write(self._command.text(plain))  # noqa: SLF001 - what drivers implement
+            sent = device._write(self._command.text(plain, owner=device))  # noqa: SLF001 - what drivers implement
             if sent is not None:
                 finished(sent, f"{type(device).__qualname__}._write")
         elif callable(self._set):
@@ -129,7 +136,7 @@ class Quantity(DeviceProperty):
             plain = self._rule.convert(value)
             self._rule.check(plain, limits)
             if self._command is not None:
-                self._command.text(plain, limits)
+                self._command.text(plain, limits, device)
         except ValueError as error:
             raise DeviceValueError(f"{self.name} {error}", **device._facts_()) from None
         return plain
@@ -160,6 +167,12 @@ class Quantity(DeviceProperty):
             "writable": self.writable,
             "shared": self.shared,
         }
+
+    def fills_in(self) -> list[str]:
+        """Return the attributes of the device or component that its commands contain."""
+        return [
+            name for command in (self._question, self._command) if command is not None for name in command.attributes
+        ]
 
     def narrowed(self, limits: Sequence[Any]) -> Limits:
         """Return ``limits``, as a configuration has them, as numbers in the declared unit.

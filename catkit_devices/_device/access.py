@@ -210,6 +210,10 @@ class DeviceProperty:
         """
         raise ValueError("has no limits that could be narrowed")
 
+    def fills_in(self) -> list[str]:
+        """Return the attributes of the device or component that its commands contain."""
+        return []
+
     def describe(self, device: Any = None) -> dict[str, Any]:  # noqa: ARG002 - for those that depend on it
         """Return kind, type, unit, limits, choices, doc; with ``device``, what is in force for it."""
         return {

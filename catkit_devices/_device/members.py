@@ -193,7 +193,11 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
             f"{where} must be a plain value, as {settings[name][0][0].__qualname__} declares it, got {member!r}; "
             "give a quantity of the instrument another name"
         )
-    if isinstance(member, DeviceProperty) or inspect.isclass(member):
+    if isinstance(member, DeviceProperty):
+        for attribute in member.fills_in():
+            _check_filled_in(cls, where, attribute)
+        return member
+    if inspect.isclass(member):
         return member
     if type(member) is property:
         return _guarded_property(cls, where, name, member, inherited)
@@ -206,6 +210,28 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
         )
     _refuse_lazy(where, member)
     return _locked(name, _super_call(cls, name, member) if inherited else member, changes=True)
+
+
+def _check_filled_in(cls: type, where: str, attribute: str) -> None:
+    """Refuse a command that contains an attribute which there is not, or which is an operation itself."""
+    if attribute.startswith("_"):
+        return  # a value of one device, which its constructor or _open() may make
+    member = inspect.getattr_static(cls, attribute, None)
+    if member is None:
+        near = nearest(attribute, [name for name in dir(cls) if not name.startswith("__")])
+        raise TypeError(
+            f"{where} has {attribute!r} filled into its command, which {cls.__qualname__} does not have"
+            + (f" (did you mean {near!r}?)" if near else "")
+        )
+    if isinstance(member, property):
+        is_value = getattr(member.fget, "__final__", False) or _is_unlocked(member.fget)
+    else:
+        is_value = not callable(member) and not hasattr(type(member), "__get__")
+    if not is_value:
+        raise TypeError(
+            f"{where} has {attribute!r} filled into its command, which is an operation itself: "
+            "have a private value filled in, or a property that is marked @unlocked"
+        )
 
 
 def _final_in(cls: type, name: str) -> type | None:

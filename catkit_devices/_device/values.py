@@ -23,7 +23,7 @@ from catkit_devices.readings import measured, missing_in, no_measurement, real_n
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Limits", "Rule", "SetCommand", "as_number", "checked", "intersection", "range_text", "within"]
+__all__ = ["Command", "Limits", "Rule", "SetCommand", "as_number", "checked", "intersection", "range_text", "within"]
 
 #: Lowest and highest value allowed, both included; None where there is no bound.
 Limits: TypeAlias = "tuple[float | None, float | None]"
@@ -34,8 +34,13 @@ _HEXADECIMAL = re.compile(r"[0-9a-f]+", re.IGNORECASE)
 """A reply that may be a hexadecimal number."""
 _BOOLEANS = {"1": True, "0": False, "on": True, "off": False, "true": True, "false": False}
 
+_OWN = re.compile(r"\{self\b([^{}!:]*)(![rsa])?(?::([^{}]*))?\}")
+"""In a command, what the device or component fills in of itself: ``{self.number}``, ``{self.number:02d}``."""
+_OWN_NAME = re.compile(r"\.([^\W\d]\w*)")
 _QUOTES = "\"'"
 """What begins and ends a string in a command (IEEE 488.2, 7.7.5)."""
+_PLACE = "\0"
+"""Stands for what is filled in while a command is taken apart: no command contains it."""
 _BASES = {"b": 2, "o": 8, "x": 16, "X": 16}
 """What whole numbers are written in, by format."""
 _ROUNDING = 1e-9
@@ -310,11 +315,59 @@ class Rule:
         return measured(value)
 
 
+class Command:
+    """The text of a command, with values of the device or component in it: ``"VOLT? (@{self.number})"``.
+
+    What is filled in stays what it is: braces in it mean nothing.
+
+    Args:
+        text: as the driver's author has written it; every other brace stands for itself.
+
+    Raises:
+        TypeError: what is to be filled in is not just one attribute.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._parts: list[str | tuple[str, str]] = []
+        """Plain texts, and for each attribute its name with the format that its value gets."""
+        end = 0
+        for found in _OWN.finditer(text):
+            name = _OWN_NAME.fullmatch(found[1])
+            if name is None:
+                raise TypeError(
+                    f"the command {text!r} can have an attribute filled in, as in {{self.number}}, got {found[0]!r}"
+                )
+            self._parts += [text[end : found.start()], (name[1], f"{{{found[2] or ''}:{found[3] or ''}}}")]
+            end = found.end()
+        self._parts.append(text[end:])
+        self.attributes = [part[0] for part in self._parts if isinstance(part, tuple)]
+        """Of the device or component, which are filled in."""
+
+    def filled(self, owner: Any) -> str:
+        """Return the text with the attributes of ``owner`` in it.
+
+        Raises:
+            ValueError: the value of one cannot be part of a command.
+        """
+        if not self.attributes:
+            return self._text
+        return "".join(part if isinstance(part, str) else self._value(owner, *part) for part in self._parts)
+
+    def _value(self, owner: Any, name: str, form: str) -> str:
+        value = _plain(getattr(owner, name))
+        if not isinstance(value, str | int | float) or not str(value).isprintable():
+            raise ValueError(
+                f"cannot be sent: in {self._text!r} a number or a word was expected for {name!r}, got {value!r}"
+            )
+        return form.format(value)
+
+
 class SetCommand:
     """A command such as ``"VOLT {:.3f}"``.
 
     Args:
-        template: the command, with one ``{}`` for the value.
+        template: the command, with one ``{}`` for the value; attributes may be filled in as in :class:`Command`.
         rule: what values there are.
 
     Raises:
@@ -323,8 +376,10 @@ class SetCommand:
 
     def __init__(self, template: str, rule: Rule) -> None:
         self._rule = rule
+        # Its own attributes first: what is left has the form of str.format, with one field for the value.
+        own = [found[0] for found in _OWN.finditer(template)]
         try:
-            pieces = list(string.Formatter().parse(template))
+            pieces = list(string.Formatter().parse(_OWN.sub(_PLACE, template)))
         except ValueError as error:
             raise TypeError(f"the set command {template!r} is no command: {error}") from None
         fields = [(name, spec or "", conversion) for _, name, spec, conversion in pieces if name is not None]
@@ -336,15 +391,24 @@ class SetCommand:
             raise TypeError(f"the set command {template!r} writes a number as a letter, which may end the command")
         self._field = f"{{{f'!{conversion}' if conversion else ''}:{self._format}}}"
         position = next(index for index, piece in enumerate(pieces) if piece[1] is not None)
-        self._before = "".join(piece[0] for piece in pieces[: position + 1])
-        self._after = "".join(piece[0] for piece in pieces[position + 1 :])
-        quote = _open_quote(self._before)
-        self._quote = quote if quote and quote in self._after else ""
+        before = "".join(piece[0] for piece in pieces[: position + 1])
+        after = "".join(piece[0] for piece in pieces[position + 1 :])
+        quote = _open_quote(before)
+        self._quote = quote if quote and quote in after else ""
+        places = before.count(_PLACE)
+        self._before, self._after = Command(_put_back(before, own[:places])), Command(_put_back(after, own[places:]))
+        self.attributes = [*self._before.attributes, *self._after.attributes]
+        """Of the device or component, which are filled in."""
         for value in rule.examples():
             self._try(template, value)
 
-    def text(self, value: Any, limits: Limits | None = None) -> str:
+    def text(self, value: Any, limits: Limits | None = None, owner: Any = None) -> str:
         """Return the command that sets ``value``, which the rule has converted and found within ``limits``.
+
+        Args:
+            value: converted.
+            limits: that what is sent must be within, too.
+            owner: the device or component whose attributes are filled in.
 
         Raises:
             ValueError: what would be sent is beyond the limits, or says another value, or could be more than one
@@ -358,7 +422,7 @@ class SetCommand:
             if not self._says(sent, token, rounded=True):
                 raise ValueError(f"cannot be {value!r}: that would be sent as {sent!r}")
             sent = self._harmless(sent)
-        return f"{self._before}{sent}{self._after}"
+        return f"{self._before.filled(owner)}{sent}{self._after.filled(owner)}"
 
     def _check_number(self, sent: str, value: Any, limits: Limits | None) -> None:
         number = self._number(sent)
@@ -552,6 +616,12 @@ def _boolean(value: Any) -> bool:
     if text not in _BOOLEANS:
         raise ValueError(f"must be true or false, got {value!r}")
     return _BOOLEANS[text]
+
+
+def _put_back(text: str, own: Sequence[str]) -> str:
+    """Return a part of a command with what is filled in there, in the places that are kept for it."""
+    first, *rest = text.split(_PLACE)
+    return first + "".join(one + other for one, other in zip(own, rest, strict=True))
 
 
 def _open_quote(text: str) -> str:

@@ -2,17 +2,19 @@
 
 from decimal import Decimal
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catkit_devices import VisaDevice
-from catkit_devices._device.values import Rule, SetCommand
+from catkit_devices import VisaDevice, unlocked
+from catkit_devices._device.values import Command, Rule, SetCommand
 from catkit_devices.drivers import create_device
 from catkit_devices.errors import DeviceValueError
-from catkit_devices.properties import Setting
+from catkit_devices.properties import Control, Setting
 from catkit_devices.simulation import Instrument, build_library
 
 ADDRESS = "TCPIP0::192.0.2.1::5025::SOCKET"
@@ -292,3 +294,77 @@ def test_lc400_never_goes_to_the_step_beyond_a_limit():
             with pytest.raises(DeviceValueError, match=r"tip must be -62.94.* to 62.94.* urad"):
                 set_it(limit)
             assert stage.tip == pytest.approx(33000 * step, abs=step / 2)
+
+
+# --- what a device fills in of itself
+
+
+class Module(VisaDevice):
+    """One module of a mainframe, which every command names."""
+
+    identity = "ACME"
+    form: ClassVar[str] = "(@{value})"
+
+    def __init__(self, name, *, slot, **options):
+        super().__init__(name, **options)
+        self._slot = slot
+
+    current = Setting("CURR {:.1f},(@{self._slot:02d})", unit="A", limits=(0, 3), doc="Current.")
+    label = Setting('{self._slot}:DISP "{}",{self.name!r}', type=str, doc="Label.")
+    pattern = Setting("PATT {self.form},{}", type=int, doc="Pattern.")
+    voltage = Control("VOLT? {self._slot}", "VOLT {self._slot},{}", unit="V", doc="Voltage.")
+
+
+def module(slot):
+    library = build_library([Instrument(ADDRESS, Listener)], clock="virtual")
+    return Module("upper", slot=slot, address=ADDRESS, visa_library=library)
+
+
+def test_a_command_contains_values_of_the_device():
+    with module(7) as device:
+        device.current = 2
+        device.label = "{self._slot} {}"  # a text is never more than a text
+        device.pattern = 5
+        device.voltage = 1.5
+
+        assert Listener.heard == [
+            "CURR 2.0,(@07)", "7:DISP \"{self._slot} {}\",'upper'", "PATT (@{value}),5", "VOLT 7,1.5"
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("slot", [None, "1\nOUTP ON", ["1"]], ids=str)
+def test_a_value_of_the_device_that_cannot_be_in_a_command_is_not_sent(slot):
+    with module(slot) as device:
+        for use in (lambda: device.voltage, lambda: setattr(device, "voltage", 1.0)):
+            with pytest.raises(
+                DeviceValueError, match=r"voltage cannot be sent: in '.*' a number or a word was expected"
+            ):
+                use()
+        assert Listener.heard == []
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        ("VOLT? {self.slto}", r"Driver\.voltage has 'slto' filled into its command.*did you mean 'slot'"),
+        ("VOLT? {self.slot.number}", r"can have an attribute filled in, as in {self\.number}"),
+        ("VOLT? {self}", r"can have an attribute filled in"),
+        ("VOLT? {self.measured}", r"has 'measured' filled into its command, which is an operation itself"),
+        ("VOLT? {self.query}", r"has 'query' filled into its command, which is an operation itself"),
+    ],
+)
+def test_a_command_with_what_cannot_be_filled_in_is_refused_with_the_class(command, problem):
+    with pytest.raises(TypeError, match=problem):
+        type(
+            "Driver",
+            (VisaDevice,),
+            {
+                "slot": unlocked(property(lambda self: 1)),
+                "measured": property(lambda self: 1),
+                "voltage": Control(command, command + " {}", doc="Voltage."),
+            },
+        )
+
+
+def test_other_braces_of_a_question_are_sent_as_they_are():
+    assert Command('DATA? {1,{2}},{self.number}"{}"').filled(SimpleNamespace(number=3)) == 'DATA? {1,{2}},3"{}"'
