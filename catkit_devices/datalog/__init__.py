@@ -1,7 +1,7 @@
 """What a run of an experiment records, and reading it back.
 
 A run is a directory: what was configured, what ran where, the log of every process, and the data. :class:`Run` writes
-one, :class:`RunReader` reads one, also while it is being written by another process.
+one, :class:`RunReader` reads one, even while another process is still writing it.
 """
 
 from __future__ import annotations

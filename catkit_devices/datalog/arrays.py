@@ -21,8 +21,8 @@ __all__ = ["ArrayFile", "decode", "encode", "read"]
 class ArrayFile:
     """Appends arrays to a file of its own; no other process writes into it.
 
-    A record is first written whole and then counted: one that failed half-way (a full disk, an interrupt) is written
-    over by the next one, so that the file stays a sequence of whole records.
+    A record is counted only after it was written completely. If writing fails half-way (full disk, interrupt), the next
+    record overwrites what was written, so the file is always a sequence of complete records.
 
     Args:
         directory: where the file is made, as ``arrays-<number>.npy`` with the first number that is free.
@@ -50,8 +50,8 @@ class ArrayFile:
             Its offset and its size in the file, in bytes.
 
         Raises:
-            OSError: it could not be written, for want of space for example.
-            DataError: it holds Python objects, which have no bytes of their own.
+            OSError: it could not be written, for example because the disk is full.
+            DataError: it holds Python objects, which cannot be stored as bytes.
         """
         import numpy as np
 
@@ -124,7 +124,7 @@ def encode(array: npt.NDArray[Any]) -> bytes:
 
 
 def decode(data: bytes) -> list[npt.NDArray[Any]]:
-    """Return every array of consecutive ``.npy`` records."""
+    """Return the arrays of consecutive ``.npy`` records."""
     file = io.BytesIO(data)
     arrays = []
     while file.tell() < len(data):
@@ -133,7 +133,7 @@ def decode(data: bytes) -> list[npt.NDArray[Any]]:
 
 
 def _load(file: Any, size: int) -> npt.NDArray[Any]:
-    """Read one record of at most so many bytes; its header may be long, that of a type with hundreds of fields."""
+    """Read one record of at most ``size`` bytes; its header may be long: a type may have hundreds of fields."""
     import numpy as np
 
     array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False, max_header_size=max(size, 1))

@@ -1,9 +1,9 @@
 """Moving what was committed from the write-ahead log into the database, in a thread of its own.
 
-SQLite does this by itself, every thousand pages, inside of the statement that writes the thousandth page. That one
-waits for the disk, takes milliseconds instead of microseconds, and disturbs a control loop. Here another thread does it
-while the loop continues. Only when the log has become long must the loop wait, until the few pages that are left
-have been moved and the log can start again from its beginning.
+SQLite calls this a checkpoint, and makes one by itself, every thousand pages, inside of the statement that writes the
+thousandth page. This statement waits for the disk, takes milliseconds instead of microseconds, and disturbs a control
+loop. Here another thread does it while the loop continues. The loop must wait only when the log has become long: until
+the few pages that are left have been moved and the log can start again from its beginning.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["Checkpointer"]
 
 _EVERY = 1000
-"""Pages of 4 kB that are committed between two rounds; SQLite's own number."""
+"""Pages of 4 kB that are committed between two checkpoints; SQLite's default."""
 _PAGE = 4096
-"""Bytes of a page of the database; SQLite's own number."""
+"""Bytes of a page of the database; SQLite's default."""
 _END_TIMEOUT = 30.0
-"""Seconds for the last round, when the run ends."""
+"""Seconds for the last checkpoint, when the run ends."""
 _LONGEST = 16_000
-"""Pages in the log at which the writers wait for the rest to be moved."""
+"""Length of the log, in pages, from which the writers wait until all of it has been moved: 64 MB on disk."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ class Checkpointer:
 
     Args:
         directory: of the run.
-        connection: of the writer, whose own checkpoints are switched off once the thread is there.
-        lock: under which the writer uses its connection.
+        connection: the writer's. When the thread has started, SQLite's own checkpoints on it are switched off.
+        lock: the writer holds it while it uses the connection.
     """
 
     def __init__(self, directory: Path, connection: sqlite3.Connection, lock: threading.Lock) -> None:
@@ -52,7 +52,7 @@ class Checkpointer:
         self._ending = False
 
     def note(self, size: int = 0) -> None:
-        """Take note of a record that was committed, of so many bytes if it was a large one; called under the lock."""
+        """Count a record that was committed, of ``size`` bytes if it is large; the caller holds the lock."""
         self._pages += 1 + size // _PAGE
         if self._pages < _EVERY:
             return
@@ -61,14 +61,14 @@ class Checkpointer:
             thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the process can have no more of them: SQLite goes on doing it by itself
+            except RuntimeError:  # no more threads can be started: SQLite goes on making checkpoints by itself
                 return
             self._thread = thread
             self._connection.execute("PRAGMA wal_autocheckpoint = 0")
         self._wake.set()
 
     def end(self) -> None:
-        """End the thread, within a bounded time; called without the lock."""
+        """End the thread, within a bounded time; the caller does not hold the lock."""
         self._ending = True
         self._wake.set()
         if self._thread is not None:
@@ -84,8 +84,10 @@ class Checkpointer:
                     self._move(connection)
             finally:
                 connection.close()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the writer's statements meet it and tell of it
-            _log.warning("run %s: checkpoints go on in the writer's own statements: %s", self._directory, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the writer's next statement meets and reports it
+            _log.warning(
+                "run %s: the thread for checkpoints ended, the writer makes them now: %s", self._directory, error
+            )
             with self._lock:
                 if not self._ending:
                     self._connection.execute("PRAGMA wal_autocheckpoint = 1000")
@@ -100,6 +102,6 @@ class Checkpointer:
 
 
 def _moved(connection: sqlite3.Connection) -> int:
-    """Move what can be moved without waiting for anybody; return how many pages the log has."""
+    """Move what can be moved without waiting for other connections; return how many pages the log has."""
     _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     return int(pages)

@@ -1,4 +1,4 @@
-"""Turns curves, pictures and FITS files, in whatever form an experiment has them, into the bytes that are stored."""
+"""Turns curves, pictures and FITS files, in any of the forms that an experiment may have, into the bytes to store."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["curve", "fits_file", "picture"]
 
 
 def curve(tag: str, x: npt.ArrayLike, y: npt.ArrayLike) -> bytes:
-    """Return two sequences of one length as two consecutive ``.npy`` records.
+    """Return two sequences of the same length as two consecutive ``.npy`` records.
 
     Raises:
-        DataError: they are not of one length, or hold Python objects.
+        DataError: their lengths differ, or they hold Python objects.
     """
     xs, ys = plain_array(x, f"curve {tag!r}: x"), plain_array(y, f"curve {tag!r}: y")
     if xs.ndim != 1 or xs.shape != ys.shape:
-        raise DataError(f"curve {tag!r}: x and y must be of one length, got shapes {xs.shape} and {ys.shape}")
+        raise DataError(f"curve {tag!r}: x and y must have the same length, got shapes {xs.shape} and {ys.shape}")
     return encode(xs) + encode(ys)
 
 
 def picture(tag: str, figure: Any) -> bytes:
-    """Return a matplotlib figure drawn as PNG, or the bytes of a PNG file as they are.
+    """Return a matplotlib figure drawn as PNG, or the bytes of a PNG file unchanged.
 
     Raises:
         DataError: it is neither.
@@ -67,5 +67,5 @@ def fits_file(tag: str, fits: Any) -> bytes:
     else:
         data = b""
     if not data.startswith(b"SIMPLE  ="):
-        raise DataError(f"FITS {tag!r}: what was given does not begin as a FITS file does")
+        raise DataError(f"FITS {tag!r}: expected a FITS file, but the data does not begin with 'SIMPLE  ='")
     return data

@@ -1,8 +1,8 @@
 """The SQLite file of a run: its tables, and how it is opened for writing and for reading.
 
-It is in WAL mode with ``synchronous=NORMAL``: a statement that returned has reached the operating system and survives
-the death of this process by any signal; after a power failure the newest statements may be missing, the file is whole.
-Readers never wait for the writer, nor it for them.
+It is in WAL mode (write-ahead log) with ``synchronous=NORMAL``. What a statement has written is with the operating
+system when the statement returns, and survives when this process is killed. After a power failure the newest statements
+may be missing; the file is intact. Readers never wait for the writer, and the writer never waits for readers.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["FILE_NAME", "FORMAT", "connect_reader", "connect_writer", "create", 
 FILE_NAME = "data.sqlite"
 FORMAT = 1
 """Version of the tables; a database of another version is not read."""
-_PATIENCE = 10.0
-"""Seconds that opening waits while somebody else has the file to himself."""
+_OPEN_TIMEOUT = 10.0
+"""Seconds that opening waits while another process has exclusive use of the file."""
 _PAUSE = 0.005
 """Seconds between two attempts to open."""
 
 # Times are integers, nanoseconds since 1970 UTC. `id` grows in the order in which records were committed. SQLite has no
-# NaN and keeps it as NULL, so a scalar's value may be NULL and NULL is read back as NaN.
+# NaN and stores NULL for it, so a scalar's value may be NULL, and is read back as NaN.
 _TABLES = """
 CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE tags (
@@ -50,7 +50,7 @@ CREATE TABLE objects (
     id INTEGER PRIMARY KEY, tag INTEGER NOT NULL REFERENCES tags (id), time INTEGER NOT NULL,
     data BLOB NOT NULL, attributes TEXT NOT NULL
 );
--- An index has the row's id behind the tag, so the records of a tag are found, and in the order in which they came.
+-- An index contains the tag and then the row's id, so it gives the records of a tag in the order of their commit.
 CREATE INDEX scalars_of_tag ON scalars (tag);
 CREATE INDEX arrays_of_tag ON arrays (tag);
 CREATE INDEX objects_of_tag ON objects (tag);
@@ -71,7 +71,10 @@ def create(directory: Path) -> None:
         connection = sqlite3.connect(path, isolation_level=None)
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
-            raise DataError(f"run {directory}: this file system lacks what a live run needs: keep runs elsewhere")
+            raise DataError(
+                f"run {directory}: its file system does not support SQLite's write-ahead log, which recording needs: "
+                "keep runs on another disk"
+            )
         connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
     except sqlite3.Error as error:
         raise explain(error, directory, "the data file cannot be made") from error
@@ -80,8 +83,8 @@ def create(directory: Path) -> None:
             connection.close()
 
 
-def connect_writer(directory: Path, *, busy_timeout: float = _PATIENCE) -> sqlite3.Connection:
-    """Open a run's database for appending, beside whoever else has it open.
+def connect_writer(directory: Path, *, busy_timeout: float = _OPEN_TIMEOUT) -> sqlite3.Connection:
+    """Open a run's database for appending; other processes may have it open too.
 
     Args:
         directory: the run's directory.
@@ -111,13 +114,13 @@ def connect_writer(directory: Path, *, busy_timeout: float = _PATIENCE) -> sqlit
         return connection
 
     try:
-        return _patiently(open_, busy_timeout)
+        return _open_when_free(open_, busy_timeout)
     except sqlite3.Error as error:
         raise explain(error, directory, f"{FILE_NAME} cannot be opened for writing") from error
 
 
 def connect_reader(directory: Path) -> sqlite3.Connection:
-    """Open a run's database for reading, also while another process writes it, also on a read-only medium.
+    """Open a run's database for reading, even while another process writes it, or on a read-only medium.
 
     Raises:
         DataError: it is missing, damaged or of another format.
@@ -137,20 +140,20 @@ def connect_reader(directory: Path) -> sqlite3.Connection:
     failure: Exception | None = None
     for options in _reading_options(path):
         try:
-            return _patiently(partial(open_, options), _PATIENCE)
+            return _open_when_free(partial(open_, options), _OPEN_TIMEOUT)
         except sqlite3.Error as error:
             failure = error
     raise explain(failure, directory, f"{FILE_NAME} cannot be read") from failure
 
 
-def _patiently(open_: Callable[[], sqlite3.Connection], patience: float) -> sqlite3.Connection:
-    """Open a database while other processes open it, close it, or die with it open.
+def _open_when_free(open_: Callable[[], sqlite3.Connection], timeout: float) -> sqlite3.Connection:
+    """Open a database; wait while another process has exclusive use of it.
 
     The last process that closes it, and the first one that opens it after a crash, have exclusive use for a moment.
     Another process that opens it then is refused at once, whatever timeout SQLite was given (sqlite.org/wal.html,
     section 8).
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while True:
         try:
             return open_()
@@ -171,7 +174,8 @@ def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
 
 def _reading_options(path: Path) -> Iterator[str]:
     yield "mode=ro"
-    # WAL needs its side files, which cannot be made on a read-only medium. Without a WAL all is in the file itself.
+    # WAL mode needs two more files, which cannot be made on a read-only medium. Without a -wal file, all data is in the
+    # database file itself.
     if not path.with_name(path.name + "-wal").exists() and not os.access(path.parent, os.W_OK):
         yield "mode=ro&immutable=1"
 
@@ -188,7 +192,7 @@ def explain(error: BaseException | None, directory: Path, what: str) -> DataErro
     if isinstance(error, sqlite3.ProgrammingError) and "closed" in text:
         return DataError(f"run {directory} is closed: nothing more can be recorded in it or read from it")
     if "readonly" in text or "unable to open" in text:
-        text += "; is the directory there, and writable by this user?"
+        text += "; does the directory exist, and may this user write it?"
     elif "full" in text or "disk I/O" in text:
         text += "; free some space: everything recorded before is intact"
     elif "locked" in text:

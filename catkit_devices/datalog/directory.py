@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 def make_directory(root: Path, name: str, directory: str | None) -> tuple[Path, dt.datetime]:
-    """Make the directory of a new run, which nobody else has made.
+    """Make the directory of a new run; no two runs get the same one.
 
     Args:
         root: where runs are kept; made when it is not there.
@@ -38,7 +38,9 @@ def make_directory(root: Path, name: str, directory: str | None) -> tuple[Path, 
         DataError: it exists, cannot be made, or would be on a network file system.
     """
     if not _NAME.fullmatch(name):
-        raise DataError(f"a run's name consists of letters, digits and any of ._+- after the first, got {name!r}")
+        raise DataError(
+            f"a run's name must begin with a letter or a digit and consist of letters, digits and ._+-, got {name!r}"
+        )
     refuse_network(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -50,8 +52,10 @@ def make_directory(root: Path, name: str, directory: str | None) -> tuple[Path, 
                 path.mkdir()
             except FileExistsError as error:
                 if directory is None:
-                    continue  # another run of this millisecond: the next one has another name
-                raise DataError(f"run directory {path} exists already: a run never writes into another's") from error
+                    continue  # another run began in this millisecond: the next millisecond gives another name
+                raise DataError(
+                    f"run directory {path} exists already: a run never writes into the directory of another run"
+                ) from error
             return path, started
     except OSError as error:
         raise DataError(f"run {name!r}: no directory can be made in {root}: {error}") from error
@@ -61,7 +65,7 @@ def write_description(path: Path, information: Mapping[str, Any], configuration:
     """Write what the run is and what it was configured with.
 
     Raises:
-        DataError: they cannot be written, or hold something that JSON cannot say.
+        DataError: they cannot be written, or hold something that JSON cannot express.
     """
     for file_name, content in ((INFORMATION, information), (CONFIGURATION, configuration)):
         text = to_json(content, f"run {path}: {file_name}", anything=file_name == INFORMATION)

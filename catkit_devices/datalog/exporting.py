@@ -20,7 +20,7 @@ __all__ = ["FORMATS", "export"]
 FORMATS = {
     ".h5": "to_hdf5", ".hdf5": "to_hdf5", ".fits": "to_fits", ".fit": "to_fits", ".csv": "to_csv",
 }  # fmt: skip
-"""The endings that say which format a file has, and the module that writes it."""
+"""The format of a file, by the ending of its name: the module that writes it."""
 
 
 def export(
@@ -30,7 +30,7 @@ def export(
     tags: Sequence[str] = (),
     replace: bool = False,
 ) -> list[str]:
-    """Write a run's records, finished or not, into an HDF5, FITS or CSV file, as its ending says.
+    """Write the records of a run, finished or not, into an HDF5, FITS or CSV file; the file's ending decides.
 
     HDF5 (needs h5py) and FITS (needs astropy) hold everything, with units, times, configuration and log; CSV holds the
     scalars, a line for each: time, tag, value, unit. The file appears complete or not at all.
@@ -38,11 +38,11 @@ def export(
     Args:
         run: the run's directory, or a reader of it.
         file: the file to write: ``.h5``, ``.hdf5``, ``.fits``, ``.fit`` or ``.csv``.
-        tags: only these; all by default.
-        replace: whether a file that is there is replaced.
+        tags: the tags to write; all by default.
+        replace: whether a file that exists is replaced.
 
     Returns:
-        What has no place in such a file and was left out, in words; mostly empty.
+        What this format cannot hold and was left out, as sentences; mostly empty.
 
     Raises:
         ConfigurationError: for another ending, a tag that nothing was logged under, or a library that is missing.
@@ -53,7 +53,7 @@ def export(
     if module is None:
         raise ConfigurationError(f"{target}: expected a file name that ends in {', '.join(FORMATS)}")
     if target.exists() and not replace:
-        raise DataError(f"{target} exists already, and is only replaced when asked to (replace=True, --replace)")
+        raise DataError(f"{target} exists already: to replace it, say replace=True or --replace")
     write = _writer(module)
     with contextlib.ExitStack() as stack:
         reader = run if isinstance(run, RunReader) else stack.enter_context(RunReader(run))
@@ -97,5 +97,5 @@ def _beside(target: Path) -> Iterator[Path]:
     try:
         yield temporary
     finally:
-        with contextlib.suppress(OSError):  # it has its own name by now, or could never be made
+        with contextlib.suppress(OSError):  # it has its final name by now, or was never made
             temporary.unlink()

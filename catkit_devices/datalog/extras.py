@@ -15,7 +15,7 @@ def extra(module: str, purpose: str) -> Any:
 
     Args:
         module: its full name, such as ``astropy.io.fits``.
-        purpose: what it is needed for, to begin the message with.
+        purpose: what it is needed for; the message begins with it.
 
     Raises:
         ConfigurationError: it is not installed; says how to install it.

@@ -1,7 +1,7 @@
-"""Where a live run may lie: on a disk of this machine.
+"""Where a run may be recorded: on a disk of this machine.
 
-SQLite's write-ahead log is shared through memory of one machine and relies on that machine's locks. On a network file
-system a run would look healthy and lose records, so it is refused there before anything is written.
+The processes that use SQLite's write-ahead log share memory and file locks, which work on one machine only. On a
+network file system a run would seem to work and lose records, so it is refused there before anything is written.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from catkit_devices.errors import DataError
 
 __all__ = ["Mount", "mount_of", "refuse_network"]
 
-# 9p and virtiofs are missing on purpose: a virtual machine or a container often has nothing else for a disk, and
-# every process of a run lives on this side of it.
+# 9p and virtiofs are missing on purpose: a virtual machine or a container often has no other disk, and all processes of
+# a run are inside of that one machine.
 _NETWORK = frozenset({
     "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4",
     "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs",
@@ -48,14 +48,14 @@ def mount_of(path: Path, mounts: str) -> Mount | None:
         if len(fields) < 3:
             continue
         mount = Mount(*fields[:3])
-        # Of two mounted in one place, the later one is what one sees.
+        # Where two are mounted in one place, the later one hides the earlier one.
         if wanted.is_relative_to(mount.place) and (found is None or len(mount.place) >= len(found.place)):
             found = mount
     return found
 
 
 def refuse_network(path: Path) -> None:
-    """Make sure that a live run can be kept at ``path``, which need not exist yet.
+    """Make sure that a run can be recorded at ``path``, which need not exist yet.
 
     Does nothing where the system does not tell what is mounted (Windows, macOS).
 

@@ -1,4 +1,4 @@
-"""Finding runs: all that are kept in a directory, and the one that somebody means."""
+"""Finding runs: all runs in a directory, or one run by its name."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from catkit_devices.errors import ConfigurationError, DataError, nearest
 __all__ = ["LAST", "RunSummary", "find_run", "find_runs", "summarise"]
 
 LAST = "last"
-"""What the newest run is called."""
+"""The word that means the newest run, where a run's name is expected."""
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run at a glance.
+    """The main facts of a run, as lists of runs show them.
 
-    ``outcome`` is what the run was ended with (finished, failed, stopped), ``running`` while it goes on, ``killed``
-    for one whose processes are gone, ``unknown`` for one without an outcome that another computer made, and
-    ``unreadable`` for one whose files are damaged; ``detail`` says why, where that is known.
+    ``outcome`` is how the run ended: ``finished``, ``failed`` or ``stopped``. It is ``running`` while the run goes on,
+    ``killed`` where its processes are gone, ``unknown`` for a run of another computer that has no outcome, and
+    ``unreadable`` where its files are damaged. ``detail`` says why, where that is known.
     """
 
     path: Path
@@ -43,21 +43,21 @@ def find_runs(root: str | os.PathLike[str]) -> list[Path]:
 
 
 def find_run(text: str, root: str | os.PathLike[str]) -> Path:
-    """Return the directory of the run that somebody means.
+    """Return the directory of a run that is given by its path or name.
 
     Args:
-        text: a path; or, of a run under ``root``, its directory's name, the name of what ran (the newest of that name
-            counts), or ``last`` for the newest of all.
+        text: the path of a run; or, of a run under ``root``, the name of its directory, the name of what ran (of
+            several, the newest is returned), or ``last`` for the newest of all.
         root: where runs are kept.
 
     Raises:
-        ConfigurationError: there is none; names the nearest.
+        ConfigurationError: there is no such run; the message names the nearest.
     """
     if (Path(text) / database.FILE_NAME).is_file():
         return Path(text)
     runs = find_runs(root)
     if not runs:
-        raise ConfigurationError(f"there is no run in {root}, and {text} is not the directory of one")
+        raise ConfigurationError(f"there is no run in {root}, and {text} is not the directory of a run")
     if text == LAST:
         return runs[-1]
     for run in reversed(runs):
@@ -71,7 +71,7 @@ def find_run(text: str, root: str | os.PathLike[str]) -> Path:
 
 
 def summarise(path: Path) -> RunSummary:
-    """Return what can be said of a run at a glance; one that is damaged is described as such."""
+    """Return the main facts of a run; of a damaged run, that it is unreadable and why."""
     try:
         information = directory.read_description(path, directory.INFORMATION)
         with RunReader(path) as reader:
@@ -86,7 +86,7 @@ def summarise(path: Path) -> RunSummary:
 
 
 def _unfinished(information: dict[str, Any]) -> str:
-    """Say what happened to a run without an outcome; its maker records the outcome, as long as the maker lives."""
+    """Say what happened to a run without an outcome, which the process that made it records before it ends."""
     if information.get("host") != platform.node() or os.name != "posix":
         return "unknown"
     try:
@@ -94,7 +94,7 @@ def _unfinished(information: dict[str, Any]) -> str:
     except ProcessLookupError:
         return "killed"
     except PermissionError:
-        pass  # it lives, and is somebody else's
+        pass  # the process exists, and belongs to another user
     return "running"
 
 

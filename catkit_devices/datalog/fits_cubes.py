@@ -1,4 +1,4 @@
-"""Images of FITS, written an array at a time: a run's frames need not fit into memory together."""
+"""FITS images that are written one array after the other, so that the frames of a run need not fit into memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageType", "image_type", "write_cube"]
 
 _BLOCK = 2880
-"""Bytes of a block; a FITS file consists of whole ones (FITS standard 4.0, 3.1)."""
+"""Bytes of a block; a FITS file consists of whole blocks (FITS standard 4.0, 3.1)."""
 
 
 class ImageType(NamedTuple):
@@ -29,11 +29,11 @@ _TYPES = {
     "i1": ImageType(8, -(2**7)), "u2": ImageType(16, 2**15), "u4": ImageType(32, 2**31), "u8": ImageType(64, 2**63),
 }  # fmt: skip
 _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-"""What numpy calls the numbers of each BITPIX (FITS standard 4.0, 4.4.1)."""
+"""NumPy's type for the numbers of each BITPIX (FITS standard 4.0, 4.4.1)."""
 
 
 def image_type(dtype: np.dtype[Any]) -> ImageType | None:
-    """Return how FITS keeps numbers of a type exactly, or None where it cannot."""
+    """Return how FITS can store numbers of a type exactly, or None where it cannot."""
     return None if dtype.names else _TYPES.get(f"{dtype.kind}{dtype.itemsize}")
 
 
@@ -50,10 +50,10 @@ def write_cube(
     Args:
         fits: ``astropy.io.fits``.
         stream: the file, open for writing bytes, at the end of an extension.
-        arrays: what it consists of, along its first axis; all of one type.
-        kind: of all arrays.
-        shape: of all of them together.
-        cards: of its header.
+        arrays: the arrays that follow each other along the image's first axis; all of one type.
+        kind: how FITS stores their numbers.
+        shape: the shape of the whole image.
+        cards: more cards for its header.
     """
     header = fits.ImageHDU().header
     header["BITPIX"] = kind.bitpix
@@ -69,7 +69,7 @@ def write_cube(
     stream.write(header.tostring().encode("ascii"))
     size = 0
     for array in arrays:
-        # As one row: of an array without dimensions numpy makes a plain number, which is in this machine's byte order.
+        # As one row: from an array without dimensions, numpy makes a plain number, in the byte order of this machine.
         data = _stored(array.reshape(-1), kind).tobytes()
         stream.write(data)
         size += len(data)
@@ -81,7 +81,7 @@ def _stored(array: npt.NDArray[Any], kind: ImageType) -> npt.NDArray[Any]:
     if not kind.offset:
         plain: npt.NDArray[Any] = array.astype(stored)
         return plain
-    # Adding or subtracting half of the range is flipping the topmost bit, and that never overflows.
+    # To add or subtract half of the range is the same as to flip the highest bit, and this never overflows.
     bits = array.astype(f"u{array.dtype.itemsize}", copy=False)
     flipped = bits ^ bits.dtype.type(1 << (8 * array.dtype.itemsize - 1))
     shifted: npt.NDArray[Any] = flipped.view(f"{'u' if kind.bitpix == 8 else 'i'}{array.dtype.itemsize}")

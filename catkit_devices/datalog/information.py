@@ -31,7 +31,7 @@ def gather(source: Path | None) -> dict[str, Any]:
     try:
         user: str | None = getpass.getuser()
     except (KeyError, OSError):
-        user = None  # a numeric user without an entry, as in a container
+        user = None  # a user number without a name, as there is in containers
     return {
         "user": user,
         "host": platform.node(),
@@ -45,7 +45,7 @@ def gather(source: Path | None) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the version of Python and of each distribution that decides what a run does, where it is installed."""
+    """Return the versions of Python and of those installed packages that influence what a run does."""
     from importlib import metadata
 
     found = {"python": sys.version.split()[0]}
@@ -58,7 +58,7 @@ def versions() -> dict[str, str]:
 
 
 def git_revision(place: Path) -> str | None:
-    """Return the commit checked out where ``place`` lies, with ``-dirty`` behind it where files differ from it.
+    """Return the commit that is checked out where ``place`` lies, followed by ``-dirty`` where files differ from it.
 
     None where there is no repository, no git, or no answer within 5 s.
     """

@@ -18,7 +18,7 @@ _BEGINNING = re.compile(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z ", re.MUL
 
 
 def in_time_order(text: str) -> str:
-    """Return a log with its records sorted by time; with many writers the file is sorted only approximately."""
+    """Return a log with its records sorted by time: where many processes write, the file is not exactly sorted."""
     starts = [match.start() for match in _BEGINNING.finditer(text)]
     ends = [*starts[1:], len(text)]
     records = [text[start:end] for start, end in zip(starts, ends, strict=True)]
@@ -29,8 +29,8 @@ def in_time_order(text: str) -> str:
 class LogFileHandler(logging.Handler):
     """Appends log records to a file that other processes append to as well.
 
-    Each record is one write at the file's end, so records of several processes never mix and stand in the order in
-    which they were made. A record that was handled is there after SIGKILL of the process.
+    Each record is one write at the end of the file, so records of several processes never mix, and stand in the order
+    in which they were written. A record that was handled is in the file even if the process is then killed (SIGKILL).
 
     Args:
         path: the file; made when it is not there.

@@ -30,24 +30,25 @@ _STYLE: Any = {
     "legend.frameon": False,
 }
 _MANY = 300
-"""From so many points on, a line says more than dots."""
+"""Points of a curve over time, above which they are not marked by dots: the dots would hide the line."""
 _PREFERRED = ("scalar", "curve", "array", "figure")
-"""What is drawn of a tag that several kinds of record have."""
+"""Where a tag has records of several kinds, the first kind in this list is drawn."""
 
 
 def plot(
     run: str | os.PathLike[str] | RunReader, tags: Sequence[str] | str, file: str | os.PathLike[str], index: int = -1
 ) -> None:
-    """Draw what was logged, finished run or not, into a picture (PNG, PDF or SVG, as the file's ending says).
+    """Draw what a run has logged, finished or not, into a picture: PNG, PDF or SVG, by the ending of the file's name.
 
-    Scalars over time, one below the other where their units differ; curves, all of a tag in one plot; of arrays one
-    record, as an image or, with one dimension, as a line; a logged figure is written out as it was logged.
+    Scalars are drawn over time, with a plot of its own for each unit. All curves of a tag are drawn in one plot. Of
+    arrays one record is drawn: as a line if it has one dimension, else as an image. A logged figure is written
+    unchanged.
 
     Args:
         run: the run's directory, or a reader of it.
         tags: what to draw.
-        file: the picture.
-        index: which record of arrays and figures; the newest by default.
+        file: the picture to write.
+        index: which record of an array or figure is drawn; the newest by default.
 
     Raises:
         ConfigurationError: a tag that nothing was logged under, or one that cannot be drawn.
@@ -107,7 +108,7 @@ def _draw(reader: RunReader, tags: list[Tag], index: int) -> Drawing:
             beside.append(tag)
     drawing = Figure(figsize=(9.0, 1.4 + 3.2 * len(panels)), layout="constrained")
     FigureCanvasAgg(drawing)
-    # What has a time axis shares it, so that one sees what happened together.
+    # All plots over time have the same time axis, so that one sees what happened at the same time.
     first: Axes | None = None
     for number, panel in enumerate(panels):
         over_time = panel[0].kind == "scalar"
@@ -130,7 +131,7 @@ def _fits_beside(first: Tag, tag: Tag) -> bool:
 def _scalars(reader: RunReader, tags: list[Tag], axes: Axes) -> None:
     from matplotlib import dates
 
-    formatter: Any = dates.ConciseDateFormatter  # which has no types
+    formatter: Any = dates.ConciseDateFormatter  # matplotlib has no annotations for it
     for tag in tags:
         scalars = reader.scalars(tag.tag)
         marker = "" if len(scalars) > _MANY else "."
@@ -153,7 +154,7 @@ def _curves(reader: RunReader, tag: Tag, axes: Axes) -> None:
     last = curves[-1]
     axes.set_xlabel(_labelled(last.x_label, last.x_unit))
     axes.set_ylabel(_labelled(last.y_label, last.y_unit))
-    axes.set_title(f"{tag.tag} ({len(curves)}, the newest strongest)" if len(curves) > 1 else tag.tag)
+    axes.set_title(f"{tag.tag} ({len(curves)} curves, the newest is darkest)" if len(curves) > 1 else tag.tag)
     axes.grid()
 
 

@@ -1,4 +1,4 @@
-"""Numbers and their units, however an experiment hands them over: a plain number, and the unit as text."""
+"""Turns a number with a unit, in any of the forms that an experiment may have, into a plain number and a text."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 __all__ = ["conversion", "magnitude", "refuse_masked", "unit_text"]
 
 _QUANTITIES = (("magnitude", "units"), ("value", "unit"), ("value", "units"))
-"""What the number and the unit of a quantity are called: by pint, astropy, unyt."""
+"""The attributes that hold the number and the unit of a quantity of pint, astropy and unyt."""
 
 
 def magnitude(value: Any, unit: Any, what: str) -> tuple[Any, str | None]:
-    """Separate a value from its unit: one that carries its unit is converted to ``unit``, any other is in it already.
+    """Separate a value from its unit. A value that has a unit is converted to ``unit``; any other is taken to be in it.
 
-    Units are carried by quantities of pint, astropy and unyt, by astropy's NDData (CCDData) and columns, by the
-    attributes of xarray and pandas (``units``), and by spans of time, which are in seconds. An array of spans of time
-    for which no unit is asked stays as it is.
+    Values with units are quantities of pint, astropy and unyt, astropy's NDData (CCDData) and columns, objects of
+    xarray and pandas whose attributes have ``units``, and spans of time, which become seconds. An array of spans of
+    time for which no unit is given stays as it is.
 
     Returns:
         The bare value and the unit as text, or None where there is none.
 
     Raises:
-        DataError: the value cannot be converted to ``unit``, or ``unit`` is neither text nor a unit, or the value is a
-            table whose columns have units; ``what`` is named.
+        DataError: the value cannot be converted to ``unit``, ``unit`` is neither text nor a unit, or the value is a
+            table whose columns have units; the message names ``what``.
     """
     wanted = None if unit is None else unit_text(unit, what)
     own = carried_unit(value)
@@ -47,11 +47,11 @@ def magnitude(value: Any, unit: Any, what: str) -> tuple[Any, str | None]:
         raise DataError(f"{what}: a table whose columns have units ({own}) is recorded a column at a time")
     refuse_masked(value, what)
     inner = getattr(value, "data", None)
-    if carried_unit(inner) is not None:  # a labelled array of quantities
+    if carried_unit(inner) is not None:  # a labelled array (xarray) of quantities
         return magnitude(inner, unit, what)
     import numpy as np
 
-    numbers = np.asarray(value if isinstance(own, str) else inner)  # which is the array of astropy's NDData
+    numbers = np.asarray(value if isinstance(own, str) else inner)  # astropy's NDData has its array in .data
     return _converted(numbers, unit_text(own, what), wanted, what)
 
 
@@ -66,7 +66,7 @@ def _of_time(value: Any, wanted: str | None, what: str) -> tuple[Any, str | None
 
 def _of_quantity(value: Any, number: Any, own: Any, unit: Any, what: str) -> tuple[Any, str | None]:
     if unit is None:
-        scale = getattr(own, "scale", 1.0)  # of a unit of astropy such as "1000 m"
+        scale = getattr(own, "scale", 1.0)  # a unit of astropy may have a factor, such as "1000 m"
         return number if scale == 1.0 else number * scale, unit_text(own, what)
     wanted = unit_text(unit, what)
     wide = wide_enough(number)
@@ -74,7 +74,7 @@ def _of_quantity(value: Any, number: Any, own: Any, unit: Any, what: str) -> tup
         value = value.astype(wide.dtype) if hasattr(value, "astype") else type(value)(wide, own)
     try:
         converted = value.to(unit if type(unit) is type(own) else wanted)
-    except Exception:  # noqa: BLE001 - each library has errors of its own, and names of its own for units
+    except Exception:  # noqa: BLE001 - each library raises its own errors, and has its own names for units
         return _converted(number, unit_text(own, what), wanted, what)
     return converted.magnitude if hasattr(converted, "magnitude") else converted.value, wanted
 
@@ -98,10 +98,10 @@ def _seconds(span: Any, what: str) -> Any:
 
 
 def unit_text(unit: Any, what: str) -> str:
-    """Return a unit, given as text or as that of a library of units, as text.
+    """Return a unit as text. It may be given as text, or as a unit of pint, astropy or unyt.
 
     Raises:
-        DataError: it is neither; ``what`` is named.
+        DataError: it is neither; the message names ``what``.
     """
     if isinstance(unit, str):
         return unit
@@ -132,11 +132,11 @@ def _text_of_astropy(unit: Any) -> str:
 
 
 _NAMES = {"ct": "count", "deg_C": "degC", "pix": "pixel", "bit": "bit", "%": "%"}
-"""What pint calls units of astropy that cannot be said in SI units."""
+"""Pint's names for units of astropy that cannot be expressed in SI units."""
 
 
 def _name_for_pint(base: Any) -> str:
-    """Return the name by which pint knows a unit; if it knows none, a name that pint takes for no other unit."""
+    """Return the name by which pint knows a unit; if pint does not know it, a name that pint has for no other unit."""
     if base.name in _NAMES:
         return _NAMES[base.name]
     make = registry()
@@ -155,28 +155,28 @@ def _name_for_pint(base: Any) -> str:
             )
             if math.isclose(make.Quantity(1.0, name).to(expected).magnitude, in_si.scale, rel_tol=1e-6):
                 return str(name)
-        except Exception:  # noqa: BLE001, S112 - pint knows something else by that name (ct is the carat)
+        except Exception:  # noqa: BLE001, S112 - pint has another unit of that name (ct is the carat)
             continue
     return str(unknown[0] if unknown else base.name)
 
 
 def conversion(refusal: str, given: str, known: str | None) -> Callable[[Any], Any] | None:
-    """Return what turns numbers in one unit into numbers in another; None where they are the same.
+    """Return a function that converts numbers from one unit to another; None where the two are the same unit.
 
     Args:
-        refusal: what to say where that cannot be.
+        refusal: the message where this is impossible.
         given: the unit of the numbers.
         known: the unit that they must have; None and empty are no unit.
 
     Raises:
-        DataError: the two measure different things, or one is not known; what is returned raises it too.
+        DataError: the units have different dimensions, or one is unknown; the returned function raises it too.
     """
     if given == (known or ""):
         return None
     make = registry()
     try:
         source, target = make.Unit(given), make.Unit(known or "")
-    except Exception:  # noqa: BLE001 - pint lets through whatever Python's tokenizer makes of the text
+    except Exception:  # noqa: BLE001 - besides its own errors, pint raises those of Python's tokenizer
         return _conversion_of_astropy(refusal, given, known or "")
     if source == target:
         return None
@@ -184,7 +184,7 @@ def conversion(refusal: str, given: str, known: str | None) -> Callable[[Any], A
 
 
 def _conversion_of_astropy(refusal: str, given: str, known: str) -> Callable[[Any], Any]:
-    """Return what converts by astropy, which knows units that pint does not (Jy), where the program uses it."""
+    """Return a function that converts with astropy, if the program has imported it: it knows more units (Jy)."""
     astropy = imported("astropy.units")
     if astropy is None:
         raise DataError(refusal)
@@ -199,15 +199,15 @@ def _checked(convert: Callable[[Any], Any], refusal: str) -> Callable[[Any], Any
     def checked(numbers: Any) -> Any:
         try:
             return convert(wide_enough(numbers))
-        except Exception as error:  # pint's own, and numpy's where these are no numbers
+        except Exception as error:  # pint's own errors, and numpy's where these are not numbers
             raise DataError(f"{refusal}: {error}") from error
 
-    checked(1.0)  # a difference of temperatures is no temperature, though both have one dimension
+    checked(1.0)  # a temperature difference is not a temperature, though both have the same dimension: it must be tried
     return checked
 
 
 def refuse_masked(value: Any, what: str) -> None:
-    """Raise DataError where something in a value lies behind a mask."""
+    """Raise DataError where a value has masked elements."""
     if is_masked(value):
         raise DataError(
             f"{what} has masked elements, whose values mean nothing: log array.filled(numpy.nan), or log the mask "

@@ -1,4 +1,4 @@
-"""Reading a run back, finished or not."""
+"""Reading a run, finished or not."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _TABLES = {
 
 
 class RunReader:
-    """Reads a run, also one that another process is writing: each call gives what was committed by then.
+    """Reads a run, even while another process is writing it: each call returns what was committed before the call.
 
-    What is read may be narrowed by time and then by index. ``since`` and ``until`` (both inclusive) are seconds since
-    1970 UTC, datetimes (naive ones count as UTC) or the times of records as they are read; ``index`` is a number or a
-    slice, as of a list, of the records within that time.
+    What is read may be limited by time, and then by index. ``since`` and ``until`` (both inclusive) are seconds since
+    1970 UTC, datetimes (UTC if they have no time zone) or the times of records as they are read. ``index`` is a number
+    or a slice, as for a list, and counts the records within that time.
 
-    Threads may share a reader. Every method raises :class:`~catkit_devices.errors.DataError` for what is not there, is
-    damaged or was closed.
+    Threads may share a reader. Every method raises :class:`~catkit_devices.errors.DataError` if what was asked for does
+    not exist or is damaged, or if the reader is closed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -67,7 +67,7 @@ class RunReader:
 
     @property
     def outcome(self) -> dict[str, Any] | None:
-        """How it ended: ``outcome``, ``detail`` and ``time_ns``; None for a run that goes on or that was killed."""
+        """How the run ended: ``outcome``, ``detail`` and ``time_ns``; None if it goes on or was killed."""
         rows = self._query("SELECT value FROM facts WHERE key = 'outcome'", ())
         return from_json(rows[0][0]) if rows else None
 
@@ -104,7 +104,7 @@ class RunReader:
     def arrays(
         self, tag: str, *, since: Moment | None = None, until: Moment | None = None, index: int | slice | None = None
     ) -> Arrays:
-        """Return the arrays logged under a tag; they are read from disk as they are asked for."""
+        """Return the arrays logged under a tag; each is read from disk when it is used."""
         unit, rows = self._records("array", tag, "file, offset, size, dtype, shape", since, until, index)
         locations = [
             Location(time_ns, file, offset, size, dtype, tuple(map(int, shape.split(","))) if shape else ())
@@ -156,16 +156,16 @@ class RunReader:
     def to_pandas(self, *tags: str) -> Any:
         """Return scalars as a pandas DataFrame over time: a column for each tag, of all tags where none is given.
 
-        Where a tag has no record at another's time, there is NaN. Whole numbers that a float cannot say exactly (beyond
-        2**53) stay exact beside such gaps: their column is of the type ``Int64``, with NA in the gaps. The units are in
-        ``attrs``. Needs pandas.
+        At a time at which another tag has a record and this one has none, there is NaN. If a column with such gaps has
+        whole numbers that a float cannot hold exactly (beyond 2**53), they stay exact: the column's type is ``Int64``,
+        with NA in the gaps. The units are in ``attrs``. Needs pandas.
         """
         return tables.frame([self.scalars(tag) for tag in tags or self._scalar_tags()])
 
     def to_xarray(self, *tags: str) -> Any:
         """Return scalars as an xarray Dataset over time, as :meth:`to_pandas` does. Needs xarray and pandas.
 
-        Where pandas has ``Int64``, a variable holds Python's whole numbers (of type ``object``), with NaN in the gaps.
+        Where pandas has ``Int64``, a variable holds Python integers (its type is ``object``), with NaN in the gaps.
         """
         return tables.dataset([self.scalars(tag) for tag in tags or self._scalar_tags()])
 
@@ -189,7 +189,7 @@ class RunReader:
         self, kind: str, tag: str, columns: str, since: Moment | None, until: Moment | None, index: int | slice | None
     ) -> tuple[str | None, list[Any]]:
         """Return a tag's unit and rows of time and the columns."""
-        known = is_plain_text(tag)  # no other is logged
+        known = is_plain_text(tag)  # other tags are refused when they are logged
         found = self._query("SELECT id, unit FROM tags WHERE kind = ? AND tag = ?", (kind, tag)) if known else []
         if not found:
             raise self._unknown(kind, tag)
@@ -213,7 +213,7 @@ class RunReader:
         ordered = f"{query} {'DESC' if backwards else 'ASC'} LIMIT 1 OFFSET ?"
         rows = self._query(ordered, [*arguments, offset]) if offset < _MANY else []
         if not rows:
-            raise DataError(f"run {self._path}: {kind} {tag!r} has no record {index} in what was asked for")
+            raise DataError(f"run {self._path}: {kind} {tag!r} has no record {index} in the time that was asked for")
         return unit, rows
 
     def _query(self, query: str, arguments: Any) -> list[Any]:
@@ -236,9 +236,10 @@ class RunReader:
 
 
 def _bound(moment: Any, name: str) -> tuple[str, float | int]:
-    """Return what a bound of time is compared with, and the number that it is."""
+    """Return the SQL expression that ``since`` or ``until`` is compared with, and the limit as a number."""
     if isinstance(moment, float) and not math.isnan(moment):
-        # Seconds are rounded, to a quarter of a microsecond nowadays: those of a record must find that record.
+        # A float of seconds since 1970 is rounded, to about a quarter of a microsecond. The times of the records are
+        # rounded in the same way here, so that the time of a record, in seconds, finds that record.
         return "time / 1e9", float(moment)
     if isinstance(moment, dt.datetime) and moment == moment and moment.year not in _YEARS:
         return "time", _FIRST if moment.year < _YEARS.start else _LAST
@@ -248,9 +249,9 @@ def _bound(moment: Any, name: str) -> tuple[str, float | int]:
 _FIRST, _LAST = -(2**63), 2**63 - 1
 """The first and the last time that there can be, in nanoseconds since 1970 UTC."""
 _YEARS = range(1678, 2262)
-"""Years of which every moment is between them."""
+"""Years that lie completely between these two times."""
 _MANY = 2**62
-"""More records than there can be."""
+"""More records than a table can have; SQLite accepts no offset of 2**63 or more."""
 
 
 def _times(rows: list[Any]) -> npt.NDArray[np.datetime64]:

@@ -1,4 +1,4 @@
-"""What reading a run gives: records of one tag with their times and units."""
+"""What a reader of a run returns: the records of a tag, with their times and units."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Location:
 
 @dataclass(frozen=True, eq=False)
 class Arrays(Sequence["npt.NDArray[Any]"]):
-    """The arrays of one tag, in the order in which they were recorded; each is read from disk when it is asked for."""
+    """The arrays of one tag, in the order in which they were recorded; each is read from disk when it is used."""
 
     tag: str
     unit: str | None
@@ -118,7 +118,7 @@ class Arrays(Sequence["npt.NDArray[Any]"]):
         return read(self._directory / location.file, location.offset, location.size)
 
     def stack(self) -> npt.NDArray[Any]:
-        """Return all as one array, the records along its first axis; they must be of one shape (else ValueError)."""
+        """Return all as one array, the records along its first axis; ValueError if their shapes differ."""
         import numpy as np
 
         return np.stack(list(self)) if len(self) else np.empty((0,))
@@ -171,7 +171,7 @@ class Fits:
 
 @dataclass(frozen=True)
 class Value:
-    """One value of any kind that JSON knows."""
+    """One value that JSON can express."""
 
     tag: str
     time_ns: int

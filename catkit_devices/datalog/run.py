@@ -44,17 +44,17 @@ class _Tag(NamedTuple):
 class Run:
     """Writes what a run records; made by :meth:`create`, or by :meth:`open` in another process of the same run.
 
-    Every ``log…`` call that returned is in the run's files whatever happens to this process afterwards, SIGKILL
-    included (not so for a power failure, after which the newest records may be missing; what is there is whole). One
-    that raised recorded nothing. Threads may share a run, and processes may each open it; records count in the order
-    in which they were committed. Reading meanwhile is what :class:`~catkit_devices.datalog.RunReader` is for.
+    When a ``log...`` call has returned, its record is in the run's files, whatever happens to this process afterwards,
+    SIGKILL included. (After a power failure the newest records may be missing; all others are intact.) A call that
+    raised has recorded nothing. Threads may share a run, and several processes may open it; records are in the order in
+    which they were committed. :class:`~catkit_devices.datalog.RunReader` can read the run at the same time.
 
-    A record belongs to a *tag*. Each kind of record has tags of its own, and a tag has one unit, that of its first
-    record: numbers in another unit are converted to it, and those of something else (V after A) refused. Values are
-    plain numbers, or quantities of pint, astropy or unyt. The time of a record is now, or ``at``: in seconds since 1970
-    UTC, or a datetime with its time zone.
+    A record belongs to a *tag*. Each kind of record has tags of its own. A tag has one unit, that of its first record:
+    numbers in another unit are converted to it, and numbers that cannot be converted (V after A) are refused. Values
+    are plain numbers, or quantities of pint, astropy or unyt. The time of a record is now, or ``at``: in seconds since
+    1970 UTC, or a datetime with its time zone.
 
-    Every method raises :class:`~catkit_devices.errors.DataError` when a record cannot be kept: on a full disk, in a
+    Every method raises :class:`~catkit_devices.errors.DataError` when a record cannot be written: on a full disk, in a
     directory that became read-only, after :meth:`close`. What was recorded before stays readable.
     """
 
@@ -129,7 +129,7 @@ class Run:
 
     @property
     def handler(self) -> logfile.LogFileHandler:
-        """A handler for Python's logging that writes to the run's ``log.txt``; closed together with the run.
+        """The handler for Python's logging that writes to the run's ``log.txt``; closed together with the run.
 
         Raises:
             DataError: the file cannot be opened, or the run is closed.
@@ -147,10 +147,10 @@ class Run:
         """Record one real number (NaN and infinities too; a truth value as 0 or 1).
 
         Args:
-            tag: what it is a value of.
+            tag: what was measured.
             value: a number, or a pint quantity.
             unit: its unit as text, or a unit of pint, astropy or unyt; numbers are converted to the tag's first unit.
-            at: when it was true, in seconds since 1970 UTC or as a datetime with its time zone; now by default.
+            at: when it was measured, in seconds since 1970 UTC or as a datetime with its time zone; now by default.
         """
         if type(value) is not float:
             value, unit = magnitude(value, unit, f"scalar {tag!r}")
@@ -175,13 +175,13 @@ class Run:
             self._checkpointer.note()
 
     def log_array(self, tag: str, array: npt.ArrayLike, unit: Any = None, *, at: float | None = None) -> None:
-        """Record an array of any shape and any type but Python objects.
+        """Record an array, of any shape and of any type except Python objects.
 
         Args:
-            tag: what it shows.
-            array: the array, or a pint quantity of one.
+            tag: what was measured.
+            array: the array, or a quantity of pint, astropy or unyt that holds one.
             unit: the unit of its elements.
-            at: when it was true, in seconds since 1970 UTC; now by default.
+            at: when it was measured, in seconds since 1970 UTC; now by default.
         """
         bare, unit = magnitude(array, unit, f"array {tag!r}")
         data = plain_array(bare, f"array {tag!r}")
@@ -195,7 +195,7 @@ class Run:
             try:
                 if self._arrays is None:
                     self._arrays = ArrayFile(self._path)
-                # The array first, its row second: a row never points to bytes that are not there.
+                # First the array, then its row: so a row never points to bytes that are not in the file.
                 offset, size = self._arrays.append(data)
                 shape = ",".join(map(str, data.shape))
                 row = (tag_id, moment, self._arrays.name, offset, size, str(data.dtype), shape)
@@ -216,7 +216,7 @@ class Run:
         y_label: str = "",
         at: float | None = None,
     ) -> None:
-        """Record a curve: two sequences of one length, or quantities of such, with their units and axis labels."""
+        """Record a curve: two sequences of the same length, plain or with units, and labels for the axes."""
         for label in (x_label, y_label):
             if not isinstance(label, str):
                 raise DataError(f"curve {tag!r}: a label must be text, got {label!r}")
@@ -238,22 +238,22 @@ class Run:
         self._store("fits", tag, contents.fits_file(tag, fits), None, at)
 
     def log(self, tag: str, value: Any, *, at: float | None = None) -> None:
-        """Record any value that JSON can say, or that turns into one: dictionaries, lists, text, dates, dataclasses."""
+        """Record any value that can be written as JSON: dictionaries, lists, text, dates, dataclasses."""
         self._store("value", tag, to_json(value, f"value {tag!r}").encode(), None, at)
 
     def log_event(self, kind: str, text: str, *, at: float | None = None, **facts: Any) -> None:
-        """Record something that happened to the run rather than in it: a mutex that was broken, a check that tripped.
+        """Record an event that concerns the run itself, such as a mutex that was broken or a check that tripped.
 
         Args:
-            kind: what kind of event, such as ``safety_tripped``; events are found by it.
-            text: what happened, for people.
+            kind: what kind of event, such as ``safety_tripped``; readers select events by it.
+            text: what happened, as a sentence.
             at: when it happened, in seconds since 1970 UTC; now by default.
-            **facts: what the text was built from, as values that JSON can say.
+            **facts: the facts in the text, as values that JSON can express.
         """
         self._store("event", kind, to_json({"text": text, "facts": facts}, f"event {kind!r}").encode(), None, at)
 
     def set_outcome(self, outcome: str, detail: str = "") -> None:
-        """Record how the run ended (``finished``, ``failed``, ``stopped``) and why; a run without ended unheard."""
+        """Record how the run ended (``finished``, ``failed``, ``stopped``) and why; a killed run has no outcome."""
         text = to_json({"outcome": outcome, "detail": detail, "time_ns": time.time_ns()}, "outcome")
         with self._lock:
             self._execute(_OUTCOME, (text,), "the outcome is not recorded")
@@ -261,7 +261,7 @@ class Run:
     def close(self) -> None:
         """End recording in this process; closing twice is harmless.
 
-        The last process to close leaves one plain database file, without the side files of a live one.
+        The last process that closes the run leaves one database file; its ``-wal`` and ``-shm`` files are gone.
         """
         with self._lock:
             if self._closed:
@@ -270,7 +270,7 @@ class Run:
         self._checkpointer.end()
         with self._lock:
             try:
-                with contextlib.suppress(sqlite3.OperationalError):  # somebody else has it open: it stays as it is
+                with contextlib.suppress(sqlite3.OperationalError):  # another process has it open: it stays in WAL mode
                     self._connection.execute("PRAGMA busy_timeout = 0")
                     self._connection.execute("PRAGMA journal_mode = DELETE")
                 if self._arrays is not None:
@@ -302,14 +302,14 @@ class Run:
             self._checkpointer.note(len(data))
 
     def _declare(self, kind: str, tag: str, unit: str | None) -> _Tag:
-        """Return a tag, known or new, and what converts numbers in ``unit``; a unit left out is that of the tag."""
+        """Return a tag, known or new, with what converts numbers from ``unit`` to its unit; None means its own unit."""
         found = self._tags.get((kind, tag, unit)) if isinstance(tag, str) else None
         if found is not None:
             return found
         if not tag or not is_plain_text(tag):
-            raise DataError(f"a tag is a text that is not empty, without NUL, that UTF-8 can say, got {tag!r}")
+            raise DataError(f"a tag must be text that is valid UTF-8, not empty and without NUL, got {tag!r}")
         if unit is not None and not is_plain_text(unit):
-            raise DataError(f"{kind} {tag!r}: a unit is a text without NUL that UTF-8 can say, got {unit!r}")
+            raise DataError(f"{kind} {tag!r}: a unit must be text that is valid UTF-8 and without NUL, got {unit!r}")
         with self._lock:
             self._refuse_when_closed()
             problem = f"{tag!r} is not recorded"

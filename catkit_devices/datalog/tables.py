@@ -1,4 +1,4 @@
-"""Scalars of several tags side by side, as pandas and xarray have them."""
+"""Scalars of several tags in one table of pandas or one dataset of xarray."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def frame(columns: Sequence[Scalars]) -> Any:
     for scalars in columns:
         one = scalars.to_pandas()
         if one.dtype == "int64" and (abs(one.astype("float64")) > _EXACT).any():
-            one = one.astype("Int64")  # as floats, which gaps make of them, they would lose digits
-        # A tag may have several records of one time: the first of them goes beside the first of another tag's.
+            one = one.astype("Int64")  # gaps would turn them into floats, which lose digits
+        # A tag may have several records with the same time: the first goes into one row with the first of another tag.
         occurrence = one.groupby(level=0).cumcount().rename("occurrence")
         series.append(one.to_frame().set_index(occurrence, append=True))
     if series:
@@ -42,7 +42,7 @@ def frame(columns: Sequence[Scalars]) -> Any:
 def dataset(columns: Sequence[Scalars]) -> Any:
     """Return a Dataset over time with a variable for each tag, NaN where a tag has no record; units in ``attrs``.
 
-    A tag called ``time`` is there as ``time_``.
+    The variable of a tag that is called ``time`` is ``time_``.
     """
     xr = extra("xarray", "a labelled array")
     joined = frame(columns)

@@ -1,4 +1,4 @@
-"""A run's scalars as CSV: one line for each, as spreadsheets and every other program read it."""
+"""The scalars of a run as CSV: one line for each, which spreadsheets and most other programs can read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["write"]
 
 
 def write(reader: RunReader, tags: list[Tag], file: Path) -> list[str]:
-    """Write time (ISO 8601, UTC), tag, value and unit of every scalar; return what was left out, in words.
+    """Write time (ISO 8601, UTC), tag, value and unit of every scalar; return what was left out, as sentences.
 
     The lines of a tag stand together, in the order in which they were recorded. Numbers are written so that reading
     them gives the same number again.
@@ -36,4 +36,4 @@ def write(reader: RunReader, tags: list[Tag], file: Path) -> list[str]:
     if not others:
         return []
     counted = ", ".join(f"{kind} ({count} tag{'' if count == 1 else 's'})" for kind, count in others.items())
-    return [f"{counted}: CSV holds scalars only, HDF5 and FITS hold all"]
+    return [f"{counted}: CSV holds scalars only; HDF5 and FITS hold everything"]

@@ -1,12 +1,12 @@
 """A whole run as FITS.
 
-One extension for each tag, called after it (the cards ``TAG`` and ``KIND`` have it exactly):
+One extension for each tag, with its name (which the card ``TAG`` has exactly, and ``KIND`` the kind of record):
 
 * scalars: a table with ``TIME`` (seconds since 1970 UTC), ``TIME_NS`` (the same, exact) and ``VALUE``;
 * arrays of one shape: an image with one more axis for the records, and a table of their times called ``TAG times``;
   arrays of several shapes: an image for each, with its time in ``DATE-OBS`` and ``TIME_NS``; complex ones as tables;
 * curves: a table for each, with ``X`` and ``Y``; figures: a table of times and the bytes of PNG files;
-* FITS files: their own extensions as they are; values: a table of times and the bytes of JSON (UTF-8).
+* FITS files: their own extensions, unchanged; values: a table of times and the bytes of JSON (UTF-8).
 
 ``RUN`` is a table with information and configuration as JSON, ``LOG`` one with a row for each line of the log, and
 ``EVENTS`` one of mutex and safety events.
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 _BLOCK = 2880
-"""Bytes of a block; a FITS file consists of whole ones (FITS standard 4.0, 3.1)."""
+"""Bytes of a block; a FITS file consists of whole blocks (FITS standard 4.0, 3.1)."""
 
 
 def write(reader: RunReader, tags: list[Tag], file: Path) -> list[str]:
-    """Write everything that was logged under the tags; return what was left out, in words."""
+    """Write everything that was logged under the tags; return what was left out, as sentences."""
     fits = extra("astropy.io.fits", "export to FITS")
     with file.open("wb") as stream:
         return _Writer(fits, reader, stream).write(tags)
@@ -69,7 +69,7 @@ class _Writer:
         if lines:
             self._table("LOG", {}, [_text("LINE", lines)])
         for tag in tags:
-            if tag.kind != "event":  # those of all kinds are written together
+            if tag.kind != "event":  # events of all kinds are written together, below
                 self._writers[tag.kind](tag)
         events = self._reader.events()
         if events:
@@ -112,7 +112,7 @@ class _Writer:
     ) -> bool:  # fmt: skip
         kind: ImageType | None = image_type(first.dtype)
         if kind is None:
-            self._left_out.append(f"array {tag.tag}: FITS has no images of {first.dtype}, HDF5 may")
+            self._left_out.append(f"array {tag.tag}: FITS cannot hold images of {first.dtype}; try HDF5")
             return False
         shape = first.shape if count is None else (count, *first.shape)
         header = {"EXTNAME": _ascii(tag.tag), **cards, "DTYPE": str(first.dtype), "BUNIT": _ascii(unit or "")}
@@ -124,7 +124,7 @@ class _Writer:
             codes = _column_code(curve.x), _column_code(curve.y)
             if None in codes:
                 kinds = f"{curve.x.dtype} and {curve.y.dtype}"
-                self._left_out.append(f"curve {tag.tag}: FITS has no columns of {kinds}, HDF5 may")
+                self._left_out.append(f"curve {tag.tag}: FITS cannot hold columns of {kinds}; try HDF5")
                 continue
             cards = {**_cards(tag), **_moment(curve.time_ns)}
             cards.update({"XLABEL": _ascii(curve.x_label), "YLABEL": _ascii(curve.y_label)})
@@ -175,7 +175,7 @@ class _Writer:
 
     def _append(self, hdu: Any) -> None:
         buffer = io.BytesIO()
-        # A file of its own begins with an empty primary header, which is one block.
+        # A complete file begins with an empty primary header, which is one block.
         self._astropy.HDUList([self._astropy.PrimaryHDU(), hdu]).writeto(buffer)
         self._stream.write(buffer.getvalue()[_BLOCK:])
 
@@ -187,7 +187,7 @@ _COLUMNS = {
 
 
 def _column_code(values: npt.NDArray[Any]) -> str | None:
-    """Return the type of a table's column that keeps such numbers exactly, or None where there is none."""
+    """Return the type of table column that stores such numbers exactly, or None where there is none."""
     return _COLUMNS.get(f"{values.dtype.kind}{values.dtype.itemsize}")
 
 
@@ -223,6 +223,6 @@ def _cards(tag: Tag) -> dict[str, Any]:
 
 
 def _ascii(text: str) -> str:
-    """Return a text as FITS can hold it: what is not ASCII, or cannot be printed, as Python would escape it."""
+    """Return a text in the form that FITS can hold: printable ASCII, everything else escaped as Python does it."""
     plain = text.replace("\N{MICRO SIGN}", "u").replace("\N{GREEK SMALL LETTER MU}", "u")
     return "".join(character if " " <= character <= "~" else ascii(character)[1:-1] for character in plain)

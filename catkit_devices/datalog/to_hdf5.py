@@ -7,9 +7,9 @@ records along its first axis) and for values (as JSON). It is a group of ``0``, 
 (each with ``x`` and ``y``) and for pictures and FITS files (their bytes). ``/events`` has ``time``, ``kind``, ``text``
 and ``facts``; ``/run`` has ``information``, ``configuration`` and ``log``.
 
-HDF5 has no place for a text with a NUL, or with half of a surrogate pair (a file name in another encoding). Such a text
-is written as JSON (``"caf\udce9.fits"``), and an attribute says so: ``json`` of a dataset, or of a group of them, means
-that all their texts are JSON; ``label_json`` means it of the attribute ``label``, and so on.
+HDF5 cannot hold a text with a NUL, or with half of a surrogate pair (a file name in another encoding). Such a text is
+written as JSON (``"caf\udce9.fits"``), and an attribute says so: ``json`` of a dataset, or of a group of datasets,
+means that all its texts are JSON; ``label_json`` means that the attribute ``label`` is JSON, and so on.
 """
 
 from __future__ import annotations
@@ -35,23 +35,25 @@ __all__ = ["write"]
 
 _TIME_UNIT = "nanoseconds since 1970-01-01 UTC"
 _OURS = ("time", "value", "", ".", "..")
+"""Names that a tag's group cannot have: our datasets are called so, or HDF5 gives them another meaning."""
 
 
 def write(reader: RunReader, tags: list[Tag], file: Path) -> list[str]:
-    """Write everything that was logged under the tags; return what was left out, in words."""
+    """Write everything that was logged under the tags; return what was left out, as sentences."""
     h5py = extra("h5py", "export to HDF5")
     with file.open("w+b", buffering=0) as raw:
         stream = _Stream(raw)
         with h5py.File(stream, "w", track_order=True) as root:
             left_out = _Writer(h5py, reader, root, stream.check).write(tags)
-        stream.check()  # closing has written, too
+        stream.check()  # closing the file has written too
         return left_out
 
 
 class _Stream:
-    """A file for HDF5, which ends the process (a segmentation fault) where a write fails, on a full disk for example.
+    """A file in which no write fails, for the HDF5 library.
 
-    So a write never fails for it: what cannot be written is kept in memory, and :meth:`check` raises what was wrong.
+    Where a write fails, for example on a full disk, that library crashes the process (segmentation fault). So what
+    cannot be written is kept in memory here, and :meth:`check` raises the error.
     """
 
     def __init__(self, raw: RawIOBase) -> None:
@@ -74,17 +76,17 @@ class _Stream:
         return self._position
 
     def tell(self) -> int:
-        """Return where it is."""
+        """Return the position in the file."""
         return self._position
 
     def read(self, size: int = -1) -> bytes:
-        """Read so many bytes; h5py knows a file by this method, and uses :meth:`readinto`."""
+        """Read ``size`` bytes. h5py takes an object with this method for a file, and uses :meth:`readinto`."""
         place = bytearray(max(size, 0))
         self.readinto(place)
         return bytes(place)
 
     def readinto(self, buffer: Any) -> int:
-        """Read, also what was only kept; bytes that nobody wrote are zero."""
+        """Read, including what is kept in memory; bytes that were never written are zero."""
         place = memoryview(buffer).cast("B")
         self._raw.seek(self._position)
         data = (self._raw.read(len(place)) or b"").ljust(len(place), b"\0")
@@ -97,7 +99,7 @@ class _Stream:
         return len(place)
 
     def write(self, buffer: Any) -> int:
-        """Write, or keep what cannot be written."""
+        """Write; keep in memory what cannot be written."""
         data = memoryview(buffer).cast("B")
         size, start = len(data), self._position
         if self._error is None:
@@ -113,7 +115,7 @@ class _Stream:
         return size
 
     def truncate(self, size: int) -> int:
-        """Make the file that long."""
+        """Make the file ``size`` bytes long."""
         if self._error is None:
             try:
                 self._raw.truncate(size)
@@ -122,7 +124,7 @@ class _Stream:
         return size
 
     def flush(self) -> None:
-        """Nothing waits to be written."""
+        """Do nothing: every write goes to the file at once."""
 
 
 class _Writer:
@@ -146,7 +148,7 @@ class _Writer:
         for tag in tags:
             try:
                 getattr(self, f"_{tag.kind}")(tag)
-            except (TypeError, ValueError) as error:  # what h5py says of what HDF5 has no place for
+            except (TypeError, ValueError) as error:  # h5py raises these for data that HDF5 cannot hold
                 left_out.append(f"{tag.kind} {tag.tag}: {error}")
             self._check()
         self._events()
@@ -171,7 +173,7 @@ class _Writer:
     def _array(self, tag: Tag) -> None:
         arrays = self._reader.arrays(tag.tag)
         for array in arrays[:1] if arrays.uniform else arrays:
-            self._storable(array)  # before there is half a group of it
+            self._storable(array)  # raises before the group is made, which would stay incomplete
         group = self._group(tag, "arrays")
         self._times(group, arrays.times)
         as_json = any(_needs_json(array) for array in arrays)
@@ -196,7 +198,7 @@ class _Writer:
             value.attrs["json"] = True
 
     def _storable(self, array: npt.NDArray[Any], as_json: bool = False) -> tuple[npt.NDArray[Any], str]:
-        """Return an array of a type that HDF5 has, and the name of the type that it had; TypeError if there is none."""
+        """Return the array in a type that HDF5 has, and the name of its own type; TypeError if there is none."""
         import numpy as np
 
         original = str(array.dtype)
@@ -259,7 +261,7 @@ class _Writer:
         group.create_dataset("value", data=texts, dtype=self._text)
 
     def _event(self, tag: Tag) -> None:
-        """Events of all kinds are written together."""
+        """Do nothing: events of all kinds are written together, by ``_events``."""
 
     def _events(self) -> None:
         import numpy as np
@@ -284,7 +286,7 @@ def _needs_json(array: npt.NDArray[Any]) -> bool:
 
 
 def _describe(thing: Any, attribute: str, text: str) -> None:
-    """Set an attribute to a text, to JSON where HDF5 has no place for it."""
+    """Set an attribute to a text; to the text as JSON where HDF5 cannot hold it."""
     if is_plain_text(text):
         thing.attrs[attribute] = text
     else:
@@ -293,7 +295,7 @@ def _describe(thing: Any, attribute: str, text: str) -> None:
 
 
 def _path(tag: str) -> str:
-    """Return where a tag's group lies; a part that is called as a dataset of ours has its first letter escaped."""
+    """Return the path of a tag's group; a part of it that is one of our own names gets its first letter escaped."""
     parts = tag.replace("%", "%25").replace("\0", "%00").split("/")
     return "/".join(
         part if part not in _OURS else (f"%{ord(part[0]):02X}{part[1:]}" if part else "%") for part in parts

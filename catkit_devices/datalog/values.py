@@ -1,4 +1,4 @@
-"""Turning what an experiment hands over into what is stored: plain numbers and arrays, times, JSON text."""
+"""Turns the values that an experiment logs into what is stored: plain numbers and arrays, times, JSON text."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ __all__ = [
 ]
 
 _INTEGERS = range(-(2**63), 2**63)
-"""What SQLite can keep as an integer."""
+"""The integers that SQLite can store."""
 
 
 def plain_array(value: Any, what: str) -> npt.NDArray[Any]:
-    """Return an array as numpy has it.
+    """Return a value as a numpy array.
 
     Raises:
-        DataError: its rows are of different lengths, it holds Python objects, which have no bytes of their own, or some
-            of its elements are masked: what lies behind a mask is no measurement.
+        DataError: its rows differ in length, it holds Python objects, which cannot be stored as bytes, or some of its
+            elements are masked: a masked element is no measurement.
     """
     import numpy as np
 
@@ -49,15 +49,15 @@ def plain_array(value: Any, what: str) -> npt.NDArray[Any]:
 
 
 def nanoseconds(moment: Any, what: str, *, utc: bool = False) -> int:
-    """Return a moment, in seconds since 1970 UTC or as a datetime, in nanoseconds since then; None is now.
+    """Return a time in nanoseconds since 1970 UTC; None is now.
 
     Args:
-        moment: the time.
-        what: it is the time of; for the message.
+        moment: the time, in seconds since 1970 UTC or as a datetime.
+        what: the name of the record, for the message.
         utc: whether times without a time zone (a naive datetime, NumPy's datetime64) are UTC; else they are refused.
 
     Raises:
-        DataError: it is neither, not finite, or beyond the years 1678 to 2262 that 64 bits can say.
+        DataError: it is neither, not finite, or outside of the years 1678 to 2262, for which 64 bits are enough.
     """
     if moment is None:
         return time.time_ns()
@@ -86,7 +86,7 @@ def _of_datetime(moment: dt.datetime, what: str, utc: bool) -> int | None:
             raise DataError(f"{what}: a time needs its time zone, got datetime {moment.isoformat()} without one")
         moment = moment.replace(tzinfo=dt.UTC)
     since: dt.timedelta = moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-    # A timestamp of pandas has nanoseconds beside its microseconds.
+    # A timestamp of pandas has nanoseconds in addition to the microseconds.
     return since // dt.timedelta(microseconds=1) * 1000 + getattr(moment, "nanosecond", 0)
 
 
@@ -103,13 +103,13 @@ def number(value: Any, what: str) -> float | int:
     """Return a real number as a plain float or int; a truth value becomes 0 or 1.
 
     Raises:
-        DataError: it is not one real number, masked, or an integer beyond 64 bits; ``what`` is named.
+        DataError: it is not one real number, is masked, or is an integer beyond 64 bits; the message names ``what``.
     """
     plain = value
     if type(plain) not in (float, int, bool):
         refuse_masked(value, what)
         item = getattr(value, "item", None)
-        is_time = getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M")  # of which item() may be a number
+        is_time = getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M")  # its item() may be a plain number
         if callable(item) and not is_time:  # numpy's scalars and arrays of one element
             try:
                 plain = item()
@@ -129,17 +129,17 @@ def number(value: Any, what: str) -> float | int:
 def to_json(value: Any, what: str, *, anything: bool = False) -> str:
     """Return the value as JSON text (NaN and infinities as Python writes them).
 
-    Paths, dates and enumerations become text (of a member its name, with that of the class before it where the name is
-    another member's value), sets and tuples lists, numpy's values plain ones, dataclasses and
+    Paths and dates become text. A member of an enumeration becomes its name, with the name of its class in front if
+    another member has that text as its value. Sets and tuples become lists, numpy's values plain ones, dataclasses and
     pydantic models dictionaries. Keys become text.
 
     Args:
-        value: to be written.
-        what: it is; for the message.
-        anything: whether what JSON has no place for (times, bytes, complex numbers) is written as text.
+        value: the value.
+        what: its name, for the message.
+        anything: whether what JSON cannot express (times, bytes, complex numbers) is written as text.
 
     Raises:
-        DataError: there is something in it that JSON cannot say, or two keys of a dictionary are the same text.
+        DataError: something in it cannot be expressed in JSON, or two keys of a dictionary become the same text.
     """
 
     def plain(value: Any) -> Any:
@@ -149,25 +149,25 @@ def to_json(value: Any, what: str, *, anything: bool = False) -> str:
             if not anything:
                 raise
             if isinstance(value, bytes | bytearray):
-                return value.decode(errors="surrogateescape")  # which keeps every byte
+                return value.decode(errors="surrogateescape")  # this loses no byte
             import pydantic_core
 
             try:
                 return pydantic_core.to_jsonable_python(value, fallback=str)
-            except ValueError:  # a sequence of its own with bytes in it that are no text
+            except ValueError:  # a sequence of a class of its own, with bytes in it that are not text
                 return str(value)
 
     try:
         value = _with_text_keys(value, anything)
         text = json.dumps(value, default=plain, ensure_ascii=False)
-        # Half a surrogate pair (a file name in another encoding) has no UTF-8; JSON can say it by its number.
+        # Half a surrogate pair (from a file name in another encoding) is not valid UTF-8; JSON can write it as \udXXX.
         return text if text.isascii() or is_plain_text(text) else json.dumps(value, default=plain)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{what} cannot be written as JSON: {error}") from error
 
 
 def is_plain_text(text: object) -> bool:
-    """Return whether something is a text without NUL that UTF-8 can say: one that every file can hold."""
+    """Return whether something is a text without NUL that UTF-8 can encode: every format of file can hold it."""
     if not isinstance(text, str) or "\0" in text:
         return False
     try:
@@ -178,7 +178,7 @@ def is_plain_text(text: object) -> bool:
 
 
 def _with_text_keys(value: Any, anything: bool) -> Any:
-    """Return the value with the keys of its dictionaries as text, none of which may be there twice."""
+    """Return the value with the keys of its dictionaries as text; TypeError where two keys become the same."""
     if isinstance(value, enum.Enum) and isinstance(value, str):
         return _member_text(value)
     if isinstance(value, dict):
@@ -249,7 +249,7 @@ def _plain(value: Any) -> Any:
         convert = getattr(value, method, None)
         if callable(convert) and not isinstance(value, type):
             plain = convert()
-            # NumPy's long double is its own plain value.
+            # tolist() of NumPy's long double returns a long double again.
             return float(plain) if method == "tolist" and type(plain) is type(value) else plain
     if hasattr(value, "keys") and hasattr(value, "__getitem__"):
         keys = list(value.keys())
@@ -261,7 +261,7 @@ def _plain(value: Any) -> Any:
 
 
 def _records(array: Any) -> Any:
-    """Return an array of records as lists of tuples, times in them as text."""
+    """Return an array of records as a list of tuples, with times as text."""
     import numpy as np
 
     def plain(dtype: Any) -> Any:
@@ -275,12 +275,12 @@ def _records(array: Any) -> Any:
 
 
 _TIME_LENGTH = 48
-"""Letters of a time as text, at most: NumPy's longest, with a year of 64 bits and attoseconds."""
+"""Characters of a time as text, at most: NumPy's longest has a year of 64 bits and attoseconds."""
 
 
 def _member_text(member: Any) -> Any:
-    """Return the text that stands for one member only: its name, or its value if both value and member are texts."""
-    if member.name is None:  # a Flag of which nothing is set
+    """Return a text that means this member and no other: its name, or its value if members are texts themselves."""
+    if member.name is None:  # a Flag without any bit set
         return member.value
     text = str.__str__(member) if isinstance(member, str) else member.name
     for name, other in type(member).__members__.items():

@@ -64,7 +64,7 @@ def test_a_closed_run_refuses_every_kind_of_record(tmp_path):
 
 @pytest.mark.parametrize("tag", ["", None, 3, ["list"]])
 def test_a_tag_is_a_text_that_is_not_empty(tmp_path, tag):
-    with Run.create(tmp_path, "scan") as run, pytest.raises(DataError, match="a tag is a text"):
+    with Run.create(tmp_path, "scan") as run, pytest.raises(DataError, match="a tag must be text"):
         run.log_scalar(tag, 1.0)
 
 

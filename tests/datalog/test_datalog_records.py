@@ -147,7 +147,7 @@ def test_a_curve_comes_back_with_both_units(run, reader):
     (curve,) = reader.curves("spectrum")
     assert (curve.x.tolist(), curve.y.tolist()) == ([500, 600], [0.1, 0.9])
     assert (curve.x_unit, curve.y_unit, curve.x_label, curve.y_label) == ("nm", "W", "wavelength", "power")
-    with pytest.raises(DataError, match="of one length"):
+    with pytest.raises(DataError, match="same length"):
         run.log_curve("spectrum", [1, 2], [1])
 
 
