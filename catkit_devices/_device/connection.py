@@ -22,6 +22,7 @@ from catkit_devices.errors import (
     DeviceTimeoutError,
 )
 from catkit_devices.multiprocessing.locks.owner import calling, current_call, emergency_call, forwarded_call
+from catkit_devices.multiprocessing.protocol import running_server
 
 if TYPE_CHECKING:
     from catkit_devices._base.standby import Errand
@@ -158,7 +159,7 @@ class Lifecycle:
         if (replaced := self.device._connection_replaced_at_()) is not None:
             self.lose(replaced)
         anew = self._connection is not _OPEN
-        if changes:
+        if changes and not running_server:  # which is told to end in its own way
             process_end.watch_signals_again()
         if changes or anew:
             self._access.require_permission(operation, changes)

@@ -20,10 +20,9 @@ from catkit_devices.errors import (
     ServerUnresponsiveError,
     TransferError,
 )
-from catkit_devices.lazy import imported
 from catkit_devices.multiprocessing.client.session import Nested, open_sessions, session_with
 from catkit_devices.multiprocessing.locks.lock import take_back
-from catkit_devices.multiprocessing.locks.owner import current_owner, forwarded_call
+from catkit_devices.multiprocessing.locks.owner import current_owner, forwarded_call, running_loop
 from catkit_devices.multiprocessing.protocol import CALL, HANDED_OVER, REFUSED, RETURNED, ROOT, emergency_token
 from catkit_devices.multiprocessing.wire.channel import last_class
 from catkit_devices.multiprocessing.wire.shortage import shortage
@@ -77,7 +76,7 @@ class CallConnection:
         if from_call is not None:
             emergency = "".join(emergency_token) if from_call.emergency else None
             origin = (from_call.owner, from_call.chain, from_call.apart, self.session.ends_told, emergency)
-        elif (asyncio := imported("asyncio")) is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises where there is none
+        elif running_loop() is not None:
             origin = (current_owner(), None, False, 0, None)
         if self.unfinished:
             self.abandon()

@@ -35,6 +35,7 @@ class Deliveries:
     def begin(self, call: Call, give_back: Callable[[], None]) -> None:
         """Note that a value leaves as the answer to ``call``."""
         session = call.session.carrier
+        call.hands_over = True
         with self._guard:
             self._under_way[session.id, call.number] = give_back
         if call.session.ended or call.reason is not None:

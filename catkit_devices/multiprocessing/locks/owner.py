@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from catkit_devices._base.ctrl_c import Event
-from catkit_devices.lazy import imported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +34,7 @@ __all__ = [
     "emergency_call",
     "forwarded_call",
     "local_session",
+    "running_loop",
 ]
 
 OwnerKey = tuple[str, int, int]
@@ -99,6 +99,7 @@ class Call:
         "chain",
         "changes",
         "emergency",
+        "hands_over",
         "nested",
         "number",
         "owner",
@@ -123,6 +124,8 @@ class Call:
         """Whether the operation that runs or is about to may change a device's state."""
         self.emergency = False
         """Whether it makes a device safe: it takes no lock but the wire's."""
+        self.hands_over = False
+        """Whether its answer hands over a value that is taken back where it does not arrive."""
         self._wake: Event | None = None
         self._on_cancel: Callable[[], None] | None = None
 
@@ -239,12 +242,23 @@ def current_owner() -> Owner:
     call = _call.get()
     if call is not None:
         return call.owner
-    asyncio = imported("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises where there is none
+    if running_loop() is not None:
+        import asyncio
+
         task = asyncio.current_task()
         if task is not None:
             return _task_owner(task)
     return _thread_owner()
+
+
+def running_loop() -> Any:
+    """Return the event loop of asyncio that runs in this thread; None where there is none.
+
+    asyncio is not imported for this. Another thread may be in the middle of importing it: then the function may be
+    missing, and no loop runs yet.
+    """
+    get = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)  # the public one raises where there is none
+    return None if get is None else get()
 
 
 def _task_owner(task: Any) -> Owner:

@@ -267,7 +267,7 @@ class ServedSession(Session):
             _log.exception("a connection of %s was dropped", self.process)
         finally:
             last = self.calls.pop(thread, None)
-            if last is not None:
+            if last is not None and last.hands_over:
                 self._objects.deliveries.connection_ended(self, last.number)
             channel.close()
 
@@ -291,7 +291,7 @@ class ServedSession(Session):
         self.calls[thread] = call
         if self._cancelled.get(thread) == number:
             call.cancel(OperationCancelled("the caller interrupted the operation"))
-        if last is not None:
+        if last is not None and last.hands_over:
             self._objects.deliveries.forget(self, last.number)
         if number <= self._void.get(thread, 0):
             raise EOFError  # the client gave this call up before it was begun, and this connection with it
