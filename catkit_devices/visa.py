@@ -14,8 +14,7 @@ from catkit_devices._base.deferred import finished
 from catkit_devices._device.members import hook
 from catkit_devices._device.settings import AsciiText, Condition, Encoding, Pattern, PositiveWhole, Seconds
 from catkit_devices._wire.byte_stream import simulated_clock
-from catkit_devices._wire.exchange import Dialogue
-from catkit_devices._wire.transport import Transport
+from catkit_devices._wire.exchange import Dialogue, Transport
 from catkit_devices.device import Device
 from catkit_devices.errors import (
     DeviceOpenError,

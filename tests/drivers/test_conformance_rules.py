@@ -12,7 +12,7 @@ import time
 import pytest
 import pyvisa
 
-from catkit_devices._wire.transport import TRUSTED
+from catkit_devices._wire.exchange import TRUSTED
 from catkit_devices.device import operation, unlocked
 from catkit_devices.errors import ConfigurationError, DeviceError, DeviceOpenError, DeviceTimeoutError
 from catkit_devices.properties import Control, Measurement

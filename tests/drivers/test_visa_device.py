@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from catkit_devices._wire.transport import _transports
+from catkit_devices._wire.exchange import _transports
 from catkit_devices.errors import (
     DeviceDisconnectedError,
     DeviceFaultError,
