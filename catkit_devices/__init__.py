@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from catkit_devices.hookspecs import hookimpl
     from catkit_devices.multiprocessing import Mutex, Process, SharedMemoryManager, lock_all
     from catkit_devices.properties import Control, Measurement, Setting
+    from catkit_devices.scpi import ScpiDevice
     from catkit_devices.testbed import Experiment, Testbed, load_configuration
     from catkit_devices.visa import VisaDevice
 
@@ -24,6 +25,7 @@ __all__ = [
     "Measurement",
     "Mutex",
     "Process",
+    "ScpiDevice",
     "Setting",
     "SharedMemoryManager",
     "Testbed",
@@ -42,6 +44,7 @@ __getattr__ = importing(
         "hookspecs": ("hookimpl",),
         "multiprocessing": ("Mutex", "Process", "SharedMemoryManager", "lock_all"),
         "properties": ("Control", "Measurement", "Setting"),
+        "scpi": ("ScpiDevice",),
         "testbed": ("Experiment", "Testbed", "load_configuration"),
         "visa": ("VisaDevice",),
     },

@@ -108,12 +108,20 @@ class Quantity(DeviceProperty):
             command = None if self._question is None else self._question.filled(device)
         except ValueError as error:
             raise DeviceValueError(f"{self.name} {error}", **device._facts_()) from None
-        found = self._get(device) if callable(self._get) else device._query(command)  # noqa: SLF001 - what drivers implement
+        found = self._get(device) if callable(self._get) else self._ask(device, command or "")
         try:
-            return self._rule.returned(found) if command is None else self._rule.parse(found.strip())
+            return self._rule.returned(found) if command is None else self._parse(device, found)
         except ValueError as error:
             getattr(device, "_distrust_", _ignore)(f"{self.name} was answered with {reprlib.repr(found)}")
             raise DeviceProtocolError(f"{self.name}: {error}", **device._facts_(command)) from error
+
+    def _ask(self, device: Any, command: str) -> Any:
+        ask = getattr(device, "_ask_for_", None)  # of a device that asks again for what may have been disturbed
+        return device._query(command) if ask is None else ask(command, self._rule)  # noqa: SLF001 - what drivers implement
+
+    def _parse(self, device: Any, reply: str) -> Any:
+        plain = getattr(device, "_plain_", None)  # of a device that knows in which forms its instrument answers
+        return self._rule.parse(reply.strip() if plain is None else plain(reply, self._rule))
 
     def write(self, device: Any, value: Any) -> None:
         """Check ``value`` and set it.

@@ -6,7 +6,7 @@ Whether the backend is real or simulated is decided by whoever gives ``visa_libr
 from __future__ import annotations
 
 import contextlib
-import functools
+import enum
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, final
 
@@ -34,15 +34,38 @@ if TYPE_CHECKING:
     from catkit_devices._wire.byte_stream import Line
     from catkit_devices.multiprocessing.locks.owner import Call
 
-__all__ = ["VisaDevice"]
+__all__ = ["EventStatus", "VisaDevice"]
 
 _T = TypeVar("_T")
 
-_OPERATION_COMPLETE = 1
-"""Bit of the standard event status register (IEEE 488.2, 11.5.1)."""
-_ERRORS = {4: "query error", 8: "device-dependent error", 16: "execution error", 32: "command error"}
-"""Bits of the standard event status register (IEEE 488.2, 11.5.1)."""
 
+class EventStatus(enum.IntFlag):
+    """The bits of ``*ESR?``, the standard event status register (IEEE 488.2, 11.5.1). Reading it clears it."""
+
+    OPERATION_COMPLETE = 1
+    """What was pending at the last ``*OPC`` is complete."""
+    REQUEST_CONTROL = 2
+    """It wants to control the bus."""
+    QUERY_ERROR = 4
+    """A reply was asked for that is not there, or was lost."""
+    DEVICE_DEPENDENT_ERROR = 8
+    """Something failed in the instrument."""
+    EXECUTION_ERROR = 16
+    """A command could not be carried out: a value out of range, for example."""
+    COMMAND_ERROR = 32
+    """A command was not understood."""
+    USER_REQUEST = 64
+    """Somebody has used the front panel."""
+    POWER_ON = 128
+    """It was switched on since."""
+
+
+_ERRORS = (
+    EventStatus.QUERY_ERROR
+    | EventStatus.DEVICE_DEPENDENT_ERROR
+    | EventStatus.EXECUTION_ERROR
+    | EventStatus.COMMAND_ERROR
+)
 
 _SLICE = 0.1
 """Seconds between two looks, by a wait that holds the wire, whether the wire is needed to make a device safe."""
@@ -306,13 +329,27 @@ class VisaDevice(Device):
             self._query("*ESR?")  # reading forgets the events of the past (10.12)
             self._write(command)
             self._write("*OPC")  # sets bit 0 when no operation is pending any more (10.18)
-            done = functools.partial(self._ask_, "*ESR?", _has_completed)
+            done = self._is_complete_
         else:
             self._write(command)
         if not self.wait(done, timeout, interval):
             raise DeviceTimeoutError(f"not complete in {timeout:g} s", **self._facts_(command))
 
     _wait_for_completion_ = _wait_for_completion
+
+    def _event_status(self) -> EventStatus:
+        """Read, and so clear, the standard event status register (IEEE 488.2, 10.12)."""
+        return self._ask_("*ESR?", _as_event_status)
+
+    _event_status_ = _event_status
+
+    def _is_complete_(self) -> bool:
+        """Return whether nothing is pending any more; an error that the instrument tells is a DeviceProtocolError."""
+        status = self._event_status_()
+        failed = [str(bit.name).lower().replace("_", " ") for bit in status & _ERRORS]
+        if failed:
+            raise DeviceProtocolError(f"refused, or failed: {', '.join(failed)}", **self._facts_("*ESR?"))
+        return EventStatus.OPERATION_COMPLETE in status
 
     @hook
     def _identify(self) -> None:
@@ -420,12 +457,7 @@ class VisaDevice(Device):
         return self.io_timeout if timeout is None else timeout
 
 
-def _has_completed(reply: str) -> bool:
-    """Return whether the standard event status register says that nothing is pending; an error is a ValueError."""
-    if not re.fullmatch(r"\+?\d{1,3}", reply) or int(reply) > 255:
+def _as_event_status(reply: str) -> EventStatus:
+    if not re.fullmatch(r"\+?\d{1,3}", reply.strip()) or int(reply) > 255:
         raise ValueError(f"the standard event status register, 0 to 255, was expected, got {reply!r}")
-    status = int(reply)
-    errors = [name for bit, name in _ERRORS.items() if status & bit]
-    if errors:
-        raise ValueError(f"refused, or failed: {', '.join(errors)}")
-    return bool(status & _OPERATION_COMPLETE)
+    return EventStatus(int(reply))

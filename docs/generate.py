@@ -41,6 +41,7 @@ API = {
             "catkit_devices.device",
             "catkit_devices.properties",
             "catkit_devices.visa",
+            "catkit_devices.scpi",
             "catkit_devices.serial_device",
             "catkit_devices.interfaces",
             "catkit_devices.units",
@@ -93,7 +94,9 @@ HELPERS = {
             "_write_bytes",
             "_check_identity",
             "_wait_for_completion",
+            "_event_status",
         ],
+        "scpi.ScpiDevice": ["_ask_value", "_ask_twice", "_query_array"],
         "serial_device.SerialDevice": ["_using_port"],
     }
 }
@@ -155,7 +158,7 @@ _ROOMS = {
     "testbed": ("testbed", "#3f7cac"),
     "simulation": ("simulation", "#2b8a8a"),
     "drivers": ("plugins", "#2e8b57"),
-    "serial_device": ("devices", "#7a8b2e"),
+    "scpi": ("devices", "#7a8b2e"),
     "datalog": ("data", "#8f7a2a"),
     "multiprocessing": ("sharing", "#a9762a"),
     "units": ("base", "#8a5a5a"),

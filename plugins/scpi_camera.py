@@ -6,15 +6,13 @@ There is no such product; its commands, in the manner of SCPI on a TCP socket, a
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import DeviceProtocolError, DeviceValueError
+from catkit_devices.errors import DeviceValueError
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.interfaces import Camera
 from catkit_devices.properties import Control, Measurement
-
-from ._scpi import ScpiDevice, number
+from catkit_devices.scpi import ScpiDevice, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,16 +29,11 @@ class ScpiCamera(ScpiDevice, Camera):
     """A camera with 16-bit pixels."""
 
     identity = r"CATKIT_DEVICES,SIMCAM,"
+    strict = True
 
-    exposure_time = Control(
-        "EXP?", "EXP {}", type=number, unit="s", limits=(1e-5, 10.0), doc="Exposure time of one frame."
-    )
-    pixel_size = Measurement(lambda self: self._ask_twice("SENS:PIX?", float), unit="um", doc="Pitch of the pixels.")
-    saturation = Measurement(
-        lambda self: self._integers("SENS:SAT?", 1)[0],
-        type=int,
-        doc="Value at which a pixel saturates, in counts.",
-    )
+    exposure_time = Control("EXP?", "EXP {}", unit="s", limits=(1e-5, 10.0), doc="Exposure time of one frame.")
+    pixel_size = Measurement(lambda self: self._ask_twice("SENS:PIX?", number), unit="um", doc="Pitch of the pixels.")
+    saturation = Measurement("SENS:SAT?", type=int, doc="Value at which a pixel saturates, in counts.")
 
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, **options)
@@ -55,7 +48,7 @@ class ScpiCamera(ScpiDevice, Camera):
     @property
     def region(self) -> tuple[int, int, int, int]:
         """Region of the sensor that is read out: first row and column from 0, height and width, in pixels."""
-        row, column, rows, columns = self._integers("ROI?", 4)
+        row, column, rows, columns = self._ask_value("ROI?", int, count=4)
         return row, column, rows, columns
 
     @region.setter
@@ -77,37 +70,23 @@ class ScpiCamera(ScpiDevice, Camera):
 
     def frame(self) -> npt.NDArray[np.uint16]:
         """Expose and return one frame: ``shape`` unsigned 16-bit counts, row 0 first."""
-        import numpy as np
-
-        exposure = self._ask("EXP?", number)
-        rows, columns = self._integers("ROI?", 4)[2:]
+        exposure = self._ask_value("EXP?")
+        rows, columns = self._ask_value("ROI?", int, count=4)[2:]
         if self._exposing:  # by an operation that was cancelled
             self._write("ABOR")
         self._exposing = True
         self._write("INIT")
         self.wait(exposure)  # with nothing on the wire, so that it can be made safe meanwhile
-        data = self._query_binary("FETC?")
+        frame = self._query_array("FETC?", "<u2", count=rows * columns)
         self._exposing = False
-        expected = 2 * rows * columns
-        if len(data) != expected:
-            self._distrust(f"a frame had {len(data)} bytes")
-            raise DeviceProtocolError(f"a frame has {expected} bytes, got {len(data)}", **self._facts("FETC?"))
-        return np.frombuffer(data, dtype="<u2").astype(np.uint16).reshape(rows, columns)
+        return frame.reshape(rows, columns)
 
     def _identify(self) -> None:
         super(ScpiDevice, self)._write("ABOR")  # a frame that nobody waits for any more would come before the identity
         self._exposing = False
         super()._identify()
-        rows, columns = self._integers("SENS:SIZE?", 2)
+        rows, columns = self._ask_value("SENS:SIZE?", int, count=2)
         self._sensor = (rows, columns)
-
-    def _integers(self, command: str, count: int) -> list[int]:
-        def parse(reply: str) -> list[int]:
-            if not re.fullmatch(r"\d+(,\d+)*", reply) or reply.count(",") != count - 1:
-                raise ValueError(f"{count} whole numbers were expected, got {reply!r}")
-            return [int(part) for part in reply.split(",")]
-
-        return self._ask_twice(command, parse)
 
     def _make_safe(self) -> None:
         self._write("ABOR")

@@ -12,8 +12,7 @@ from catkit_devices.errors import DeviceProtocolError
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.interfaces import PowerMeter
 from catkit_devices.properties import Control, Measurement
-
-from ._scpi import ScpiDevice, number, whole
+from catkit_devices.scpi import ScpiDevice
 
 if TYPE_CHECKING:
     from catkit_devices.device import Device
@@ -25,25 +24,24 @@ class PM100D(ScpiDevice, PowerMeter):
     """A power meter with a photodiode or thermal sensor."""
 
     identity = r"^THORLABS,PM"
+    strict = True
     #: Seconds: 3 ms for each sample of the average (manual), 1 s in reserve.
     io_timeout = 4.0
 
     power = Measurement(
         "MEAS:POW?",
-        type=number,
         unit="W",
         doc="Optical power on the sensor, corrected for ``wavelength``; infinite when it is above the range.",
     )
     wavelength = Control(
         "SENS:CORR:WAV?",
         "SENS:CORR:WAV {}",
-        type=number,
         unit="nm",
         limits=lambda self: self._wavelengths,
         doc="Wavelength that readings are corrected for, within what the sensor is calibrated for.",
     )
     averaging = Control(
-        lambda self: self._ask_twice("SENS:AVER:COUN?", whole),
+        "SENS:AVER:COUN?",
         "SENS:AVER:COUN {}",
         type=int,
         limits=(1, 1000),
@@ -51,7 +49,7 @@ class PM100D(ScpiDevice, PowerMeter):
     )
     auto_range = Control("SENS:POW:RANG:AUTO?", "SENS:POW:RANG:AUTO {}", type=bool, doc="Choice of range by the meter.")
     sensor = Measurement(
-        lambda self: self._ask_twice("SYST:SENS:IDN?", str.strip),
+        "SYST:SENS:IDN?",
         type=str,
         doc="Sensor that is plugged in: name, serial number, calibration, type, subtype, flags.",
     )
@@ -62,7 +60,7 @@ class PM100D(ScpiDevice, PowerMeter):
 
     def _identify(self) -> None:
         super()._identify()
-        self._wavelengths = self._ask("SENS:CORR:WAV? MIN", number), self._ask("SENS:CORR:WAV? MAX", number)
+        self._wavelengths = self._ask_value("SENS:CORR:WAV? MIN"), self._ask_value("SENS:CORR:WAV? MAX")
         # Readings may have been left in dBm by somebody at the front panel.
         self._write("SENS:POW:UNIT W")
         unit = self._query("SENS:POW:UNIT?")

@@ -71,7 +71,9 @@ _RESERVED = frozenset(
 """The special methods that mean the same for every device."""
 _ON_THE_MUTEX = frozenset({"acquire", "lock", "mutex", "release", "wait"})
 """What a proxy does by itself, or only a driver does."""
-_FRAMEWORK = {f"catkit_devices.{module}" for module in ("device", "multiprocessing.hosted", "serial_device", "visa")}
+_FRAMEWORK = {
+    f"catkit_devices.{module}" for module in ("device", "multiprocessing.hosted", "scpi", "serial_device", "visa")
+}
 """Where the base classes of drivers are. Their own names begin and end with one underscore, as in enum."""
 _ITERATION = frozenset({"__aiter__", "__anext__", "__iter__", "__next__", "__reversed__"})
 """Special methods whose work would be done after they have returned."""

@@ -269,7 +269,8 @@ def test_pm100d_reads_watts_whatever_it_was_left_at(bench):
 
 
 def test_pm100d_that_refuses_a_setting_is_an_error_with_its_words(bench, script):
-    refusal = [b'+0,"No error"\n', b'-222,"Data out of range"\n']
+    none = b'+0,"No error"\n'
+    refusal = [none, none, b'-222,"Data out of range"\n', none]  # the first two while it is opened
     device, _simulator = bench("thorlabs_pm100d", script, replies={**METER, b"SYST:ERR?": refusal})
 
     with pytest.raises(DeviceProtocolError, match=r'refused: -222,"Data out of range".*SENS:AVER:COUN 3'):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from catkit_devices import Control, Device, Measurement, VisaDevice
+from catkit_devices import Control, Device, Measurement, ScpiDevice, VisaDevice
 from catkit_devices.errors import (
     DeviceClosedError,
     DeviceDisconnectedError,
@@ -132,7 +132,7 @@ def test_what_is_a_hook_of_one_kind_of_device_is_free_in_another():
 
 
 ROOT = Path(__file__).parents[2]
-FRAMEWORK = (Device, VisaDevice, SerialDevice)
+FRAMEWORK = (Device, VisaDevice, ScpiDevice, SerialDevice)
 HOOKS = {"_open", "_close", "_make_safe", "_identify", "_query", "_write"}
 
 

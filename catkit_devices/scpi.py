@@ -1,0 +1,355 @@
+"""Devices that speak SCPI: what IEEE 488.2 and SCPI-99 say of commands, replies, errors and status.
+
+Every reply that IEEE 488.2 allows is read: numbers in each of its forms, truth values, strings, binary blocks. A driver
+that must find replies which were disturbed on their way asks for exact forms with ``strict = True``.
+
+Sources: IEEE 488.2-1992, clauses 8.7 (replies), 10 (common commands) and 11 (status); SCPI-99 volume 1, 7 (numbers and
+truth values), and volume 2, 21.8 (the error queue).
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, final
+
+from catkit_devices._device.members import hook
+from catkit_devices._device.settings import AsciiText
+from catkit_devices._device.values import Rule
+from catkit_devices.errors import DeviceProtocolError, DeviceTimeoutError
+from catkit_devices.visa import EventStatus, VisaDevice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["EventStatus", "ScpiDevice", "StatusByte", "boolean", "elements", "number", "text", "whole"]
+
+_T = TypeVar("_T")
+
+_log = logging.getLogger(__name__)
+
+_RADIX = {"H": 16, "Q": 8, "B": 2}
+"""Bases of numbers, by the letter behind ``#`` (IEEE 488.2, 8.7.5 to 8.7.7)."""
+_WORDS = {"INF": "inf", "INFINITY": "inf", "NINF": "-inf", "NINFINITY": "-inf", "NAN": "nan"}
+"""Numbers that are words, by what Python reads for them (SCPI-99 volume 1, 7.2.1.4 and 7.2.1.5)."""
+_EXACT: dict[Any, tuple[re.Pattern[str], str]] = {
+    float: (re.compile(r"[+-]?\d\.\d+E[+-]\d{2,3}"), "a number such as 1.23456789E-06"),
+    int: (re.compile(r"[+-]?\d+"), "a whole number"),
+    bool: (re.compile(r"[01]"), "0 or 1"),
+}
+"""The one form that a strict driver takes for each type, and what people call it: NR3 and NR1 of IEEE 488.2, 8.7.4 and
+8.7.2, as instruments send them, and SCPI-99 volume 1, 7.3."""
+_MOST_ERRORS = 100
+"""Errors that are read before it is taken for certain that the queue has no end; instruments keep 2 to about 30."""
+
+_FLOAT, _INT, _BOOL, _STR = (Rule(kind, None, None) for kind in (float, int, bool, str))
+
+
+class StatusByte(enum.IntFlag):
+    """The bits of ``*STB?`` (IEEE 488.2, 11.2; SCPI-99 volume 1, 9): ``Measurement("*STB?", type=StatusByte, ...)``."""
+
+    ERROR_QUEUE = 4
+    """There are errors in the queue."""
+    QUESTIONABLE = 8
+    """An enabled bit of the questionable status register."""
+    MESSAGE_AVAILABLE = 16
+    """A reply waits to be read."""
+    EVENT = 32
+    """An enabled bit of the standard event status register."""
+    SERVICE_REQUEST = 64
+    """An enabled bit of this byte (master summary status)."""
+    OPERATION = 128
+    """An enabled bit of the operation status register."""
+
+
+def number(reply: str) -> float:
+    """Return the number that a reply stands for, in any form of IEEE 488.2: ``5``, ``5.0``, ``+5.00E+00``, ``#H5``.
+
+    9.9E37 is infinity, -9.9E37 negative infinity, and 9.91E37 NaN.
+    """
+    return float(_FLOAT.parse(_plain_number(reply.strip())))
+
+
+def whole(reply: str) -> int:
+    """Return the whole number that a reply stands for: ``5``, ``+5.00E+00``, ``#HFF``, ``#Q17``, ``#B1011``."""
+    return int(_INT.parse(_plain_number(reply.strip())))
+
+
+def boolean(reply: str) -> bool:
+    """Return the truth value that a reply stands for: ``1``, ``+0``, ``ON``, ``off``, ``TRUE``, ``1.00000E+00``."""
+    return bool(_BOOL.parse(reply.strip()))
+
+
+def text(reply: str) -> str:
+    """Return the text of a reply: of a string in quotes what is inside, where ``""`` is one quote (IEEE 488.2, 8.7.8).
+
+    Any other reply is text as it is.
+    """
+    reply = reply.strip()
+    quote = reply[:1]
+    if quote not in ('"', "'") or len(elements(reply)) != 1:
+        return reply
+    inside = reply[1:-1]
+    return inside.replace(2 * quote, quote) if quote not in inside.replace(2 * quote, "") else reply
+
+
+def elements(reply: str) -> list[str]:
+    """Return the parts of a reply, which commas separate where they are not inside of a string (IEEE 488.2, 8.4.2)."""
+    parts, quote = [""], ""
+    for letter in reply.strip():
+        if letter == "," and not quote:
+            parts.append("")
+            continue
+        if letter == quote:
+            quote = ""
+        elif not quote and letter in "\"'" and not parts[-1].strip(" \"'"):
+            quote = letter
+        parts[-1] += letter
+    if quote:
+        raise ValueError(f"a string that ends with {quote} was expected, got {reply!r}")
+    return [part.strip() for part in parts]
+
+
+class ScpiDevice(VisaDevice):
+    """A VisaDevice whose instrument speaks SCPI.
+
+    Quantities that are declared with commands (``Control("VOLT?", "VOLT {}", ...)``) are read in every form that IEEE
+    488.2 allows; :meth:`_ask_value` does the same inside of a method. After each command the instrument is asked
+    whether it has accepted it, and what it says is in the error.
+    """
+
+    errors: ClassVar[Literal["always", "on_request", "never"]] = "always"
+    """When the error queue is read: ``"always"`` after each command; ``"on_request"`` by :meth:`check_errors` only,
+    for an instrument that must be fast; ``"never"`` for an instrument that has no such queue."""
+    error_query: ClassVar[AsciiText] = "SYST:ERR?"
+    """What reads, and removes, the oldest error (SCPI-99 volume 2, 21.8)."""
+    strict: ClassVar[bool] = False
+    """Whether replies must be of exact form, so that one which was disturbed on its way is found: numbers as
+    ``1.23456789E-06``, truth values as 0 or 1. Where a character more or less makes another value that is as good
+    (whole numbers, texts, choices), the instrument is asked twice and must answer the same. IEEE 488.2 allows more than
+    this, so it is for instruments that are known to send these forms."""
+
+    @final
+    def check_errors(self) -> None:
+        """Read the error queue until it is empty.
+
+        Raises:
+            DeviceProtocolError: there were errors; its text has all of them.
+        """
+        if self.errors == "never":
+            raise DeviceProtocolError("has no error queue (errors = 'never' in its driver)", **self._facts_())
+        self._raise_errors_(None)
+
+    # --- for drivers, inside an operation
+
+    def _ask_value(
+        self,
+        command: str,
+        type: Any = float,  # noqa: A002 - its public name
+        *,
+        count: int | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Send ``command`` and return the value that the reply stands for, in any form of IEEE 488.2.
+
+        Args:
+            command: a query.
+            type: ``float``, ``int``, ``bool`` or ``str``.
+            count: how many values the reply has, with commas between them; they are returned as a list. None for a
+                reply that is one value.
+            timeout: seconds for the reply; the driver's ``io_timeout`` when None.
+        """
+        rule = Rule(type, None, None)
+
+        def parse(reply: str) -> list[Any]:
+            parts = [reply] if count is None else elements(reply)
+            if count is not None and len(parts) != count:
+                raise ValueError(f"{count} values, with commas between them, were expected, got {reply!r}")
+            return [rule.parse(self._plain_(part, rule)) for part in parts]
+
+        with self._transaction_():
+            values = self._ask_(command, parse, timeout)
+            if self.strict and type not in (float, bool):
+                self._require_same_(command, values, self._ask_(command, parse, timeout))
+        return values[0] if count is None else values
+
+    _ask_value_ = _ask_value
+
+    def _ask_twice(self, command: str, parse: Callable[[str], _T]) -> _T:
+        """Ask for what a stray character would turn into something else that makes sense: two answers must agree."""
+        with self._transaction_():
+            one, other = self._ask_(command, parse), self._ask_(command, parse)
+            self._require_same_(command, one, other)
+        return one
+
+    _ask_twice_ = _ask_twice
+
+    def _query_array(
+        self,
+        command: str,
+        dtype: str,
+        *,
+        count: int | None = None,
+        scale: float = 1.0,
+        offset: float = 0.0,
+        timeout: float | None = None,
+    ) -> npt.NDArray[Any]:
+        """Send ``command`` and return the numbers of the reply as an array: a waveform, a spectrum, a frame.
+
+        Args:
+            command: a query.
+            dtype: how the numbers are sent: ``"text"`` with commas between them, or the numpy type of each number in
+                the binary block, with its byte order: ``">i2"`` for 16 bits with sign, most significant byte first
+                (what SCPI calls ``FORMat:BORDer NORMal``), ``"<f4"`` for 32-bit numbers, least significant byte first,
+                ``"u1"`` for bytes.
+            count: how many numbers are expected; None for as many as come.
+            scale: what each number is multiplied by.
+            offset: what is added then. Without ``scale`` and ``offset`` the numbers are returned as they are sent.
+            timeout: seconds for the reply; the driver's ``io_timeout`` when None.
+        """
+        import numpy as np
+
+        if dtype == "text":
+            found: npt.NDArray[Any] = np.array(self._ask_(command, _numbers, timeout))
+        else:
+            kind = _numpy_type(dtype)
+            data = self._query_binary_(command, timeout)
+            if len(data) % kind.itemsize:
+                self._distrust_(f"{command!r} was answered with {len(data)} bytes")
+                raise DeviceProtocolError(
+                    f"numbers of {kind.itemsize} bytes were expected, got {len(data)} bytes", **self._facts_(command)
+                )
+            found = np.frombuffer(data, kind).astype(kind.newbyteorder("="))
+        if count is not None and len(found) != count:
+            self._distrust_(f"{command!r} was answered with {len(found)} numbers")
+            raise DeviceProtocolError(f"{count} numbers were expected, got {len(found)}", **self._facts_(command))
+        return found if (scale, offset) == (1.0, 0.0) else found * scale + offset
+
+    _query_array_ = _query_array
+
+    # --- errors
+
+    def _raise_errors_(self, command: str | None) -> None:
+        found = self._read_errors_()
+        if found:
+            raise DeviceProtocolError(f"refused: {'; '.join(found)}", **self._facts_(command))
+
+    def _read_errors_(self) -> list[str]:
+        """Read the error queue until it is empty (SCPI-99 volume 2, 21.8.1), and return what it says."""
+        found: list[str] = []
+        with self._transaction_():
+            while len(found) < _MOST_ERRORS:
+                answer = self._ask_(self.error_query, self._error_entry_).strip()
+                if re.match(r"[+-]?0+(?!\d)", answer):
+                    return found
+                found.append(answer)
+        return [*found[:3], f"and so on, {_MOST_ERRORS} errors without an end"]
+
+    def _error_entry_(self, reply: str) -> str:
+        # A number and a text: -113,"Undefined header" (SCPI-99 volume 2, 21.8.1). Some send the number only.
+        if not re.match(r'[+-]?\d+,".*"$' if self.strict else r"\s*[+-]?\d+\s*(,|$)", reply):
+            raise ValueError(f'an error such as -113,"Undefined header" was expected, got {reply!r}')
+        return reply
+
+    @hook
+    def _identify(self) -> None:
+        super()._identify()
+        if self.errors != "never":
+            try:
+                found = self._read_errors_()
+            except DeviceTimeoutError as error:
+                hint = "; a driver whose instrument has no error queue needs errors = 'never'"
+                raise DeviceTimeoutError(error.problem + hint, **self._facts_(error.command)) from error
+            if found:  # of the past, and so nobody's; or of a query that was not understood and had no reply
+                _log.warning("device %r: in the error queue: %s", self.name, "; ".join(found))
+        super()._write("*CLS")  # an operation complete that was asked for and is not waited for any more (10.3)
+
+    @hook
+    def _write(self, command: str) -> None:
+        if self.errors != "always":
+            super()._write(command)
+            return
+        with self._transaction_():
+            super()._write(command)
+            self._raise_errors_(command)
+
+    def _wait_for_completion(
+        self, command: str, timeout: float, done: Callable[[], bool] | None = None, *, interval: float = 0.1
+    ) -> None:
+        """As that of VisaDevice; an error of the instrument has the words of its error queue."""
+        try:
+            super()._wait_for_completion_(command, timeout, done, interval=interval)
+        except DeviceProtocolError:
+            if self.errors != "never":
+                self._raise_errors_(command)
+            raise
+        if self.errors == "always":
+            self._raise_errors_(command)
+
+    _wait_for_completion_ = _wait_for_completion
+
+    # --- replies
+
+    def _ask_for_(self, command: str, rule: Rule) -> str:
+        """Return the reply to the query of a declared quantity; a strict driver asks twice where that tells more."""
+        known = rule.choices is not None or rule.type in (int, str)
+        return self._ask_twice_(command, str) if self.strict and known else self._query(command)
+
+    def _plain_(self, reply: str, rule: Rule) -> str:
+        """Return a reply in the form that the rule reads.
+
+        Raises:
+            ValueError: it is none of IEEE 488.2, or not exact enough for a strict driver.
+        """
+        reply = reply.strip()
+        if rule.choices is not None:
+            return reply if reply in map(str, rule.choices.values()) else text(reply)
+        if self.strict and rule.type in _EXACT:
+            form, name = _EXACT[rule.type]
+            if not form.fullmatch(reply):
+                raise ValueError(f"{name} was expected, in this very form (strict = True), got {reply!r}")
+        if rule.type is str:
+            return text(reply)
+        return _plain_number(reply) if rule.type in (float, int) else reply
+
+    def _require_same_(self, command: str, one: object, other: object) -> None:
+        if one != other:
+            self._distrust_(f"{command!r} was answered with {one!r} and {other!r}")
+            raise DeviceProtocolError(
+                f"the same answer twice was expected, got {one!r} and {other!r}", **self._facts_(command)
+            )
+
+
+def _plain_number(reply: str) -> str:
+    """Return a number in decimal digits, where it is sent in another base or is a word."""
+    found = re.fullmatch(r"#([HQB])([0-9A-F]+)", reply, re.IGNORECASE)
+    if found is None:
+        return _WORDS.get(reply.upper().removeprefix("+"), reply)
+    try:
+        return str(int(found[2], _RADIX[found[1].upper()]))
+    except ValueError:
+        raise ValueError(f"a number was expected, got {reply!r}") from None
+
+
+def _numbers(reply: str) -> list[float]:
+    # Some instruments put what is text into a block, too.
+    head = re.match(r"\s*#([1-9])", reply)
+    if head is not None:
+        reply = reply[head.end() + int(head[1]) :]
+    return [number(part) for part in reply.strip().rstrip(",").split(",")]
+
+
+def _numpy_type(dtype: str) -> np.dtype[Any]:
+    import numpy as np
+
+    kind = np.dtype(dtype)
+    if kind.itemsize > 1 and dtype[:1] not in "<>":
+        raise TypeError(
+            f"the type {dtype!r} of {kind.itemsize} bytes needs a byte order: '>{kind.str[1:]}' (most significant byte "
+            f"first) or '<{kind.str[1:]}'"
+        )
+    return kind
