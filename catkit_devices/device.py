@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 from catkit_devices._base.ctrl_c import Event
 from catkit_devices._base.deferred import finished, is_undone
 from catkit_devices._base.standby import all_at_once
+from catkit_devices._base.timeouts import default_timeout, seconds
 from catkit_devices._device.access import Access, DeviceProperty
 from catkit_devices._device.connection import Lifecycle, State
 from catkit_devices._device.members import (
@@ -36,7 +37,7 @@ from catkit_devices._device.settings import declared_settings
 from catkit_devices.errors import CatkitDevicesError, DeviceDisconnectedError, DeviceFaultError, OperationCancelled
 from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.lock import giving_way
-from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex, default_timeout, lock_all
+from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex, lock_all
 from catkit_devices.multiprocessing.locks.owner import calling, current_call, emergency_call, forwarded_call
 
 if TYPE_CHECKING:
@@ -410,8 +411,11 @@ class Device(HostedObject, metaclass=DeviceType):
         """
         call = current_call()
         if not callable(until):
-            self._pause_(call, until)
+            self._pause_(call, seconds(until, f"device {self.name!r}, a wait"))
             return True
+        if timeout is not None:
+            seconds(timeout, f"device {self.name!r}, a wait")
+        seconds(interval, f"device {self.name!r}, the interval of a wait")
         now = time.monotonic if self._clock_ is None else self._clock_.time
         deadline = now() + (self._access_.mutex.timeout if timeout is None else timeout)
         while not finished(until(), "the condition that is waited for"):

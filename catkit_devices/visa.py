@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, final
 
 from catkit_devices._base.deferred import finished
+from catkit_devices._base.timeouts import LONGEST_TIMEOUT, default_timeout, seconds
 from catkit_devices._device.members import hook
 from catkit_devices._device.settings import AsciiText, Condition, Encoding, Pattern, PositiveWhole, Seconds
 from catkit_devices._wire.byte_stream import simulated_clock
@@ -23,7 +24,6 @@ from catkit_devices.errors import (
     DeviceValueError,
     OperationCancelled,
 )
-from catkit_devices.multiprocessing.locks.mutex import default_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -243,6 +243,7 @@ class VisaDevice(Device):
     @hook
     def _query(self, command: str, timeout: float | None = None) -> str:
         """As :meth:`query`; a driver whose instrument echoes or prompts overrides this and :meth:`_write`."""
+        timeout = self._seconds_(timeout)
         with self._exchange_(command):
             self._send_(command)
             return self._read_(timeout)
@@ -253,9 +254,9 @@ class VisaDevice(Device):
             self._send_(command)
 
     def _read(self, timeout: float | None = None) -> str:
-        end = self.read_termination.encode("ascii")
+        end, timeout = self.read_termination.encode("ascii"), self._seconds_(timeout)
         with self._exchange_(None, fresh=False) as line:
-            return self._decode_(line.read_message(end, self._seconds_(timeout), self._checkpoint_))
+            return self._decode_(line.read_message(end, timeout, self._checkpoint_))
 
     _read_ = _read
 
@@ -278,14 +279,16 @@ class VisaDevice(Device):
     _decode_ = _decode
 
     def _read_until(self, end: bytes, timeout: float | None = None) -> bytes:
+        timeout = self._seconds_(timeout)
         with self._exchange_(None, fresh=False) as line:
-            return line.read_until(end, self._seconds_(timeout), self._checkpoint_)
+            return line.read_until(end, timeout, self._checkpoint_)
 
     _read_until_ = _read_until
 
     def _read_bytes(self, count: int, timeout: float | None = None) -> bytes:
+        timeout = self._seconds_(timeout)
         with self._exchange_(None, fresh=False) as line:
-            return line.read_bytes(count, self._seconds_(timeout), self._checkpoint_)
+            return line.read_bytes(count, timeout, self._checkpoint_)
 
     _read_bytes_ = _read_bytes
 
@@ -296,19 +299,20 @@ class VisaDevice(Device):
     _write_bytes_ = _write_bytes
 
     def _query_binary(self, command: str, timeout: float | None = None) -> bytes:
+        timeout = self._seconds_(timeout)
         with self._exchange_(command) as line:
             self._send_(command)
             head = self._read_bytes_(2, timeout)
             if head == b"#0" and not line.stream:  # of indefinite length: up to the end of the message (8.7.10)
                 end = self.read_termination.encode("ascii")
-                return line.read_message(end, self._seconds_(timeout), self._checkpoint_)
+                return line.read_message(end, timeout, self._checkpoint_)
             if head[:1] != b"#" or head[1:] not in {b"%d" % digit for digit in range(1, 10)}:
                 raise ValueError(f"a definite-length block was expected, got {head!r}")
             digits = self._read_bytes_(int(head[1:]), timeout)
             if not digits.isdigit():
                 raise ValueError(f"the length of a block was expected, got {digits!r}")
             block = self._read_bytes_(int(digits), timeout)
-            line.read_end(self.read_termination.encode("ascii"), self._seconds_(timeout), self._checkpoint_)
+            line.read_end(self.read_termination.encode("ascii"), timeout, self._checkpoint_)
             return block
 
     _query_binary_ = _query_binary
@@ -325,6 +329,7 @@ class VisaDevice(Device):
                 has a better way: ``lambda: self._query("MOVE:STATE?") == "IDLE"``.
             interval: seconds between two questions.
         """
+        timeout = self._seconds_(timeout)
         if done is None:
             self._query("*ESR?")  # reading forgets the events of the past (10.12)
             self._write(command)
@@ -454,7 +459,10 @@ class VisaDevice(Device):
     _send_ = _send
 
     def _seconds_(self, timeout: float | None) -> float:
-        return self.io_timeout if timeout is None else timeout
+        """Return the seconds that a reply may take; asked before anything is sent."""
+        if timeout is None:
+            return self.io_timeout
+        return min(seconds(timeout, f"device {self.name!r}, a reply"), LONGEST_TIMEOUT)
 
 
 def _as_event_status(reply: str) -> EventStatus:

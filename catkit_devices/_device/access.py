@@ -9,9 +9,10 @@ import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any, Protocol
 
+from catkit_devices._base.timeouts import default_timeout
 from catkit_devices.errors import CatkitDevicesError
 from catkit_devices.multiprocessing.locks.lock import OwnedLock
-from catkit_devices.multiprocessing.locks.mutex import Mutex, default_timeout
+from catkit_devices.multiprocessing.locks.mutex import Mutex
 from catkit_devices.multiprocessing.protocol import running_server
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ that nobody has declared is a misspelt one, as a rule, and would have no effect.
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import sys
 import types
 import typing
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
+from catkit_devices._base.timeouts import LONGEST_TIMEOUT
 from catkit_devices.errors import nearest
 
 if typing.TYPE_CHECKING:
@@ -61,7 +61,12 @@ def _contains_ascii(encoding: str) -> bool:
         return False
 
 
-Seconds = Annotated[float, Condition("a number of seconds above 0", lambda value: 0 < value < math.inf)]
+Seconds = Annotated[
+    float,
+    Condition(
+        f"a number of seconds above 0, at most {LONGEST_TIMEOUT:.0f}", lambda value: 0 < value <= LONGEST_TIMEOUT
+    ),
+]
 PositiveWhole = Annotated[int, Condition("a whole number above 0", lambda value: value > 0)]
 AsciiText = Annotated[str, Condition("text in ASCII", str.isascii)]
 Encoding = Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from catkit_devices.cli.options import Json
+from catkit_devices.cli.options import Json, seconds_option
 from catkit_devices.cli.output import print_json, print_table, warn
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def discover(
         int, typer.Option("--baud-rate", metavar="BAUD", help="Baud rate of serial ports, for --identify.")
     ] = 115200,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0.01, help="How long to wait for each answer.")
+        float, seconds_option("--timeout", 0.01, "How long to wait for each answer.")
     ] = 0.5,
     visa_library: Annotated[
         str, typer.Option("--visa-library", metavar="LIBRARY", help="The VISA library that is asked: @py or @ivi.")

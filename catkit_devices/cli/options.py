@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from catkit_devices._base.timeouts import LONGEST_TIMEOUT
 from catkit_devices.cli import completion
 from catkit_devices.cli.output import keep_stdout_for_json
 
@@ -21,7 +23,22 @@ __all__ = [
     "RunsKept",
     "Simulate",
     "TestbedName",
+    "seconds_option",
 ]
+
+
+def seconds_option(name: str, least: float, description: str) -> Any:
+    """Return an option that takes a number of seconds, from ``least`` to as many as the system can wait."""
+    return typer.Option(
+        name, metavar="SECONDS", min=least, max=LONGEST_TIMEOUT, callback=_a_number, help=description
+    )  # fmt: skip
+
+
+def _a_number(given: float) -> float:
+    if math.isnan(given):  # which is neither above nor below any limit
+        raise typer.BadParameter("nan is not a number of seconds.")
+    return given
+
 
 ConfigFiles = Annotated[
     list[Path],
@@ -70,9 +87,7 @@ Simulate = Annotated[
     bool | None,
     typer.Option("--simulate/--hardware", show_default=False, help="Use simulated instruments, or real ones."),
 ]
-MutexTimeout = Annotated[
-    float, typer.Option("--timeout", metavar="SECONDS", min=0.0, help="How long to wait for the device to be free.")
-]
+MutexTimeout = Annotated[float, seconds_option("--timeout", 0.0, "How long to wait for the device to be free.")]
 OneRun = Annotated[
     str,
     typer.Argument(

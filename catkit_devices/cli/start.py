@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate, seconds_option
 from catkit_devices.cli.output import console, print_json
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def start(
         ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=1.0, help="How long to wait for it with --background.")
+        float, seconds_option("--timeout", 1.0, "How long to wait for it with --background.")
     ] = 120.0,
     announce: Annotated[Path | None, typer.Option("--announce", hidden=True)] = None,
     as_json: Json = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from catkit_devices.cli.options import ConfigFiles, Json, Overrides, RunningTestbed
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides, RunningTestbed, seconds_option
 from catkit_devices.cli.output import FAILED, TRIPPED, code_of, console, print_json
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def status(
         bool, typer.Option("--watch", "-w", help="Go on showing it until it ends, or Ctrl-C.")
     ] = False,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="SECONDS", min=0.05, help="Between two lines of --watch --json.")
+        float, seconds_option("--interval", 0.05, "Between two lines of --watch --json.")
     ] = 1.0,
     configs: ConfigFiles = [],
     overrides: Overrides = [],

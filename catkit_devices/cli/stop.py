@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from catkit_devices.cli.options import ConfigFiles, Json, Overrides, RunningTestbed
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides, RunningTestbed, seconds_option
 from catkit_devices.cli.output import console, print_json
 
 __all__ = ["EXAMPLES", "stop"]
@@ -31,7 +31,7 @@ def stop(
         bool, typer.Option("--finish", help="Let the experiments complete their current step (with --experiment).")
     ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0.0, help="How long to wait for the testbed to end.")
+        float, seconds_option("--timeout", 0.0, "How long to wait for the testbed to end.")
     ] = 60.0,
     configs: ConfigFiles = [],
     overrides: Overrides = [],

@@ -8,11 +8,11 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from catkit_devices._base.deferred import refuse_deferred
+from catkit_devices._base.timeouts import LONGEST_TIMEOUT, default_timeout, seconds
 from catkit_devices.errors import ConfigurationError, ServerNotFoundError
 from catkit_devices.multiprocessing.client.calls import connection_to
 from catkit_devices.multiprocessing.client.proxy import obtain, proxy_of, reach, remote_of
 from catkit_devices.multiprocessing.client.session import silence
-from catkit_devices.multiprocessing.locks.mutex import default_timeout
 from catkit_devices.multiprocessing.process.process import spawning
 from catkit_devices.multiprocessing.protocol import CALL, ROOT
 from catkit_devices.multiprocessing.wire.endpoint import default_name
@@ -142,13 +142,15 @@ class SharedMemoryManager(managers.SyncManager):
         """Wait for the end of the server that this manager has started.
 
         Args:
-            timeout: seconds; None waits for as long as it takes.
+            timeout: seconds; None, and more than eleven days, wait for as long as it takes.
 
         Raises:
             ProcessDiedError: it ended though nobody had shut it down.
             WaitTimeoutError: it is still running, and nobody has shut it down.
         """
         if self._state.value == _State.SHUTDOWN:
+            if timeout is not None and seconds(timeout, "the server") > LONGEST_TIMEOUT:
+                timeout = None
             BaseProcess.join(self._process, timeout)
         else:
             self._process.join(timeout)

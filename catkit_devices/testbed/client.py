@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from catkit_devices._base.plugin_path import make_importable
+from catkit_devices._base.timeouts import seconds
 from catkit_devices.errors import (
     CatkitDevicesError,
     ConfigurationError,
@@ -258,7 +259,7 @@ class TestbedClient:
         """
         from catkit_devices.multiprocessing.wire.endpoint import endpoint
 
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + seconds(timeout, f"the end of testbed {self.name!r}")
         ask_testbed(self.manager, SHUTDOWN, reason, timeout)
         while time.monotonic() < deadline:
             try:

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.timeouts import seconds
 from catkit_devices.errors import ConfigurationError, ServerResourceError, ServerUnresponsiveError, WaitTimeoutError
 from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.owner import current_call
@@ -97,7 +98,7 @@ class Desk(HostedObject):
         return request.answer
 
     def _await(self, request: _Request, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + seconds(timeout, f"the request {request.kind!r}")
         looks = 0  # that found it silent; after the first, this server itself may just have gone on
         while (left := deadline - time.monotonic()) > 0 and not request.done.wait(min(_LOOK, left)):
             if self._process.ended:

@@ -131,6 +131,23 @@ def test_a_wrong_configuration_is_one_clear_error(bench, in_process, where, line
     assert_one_clear_error(in_process("check-config", "bench.toml"), 2, *words)
 
 
+@pytest.mark.parametrize("given", ["inf", "nan", "-1", "1e300", "soon"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("get", "wheel.position", "--timeout"),
+        ("set", "wheel.position=3", "--timeout"),
+        ("call", "wheel.home", "--timeout"),
+        ("stop", "bench", "--timeout"),
+        ("start", "--background", "--timeout"),
+        ("discover", "--identify", "--timeout"),
+        ("status", "--watch", "--json", "--interval"),
+    ],
+)
+def test_a_number_of_seconds_that_nobody_can_wait_is_a_usage_error(in_process, arguments, given):
+    assert_one_clear_error(in_process(*arguments, given), 2, f"Invalid value for '{arguments[-1]}'")
+
+
 def test_the_schema_of_configurations_is_printed_for_editors(in_process):
     result = in_process("check-config", "--schema")
     assert result.returncode == 0

@@ -1,5 +1,6 @@
 """What a VisaDevice does on the wire, on pyvisa's own stack, when all is well and when it is not."""
 
+import math
 import pickle
 import threading
 
@@ -82,6 +83,19 @@ def test_no_reply_is_a_timeout_that_names_device_address_and_command(widget, add
     error = pickle.loads(pickle.dumps(caught.value))
     assert (error.device, error.address, error.command) == ("widget", address, "A?")
     assert isinstance(error, TimeoutError)
+
+
+def test_a_reply_may_be_waited_for_without_end_but_not_for_no_number_of_seconds(widget):
+    device, library = widget(SOCKET)
+
+    with device:
+        assert (device.query("A?", timeout=math.inf), device.query("A?", timeout=1e300)) == ("1.5", "1.5")
+        for timeout in (math.nan, "3"):
+            with pytest.raises(ValueError, match=f"a reply: a timeout is a number of seconds, got '?{timeout}"):
+                device.query("A?", timeout=timeout)
+        assert device.a == 1.5
+
+    assert library.instrument(SOCKET).sent == [b"*IDN?", b"A?", b"A?", b"A?"]
 
 
 @ADDRESSES

@@ -592,6 +592,7 @@ WAITS = {
     "event 'e'": lambda manager, timeout: manager.get_event("e").wait(timeout),
     "barrier 'b'": lambda manager, timeout: manager.get_barrier("b", 2).wait(timeout),
     "condition 'c'": lambda manager, timeout: _wait_for(manager.get_condition("c"), timeout),
+    "what is waited for": lambda manager, timeout: _wait_until(manager.get_condition("c"), timeout),
     "queue 'empty'": lambda manager, timeout: manager.get_queue("empty").get(timeout=timeout),
     "queue 'full'": lambda manager, timeout: _fill(manager.get_queue("full", maxsize=1), timeout),
     "mutex 'new'": lambda manager, timeout: manager.get_mutex("new", timeout=timeout),
@@ -602,6 +603,11 @@ WAITS = {
 def _wait_for(condition, timeout):
     with condition:
         condition.wait(timeout)
+
+
+def _wait_until(condition, timeout):
+    with condition:
+        condition.wait_for(lambda: False, timeout)
 
 
 def _fill(full, timeout):
@@ -730,6 +736,18 @@ def test_a_lazy_result_of_a_shared_object_is_refused(manager, name):
     with pytest.raises(TypeError, match=rf"tally\.{name} returned a .* outside of the object's mutex: return a list"):
         getattr(tally, name)()
     assert tally.add() == 1
+
+
+class _Lazy:
+    @property
+    def later(self):
+        return lambda: 3
+
+
+def test_a_property_that_returns_a_function_says_why_it_cannot_be_read(manager):
+    lazy = manager.get_object("lazy", _Lazy)
+    with pytest.raises(AttributeError, match=r"object 'lazy': 'later' is a function, which would run without .* mutex"):
+        _ = lazy.later
 
 
 def test_a_class_with_a_method_that_proxies_need_is_refused(manager):
@@ -1010,7 +1028,7 @@ def test_the_mutex_of_a_dict_has_the_timeout_that_was_asked_for(manager):
     assert manager.get_namespace("own", timeout=0.5).mutex.timeout == 0.5
     assert manager.get_dict("shares", lock=manager.get_mutex("quick", timeout=0.25)).mutex.timeout == 0.25
     assert MutexedDict(lock=Mutex("quick", timeout=0.25)).mutex.timeout == 0.25
-    with pytest.raises(ValueError, match="timeout must be at least 0 s"):
+    with pytest.raises(ValueError, match="timeout must be 0 to 1000000 s"):
         manager.get_dict("never", timeout=-1)
 
 

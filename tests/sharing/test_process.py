@@ -15,7 +15,7 @@ import pytest
 import raising
 
 from catkit_devices.errors import ProcessDiedError
-from catkit_devices.multiprocessing import Process
+from catkit_devices.multiprocessing import Process, SharedMemoryManager
 from catkit_devices.multiprocessing.process.process import in_every_child
 
 CONTEXT = multiprocessing.get_context("spawn")
@@ -227,6 +227,33 @@ def test_join_ends_in_time_and_says_who_still_runs():
     process.kill()
     with pytest.raises(ProcessDiedError, match="SIGKILL"):
         process.join()
+
+
+@pytest.fixture(scope="module")
+def server_that_has_ended():
+    with SharedMemoryManager("ended") as manager:
+        pass
+    return manager
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e300, 10**10, None])
+def test_join_waits_for_as_long_as_it_takes(server_that_has_ended, timeout):
+    process = Process(target=_echo, args=(3,))
+    process.start()
+    process.join(timeout)
+    assert process.result == 3
+    server_that_has_ended.join(timeout)
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "3", pytest.param(10**400, id="400 digits")])
+def test_join_refuses_a_timeout_that_is_no_number_of_seconds(server_that_has_ended, timeout):
+    process = Process(target=_echo, args=(3,), name="echo")
+    process.start()
+    with pytest.raises(ValueError, match="process 'echo': a timeout is a number of seconds"):
+        process.join(timeout)
+    process.join()
+    with pytest.raises(ValueError, match="the server: a timeout is a number of seconds"):
+        server_that_has_ended.join(timeout)
 
 
 def test_join_ends_in_time_although_the_child_was_stopped_in_the_middle_of_its_result(until):

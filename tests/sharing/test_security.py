@@ -452,7 +452,13 @@ def test_an_object_that_was_never_there_is_refused(manager, tally):
 PRIVATE = ["_items", "__class__", "__dict__", "__init__", "__reduce__", "__getattribute__", "__globals__", "_Tally__x"]
 
 
-NOT_SHARED = [(SET, "add"), (SET, "mutex"), (DELETE, "add"), (GET, "add"), (CALL, "count"), (CALL, "nothing")]
+NOT_SHARED = [(SET, "mutex"), (CALL, "count"), (CALL, "nothing")]
+OF_ANOTHER_KIND = [
+    (SET, "add", "is a method, which can be called but not set"),
+    (DELETE, "add", "is a method, which can be called but not deleted"),
+    (GET, "add", "is a method, which can be called but not read"),
+    (CALL, "colour", "is a property: read it, without calling it"),
+]
 
 
 def test_private_names_are_refused_through_the_channel(tally):
@@ -473,6 +479,14 @@ def test_what_an_object_does_not_share_is_refused_by_the_server(tally):
             remote.connection().call(remote.reference.target, operation, name, (1,), None)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         remote.connection().call(remote.reference.target, GET, "nothing", (), None)
+    assert tally.add() == 1
+
+
+@pytest.mark.parametrize(("operation", "name", "kind"), OF_ANOTHER_KIND)
+def test_what_is_there_but_used_as_another_kind_of_member_is_said_to_be_what_it_is(tally, operation, name, kind):
+    remote = tally._remote_
+    with pytest.raises(AttributeError, match=f"^object 'tally': '{name}' {kind}"):
+        remote.connection().call(remote.reference.target, operation, name, (1,), None)
     assert tally.add() == 1
 
 

@@ -10,6 +10,7 @@ import time
 import pytest
 from instruments import Oven
 
+from catkit_devices.device import Device
 from catkit_devices.errors import (
     DeadlockError,
     DeviceDisconnectedError,
@@ -167,6 +168,35 @@ def test_owners_readers_and_cancellations_in_any_order_leave_the_lock_free():
 
 
 # --- devices that use others
+
+
+class Patient(Device):
+    def _open(self):
+        return True
+
+    def _close(self):
+        pass
+
+    def _make_safe(self):
+        pass
+
+    def pause(self, *wait, **until):
+        self.wait(*wait, **until)
+
+
+@pytest.mark.parametrize(
+    ("wait", "until"),
+    [
+        ((float("nan"),), {}),
+        (("3",), {}),
+        ((lambda: False,), {"timeout": float("nan")}),
+        ((lambda: True,), {"timeout": "3"}),
+        ((lambda: True,), {"interval": float("nan")}),
+    ],
+)
+def test_a_wait_of_no_number_of_seconds_is_refused(wait, until):
+    with Patient("patient") as patient, pytest.raises(ValueError, match="device 'patient', .*a number of seconds, got"):
+        patient.pause(*wait, **until)
 
 
 def test_a_device_gives_way_while_the_one_that_it_uses_waits(manager, until):

@@ -13,6 +13,7 @@ from multiprocessing import AuthenticationError, current_process
 from typing import TYPE_CHECKING, Any, cast
 
 from catkit_devices._base.deferred import finished
+from catkit_devices._base.timeouts import seconds
 from catkit_devices.errors import (
     CatkitDevicesError,
     ConfigurationError,
@@ -351,7 +352,7 @@ def _wait(self: ObjectProxy, timeout: float | None = None) -> bool:
 
 def _wait_for(self: Any, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
     """Wait until ``predicate()``, asked here and with the mutex held, is true; return what it returned last."""
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else time.monotonic() + seconds(timeout, "what is waited for")
     while not (result := finished(predicate(), "the predicate that is waited for")):
         left = None if deadline is None else deadline - time.monotonic()
         if (left is not None and left <= 0) or not self.wait(left):

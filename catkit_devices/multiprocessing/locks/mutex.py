@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from catkit_devices._base.timeouts import default_timeout, seconds
 from catkit_devices.errors import CatkitDevicesError, MutexNotHeldError, MutexTimeoutError
 from catkit_devices.multiprocessing.locks.lock import OwnedLock
 from catkit_devices.multiprocessing.locks.owner import Call, calling, current_call
@@ -22,40 +22,13 @@ __all__ = [
     "DEFAULT_TIMEOUT",
     "Mutex",
     "acquire_again",
-    "default_timeout",
     "exit_section",
     "leave",
     "lock_all",
-    "seconds",
 ]
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds that a mutex is waited for unless told otherwise."""
-
-
-def seconds(timeout: float, what: str) -> float:
-    """Return the timeout of ``what``; less than 0 is as good as 0, infinity is no end.
-
-    Raises:
-        ValueError: it is no number; one that is not a number (NaN) would otherwise be waited for without end.
-    """
-    try:
-        if not math.isnan(timeout):
-            return timeout
-    except (TypeError, OverflowError):
-        pass
-    raise ValueError(f"{what}: a timeout is a number of seconds, got {timeout!r}")
-
-
-def default_timeout(timeout: float, what: str) -> float:
-    """Return the timeout that ``what`` has by default.
-
-    Raises:
-        ValueError: it is no number, less than 0, or without end.
-    """
-    if not 0 <= seconds(timeout, what) < math.inf:
-        raise ValueError(f"{what}: timeout must be at least 0 s, and have an end, got {timeout!r}")
-    return timeout
 
 
 class Lockable(Protocol):

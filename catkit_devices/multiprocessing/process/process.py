@@ -15,6 +15,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.deferred import finished, refuse_deferred, refuse_deferred_methods
+from catkit_devices._base.timeouts import LONGEST_TIMEOUT, seconds
 from catkit_devices.errors import WaitTimeoutError
 from catkit_devices.multiprocessing.process.outcome import Outcome, run_and_tell
 from catkit_devices.multiprocessing.wire.forking import making, private
@@ -134,13 +135,15 @@ class Process(context.SpawnProcess):
         """Wait for the child's end; raise what it raised.
 
         Args:
-            timeout: seconds; None waits for as long as it takes.
+            timeout: seconds; None, and more than eleven days, wait for as long as it takes.
 
         Raises:
             WaitTimeoutError: the child is still running.
             ProcessDiedError: it was killed, or exited, before its target returned.
             BaseException: whatever the target raised, with its traceback.
         """
+        if timeout is not None and seconds(timeout, f"process {self.name!r}") > LONGEST_TIMEOUT:
+            timeout = None
         super().join(timeout)
         if self._outcome is None or not (timeout is None or connection.wait([self.sentinel], 0)):
             raise WaitTimeoutError(f"process {self.name!r} (pid {self.pid}) is still running after {timeout or 0:g} s")

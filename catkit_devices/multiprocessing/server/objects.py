@@ -117,12 +117,15 @@ class Hosted:
             raise self._refusal(name)
         if operation == CALL:
             if name not in interface.methods:
-                raise self._refusal(name)
+                is_property = name in interface.properties
+                raise self._refusal(name, "is a property: read it, without calling it" if is_property else None)
             if name == "__exit__" and args and isinstance(args[0], bytes):
                 args = _exit_arguments(args[0])
             method = getattr(self._operand, name)
             result = method(*args, **kwargs) if kwargs else method(*args)
             return SELF if result is self._operand else self._whole(name, result)
+        if operation in _DONE and name in interface.methods and not name.startswith("_"):
+            raise self._refusal(name, f"is a method, which can be called but not {_DONE[operation]}")
         if name.startswith("_") or (interface.fixed and name not in interface.properties):
             raise self._refusal(name)
         if operation == GET:
@@ -132,9 +135,11 @@ class Hosted:
             import inspect
 
             if inspect.isroutine(value) and not self.object._stores_values_:
-                raise self._refusal(name)
+                raise self._refusal(
+                    name, "is a function, which would run without the object's mutex: make it a method of the class"
+                )
             return value
-        if name in interface.methods or name in RESERVED:
+        if name in RESERVED:
             raise self._refusal(name)
         if operation == SET:
             setattr(self._operand, name, args[0])
@@ -171,8 +176,11 @@ class Hosted:
             users += [one.owner for one in (holder, *self.lock.waiters()) if one is not None]
         return users
 
-    def _refusal(self, name: str) -> AttributeError:
+    def _refusal(self, name: str, problem: str | None = None) -> AttributeError:
+        """Return the error for what clients may not do with a name; without ``problem`` it is none of the interface."""
         interface = self.reference.interface
+        if problem is not None:
+            return AttributeError(f"{self.reference.kind} {self.reference.name!r}: {name!r} {problem}")
         known = sorted([*interface.methods, *interface.properties]) if interface is not None else []
         return AttributeError(
             f"{self.reference.kind} {self.reference.name!r} shares no {name!r}"
@@ -180,6 +188,8 @@ class Hosted:
         )
 
 
+_DONE = {GET: "read", SET: "set", DELETE: "deleted"}
+"""What an operation does with an attribute, in words."""
 _PLAIN = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
 """What needs no second look before it is sent."""
 

@@ -18,8 +18,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from catkit_devices._base.timeouts import seconds
 from catkit_devices.errors import MutexBrokenError, WaitTimeoutError
-from catkit_devices.multiprocessing.locks.mutex import seconds
 from catkit_devices.multiprocessing.locks.owner import current_owner
 from catkit_devices.multiprocessing.types.stream_memory import HEAD, SLOT_HEAD
 from catkit_devices.readings import carried_unit, is_masked

@@ -6,8 +6,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices._base.timeouts import seconds
 from catkit_devices.multiprocessing.hosted import HostedObject
-from catkit_devices.multiprocessing.locks.mutex import seconds
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.locks.owner import Call

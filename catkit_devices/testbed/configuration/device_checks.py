@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import math
 import types
 import typing
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices._base.timeouts import LONGEST_TIMEOUT
 from catkit_devices._wire.address import normalise
 from catkit_devices.construction import option_problems, options_of
 from catkit_devices.errors import ConfigurationError, nearest
@@ -134,8 +134,9 @@ def _options(
     for key, value in given.items():
         if key in hints and (problem := _type_problem(hints[key], value)):
             yield overlay.problem((*path, key), problem)
-        elif key in _SECONDS and not (isinstance(value, int | float) and 0 <= value < math.inf):
-            yield overlay.problem((*path, key), f"expected a number of seconds, at least 0, got {value!r}")
+        elif key in _SECONDS and not (isinstance(value, int | float) and 0 <= value <= LONGEST_TIMEOUT):
+            problem = f"expected a number of seconds, 0 to {LONGEST_TIMEOUT:.0f}, got {value!r}"
+            yield overlay.problem((*path, key), problem)
     for role in table.uses:
         if role not in accepted:
             yield overlay.problem(

@@ -18,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from catkit_devices._base.timeouts import LONGEST_TIMEOUT
+
 if TYPE_CHECKING:
     from catkit_devices.drivers import Plugins
 
@@ -55,7 +57,7 @@ def _bound(value: Any) -> float | str:
 
 Identifier = Annotated[str, AfterValidator(_identifier)]
 PlainName = Annotated[str, AfterValidator(_plain_name)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT, allow_inf_nan=False)]
 # TOML has no tuples: lists are what arrives there.
 Names = Annotated[tuple[Identifier, ...], Field(strict=False)]
 # By hand, since pydantic reports what is wrong with a value of two types once for each.

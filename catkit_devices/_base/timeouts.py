@@ -1,0 +1,36 @@
+"""What a timeout may be: checked where it is given, before anything waits."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["LONGEST_TIMEOUT", "default_timeout", "seconds"]
+
+LONGEST_TIMEOUT = 1e6
+"""Seconds, over eleven days. Operating systems count the time of a wait in milliseconds of 31 bits (24 days), and raise
+OverflowError for more."""
+
+
+def seconds(timeout: float, what: str) -> float:
+    """Return the timeout of ``what``; less than 0 is as good as 0, infinity is no end.
+
+    Raises:
+        ValueError: it is no number; one that is not a number (NaN) would otherwise be waited for without end.
+    """
+    try:
+        if not math.isnan(timeout):
+            return timeout
+    except (TypeError, OverflowError):
+        pass
+    raise ValueError(f"{what}: a timeout is a number of seconds, got {timeout!r}")
+
+
+def default_timeout(timeout: float, what: str) -> float:
+    """Return the timeout that ``what`` has by default.
+
+    Raises:
+        ValueError: it is no number, less than 0, or more than ``LONGEST_TIMEOUT``.
+    """
+    if not 0 <= seconds(timeout, what) <= LONGEST_TIMEOUT:
+        raise ValueError(f"{what}: timeout must be 0 to {LONGEST_TIMEOUT:.0f} s, got {timeout!r}")
+    return timeout
