@@ -1,7 +1,7 @@
 """Fixtures for testing drivers and experiments without hardware; pytest finds this module by its entry point.
 
-What a fixture needs is imported when it is used first, so that those who use none of them do not pay for them.
-``docs/how-to/test-with-pytest.md`` shows each fixture at work.
+What a fixture needs is imported when it is first used, so that tests that do not use it are not slowed down.
+``docs/how-to/test-with-pytest.md`` shows an example of each fixture.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from catkit_devices.testing.simulations import Simulations
 
 _FIXTURES = frozenset({"_catkit_devices_plugins", "testbed_configuration"})
-"""What all our fixtures are made from: a test that uses one leaves nothing behind, unless the check is off."""
+"""All our fixtures use one of these: by this the check for leaks finds the tests that use our fixtures."""
 
 
 # --- options, markers
@@ -71,7 +71,7 @@ _LEAK_CHECKS = ("", "fixtures", "true", "false")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip tests that need hardware unless there is to be some."""
+    """Skip tests that need hardware unless ``--hardware`` is given."""
     if config.getoption("--hardware"):
         return
     skip = pytest.mark.skip(reason="needs real instruments: --hardware")
@@ -120,7 +120,7 @@ def _catkit_devices_simulations(bench: Bench, _catkit_devices_plugins: Plugins) 
 
 @pytest.fixture
 def simulated_device(_catkit_devices_simulations: Simulations) -> Callable[..., Device]:
-    """Make real drivers on simulated instruments, and open them.
+    """Returns a function that makes a real driver on a simulated instrument, and opens it.
 
     ``wheel = simulated_device("thorlabs_fw102c")``; arguments are those of
     :meth:`catkit_devices.testing.simulations.Simulations.make`. The instruments share ``bench``. The devices are closed
@@ -131,15 +131,15 @@ def simulated_device(_catkit_devices_simulations: Simulations) -> Callable[..., 
 
 @pytest.fixture
 def simulated_instrument(_catkit_devices_simulations: Simulations) -> Callable[[Device], Any]:
-    """Return the simulator behind a device, for its true state: ``simulated_instrument(wheel).wheel.in_beam()``."""
+    """Returns a function that returns the simulator of a device: ``simulated_instrument(wheel).wheel.in_beam()``."""
     return _catkit_devices_simulations.instrument
 
 
 @pytest.fixture
 def open_device(request: pytest.FixtureRequest, _catkit_devices_plugins: Plugins) -> Iterator[Callable[..., Device]]:
-    """As ``simulated_device``, but with ``--hardware`` the configured device that has the driver is opened.
+    """Like ``simulated_device``; but with ``--hardware``, it opens the configured device that has the driver.
 
-    Then the test is skipped where no device of the configuration has it.
+    In that case the test is skipped if no device of the configuration has the driver.
     """
     if not request.config.getoption("--hardware"):
         yield request.getfixturevalue("simulated_device")
@@ -153,9 +153,9 @@ def open_device(request: pytest.FixtureRequest, _catkit_devices_plugins: Plugins
 
 @pytest.fixture
 def faults(request: pytest.FixtureRequest) -> Faults:
-    """Make things go wrong on the line of a simulated device: ``faults.inject(device, "late", delay=0.3)``.
+    """Injects faults on the line of a simulated device: ``faults.inject(device, "late", delay=0.3)``.
 
-    Devices are those of ``simulated_device`` and, where its simulation allows it, of ``testbed``.
+    The device is one of ``simulated_device``, or one of ``testbed`` that has a simulated instrument.
     """
     from catkit_devices.testing.faults import Faults
     from catkit_devices.testing.fixtures import find_line
@@ -165,15 +165,15 @@ def faults(request: pytest.FixtureRequest) -> Faults:
 
 @pytest.fixture
 def wire(_catkit_devices_simulations: Simulations) -> Callable[..., AbstractContextManager[Device]]:
-    r"""Test the exact bytes between a driver and its instrument, from opening to closing.
+    r"""Tests the exact bytes between a driver and its instrument, from opening to closing.
 
     ::
 
         with wire("acme_s1", [(b"*IDN?\n", b"ACME,S1\n"), (b"VOLT 5\n", None)]) as device:
             device.voltage = 5
 
-    What is sent must be what is written here, byte for byte, and all of it; then what stands beside it is answered.
-    Arguments are those of :func:`catkit_devices.testing.fixtures.dialogue`.
+    The driver must send exactly the bytes on the left, and all of them; it gets the answers on the right. Arguments are
+    those of :func:`catkit_devices.testing.fixtures.dialogue`.
     """
     from functools import partial
 
@@ -222,8 +222,8 @@ def testbed(
 
 @pytest.fixture(autouse=True)
 def _catkit_devices_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
-    # Being set up first among the fixtures of a test, it looks before them and after them, and what outlives a single
-    # test was there before it.
+    # This is the first of a test's fixtures to be set up and the last to be torn down. So it sees what existed before
+    # all others, and what is left after them. Fixtures of a wider scope exist before and after, and are no leaks.
     wanted = request.config.getini("catkit_devices_leak_check") or "fixtures"
     if wanted == "false" or (wanted == "fixtures" and _FIXTURES.isdisjoint(request.fixturenames)):
         yield

@@ -14,12 +14,12 @@ __all__ = ["Attributes"]
 
 
 class Attributes:
-    """What ``viGetAttribute`` and ``viSetAttribute`` see of one session.
+    """The attributes of one session, for ``viGetAttribute`` and ``viSetAttribute``.
 
     Args:
         parsed: the address.
         resource_manager: the session of the resource manager that opened it.
-        available: returns the number of bytes that can be read without waiting, and whether that could be told.
+        available: returns the number of bytes that can be read without waiting, and the status of that question.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Attributes:
             **_of_address(parsed),
         }
         if isinstance(parsed, rname.TCPIPSocket):
-            # A stream of bytes marks no ends; the usual VISA libraries start with the search for them switched off.
+            # A stream of bytes has no marks for the end of a message, and the usual VISA libraries do not look for any.
             self._values[ResourceAttribute.suppress_end_enabled] = True
 
     def get(self, attribute: int) -> tuple[Any, StatusCode]:
@@ -65,7 +65,7 @@ class Attributes:
         return StatusCode.success
 
     def value(self, attribute: ResourceAttribute) -> Any:
-        """Return the value of an attribute that the backend itself uses."""
+        """Return the value of an attribute, for the simulation's own use."""
         return self._values.get(attribute, attributes.AttributesByID[attribute].default)
 
     def _known(self, attribute: int) -> type[attributes.Attribute[Any]] | None:

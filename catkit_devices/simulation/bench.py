@@ -16,15 +16,15 @@ __all__ = ["Bench"]
 class Bench:
     """The empty bench. A physical model derives from it; one file with one class is enough.
 
-    Instruments are constructed with their bench, set what they actuate on it and read what they sense from it. All
-    instruments of a bench are fed one at a time, under :attr:`lock`, so a model needs no locking of its own; whoever
-    looks at a model from outside, such as a test that reads its true state while instruments are in use, holds
-    :attr:`lock` while it does.
+    Each simulated instrument gets its bench when it is constructed. It sets there what it moves or switches, and reads
+    there what it measures. The instruments of a bench run one at a time, under :attr:`lock`, so a model needs no locks
+    of its own. Code outside of the instruments, such as a test that reads the true state while instruments are in use,
+    must hold :attr:`lock` while it uses the model.
 
     Args:
-        clock: where all time comes from.
+        clock: the clock for everything that takes time.
         seed: of all noise. Same seed, same clock readings and same sequence of commands give the same bytes.
-        **options: a subclass takes what a configuration may set as keyword arguments of its own.
+        **options: a subclass declares, as keyword arguments, what a configuration may set.
     """
 
     def __init__(self, *, clock: Clock, seed: int = 0) -> None:
@@ -34,10 +34,10 @@ class Bench:
         self._streams: dict[str, np.random.Generator] = {}
 
     def rng(self, name: str) -> np.random.Generator:
-        """Return the stream of random numbers of that name.
+        """Return the random numbers for one purpose, which the name tells.
 
-        Each name has a stream of its own that depends on it and the seed only, so adding an instrument leaves the
-        noise of the others as it was.
+        Each name has its own sequence, which depends on the name and the seed only. So the noise of an instrument stays
+        the same when another instrument is added.
         """
         import numpy as np
 

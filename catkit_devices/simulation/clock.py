@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["Clock", "RealClock", "VirtualClock", "make_clock"]
 
 _TURN = 0.001
-"""Seconds of real time that a wait on a virtual clock leaves to other threads, where it can be interrupted."""
+"""Seconds of real time that a wait on a virtual clock gives to other threads, where the wait can be interrupted."""
 
 
 class RealClock(Clock):
     """Real time, or a multiple of it.
 
     Args:
-        speed: how many seconds pass here in one of the wall's.
+        speed: how many seconds pass on this clock in one second of real time.
     """
 
     def __init__(self, speed: float = 1.0) -> None:
@@ -40,19 +40,19 @@ class RealClock(Clock):
         (sleep or time.sleep)(max(seconds, 0.0) / self._speed)
 
     def step(self, waited: float) -> float:
-        """Half a millisecond at first, up to 10 ms in long waits (of real time)."""
+        """Return the pause until the next look: half a millisecond at first, up to 10 ms in long waits (real time)."""
         return min(0.0005 * self._speed + 0.05 * waited, 0.01 * self._speed)
 
 
 class VirtualClock(Clock):
     """A clock that advances only while a program waits, so that a move of ten seconds costs a test nothing.
 
-    Waiting for a reply advances it, by the time until the reply or the timeout, with a resolution of 1 ms or 1 % of
-    what was waited, whichever is more. Several threads that wait advance it together. With one thread, everything
+    A wait for a reply advances it until the reply comes or the timeout is over, in steps of 1 ms or 1 % of the time
+    waited so far, whichever is more. If several threads wait, each of them advances it. With one thread, everything
     that depends on it is reproducible.
 
     Args:
-        tick: seconds that pass with every write, so that time also passes for a program that polls an instrument.
+        tick: seconds by which every write advances it, so that time passes also for a program that polls an instrument.
     """
 
     def __init__(self, tick: float = 0.001) -> None:
@@ -68,14 +68,14 @@ class VirtualClock(Clock):
             return self._now
 
     def wait(self, seconds: float, sleep: Callable[[float], object] | None = None) -> None:
-        """Advance the clock, at once; one who can be interrupted lets other threads have a turn before."""
+        """Advance the clock at once; where the wait can be interrupted, first let other threads run for a moment."""
         if sleep is not None:
             sleep(_TURN)
         with self._lock:
             self._now += max(seconds, 0.0)
 
     def step(self, waited: float) -> float:
-        """One millisecond, or 1 % of what was waited, whichever is more."""
+        """Return the step to the next look: 1 ms, or 1 % of what was waited, whichever is more."""
         return max(0.001, 0.01 * waited)
 
     def exchanged(self) -> None:

@@ -1,4 +1,4 @@
-"""What a simulated instrument is, and the queue that those need whose answers take time."""
+"""What a simulated instrument must be, and a queue for instruments whose answers take time."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
 __all__ = ["GIVEN_BY_THE_SIMULATION", "SIMULATOR_FILES", "LineDroppedError", "Outbox", "Simulator"]
 
 GIVEN_BY_THE_SIMULATION = frozenset({"bench", "clock", "seed"})
-"""Arguments of the constructors of benches and simulators that are no options: the simulation gives them."""
+"""Arguments of the constructors of benches and simulators that are not options: the simulation passes them."""
 
 SIMULATOR_FILES = (".yaml", ".yml", ".wire")
-"""How the files of simulated instruments end; a simulator of any other name is a plugin's."""
+"""The endings of files that describe a simulated instrument; any other name of a simulator is that of a plugin."""
 
 
 @runtime_checkable
 class Simulator(Protocol):
     """A simulated instrument: a class that is constructed as ``cls(bench, **options)`` and has one method.
 
-    It may also have any of these, which only matter where the interface has them (USB, GPIB, TCPIP INSTR):
+    It may also have any of the following, which are used only where the interface has them (USB, GPIB, TCPIP INSTR):
 
-    * ``message_end: bytes``: what the end of a message stands for. There the end of a write is part of the message,
-      so a program may leave the terminator out; the backend then adds these bytes.
+    * ``message_end: bytes``: the terminator of messages. On these interfaces the end of a write marks the end of the
+      message, so a program may leave the terminator out; the simulation then adds these bytes.
     * ``clear() -> None``: forget a half-received message and unread replies (device clear).
     * ``read_stb() -> int``: the status byte. Without it, bit 4 (message available) tells whether there is a reply.
     * ``trigger() -> bytes``: what a trigger does, and the bytes that it makes the instrument send.
     """
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes from the wire and return the bytes that are due on it by now.
+        """Take bytes from the wire, and return the bytes that the instrument has sent by now.
 
-        Called with what was written, in pieces as they were written, and with ``b""`` to ask for what became due as
-        time passed (by ``bench.clock.time()``, never by waiting). Each result that is not empty is one message where
-        the interface marks the ends of messages.
+        It is called with each piece that was written, and with ``b""`` to ask what the instrument sends as time passes.
+        The time is ``bench.clock.time()``; this method never waits. On an interface that marks the ends of messages,
+        each result that is not empty is one message.
 
         Raises:
             LineDroppedError: to drop the connection.
@@ -51,14 +51,14 @@ class LineDroppedError(SimulationError, ConnectionError):
     """Raised from :meth:`Simulator.feed` to drop the connection, as if a cable had been pulled.
 
     Attributes:
-        passing: whether the instrument can be opened again at once; else when ``reconnect()`` is called.
+        passing: whether the instrument can be opened again at once; if not, only after ``reconnect()``.
     """
 
     passing: bool = False
 
 
 class Outbox:
-    """What an instrument is going to send, each piece at its time and in the order in which it was put.
+    """What an instrument is going to send: each piece at its time, in the order in which the pieces were put.
 
     Args:
         clock: the bench's.
@@ -69,7 +69,7 @@ class Outbox:
         self._pieces: deque[tuple[float, bytes | Callable[[], bytes]]] = deque()
 
     def put(self, data: bytes | Callable[[], bytes], delay: float = 0.0, *, at: float | None = None) -> None:
-        """Send ``data`` after ``delay`` seconds, or at the time ``at``; never before what was put earlier.
+        """Send ``data`` after ``delay`` seconds, or at the time ``at``, but not before what was put earlier.
 
         Args:
             data: bytes, or a function that makes them when they are due.

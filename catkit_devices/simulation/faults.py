@@ -2,8 +2,8 @@
 
 Every simulated instrument is reached over a :class:`FaultyLine`. A fault strikes one reply: everything that the
 instrument sends from one write to the next. Which replies are struck is decided by a test, call by call
-(:meth:`FaultyLine.inject`), or by a schedule: a probability for each kind of fault. The schedule is drawn from a stream
-of random numbers that depends on the seed and the address only, so the same seed and dialogue give the same faults.
+(:meth:`FaultyLine.inject`), or by a schedule: a probability for each kind of fault. The schedule uses random numbers
+that depend on the seed and the address only, so the same seed and dialogue give the same faults.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FAULTS: Mapping[str, str] = {
     "late": "the reply comes `delay` seconds late; the replies that follow it still come after it",
     "truncated": "only the first `keep` bytes of the reply come",
     "garbled": "the byte at `position` comes with the bits of `mask` flipped",
-    "extra": "`data`, which nobody asked for, comes before or (`after`) after the first part of the reply",
+    "extra": "unexpected bytes, `data`, come before or (`after`) after the first part of the reply",
     "disconnect": "the connection drops where the reply would have begun; it can be opened again at once",
     "slow": "the reply comes one byte each `interval` seconds",
 }
@@ -38,7 +38,7 @@ FAULTS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. What is left at None is drawn from the line's random numbers when the fault strikes.
+    """One fault. What is None is chosen from the line's random numbers when the fault strikes.
 
     Args:
         kind: one of :data:`FAULTS`.
@@ -76,12 +76,12 @@ class Piece(NamedTuple):
 
 
 class FaultyLine:
-    """The line between one instrument and whoever talks to it.
+    """The line between one instrument and the programs that use it.
 
     Args:
         instrument: what is at its other end.
         clock: the bench's.
-        seed: of what is drawn; a number or a text.
+        seed: of its random numbers; a number or a text.
         schedule: the probability, from 0 to 1 for each reply, of each kind of fault.
 
     Attributes:
@@ -112,18 +112,18 @@ class FaultyLine:
         self._under_way = False
 
     def inject(self, fault: Fault, count: int = 1, *, after: int = 0) -> None:
-        """Strike the next ``count`` replies, once ``after`` replies have come unharmed.
+        """Strike the next ``count`` replies, after ``after`` replies without a fault.
 
-        Several calls queue up, and come before what the schedule draws.
+        Several calls are carried out one after the other, and before the faults of the schedule.
         """
         self._injected.extend([None] * after + [fault] * count)
 
     def clear(self) -> None:
-        """Forget the faults that were injected and have not struck yet."""
+        """Remove the faults that were injected and have not struck yet."""
         self._injected.clear()
 
     def exchange(self, data: bytes) -> list[Piece]:
-        """Send ``data`` to the instrument (``b""`` asks for what became due) and return what arrives.
+        """Send ``data`` to the instrument (``b""`` only asks what it has sent since) and return what arrives.
 
         Raises:
             LineDroppedError: when the connection drops.
@@ -143,7 +143,7 @@ class FaultyLine:
         return pieces
 
     def abort(self) -> None:
-        """Stop the message that is under way, as a device clear does; one that is late still comes."""
+        """Stop the message that is arriving, as a device clear does; a message that has not begun still comes."""
         while self._under_way and self._ends:
             self._outbox.drop_one()
             self._under_way = not self._ends.popleft()
@@ -174,7 +174,7 @@ class FaultyLine:
             case "no_reply", _:
                 pass
             case "disconnect", _:
-                self._fault = None  # what else the instrument has to say comes over the next connection
+                self._fault = None  # the rest of what the instrument sends comes over the next connection
                 raise LineDroppedError("the simulated connection dropped", passing=True)
             case "late", Fault(delay=delay):
                 self._put(reply, delay=delay)

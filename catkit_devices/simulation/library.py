@@ -1,4 +1,4 @@
-"""Building the simulated instruments of a configuration, and the VISA library that serves them."""
+"""Builds the simulated instruments of a configuration, and the VISA library with which they are opened."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
 
 __all__ = ["Instrument", "build_bench", "build_library"]
+
 _GIVEN_TO_FILES = frozenset({"path", "address"})
-"""Further such arguments, of the simulators that are made from files."""
+"""Arguments that are not options either, for simulators that are made from files."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class Instrument:
 
     Args:
         address: where it is: any VISA address of a serial line, TCPIP, USB or GPIB instrument.
-        simulator: a plugin's name for it, a class with the simulator contract, or the path of a pyvisa-sim YAML file
-            (``.yaml``, ``.yml``) or of a recording that is replayed (``.wire``).
+        simulator: the name of a plugin's simulator, a class that is a
+            :class:`~catkit_devices.simulation.Simulator`, or the path of a pyvisa-sim YAML file (``.yaml``, ``.yml``)
+            or of a recording that is replayed (``.wire``).
         options: keyword arguments of the class; for a YAML file, ``device`` says which of its devices, and ``encoding``
-            how text is sent; for a recording, ``timing`` says whether it takes the time that it took.
+            how text is sent; for a recording, ``timing`` says whether answers take as long as when it was recorded.
         faults: the probability of each kind of fault for each reply, see :mod:`catkit_devices.simulation.faults`.
     """
 
@@ -58,23 +60,23 @@ def build_library(
 ) -> SimulatedVisaLibrary:
     """Build simulated instruments on one bench, and a VISA library for ``pyvisa.ResourceManager(library)``.
 
-    An instrument that is listed twice in the same words, because two devices share its address, is built once.
+    An instrument that is listed twice with the same arguments, because two devices share its address, is built once.
 
     Args:
-        instruments: what there is, and where.
+        instruments: the instruments and their addresses.
         bench: a plugin's name for the physical model, its class, or an existing bench (which then keeps its own clock
             and seed); None is the empty bench.
         bench_options: keyword arguments of the model's class.
         seed: of all noise and of scheduled faults.
         clock: ``"real"`` (the default), ``"virtual"``, or a clock.
-        plugins: where names are looked up; by default plugins are loaded when the first name is.
+        plugins: where names are looked up; by default plugins are loaded when a name is first looked up.
         plugin_directories: as for :class:`~catkit_devices.drivers.Plugins`.
-        strict: whether an instrument that cannot be built is an error here; else it is one when that instrument is
-            opened, and all others can be used.
+        strict: whether an instrument that cannot be built is an error here. If not, the error is raised when that
+            instrument is opened, and all others can be used.
 
     Raises:
-        ConfigurationError: for an unknown name (with the nearest spelling), an address that is used for two different
-            instruments or that is none, an option that is not there or not acceptable, a file that cannot be used.
+        ConfigurationError: for an unknown name (with the nearest spelling), an address that is not valid or is used for
+            two different instruments, an option that does not exist or is not acceptable, a file that cannot be used.
     """
     from catkit_devices.simulation.resource import SimulatedResource, parse_address
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
@@ -124,7 +126,7 @@ def build_bench(
     """Build a bench from its class; the arguments and errors are those of :func:`build_library`."""
     if isinstance(bench, Bench):
         if options:
-            raise ConfigurationError("a bench that is built already takes no options")
+            raise ConfigurationError("options were given for a bench that is built already: they are for its class")
         return bench
     if not isinstance(seed, int) or seed < 0:
         raise ConfigurationError(f"a seed must be a whole number from 0 up, got {seed!r}")
@@ -150,7 +152,7 @@ def _build_instrument(instrument: Instrument, names: _Names, bench: Bench) -> Si
             return Replay(bench, what, **instrument.options)
         return YamlInstrument(bench, what, address=instrument.address, **instrument.options)
     if not callable(getattr(what, "feed", None)):
-        raise ConfigurationError(f"{title} is no simulator: it has no feed(data)")
+        raise ConfigurationError(f"{title} is not a simulator: it has no method feed(data)")
     cls = what
     _check_options(cls, instrument.options, title)
     built: Simulator = _construct(lambda: cls(bench, **instrument.options), title)

@@ -1,4 +1,4 @@
-"""Recording what goes over the wires of instruments, real or simulated, while a program uses them."""
+"""Records the bytes between a program and its instruments, real or simulated."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 __all__ = ["Recording", "RecordingVisaLibrary", "Recordings", "file_name"]
 
 _GAP = 0.1
-"""Seconds of silence within a reply that begin another line, so that one sees what took time."""
+"""Seconds without bytes within a reply, after which the rest is written on a new line: so the pause can be seen."""
 
 _WIDTH = 100
-"""Characters after which a line is continued on the next."""
+"""Characters after which an entry is continued on the next line."""
 
 _INDENT = " " * 13
-"""As wide as what stands before the bytes of a line: time, sign, spaces."""
+"""As wide as the part of a line before the bytes: time, sign, spaces."""
 
 
 class Recording:
-    """The recording of one wire, written to its file as it happens.
+    """The recording of one instrument's bytes, written to its file at once.
 
-    The file is open from what is noted first until :meth:`close`, after which it is continued.
+    The file is opened for the first entry, and closed by :meth:`close`. The next entry opens it again and is appended.
 
     Args:
         path: of the file; an existing recording is continued.
-        address: of the instrument, for the reader's information.
+        address: of the instrument, as information for people who read the file.
         clock: returns seconds.
-        messages: whether the wire marks the ends of messages.
+        messages: whether the interface marks the ends of messages.
     """
 
     def __init__(self, path: Path, address: str, clock: Callable[[], float], *, messages: bool) -> None:
@@ -61,7 +61,7 @@ class Recording:
         self._file: TextIO | None = None
 
     def sent(self, data: bytes) -> None:
-        """Note what was sent to the instrument."""
+        """Record what was sent to the instrument."""
         with self._lock:
             self._status = None
             self._begin(">")
@@ -69,7 +69,7 @@ class Recording:
             self._end()
 
     def received(self, data: bytes, *, end: bool) -> None:
-        """Note what was read; ``end`` says whether a message ended with it, where there are messages."""
+        """Record what was read; ``end`` says whether a message ended with it, where there are messages."""
         with self._lock:
             now = self._clock()
             pause = not self._messages and now - self._last_read > _GAP
@@ -82,16 +82,16 @@ class Recording:
                 self._end()
 
     def happened(self, event: str) -> None:
-        """Note something else."""
+        """Record an event other than bytes."""
         if event == "clear" and not self._messages:
-            return  # it throws away what has arrived; nothing is sent to the instrument
+            return  # here it only discards what has arrived; nothing is sent to the instrument
         with self._lock:
             self._begin("!")
             self._add(event.encode("ascii"))
             self._end()
 
     def status(self, value: int) -> None:
-        """Note a status byte, if it is another than the last since something was sent."""
+        """Record a status byte, if it differs from the last one since something was sent."""
         if value != self._status:
             self._status = value
             self.happened(f"status {value}")
@@ -135,12 +135,12 @@ class Recording:
         if self._file is None:
             return 0
         self._file.write(text)
-        self._file.flush()  # so that it is there whatever becomes of this process
+        self._file.flush()  # so that it is in the file even if this process is killed
         return len(text)
 
 
 class Recordings:
-    """The recordings of several instruments, each made when its address is first opened.
+    """The recordings of several instruments. Each is made when its address is opened for the first time.
 
     Args:
         files: a directory, which gets one file for each address; or the file of each address that is to be recorded.
@@ -155,7 +155,7 @@ class Recordings:
         self._lock = threading.Lock()
 
     def opened(self, session: int, address: str) -> None:
-        """Note that ``session`` was opened at ``address``."""
+        """Record that ``session`` was opened at ``address``."""
         canonical = normalise(address)
         with self._lock:
             recording = self._by_address.get(canonical) or self._make(canonical)
@@ -164,7 +164,7 @@ class Recordings:
                 recording.happened("open")
 
     def closed(self, session: int) -> None:
-        """Note that ``session`` was closed."""
+        """Record that ``session`` was closed."""
         with self._lock:
             recording = self._by_session.pop(session, None)
             if recording is not None:
@@ -173,7 +173,7 @@ class Recordings:
                     recording.close()
 
     def of(self, session: int) -> Recording | None:
-        """Return the recording of what ``session`` is open on, if it is recorded."""
+        """Return the recording of the instrument of ``session``, or None if it is not recorded."""
         return self._by_session.get(session)
 
     def _make(self, address: str) -> Recording | None:
@@ -190,14 +190,14 @@ class Recordings:
 
 
 class RecordingVisaLibrary(highlevel.VisaLibraryBase):
-    """A VISA library that is another one, and records what goes over its wires.
+    """A VISA library that passes everything on to another one, and records the bytes.
 
-    ``pyvisa.ResourceManager(RecordingVisaLibrary("@py", Path("recordings")))`` serves any program that uses pyvisa;
-    drivers of this project take it as their ``visa_library``. What is recorded is what the program sends and reads.
-    Bytes that it never reads, or throws away unread, are not.
+    ``pyvisa.ResourceManager(RecordingVisaLibrary("@py", Path("recordings")))`` works in any program that uses pyvisa;
+    drivers of this project take it as their ``visa_library``. It records what the program sends and what it reads.
+    Bytes that the program never reads, or discards unread, are not recorded.
 
     Args:
-        library: ``"@py"``, ``"@ivi"``, or a library object; a simulation is recorded with its own clock's times.
+        library: ``"@py"``, ``"@ivi"``, or a library object; for a simulation, times are those of its own clock.
         files: a directory, which gets one file for each address that is opened; or the file of each address that is
             to be recorded. Files that exist are continued.
     """
@@ -215,7 +215,7 @@ class RecordingVisaLibrary(highlevel.VisaLibraryBase):
         self._inner = inner
 
     def __getattribute__(self, name: str) -> Any:
-        # Everything that is not recorded is the other library's own: sessions, statuses, attributes, whatever else.
+        # Everything that is not recorded comes from the other library: sessions, statuses, attributes and so on.
         own = object.__getattribute__(self, "__dict__")
         if "_inner" not in own or name in _OWN or name in vars(RecordingVisaLibrary) or name.startswith("__"):
             return object.__getattribute__(self, name)
@@ -241,7 +241,7 @@ class RecordingVisaLibrary(highlevel.VisaLibraryBase):
     def write(self, session: VISASession, data: bytes) -> tuple[int, StatusCode]:
         """Write ``data`` (viWrite)."""
         recording = self.recordings.of(session)
-        if recording is not None:  # first, so that what it makes an instrument say in another thread comes behind it
+        if recording is not None:  # before the write: a reply that another thread reads must come after it in the file
             recording.sent(bytes(data))
         return self._inner.write(session, data)
 

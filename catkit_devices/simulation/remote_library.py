@@ -1,10 +1,10 @@
-"""One bench for several processes: a simulation that lives on a server, and a VISA library that reaches it from others.
+"""One bench for several processes: a simulation on a server, and a VISA library with which other processes use it.
 
 Devices may be spread over several server processes, but instruments that see the same light must share one bench. So
-the bench and its instruments live in one process as a :class:`SharedSimulation`, an object of its server, and every
-other process uses a :class:`RemoteVisaLibrary`. What is forwarded are whole VISA operations (write these bytes and end
-the message; read until a message ends or this timeout is over), so a driver sees the same bytes, ends of messages,
-timeouts and lost connections as beside the bench.
+the bench and its instruments are in one process as a :class:`SharedSimulation`, an object of its server, and every
+other process uses a :class:`RemoteVisaLibrary`. It forwards whole VISA operations (write these bytes and end the
+message; read until a message ends or this timeout is over), so a driver sees the same bytes, ends of messages, timeouts
+and lost connections as in the process of the bench.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ __all__ = ["RemoteVisaLibrary", "SharedSimulation"]
 _T = TypeVar("_T")
 
 _LAST_USE = 20.0
-"""Seconds that the processes which use the instruments have to end, when the server ends."""
+"""Seconds that the server, when it is to end, waits for the processes that use the instruments to end."""
 _LOOK = 0.05
-"""Seconds between two looks whether the instruments are still in use."""
+"""Seconds between two checks whether the instruments are still in use."""
 
 _OPERATIONS = frozenset({"clear", "flush", "read", "read_stb", "trigger", "write"})
 
@@ -48,10 +48,10 @@ _OPERATIONS = frozenset({"clear", "flush", "read", "read_stb", "trigger", "write
 class SharedSimulation(HostedObject):
     """The simulated instruments of one bench, for every process that has a proxy of it.
 
-    Make it on a server, ``manager.get_object("simulation", factory)``. Beside what :class:`RemoteVisaLibrary` asks, it
-    has what tests and tools do with a bench: faults, cables, time, and :meth:`evaluate` for everything else. The
-    sessions that a process has opened are closed when that process ends, however it ends. It has no mutex: while one
-    process waits for a reply, others go on.
+    Make it on a server, ``manager.get_object("simulation", factory)``. In addition to the methods that
+    :class:`RemoteVisaLibrary` uses, it has methods for tests and tools: faults, cables, time, and :meth:`evaluate` for
+    everything else. When a process ends, however it ends, the sessions that it has opened are closed. It has no mutex:
+    while one process waits for a reply, others continue.
 
     Args:
         library: of the bench.
@@ -63,31 +63,31 @@ class SharedSimulation(HostedObject):
         self._handles = itertools.count(1)
         self._lock = threading.Lock()
 
-    # --- what a bench is asked and told
+    # --- for tests and tools
 
     def addresses(self) -> tuple[str, ...]:
         """Return where instruments are, connected or not."""
         return self._library.addresses
 
     def evaluate(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """Return ``function(library, *arguments)``, run beside the bench while no instrument is used.
+        """Run ``function(library, *arguments)`` in the process of the bench, while no instrument is used.
 
         Args:
-            function: of the :class:`~catkit_devices.simulation.SimulatedVisaLibrary`; ``library.bench`` is the bench
-                and ``library.instrument(address)`` an instrument. It and what it returns must travel between processes.
+            function: gets the :class:`~catkit_devices.simulation.SimulatedVisaLibrary`; ``library.bench`` is the bench
+                and ``library.instrument(address)`` an instrument. Function and result are pickled.
             *arguments: further arguments.
         """
         with self._library.bench.lock:
             return function(self._library, *arguments)
 
     def inject(self, address: str, fault: Fault, count: int = 1, *, after: int = 0) -> None:
-        """Strike ``count`` replies of the instrument at ``address``, once ``after`` have come unharmed."""
+        """Strike ``count`` replies of the instrument at ``address``, after ``after`` replies without a fault."""
         line = self._library.line(address)
         with self._library.bench.lock:
             line.inject(fault, count, after=after)
 
     def clear_faults(self, address: str) -> None:
-        """Forget the faults that were injected at ``address`` and have not struck yet."""
+        """Remove the faults that were injected at ``address`` and have not struck yet."""
         line = self._library.line(address)
         with self._library.bench.lock:
             line.clear()
@@ -111,17 +111,17 @@ class SharedSimulation(HostedObject):
         return self._library.bench.clock.time()
 
     def wait(self, seconds: float) -> None:
-        """Return when at least ``seconds`` more have passed on the bench's clock, or the call was cancelled."""
+        """Wait until ``seconds`` have passed on the bench's clock, or until the call is cancelled."""
         self._library.bench.clock.wait(seconds, current_call().wait)
 
-    # --- what a library elsewhere asks
+    # --- for RemoteVisaLibrary
 
     def connected(self) -> list[str]:
         """Return the addresses at which sessions can be opened."""
         return list(self._library.connected())
 
     def open_session(self, address: str, manager: int) -> int | StatusCode:
-        """Open a session for the calling process; return its number, or why there is none."""
+        """Open a session for the calling process; return its number, or the status that says why there is none."""
         session = self._library.connect(address, manager)
         if isinstance(session, StatusCode):
             return session
@@ -148,7 +148,7 @@ class SharedSimulation(HostedObject):
         return getattr(session, operation)(*arguments)
 
     def get_attribute(self, number: int, attribute: int) -> tuple[Any, StatusCode]:
-        """Return an attribute of a session, and whether it has it."""
+        """Return an attribute of a session, and the status, which says whether the session has it."""
         session = self._session(number)
         return (0, StatusCode.error_invalid_object) if session is None else session.attributes.get(attribute)
 
@@ -157,7 +157,7 @@ class SharedSimulation(HostedObject):
         session = self._session(number)
         return StatusCode.error_invalid_object if session is None else session.attributes.set(attribute, value)
 
-    # --- life on a server
+    # --- called by the server
 
     def _session(self, number: int) -> InstrumentSession | None:
         with self._lock:
@@ -165,9 +165,9 @@ class SharedSimulation(HostedObject):
         return None if found is None else found[1]
 
     def _server_stops_(self) -> None:
-        """Go on for as long as instruments are in use, within a bounded time: their devices are being made safe.
+        """Wait, within a bounded time, until no instrument is in use: their devices are being made safe.
 
-        Whoever started the server, and ends it now, has no more use for them.
+        The process that started the server does not count: it is ending the server now, and waits for that.
         """
         deadline = time.monotonic() + _LAST_USE
         while time.monotonic() < deadline:
@@ -178,7 +178,7 @@ class SharedSimulation(HostedObject):
             time.sleep(_LOOK)
 
     def _session_ended_(self, session: ClientSession, goodbye: bool) -> None:  # noqa: ARG002 - the server's call
-        """Close what the process that has ended had open."""
+        """Close the sessions of the process that has ended."""
         with self._lock:
             ended = [number for number, (owner, _session) in self._sessions.items() if owner is session]
         for number in ended:
@@ -212,7 +212,7 @@ class RemoteVisaLibrary(SessionLibrary):
 
 
 class _RemoteSession:
-    """A session of the simulation's process; every operation is one round trip."""
+    """A session in the process of the simulation; every operation is one call to it."""
 
     def __init__(self, simulation: Any, number: int) -> None:
         self._simulation = simulation
@@ -220,7 +220,7 @@ class _RemoteSession:
         self.attributes = _RemoteAttributes(simulation, number)
 
     def close(self) -> None:
-        with contextlib.suppress(ServerError):  # whose end has closed it
+        with contextlib.suppress(ServerError):  # the server has ended, which closed the session
             self._simulation.close_session(self._number)
 
     def write(self, data: bytes) -> tuple[int, StatusCode]:
@@ -272,8 +272,8 @@ class _RemoteClock(Clock):
     def time(self) -> float:
         return float(self._simulation.time())
 
-    def wait(self, seconds: float, sleep: Callable[[float], object] | None = None) -> None:  # noqa: ARG002 - it can be
-        self._simulation.wait(seconds)  # interrupted anyway: the call is cancelled
+    def wait(self, seconds: float, sleep: Callable[[float], object] | None = None) -> None:  # noqa: ARG002 - not needed
+        self._simulation.wait(seconds)  # a call to a server can be interrupted
 
-    def step(self, waited: float) -> float:  # noqa: ARG002 - one who waits here waits over there
+    def step(self, waited: float) -> float:  # noqa: ARG002 - waits happen in the process of the simulation
         return 0.01

@@ -1,7 +1,7 @@
-"""Dialogues that are known in advance, as simulated instruments: a recording, or what a test writes down.
+"""Simulated instruments that follow a given dialogue: a recording, or one that is written in a test.
 
-What is sent must be what the dialogue says, byte for byte; then what it says is answered. A difference is an error that
-shows what was expected and what was sent.
+What a program sends must be what the dialogue says, byte for byte; the instrument then answers as the dialogue says. A
+difference is an error that shows what was expected and what was sent.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ if TYPE_CHECKING:
 __all__ = ["Dialogue", "Replay"]
 
 _SHOWN = 40
-"""Bytes that are shown before the first difference, and behind it."""
+"""Bytes that an error shows before the first difference, and after it."""
 
 
 class Dialogue:
-    """An instrument that expects certain bytes, in this order, and answers with others.
+    """An instrument that expects the bytes of a dialogue, in their order, and gives its answers.
 
-    How the expected bytes are divided into writes does not matter. Each answer is given when everything that is before
-    it in the dialogue was sent; where there are messages, each answer is one. Status bytes are given as they were
-    recorded since what was sent last, the last of them again and again: how often a program polls is its own affair.
+    How the expected bytes are divided into writes does not matter. Each answer is given when everything before it in
+    the dialogue was sent. Where the interface marks the ends of messages, each answer is one message. Status bytes are
+    those that the dialogue has after the bytes that were sent last; the last of them is repeated, because a program may
+    poll more often than when it was recorded.
 
     Args:
         bench: what it belongs to.
         entries: the dialogue.
-        title: what errors call it.
-        timing: whether an answer takes as long after what was sent last as the entries' times say; else it comes at
-            once.
+        title: its name in errors.
+        timing: whether an answer takes as long, after the last bytes that were sent, as the times of the entries say;
+            if not, it comes at once.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Dialogue:
         self._title = title
         self._timing = timing
         self._clock = bench.clock
-        # Of no bytes nothing is seen on the wire: to wait until they were sent, or read, would be to wait for ever.
+        # Entries without bytes are left out: nothing of them is seen on the wire, so the dialogue would never go on.
         self._entries = deque(entry for entry in entries if (_matters(entry) if entry.kind == "!" else entry.data))
         self._outbox = Outbox(bench.clock)
         self._answered: deque[Entry] = deque()
@@ -59,7 +60,7 @@ class Dialogue:
         self._answer()
 
     def feed(self, data: bytes) -> bytes:
-        """Take what is sent, and return the next answer that is due.
+        """Take what is sent, and return the next answer if its time has come.
 
         Raises:
             SimulationError: it is not what the dialogue says.
@@ -80,18 +81,18 @@ class Dialogue:
         return self._take()
 
     def clear(self) -> None:
-        """Take a device clear, which the dialogue must have here; unread answers are lost."""
+        """Accept a device clear, if it is next in the dialogue; unread answers are lost."""
         self._outbox.clear()
         self._answered.clear()
         self._event(b"clear", "a device clear")
 
     def trigger(self) -> bytes:
-        """Take a trigger, which the dialogue must have here, and return the next answer that is due."""
+        """Accept a trigger, if it is next in the dialogue, and return the next answer if its time has come."""
         self._event(b"trigger", "a trigger")
         return self._take()
 
     def read_stb(self) -> int:
-        """Return the next status byte of this place in the dialogue; without one, bit 4 tells of an answer."""
+        """Return the next status byte at this place in the dialogue; if there is none, bit 4 tells of an answer."""
         if self._statuses:
             self._status = self._statuses.popleft()
             return self._status
@@ -103,7 +104,7 @@ class Dialogue:
         return self._difference
 
     def finish(self) -> None:
-        """Raise SimulationError unless the whole dialogue has taken place, or what it differed by."""
+        """Raise SimulationError if there was a difference, or if a part of the dialogue has not taken place."""
         if self._difference is not None:
             raise self._difference
         left = [entry for entry in [*self._answered, *self._entries] if entry.kind != "!"]
@@ -154,7 +155,7 @@ class Dialogue:
             self._answered.append(entry)
 
     def _take(self) -> bytes:
-        # One at a time: each is a message of its own where there are messages.
+        # One at a time, because each answer is one message where the interface marks the ends of messages.
         answer = self._outbox.take_one()
         if answer:
             self._answered.popleft()
@@ -180,12 +181,12 @@ class Dialogue:
 
 
 class Replay(Dialogue):
-    """A recording as an instrument; in a configuration, ``simulator = "recordings/wheel.wire"``.
+    """An instrument that repeats a recording; in a configuration, ``simulator = "recordings/wheel.wire"``.
 
     Args:
         bench: what it belongs to.
         path: the recording.
-        timing: whether answers take the time that they took when it was recorded; else they come at once.
+        timing: whether answers take as long as when it was recorded; if not, they come at once.
 
     Raises:
         ConfigurationError: it cannot be read.
@@ -196,9 +197,9 @@ class Replay(Dialogue):
 
 
 _TOLD = frozenset({b"clear", b"trigger"})
-"""What an instrument notices beside bytes."""
+"""Events other than bytes that reach an instrument."""
 _MESSAGE = 16
-"""The bit of the status byte that tells of an answer (IEEE 488.2, 11.2.1.2)."""
+"""The bit of the status byte that says that an answer can be read (message available; IEEE 488.2, 11.2.1.2)."""
 
 
 def _matters(entry: Entry) -> bool:
@@ -206,12 +207,12 @@ def _matters(entry: Entry) -> bool:
 
 
 def _after(before: str, data: bytes) -> str:
-    """Return bytes as they are written behind others: a space at their beginning is seen there."""
+    """Return bytes as they are written after others: there a space at their beginning need not be escaped."""
     text = escape(data)
     return " " + text.removeprefix("\\x20") if before and data.startswith(b" ") and data != b" " else text
 
 
 def _common(one: bytes, other: bytes) -> int:
-    """Return how many bytes are the same at the beginning of both."""
+    """Return how many bytes at the beginning of both are the same."""
     length = min(len(one), len(other))
     return next((index for index in range(length) if one[index] != other[index]), length)

@@ -34,10 +34,10 @@ _MESSAGES = {
 
 
 def parse_address(address: str) -> rname.ResourceName:
-    """Return the parsed address, spelt in one way however it was given.
+    """Return the parsed address, in the one spelling that VISA prescribes.
 
     Raises:
-        ConfigurationError: for what is no VISA address, or one of an interface that carries no messages.
+        ConfigurationError: it is not a VISA address, or one of an interface that carries no messages.
     """
     try:
         parsed = rname.ResourceName.from_string(normalise(address))
@@ -49,16 +49,16 @@ def parse_address(address: str) -> rname.ResourceName:
 
 
 class Receiver:
-    """What arrived for one session and was not read yet.
+    """What has arrived for one session and was not read yet.
 
     Args:
-        connection: whether it stands for a connection of its own, with which late replies to it are lost.
+        connection: whether the session is a connection (TCP): when it is closed, replies that come later are lost.
     """
 
     def __init__(self, *, connection: bool) -> None:
         self.connection = connection
         self._data = bytearray()
-        self._ends: deque[int] = deque()  # index behind the last byte of each message
+        self._ends: deque[int] = deque()  # for each message, the index after its last byte
 
     def __len__(self) -> int:
         return len(self._data)
@@ -85,31 +85,31 @@ class Receiver:
         self._data = self._data.replace(bytes([byte]), b"")
 
     def end(self) -> int | None:
-        """Return how many bytes there are until the end of the first message; None while it is not there."""
+        """Return the length of the first message in bytes; None while its end has not arrived."""
         return self._ends[0] if self._ends else None
 
     def find(self, byte: int) -> int | None:
-        """Return how many bytes there are until ``byte``, itself included; None if there is none."""
+        """Return the number of bytes up to and including ``byte``; None if it has not arrived."""
         found = self._data.find(byte)
         return None if found < 0 else found + 1
 
     def find_bit(self, mask: int) -> int | None:
-        """Return how many bytes there are until the first that has the bits of ``mask`` set, itself included."""
+        """Return the number of bytes up to and including the first one that has the bits of ``mask`` set."""
         return next((index + 1 for index, byte in enumerate(self._data) if byte & mask), None)
 
 
 class SimulatedResource:
-    """One instrument at one address. Whoever uses it holds :attr:`lock`, the lock of the whole bench.
+    """One instrument at one address. The caller of a method must hold :attr:`lock`, the lock of the whole bench.
 
-    A reply goes to the session that wrote last, also when it comes late. When that one is closed, a reply over TCP is
-    lost with its connection; on every other interface it goes to the session that looks next. What several sessions
+    A reply goes to the session that wrote last, even if it comes late. If that session is closed, a reply over TCP is
+    lost with its connection; on every other interface it goes to the session that reads next. What several sessions
     write reaches the instrument in the order in which they wrote it.
 
     Args:
         parsed: the address.
         instrument: the simulated instrument.
-        line: how it is reached.
-        bench: what it belongs to.
+        line: the line to it, which may have faults.
+        bench: the bench to which it belongs.
     """
 
     def __init__(self, parsed: rname.ResourceName, instrument: Simulator, line: FaultyLine, bench: Bench) -> None:
@@ -130,7 +130,7 @@ class SimulatedResource:
         """Open one more session on the instrument.
 
         Args:
-            connection: whether late replies are lost with it; by default, as the kind of address has it.
+            connection: whether late replies are lost when it is closed; by default, only with an address over TCP.
         """
         own = self.kind[0] is InterfaceType.tcpip if connection is None else connection
         receiver = Receiver(connection=own)
@@ -148,13 +148,13 @@ class SimulatedResource:
             if not data.endswith(message_end):
                 data += message_end
         if self._writer is not writer:
-            self.poll(writer)  # what is due by now belongs to whoever wrote before
+            self.poll(writer)  # replies that have come by now belong to the session that wrote before
         self._writer = writer
         if data:
             self._exchange(data, writer)
 
     def poll(self, reader: Receiver) -> None:
-        """Fetch what became due; ``reader`` is who looks."""
+        """Fetch what the instrument has sent by now; ``reader`` is the session that asks."""
         self._exchange(b"", reader)
 
     def trigger(self, writer: Receiver) -> bool:
@@ -216,10 +216,10 @@ class SimulatedResource:
 
     @contextlib.contextmanager
     def _blaming_instrument(self) -> Iterator[None]:
-        """Say of what is raised inside that the simulated instrument is wrong.
+        """Turn every error inside into one that says that the simulated instrument has failed.
 
-        A driver would take a ValueError for one of its own, about a reply that makes no sense, and an OSError for a
-        connection that is gone.
+        Otherwise a driver would take a ValueError for its own error about a senseless reply, and an OSError for a lost
+        connection.
         """
         try:
             yield

@@ -1,8 +1,7 @@
-"""A VISA library made of sessions that somebody else opens: what pyvisa calls, and nothing else.
+"""The functions of a VISA library that pyvisa calls, on top of sessions that a subclass opens.
 
-Simulated instruments are reached through it wherever they are: in this process
-(:class:`~catkit_devices.simulation.visa_library.SimulatedVisaLibrary`) or in another one
-(:class:`~catkit_devices.simulation.remote_library.RemoteVisaLibrary`).
+Two subclasses reach simulated instruments: :class:`~catkit_devices.simulation.visa_library.SimulatedVisaLibrary` in
+this process, and :class:`~catkit_devices.simulation.remote_library.RemoteVisaLibrary` in another process.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ __all__ = ["InstrumentSession", "SessionAttributes", "SessionLibrary"]
 
 
 class SessionAttributes(Protocol):
-    """What ``viGetAttribute`` and ``viSetAttribute`` see of one session."""
+    """The attributes of one session, for ``viGetAttribute`` and ``viSetAttribute``."""
 
     def get(self, attribute: int) -> tuple[Any, StatusCode]:
         """Return the value of an attribute, and whether this kind of session has it."""
@@ -40,7 +39,7 @@ class SessionAttributes(Protocol):
 
 
 class InstrumentSession(Protocol):
-    """One open session on one instrument; nothing of it raises what a status can say."""
+    """One open session on one instrument. Its methods return a status where there is one, and do not raise."""
 
     @property
     def attributes(self) -> SessionAttributes:
@@ -109,7 +108,7 @@ class SessionLibrary(highlevel.VisaLibraryBase):
         raise NotImplementedError(f"{type(self).__qualname__} must implement connected()")
 
     def connect(self, address: str, manager: int) -> InstrumentSession | StatusCode:
-        """Open a session, for the resource manager whose session is ``manager``; a status says why not."""
+        """Open a session for the resource manager ``manager``; return a status if that is impossible."""
         raise NotImplementedError(f"{type(self).__qualname__} must implement connect()")
 
     # --- what pyvisa calls
@@ -156,17 +155,17 @@ class SessionLibrary(highlevel.VisaLibraryBase):
             opened.close()
         elif not known:
             return self.handle_return_value(None, StatusCode.error_invalid_object)
-        self._last_status_in_session.pop(session, None)  # which pyvisa would keep for ever
+        self._last_status_in_session.pop(session, None)  # pyvisa would keep it for ever
         self._ignore_warning_in_session.pop(session, None)
         return self.handle_return_value(None, StatusCode.success)
 
     def read(self, session: VISASession, count: int) -> tuple[bytes, StatusCode]:
-        """Read up to ``count`` bytes (viRead); an error has what had come until then in its attribute ``received``."""
+        """Read up to ``count`` bytes (viRead); an error has the bytes that came before it in ``received``."""
         data, status = self._session(session).read(count)
         try:
             return data, self.handle_return_value(session, status)
         except VisaIOError as error:
-            error.received = data  # type: ignore[attr-defined]  # which pyvisa has no place for
+            error.received = data  # type: ignore[attr-defined]  # an attribute of our own
             raise
 
     def write(self, session: VISASession, data: bytes) -> tuple[int, StatusCode]:

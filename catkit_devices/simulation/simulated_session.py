@@ -2,7 +2,7 @@
 
 The rules are those of the VISA library specification (VPP-4.3, 6.1): a read ends at the end of a message where the
 interface has such ends, at the termination character where that is enabled, at the number of bytes asked for, or at the
-timeout, whichever comes first. What a timed-out read had received so far is lost with it, as with the real libraries.
+timeout, whichever comes first. A read that times out loses what it had received so far, as with the real libraries.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SimulatedSession"]
 
-#: A timeout of "infinite" is a day, so that nothing waits for ever.
+#: Seconds that stand for an infinite timeout: a day, so that nothing waits for ever.
 _INFINITE = 86400.0
 
-#: No wait is shorter, so that each makes the clock go on, however its readings are rounded.
+#: Shortest wait, in seconds: enough to change the reading of a virtual clock, in spite of rounding.
 _SHORTEST = 1e-6
 
 _DISCARD_INPUT = (
@@ -37,7 +37,7 @@ class SimulatedSession:
     """A session on one simulated instrument.
 
     Args:
-        wire: the instrument at its address.
+        resource: the instrument at its address.
         resource_manager: the session of the resource manager.
     """
 
@@ -51,7 +51,7 @@ class SimulatedSession:
             self._receiver = resource.attach()
 
     def close(self) -> None:
-        """Close the session; a read that is under way in another thread ends with an error."""
+        """Close the session; a read in another thread ends with an error."""
         with self._resource.lock:
             self._closed = True
             self._resource.detach(self._receiver)
@@ -95,7 +95,7 @@ class SimulatedSession:
         return StatusCode.success
 
     def flush(self, mask: BufferOperation) -> StatusCode:
-        """Discard what arrived, if ``mask`` says so; nothing is ever held back on the way out."""
+        """Discard what arrived, if ``mask`` says so; what is sent is never buffered here."""
         with self._resource.lock:
             if (lost := self._lost()) is not None:
                 return lost

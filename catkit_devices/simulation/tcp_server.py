@@ -1,8 +1,8 @@
-"""Simulated instruments on TCP ports, for several programs at once and for programs that know nothing of this project.
+"""Simulated instruments on TCP ports, for several programs at once and for programs that do not use this project.
 
-Each instrument has a port of its own that carries its bytes as they are. What the simulated interface adds to bytes
-(ends of messages, device clear, status bytes) does not travel over a plain socket: an instrument with a USB address,
-served so, is talked to as one with an Ethernet port, every command with its terminator.
+Each instrument has its own port, over which its bytes go unchanged. What some interfaces have in addition to bytes
+(ends of messages, device clear, status bytes) cannot be sent over a plain socket. So an instrument with a USB address
+must be used here like one with an Ethernet port: every command with its terminator.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = ["InstrumentServer", "Served"]
 _log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 16
-"""Bytes that are received or sent at once, so that no client keeps the others waiting."""
+"""Most bytes that are received or sent at once, so that no client makes the others wait."""
 _BACKLOG = 1 << 20
-"""Bytes that a client may leave unread before no more commands are taken from it."""
+"""Bytes that a client may leave unread; with more, no more commands are read from it."""
 _STOPPING = 5.0
 """Seconds that stopping may take."""
 _SHORTEST, _LONGEST = 0.0005, 0.01
-"""Seconds between two looks at the instruments: at first, and when nothing has happened for a while."""
+"""Seconds between two checks what the instruments have sent: at first, and when nothing has happened for a while."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,20 @@ class Served:
 class InstrumentServer:
     """Serves the simulated instruments of one bench, each on a TCP port; a context manager.
 
-    Any number of clients may be connected to one instrument. As with the real thing there is one instrument behind
-    all of them: what one sets another reads, and an answer goes to the client that wrote last. Each client has its own
-    buffers; when it goes, answers to it are lost, and so is a command that it had begun, if the instrument says what
-    ends one (``message_end``): then commands reach it whole, one after the other. An instrument that does not say, such
-    as one with a prompt on a serial line, gets the bytes of all clients in the order in which they come. Where a cable
-    is pulled or a fault drops the line, its clients are disconnected.
+    Any number of clients may be connected to one instrument. They all use the same instrument: what one sets another
+    reads, and an answer goes to the client that wrote last. Each client has its own buffers. When a client disconnects,
+    answers to it are lost. If the instrument says how a command ends (``message_end``), commands reach it whole, one
+    after the other, and an incomplete command of a client that disconnects is discarded. An instrument that does not
+    say it, such as one with a prompt on a serial line, gets the bytes of all clients in the order in which they come.
+    If a cable is pulled or a fault drops the line, its clients are disconnected.
 
-    Everything happens in one thread; a client that does not read what it asked for is not listened to meanwhile.
+    Everything happens in one thread. From a client that does not read its answers, no more commands are read meanwhile.
 
     Args:
         library: of the bench, whose clock must be the real one.
-        host: address of this machine to serve on. Whoever can reach it can use the instruments: there is no password.
-        port_base: the first instrument's port; the others follow in order. None takes whichever are free.
+        host: address of this machine to serve on. Everybody who can reach it can use the instruments: there is no
+            password.
+        port_base: the first instrument's port; the others follow in order. None takes free ports.
 
     Raises:
         ConfigurationError: the bench runs on a virtual clock, or a port is not free.
@@ -125,13 +126,15 @@ class InstrumentServer:
         self.close()
 
     def close(self) -> None:
-        """Disconnect every client and free the ports, within 5 s; harmless when that is done."""
+        """Disconnect every client and free the ports, within 5 s; a second call does nothing."""
         self._stopped.set()
         with contextlib.suppress(OSError):
             self._wake.send(b"\0")
         self._thread.join(_STOPPING)
         if self._thread.is_alive():
-            _log.error("a simulated instrument keeps its server from ending")
+            _log.error(
+                "the server of the simulated instruments has not ended in %g s: one of the instruments hangs", _STOPPING
+            )
             return
         self._cleanup.close()
 
@@ -166,7 +169,7 @@ class InstrumentServer:
     def _accept(self, listener: Any, resource: SimulatedResource) -> None:
         try:
             connection, peer = listener.accept()
-        except OSError:  # it has gone again
+        except OSError:  # the client has disconnected already
             return
         with resource.lock:
             if not resource.connected:
@@ -201,7 +204,7 @@ class InstrumentServer:
             self._forward(resource)
 
     def _forward(self, resource: SimulatedResource) -> None:
-        """Send on what has arrived; disconnect the clients whose connection is lost."""
+        """Send what has arrived to the clients; disconnect those whose line was dropped."""
         for client in [client for client in self._clients if client.resource is resource]:
             with self._dropping(client):
                 with resource.lock:
@@ -224,12 +227,12 @@ class InstrumentServer:
 
     @contextlib.contextmanager
     def _dropping(self, client: _Client) -> Iterator[None]:
-        """Drop the client where something goes wrong; the others go on."""
+        """Disconnect the client if something goes wrong; the others continue."""
         try:
             yield
         except OSError:
             self._drop(client)
-        except Exception:  # noqa: BLE001 - a mistake of the simulator's
+        except Exception:  # noqa: BLE001 - an error in the simulator's code
             _log.exception("%s: the simulated instrument failed; its client is disconnected", client.resource.address)
             self._drop(client)
 
@@ -259,7 +262,7 @@ class _Client:
         return self._generation != self.resource.generation
 
     def complete(self, data: bytes) -> list[bytes]:
-        """Return what can go to the instrument now: whole commands, where it says what ends one."""
+        """Return what can go to the instrument now: complete commands, if the instrument says how they end."""
         end: bytes = getattr(self.resource.instrument, "message_end", b"")
         if not end:
             return [data]

@@ -1,6 +1,6 @@
-"""The VISA library of a bench in this process: the one place where pyvisa and simulators meet.
+"""The VISA library of a bench in this process.
 
-Programs use it as they use any other, ``pyvisa.ResourceManager(library)``, and cannot tell the difference.
+Programs use it as any other VISA library, with ``pyvisa.ResourceManager(library)``.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class SimulatedVisaLibrary(SessionLibrary):
 
     Args:
         bench: what the instruments share.
-        wires: the instruments at their addresses.
-        unbuilt: why there is no instrument at an address, where one should be; opening it raises that.
+        resources: the instruments at their addresses.
+        unbuilt: for each address whose instrument could not be built, the error, which opening it raises.
 
     Attributes:
-        bench: as given; its ``lock`` serialises all instruments.
+        bench: as given; under its ``lock``, instruments run one at a time.
     """
 
     bench: Bench
@@ -58,7 +58,7 @@ class SimulatedVisaLibrary(SessionLibrary):
                 raise ConfigurationError(f"there are two simulated instruments at {resource.address}")
             self._resources[resource.address] = resource
 
-    # --- for tests and tools: the other end of the wires
+    # --- for tests and tools: the instruments' end
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ class SimulatedVisaLibrary(SessionLibrary):
             resource.reconnect()
 
     def resource(self, address: str) -> SimulatedResource:
-        """Return the instrument at ``address`` with what has arrived from it."""
+        """Return the instrument at ``address``, together with what has arrived from it."""
         canonical = str(parse_address(address))
         try:
             return self._resources[canonical]
@@ -101,7 +101,7 @@ class SimulatedVisaLibrary(SessionLibrary):
             hint = f"; the nearest is {closest}" if closest else ""
             raise SimulationError(f"there is no simulated instrument at {canonical}{hint}") from None
 
-    # --- what the library of sessions asks
+    # --- for SessionLibrary
 
     def connected(self) -> Iterable[str]:
         """Return the addresses of the instruments whose cables are plugged in."""

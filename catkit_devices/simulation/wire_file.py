@@ -1,4 +1,4 @@
-r"""Recordings of what went over a wire: text that people can read, and every byte exactly.
+r"""Recordings of the bytes on a wire, as text: people can read it, and every byte is exact.
 
 ::
 
@@ -9,8 +9,8 @@ r"""Recordings of what went over a wire: text that people can read, and every by
       0.001250 < pos?\r3\r>\x20
 
 Each line is one entry: seconds since the recording began, a direction, and bytes. ``>`` was sent to the instrument and
-``<`` came from it; ``!`` is something else that happened (``open``, ``close``, ``clear``, ``trigger``, and ``status``
-with the status byte in decimal, where it is another than before). Bytes are printable ASCII, with ``\r``, ``\n``,
+``<`` came from it; ``!`` is another event (``open``, ``close``, ``clear``, ``trigger``, and ``status`` with the status
+byte in decimal, where it differs from the one before). Bytes are printable ASCII, with ``\r``, ``\n``,
 ``\t``, ``\\`` and ``\xNN`` for everything else and for spaces at the ends of a line. A line that ends with a single
 ``\`` is continued by the next one. Lines that begin with ``#`` are comments.
 """
@@ -32,7 +32,7 @@ __all__ = ["EVENTS", "HEADER", "Entry", "escape", "read_entries", "unescape"]
 HEADER = "# catkit_devices wire recording 1"
 
 EVENTS = frozenset({"clear", "close", "open", "trigger"})
-"""What can happen beside bytes, and reading the status byte."""
+"""Events other than bytes, without ``status``, which has a number."""
 
 _SPELT = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r", 0x5C: "\\\\"}
 """Bytes that are written as an escape of two characters."""
@@ -73,7 +73,7 @@ def escape(data: bytes, *, whole: bool = True) -> str:
 
     Args:
         data: the bytes.
-        whole: whether they are all of a line's, whose spaces at the ends are spelt out.
+        whole: whether they are all bytes of a line: then spaces at its ends are escaped.
     """
     text = "".join(_SPELT.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}") for byte in data)
     if not whole:
@@ -94,7 +94,7 @@ def unescape(text: str) -> bytes:
     while position < len(text):
         found = _ESCAPE.match(text, position)
         if found is None or not text[position].isascii():
-            raise ValueError(f"{text[position : position + 4]!r} stands for no byte")
+            raise ValueError(f"{text[position : position + 4]!r} is neither printable ASCII nor a known escape")
         number, letter, plain = found.groups()
         data += bytes([int(number, 16)]) if number else _MEANT[letter] if letter else plain.encode("ascii")
         position = found.end()
@@ -105,7 +105,7 @@ def read_entries(path: Path | str) -> list[Entry]:
     """Return the entries of a recording.
 
     Raises:
-        ConfigurationError: it cannot be read, or is none; says in which line.
+        ConfigurationError: it cannot be read, or is not a recording; the message says in which line.
     """
     file = Path(path)
     try:
@@ -114,7 +114,7 @@ def read_entries(path: Path | str) -> list[Entry]:
         raise ConfigurationError(f"cannot be read: {error}", file=str(file)) from error
     lines = text.split("\n")
     if lines[0].rstrip() != HEADER:
-        raise ConfigurationError(f"is no recording: its first line should be {HEADER!r}", file=str(file))
+        raise ConfigurationError(f"is not a recording: its first line should be {HEADER!r}", file=str(file))
     entries = []
     for number, line in _joined(lines):
         try:
@@ -137,7 +137,7 @@ def _joined(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
             continue
         yield start, begun + stripped
         begun = ""
-    if begun:  # its recorder died there
+    if begun:  # the recording process was killed in the middle of an entry
         yield start, begun
 
 
@@ -153,6 +153,6 @@ def _entry(line: str, number: int) -> Entry:
     if entry.kind == "!" and entry.status is None and entry.data.decode("latin-1") not in EVENTS:
         known = ", ".join(sorted(EVENTS))
         raise ValueError(
-            f"expected one of {known}, or 'status' and a byte in decimal, behind '!', got {found['text']!r}"
+            f"expected one of {known}, or 'status' and a byte in decimal, after '!', got {found['text']!r}"
         )
     return entry

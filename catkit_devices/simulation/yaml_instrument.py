@@ -1,25 +1,25 @@
-"""A simulated instrument that a pyvisa-sim YAML file describes, parsed and played by pyvisa-sim itself.
+"""A simulated instrument that a pyvisa-sim YAML file describes; pyvisa-sim itself reads the file and answers.
 
-What the file says is what pyvisa-sim makes of it, with these differences, most of them to keep the bytes true:
+A file means what it means to pyvisa-sim, with these differences, most of them to have the same bytes as a real
+instrument:
 
-* The instrument is fed bytes, so several messages in one write, or one in several, are understood.
-* ``eom`` counts as written: spaces at its ends are kept (pyvisa-sim strips them), so a prompt can be written there.
+* The instrument gets bytes, so it understands several messages in one write, or one message in several writes.
+* ``eom`` is used exactly: spaces at its ends are kept (pyvisa-sim strips them), so a prompt can be written there.
 * An address whose kind the file's ``eom`` does not list uses the one terminator pair that the file has, and LF where
   it has none; a file with several different pairs must list the kind it is used at.
 * A message that is no text in ``encoding`` is an unknown command, not a crash.
-* ``RANDOM`` draws from the bench, so that the same seed gives the same replies; pyvisa-sim draws from the generator
-  that all of Python shares.
+* ``RANDOM`` takes its numbers from the bench, so that the same seed gives the same replies; pyvisa-sim takes them from
+  Python's global generator.
 
-A message with several commands, ``A?;B?``, is cut at the device's ``delimiter``, and each reply has its terminator,
-as in pyvisa-sim. There each reply is a message of its own over GPIB and USB, so the second one stays behind for
-whoever reads next, who takes it for another answer. Here what answers one message is one message (``a``, LF, ``b``,
-LF), as it is with an instrument, and whoever reads once sees all of it. An instrument of IEEE 488.2 would send
-``a;b`` (8.4.1): a file that is asked so has ``delimiter: ""`` and the whole message as a dialogue, or a class
-overrides :meth:`YamlInstrument.answer`.
+A message with several commands, ``A?;B?``, is divided at the device's ``delimiter``, and each reply has its terminator,
+as in pyvisa-sim. But there each reply is a message of its own over GPIB and USB: the second reply stays unread, and the
+next read takes it for another answer. Here all replies to one message are one message (``a``, LF, ``b``, LF), as with a
+real instrument, and one read returns all of it. An instrument of IEEE 488.2 would send ``a;b`` (8.4.1). For this, write
+``delimiter: ""`` and the whole message as a dialogue into the file, or override :meth:`YamlInstrument.answer`.
 
-Requests and replies themselves are stripped of spaces at their ends, replies to settings are fixed texts and nothing
-takes time: for anything more, derive a class. :meth:`YamlInstrument.couple` ties a property of the file to the bench,
-and overriding :meth:`YamlInstrument.answer` sees each message::
+In requests and replies, spaces at the ends are removed; replies to settings are fixed texts, and nothing takes time. If
+you need more, derive a class. :meth:`YamlInstrument.couple` connects a property of the file to the bench, and
+:meth:`YamlInstrument.answer`, which may be overridden, gets each message::
 
     class Thermometer(YamlInstrument):
         def __init__(self, bench):
@@ -53,14 +53,14 @@ class YamlInstrument:
     Args:
         bench: what it belongs to.
         path: the file.
-        device: which of the file's devices; may be left out where the file has one, or says which one is at
+        device: which of the file's devices; may be left out if the file has only one, or says which one is at
             ``address``.
-        address: where the instrument is, for ``eom`` and ``resources`` of the file; a class for one instrument, whose
-            file has one terminator pair, leaves it out.
-        encoding: of the text on the wire, whatever that of the file; pyvisa-sim sends UTF-8.
+        address: where the instrument is, for ``eom`` and ``resources`` of the file; may be left out if the file has one
+            terminator pair.
+        encoding: of the text on the wire, independent of that of the file; pyvisa-sim sends UTF-8.
 
     Raises:
-        ConfigurationError: when the file cannot be used; the text names it and says why.
+        ConfigurationError: the file cannot be used; the message names it and says why.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class YamlInstrument:
 
     @property
     def message_end(self) -> bytes:
-        """What the end of a message stands for: the terminator of the instrument's commands."""
+        """The terminator of the instrument's commands, which the end of a message replaces."""
         return self._terminator
 
     def reset(self) -> None:
-        """Put every property back to its default; couplings stay."""
+        """Set every property to its default; properties that are coupled to the bench stay coupled."""
         from pyvisa_sim.parser import get_device
 
         try:
@@ -109,8 +109,8 @@ class YamlInstrument:
     def couple(self, name: str, read: Callable[[], Any]) -> None:
         """Let the property ``name`` of the file take its value from ``read()`` whenever it is asked for.
 
-        The format of its getter, the limits and the reply of its setter stay as the file says; what was set is to be
-        had by :meth:`value`.
+        The format of its getter, and the limits and the reply of its setter, stay as the file says. :meth:`value`
+        returns what was set.
         """
         refuse_deferred(read, f"what property {name!r} is coupled to")
         self._couple(name, read)
@@ -119,7 +119,7 @@ class YamlInstrument:
     def value(self, name: str) -> Any:
         """Return what the property ``name`` was last set to, or its default."""
         property_ = self._property(name)
-        return type(property_).get_value(property_)  # past a coupling, which hides it on the instance
+        return type(property_).get_value(property_)  # the class's function: couple() replaces it on the instance
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes and return the replies to the messages that they complete."""
@@ -149,7 +149,7 @@ class YamlInstrument:
         if device is not None and resource.get("device", device) != device:
             resource = {}
         definitions = self._devices_of(resource) if "filename" in resource else here
-        # By device, who names the file that it is in; where something is at this address, that has the last word.
+        # The files of other entries, by the name of the device; an entry for this address comes before them.
         elsewhere = (
             {} if resource else {one["device"]: one for one in resources.values() if {"device", "filename"} <= set(one)}
         )
@@ -168,7 +168,7 @@ class YamlInstrument:
         return definition, resource
 
     def _devices_of(self, resource: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the devices of the file that a resource names: beside this one, or one that pyvisa-sim brings."""
+        """Return the devices of the file that an entry names: beside this file, or one that comes with pyvisa-sim."""
         bundled = str(resource.get("bundled", "")).lower() in {"true", "yes", "on"}
         path = resource["filename"] if bundled else str(Path(self._path).parent / resource["filename"])
         loader = self._read(path, bundled=bundled)
@@ -216,10 +216,10 @@ class YamlInstrument:
         return properties[name]
 
     def _draw_from_bench(self) -> None:
-        """Let what the file calls RANDOM come from the bench.
+        """Let ``RANDOM`` in the file use the random numbers of the bench.
 
-        pyvisa-sim asks the generator that all of Python shares, by the name of a module: the functions that do so get a
-        namespace of their own, in which that name stands for the bench's.
+        pyvisa-sim uses Python's global generator, as the module ``random``. Its functions that do so are copied with
+        another namespace, in which the name ``random`` is the bench's generator.
         """
         from pyvisa_sim import component
 
@@ -234,16 +234,16 @@ class YamlInstrument:
                 setattr(part, method.__name__, MethodType(own, part))
 
     def _unusable(self, why: str | BaseException) -> ConfigurationError:
-        while isinstance(why, BaseException):  # pyvisa-sim wraps what went wrong into texts with whole tracebacks
+        while isinstance(why, BaseException):  # pyvisa-sim's texts contain whole tracebacks; the first error is short
             why = why.__context__ or str(why) or type(why).__name__
         which = f", device {self._name!r}" if self._name else ""
-        return ConfigurationError(f"no usable pyvisa-sim file{which}: {why}", file=self._file)
+        return ConfigurationError(f"is not a usable pyvisa-sim file{which}: {why}", file=self._file)
 
 
 def _at(resources: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
-    """Return the entry of a file for one address, however both are spelt; empty where there is none."""
+    """Return the entry of a file for one address, in any spelling; empty where there is none."""
     for address, resource in resources.items():
-        with contextlib.suppress(ConfigurationError):  # an address of a kind that is not simulated concerns nobody here
+        with contextlib.suppress(ConfigurationError):  # a kind of address that cannot be simulated: not this one
             if _canonical(address) == _canonical(wanted):
                 found: Mapping[str, Any] = resource
                 return found

@@ -50,31 +50,32 @@ class DriverConformance:
 
     Attributes:
         driver: the registered name of the driver, or its class.
-        stand_in: for a driver without VISA, the class that stands in for its instrument; or say ``has_instrument =
-            False`` in the class of a driver that opens none.
+        stand_in: for a driver without VISA, the class that replaces its instrument. A driver that opens no instrument
+            says ``has_instrument = False`` instead.
         simulator: its simulated instrument: a registered name, a class, or the path of a YAML file or recording; None
             for the simulator that is registered under the driver's name.
-        address: where the instrument is; None for a serial port or a TCP socket, as the driver's settings suggest.
+        address: the address of the instrument; None for a serial port if the driver has settings for one, and for a TCP
+            socket otherwise.
         options: keyword arguments of the driver.
         simulator_options: keyword arguments of the simulator.
-        bench: the physical model: a registered name or a class; None for an empty one.
+        bench: the physical model: a registered name or a class; None for an empty model.
         bench_options: keyword arguments of the model.
         plugins: directories of plugin files, for drivers that are not installed.
         values: values that properties accept, if their declaration does not say: ``{"region": [(0, 0, 4, 4)]}``.
         refused: values that properties must refuse, in addition to those that their declaration excludes.
         arguments: arguments for the methods that need some: ``{"move": (10.0, -5.0)}``.
-        varying: properties that have another value at each reading, because of drift or noise of the model.
+        varying: properties whose value changes from one reading to the next, because of drift or noise of the model.
         left_out: members that no rule tests, and why: ``{"reboot": "the simulated instrument stays on"}``. A command
-            that toggles need not be left out: the rules do not expect that what it changes stays.
+            that toggles something need not be left out: the rules allow it to change other properties.
         resolution: by how much a value that is read may differ from the value that was set; a thousandth of the range
             by default.
         safe_state: the values of properties when the device is safe: ``{"enabled": False}``. If values of properties
             cannot describe it, override :meth:`is_safe` and :meth:`make_unsafe`.
         undetectable: kinds of fault that the instrument's protocol cannot reveal, and why: ``{"garbled": "frames have
             no checksum"}``. Values are not compared while such a fault is tried.
-        strict: whether the driver must also find stray digits in front of replies. This needs a protocol with an echo,
-            replies of a fixed form or frames, or a driver that asks twice.
-        unlocked: members that take no lock, on purpose.
+        strict: whether the driver must also detect extra digits in front of replies. This is possible only if the
+            protocol has an echo, replies of a fixed form or frames, or if the driver asks twice.
+        unlocked: members that acquire no lock, on purpose.
         examples: how many values each property is set to.
     """
 
@@ -110,7 +111,7 @@ class DriverConformance:
         return all(same(getattr(device, name), value) for name, value in self.safe_state.items())
 
     def make_unsafe(self, device: Any) -> None:
-        """Bring the open device into a state that making it safe must end."""
+        """Bring the open device into an unsafe state, such as a source that is on; ``make_safe()`` must end it."""
         possible = settable(device, self.values)
         for name, safe in self.safe_state.items():
             unsafe = [value for value in possible.get(name, ()) if not same(value, safe)]
@@ -210,14 +211,14 @@ class DriverConformance:
                 return Task(name, values, within, readable, "nonsense" if "nonsense" in refused else None)
         return Task(None, (), 0.0, readable, None)
 
-    # --- telling
+    # --- what it says of itself
 
     def test_it_tells_what_it_can_do(self, rig: Rig) -> None:
-        """describe() tells what every property and command is, with unit and range if it is a number."""
+        """describe() has a description of every property and command, with unit and range if it is a number."""
         with rig.opened():
             _judge(telling_rules.describes_itself(rig))
 
-    # --- trouble
+    # --- errors and faults
 
     def test_errors_name_the_device_and_pickle(self, rig: Rig) -> None:
         """Every failure raises a DeviceError that names the device and can be sent to another process."""
@@ -225,7 +226,7 @@ class DriverConformance:
 
     @pytest.mark.parametrize("kind", FAULTS)
     def test_a_fault_on_the_line_is_survived(self, rig: Rig, kind: str) -> None:
-        """At a fault an operation succeeds or raises the right error; no value is wrong, then or afterwards."""
+        """When a fault strikes, the operation succeeds or raises the right error; no value is wrong, then or later."""
         problems: list[str] = []
         with rig.opened():
             for member in rig.members():
@@ -234,19 +235,19 @@ class DriverConformance:
                     problems += fault_rules.survives(rig, member, kind, detectable=detectable, strict=self.strict)
         if any("not right" in problem or "cannot be tried" in problem for problem in problems):
             problems.append(
-                "where the instrument itself is like that: say varying = [...] for properties that read differently "
-                'each time, left_out = {"command": "why"} for what cannot be tried'
+                "if this is how the instrument behaves: say varying = [...] for properties whose value changes by "
+                'itself, left_out = {"command": "why"} for what cannot be tested'
             )
         _judge(problems)
 
     def test_making_safe_reaches_the_safe_state(self, rig: Rig) -> None:
-        """make_safe() and the last close() make it safe, whoever has the device; a failure puts it into FAULT."""
+        """make_safe() and the last close() make it safe, even while another holds its mutex; a failure means FAULT."""
         makes_safe = inspect.getattr_static(rig.device, "_make_safe") is not inspect.getattr_static(
             Device, "_make_safe"
         )
         told = bool(self.safe_state) or type(self).is_safe is not DriverConformance.is_safe
         if makes_safe and not told:
-            pytest.fail("the driver makes something safe: say what that is, as safe_state = {...}", pytrace=False)
+            pytest.fail("the driver has _make_safe(): say what the safe state is, as safe_state = {...}", pytrace=False)
         with rig.opened() as device:
             state = partial(self.make_unsafe, device), partial(self.is_safe, device, rig.simulator)
             problems = safe_rules.made_safe(rig, *state)

@@ -1,4 +1,4 @@
-"""How a driver deals with each fault on its line: it gives the right value or the right error, and works afterwards."""
+"""Rules for faults on the line: a driver returns the right value or raises the right error, and works afterwards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_REPLIES = 4
 """How many of an operation's replies are struck, one after the other."""
 
 _LOOKS = 5
-"""How many readings in a row are the same where one may expect them to be."""
+"""How many equal readings in a row show that a property does not change by itself."""
 
 _RIGHT_ERRORS: dict[str, tuple[type[DeviceError], ...]] = {
     "no_reply": (DeviceTimeoutError,),
@@ -41,12 +41,12 @@ _RIGHT_ERRORS: dict[str, tuple[type[DeviceError], ...]] = {
 
 
 def variants(kind: str, device: Any, *, strict: bool = False) -> Iterator[Fault]:
-    """Return faults of one kind with which a driver must be able to deal.
+    """Return the faults of one kind that a driver must handle.
 
     Args:
         kind: the kind of fault.
         device: the device under test; its timeouts and terminations decide what the faults look like.
-        strict: whether stray digits are put in front of replies, too.
+        strict: whether there are also faults that put extra digits in front of replies.
     """
     timeout: float = getattr(type(device), "io_timeout", 2.0)
     dialogue = getattr(device, "_dialogue_", None)
@@ -73,14 +73,14 @@ def variants(kind: str, device: Any, *, strict: bool = False) -> Iterator[Fault]
 
 
 def survives(rig: Rig, member: Member, kind: str, *, detectable: bool, strict: bool) -> list[str]:
-    """Let one reply after the other of an operation be struck by faults of one kind; return what went wrong.
+    """Repeat an operation with a fault of one kind in each of its replies in turn; return what went wrong.
 
     Args:
         rig: with its device open.
         member: the operation.
         kind: of the faults.
-        detectable: whether the protocol lets a driver find such a fault.
-        strict: whether stray digits come in front of replies, too.
+        detectable: whether the protocol makes it possible to detect such a fault.
+        strict: whether there are also faults that put extra digits in front of replies.
     """
     problems: list[str] = []
     try:
@@ -100,7 +100,7 @@ def survives(rig: Rig, member: Member, kind: str, *, detectable: bool, strict: b
 def error_problems(error: BaseException, device: Any) -> list[str]:
     """Return what is wrong with an error that a device has raised: it must be a DeviceError that pickles."""
     if not isinstance(error, DeviceError):
-        return [f"raised {type(error).__name__} ({error}), which is no DeviceError"]
+        return [f"raised {type(error).__name__} ({error}), which is not a DeviceError"]
     problems = []
     if error.device != device.name:
         problems.append(f"{type(error).__name__} does not name the device: {error}")
@@ -116,8 +116,8 @@ def error_problems(error: BaseException, device: Any) -> list[str]:
 class _Trial:
     """One operation that is repeated, each time with a fault in one of its replies, and the results that are right.
 
-    A property that can be set has another value at each reading, so that neither what was read before nor a reply that
-    comes late is taken for the right one.
+    A property that can be set gets a different value before each reading. So an old value, or a reply that comes late,
+    is never taken for the right one.
     """
 
     def __init__(self, rig: Rig, member: Member, *, detectable: bool) -> None:
@@ -129,7 +129,7 @@ class _Trial:
         self._readable = bool(facts.get("readable"))
         self._values = rig.settable()[member.name][-2:] if facts.get("writable") else []
         self._read: list[Any] = []
-        """What it reads after each of the values was set."""
+        """The reading after each of the values was set."""
         rig.settle()
         if self._readable:
             self._read = [self._set_and_get(value) for value in self._values] or [self._get()]
@@ -141,14 +141,18 @@ class _Trial:
             self._set_and_get(self._values[-1])
 
     def strike(self, fault: Fault, replies: int) -> list[str] | None:
-        """Do it while the reply behind so many others is struck; return what went wrong, None if none was struck."""
+        """Do the operation with a fault in the reply that follows ``replies`` others.
+
+        Returns:
+            What went wrong; None if the operation has no such reply.
+        """
         if self._rig.tap is None:
             return None
         line = self._rig.tap.line
         if problems := self._prepare():
             return problems
         history = len(line.history)
-        if fault.kind == "late":  # no longer than the driver promises to wait, however long the instrument takes
+        if fault.kind == "late":  # not later than the driver's timeout, which includes the instrument's own time
             fault = replace(fault, delay=max(fault.delay - self._takes, 0.0))
         line.inject(fault, after=replies)
         result, error = None, None
@@ -162,7 +166,7 @@ class _Trial:
         if error is not None:
             problems += self._wrong_error(error, fault)
         elif self._member.kind == "get" and not self._right(result, 0):
-            problems.append(f"returned {_short(result)}, which is not right")
+            problems.append(f"returned {_short(result)}, which is not right for what was set")
         return problems + self._afterwards(fault, failed=error is not None)
 
     def _prepare(self) -> list[str]:
@@ -173,7 +177,7 @@ class _Trial:
                 self._get()
         except DeviceError as error:
             self._rig.reopen()
-            return [f"what was done before has left it unusable: {error}"]
+            return [f"the device did not work any more after the fault before this one: {error}"]
         return []
 
     def _do(self) -> Any:
@@ -202,7 +206,7 @@ class _Trial:
         return self._get()
 
     def _right(self, value: Any, number: int) -> bool:
-        """Return whether a value is what it reads after its value of that number was set."""
+        """Return whether a value is the right reading after the value of that number was set."""
         if not (self._comparable and self._detectable) or self._member.name in self._rig.case.varying:
             return type(value) is type(self._read[0])
         return same(value, self._read[number])
@@ -224,7 +228,7 @@ class _Trial:
             return self._use_again(failed=failed)
         except Exception as error:  # noqa: BLE001 - whatever a driver raises
             self._rig.reopen()
-            return [f"the next use failed, though nothing was wrong any more: {type(error).__name__}: {error}"]
+            return [f"the next use failed, although the fault was over: {type(error).__name__}: {error}"]
 
     def _use_again(self, *, failed: bool) -> list[str]:
         problems = []
@@ -245,9 +249,9 @@ class _Trial:
         return problems
 
     def _find_witness(self) -> tuple[str, Any] | None:
-        """Return another property, and its value, which is not one that a reply to this operation could stand for.
+        """Return another property and its value, by which a reply that belongs to this operation can be recognised.
 
-        Nor is it one that the operation changes, as a command that toggles does.
+        The value differs from every value of this operation, and the operation does not change it.
         """
         others = [
             other

@@ -16,30 +16,30 @@ class InjectableLine(Protocol):
     """The line of one simulated instrument, in this process or in another one."""
 
     def inject(self, fault: Fault, count: int, skip: int) -> None:
-        """Strike the next ``count`` replies, once ``skip`` have come unharmed."""
+        """Strike the next ``count`` replies, after ``skip`` replies without a fault."""
 
     def clear(self) -> None:
-        """Forget what has not struck yet."""
+        """Remove the faults that have not struck yet."""
 
     def history(self) -> list[tuple[int, str]]:
-        """Return what has struck."""
+        """Return the faults that have struck."""
 
     def disconnect(self) -> None:
         """Pull the cable."""
 
     def reconnect(self) -> None:
-        """Plug it back in."""
+        """Plug the cable back in."""
 
 
 class Faults:
-    """Makes things go wrong between a device and its simulated instrument.
+    """Injects faults between a device and its simulated instrument.
 
     Kinds and details are those of :class:`catkit_devices.simulation.Fault`: ``no_reply``, ``late`` (``delay``),
     ``truncated`` (``keep``), ``garbled`` (``position``, ``mask``), ``extra`` (``data``, ``after``), ``disconnect``,
     ``slow`` (``interval``).
 
     Args:
-        line: returns the line of a device.
+        line: a function that returns the line of a device.
     """
 
     def __init__(self, line: Callable[[Any], InjectableLine]) -> None:
@@ -49,11 +49,11 @@ class Faults:
         """Strike the next ``count`` replies of the instrument behind ``device``.
 
         Args:
-            device: it, or its name.
+            device: the device, or its name.
             kind: of the fault.
-            count: how many replies; several calls queue up.
-            skip: how many replies come unharmed before.
-            **details: of the fault; what is left out is drawn from the seed of the simulation.
+            count: how many replies; the faults of several calls come one after the other.
+            skip: how many replies without a fault come before.
+            **details: of the fault; what is left out is chosen at random, from the seed of the simulation.
 
         Raises:
             ConfigurationError: there is no such fault, or the device is not simulated.
@@ -61,7 +61,7 @@ class Faults:
         self._line(device).inject(Fault(kind, **details), count, skip)
 
     def clear(self, device: Any) -> None:
-        """Forget what was injected and has not struck yet."""
+        """Remove the faults that were injected and have not struck yet."""
         self._line(device).clear()
 
     def history(self, device: Any) -> list[tuple[int, str]]:
@@ -81,8 +81,8 @@ class LocalLine:
     """The line of an instrument that is simulated in this process.
 
     Args:
-        library: that serves it.
-        address: where it is.
+        library: the VISA library of the simulation.
+        address: of the instrument.
     """
 
     def __init__(self, library: Any, address: str) -> None:
@@ -94,11 +94,11 @@ class LocalLine:
         self._library.line(self._address).inject(fault, count, after=skip)
 
     def clear(self) -> None:
-        """Forget what has not struck yet."""
+        """Remove the faults that have not struck yet."""
         self._library.line(self._address).clear()
 
     def history(self) -> list[tuple[int, str]]:
-        """Return what has struck."""
+        """Return the faults that have struck."""
         return list(self._library.line(self._address).history)
 
     def disconnect(self) -> None:
@@ -106,7 +106,7 @@ class LocalLine:
         self._library.disconnect(self._address)
 
     def reconnect(self) -> None:
-        """Plug it back in."""
+        """Plug the cable back in."""
         self._library.reconnect(self._address)
 
 
@@ -115,7 +115,7 @@ class RemoteLine:
 
     Args:
         simulation: a proxy of the :class:`~catkit_devices.simulation.SharedSimulation`.
-        address: where it is.
+        address: of the instrument.
     """
 
     def __init__(self, simulation: Any, address: str) -> None:
@@ -127,11 +127,11 @@ class RemoteLine:
         self._simulation.evaluate(_inject, self._address, fault, count, skip)
 
     def clear(self) -> None:
-        """Forget what has not struck yet."""
+        """Remove the faults that have not struck yet."""
         self._simulation.clear_faults(self._address)
 
     def history(self) -> list[tuple[int, str]]:
-        """Return what has struck."""
+        """Return the faults that have struck."""
         struck: list[tuple[int, str]] = self._simulation.fault_history(self._address)
         return struck
 
@@ -140,7 +140,7 @@ class RemoteLine:
         self._simulation.disconnect(self._address)
 
     def reconnect(self) -> None:
-        """Plug it back in."""
+        """Plug the cable back in."""
         self._simulation.reconnect(self._address)
 
 

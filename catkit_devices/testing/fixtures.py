@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfiguredDevices", "Exchange", "dialogue", "find_line", "make_bench"]
 
-#: What must be sent and what is answered: exact bytes, text to which the driver's terminations are added, or nothing.
+#: What must be sent, and the answer: exact bytes, text to which the driver's terminations are added, or nothing.
 Exchange: TypeAlias = "tuple[bytes | str | None, bytes | str | None]"
 
 
 def make_bench(marker: pytest.Mark | None, plugins: Plugins) -> Bench:
-    """Return the bench that a marker ``simulation`` asks for; an empty one without it."""
+    """Return the bench that the marker ``simulation`` of a test describes; without a marker, an empty bench."""
     options = dict(marker.kwargs) if marker is not None else {}
     if marker is not None and marker.args:
         raise pytest.UsageError("the marker 'simulation' takes keyword arguments only, such as bench='optical'")
@@ -46,10 +46,10 @@ def make_bench(marker: pytest.Mark | None, plugins: Plugins) -> Bench:
 
 
 class Script(Dialogue):
-    """A dialogue that a test has written down.
+    """A dialogue that is written in a test.
 
     Args:
-        bench: what it belongs to.
+        bench: the bench to which it belongs.
         entries: the dialogue.
     """
 
@@ -69,12 +69,11 @@ def dialogue(
     """Open a driver on an instrument that expects certain bytes, close it, and check that all of them were sent.
 
     Args:
-        simulations: of the test; the fixture ``wire`` has filled this in.
+        simulations: of the test; the fixture ``wire`` passes it.
         driver: its registered name, or its class.
-        exchanges: pairs of what must be sent and what is answered, in order, with what opening and closing take. How
-            the bytes are divided into writes does not matter. Bytes are exact; to text the driver's
-            ``write_termination`` or ``read_termination`` is added; None and ``b""`` are nothing. Or the path of a
-            recording.
+        exchanges: pairs of what must be sent and the answer, in order, including those of opening and closing. How the
+            bytes are divided into writes does not matter. Bytes are exact; to text, the driver's ``write_termination``
+            or ``read_termination`` is added; None and ``b""`` mean nothing. Or the path of a recording.
         address: as for ``simulated_device``.
         **options: keyword arguments of the driver.
     """
@@ -102,7 +101,7 @@ def dialogue(
         if failure is not None:
             raise failure
     finally:
-        device._life_.abandon()  # where it could not be closed, because what that takes is not expected
+        device._life_.abandon()  # it is still open if the dialogue does not have the commands that close it
 
 
 def _finish(script: Script, title: str) -> None:
@@ -113,7 +112,7 @@ def _finish(script: Script, title: str) -> None:
 
 
 def _line_of(failure: Exception) -> str:
-    """Return which line of the test an error came out of."""
+    """Return the line of the test in which an error was raised."""
     for frame in traceback.extract_tb(failure.__traceback__):
         if not frame.filename.startswith((_FRAMEWORK, _STANDARD)):
             return f" (at {Path(frame.filename).name}:{frame.lineno}: {frame.line})"
@@ -149,12 +148,12 @@ class ConfiguredDevices:
         self._cleanup = contextlib.ExitStack()
 
     def open(self, driver: str | type[Device], *_simulator: Any, name: str | None = None, **options: Any) -> Device:
-        """Open the device that has a driver; what concerns the simulation only is ignored.
+        """Open the configured device that has this driver; arguments for the simulation only are ignored.
 
         Args:
             driver: its registered name, or its class.
-            name: of the device, where several have the driver.
-            **options: override those of the configuration.
+            name: of the device, if several devices have this driver.
+            **options: replace those of the configuration.
         """
         from catkit_devices.drivers import create_device
 
@@ -177,7 +176,7 @@ class ConfiguredDevices:
         return device
 
     def close(self) -> None:
-        """Close them."""
+        """Close the devices."""
         self._cleanup.close()
 
 

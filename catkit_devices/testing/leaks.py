@@ -1,8 +1,8 @@
-"""What a test has left behind: held mutexes, processes, threads of ours, sockets, shared memory.
+"""Finds what a test has left behind: held mutexes, processes, threads of this framework, sockets, shared memory.
 
-A list of what exists is made before a test and compared with what exists after it. What is just ending gets a few
-seconds. Sockets, shared memory and processes that were not started by :mod:`multiprocessing` are found only where the
-operating system shows them as files (Linux) or psutil is installed.
+What exists before a test is compared with what exists after it. What is just ending has a few seconds to do so.
+Sockets, shared memory and processes that were not started by :mod:`multiprocessing` are found only if the operating
+system shows them as files (Linux) or psutil is installed.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 __all__ = ["Leaks"]
 
 _GRACE = 5.0
-"""Seconds for what is on its way out."""
+"""Seconds in which processes, threads and sockets that are just ending may end."""
 _PAUSE = 0.01
-"""Seconds between two looks at what is left."""
+"""Seconds between two checks what is left."""
 
 _OURS = str(Path(__file__).parents[1]) + os.sep
 _DESCRIPTORS = Path("/proc/self/fd")
 _ARRAYS = "/memfd:catkit_devices"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, never written to
 _LASTING_THREADS = ("catkit-lifeline-", "catkit-signals")
-"""Begin the names of threads that live as long as a server to which this process is connected, or as the process."""
+"""Threads whose names begin so are no leaks: they run as long as a connected server, or as this process."""
 _LASTING = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
-"""Helpers that multiprocessing starts once and keeps until the end."""
+"""Processes that Python's multiprocessing starts once and keeps until the end: they are no leaks."""
 
 
 class _Kind(NamedTuple):
@@ -44,16 +44,16 @@ class _Kind(NamedTuple):
 
 
 class Leaks:
-    """What this process holds at one moment, to be compared with a later moment."""
+    """What exists in this process when the object is made, to be compared with a later moment."""
 
     def __init__(self) -> None:
         self._before = {kind.title: frozenset(kind.find()) for kind in _KINDS}
 
     def found(self, grace: float | None = None) -> list[str]:
-        """Return one line for each thing that was not there before and is not gone after ``grace`` seconds.
+        """Return one line for each thing that was not there before and still exists after ``grace`` seconds.
 
         Args:
-            grace: None for a few; 0 looks once.
+            grace: None for a few seconds; 0 checks once.
         """
         deadline = time.monotonic() + (_GRACE if grace is None else grace)
         leaks = self._look()
@@ -134,7 +134,7 @@ def _our_threads() -> dict[Hashable, str]:
 
 
 def _our_code(frame: object) -> str | None:
-    """Return where a thread is in our code; None where it is in none."""
+    """Return which function of this framework a thread is in; None if it is in none."""
     while frame is not None:
         code = getattr(frame, "f_code")  # noqa: B009 - frames have no public type
         if code.co_filename.startswith(_OURS):
@@ -147,7 +147,7 @@ def _our_code(frame: object) -> str | None:
 
 
 def _descriptors() -> Iterator[tuple[str, str]]:
-    """Return what every open descriptor is, as the kernel names it."""
+    """Return the number of every open descriptor, and the kernel's name for what it is open on."""
     try:
         names = os.listdir(_DESCRIPTORS)  # noqa: PTH208 - names only, and often
     except OSError:
@@ -155,7 +155,7 @@ def _descriptors() -> Iterator[tuple[str, str]]:
     for name in names:
         try:
             yield name, os.readlink(_DESCRIPTORS / name)  # noqa: PTH115 - as it is written there
-        except OSError:  # it was the listing's own, or was closed meanwhile
+        except OSError:  # the descriptor of this listing, or one that was closed meanwhile
             continue
 
 
@@ -169,7 +169,7 @@ def _sockets() -> dict[Hashable, str]:
 
 
 def _connected() -> set[int]:
-    """Return the descriptors of connections to servers: they last as long as the server, which is a process."""
+    """Return the descriptors of connections to servers, which are no leaks: the server is reported, as a process."""
     session = imported("catkit_devices.multiprocessing.client.session")
     if session is None:
         return set()
@@ -197,7 +197,7 @@ def _segments() -> dict[Hashable, str]:
     except OSError:
         return found
     for entry in entries:
-        # Named by multiprocessing; other programs, and other workers, make such segments too.
+        # Python's multiprocessing gives these names. Other programs, and other pytest workers, have such segments too.
         if entry.name.startswith("psm_") and _mapped(entry.path):
             found["name", entry.name] = entry.path
     return found

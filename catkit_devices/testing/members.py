@@ -1,4 +1,4 @@
-"""The public operations of a device, found with ``describe()``, in a form that a test can run."""
+"""The public operations of a device, found with ``describe()``, as objects that a test can run."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _OF_THE_FRAMEWORK = "catkit_devices."
 _DRIVERS = ("catkit_devices.plugins.", "catkit_devices.testing.")
 
 _UNBOUNDED = 1000.0
-"""How far values go where a quantity has no limit."""
+"""The range of the values that are tried where a quantity has no limit, in the unit of the quantity."""
 
 _ARGUMENTS = {"str": "?", "bytes": b"?", "int": 1, "float": 0.0, "bool": False}
-"""What a command is called with where the test says nothing, by the type of the argument."""
+"""The arguments of a command for which the test gives none, by the type of the argument."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Member:
     Attributes:
         name: of the property or method.
         kind: ``"get"``, ``"set"`` or ``"call"``.
-        shared: whether it skips the mutex.
-        known: whether the test's author gave its arguments, or it needs none; otherwise they are made up.
+        shared: whether it runs without the mutex.
+        known: whether the test gives its arguments, or it needs none; otherwise they are invented.
         run: performs the operation.
     """
 
@@ -56,7 +56,7 @@ def members(
 
     Args:
         device: closed or open.
-        values: what properties may be set to, where that is known.
+        values: values to which properties may be set, if they are known.
         arguments: of methods.
     """
     described = device.describe()
@@ -80,11 +80,11 @@ def quantities(device: Device) -> dict[str, Quantity]:
 
 
 def settable(device: Device, values: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """Return, for every property of an open device that can be set, values that it must take; maybe none.
+    """Return, for every property of an open device that can be set, values that it must accept; maybe none.
 
     Args:
         device: open.
-        values: what properties can be set to, where their declaration does not tell.
+        values: values to which properties can be set, if their declaration does not say.
     """
     declared = quantities(device)
     found: dict[str, list[Any]] = {}
@@ -102,10 +102,10 @@ def settable(device: Device, values: Mapping[str, Sequence[Any]]) -> dict[str, l
 
 
 def values_of(facts: Mapping[str, Any]) -> list[Any]:
-    """Return values at and within the limits of a declared quantity; none where its type does not tell.
+    """Return values at and within the limits of a declared quantity; none if its type does not say.
 
     Args:
-        facts: of the quantity, as ``describe()`` has them of an open device.
+        facts: of the quantity, from ``describe()`` of the open device.
     """
     if facts["choices"] is not None:
         return list(facts["choices"])
@@ -120,7 +120,7 @@ def values_of(facts: Mapping[str, Any]) -> list[Any]:
 
 
 def bounds(facts: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the limits of a number, with finite ones in the place of none."""
+    """Return the limits of a number; where it has none, finite ones."""
     low, high = facts["limits"] or (None, None)
     if low is None:
         return (-_UNBOUNDED, _UNBOUNDED) if high is None else (high - _UNBOUNDED, high)
@@ -138,7 +138,7 @@ def resolution_of(facts: Mapping[str, Any], declared: float | None) -> float:
 
 
 def same(one: Any, other: Any, within: float = 0.0) -> bool:
-    """Return whether two values are the same, numbers within a difference; arrays are compared by their elements.
+    """Return whether two values are the same; numbers may differ by ``within``, arrays are compared by their elements.
 
     A member of an Enum is the same as its name, by which it can be set.
     """
@@ -155,7 +155,7 @@ def same(one: Any, other: Any, within: float = 0.0) -> bool:
 
 
 def _own(cls: type[Device], name: str) -> bool:
-    """Return whether a member is a driver's, not the framework's."""
+    """Return whether a member is defined by a driver, not by the framework."""
     for base in cls.__mro__:
         if name in vars(base):
             module = base.__module__ + "."

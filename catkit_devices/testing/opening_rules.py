@@ -1,4 +1,4 @@
-"""Whether a driver opens and closes correctly, also when opening fails."""
+"""Rules for opening and closing, including an opening that fails."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def constructs_only(rig: Rig) -> list[str]:
 
 
 def opens_and_closes_again(rig: Rig) -> list[str]:
-    """Open it twice, close it as often and once more, and all of that again; return what was wrong."""
+    """Open it twice and close it three times, and do all of that once more; return what was wrong."""
     device, problems = rig.device, []
     device.close()
     for _ in range(2):
@@ -74,7 +74,7 @@ def fails_in_good_order(rig: Rig) -> list[str]:
 
 
 def refuses_while_closed(rig: Rig, exempt: Sequence[str]) -> list[str]:
-    """Use every operation of the closed device; return which of them were not refused, or sent something."""
+    """Try every operation of the closed device; return which of them were not refused, or sent something."""
     problems = []
     for member in rig.members():
         if member.name in exempt:
@@ -89,7 +89,7 @@ def refuses_while_closed(rig: Rig, exempt: Sequence[str]) -> list[str]:
         else:
             problems.append(f"{member} of a closed device was not refused")
         if rig.written > before:
-            problems.append(f"{member} of a closed device was sent")
+            problems.append(f"{member} of a closed device sent something to the instrument")
     return problems
 
 

@@ -1,8 +1,9 @@
-"""Tries whether operations overlap.
+"""Tests whether operations of a device overlap.
 
 There are two tests. In the first, another thread runs an operation when the operation under test begins. The operation
-under test must neither end nor use the wire before the other one has ended. In the second, another thread asks for the
-device as soon as the operation under test has used the wire. It must not get the device before that one has ended.
+under test must neither end nor use the wire before the other operation has ended. In the second, another thread wants
+the device as soon as the operation under test has used the wire. This thread must not get the device before the
+operation under test has ended.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["gets_in", "is_entered", "while_held"]
 
 _TIMEOUT = 20.0
-"""Seconds for what takes milliseconds."""
+"""Seconds until a step of a test fails; it normally takes milliseconds."""
 _PAUSE = 0.0005
-"""Seconds between two looks at who waits."""
+"""Seconds between two checks who waits."""
 
 
 class _Attempt:
-    """Something that runs in a thread of its own, and whose result does not matter."""
+    """A function that runs in its own thread; its result does not matter."""
 
     def __init__(self, do: Callable[[], object]) -> None:
         self._do = do
@@ -39,7 +40,7 @@ class _Attempt:
     def _run(self) -> None:
         try:
             self._do()
-        except Exception:  # noqa: BLE001, S110 - whether it succeeds is another rule's business
+        except Exception:  # noqa: BLE001, S110 - whether it succeeds is tested by other rules
             pass
         finally:
             self.ended.set()
@@ -61,9 +62,9 @@ def gets_in(rig: Rig, member: Member) -> str | None:
         attempt = _Attempt(lambda: member.run(device))
         _until(lambda: attempt.ended.is_set() or _queued(device) or rig.written > before)
         if rig.written > before:
-            return f"{member} touched the wire while another operation was under way"
+            return f"{member} used the wire while another operation was running"
         if attempt.ended.is_set():
-            return f"{member} ended while another operation was under way"
+            return f"{member} ended while another operation was running"
     finally:
         may_end.set()
         occupant.ended.wait(_TIMEOUT)
@@ -103,7 +104,7 @@ def is_entered(rig: Rig, member: Member) -> str | None:
 
 
 def while_held(device: Any, do: Callable[[], object]) -> bool:
-    """Do something while another thread has the device; return whether that had to wait for it."""
+    """Call ``do`` while another thread holds the device; return whether the call had to wait for that thread."""
     held, may_end = Event(), Event()
 
     def hold() -> None:

@@ -22,18 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Case", "Rig"]
 
-
 _LONG = 600.0
-"""Seconds on the bench's clock after which whatever was set has settled."""
-
-
+"""Seconds on the bench's clock after which every quantity has settled at what was set."""
 _STEP = 0.01
-"""Seconds on the bench's clock between two looks."""
+"""Seconds on the bench's clock between two checks whether data has come."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is tested, as data that can be sent to other processes; its fields are those of ``DriverConformance``."""
+    """What is tested, as data that can be pickled; its fields are those of ``DriverConformance``."""
 
     driver: str | type[Device]
     simulator: str | type | Path | None = None
@@ -51,14 +48,14 @@ class Case:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def simulations(self) -> Simulations:
-        """Return what makes the device."""
+        """Return the simulations that make the device."""
         plugins = Plugins(self.plugins)
         cls = plugins.bench(self.bench) if isinstance(self.bench, str) else self.bench
         bench = build_bench(cls, self.bench_options, clock=_CoarseClock())
         return Simulations(bench, plugins=plugins)
 
     def make(self, simulations: Simulations, *, address: str | None = None) -> Device:
-        """Make the device, closed; ``address`` is where its instrument is already."""
+        """Make the device, closed; ``address`` is that of its instrument, if the instrument exists already."""
         return simulations.make(
             self.driver,
             self.simulator,
@@ -105,23 +102,23 @@ class Rig:
             self.tap = Tap(made.library.resource(made.address))
 
     def close(self) -> None:
-        """Close the device, whatever state the test has left it in."""
-        with contextlib.suppress(ExceptionGroup):  # what a rule finds, it says itself
+        """Close the device, in whatever state the test has left it."""
+        with contextlib.suppress(ExceptionGroup):  # problems are reported by the rules
             self.simulations.close()
 
     @property
     def written(self) -> int:
-        """How often something was written so far."""
+        """How many times something was written so far."""
         return 0 if self.tap is None else len(self.tap)
 
     def members(self) -> list[Member]:
-        """Return the driver's operations; those that set something set what is right while the device is open."""
+        """Return the driver's operations; while the device is open, those that set a property use acceptable values."""
         values = self.settable() if self.device.is_open else self.case.values
         found = members(self.device, values, self.case.arguments)
         return [member for member in found if member.name not in self.case.left_out]
 
     def settable(self) -> dict[str, list[Any]]:
-        """Return, for every property of the open device that can be set, values that it must take; maybe none."""
+        """Return, for every property of the open device that can be set, values that it must accept; maybe none."""
         found = settable(self.device, self.case.values)
         return {name: values for name, values in found.items() if name not in self.case.left_out}
 
@@ -141,7 +138,7 @@ class Rig:
                 self.device.close(force=True)
 
     def settle(self) -> None:
-        """Wait until quantities that follow their setting slowly have settled."""
+        """Wait, on the bench's clock, until quantities that follow their setting slowly have settled."""
         self.simulations.bench.clock.wait(_LONG)
 
     def mend(self) -> None:
@@ -151,7 +148,7 @@ class Rig:
             self.library.reconnect(self.address)
 
     def repair(self) -> None:
-        """Undo every fault, and have the device open and usable again, as an operator would."""
+        """Undo every fault, and make the device open and usable again, as an operator would."""
         self.mend()
         if self.device.state == "fault":
             self.device.reset()

@@ -1,4 +1,4 @@
-"""Whether ``make_safe()`` really makes a device safe, whatever else happens at the same time."""
+"""Rules for ``make_safe()``: the device is safe afterwards, whatever else happens at the same time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["made_safe", "made_safe_under_faults"]
 
 
 def made_safe(rig: Rig, make_unsafe: Callable[[], None], is_safe: Callable[[], bool]) -> list[str]:
-    """Make the open device safe, in each way that there is; return which did not.
+    """Make the open device safe, in each way that there is; return which of them failed.
 
     Args:
         rig: with its device open.
-        make_unsafe: brings it into another state.
+        make_unsafe: brings it into an unsafe state.
         is_safe: tells whether it is in the safe state.
     """
     device, problems = rig.device, []
@@ -32,9 +32,9 @@ def made_safe(rig: Rig, make_unsafe: Callable[[], None], is_safe: Callable[[], b
         problems.append("make_safe() did not reach the safe state")
     make_unsafe()
     if overlap.while_held(device, device.make_safe):
-        problems.append("make_safe() waited for whoever had the device")
+        problems.append("make_safe() waited while another thread held the device")
     if not is_safe():
-        problems.append("make_safe() did not reach the safe state while somebody had the device")
+        problems.append("make_safe() did not reach the safe state while another thread held the device")
     make_unsafe()
     device.close()
     device.open()
@@ -53,12 +53,12 @@ def made_safe_under_faults(rig: Rig, make_unsafe: Callable[[], None], is_safe: C
                 rig.tap.line.inject(fault)
             try:
                 device.make_safe()
-            except DeviceFaultError:  # it is known, then
+            except DeviceFaultError:  # it has said that the device may be unsafe
                 rig.reopen()
                 continue
             rig.mend()
-            device._life_.abandon()  # which does not make it safe, as closing it does
+            device._life_.abandon()  # closing it would make it safe
             device.open()
             if not is_safe():
-                problems.append(f"make_safe() returned under {kind}, and it was not safe")
+                problems.append(f"with the fault {kind}, make_safe() returned without an error, and it was not safe")
     return problems

@@ -1,4 +1,4 @@
-"""Real drivers on simulated instruments, in the process of the test and on a virtual clock, so that no test waits."""
+"""Real drivers on simulated instruments, in the process of the test, on a virtual clock so that no test waits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SERIAL = ("baud_rate", "data_bits", "parity", "stop_bits", "flow_control")
 
 
 class Made(NamedTuple):
-    """A device that was made, and the other end of its line."""
+    """A device that was made, with the library and the address of its simulated instrument."""
 
     device: Device
     library: SimulatedVisaLibrary | None
@@ -64,18 +64,18 @@ class Simulations:
             driver: its registered name, or its class.
             simulator: a registered name, a class, or the path of a pyvisa-sim YAML file or of a recording; None for
                 the simulator that is registered under the driver's name.
-            name: of the device; made from the driver's when None.
-            address: where the instrument is; None for a serial port where the driver has settings for one, and a TCP
-                socket otherwise. Two devices with one address share the instrument.
+            name: of the device; None makes one from the name of the driver.
+            address: the address of the instrument; None for a serial port if the driver has settings for one, and for a
+                TCP socket otherwise. Two devices with the same address share the instrument.
             simulator_options: keyword arguments of the simulator, or of ``stand_in``.
             faults: the probability of each kind of fault for each reply.
-            stand_in: for a driver without VISA, the class that stands in for its instrument: what it makes takes the
-                place of what ``_open`` returns, or, where it derives from the driver, it takes the driver's.
+            stand_in: for a driver without VISA, the class that replaces its instrument. An object of it is used instead
+                of what ``_open`` returns; or instead of the driver, if the class derives from it.
             opens: whether the device is opened.
             **options: keyword arguments of the driver.
 
         Raises:
-            ConfigurationError: an unknown name or option, or something that is missing.
+            ConfigurationError: a name or an option is unknown or missing.
             DeviceOpenError: the simulated instrument does not answer as the driver expects.
         """
         cls = self.driver(driver)
@@ -99,20 +99,20 @@ class Simulations:
         return device
 
     def driver(self, driver: str | type[Device]) -> type[Device]:
-        """Return a driver's class, which may be given itself."""
+        """Return the class of a driver, which is given as a registered name or as the class."""
         return self._plugins.driver(driver) if isinstance(driver, str) else driver
 
     def made(self, device: Any) -> Made:
-        """Return what was made with a device of this test, by the device or its name.
+        """Return a device of this test with its instrument, by the device or its name.
 
         Raises:
-            ConfigurationError: it is none of this test's.
+            ConfigurationError: it is not a device of this test.
         """
         for made in self._made:
             if made.device is device or made.device.name == device:
                 return made
         known = ", ".join(made.device.name for made in self._made) or "none"
-        raise ConfigurationError(f"{device!r} is no simulated device of this test (there are: {known})")
+        raise ConfigurationError(f"{device!r} is not a simulated device of this test (there are: {known})")
 
     def instrument(self, device: Any) -> Any:
         """Return the simulated instrument behind a device, for its true state."""
@@ -131,11 +131,11 @@ class Simulations:
         return made.library, made.address
 
     def close(self) -> None:
-        """Close every device, last made first; what was injected into its line and has not struck is forgotten.
+        """Close every device, the newest first, and remove the faults that were injected and have not struck.
 
         Raises:
-            ExceptionGroup: of one error for each device that is still held, or that could not be closed, unless a fault
-                or a cable that was pulled accounts for that.
+            ExceptionGroup: with one error for each device whose mutex is still held, or that could not be closed
+                although its line had neither a fault nor a pulled cable.
         """
         problems: list[CatkitDevicesError] = []
         for made in reversed(self._made):
@@ -151,7 +151,7 @@ class Simulations:
                 device._life_.abandon()  # gives the address back
                 if not struck:
                     problems.append(error)
-            except MutexError:  # the holder that was broken is this thread: it may leave now
+            except MutexError:  # the mutex that was broken was held by this thread
                 device._life_.abandon()
         self._made.clear()
         if problems:
@@ -162,7 +162,7 @@ class Simulations:
             return simulator
         name = driver if isinstance(driver, str) else driver.driver
         if not name:
-            raise ConfigurationError(f"say which simulator {driver!r} is to use: its driver is not registered")
+            raise ConfigurationError(f"say which simulator {driver!r} is to use: this driver is not registered")
         return name
 
     def _serve(self, instrument: Instrument) -> SimulatedVisaLibrary:
@@ -187,18 +187,18 @@ def address_for(cls: type[Device], number: int) -> str:
 
     Args:
         cls: the driver.
-        number: tells addresses of one test from each other.
+        number: a part of the address, so that the addresses of one test differ.
     """
     from catkit_devices.visa import VisaDevice
 
     below = [base for base in cls.__mro__ if base is not VisaDevice and issubclass(base, VisaDevice)]
     serial = any(name in vars(base) for base in below for name in _SERIAL)
-    # 192.0.2.0/24 is set aside for documentation (RFC 5737): nothing real is ever there.
+    # 192.0.2.0/24 is reserved for documentation (RFC 5737): no real instrument has such an address.
     return f"ASRL{number}::INSTR" if serial or not below else f"TCPIP0::192.0.2.{number}::5025::SOCKET"
 
 
 def _mend(made: Made) -> bool:
-    """Undo what a test has done to a line; return whether there was anything."""
+    """Undo the faults that a test has made on a line; return whether there were any."""
     if made.library is None or made.address is None:
         return False
     resource = made.library.resource(made.address)

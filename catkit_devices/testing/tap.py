@@ -1,4 +1,4 @@
-"""Records what goes over a simulated wire: who writes what, and in which order."""
+"""Records what is written to a simulated instrument: which thread writes what, and in which order."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Written(NamedTuple):
 
 
 class Tap:
-    """Notes every write to an instrument, from any thread.
+    """Records every write to an instrument, from any thread.
 
     Args:
-        wire: to the instrument.
+        resource: the instrument at its address.
     """
 
     def __init__(self, resource: SimulatedResource) -> None:
@@ -43,7 +43,7 @@ class Tap:
         return len(self.written)
 
     def by(self, thread: int, since: int = 0) -> list[int]:
-        """Return the positions, from ``since`` on, of what a thread has written."""
+        """Return the positions of the writes of one thread, from the position ``since`` on."""
         return [position for position, one in enumerate(self.written) if position >= since and one.thread == thread]
 
     def _attached(self, **options: Any) -> Receiver:

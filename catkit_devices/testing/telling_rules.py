@@ -1,4 +1,4 @@
-"""Whether a driver tells what it can do, and what went wrong."""
+"""Rules for descriptions and errors: a driver tells what it can do, and what went wrong."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def describes_itself(rig: Rig) -> list[str]:
     try:
         json.dumps(described)
     except (TypeError, ValueError) as error:
-        problems.append(f"describe() returns something that is no plain data: {error}")
+        problems.append(f"describe() must return data that JSON can express: {error}")
     return problems
 
 

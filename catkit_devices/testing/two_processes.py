@@ -1,4 +1,4 @@
-"""A device on a server, used by two processes at once. Imported by those processes, so it imports little."""
+"""A device on a server, used by two processes at once. These processes import this module, so it imports little."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 __all__ = ["Task", "use_from_two_processes"]
 
 _ROUNDS = 5
-"""How often each process does it: enough for the two to meet."""
+"""How often each process repeats its task: enough for the two to use the device at the same time."""
 _LONGEST = 120.0
-"""Seconds for a process to be done."""
+"""Seconds until a process must have finished."""
 _NAME = "device under test"
 
 
 class Task:
-    """What each process repeats: take the device for itself, set a value and read it back, or only read.
+    """What each process repeats: acquire the device, set a value and read it back, or only read.
 
     Args:
-        control: what is set and read back; None where the driver has nothing of the kind.
-        values: what it is set to, by one process after the other in turn.
+        control: the property that is set and read back; None if the driver has none.
+        values: the values to which it is set, in turn.
         within: by how much the value that is read back may differ.
-        readable: what is read.
-        refused: a value that the control refuses; None where there is none.
+        readable: the properties that are read.
+        refused: a value that the property refuses; None if there is none.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Task:
         self.refused = refused
 
     def run(self, device: Any, turn: int) -> list[str]:
-        """Do it; return what went wrong."""
+        """Carry out the task; return what went wrong."""
         from catkit_devices.testing.members import same
 
         problems = []
@@ -56,14 +56,14 @@ class Task:
                 setattr(device, self.control, value)
                 found = getattr(device, self.control)
                 if not same(found, value, self.within):
-                    problems.append(f"{self.control} was set to {value!r} by one process, which read {found!r} back")
+                    problems.append(f"one process has set {self.control} to {value!r}, and read {found!r} back")
         if self.control is not None and self.refused is not None:
             try:
                 setattr(device, self.control, self.refused)
             except DeviceValueError:
                 pass
             else:
-                problems.append(f"{self.control} took {self.refused!r} through a proxy")
+                problems.append(f"{self.control} accepted {self.refused!r} through a proxy")
         return problems
 
 
@@ -98,7 +98,7 @@ def host(case: Case) -> Any:
 
 
 def use(server: str, task: Task, turn: int) -> list[str]:
-    """Carry out the task, in a process of its own."""
+    """Carry out the task, in its own process."""
     from catkit_devices.multiprocessing import SharedMemoryManager
 
     manager = SharedMemoryManager(server)
@@ -111,4 +111,4 @@ def use(server: str, task: Task, turn: int) -> list[str]:
 def _incomplete(described: Mapping[str, Any], task: Task) -> list[str]:
     wanted = [*task.readable, *([task.control] if task.control else [])]
     missing = [name for name in wanted if name not in described["properties"]]
-    return [f"the proxy does not tell of {', '.join(missing)}"] if missing else []
+    return [f"describe() of the proxy does not have {', '.join(missing)}"] if missing else []

@@ -1,4 +1,4 @@
-"""Whether what is set is what is read back, and whether what must not be set is refused in time."""
+"""Rules for values: what was set is read back, and a value that is not allowed is refused before it is sent."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["refused_values", "refuses", "refuses_outside", "round_trips"]
 
 _NONSENSE = (None, "nonsense", [1.0, 2.0], object)
-"""What no quantity may be set to."""
+"""Values that every quantity must refuse."""
 _NO_NUMBERS = (math.nan, math.inf, -math.inf, 9.9e37, 9.91e37, *_NONSENSE)
-"""What no quantity that is a number may be set to; 9.9E37 and 9.91E37 stand for infinity and NaN in SCPI."""
+"""Values that every number must refuse; 9.9E37 and 9.91E37 mean infinity and NaN in SCPI."""
 
 
 class _ViolationError(Exception):
-    """The rule that an example has broken."""
+    """Says how an example has broken the rule."""
 
 
 def round_trips(rig: Rig, name: str, quantity: Quantity, resolution: float | None, examples: int) -> str | None:
-    """Set a quantity to values all over its range, and read each back; return what was wrong.
+    """Set a quantity to values from its whole range, and read each back; return what was wrong.
 
     Args:
         rig: with its device open.
@@ -57,17 +57,17 @@ def round_trips(rig: Rig, name: str, quantity: Quantity, resolution: float | Non
             raise _ViolationError(f"{name} was set to {value!r} and reads {found!r} (resolution {within:g})")
         try:
             setattr(rig.device, name, found)
-        except DeviceValueError:  # rounded to just outside of the limits
+        except DeviceValueError:  # the instrument has rounded it to a value just outside of the limits
             return
         again = getattr(rig.device, name)
         if not same(again, found):
-            raise _ViolationError(f"{name} read {found!r}, was set to just that, and now reads {again!r}")
+            raise _ViolationError(f"{name} read {found!r}, was then set to this value, and now reads {again!r}")
 
     return _explore(check, strategy, [] if given_values else values_of(facts), examples)
 
 
 def refuses_outside(rig: Rig, name: str, quantity: Quantity, examples: int) -> str | None:
-    """Try to set a quantity to values that it must refuse; return which of them were not, or not in time."""
+    """Try to set a quantity to values that it must refuse; return those that were accepted, or sent before."""
     facts = quantity.describe(rig.device)
     for value in [*refused_values(facts), *rig.case.refused.get(name, ())]:
         if problem := refuses(rig, name, value):
@@ -95,15 +95,15 @@ def refuses(rig: Rig, name: str, value: Any) -> str | None:
     except Exception as error:  # noqa: BLE001 - whatever a driver raises
         problem = f"{name} = {value!r} must raise a DeviceValueError, raised {error!r}"
     else:
-        problem = f"{name} = {value!r} must be refused, and was not"
+        problem = f"{name} = {value!r} must be refused, and was accepted"
     if rig.tap is not None and rig.written > before:
         sent = rig.tap.written[before].data
-        problem = f"{name} = {value!r} must be refused before anything is sent; {sent!r} was"
+        problem = f"{name} = {value!r} must be refused before anything is sent; {sent!r} was sent"
     return problem
 
 
 def refused_values(facts: Mapping[str, Any]) -> Iterator[Any]:
-    """Return values that a quantity must refuse, whatever it is."""
+    """Return values that a quantity must refuse, by its type and limits."""
     if facts["choices"] is not None:
         yield from ("no such choice", None, object)
     elif facts["type"] == "bool":
@@ -148,7 +148,7 @@ def _outside(facts: Mapping[str, Any]) -> st.SearchStrategy[Any] | None:
 
 
 def _explore(check: Any, strategy: st.SearchStrategy[Any], first: list[Any], examples: int) -> str | None:
-    """Check examples of a strategy, some values first; return what the simplest violation says."""
+    """Check the values ``first``, then examples of a strategy; return the text of the simplest violation."""
     test = given(strategy)(check)
     for value in first:
         test = example(value)(test)

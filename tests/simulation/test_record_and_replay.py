@@ -56,9 +56,9 @@ def test_every_entry_survives_being_recorded(tmp_path_factory, dialogue):
 
 
 @pytest.mark.parametrize(("text", "problem"), [
-    ("something else\n", "is no recording: its first line should be"),
+    ("something else\n", "is not a recording: its first line should be"),
     (f"{HEADER}\n0.1 > ok\nnonsense\n", "line 3: expected seconds, one of < > !"),
-    (f"{HEADER}\n\n0.1 > \\y\n", r"line 3: '\\\\y' stands for no byte"),
+    (f"{HEADER}\n\n0.1 > \\y\n", r"line 3: '\\\\y' is neither printable ASCII nor a known escape"),
     (f"{HEADER}\n0.1 ! exploded\n", "line 2: expected one of clear, close, open, trigger"),
     (f"{HEADER}\n0.1 ! status 256\n", "line 2: expected .*'status' and a byte in decimal"),
     (None, "cannot be read"),
