@@ -1,10 +1,10 @@
-"""What recording costs: scalars and 4 MB frames beside h5py, SQLite and plain files, as ratios of one run.
+"""The time that recording takes: scalars and 4 MB frames, compared with h5py, SQLite and plain files.
 
     python benchmarks/datalog.py [--rounds 8] [--scalars 2000] [--frames 12] [--directory DIR]
 
-Every figure is the median (and two high percentiles) of single calls over shuffled, interleaved rounds, with everything
-pinned to one core (the reader of the last table to the other). A scalar counts as recorded when the operating system
-has it: it survives SIGKILL of the writer. DIR should lie on the disk that runs are kept on.
+Every figure is the median (and two high percentiles) of single calls over shuffled, interleaved rounds. Everything is
+pinned to one core; only the reader of the last table is pinned to the other. A scalar counts as recorded when the
+operating system has it, so that it survives SIGKILL of the writer. DIR should be on the disk on which runs are kept.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from catkit_devices.datalog import Run
 
 FRAME = np.random.default_rng(1).random((712, 712))  # 4.06 MB
 BLOCK = 64
-"""How many scalars h5py's dataset grows by at once: growing it by one each time would be slower still."""
+"""Scalars by which h5py's dataset grows at once; if it grew by one each time, it would be slower."""
 
 READER = """
 import sys, time
@@ -153,7 +153,7 @@ def measure(writers, method, count, rounds, scratch, value):
                 made = writer(Path(directory))
                 call = getattr(made, method)
                 for _ in range(3):
-                    call(value)  # what the first ones cost is not what the thousandth costs
+                    call(value)  # not measured: the first calls take longer than the others
                 for _ in range(count):
                     started = time.perf_counter_ns()
                     call(value)
@@ -177,7 +177,7 @@ def show(title, times, base, size=None):
 
 
 def work():
-    """What an experiment does between two measurements: about a fifth of a millisecond."""
+    """Compute something for about 0.2 ms, as an experiment does between two measurements."""
     total = 0.0
     for number in range(2500):
         total += number * 0.5
@@ -185,7 +185,7 @@ def work():
 
 
 def loop_cost(scratch, rounds, turns, reading):
-    """Return what one logged value adds to a turn of a loop that logs ten, in microseconds, turn by turn."""
+    """Return, for each turn of a loop that logs ten values, the microseconds that one logged value adds."""
     costs = []
     with tempfile.TemporaryDirectory(dir=scratch) as directory, Run.create(directory, "loop") as run:
         reader = None

@@ -1,4 +1,4 @@
-"""What sharing costs: calls and locks through this framework beside its peers and the floor, as ratios of one run.
+"""The time that sharing takes: calls and locks of this framework, compared with others and with a bare socket.
 
     python benchmarks/sharing.py [--rounds 20] [--calls 300]
 
@@ -26,7 +26,7 @@ from catkit_devices.multiprocessing import Process, SharedMemoryManager
 
 
 class Instrument(Device):
-    """A device whose operations cost nothing themselves."""
+    """A device whose operations take no time themselves."""
 
     def _open(self):
         return object()
@@ -110,7 +110,7 @@ def show(title, times, base):
 
 
 class Bench:
-    """Everything that is compared, running."""
+    """Starts everything that is compared."""
 
     def __init__(self, directory):
         os.environ["CATKIT_DEVICES_RUNTIME"] = str(directory)
@@ -179,7 +179,7 @@ def hold_for(seconds, hold):
         with mutex:
             waits.append(time.monotonic() - asked)
             time.sleep(hold)
-    barrier.wait()  # nobody's interpreter shuts down while others are measured
+    barrier.wait()  # so that no process shuts down while others are still measured
     return len(waits), max(waits)
 
 

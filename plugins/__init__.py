@@ -1,7 +1,7 @@
-"""The bundled driver plugins, and whatever plugin files the directories in ``CATKIT_DEVICES_PLUGINS`` hold.
+"""The bundled driver plugins, and all plugin files in the directories of ``CATKIT_DEVICES_PLUGINS``.
 
-Those directories are searched behind this one, so that what their files define can be imported by name, and hence
-pickled, in every process that inherits the variable.
+Those directories are searched after this one. So the classes in their files can be imported by name, and hence pickled,
+in every process that inherits the variable.
 """
 
 import os

@@ -1,9 +1,9 @@
 r"""The dialogue of Thorlabs instruments with a command interpreter on a serial line (FW102C, FW212C, MCLS1).
 
-115200 baud, 8N1, no flow control. A command ends with CR; the unit echoes it, sends the reply and CR where there is
-one, and then the prompt ``> ``, so asking is ``pos?\r`` out, ``pos?\r3\r> `` in, and setting is ``pos=3\r`` out,
-``pos=3\r> `` in. What it does not accept it answers with ``Command error CMD_NOT_DEFINED`` or ``Command error
-CMD_ARG_INVALID``, ended by LF CR in at least one firmware.
+115200 baud, 8N1, no flow control. A command ends with CR; the unit echoes it, sends the reply and CR if there is one,
+and then the prompt ``> ``. So a query is ``pos?\r`` out, ``pos?\r3\r> `` in, and a command that sets is ``pos=3\r``
+out, ``pos=3\r> `` in. A command that is not accepted is answered with ``Command error CMD_NOT_DEFINED`` or ``Command
+error CMD_ARG_INVALID``, ended by LF CR in at least one firmware.
 
 Sources: Thorlabs FW102C/FW212C manual Rev H (October 2014) section 5.2.3, p. 11 (line, prompt); pylablib
 ``devices/Thorlabs/serial.py`` and github delmic/odemis ``src/odemis/driver/tlfw.py`` (byte stream, line ends, errors);
@@ -43,12 +43,12 @@ class PromptDevice(VisaDevice):
     def _converse(self, command: str, timeout: float | None = None, *, resumes: bool = False) -> list[str]:
         """Send ``command`` and return the lines of the reply.
 
-        The echo ties the reply to its command, so that of another one is never taken for it.
+        The echo shows to which command a reply belongs, so the reply to another command is never taken for this one's.
 
         Args:
             command: text.
             timeout: seconds until the prompt.
-            resumes: whether the prompt of a command before, whose end was not awaited, may still come first.
+            resumes: whether the prompt of an earlier command, whose end was not awaited, may still come first.
         """
         with self._exchange(command):
             self._send(command)

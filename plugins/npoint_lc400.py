@@ -96,12 +96,14 @@ class LC400(VisaDevice, TipTilt):
             unit, full_range = self._read_word(channel, _RANGE_UNIT), self._read_word(channel, _RANGE)
             if unit != _MICRORADIANS or full_range <= 0:
                 raise DeviceOpenError(
-                    f"channel {channel} is no tilt axis (unit {unit}, range {full_range})", **self._facts()
+                    f"channel {channel} is not a tilt axis in microradians (register of the unit: {unit}, expected "
+                    f"{_MICRORADIANS}; range: {full_range})",
+                    **self._facts(),
                 )
             self._ranges[axis] = float(full_range)
 
     def _counts(self, axis: str, position: float) -> int:
-        """Return the counts next to a position; refused where a limit that was narrowed lies between the two."""
+        """Return the nearest counts to a position; refused if rounding takes it over a limit that was narrowed."""
         counts = round(position / self._ranges[axis] * _FULL_SCALE)
         quantity: Control = getattr(type(self), axis)
         quantity.check(self, counts / _FULL_SCALE * self._ranges[axis])
@@ -132,7 +134,7 @@ class LC400(VisaDevice, TipTilt):
             self._write_bytes(frame)
             found = self._read_word(channel, register)
         if found != word:
-            raise DeviceProtocolError(f"{word} was written and {found} read back", **self._facts(frame))
+            raise DeviceProtocolError(f"{word} was written, but {found} was read back", **self._facts(frame))
 
     def _make_safe(self) -> None:
         for channel in _CHANNELS.values():

@@ -3,7 +3,7 @@ r"""Omega iTHX-W3 and iTHX-2 temperature and humidity sensors: driver ``omega_it
 TCP port 2000; commands and replies end with CR; no echo, no prompt. Commands: github spacetelescope/catkit
 ``catkit/hardware/omega/iTHX_W3_2.py`` (which cites Omega's manual M4965) and github MSLNZ/msl-equipment
 ``omega/ithx.py`` with its tests, which also have the replies: zero-padded decimals such as ``019.4\r`` and ``03.36\r``.
-There is no known way to ask for the identity: a temperature has to do.
+There is no known query for the identity: opening asks for a temperature instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _READING = re.compile(r"-?\d{3}\.\d|-?\d{2}\.\d{1,2}", re.ASCII)
 
 
 def _reading(reply: str) -> float:
-    """Return the number that a reply stands for; strict, since a stray digit would be another temperature."""
+    """Return the number in a reply; strict about its form, because one extra digit gives another temperature."""
     if not _READING.fullmatch(reply) or len(reply) not in (5, 6):
         raise ValueError(f"a reading such as 019.4 was expected, got {reply!r}")
     return float(reply)
@@ -44,7 +44,7 @@ class ITHX(VisaDevice, EnvironmentSensor):
 
     @operation(shared=True)
     def read_both(self) -> tuple[float, float]:
-        r"""Return temperature in °C and relative humidity in %, measured together; the models W and 2 cannot.
+        r"""Return temperature in °C and relative humidity in %, measured together; not with the models W and 2.
 
         The reply has a CR before its comma, ``019.4\r,057.0\r``, so it takes two reads.
         """

@@ -1,7 +1,7 @@
 """The camera of the simulated bench: driver ``scpi_camera``.
 
-There is no such product; its commands, in the manner of SCPI on a TCP socket, are those that
-:mod:`catkit_devices.sim.camera` documents and serves. It shows how a driver reads frames.
+There is no such product. Its commands, similar to SCPI on a TCP socket, are documented and simulated in
+:mod:`catkit_devices.sim.camera`. It shows how a driver reads frames.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ class ScpiCamera(ScpiDevice, Camera):
             self._write("ABOR")
         self._exposing = True
         self._write("INIT")
-        self.wait(exposure)  # with nothing on the wire, so that it can be made safe meanwhile
+        self.wait(exposure)  # no exchange is open on the wire, so the camera can be made safe meanwhile
         frame = self._query_array("FETC?", "<u2", count=rows * columns)
         self._exposing = False
         return frame.reshape(rows, columns)
 
     def _identify(self) -> None:
-        super(ScpiDevice, self)._write("ABOR")  # a frame that nobody waits for any more would come before the identity
+        super(ScpiDevice, self)._write("ABOR")  # else a frame of a cancelled operation could come before the identity
         self._exposing = False
         super()._identify()
         rows, columns = self._ask_value("SENS:SIZE?", int, count=2)

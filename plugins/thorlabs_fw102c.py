@@ -56,7 +56,7 @@ class FW102C(PromptDevice, FilterWheel):
         return self._ask("pcount?", int)
 
     def _identify(self) -> None:
-        # After a move that was cancelled the unit answers when it has arrived, and first comes the prompt of the move.
+        # After a move that was cancelled, the unit answers only when the wheel has arrived; the move's prompt is first.
         timeout = self.move_timeout if self._moving else None
         self._check_identity("\n".join(self._converse("*idn?", timeout, resumes=self._moving)))
         self._moving = False
@@ -68,7 +68,7 @@ class FW102C(PromptDevice, FilterWheel):
         if not command.startswith("pos="):
             super()._write(command)
             return
-        # The wire is kept for the whole move: the unit hears nothing before it has arrived and prompted.
+        # The wire is held for the whole move: the unit accepts no command before the wheel has arrived.
         with self._transaction():
             self._moving = True
             self._confirm(command, self.move_timeout)
@@ -94,5 +94,5 @@ class FW212C(FW102C):
 
 @hookimpl
 def catkit_devices_drivers() -> dict[str, type[Device]]:
-    """Hand in the drivers."""
+    """Register the drivers."""
     return {"thorlabs_fw102c": FW102C, "thorlabs_fw212c": FW212C}

@@ -6,8 +6,8 @@ The dialogue is that of :mod:`catkit_devices.plugins._thorlabs_prompt`. No page 
 ``power?`` (mW), ``target`` and ``temp?`` (°C) are there and in github spacetelescope/catkit
 ``catkit/hardware/thorlabs/ThorlabsMCLS1.py`` or github ChrisDelaX/HCIFS ``HCIFS/Device/Source/MCLS1.py`` too.
 
-``channel=n`` selects what the commands that follow apply to, and the selection belongs to the box, so selecting and
-asking is one transaction on the wire. Devices for the other channels have the same address and share it.
+``channel=n`` selects the channel for the commands that follow. All devices at this address share the selection, so to
+select and to send a command is one transaction on the wire. The devices of the other channels have the same address.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class MCLS1(PromptDevice, LaserSource):
         "target?",
         "target={:.2f}",
         unit="degC",
-        limits=(20.0, 30.0),  # as the simulator named above has it
+        limits=(20.0, 30.0),  # from the simulator of ibek-runtime-streamdevice, named above
         doc="Temperature to which the channel's diode is controlled.",
     )
     system = Control("system?", "system={}", type=bool, doc="Master switch of all four channels.")
@@ -73,9 +73,9 @@ class MCLS1(PromptDevice, LaserSource):
 
     @property
     def enabled(self) -> bool:
-        """Emission of the channel: its own switch and the master switch.
+        """Emission of the channel: on only if both the channel's own switch and the master switch are on.
 
-        Switching on switches the master on too; switching off leaves it, for the other channels.
+        Setting it to True also switches the master on. Setting it to False leaves the master on, for other channels.
         """
         return self._query("enable?") == "1" and self._query("system?") == "1"
 
@@ -89,7 +89,7 @@ class MCLS1(PromptDevice, LaserSource):
 
     def _identify(self) -> None:
         self._check_identity(self._query("id?"))
-        # "IOp" is the operating current of the diode that is fitted, and taken for its limit.
+        # "IOp" is the operating current of the laser diode in this channel; it is used as the limit.
         specifications = self._query("specs?")
         found = re.search(r"^\W*IOp\W+(\d+(?:\.\d+)?)", specifications, re.MULTILINE)
         if found is None:
@@ -115,13 +115,15 @@ class MCLS1(PromptDevice, LaserSource):
             self._write(f"{what}={state}")
             found = self._query(f"{what}?")
         if found != str(state):
-            raise DeviceProtocolError(f"{what} must be {state} now, found {found!r}", **self._facts(f"{what}={state}"))
+            raise DeviceProtocolError(
+                f"{what} was set to {state}, but {found!r} was read back", **self._facts(f"{what}={state}")
+            )
 
     def _make_safe(self) -> None:
         try:
             self._switch("enable", 0)
         except (DeviceTimeoutError, DeviceProtocolError):
-            # Switching off may be repeated, and a laser that stays on because one reply was lost may not be.
+            # Once more: to switch off twice does no harm, and the laser must not stay on because one reply was lost.
             self._switch("enable", 0)
 
 

@@ -1,7 +1,7 @@
 """Thorlabs PM100D optical power meter, and its relatives with the same commands: driver ``thorlabs_pm100d``.
 
 USBTMC, LF. Commands and replies: PM100D manual, SCPI chapter, p. 49-51; PM400 manual p. 42-46 and PM100USB manual
-p. 20-21 have the same command tree. A relative calls itself by its own name in ``*IDN?``, in either case.
+p. 20-21 have the same command tree. Each model answers ``*IDN?`` with its own name, in capitals or small letters.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class PM100D(ScpiDevice, PowerMeter):
         "SENS:CORR:WAV {}",
         unit="nm",
         limits=lambda self: self._wavelengths,
-        doc="Wavelength that readings are corrected for, within what the sensor is calibrated for.",
+        doc="Wavelength for which readings are corrected, within the calibrated range of the sensor.",
     )
     averaging = Control(
         "SENS:AVER:COUN?",
@@ -47,7 +47,12 @@ class PM100D(ScpiDevice, PowerMeter):
         limits=(1, 1000),
         doc="Number of samples in one reading, 3 ms each.",
     )
-    auto_range = Control("SENS:POW:RANG:AUTO?", "SENS:POW:RANG:AUTO {}", type=bool, doc="Choice of range by the meter.")
+    auto_range = Control(
+        "SENS:POW:RANG:AUTO?",
+        "SENS:POW:RANG:AUTO {}",
+        type=bool,
+        doc="Automatic range: on, or off (False) if the range stays as it is.",
+    )
     sensor = Measurement(
         "SYST:SENS:IDN?",
         type=str,
@@ -61,7 +66,7 @@ class PM100D(ScpiDevice, PowerMeter):
     def _identify(self) -> None:
         super()._identify()
         self._wavelengths = self._ask_value("SENS:CORR:WAV? MIN"), self._ask_value("SENS:CORR:WAV? MAX")
-        # Readings may have been left in dBm by somebody at the front panel.
+        # Somebody may have set the unit to dBm at the front panel.
         self._write("SENS:POW:UNIT W")
         unit = self._query("SENS:POW:UNIT?")
         if unit.strip() != "W":

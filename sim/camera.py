@@ -1,8 +1,8 @@
-r"""A simulated camera with a command set of our own, in the manner of SCPI instruments on a raw TCP socket.
+r"""A simulated camera with commands of our own, similar to those of SCPI instruments on a TCP socket.
 
 There is no such product: this file is its manual. Commands and text replies end with LF. Keywords are accepted in
-short and long form and in either case; one command a line. A command that is wrong is answered by nothing, and noted
-in the error queue.
+short and long form, in capitals or small letters; one command per line. A wrong command gets no answer; its error is
+added to the error queue.
 
 =============================  ========================================================================================
 ``*IDN?``                      ``CATKIT_DEVICES,SIMCAM,<serial number>,1.0``
@@ -13,9 +13,9 @@ in the error queue.
 ``SENSor:SATuration?``         largest pixel value: ``65535``
 ``EXPosure <s>``               exposure time, 1e-5 to 10 s; ``EXPosure?`` asks, ``EXPosure? MIN|MAX`` the limits
 ``ROI <row>,<column>,<n>,<m>``  region of n rows by m columns from (row, column), from 0; ``ROI?`` asks
-``INITiate``                   begin an exposure; -213 while one is under way
-``INITiate:STATe?``            ``1`` while an exposure is under way, else ``0``
-``ABORt``                      give the exposure up
+``INITiate``                   begin an exposure; error -213 during an exposure
+``INITiate:STATe?``            ``1`` during an exposure, else ``0``
+``ABORt``                      end the exposure without a frame
 ``FETCh?``                     the last frame, when it is complete; -230 and no reply when there is none
 ``READ?``                      ``INITiate`` and ``FETCh?``
 =============================  ========================================================================================
@@ -25,7 +25,7 @@ the rows of the region from row 0 on, each pixel a little-endian unsigned 16-bit
 exposure time and 2 ms for reading out.
 
 One count is one photo-electron: the value of a pixel is a bias of 100, plus the electrons of the spot and of a
-background of 50 per pixel and second (Poisson), plus read noise (sigma 3), at most 65535, where it saturates. x goes
+background of 50 per pixel and second (Poisson), plus read noise (sigma 3), at most 65535, where it saturates. x grows
 with the columns and y with the rows; the middle of the sensor is x = y = 0.
 """
 
@@ -63,7 +63,7 @@ _TEST_SPOT = (1e7, 0.0, 0.0, 25.0)
 
 
 class _WrongError(Exception):
-    """A command that is not obeyed: its number and text for the error queue."""
+    """A command that is not carried out; the arguments are number and text for the error queue."""
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Camera:
         }
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes, and return the replies that are due."""
+        """Take bytes, and return the replies that the camera has sent by now."""
         self._received += data
         *lines, rest = bytes(self._received).split(b"\n")
         self._received = bytearray(rest)
@@ -196,7 +196,7 @@ class Camera:
         self._fetch()
 
     def _pixels(self, frame: _Frame) -> bytes:
-        """Return a frame's data, made when it is first sent: noise is drawn once for each exposure."""
+        """Return the data of a frame. It is made when it is first sent, so that each exposure has its noise once."""
         if frame.pixels is None:
             row, column, rows, columns = frame.region
             image = self._image(frame.exposure, frame.complete_at - _READ_OUT - frame.exposure / 2)

@@ -1,6 +1,6 @@
-"""The physics of single parts, for any bench: lags, wheels, diodes, piezo axes, slow drifts.
+"""The physics of single parts, for any bench: lags, wheels, laser diodes, piezo axes, slow drifts.
 
-Everything is a function of the clock's time, so nothing needs to be stepped.
+Everything is a function of the clock's time, so no simulation step is needed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Lag:
 
     Args:
         clock: the bench's.
-        value: at the start, target and actual.
-        time_constant: s; 0 follows at once.
+        value: the target and the actual value at the start.
+        time_constant: s; with 0 it follows at once.
     """
 
     def __init__(self, clock: Clock, value: float, time_constant: float) -> None:
@@ -34,18 +34,18 @@ class Lag:
 
     @property
     def target(self) -> float:
-        """Where it is going."""
+        """The value that it approaches."""
         return self._target
 
     def go(self, target: float, time_constant: float | None = None) -> None:
-        """Follow a new target, from where it is now; with another time constant if one is given."""
+        """Follow a new target, from the present value; with another time constant if one is given."""
         self._from, self._since = self.value(), self._clock.time()
         self._target = target
         if time_constant is not None:
             self._time_constant = time_constant
 
     def value(self, time: float | None = None) -> float:
-        """Return where it is, or was at ``time`` since the target was last changed."""
+        """Return the value now, or at ``time``, which must be later than the last change of the target."""
         passed = max((self._clock.time() if time is None else time) - self._since, 0.0)
         if self._time_constant <= 0 or math.isinf(self._time_constant):
             return self._target if self._time_constant <= 0 else self._from
@@ -79,11 +79,11 @@ class Wheel:
 
     @property
     def position(self) -> int:
-        """The position that it is at, or is moving to."""
+        """The position of the wheel, or the one to which it is moving."""
         return self._target
 
     def in_beam(self, time: float | None = None) -> int | None:
-        """Return the position that is in the beam; None while the wheel moves, when its rim blocks the beam."""
+        """Return the position that is in the beam; None while the wheel moves, because its rim blocks the beam."""
         now = self._clock.time() if time is None else time
         if now < self._start:
             return self._origin
@@ -115,7 +115,7 @@ class Diode:
 
 
 class Laser:
-    """Several diodes with one master switch. Light comes up within about a second and goes at once.
+    """Several laser diodes with one master switch. The power rises within about a second, and falls at once.
 
     Args:
         clock: the bench's.
@@ -158,7 +158,7 @@ class Laser:
 
 
 class PiezoAxis:
-    """A piezo axis: in closed loop it goes to its target, in open loop it misses it by its nonlinearity.
+    """A piezo axis: in closed loop it reaches its target; in open loop it does not, because it is nonlinear.
 
     Args:
         clock: the bench's.
@@ -166,7 +166,7 @@ class PiezoAxis:
         time_constant: s, with which it settles.
     """
 
-    #: What an open loop falls short of its target by.
+    #: Part of the target by which the position is too small in open loop.
     OPEN_LOOP_ERROR = 0.06
 
     def __init__(self, clock: Clock, full_range: float = 2000.0, time_constant: float = 0.005) -> None:
@@ -180,7 +180,7 @@ class PiezoAxis:
         Args:
             target: µrad from the middle of the range.
             closed: whether the servo loop is closed.
-            gain: of the loop, relative to the one that settles with the time constant; 0 stands still.
+            gain: of the loop, relative to the gain that gives the time constant; with 0 it stands still.
         """
         reachable = min(max(target, -self.full_range / 2), self.full_range / 2)
         if not closed:
@@ -194,11 +194,11 @@ class PiezoAxis:
 
 
 class Drift:
-    """A slow wandering that starts at zero: four sine waves of random phase, a pure function of time.
+    """A slow drift that starts at zero: the sum of four sine waves with random phases.
 
     Args:
-        rng: what phases and periods are drawn from.
-        amplitude: about how far it wanders.
+        rng: the random numbers for phases and periods.
+        amplitude: roughly how large the drift becomes.
         period: s, of the slowest wave; the others are faster and smaller.
     """
 
@@ -214,5 +214,5 @@ class Drift:
         ]
 
     def value(self, time: float) -> float:
-        """Return how far it has wandered at ``time``, in seconds."""
+        """Return the drift at ``time``, which is in seconds."""
         return sum(size * (math.sin(rate * time + phase) - math.sin(phase)) for size, rate, phase in self._waves)

@@ -8,16 +8,17 @@ Binary frames of 32-bit little-endian words, without echo or prompt, each ending
 
 * read one word: ``A0 address 55``; reply ``A0 address data 55``;
 * write one word: ``A2 address data 55``; no reply;
-* write the next word (4 behind what was accessed last): ``A3 data 55``; no reply; a read moves that place too;
+* write the next word (4 bytes after the last address that was written or read): ``A3 data 55``; no reply;
 * read a block: ``A4 address n 55``; reply ``A4 address n*data 55``.
 
 Registers of channel ``c`` are at ``0x11830000 + 0x1000*c``: 0x044 range unit (2: µrad), 0x078 full range, 0x084 servo
 (1 closed), 0x218 position command (20-bit signed counts, +-524287 is the full range), 0x230 inverse scale, 0x334
 sensor reading (counts), 0x720/0x728/0x730 P, I and D gain (64-bit floats, low word first). ``0x11830028`` holds the
-firmware's name in five words. Words of the wavetable registers and memories are kept; nothing moves by wavetable here.
+firmware's name in five words. The words of the wavetable registers and memories are stored, but no wavetable moves the
+stage here.
 
-Assumed: what a bad frame does (bytes are skipped until a frame fits), that nothing answers outside the memories named
-by these sources, the default gains, and that with P = I = 0 a closed loop stands still.
+Assumed: after a bad frame, bytes are skipped until a frame is valid; there is no answer for addresses outside of the
+memories that these sources name; the default gains; with P = I = 0 a closed loop stands still.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _CHANNELS = {1: 0x11831000, 2: 0x11832000}
 _RANGE_UNIT, _RANGE, _SERVO, _COMMAND, _INVERSE_SCALE, _SENSOR = 0x044, 0x078, 0x084, 0x218, 0x230, 0x334
 """Offsets of the registers of a channel."""
 _GAINS = {0x720: 0.0, 0x728: 100.0, 0x730: 0.0}
-"""Offsets of the registers of the gains of P, I and D, and what they are at first."""
+"""Offsets of the registers of the gains of P, I and D, and their values at the start."""
 _POSITION_GAINS = (0x720, 0x728)
 """Offsets of the gains without which the stage stands still: P and I."""
 _MOVERS = {_SERVO, _COMMAND, *(offset + word for offset in _GAINS for word in (0, 4))}
@@ -57,7 +58,7 @@ _MICRORADIANS = 2
 """Value of the register of the range's unit: microradians."""
 _FULL_SCALE = 1048574  # counts from end to end
 
-#: Where there is memory: global and channel registers, wavetables, recording buffers.
+#: Addresses that exist: global and channel registers, wavetables, recording buffers.
 _MEMORIES = (range(_GLOBAL, _GLOBAL + 0x4000), range(0xC0000000, 0xC01F8000), range(0xC03F0000, 0xC0690000))
 
 

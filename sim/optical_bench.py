@@ -1,11 +1,11 @@
 """The bundled bench: a laser, two filter wheels, a steering mirror, a pinhole with a power meter, and a camera.
 
-The light of a four-channel laser passes a wheel of neutral density filters and a wheel of colour filters, is steered
-by a tip/tilt mirror on a piezo stage, and is shared between a camera, which sees the spot, and a pinhole in the same
-plane, behind which a power meter measures what gets through. The spot drifts slowly; the mirror can bring it back.
-Temperature and humidity of the room wander too.
+The light of a four-channel laser goes through a wheel of neutral density filters and a wheel of colour filters. A
+tip/tilt mirror on a piezo stage steers it. One part goes to a camera, which sees the spot; the other goes to a pinhole
+in the same plane, behind which there is a power meter. The spot drifts slowly; the mirror can bring it back.
+Temperature and humidity of the room drift too.
 
-The numbers are a plausible bench of our own, not measurements of one.
+The numbers are plausible; they were not measured on a real bench.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DIODES = (
     Diode(705.0, 67.39, 32.0, 8.0, "SIM-705-04"),
 )
 
-#: The share of the light behind the filters that goes to the pinhole, and the (strongly attenuated) one to the camera.
+#: The parts of the light behind the filters that go to the pinhole, and (strongly attenuated) to the camera.
 TO_PINHOLE = 0.8
 TO_CAMERA = 5e-9
 
@@ -47,7 +47,7 @@ _RESPONSIVITY = ((350.0, 0.05), (400.0, 0.10), (500.0, 0.24), (600.0, 0.35), (70
 
 
 class Spot(NamedTuple):
-    """The spot on the camera: photons per second in all, and where it is and how wide (Gaussian sigma), in µm."""
+    """The spot on the camera: its photons per second; its position and width (Gaussian sigma), in µm."""
 
     photons: float
     x: float
@@ -68,16 +68,16 @@ class OpticalBench(Bench):
         densities: optical densities of the ND wheel's filters.
         centres: nm, of the colour wheel's band passes.
         bandwidth: nm, full width at half maximum of each band pass.
-        drift: µm, about how far the spot wanders.
+        drift: µm, roughly how far the spot drifts.
         drift_period: s, of the slowest part of the drift.
         spot_size: µm, Gaussian sigma of the spot.
         pinhole: µm, the offset of the spot (as a Gaussian sigma) at which the light through the pinhole has fallen to
             exp(-1/2).
         lever: µm of spot movement for each µrad of the mirror.
-        temperature: °C, about which the room's temperature wanders.
-        humidity: %RH, about which its humidity wanders.
-        humidity_rise: %RH for each minute, when the dry air fails.
-        noise: factor on all noise of the power meter, the sensors and the position readings; 0 makes them exact.
+        temperature: °C, around which the room's temperature drifts.
+        humidity: %RH, around which its humidity drifts.
+        humidity_rise: %RH per minute by which the humidity rises, as if the supply of dry air had failed.
+        noise: factor on all noise of the power meter, the sensors and the position readings; with 0 they are exact.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class OpticalBench(Bench):
         return self._axes[number]
 
     def meter_power(self, wavelength: float) -> float:
-        """Return what a power meter behind the pinhole reads, in W, when it is set for ``wavelength`` in nm."""
+        """Return the reading of a power meter behind the pinhole, in W, if it is set to ``wavelength`` in nm."""
         weighted = sum(power * _responsivity(nm) for nm, power in self._through_pinhole(None))
         reading = weighted / _responsivity(wavelength)
         relative, absolute = (float(draw) for draw in self.rng("power meter").standard_normal(2))
@@ -154,14 +154,14 @@ class OpticalBench(Bench):
         return Spot(photons, x, y, self._spot_size)
 
     def temperature(self) -> float:
-        """Return what a sensor reads, in °C."""
+        """Return the reading of a temperature sensor, in °C."""
         return self.true_temperature() + 0.02 * self.noise * float(self.rng("temperature").standard_normal())
 
     def humidity(self) -> float:
-        """Return what a sensor reads, in %RH."""
+        """Return the reading of a humidity sensor, in %RH."""
         return self.true_humidity() + 0.05 * self.noise * float(self.rng("humidity").standard_normal())
 
-    # --- the truth
+    # --- true values
 
     def true_power(self, time: float | None = None) -> float:
         """Return the power behind the pinhole, in W."""
@@ -184,7 +184,7 @@ class OpticalBench(Bench):
         return math.exp(-(x * x + y * y) / (2 * self._pinhole**2))
 
     def transmission(self, wavelength: float, time: float | None = None) -> float:
-        """Return what both wheels let through at ``wavelength`` in nm: 0 while one moves; no wheel is no filter."""
+        """Return the transmission of both wheels at ``wavelength`` in nm; 0 while one moves, 1 without a wheel."""
         through = 1.0
         for role, wheel in self._wheels.items():
             position = wheel.in_beam(time)
@@ -202,7 +202,7 @@ class OpticalBench(Bench):
 
     def _filter(self, role: str, position: int, wavelength: float) -> float:
         if position > len(self._filters[role]):
-            return 0.0  # a wheel that was told that it has twelve positions: there is no opening
+            return 0.0  # a wheel that was set to twelve positions: the others have no opening
         value = self._filters[role][position - 1]
         if role == "nd":
             return float(10.0**-value)

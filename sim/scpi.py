@@ -79,7 +79,7 @@ class Commands:
     def split(self, message: str) -> list[tuple[str | None, str]]:
         """Return the commands of a message, each as its canonical header and its argument.
 
-        A header without a leading colon is continued from where the one before it was (SCPI-99 volume 1, 6.2.4).
+        A header without a leading colon continues the path of the header before it (SCPI-99 volume 1, 6.2.4).
         """
         path = ""
         commands = []
@@ -118,11 +118,11 @@ class Errors:
 
 
 class RefusedError(Exception):
-    """What an instrument does not accept: the number and text of its error."""
+    """A command that the instrument does not accept; the arguments are number and text of the error."""
 
 
 class Status:
-    """The registers and the error queue by which an instrument tells how it is, and the commands for them.
+    """The status registers and the error queue of an instrument, and the commands for them.
 
     Sources: IEEE 488.2, 10.3 (*CLS), 10.10 to 10.12 (*ESE, *ESR), 10.18 to 10.19 (*OPC), 10.34 to 10.36 (*SRE, *STB),
     11.2 and 11.5.1 (bits); SCPI-99 volume 1, 9 and volume 2, 20 (STATus).
@@ -143,7 +143,7 @@ class Status:
         self._registers: dict[str, int] = {}
 
     def refuse(self, error: tuple[int, str]) -> None:
-        """Note an error: in the queue, and its class among the events (SCPI-99 volume 2, 21.8.9 to 21.8.12)."""
+        """Record an error in the queue, and set the event bit of its class (SCPI-99 volume 2, 21.8.9 to 21.8.12)."""
         self.errors.add(error)
         self._events |= {1: 32, 2: 16, 3: 8, 4: 4}[-error[0] // 100]
 
@@ -152,7 +152,7 @@ class Status:
 
         Raises:
             KeyError: it is not among those above.
-            RefusedError: its argument is none.
+            RefusedError: its argument is missing or not acceptable.
         """
         match command:
             case "*CLS":

@@ -33,7 +33,7 @@ class FW102C(PromptInstrument):
     """The simulator ``thorlabs_fw102c``.
 
     Args:
-        bench: what it belongs to; if it has a ``wheel(role)``, that is the wheel that turns.
+        bench: the bench to which it belongs; if it has a ``wheel(role)``, the unit turns that wheel.
         role: which of the bench's wheels it is: ``"nd"`` or ``"colour"`` on the bench ``optical``.
         position: of the wheel at the start.
         step_time: s for each step at speed 1; twice that at speed 0.
@@ -63,7 +63,7 @@ class FW102C(PromptInstrument):
         self._settings = {"trig": 0, "speed": 1, "sensors": 0, "baud": 1}
 
     def get(self, key: str) -> str:
-        """Answer a question."""
+        """Return the answer to a query."""
         if key == self.IDENTIFY:
             return "THORLABS FW102C/FW212C Filter Wheel version 1.07"
         if key == "pos":
@@ -97,5 +97,5 @@ class FW212C(FW102C):
 
 @hookimpl
 def catkit_devices_simulators() -> dict[str, type]:
-    """Hand in the simulators."""
+    """Register the simulators."""
     return {"thorlabs_fw102c": FW102C, "thorlabs_fw212c": FW212C}

@@ -5,12 +5,12 @@ Sources (no manual page was found): github epics-containers/ibek-runtime-streamd
 ``catkit/hardware/thorlabs/ThorlabsMCLS1.py``; github ChrisDelaX/HCIFS ``HCIFS/Device/Source/MCLS1.py``.
 
 * 115200 baud, 8N1; CR, echo and prompt as :mod:`catkit_devices.sim.thorlabs_prompt` has them.
-* ``id?`` (not ``*idn?``) and ``?`` (a list of commands); ``channel`` (1 to 4) selects what the following ask and set:
+* ``id?`` (not ``*idn?``) and ``?`` (a list of commands); ``channel`` (1 to 4) selects the channel of these commands:
   ``enable`` (0, 1), ``current`` (mA, up to the diode's limit), ``power?`` (mW), ``target`` (°C, 20 to 30), ``temp?``
   (°C), ``specs?``; ``system`` (0, 1) enables all; ``step`` (0.01 to 10 mA); ``statword?``; ``save``.
 * Light needs both ``system=1`` and ``enable=1``; it settles in about 2 s.
 * Errors are ``Command error CMD_NOT_DEFINED`` and ``Command error CMD_ARG_INVALID``, as for the filter wheel.
-* ``statword?``: eight binary digits; as that simulator has them, ``000``, system, and the four channels.
+* ``statword?``: eight binary digits: ``000``, system, and the four channels, as in the simulator named above.
 
 Assumed: numbers have two decimals; a current above the diode's limit is refused; the layout of ``specs?`` is a line
 for each of Wavelength, POut, IOp, IMon, ITh and SerialNumber.
@@ -40,7 +40,7 @@ class MCLS1(PromptInstrument):
     """The simulator ``thorlabs_mcls1``.
 
     Args:
-        bench: what it belongs to; if it has a ``laser``, that is the one that shines.
+        bench: the bench to which it belongs; if it has a ``laser``, the unit switches that laser.
 
     Attributes:
         laser: its true state.
@@ -56,7 +56,7 @@ class MCLS1(PromptInstrument):
         self._step = 0.1
 
     def get(self, key: str) -> str:
-        """Answer a question."""
+        """Return the answer to a query."""
         laser, channel = self.laser, self._channel
         answers: dict[str, Callable[[], str]] = {
             self.IDENTIFY: lambda: "THORLABS MCLS vers 1.06",
@@ -77,7 +77,7 @@ class MCLS1(PromptInstrument):
         return answers[key]()
 
     def set(self, key: str, value: str, start: float) -> float:  # noqa: ARG002 - nothing takes time
-        """Change a setting, of the selected channel where it belongs to one."""
+        """Change a setting: of the selected channel, or of the whole unit."""
         if key == "channel":
             self._channel = choose(value, range(1, len(self.laser.diodes) + 1)) - 1
         elif key == "enable":

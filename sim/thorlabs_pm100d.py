@@ -2,13 +2,13 @@
 
 Sources: PM100D manual, SCPI chapter (p. 49-51); PM400 manual p. 42-46 and PM100USB manual p. 20-21 (the same command
 tree); ThorlabsPM100 1.2.2 on PyPI (CONF?, and nodes that may be left out); pymeasure ``thorlabspm100usb.py``; QMI
-``qmi/instruments/thorlabs/pm100d.py``; SCPI-99; IEEE 488.2. What CONF? answers, the short form of what READ? measures,
-was not checked against an instrument.
+``qmi/instruments/thorlabs/pm100d.py``; SCPI-99; IEEE 488.2. The answer to CONF?, the short form of what READ? measures,
+was not checked with an instrument.
 
-The plain commands are in ``thorlabs_pm100d.yaml``. This class adds what YAML cannot say: headers in every spelling,
+The plain commands are in ``thorlabs_pm100d.yaml``. This class adds what YAML cannot express: headers in every spelling,
 several commands in one message, whose replies are one message, MIN, MAX and DEF, the status registers and errors of
-IEEE 488.2 and SCPI-99, ``*RST``, what is measured from the bench at the wavelength that was set, and 3 ms for each
-sample of the average. Above a range that was set by hand a reading is 9.9E+37, as SCPI has it. Set the unit to DBM and
+IEEE 488.2 and SCPI-99, ``*RST``, readings from the bench at the wavelength that was set, and 3 ms for each sample of
+the average. Above a range that was set by hand, a reading is 9.9E+37, as SCPI prescribes. If the unit is set to DBM,
 readings are in dBm.
 """
 
@@ -47,15 +47,15 @@ _FUNCTIONS = {"": "POW", ":POW": "POW", ":CURR": "CURR", ":TEMP": "TEMP"}
 _LIMITS = {"MIN": "min", "MINIMUM": "min", "MAX": "max", "MAXIMUM": "max", "DEF": "default", "DEFAULT": "default"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(E[+-]?\d{1,3})?", re.IGNORECASE)
 _OVERFLOW = 9.9e37
-"""What is sent for a power above the range (SCPI-99 volume 1, 7.2.1.4)."""
+"""Reading for a power above the range (SCPI-99 volume 1, 7.2.1.4)."""
 _RESPONSIVITY = 0.38
-"""A/W."""
+"""Responsivity of the sensor in A/W."""
 _TEMPERATURE = 21.0
 """°C of the sensor, on a bench without a temperature."""
 _SAMPLE_TIME = 0.003
 """Seconds for each sample of the average (PM100D manual)."""
 _REFUSED = b"?"
-"""What the file answers to what it does not know or accept."""
+"""The answer of the file to a command that it does not know or accept."""
 
 
 class PM100D(YamlInstrument):
@@ -69,7 +69,7 @@ class PM100D(YamlInstrument):
 
     def __init__(self, bench: Bench, *, power: float = 0.0) -> None:
         if hasattr(bench, "meter_power") and power:
-            raise ConfigurationError("power comes from the bench")
+            raise ConfigurationError("the option power is for a bench without light: here the bench has meter_power()")
         self._power = power
         self._outbox = Outbox(bench.clock)
         self._status = scpi.Status()
@@ -81,7 +81,7 @@ class PM100D(YamlInstrument):
         }
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes, and return the replies that are due."""
+        """Take bytes, and return the replies that the meter has sent by now."""
         if reply := super().feed(data):
             self._outbox.put(reply)
         return self._outbox.take()
@@ -92,7 +92,7 @@ class PM100D(YamlInstrument):
         self._outbox.clear()
 
     def answer(self, message: bytes) -> bytes:
-        """Answer one message; what takes time is put aside until it is due."""
+        """Return the answer to one message; one that takes time is sent later, by :meth:`feed`."""
         replies = []
         delay = 0.0
         for command, argument in _COMMANDS.split(message.decode("latin-1")):
@@ -143,7 +143,7 @@ class PM100D(YamlInstrument):
         return None
 
     def _ask_file(self, header: str, query: bool, argument: str) -> str | None:
-        """Answer a command of the file, or set one of its properties."""
+        """Return the answer of the file to a command, or set one of the file's properties."""
         quantity = self._settable.get(header)
         if quantity is not None and argument.upper() in _LIMITS:
             argument = _limit(quantity, argument)
@@ -184,7 +184,7 @@ _TYPES = {"float": float, "int": int}
 
 
 def _limit(quantity: dict[str, Any], word: str) -> str:
-    """Return what MIN, MAX or DEF stands for."""
+    """Return the value that MIN, MAX or DEF means."""
     which = _LIMITS[word.upper()]
     found = quantity["default"] if which == "default" else quantity["specs"].get(which)
     if found is None or quantity["specs"]["type"] not in _TYPES:
@@ -193,7 +193,7 @@ def _limit(quantity: dict[str, Any], word: str) -> str:
 
 
 def _parameter(quantity: dict[str, Any], argument: str) -> str:
-    """Return a value that is to be set, as the file takes it."""
+    """Return a value that is to be set, in the form that the file accepts."""
     if not argument:
         raise scpi.RefusedError(*scpi.MISSING_PARAMETER)
     specs = quantity["specs"]

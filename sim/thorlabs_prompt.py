@@ -1,11 +1,11 @@
 """The command interpreter that several Thorlabs instruments with a serial line share.
 
 A command is a line that ends with CR: ``key?`` asks and ``key=value`` sets. The unit echoes the line, then sends the
-answer and CR where there is one, then the prompt ``> ``. Sources: Thorlabs FW102C/FW212C manual Rev H (October 2014)
+answer and CR if there is one, then the prompt ``> ``. Sources: Thorlabs FW102C/FW212C manual Rev H (October 2014)
 section 5.2.3; pylablib ``devices/Thorlabs/serial.py``; github delmic/odemis ``src/odemis/driver/tlfw.py``; for the
 MCLS1 github epics-containers/ibek-runtime-streamdevice ``thorlabsMcls1/thorlabsMcls1.proto``.
 
-What no source tells and is assumed: a line that comes while the unit is busy is kept, and echoed when its turn comes.
+Assumed, because no source says it: a line that comes while the unit is busy is kept, and echoed when its turn comes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class PromptInstrument:
         """Return the answer to ``key?``.
 
         Raises:
-            UnknownCommandError: as it says.
+            UnknownCommandError: the unit does not know ``key``.
         """
         raise UnknownCommandError(key)
 
@@ -57,22 +57,22 @@ class PromptInstrument:
         """Carry out ``key=value``; return for how many seconds, from the time ``start`` on, the unit is busy.
 
         Raises:
-            UnknownCommandError: as it says.
-            ArgumentError: as it says.
+            UnknownCommandError: the unit does not know ``key``.
+            ArgumentError: the unit does not accept ``value``.
         """
         raise UnknownCommandError(f"{key}={value} at {start}")
 
     def call(self, key: str) -> None:
-        """Carry out a command that is a bare word.
+        """Carry out a command that has neither ``?`` nor ``=``.
 
         Raises:
-            UnknownCommandError: as it says.
+            UnknownCommandError: the unit does not know ``key``.
         """
         if key != "save":
             raise UnknownCommandError(key)
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes, and return the echoes, answers and prompts that are due."""
+        """Take bytes, and return the echoes, answers and prompts that the unit has sent by now."""
         now = self.bench.clock.time()
         self._line += data
         *lines, rest = bytes(self._line).split(b"\r")

@@ -1,4 +1,4 @@
-"""The power behind every filter of both wheels."""
+"""Measures the optical power behind every filter of both wheels."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ __all__ = ["FilterScan"]
 
 
 class FilterScan(Experiment):
-    """Optical power behind every filter of both wheels, several readings each.
+    """Measures the optical power behind every filter of both wheels, several times each.
 
-    Only one wheel is away from its clear position at a time. For each filter the scan has the light to itself, from
-    the moment it turns the wheel until the wheel is back: whoever else uses the light in between finds it as it was.
+    Only one wheel is away from its clear position at a time. For each filter the scan holds the locks of the wheels and
+    the power meter, until the wheel is back at its clear position. So other experiments always find a clear beam.
 
-    Records each reading as the scalar ``power/<wheel>/<slot>`` (W), and each of its turns as ``turn``: how long it had
-    the light, in seconds, at the time when it gave it back.
+    Records each reading as the scalar ``power/<wheel>/<slot>`` (W). For each filter it also records the scalar
+    ``turn``: for how many seconds it held the locks, at the time when it released them.
 
     Returns:
         The mean power in watts, by wheel and slot.
     """
 
     readings: int = 8
-    """How many readings behind each filter."""
+    """Number of readings behind each filter."""
     spot_timeout: float = 0.0
-    """Seconds to wait for somebody to hold the spot, before measuring all the same."""
+    """Seconds to wait until another experiment holds the spot; after that it measures without."""
 
     def pre_experiment(self) -> None:
-        """Have light, and have it in place where somebody sees to that."""
+        """Switch the light on, and wait until another experiment holds the spot, if that is asked for."""
         switch_on(self)
         if self.spot_timeout and not testbed_event(SPOT_HELD).wait(self.spot_timeout):
-            self.logger.warning("nobody held the spot within %g s", self.spot_timeout)
+            self.logger.warning("no other experiment held the spot within %g s: measuring without", self.spot_timeout)
 
     def experiment(self) -> dict[str, dict[int, float]]:
         """Scan one wheel after the other."""

@@ -1,4 +1,4 @@
-"""A control loop that keeps the spot where it belongs."""
+"""A control loop that keeps the spot in the centre of the camera."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ __all__ = ["KeepCentred"]
 class KeepCentred(Experiment):
     """Keeps the spot in the centre of the camera's frames with the tip/tilt stage, while it drifts.
 
-    First it learns how the spot follows the stage, then it integrates: each step moves the stage by a part of what is
-    missing. It has the light, the camera and the stage to itself for several steps at a time, so that the frame, the
-    power and the move of each belong together. A frame with too little light (somebody left a filter in) moves nothing.
+    First it measures by how much the spot moves when the stage moves. Then it is an integrating controller: each step
+    moves the stage so that a part of the offset goes away. For several steps at a time it holds the locks of the
+    wheels, the power meter, the camera and the stage, so that the frame, the power and the move of a step belong
+    together. After a frame with too little light, for example because a filter is in the beam, the stage is not moved.
 
     Records for each step, at the time of its frame: ``offset_x`` and ``offset_y`` (pixels from the centre),
-    ``without_x`` and ``without_y`` (where the spot would have been had the stage stayed where it was),
-    ``coupled_power`` (W), ``light`` (counts); and ``frame`` now and then. ``response`` holds how the spot follows.
+    ``without_x`` and ``without_y`` (the offset that the spot would have if the stage had never moved),
+    ``coupled_power`` (W) and ``light`` (counts). Every tenth time it records the ``frame``. ``response`` is by how many
+    pixels the spot moves for each microradian.
 
-    Sets the event :data:`SPOT_HELD` of the testbed when the spot is within ``tolerance`` for the first time. It goes on
-    for as long as the experiments that it was started with.
+    Sets the event :data:`SPOT_HELD` of the testbed when the spot is within ``tolerance`` for the first time. It runs
+    until the other experiments that were started with it have ended.
 
     Returns:
         ``steps``, ``skipped`` (frames with too little light) and ``response`` (pixels per microradian).
@@ -42,24 +44,24 @@ class KeepCentred(Experiment):
     daemon: ClassVar[bool] = True
 
     gain: float = 0.7
-    """What part of the offset one step takes away."""
+    """Part of the offset that one step takes away."""
     steps_at_a_time: int = 4
-    """How many steps it takes before it lets others have the light."""
+    """Number of steps before it releases the locks, so that other experiments can use the light."""
     interval: float = 0.05
-    """Seconds before it asks for the light again."""
+    """Seconds until it acquires the locks again."""
     tolerance: float = 1.0
-    """Pixels from the centre within which the spot counts as held."""
+    """Distance from the centre, in pixels, within which the spot counts as held."""
     exposure_time: float = 0.01
     """Seconds for each frame."""
     settling_time: float = 0.03
-    """Seconds for the stage to arrive."""
+    """Seconds that the stage needs to settle after a move."""
     poke: float = 50.0
-    """How far the stage moves to learn, in microradians."""
+    """How far the stage moves to measure the response of the spot, in microradians."""
     minimum_light: float = 0.2
-    """The least light that counts as enough, as a part of what there was in the beginning."""
+    """Light below which a frame is skipped, as a part of the light in the first frame."""
 
     def pre_experiment(self) -> None:
-        """Have light, and learn how the spot follows the stage."""
+        """Switch the light on, and measure by how much the spot moves when the stage moves."""
         import numpy as np
 
         switch_on(self)
@@ -74,10 +76,10 @@ class KeepCentred(Experiment):
             self._response = np.column_stack([self._learn(axis) for axis in np.eye(2)])
             self._move(self._start)
         self.log_array("response", self._response, "pixel/urad")
-        self.logger.info("the spot follows the stage by %s pixels per microradian", self._response.tolist())
+        self.logger.info("the spot moves by %s pixels per microradian of the stage", self._response.tolist())
 
     def _learn(self, axis: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return by how many pixels the spot follows one microradian along an axis."""
+        """Return by how many pixels the spot moves for one microradian along an axis."""
         import numpy as np
 
         change = np.zeros(2)
@@ -88,7 +90,7 @@ class KeepCentred(Experiment):
         return change / (4 * self.poke)
 
     def experiment(self) -> dict[str, Any]:
-        """Hold the spot until told to finish."""
+        """Hold the spot until the experiment is told to finish."""
         import numpy as np
 
         held = testbed_event(SPOT_HELD)

@@ -1,4 +1,4 @@
-"""The light that both experiments use."""
+"""The light that both experiments use: how it is switched on, and which devices it needs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ CLEAR = {"nd_wheel": 1, "colour_wheel": 4}
 """Each wheel's position with the most light: no density, and the band pass around the laser's 635 nm."""
 
 LIGHT = (*CLEAR, "meter")
-"""What one must have to say how much light there is."""
+"""The devices that must be locked to measure the light: the wheels and the power meter."""
 
-CURRENT = 60.0  # mA; well below the 68 mA that the 635 nm diode takes
+CURRENT = 60.0  # mA; well below the 68 mA that the 635 nm diode can take
 SPOT_HELD = "spot held"
-"""Name of the event that is set once the spot is where it belongs and somebody keeps it there."""
+"""Name of the event that is set when the spot is in the centre and an experiment keeps it there."""
 
-_SETTLING_TIME = 2.0  # s; what other programs for this laser wait after switching it
+_SETTLING_TIME = 2.0  # s; other programs for this laser wait as long after switching it
 
 
 def switch_on(experiment: Experiment) -> None:
-    """Have the laser on and the wheels clear when this returns; harmless when somebody else has seen to that."""
+    """Set the wheels to their clear positions and switch the laser on, unless it is on already."""
     with experiment.lock("laser", *LIGHT):
         laser = experiment.devices.laser
         if laser.enabled:
@@ -37,9 +37,9 @@ def switch_on(experiment: Experiment) -> None:
 
 
 def testbed_event(name: str) -> Any:
-    """Return the event of that name, which all experiments of the testbed share."""
+    """Return the event ``name``, which all experiments of the testbed share."""
     from catkit_devices.multiprocessing import SharedMemoryManager
 
-    manager = SharedMemoryManager()  # an experiment finds its testbed's
+    manager = SharedMemoryManager()  # in an experiment, this is the server of its testbed
     manager.connect()
     return manager.get_event(name)

@@ -51,7 +51,7 @@ def plot(scan: Path, loop: Path, file: Path) -> None:
         file: the picture to write.
 
     Raises:
-        DataError: a run is missing or holds nothing to draw.
+        DataError: a run is missing or has nothing to draw.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -123,7 +123,7 @@ def _draw_offset(axes: Axes, held: Loop) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="y")
     axes.set_ylabel("offset (pixels)")
-    axes.set_title("Distance of the spot from where it should be")
+    axes.set_title("Distance of the spot from the centre")
     axes.legend(loc="upper left", ncols=2, borderaxespad=0.2)
 
 
@@ -134,7 +134,7 @@ def _draw_power(axes: Axes, held: Loop) -> None:
     axes.set_ylim(0.0, float(held.power.max()) * scale * 1.2)
     axes.grid(axis="y")
     axes.set_ylabel(f"power ({unit})")
-    axes.set_xlabel("time (s); grey: the filter scan has the light")
+    axes.set_xlabel("time (s); grey: the filter scan uses the light")
     axes.set_title("Power on the meter while the spot is held")
 
 

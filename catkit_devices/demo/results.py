@@ -1,4 +1,4 @@
-"""What the demonstration's runs recorded, read back for its picture and its table."""
+"""Reads what the runs of the demonstration recorded, for its picture and its table."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class FilterPower:
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """What the loop saw: times in seconds since 1970 UTC, distances in pixels, power in watts, light in counts.
+    """What the loop recorded: times in seconds since 1970 UTC, distances in pixels, power in watts, light in counts.
 
-    ``offset`` is how far the spot was from its place, ``without`` how far it would have been had the loop not moved
-    the stage, ``light`` how much of it the camera saw.
+    ``offset`` is the distance of the spot from the centre, ``without`` the distance that it would have if the loop had
+    not moved the stage, ``light`` the light of the spot on the camera.
     """
 
     seconds: npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ class Loop:
 
 
 def read_filters(reader: RunReader) -> tuple[list[FilterPower], list[tuple[float, float]]]:
-    """Return what a filter scan measured, and when it had the light to itself, as seconds since 1970 UTC.
+    """Return what a filter scan measured, and from when to when it held the locks, in seconds since 1970 UTC.
 
     Raises:
         DataError: it measured nothing.
@@ -64,10 +64,10 @@ def read_filters(reader: RunReader) -> tuple[list[FilterPower], list[tuple[float
 
 
 def read_loop(reader: RunReader) -> Loop:
-    """Return what the loop that keeps the spot centred saw and did.
+    """Return what the loop that keeps the spot centred recorded.
 
     Raises:
-        DataError: it saw nothing.
+        DataError: it recorded nothing.
     """
     import numpy as np
 

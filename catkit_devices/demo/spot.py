@@ -1,4 +1,4 @@
-"""Where the spot is on a camera frame, and how much light there is in it."""
+"""Finds the spot on a camera frame, and measures its light."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIGNIFICANT = 5.0
 
 
 class Spot(NamedTuple):
-    """The spot on a frame: where its centre is from the frame's (pixels; x right, y down), and its light in counts."""
+    """The spot on a frame: its offset from the frame's centre (pixels; x right, y down), and its light in counts."""
 
     x: float
     y: float
@@ -22,15 +22,15 @@ class Spot(NamedTuple):
 
 
 def find_spot(frame: npt.NDArray[Any]) -> Spot:
-    """Return the centre of gravity of what stands out of the background, and its sum above it.
+    """Return the centre of gravity of the pixels that are above the background, and their sum above it.
 
-    A frame without any light gives a light of 0 and NaN for the centre.
+    For a frame without light, the light is 0 and the centre is NaN.
     """
     import numpy as np
 
     counts = np.asarray(frame, dtype=float)
     background = float(np.median(counts))
-    noise = 1.4826 * float(np.median(np.abs(counts - background)))  # as a standard deviation, were it Gaussian
+    noise = 1.4826 * float(np.median(np.abs(counts - background)))  # the standard deviation, if the noise is Gaussian
     above = counts - background
     above[above < _SIGNIFICANT * max(noise, 1.0)] = 0.0
     light = float(above.sum())

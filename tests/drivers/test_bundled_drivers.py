@@ -197,7 +197,7 @@ def test_mcls1_that_cannot_be_switched_off_is_in_fault(bench, script):
     replies = {key.encode(): f"{key}\r{reply}> ".encode() for key, reply in said.items()}
     device, _simulator = bench("thorlabs_mcls1", script, end=b"\r", replies=replies)
 
-    with pytest.raises(DeviceFaultError, match="enable must be 0 now, found '1'"):
+    with pytest.raises(DeviceFaultError, match="enable was set to 0, but '1' was read back"):
         device.make_safe()
 
     assert device.state == "fault"

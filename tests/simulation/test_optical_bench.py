@@ -257,7 +257,7 @@ def test_the_whole_dialogue_is_the_same_for_the_same_seed(laboratory):
         ([("ASRL1", FW102C)], "say which wheel of the bench this is, with the option 'role'"),
         ([("ASRL1", FW102C, {"role": "color"})], "role must be one of nd, colour on this bench, got 'color'"),
         ([("ASRL1", FW102C, {"role": "nd"}), ("ASRL2", FW102C, {"role": "nd"})], "two instruments have the role 'nd'"),
-        ([("ASRL1", PM100D, {"power": 1.0})], "power comes from the bench"),
+        ([("ASRL1", PM100D, {"power": 1.0})], "the option power is for a bench without light"),
     ],
 )
 def test_instruments_that_do_not_fit_the_bench_are_refused(instruments, message):
