@@ -327,7 +327,7 @@ def test_lc400_reads_and_writes_words_with_these_bytes(stage, head):
 def test_lc400_that_did_not_take_a_word_is_an_error(stage):
     device, _simulator = stage(A01812831155=word(0x11831218, 999))
 
-    with pytest.raises(DeviceProtocolError, match="1000 was written and 999 read back"):
+    with pytest.raises(DeviceProtocolError, match="1000 was written, but 999 was read back"):
         device.tip = 1000 * 2000 / 1048574
 
 

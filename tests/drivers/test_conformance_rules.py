@@ -438,7 +438,7 @@ def test_what_cannot_be_tried_is_answered_with_how_to_leave_it_out():
 
 
 def test_what_safe_means_must_be_said():
-    assert "say what that is, as safe_state" in judged(Supply, SAFE, safe_state={})
+    assert "say what the safe state is, as safe_state" in judged(Supply, SAFE, safe_state={})
 
 
 def test_a_class_that_names_no_driver_is_told_so():
