@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from catkit_devices._device.values import Limits
     from catkit_devices.multiprocessing.locks.owner import Call, Session
+    from catkit_devices.multiprocessing.protocol import Register
 
     Gate = Callable[[str, str, bool], BaseException | None]
     """Asked with device, operation, and whether that changes its state (else it would have to open the device);
@@ -148,6 +149,12 @@ class Access:
         refusal = self.refusal(operation, changes)
         if refusal is not None:
             raise refusal
+
+    @property
+    def register(self) -> Register | None:
+        """What is to be told, on a server of a testbed, before the device is opened and when it is closed."""
+        register: Register | None = running_server[0].host.register if running_server else None
+        return register
 
 
 class _Device(Protocol):

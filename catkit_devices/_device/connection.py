@@ -215,6 +215,8 @@ class Lifecycle:
                 return
             self._stand_by()
             try:
+                if (register := self._access.register) is not None:
+                    register._opening_(self.device)
                 self._connect()
                 self._turn(_CLOSED, _OPEN)
                 process_end.note(self)  # again: opening may have registered with atexit what ends the connection
@@ -356,6 +358,8 @@ class Lifecycle:
             if self.is_open or self.unsafe is not None:
                 return
             process_end.forget(self)
+            if (register := self._access.register) is not None:
+                register._closed_(self.device)
             if self._standby is not None:
                 self._standby.end()
                 self._standby = None

@@ -227,10 +227,15 @@ def _by_text(value: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def code_of(status: dict[str, Any]) -> int:
-    """Return the exit code for a testbed's status: whether it has tripped, or something of it does not answer."""
+    """Return the exit code for a testbed's status: whether it has tripped, or something of it does not answer.
+
+    A device that is not known to be safe, without a trip, is as bad as one.
+    """
     if status["safety"]["tripped"]:
         return SILENT if status["state"] == "silent" else TRIPPED
-    return SILENT if status["silent"] else 0
+    if status["silent"]:
+        return SILENT
+    return TRIPPED if status["safety"]["not_safe"] else 0
 
 
 def silent(status: dict[str, Any]) -> list[str]:

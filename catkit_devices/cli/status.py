@@ -40,8 +40,8 @@ def status(
     """Show a running testbed: experiments, devices and who holds them, safety checks and the last messages.
 
     What is not known is said to be not known, and for how long there has been no news. The exit code is 0 when all is
-    well, 3 when no such testbed runs, 4 when safety has tripped, and 6 when the testbed or something of it does not
-    answer.
+    well, 3 when no such testbed runs, 4 when safety has tripped or a device is not known to be safe, and 6 when the
+    testbed or something of it does not answer.
     """
     from catkit_devices.cli.attaching import attach
     from catkit_devices.cli.picture import picture

@@ -24,6 +24,7 @@ __all__ = [
     "HostedHere",
     "Interface",
     "Reference",
+    "Register",
     "emergency_token",
     "running_server",
 ]
@@ -113,6 +114,19 @@ class HostedHere(Protocol):
 
     def perform(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         """Do what another object of this server asks for."""
+
+
+class Register(Protocol):
+    """What takes note of the objects that are made on a server, and of its devices that may be on."""
+
+    def _made_(self, hosted: Any, factory: Any, args: Any) -> None:
+        """Remember how an object was made; called before anybody can use it."""
+
+    def _opening_(self, device: Any) -> None:
+        """Take note of a device that is about to be opened; what this raises keeps it closed."""
+
+    def _closed_(self, device: Any) -> None:
+        """Take note that a device is closed. Returns at once."""
 
 
 class _Self:

@@ -14,6 +14,7 @@ from catkit_devices.multiprocessing import SharedMemoryManager
 from catkit_devices.testbed.experiments.child import time_to_stop
 from catkit_devices.testbed.processes.environment import begin_server, children_of
 from catkit_devices.testbed.processes.finding import clean_up
+from catkit_devices.testbed.safety.other_devices import REGISTER, Register
 from catkit_devices.testbed.safety.permit import Permit
 from catkit_devices.testbed.trip import PERMIT, at_once
 
@@ -76,6 +77,7 @@ class Servers:
             manager = started[server] = SharedMemoryManager(server)
             manager.start(begin_server, (layout.server,))
             if server in layout.device_servers:
+                manager.get_object(REGISTER, Register, layout.server, server)
                 timeout = layout.permit_timeout or 0.0
                 manager.get_object(PERMIT, Permit, layout, server, watchers, timeout, self.token)
 

@@ -18,6 +18,8 @@ from catkit_devices.testbed.processes.logs import MESSAGES
 from catkit_devices.testbed.processes.talk import News
 from catkit_devices.testbed.safety.check import CheckState
 from catkit_devices.testbed.safety.monitor import MONITOR
+from catkit_devices.testbed.safety.other_devices import OTHER_DEVICES
+from catkit_devices.testbed.safety.rescue import RESCUED
 from catkit_devices.testbed.trip import SAFETY_CHECKS, SAFETY_TRIP, UNREACHABLE, connected, permit_of
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ class Looking:
                 "detected": getattr(trip, "detected", None),
                 "checks": {name: _check(state) for name, state in states(own["checks"]).items()},
                 "permit": _permit(self._layout, servers),
-                "not_safe": _not_safe(self._layout, servers),
+                "not_safe": _not_safe(self._layout, own, servers),
             },
             "messages": own["messages"],
         }
@@ -200,6 +202,8 @@ def _facts_of_testbed(layout: Layout) -> dict[str, Any]:
         "checks": manager.get_dict(SAFETY_CHECKS).copy(),
         "experiments": sorted(manager.get_dict(EXPERIMENTS).copy().values(), key=lambda progress: progress.started),
         "messages": manager.get_dict(MESSAGES).get("newest") or [],
+        "other_devices": manager.get_dict(OTHER_DEVICES).copy(),
+        "rescued": manager.get_dict(RESCUED).copy(),
         "sessions": status["sessions"],
         "objects": status["objects"],
     }
@@ -217,7 +221,7 @@ def _facts_of_server(layout: Layout, devices: Devices, server: str) -> dict[str,
                 "holder": one.get("holder"),
                 "waiters": one.get("waiters", []),
             }
-    has_permit = layout.permit_timeout is not None and server in layout.device_servers
+    has_permit = server in layout.device_servers
     return {"objects": objects, "devices": found, "permit": permit_of(server).status() if has_permit else None}
 
 
@@ -296,16 +300,20 @@ def _permit(layout: Layout, servers: Mapping[str, Any]) -> float | None:
     return min(left, default=None)
 
 
-def _not_safe(layout: Layout, servers: Mapping[str, Any]) -> dict[str, str]:
+def _not_safe(layout: Layout, own: Mapping[str, Any], servers: Mapping[str, Any]) -> dict[str, str]:
     """Return, by name, why a device that was to be made safe is not known to be safe."""
     found: dict[str, str] = {}
-    for server in layout.device_servers if layout.permit_timeout is not None else ():
+    for server in layout.device_servers:
         known = servers[server]
-        if isinstance(known, Exception):
-            devices = [entry.name for entry in layout.devices if entry.server == server]
-            found.update(dict.fromkeys(devices, f"its server does not answer: {known}"))
-        else:
+        if not isinstance(known, Exception):
             found.update(known["permit"]["not_safe"])
+            continue
+        devices: dict[Any, str] = {(server, one.name): one.name for one in layout.devices if one.server == server}
+        devices.update({key: name for key, name in own["other_devices"].items() if key[0] == server})
+        for key, name in devices.items():
+            why = own["rescued"].get(key, f"its server does not answer: {known}")
+            if why:
+                found[f"{name} (not in the configuration)" if name in found else name] = why
     return found
 
 

@@ -219,6 +219,8 @@ class Testbed(TestbedClient):
 
     def _end_work(self) -> list[BaseException]:
         """End the experiments, then whatever could still change a device; close the devices."""
+        trip = self.trip  # it says what is lost, and what is not safe
+        before = set() if self._watch is None else set(self._watch.lost)
         with contextlib.suppress(*UNREACHABLE):
             self.manager.get_dict(LAYOUT)["ending"] = True
         for running in self._launcher.running():
@@ -236,7 +238,12 @@ class Testbed(TestbedClient):
             self._watch.end()
         lost = () if self._watch is None else self._watch.lost
         entries = [entry for entry in self.layout.devices if entry.server in servers and entry.server not in lost]
-        return close_devices(self.devices, entries, self.configuration.testbed.close_timeout)
+        failures = close_devices(self.devices, entries, self.configuration.testbed.close_timeout)
+        if self._watch is not None:
+            self._watch.rescue()  # closing a device may have been the end of its server
+            died = [text for server, text in self._watch.lost.items() if server in servers and server not in before]
+            failures += [CatkitDevicesError(text) for text in (*died, *self._watch.unsafe) if trip is None]
+        return failures
 
     def serve(self, on_tick: Callable[[], None] | None = None) -> None:
         """Serve whoever attaches, until somebody calls ``shutdown``, or Ctrl-C or SIGTERM comes.

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.ctrl_c import Event
 from catkit_devices._base.standby import Standby, begin
-from catkit_devices.errors import CatkitDevicesError, SafetyError
+from catkit_devices.errors import SafetyError
 from catkit_devices.testbed.safety.monitor import MONITOR_STOP, OPEN_TIMEOUT, SAFETY_READY, Duty
 from catkit_devices.testbed.safety.monitor_run import MonitorRun
+from catkit_devices.testbed.safety.other_devices import other_devices
 from catkit_devices.testbed.safety.renewal import Renewal
-from catkit_devices.testbed.safety.rescue import rescue
+from catkit_devices.testbed.safety.rescue import RESCUED, rescue, rescue_other
 from catkit_devices.testbed.trip import (
     SAFETY_CHECKS,
     SAFETY_EVENT,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.layout import Layout
     from catkit_devices.testbed.processes.logs import Say
     from catkit_devices.testbed.safety.check import Check
+    from catkit_devices.testbed.safety.other_devices import OtherDevice
     from catkit_devices.testbed.servers import Servers
 
 __all__ = ["TESTBED", "SafetyWatch"]
@@ -92,6 +94,8 @@ class SafetyWatch:
         self._sentinels = {sentinel: name for name, sentinel in servers.sentinels().items()}
         self.lost: dict[str, str] = {}
         """Servers that have died, and what is to be said of that."""
+        self.unsafe: list[str] = []
+        """What is to be said of devices of those servers that could not be made safe."""
         self._tests = tests
         self._say = say
         self._on_trip = on_trip
@@ -100,8 +104,8 @@ class SafetyWatch:
         self._guard = threading.Lock()
         self._monitor: MonitorRun | None = None
         self._standby = Standby("make safe")
-        self._working: list[Errand] = []
-        """What makes devices safe."""
+        self._working: list[tuple[str, Errand]] = []
+        """What makes devices safe, and which devices those are."""
         self._started = False
         """Whether it has begun; before that, what trips prevents everything."""
         self._resetting = False
@@ -180,10 +184,13 @@ class SafetyWatch:
         """Wait until the devices were made safe after a trip, within a bounded time; what went wrong is noted on it."""
         deadline = time.monotonic() + _SAFE_TIMEOUT
         while (left := deadline - time.monotonic()) > 0:
-            working = [errand for errand in list(self._working) if not errand.wait(0.0)]
+            working = self._still_working()
             if not working:
                 return
-            working[0].wait(left)  # which may have begun another by then
+            working[0][1].wait(left)  # which may have begun another by then
+        if self.trip is not None:
+            for devices, _ in self._still_working():
+                self.trip.add_note(f"{devices}: not known to be safe after {_SAFE_TIMEOUT:g} s")
 
     def end(self) -> None:
         """End the monitor, in good order where that is possible; bounded. Ending it twice is harmless."""
@@ -280,10 +287,14 @@ class SafetyWatch:
                 self._rounds[name] += 1
                 self._round_ended.notify_all()
 
-    def _look_after_servers(self) -> None:
-        for sentinel in connection.wait(list(self._sentinels), _INTERVAL):
-            if not self._ending.is_set():
-                self._server_died(self._sentinels.pop(int(sentinel)))  # type: ignore[arg-type]  # they are numbers
+    def _look_after_servers(self, timeout: float = _INTERVAL) -> None:
+        for sentinel in connection.wait(list(self._sentinels), timeout):
+            self._server_died(self._sentinels.pop(int(sentinel)))  # type: ignore[arg-type]  # they are numbers
+
+    def rescue(self) -> None:
+        """Make safe what was on servers that have died since this watch was ended; bounded."""
+        self._look_after_servers(0.0)
+        self.wait_until_safe()
 
     def _look_after_event(self) -> None:
         self.look()
@@ -324,27 +335,52 @@ class SafetyWatch:
             if name in self.lost:
                 return
             self.lost[name] = f"{what} died"
-        devices = [entry.name for entry in self._layout.devices if entry.server == name]
-        if devices:
-            self._work(self._rescue, devices)
+        if name in self._layout.device_servers:
+            self._work(f"devices of server {name!r}", self._rescue, name)
+            self._work(f"devices that programs have made on server {name!r}", self._rescue_others, name)
         if self._layout.permit_timeout is not None:
             self._trip_here(new_trip("server", self.lost[name]))
         else:
             self._say(logging.CRITICAL, self.lost[name], "server_died", {"server": name}, None)
-        for device in self._renewal.others.get(name, []):
-            text = f"device {device!r}, whose server is gone, is not known to be safe: it is not in the configuration"
-            self._say(logging.CRITICAL, text, "device_fault", {"device": device}, None)
-            if self.trip is not None:
-                self.trip.add_note(text)
 
-    def _rescue(self, devices: list[str]) -> None:
+    def _rescue(self, server: str) -> None:
+        """Have the devices of the configuration made safe that were on a server that died."""
+        devices = [entry.name for entry in self._layout.devices if entry.server == server]
+        failures = rescue(self._layout, devices, self._servers.token)
+        for device in devices:
+            self._rescued((server, device), device, failures.get(device))
+
+    def _rescue_others(self, server: str) -> None:
+        """The same for those that programs have made there, each in a process of its own."""
         try:
-            failures = rescue(self._layout, devices, self._servers.token)
-        except CatkitDevicesError as error:
-            failures = dict.fromkeys(devices, error)
-        for device, failure in failures.items():
-            text = f"device {device!r}, whose server is gone, could not be made safe: {failure}"
-            self._say(logging.CRITICAL, text, "device_fault", {"device": device}, None)
+            others = other_devices(self._manager, server)
+        except UNREACHABLE as error:
+            text = f"whether devices were open on server {server!r} that programs had made is not known: {error}"
+            self._not_safe(text, {"server": server})
+            return
+        for key, other in others.items():
+            self._work(f"device {other.name!r}", self._rescue_other, key, other)
+
+    def _rescue_other(self, key: tuple[str, int], other: OtherDevice) -> None:
+        self._rescued(key, other.name, rescue_other(self._layout, other, self._servers.token))
+
+    def _rescued(self, key: tuple[str, str | int], device: str, failure: BaseException | None) -> None:
+        """Make known, for everybody, how it went."""
+        text = ""
+        if failure is None:
+            self._say(logging.WARNING, f"device {device!r}, whose server is gone, was made safe", None, {}, None)
+        else:
+            why = f"{type(failure).__name__}: {failure}"
+            text = f"device {device!r}, whose server is gone, could not be made safe: {why}"
+            self._not_safe(text, {"device": device})
+        with contextlib.suppress(*UNREACHABLE):  # then nobody can ask for it either
+            self._manager.get_dict(RESCUED)[key] = text
+
+    def _not_safe(self, text: str, facts: dict[str, Any]) -> None:
+        self.unsafe.append(text)
+        if self.trip is not None:
+            self.trip.add_note(text)
+        self._say(logging.CRITICAL, text, "device_fault", facts, None)
 
     def _trip_here(self, trip: SafetyError) -> None:
         """Make a trip known, and have it acted on; only the first one counts."""
@@ -353,7 +389,7 @@ class SafetyWatch:
                 return
             self.trip = trip
             self._renewal.tell(trip)
-            self._work(self._tell, trip)
+            self._work("all devices", self._tell, trip)
             started = self._started
         self._on_trip(trip)
         facts = {"check": trip.check, "problem": trip.problem}
@@ -362,13 +398,16 @@ class SafetyWatch:
         if started:
             self._show_on()
 
-    def _work(self, target: Callable[..., None], *args: Any) -> None:
-        self._working.append(begin(partial(target, *args), "make safe", self._standby))
+    def _work(self, devices: str, target: Callable[..., None], *args: Any) -> None:
+        self._working.append((devices, begin(partial(target, *args), "make safe", self._standby)))
+
+    def _still_working(self) -> list[tuple[str, Errand]]:
+        return [work for work in list(self._working) if not work[1].wait(0.0)]
 
     def _tell(self, trip: SafetyError) -> None:
         deaf = spread(trip, self._layout, except_for=self.lost)
         if deaf:
-            self._work(self._tell_again, trip, set(deaf))
+            self._work(f"devices of server {', '.join(map(repr, deaf))}", self._tell_again, trip, set(deaf))
         for server in self._layout.device_servers:
             if server in self.lost or server in deaf:
                 continue

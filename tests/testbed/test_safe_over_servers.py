@@ -5,20 +5,29 @@ from pathlib import Path
 import pytest
 
 from catkit_devices.device import Device
-from catkit_devices.errors import DeviceFaultError, SafetyError
+from catkit_devices.errors import CatkitDevicesError, DeviceFaultError, DeviceOpenError, SafetyError
 from catkit_devices.multiprocessing import SharedMemoryManager
 from catkit_devices.multiprocessing.locks.owner import calling, emergency_call
 from catkit_devices.testbed import Testbed, load_configuration
+from catkit_devices.testbed.safety.other_devices import OTHER_DEVICES, REGISTER, Register
+
+PLUGINS = Path(__file__).parent / "bench_plugins"
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Have the drivers of these tests importable, here and in child processes."""
+    monkeypatch.syspath_prepend(PLUGINS)
 
 
 @pytest.fixture(params=["devices", "other"])
-def furnace_bench(request, tmp_path, monkeypatch):
+def furnace_bench(request, tmp_path):
     """The file of a testbed with a furnace, and a valve on the same server or on another; the file of the gas."""
-    plugins, gas = Path(__file__).parent / "bench_plugins", tmp_path / "gas"
+    gas = tmp_path / "gas"
     (tmp_path / "furnace.toml").write_text(f"""
 [testbed]
 name = "furnace"
-plugins = ["{plugins}"]
+plugins = ["{PLUGINS}"]
 runs = "{tmp_path / "runs"}"
 stop_timeout = 2
 
@@ -103,22 +112,94 @@ def test_who_claims_to_make_something_safe_without_the_testbeds_token_is_not_bel
         assert not gas.exists()
 
 
-def make_valve(gas):
-    from furnace import Valve
+class Cabinet:
+    """An object that has a lamp inside."""
 
-    return Valve("another", gas=gas, open_on_use=True)
+    def __init__(self, file):
+        self._lamp = make_lamp("inner lamp", file)
+
+    def switch_on(self):
+        self._lamp.switch_on()
 
 
-def test_a_device_that_a_program_has_made_on_a_killed_server_is_named_as_not_safe(
-    furnace_bench, until, tmp_path, monkeypatch
+def make_lamp(name, file):
+    from lamp import Lamp
+
+    return Lamp(name, file=file, open_on_use=True)
+
+
+def make_lamp_once(name, file):
+    Path(f"{file} was made").touch(exist_ok=False)
+    return make_lamp(name, file)
+
+
+def test_devices_that_programs_have_made_are_made_safe_or_named_when_their_server_is_killed(
+    furnace_bench, until, tmp_path
 ):
-    monkeypatch.syspath_prepend(Path(__file__).parent / "bench_plugins")
     configuration, _ = furnace_bench
+    burning = {name: tmp_path / name for name in ("lamp", "by value", "once", "inner lamp", "closed")}
+
     with pytest.raises(SafetyError) as raised, Testbed(configuration) as testbed:
         manager = SharedMemoryManager(testbed.layout.device("furnace").server)
         manager.connect()
-        manager.get_object("another", make_valve, str(tmp_path / "other gas")).opened = True
-        until(lambda: "another" in testbed._watch._renewal.others.get(manager.name, []))
+        lamps = {
+            "lamp": manager.get_object("a lamp", make_lamp, "lamp", burning["lamp"]),
+            "by value": manager.get_object("another", lambda file: make_lamp("by value", file), burning["by value"]),
+            "once": manager.get_object("once", make_lamp_once, "once", burning["once"]),
+            "inner lamp": manager.get_object("cabinet", Cabinet, burning["inner lamp"]),
+            "closed": manager.get_object("closed", make_lamp_once, "closed", burning["closed"]),
+        }
+        for lamp in lamps.values():
+            lamp.switch_on()
+        lamps["closed"].close(force=True)
+        burning["closed"].touch()
+        until(lambda: "closed" not in testbed.manager.get_dict(OTHER_DEVICES).copy().values())
         testbed._servers.kill(manager.name)
-        until(lambda: any("'another', whose server" in one["text"] for one in testbed.status()["messages"]))
-    assert any("'another', whose server is gone, is not known to be safe" in note for note in raised.value.__notes__)
+
+        def could_not_be_made_safe():
+            doubts = testbed.status()["safety"]["not_safe"]
+            return doubts if all("could not be made safe" in why for why in doubts.values()) else None
+
+        not_safe = until(could_not_be_made_safe, timeout=60.0)
+        assert set(not_safe) == {"once", "inner lamp"}
+        assert [name for name, file in burning.items() if file.exists()] == ["once", "inner lamp", "closed"]
+    assert "FileExistsError" in not_safe["once"]
+    assert "only its server knew how it is made" in not_safe["inner lamp"]
+    for why in not_safe.values():
+        assert why in raised.value.__notes__
+
+
+def test_what_is_on_when_a_driver_crashes_at_the_end_is_made_safe_and_the_crash_is_told(tmp_path):
+    burning = tmp_path / "burning"
+    (tmp_path / "crash.toml").write_text(f"""
+[testbed]
+name = "crash"
+plugins = ["{PLUGINS}"]
+runs = "{tmp_path / "runs"}"
+
+[devices.lamp]
+driver = "lamp"
+file = "{burning}"
+crashes = true
+""")
+    with (
+        pytest.RaisesGroup(
+            pytest.RaisesExc(CatkitDevicesError, match="is lost"),
+            pytest.RaisesExc(CatkitDevicesError, match="devices' died"),
+        ),
+        Testbed(load_configuration([tmp_path / "crash.toml"])) as testbed,
+    ):
+        testbed.devices.lamp.switch_on()
+        assert burning.exists()
+    assert not burning.exists()
+
+
+def test_a_device_that_a_program_has_made_is_not_opened_where_nobody_takes_note_of_it(tmp_path):
+    with SharedMemoryManager("devices") as manager:
+        manager.get_object(REGISTER, Register, "a testbed that has died", manager.name)
+        lamp = manager.get_object("lamp", make_lamp, "lamp", tmp_path / "burning")
+        for _ in range(2):
+            with pytest.raises(DeviceOpenError, match="the testbed's server must know of it first"):
+                lamp.switch_on()
+        assert lamp.state == "closed"
+        assert not (tmp_path / "burning").exists()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from catkit_devices.multiprocessing.locks.owner import Call
+    from catkit_devices.multiprocessing.protocol import Register
     from catkit_devices.multiprocessing.wire.channel import Channel
 
 __all__ = ["Host", "Hosted"]
@@ -224,6 +225,8 @@ class Host:
         self.on_timeout: Callable[[Any], None] | None = None
         self.gate: Callable[[str, str, bool], BaseException | None] | None = None
         """What every device of this process asks before it is opened or changed; see ``Gate``."""
+        self.register: Register | None = None
+        """What is told of every object that is made, and of every device that is opened and closed."""
         self.emergency_token: str | None = None
         """What shows that another process makes a device safe; None where that is believed without it."""
 
@@ -322,6 +325,8 @@ class Host:
         else:
             made = finished(factory(*args[0], **args[1]), f"the factory of {kind} {name!r}")
             value = made if isinstance(made, HostedObject) else HostedValue(made)
+            if self.register is not None:
+                self.register._made_(value, factory, args)
         interface = value._interface_(kind)
         mutex = value._mutex_
         if value._server_locks_ and (mutex is None or not isinstance(mutex.underlying, OwnedLock)):

@@ -131,16 +131,13 @@ class Permit(HostedObject):
 
     # --- what the safety monitor and the testbed say, and nobody else
 
-    def renew(self, watcher: str, sent: float, token: str = "") -> list[str]:
+    def renew(self, watcher: str, sent: float, token: str = "") -> None:
         """Let the permit last for another ``timeout`` seconds, as far as ``watcher`` is concerned.
 
         Args:
             watcher: who says so.
             sent: when, on the monotonic clock, which all processes of a computer share.
             token: shows that he may.
-
-        Returns:
-            The names of devices that are open here, or were not made safe, and are not in the testbed's configuration.
 
         Raises:
             SafetyError: it is not the right token.
@@ -150,8 +147,6 @@ class Permit(HostedObject):
             self._renewed[watcher] = self._time()
             self._sent[watcher] = min(sent, time.monotonic())
             self._give_if_due()
-        known = {entry.name for entry in self._layout.devices}
-        return [device.name for device in open_devices() if device.name not in known]
 
     def admit(self, token: str = "") -> None:
         """Let the calling process open devices to read them, also while the permit is not given.

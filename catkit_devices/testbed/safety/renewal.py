@@ -51,8 +51,6 @@ class Renewal:
         self._on_lost = on_lost
         self._time = OwnTime(_LONGEST)
         self._asked: dict[str, float | None] = dict.fromkeys(servers)
-        self.others: dict[str, list[str]] = {}
-        """By server, the devices that were open there at the last renewal and are not in the configuration."""
         self._trip: SafetyError | None = None
         self._ending = False
         self._guard = threading.RLock()
@@ -102,7 +100,7 @@ class Renewal:
                 if self._allowed():
                     self._asked[server] = self._time()
                     permit = permit or permit_of(server)
-                    self.others[server] = permit.renew(self._watcher, time.monotonic(), self._token)
+                    permit.renew(self._watcher, time.monotonic(), self._token)
                     self._asked[server] = None
             except UNREACHABLE as error:
                 if not self._ending:

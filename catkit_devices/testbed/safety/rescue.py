@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,42 +16,70 @@ from catkit_devices.testbed.processes.signals import ignore_terminal
 from catkit_devices.testbed.trip import at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from catkit_devices.testbed.layout import DeviceEntry, Layout
+    from catkit_devices.testbed.safety.other_devices import OtherDevice
 
-__all__ = ["rescue"]
+__all__ = ["RESCUED", "rescue", "rescue_other"]
 
+RESCUED = "safety.rescued"
+"""Name of the dictionary on the testbed's server that says of each device whose server died why it could not be made
+safe; an empty text: it was. The keys are the server's full name, and the device's name or its number among the
+other devices."""
 _TIMEOUT = 30.0
 """Seconds for all devices to be made safe; the process that does it has twice as long."""
 
-_log = logging.getLogger(__name__)
-
 
 def rescue(layout: Layout, names: Iterable[str], token: str) -> dict[str, BaseException]:
-    """Make devices safe whose server is gone, in a process of its own; return what went wrong, by device.
+    """Make devices of the configuration safe whose server is gone; return what went wrong, by device.
 
     Args:
         layout: of the testbed.
         names: of the devices.
         token: shows the servers of devices that these use that this is making safe.
     """
-    process = Process(target=_rescue, args=(layout, tuple(names), token), name="rescue")
-    with children_of(layout):
-        process.start()
+    return _elsewhere(layout, _rescue, tuple(names), token)
+
+
+def rescue_other(layout: Layout, device: OtherDevice, token: str) -> BaseException | None:
+    """Make a device safe that is not in the configuration and whose server is gone; return what went wrong.
+
+    In a process of its own: what a program's factory does must not be why a device of the configuration stays on.
+
+    Args:
+        layout: of the testbed.
+        device: which one.
+        token: as for :func:`rescue`.
+    """
+    return _elsewhere(layout, partial(_rescue_other, device), (device.name,), token).get(device.name)
+
+
+def _elsewhere(
+    layout: Layout, target: Callable[..., Any], names: tuple[str, ...], token: str
+) -> dict[str, BaseException]:
+    process = Process(target=target, args=(layout, names, token), name="rescue")
+    failures: dict[str, BaseException]
     try:
+        with children_of(layout):
+            process.start()
         process.join(2 * _TIMEOUT)
-    except TimeoutError as error:
+        failures = process.result
+    except Exception as error:  # noqa: BLE001 - of drivers and factories; whatever it is, these may still be on
+        failures = dict.fromkeys(names, error)
+    if process.is_alive():
         process.kill()
-        return dict.fromkeys(names, error)
-    failures: dict[str, BaseException] = process.result
     return failures
 
 
-def _rescue(layout: Layout, names: tuple[str, ...], token: str) -> dict[str, BaseException]:
+def _begin(layout: Layout, token: str) -> None:
     emergency_token[:] = [token]
     ignore_terminal()
     forward_logs(layout.server)
+
+
+def _rescue(layout: Layout, names: tuple[str, ...], token: str) -> dict[str, BaseException]:
+    _begin(layout, token)
     others = Devices(layout)
     made: dict[str, Any] = {}
 
@@ -74,9 +101,22 @@ def _rescue(layout: Layout, names: tuple[str, ...], token: str) -> dict[str, Bas
     def make_safe(entry: DeviceEntry) -> None:
         with ExitStack() as opened:
             open_with_used(entry, opened).make_safe()
-        _log.warning("device %r, whose server is gone, was made safe", entry.name)
 
-    entries = [layout.device(name) for name in names]
-    for entry in entries:
-        device(entry.name)
-    return at_once({entry.name: partial(make_safe, entry) for entry in entries}, _TIMEOUT)
+    failures: dict[str, BaseException] = {}
+    for name in names:
+        try:
+            device(name)
+        except Exception as error:  # noqa: BLE001 - of a driver; the others are made safe nevertheless
+            failures[name] = error
+    entries = [layout.device(name) for name in names if name not in failures]
+    return {**failures, **at_once({entry.name: partial(make_safe, entry) for entry in entries}, _TIMEOUT)}
+
+
+def _rescue_other(other: OtherDevice, layout: Layout, names: tuple[str, ...], token: str) -> dict[str, BaseException]:
+    _begin(layout, token)
+
+    def make_safe() -> None:
+        with other.make() as device:
+            device.make_safe()
+
+    return at_once(dict.fromkeys(names, make_safe), _TIMEOUT)
