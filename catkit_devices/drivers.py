@@ -11,9 +11,11 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import inspect
 import os
 import pkgutil
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -68,6 +70,16 @@ class Simulated:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+class _Manager(pluggy.PluginManager):
+    """Passes over what no module can have a hook in: pluggy takes longer for each name than for all the rest."""
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        value = vars(plugin).get(name) if inspect.ismodule(plugin) else None
+        if inspect.isclass(value) or inspect.ismodule(value) or isinstance(value, str | int | float | None):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
+
+
 class Plugins:
     """What all plugins provide.
 
@@ -88,7 +100,7 @@ class Plugins:
         self.problems: list[PluginError] = []
         self._loaded: dict[Any, _Source] = {}
         self._failed: list[tuple[_Source, PluginError]] = []
-        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager = _Manager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
         for source in self._sources(directories):
             self._register(source)
@@ -101,7 +113,8 @@ class Plugins:
             "catkit_devices_safety_tests", "safety test", _check_safety_test
         )
         for name, cls in self.drivers.items():
-            cls.driver = name
+            if vars(cls).get("driver") != name:
+                cls.driver = name
 
     @property
     def hook(self) -> pluggy.HookRelay:
@@ -136,7 +149,7 @@ class Plugins:
         simulators = importlib.import_module("catkit_devices.sim")
         yield from _modules(plugins, Path(str(plugins.__file__)).parent)
         yield from _modules(simulators, Path(str(simulators.__file__)).parent)
-        for entry_point in importlib.metadata.entry_points(group=PROJECT):
+        for entry_point in _entry_points(tuple((directory, _changed(directory)) for directory in sys.path)):
             distribution = f" of {entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else ""
             yield _Source(f"entry point {entry_point.name!r}{distribution}", entry_point.load)
         found = _directories(directories)
@@ -271,9 +284,26 @@ def _modules(package: ModuleType, directory: Path) -> Iterator[_Source]:
         yield _Source(f"plugin {found.name!r} ({file})", functools.partial(_load, module, file), file)
 
 
+@functools.lru_cache(maxsize=1)
+def _entry_points(_where: tuple[tuple[str, float], ...]) -> Iterable[importlib.metadata.EntryPoint]:
+    """Return what installed distributions provide; the files of every distribution are read for it.
+
+    Args:
+        _where: the directories that they are looked for in, and when each was changed last.
+    """
+    return importlib.metadata.entry_points(group=PROJECT)
+
+
+def _changed(directory: str) -> float:
+    try:
+        return Path(directory or ".").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _load(name: str, file: Path) -> ModuleType:
     module = importlib.import_module(name)
-    if Path(str(module.__file__)).resolve() != file.resolve():
+    if not Path(str(module.__file__)).samefile(file):
         raise PluginError(
             f"two plugin files have the name {file.stem!r}: {module.__file__} and {file}; rename one of them"
         )

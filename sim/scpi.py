@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from functools import cached_property
 
 __all__ = ["Commands", "Errors", "Keywords", "RefusedError", "Status", "block"]
 
@@ -55,15 +56,21 @@ class Commands:
     """
 
     def __init__(self, spelling: str) -> None:
-        self._known: list[tuple[re.Pattern[str], str]] = []
-        for header in spelling.split():
+        self._spelling = spelling
+
+    @cached_property
+    def _known(self) -> list[tuple[re.Pattern[str], str]]:
+        """Each command's pattern and canonical form; made for the first header, not in every process that imports."""
+        known = []
+        for header in self._spelling.split():
             pattern, needed = "", []
             for optional, node in re.findall(r"(\[?):?(\*?[A-Za-z]+)", header):
                 short = "".join(letter for letter in node if not letter.islower())
                 pattern += f"(?::(?:{re.escape(short)}|{re.escape(node.upper())})){'?' if optional else ''}"
                 if not optional:
                     needed.append(short)
-            self._known.append((re.compile(pattern), ":".join(needed)))
+            known.append((re.compile(pattern), ":".join(needed)))
+        return known
 
     def canonical(self, header: str) -> str | None:
         """Return a header in short form, without nodes that may be left out and without a leading colon.

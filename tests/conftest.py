@@ -9,10 +9,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np  # noqa: F401 - see below
 import psutil
 import pytest
 
-# Child processes search where this one does, and find there what is quickly imported; this one has both already.
+# Child processes search where this one does, and find there what is quickly imported; this one has all of that already.
 sys.path.insert(0, str(Path(__file__).parent / "children"))
 
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):

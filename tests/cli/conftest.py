@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 PLUGINS = Path(__file__).parent / "bench_plugins"
+CHILDREN = Path(__file__).parents[1] / "children"
 
 CONFIGURATION = """
 [testbed]
@@ -126,7 +127,7 @@ class Bench:
 
     def environment(self, **more):
         clean = {name: value for name, value in os.environ.items() if not name.startswith("CATKIT_DEVICES")}
-        return {**clean, "CATKIT_DEVICES_RUNTIME": str(self.runtime), **more}
+        return {**clean, "CATKIT_DEVICES_RUNTIME": str(self.runtime), "PYTHONPATH": str(CHILDREN), **more}
 
     def popen(self, *arguments, **options):
         """Start a command; what it prints is to be read, and it is the test that ends it."""

@@ -4,6 +4,7 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from catkit_devices.multiprocessing import Process
@@ -94,7 +95,10 @@ def test_only_two_places_ask_what_has_been_imported():
 
 
 def see_what_is_imported():
-    assert not {"_pytest", "psutil._common"} & set(sys.modules)
+    import pyvisa
+
+    assert pyvisa.ResourceManager
+    assert not {"_pytest", "psutil._common", "numpy._core"} & set(sys.modules)
 
 
 def use_pytest():
@@ -102,7 +106,17 @@ def use_pytest():
         print(1 / 0)
 
 
-@pytest.mark.parametrize("use", [see_what_is_imported, use_pytest])
+def use_numpy():
+    import pyvisa
+    from pyvisa.util import from_binary_block
+
+    assert pyvisa.ResourceManager
+    values = from_binary_block(b"\1\2", 0, 2, "B", container=np.ndarray)
+    assert isinstance(values, np.ndarray)
+    assert np.linalg.norm(values) == np.sqrt(5)
+
+
+@pytest.mark.parametrize("use", [see_what_is_imported, use_pytest, use_numpy])
 def test_what_only_tests_need_is_imported_by_their_child_processes_when_they_use_it(use):
     """Or it would take half of the time that a child takes to begin."""
     process = Process(target=use)

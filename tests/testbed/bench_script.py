@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import psutil
 
@@ -31,6 +32,7 @@ with Testbed(load_configuration([sys.argv[1]], sys.argv[2:])) as testbed:
     testbed.run(Lights(), on_tick={on_tick})
 """
 
+CHILDREN = Path(__file__).parents[1] / "children"
 CHECK = "safety.level={device='tank', property='level', maximum=5, interval=0.1}"
 
 
@@ -41,7 +43,8 @@ def start_script(bench, *overrides, loop="pass", before="", on_tick=None):
     # A session of its own: SIGINT to its process group is what a terminal sends on Ctrl-C.
     return subprocess.Popen(
         [sys.executable, str(script), str(bench), *overrides],
-        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(CHILDREN)}, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
