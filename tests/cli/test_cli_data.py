@@ -72,7 +72,7 @@ def test_a_run_that_is_not_there_is_an_error_with_code_2(recorded):
         assert "did you mean 'FilterScan'?" in command(recorded, *arguments, exit_code=2).stderr
 
 
-def test_plot_draws_into_a_file_called_after_the_tag_or_as_told(recorded):
+def test_plot_writes_a_file_named_after_the_tag_or_the_file_that_was_given(recorded):
     assert "plot of runs/" in command(recorded, "plot", "FilterScan", "power/1").stdout
     assert (recorded / "power_1.png").read_bytes().startswith(b"\x89PNG")
     result = command(recorded, "plot", "FilterScan", "frame", "--index", "0", "--out", "frame.pdf", "--json")

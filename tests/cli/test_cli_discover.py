@@ -60,7 +60,7 @@ def test_resources_are_listed_without_asking_them_anything(bench):
     assert all(row["identity"] is None and row["problem"] is None for row in resources.values())
 
 
-def test_each_tells_its_identity_when_asked_for_it(bench):
+def test_discover_with_identify_shows_the_identity_of_each_instrument(bench):
     resources = found(bench, "--identify", "--timeout", "0.1")
     assert resources["USB0::0x1111::0x2222::0x3333::0::INSTR"]["identity"] == "ACME,Meter,1,2.0"
     assert resources["ASRL1::INSTR"]["identity"] == "THORLABS FW102C"
@@ -79,7 +79,7 @@ def test_an_instrument_that_another_program_has_open_is_not_asked(bench):
     assert f"(pid {os.getpid()}" in wheel["problem"]
 
 
-def test_the_real_library_lists_what_there_is_for_people(bench):
+def test_the_real_library_is_listed_as_text(bench):
     assert "found" in discover(bench).stdout.splitlines()[0]
 
 

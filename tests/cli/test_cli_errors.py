@@ -103,7 +103,7 @@ def assert_one_clear_error(result, exit_code, *words):
     assert result.stdout == ""
 
 
-def test_a_good_configuration_is_said_to_be_valid(bench):
+def test_a_good_configuration_is_reported_as_valid(bench):
     result = command(bench(), "check-config", "bench.toml")
     assert (result.returncode, result.stderr) == (0, "")
     assert "testbed 'bench' is valid: 2 devices, 1 safety check" in result.stdout
@@ -198,7 +198,7 @@ def test_wrong_usage_is_one_clear_error_with_code_2(bench, in_process, arguments
     assert_one_clear_error(in_process(*arguments), 2, *words)
 
 
-def test_without_a_testbed_the_error_says_how_to_get_one_and_has_code_3(bench):
+def test_without_a_testbed_the_error_says_how_to_start_one_and_has_code_3(bench):
     for arguments in (["run", "turn.py"], ["devices"], ["status"], ["locks"], ["get", "wheel.position"]):
         assert_one_clear_error(command(bench(), *arguments), 3, "no testbed is running", "start --config FILE")
 
@@ -266,7 +266,7 @@ def test_a_safety_check_that_fails_at_the_start_fails_the_run(bench):
     assert "Traceback" not in result.stderr
 
 
-def test_debug_shows_the_traceback_wherever_it_stands(bench):
+def test_debug_shows_the_traceback_before_or_after_the_command(bench):
     directory = bench()
     for arguments in (["--debug", "check-config", "absent.toml"], ["check-config", "absent.toml", "--debug"]):
         result = command(directory, *arguments)
@@ -329,7 +329,7 @@ def test_devices_of_a_running_testbed_are_listed_with_who_holds_them(bench):
     assert wheel["holder"]["process"] == "Hold"
 
 
-def test_drivers_are_listed_with_what_they_drive(bench):
+def test_drivers_are_listed_with_their_instruments(bench):
     result = command(bench(), "drivers", "--json")
     assert result.returncode == 0, result.stderr
     drivers = {driver["driver"]: driver for driver in json.loads(result.stdout)["drivers"]}
@@ -353,7 +353,7 @@ def test_a_plugin_adds_a_command(bench):
     assert "Say hello." in command(directory, "--help", **environment).stdout
 
 
-def test_a_command_of_a_plugin_that_would_not_run_is_an_error(bench):
+def test_a_command_of_a_plugin_that_is_a_coroutine_or_generator_is_an_error(bench):
     directory = bench()
     (directory / "plugins" / "greeting.py").write_text(
         "from catkit_devices.hookspecs import hookimpl\n"
@@ -370,7 +370,7 @@ def test_a_command_of_a_plugin_that_would_not_run_is_an_error(bench):
     assert "the command 'greet' of a plugin is a coroutine" in result.stderr
 
 
-def test_version_and_help_answer():
+def test_version_and_help_are_printed():
     from importlib.metadata import version
 
     directory = None
@@ -380,7 +380,7 @@ def test_version_and_help_answer():
     assert result.returncode == 0
 
 
-def test_starting_a_command_loads_nothing_heavy():
+def test_starting_a_command_imports_no_large_library():
     program = (
         "import sys\nfrom catkit_devices.cli import main\n"
         "main(['run', '--help'])\n"

@@ -49,7 +49,7 @@ def complete(bench, *words, **environment):
     return result.stdout.split()
 
 
-def test_the_shell_completes_commands_options_and_what_runs(running):
+def test_the_shell_completes_commands_options_devices_and_experiments(running):
     assert complete(running, "st") == ["start", "stop", "status"]
     assert "--background" in complete(running, "start", "--ba")
     assert complete(running, "stop", "be") == ["bench"]

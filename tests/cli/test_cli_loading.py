@@ -63,7 +63,7 @@ def test_the_only_experiment_of_a_file_needs_no_name(write):
     assert load_experiment(str(file)).__name__ == "Scan"
 
 
-def test_one_of_several_is_named_behind_a_colon(write):
+def test_one_of_several_experiments_is_named_after_a_colon(write):
     file = write("two_scans.py", TWO)
     assert load_experiment(f"{file}:ClosedLoop").__name__ == "ClosedLoop"
 
@@ -97,13 +97,13 @@ def test_a_file_that_is_missing_or_cannot_be_imported_is_an_error(write, tmp_pat
         load_experiment(str(file))
 
 
-def test_a_file_with_the_name_of_a_module_of_pythons_is_an_error(write):
+def test_a_file_with_the_name_of_a_standard_module_is_an_error(write):
     file = write("json.py", TWO)
     with pytest.raises(ConfigurationError, match="has the name of another module"):
         load_experiment(str(file))
 
 
-def test_a_file_finds_what_lies_beside_it(write):
+def test_a_file_can_import_modules_beside_it(write):
     write("beside_it.py", "value = 4\n")
     file = write(
         "needs_beside_it.py",
@@ -156,7 +156,7 @@ class Spot:
         (Way, ["UP|DOWN"], Way.UP | Way.DOWN),
     ],
 )
-def test_what_can_be_no_text_is_said_as_json(annotation, words, value):
+def test_values_that_cannot_be_written_as_text_are_given_as_json(annotation, words, value):
     class Takes(Experiment):
         it: annotation
 
@@ -177,7 +177,7 @@ def test_what_can_be_no_text_is_said_as_json(annotation, words, value):
         (["--repeats", "many"], r"repeats: expected a valid integer.*got 'many'"),
     ],
 )
-def test_words_that_are_no_parameter_are_errors(write, words, text):
+def test_words_that_are_not_parameters_are_errors(write, words, text):
     scan = load_experiment(f"{write('strict_scans.py', TWO)}:FilterScan")
     with pytest.raises(ConfigurationError, match=text):
         scan(**parse_parameters(scan, words))

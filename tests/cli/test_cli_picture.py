@@ -51,7 +51,7 @@ def test_a_measurement_within_its_limits_is_green():
     assert re.search(rf"{re.escape(GREEN)} *7\.5", text)
 
 
-def test_a_test_that_passes_and_has_no_one_number_is_in_order():
+def test_a_check_that_passes_without_a_single_number_is_shown_as_ok():
     assert reading(check(CheckState(OWN).after((1, 2), None, 1.0))) == "in order"
 
 

@@ -66,13 +66,13 @@ def test_values_carry_units_both_ways_and_truth_values_are_words(running):
     running.command("set", "tank.level", "2")
 
 
-def test_a_device_alone_is_read_whole(running):
+def test_get_with_a_device_alone_reads_all_its_properties(running):
     shown = rows(running.command("get", "tank").stdout)
     assert ["level", "2.0", "How", "full", "it", "is."] in shown
     assert running.json("get", "tank")["properties"]["level"] == {"value": 2.0, "unit": None}
 
 
-def test_a_device_that_cannot_be_read_whole_shows_the_rest_and_fails(running):
+def test_get_shows_the_properties_that_can_be_read_and_fails_for_the_others(running):
     result = running.command("get", "gauge", exit_code=1)
 
     assert ["range", "3", "Range", "in", "use."] in rows(result.stdout)
@@ -106,7 +106,7 @@ def strict_json(text):
     return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 
-def test_a_command_is_called_with_arguments_by_place_and_name(running):
+def test_a_command_is_called_with_positional_and_named_arguments(running):
     assert running.command("call", "tank.fill", "-0.5").stdout == "'1.5'\n"
     assert running.json("call", "tank", "fill", "0.5", "label=at ")["result"] == "at 2"
     assert running.json("call", "tank.picture", "rows=1")["result"] == [[0, 1, 2]]
@@ -160,7 +160,7 @@ def test_ctrl_c_abandons_what_was_called_and_the_device_is_free_again(running):
 # --- experiments that join -------------------------------------------------------------------------------------------
 
 
-def test_run_joins_the_testbed_that_runs_rather_than_starting_another(running):
+def test_run_uses_the_running_testbed_and_starts_no_other(running):
     before = running.json("status")["server"]
     answer = running.json("run", "work.py:Turn", "--to", "5", "--config", "bench.toml")
     assert (answer["experiment"].partition("-")[0], answer["state"], answer["result"]) == ("Turn", "finished", 5)
@@ -170,7 +170,7 @@ def test_run_joins_the_testbed_that_runs_rather_than_starting_another(running):
     assert answer["run"] in [experiment["run"] for experiment in status["experiments"].values()]
 
 
-def test_run_starts_another_testbed_beside_the_one_that_runs_when_told_to(running):
+def test_run_starts_another_testbed_only_when_told_to(running):
     before = set(running.json("status")["experiments"])
     result = running.command("run", "work.py:Turn", "--new", "-c", "bench.toml", "--runs", "elsewhere")
     assert "Turn finished" in result.stdout
@@ -178,20 +178,20 @@ def test_run_starts_another_testbed_beside_the_one_that_runs_when_told_to(runnin
     assert set(running.json("status")["experiments"]) == before
 
 
-def test_run_says_that_a_testbed_that_runs_keeps_its_runs_in_one_place(running):
+def test_run_warns_that_the_directory_of_runs_of_a_running_testbed_cannot_be_changed(running):
     result = running.command("run", "work.py:Turn", "--runs", "over-there")
     assert "--runs changes nothing: testbed 'bench' is running already" in result.stderr
     assert not (running.directory / "over-there").exists()
 
 
-def test_run_says_what_its_experiment_raised(running):
+def test_run_shows_the_error_of_its_experiment(running):
     error = running.error("run", "work.py:Fail", exit_code=1)
     assert "error: ZeroDivisionError: the lamp is too dim" in error
     assert "work.py:" in error
     assert "run directory: " in error
 
 
-def test_overrides_of_a_testbed_that_runs_are_refused(running):
+def test_overrides_for_a_running_testbed_are_refused(running):
     for words in (["run", "work.py:Turn"], ["get", "wheel.position"]):
         error = running.error(*words, "--config", "bench.toml", "--set", "safety.level.maximum=20")
         assert "--set changes nothing there" in error
@@ -210,7 +210,7 @@ def hold(running):
         running.end(process)
 
 
-def test_who_holds_a_mutex_is_listed_and_who_waits_gives_up_saying_so(running, hold):
+def test_holders_of_mutexes_are_listed_and_a_command_that_waits_too_long_names_the_holder(running, hold):
     (lock,) = running.json("locks", "--held")["locks"]
     assert (lock["name"], lock["device"], lock["holder"]["process"].partition("-")[0]) == ("wheel", True, "Hold")
     assert "Hold" in next(
@@ -221,7 +221,7 @@ def test_who_holds_a_mutex_is_listed_and_who_waits_gives_up_saying_so(running, h
     assert "Hold" in error
 
 
-def test_get_waits_for_a_device_no_longer_than_it_was_told_however_many_properties_there_are(running):
+def test_get_waits_for_a_device_no_longer_than_its_timeout_for_all_properties_together(running):
     process = running.popen("call", "gauge.hum", "60")
     try:
         running.until(lambda status: status["devices"]["gauge"]["holder"])
@@ -280,7 +280,7 @@ def test_with_json_nothing_else_is_on_stdout_whatever_an_experiment_prints(runni
         assert f"said {said}" in result.stderr
 
 
-def test_what_an_experiment_prints_goes_to_stdout_where_that_is_a_pipe_and_earlier_runs_are_no_news(running):
+def test_what_an_experiment_prints_goes_to_a_piped_stdout_and_earlier_runs_are_not_reported(running):
     running.command("run", "work.py:Fail", exit_code=1)
 
     result = running.command("run", "talk.py")
@@ -335,14 +335,14 @@ def test_what_an_experiment_prints_stays_on_a_terminal_above_the_picture(running
 # --- watching --------------------------------------------------------------------------------------------------------
 
 
-def test_watching_as_json_is_a_line_for_each_moment(running):
+def test_watching_as_json_prints_one_line_for_each_status(running):
     with running.popen("status", "--watch", "--json", "--interval", "0.05") as process:
         statuses = [json.loads(process.stdout.readline()) for _ in range(3)]
         running.end(process)
     assert statuses[0]["time"] < statuses[1]["time"] < statuses[2]["time"]
 
 
-def test_watching_off_a_terminal_says_what_changes_in_plain_lines(running):
+def test_watching_without_a_terminal_prints_changes_as_plain_lines(running):
     with running.popen("status", "--watch") as process:
         seen = ""
         while "safety check level: 2 (0 to 10)" not in seen:

@@ -29,7 +29,7 @@ def test_a_testbed_serves_until_it_is_told_to_stop(bench, service):
         assert "running" in bench.error(*arguments, exit_code=3)
 
 
-def test_ctrl_c_ends_it_in_good_order(bench, service):
+def test_ctrl_c_ends_serve_in_order(bench, service):
     bench.command("set", "laser.enabled", "on")
     os.killpg(service.pid, signal.SIGINT)
     _, errors = service.communicate(timeout=30)
@@ -37,7 +37,7 @@ def test_ctrl_c_ends_it_in_good_order(bench, service):
     assert "Traceback" not in errors
 
 
-def test_a_second_testbed_of_the_same_name_is_refused_and_told_how(bench, service):
+def test_a_second_testbed_of_the_same_name_is_refused_with_advice(bench, service):
     error = bench.error("start", "--config", "bench.toml", exit_code=1)
     assert "a testbed 'bench' is running already" in error
     other = bench.start("--set", 'testbed.name="other"')
@@ -50,7 +50,7 @@ def test_a_second_testbed_of_the_same_name_is_refused_and_told_how(bench, servic
         bench.end(other)
 
 
-def test_in_the_background_it_returns_when_the_testbed_runs_and_leaves_it_running(bench):
+def test_serve_in_the_background_returns_when_the_testbed_runs(bench):
     started = bench.json("start", "--config", "bench.toml", "--background")
     process = psutil.Process(started["pid"])
     try:
@@ -65,7 +65,7 @@ def test_in_the_background_it_returns_when_the_testbed_runs_and_leaves_it_runnin
     assert "is running (pid" in (bench.directory / "runs" / "bench.log").read_text()
 
 
-def test_in_the_background_what_keeps_it_from_starting_is_told(bench):
+def test_a_testbed_in_the_background_that_cannot_start_says_why(bench):
     error = bench.error("start", "-c", "bench.toml", "-b", "--set", "safety.level.maximum=1", exit_code=4)
     assert "safety check 'level': tank.level is 2, expected 0 to 1" in error
     assert "did you mean 'wheel'" in bench.error(
@@ -103,14 +103,14 @@ def test_a_trip_is_reset_when_all_is_well_again(bench, service, until):
     assert service.returncode == 0
 
 
-def test_a_device_is_used_without_any_testbed_that_runs_for_once(bench):
+def test_a_device_is_used_once_without_a_running_testbed(bench):
     assert bench.command("set", "wheel.position", "2", "--config", "bench.toml").stdout == "wheel.position = 2\n"
     assert bench.json("get", "wheel.position", "-c", "bench.toml")["value"] == 1  # another testbed, another wheel
     assert bench.command("call", "tank.fill", "1", CATKIT_DEVICES_CONFIG="bench.toml").stdout == "'3'\n"
     assert "no testbed is running" in bench.error("status", exit_code=3)
 
 
-def test_a_testbed_that_an_experiment_started_waits_for_those_who_joined(bench):
+def test_a_testbed_that_run_has_started_ends_only_when_other_runs_have_left_it(bench):
     first = bench.popen("run", "work.py:Hold", "-c", "bench.toml")
     second = None
     try:

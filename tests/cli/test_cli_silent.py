@@ -91,9 +91,7 @@ def test_a_testbed_whose_server_is_stopped_is_named_with_its_processes_by_every_
     assert "did you mean 'bench'?" in other[2]
 
 
-def test_a_testbed_whose_process_is_stopped_is_named_with_it_and_does_not_do_later_what_it_was_told_to(
-    bench, unwatched
-):
+def test_a_stopped_testbed_is_named_with_its_process_and_does_not_obey_later(bench, unwatched):
     with stopped(unwatched.pid):
         stop, _, locks = outcomes(bench, [["stop", "bench"], ["reset-safety"], ["locks"]])
         (again,) = outcomes(bench, [["start", "-c", "bench.toml"]])  # there has been no news for a while by now
@@ -116,7 +114,7 @@ def test_a_testbed_whose_process_is_stopped_is_named_with_it_and_does_not_do_lat
     assert unwatched.poll() is None  # it was not told to stop any more
 
 
-def test_a_device_server_that_is_stopped_is_named_and_its_devices_are_not_known(bench, unwatched):
+def test_a_stopped_device_server_is_named_and_the_state_of_its_devices_is_unknown(bench, unwatched):
     bench.command("set", "laser.enabled", "on")
     server = pid_of(bench, "devices")
     with stopped(server):
@@ -132,7 +130,7 @@ def test_a_device_server_that_is_stopped_is_named_and_its_devices_are_not_known(
     assert bench.json("status")["devices"]["laser"]["state"] == "open"
 
 
-def test_a_check_that_is_not_read_any_more_is_no_check_that_passes(bench, service):
+def test_a_check_that_is_not_read_any_more_is_not_shown_as_passing(bench, service):
     service.send_signal(signal.SIGSTOP)  # or it would notice, too
     monitor = next(child for child in psutil.Process(service.pid).children() if is_monitor(child, bench))
     with stopped(monitor.pid):
@@ -169,7 +167,7 @@ def interrupted(process):
     return time.monotonic() - pressed
 
 
-def test_what_watches_says_since_when_there_is_no_news_and_when_there_is_again(bench, unwatched):
+def test_status_watch_says_since_when_there_is_no_news_and_when_there_is_news_again(bench, unwatched):
     with bench.popen("status", "--watch") as process:
         read_until(process, lambda line: "wheel: closed" in line)
         with stopped(pid_of(bench, "")):
@@ -181,7 +179,7 @@ def test_what_watches_says_since_when_there_is_no_news_and_when_there_is_again(b
         bench.end(process)
 
 
-def test_json_of_what_does_not_answer_is_that_of_no_safe_testbed(bench, service):
+def test_json_of_a_testbed_that_does_not_answer_never_says_safe(bench, service):
     with bench.popen("status", "--watch", "--json", "--interval", "0.1") as process:
         read_until(process, lambda line: json.loads(line)["state"] == "running")
         with stopped(pid_of(bench, "")):
@@ -195,7 +193,7 @@ def test_json_of_what_does_not_answer_is_that_of_no_safe_testbed(bench, service)
 
 
 @pytest.mark.parametrize("words", [["status", "--watch"], ["status", "--watch", "--json"], ["status"], ["stop"]])
-def test_ctrl_c_ends_what_looks_at_a_testbed_that_does_not_answer(bench, unwatched, words):
+def test_ctrl_c_ends_commands_that_wait_for_a_testbed_that_does_not_answer(bench, unwatched, words):
     with stopped(pid_of(bench, "")):
         process = bench.popen(*words)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -205,7 +203,7 @@ def test_ctrl_c_ends_what_looks_at_a_testbed_that_does_not_answer(bench, unwatch
         process.communicate()
 
 
-def test_ctrl_c_ends_a_testbed_in_the_foreground_whose_server_is_stopped_and_its_view_says_that_it_is(bench, unwatched):
+def test_ctrl_c_ends_a_testbed_in_the_foreground_whose_server_is_stopped_and_its_view_says_so(bench, unwatched):
     bench.command("set", "laser.enabled", "on")
     server = pid_of(bench, "")
     with stopped(server):
@@ -246,7 +244,7 @@ def test_ctrl_c_ends_an_experiment_whose_testbed_does_not_answer(bench, unwatche
     assert took < (AT_ONCE if presses == 2 else 3 * AT_ONCE) + SLACK
 
 
-def test_a_server_that_dies_is_no_testbed_that_has_ended(bench, unwatched):
+def test_a_testbed_whose_server_died_is_not_reported_as_ended(bench, unwatched):
     with bench.popen("status", "--watch") as process:
         read_until(process, lambda line: "wheel: closed" in line)
         os.kill(pid_of(bench, ""), signal.SIGKILL)

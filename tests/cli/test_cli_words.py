@@ -65,7 +65,7 @@ def test_a_value_is_of_the_type_that_the_property_declares(text, type_, choices,
     assert type(found) is type(value)
 
 
-def test_a_truth_value_that_is_none_is_refused():
+def test_a_word_that_is_not_a_truth_value_is_refused():
     with pytest.raises(ConfigurationError, match="expected on or off, got 'onn'"):
         property_value("onn", {"type": "bool", "choices": None})
 
@@ -75,7 +75,7 @@ class Mode(enum.Enum):
     AC = "alternating"
 
 
-def test_arguments_go_by_place_and_by_name_in_the_types_that_are_declared():
+def test_positional_and_named_arguments_get_their_declared_types():
     def move(self, x: "float", y: float = 0.0, *, label: "str" = "", fast: bool = False) -> "None": ...
     def rename(self, name: str): ...
     def home(self): ...
@@ -111,12 +111,12 @@ def test_a_command_takes_members_of_enumerations_and_any_number_of_arguments():
         ("commands", None, "say which command: home"),
     ],
 )
-def test_a_member_that_is_not_there_is_answered_with_those_that_are(kind, name, text):
+def test_an_unknown_member_is_refused_with_the_known_ones(kind, name, text):
     with pytest.raises(ConfigurationError, match=text):
         member_of(DESCRIPTION, kind, name)
 
 
-def test_values_are_shown_with_their_unit_and_large_arrays_by_what_they_are():
+def test_values_are_shown_with_their_unit_and_large_arrays_by_type_and_shape():
     import numpy as np
 
     assert text_of(0.5, "W") == "0.5 W"

@@ -68,7 +68,7 @@ def test_hdf5_holds_everything(run, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["a\0b", "caf\udce9.fits", '"\\u0000\0"'])
-def test_text_that_hdf5_has_no_place_for_is_written_as_json_and_said_to_be(run, tmp_path, text):
+def test_text_that_hdf5_cannot_hold_is_written_and_marked_as_json(run, tmp_path, text):
     h5py = pytest.importorskip("h5py")
     run.log_event("failed", text, file=text)
     run.log_curve("labelled", [1, 2], [3, 4], x_unit=text, x_label=text, y_label="plain")
@@ -99,7 +99,7 @@ def test_text_that_hdf5_has_no_place_for_is_written_as_json_and_said_to_be(run, 
         assert file["scalars/power/nd/1/value"][:].tolist() == [0.0, 0.1, 0.2]
 
 
-def test_tags_that_are_called_as_parts_of_the_file_do_not_collide_in_hdf5(run, tmp_path):
+def test_tags_with_the_names_of_parts_of_the_file_do_not_collide_in_hdf5(run, tmp_path):
     h5py = pytest.importorskip("h5py")
     for tag in ("a", "a/value", "a//b", "a/%76alue", "./..", "a/value/0"):
         run.log_scalar(tag, len(tag))
@@ -174,7 +174,7 @@ def test_fits_holds_everything(run, tmp_path):
         assert json.loads(hdus["RUN"].data["JSON"][0])["parameters"] == {"repeats": 3}
 
 
-def test_what_fits_has_no_place_for_is_said_and_the_rest_is_there(run, tmp_path):
+def test_what_fits_cannot_hold_is_reported_and_the_rest_is_written(run, tmp_path):
     fits = pytest.importorskip("astropy.io.fits")
     run.log_array("names", np.array(["a", "b"]))
     (left_out,) = export(run.path, tmp_path / "scan.fits")
@@ -196,7 +196,7 @@ def test_csv_holds_the_scalars_exactly_and_says_what_it_leaves_out(run, tmp_path
     assert (float(rows[-1]["value"]), rows[-1]["unit"]) == (1 / 3, 'a, "b"')
 
 
-def test_csv_reads_with_pandas_as_it_is(run, tmp_path):
+def test_pandas_reads_the_csv_file_without_options(run, tmp_path):
     pandas = pytest.importorskip("pandas")
     export(run.path, tmp_path / "scan.csv", tags=["power/nd/1"])
     frame = pandas.read_csv(tmp_path / "scan.csv", parse_dates=["time"])
@@ -215,7 +215,7 @@ def test_only_the_tags_that_are_asked_for_are_exported(run, tmp_path):
     assert not (tmp_path / "other.h5").exists()
 
 
-def test_a_file_that_is_there_is_replaced_only_when_asked_for(run, tmp_path):
+def test_an_existing_file_is_replaced_only_when_asked_for(run, tmp_path):
     file = tmp_path / "scan.csv"
     file.write_text("mine")
     with pytest.raises(DataError, match=r"scan\.csv exists already"):

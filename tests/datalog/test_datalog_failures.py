@@ -39,7 +39,7 @@ def test_a_place_where_no_directory_can_be_made_is_an_error(tmp_path):
         Run.create(tmp_path / "file", "scan")
 
 
-def test_a_configuration_that_json_cannot_say_is_an_error(tmp_path):
+def test_a_configuration_that_json_cannot_express_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"configuration\.json cannot be written as JSON"):
         Run.create(tmp_path, "scan", configuration={"x": object()})
 
@@ -187,7 +187,7 @@ with RunReader(sys.argv[1]) as reader:
     assert "free some space" in result.stderr or "No space left" in result.stderr
 
 
-def test_after_a_failed_array_the_file_is_still_a_sequence_of_whole_records(tmp_path):
+def test_after_a_failed_array_the_file_is_still_a_sequence_of_complete_records(tmp_path):
     from catkit_devices.datalog.arrays import ArrayFile
 
     file = ArrayFile(tmp_path)

@@ -20,7 +20,7 @@ def make(root, name, started=None, **options):
     return run.path
 
 
-def test_a_run_is_found_by_path_by_its_directory_by_what_ran_and_as_the_last(tmp_path):
+def test_a_run_is_found_by_path_by_directory_by_the_name_of_what_ran_and_as_last(tmp_path):
     runs = tmp_path / "runs"
     first, second, third = make(runs, "scan"), make(runs, "loop"), make(runs, "scan")
     assert find_run(str(first), tmp_path / "elsewhere") == first
@@ -37,7 +37,7 @@ def test_the_last_run_is_the_one_that_was_started_last_whatever_it_is_called(tmp
     assert find_run("last", tmp_path) == newest
 
 
-def test_a_run_that_is_not_there_is_answered_with_the_nearest(tmp_path):
+def test_an_unknown_run_is_refused_with_the_nearest(tmp_path):
     with pytest.raises(ConfigurationError, match="there is no run in"):
         find_run("last", tmp_path)
     make(tmp_path, "FilterScan")
@@ -45,7 +45,7 @@ def test_a_run_that_is_not_there_is_answered_with_the_nearest(tmp_path):
         find_run("FilterSkan", tmp_path)
 
 
-def test_the_outcome_of_a_run_is_said_also_for_one_that_goes_on_was_killed_or_is_damaged(tmp_path):
+def test_a_run_that_goes_on_was_killed_or_is_damaged_has_an_outcome_too(tmp_path):
     finished = make(tmp_path, "scan")
     with Run.open(finished) as run:
         run.set_outcome("stopped", "enough")

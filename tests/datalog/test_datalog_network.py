@@ -32,7 +32,7 @@ server:/over /mnt/over nfs rw 0 0
         ("/home/local/../anna", "/home", "nfs4"),
     ],
 )
-def test_the_file_system_of_a_path_is_the_one_that_is_mounted_nearest_and_last(path, place, kind):
+def test_the_file_system_of_a_path_is_the_nearest_mount_and_of_several_the_last(path, place, kind):
     mount = mount_of(path, MOUNTS)
     assert (mount.place, mount.kind) == (place, kind)
 

@@ -72,7 +72,7 @@ def test_the_picture_is_a_file_of_the_kind_that_its_ending_says(run, tmp_path, s
         assert len(np.unique(pixels(tmp_path / "picture.png").reshape(-1, 3), axis=0)) > 20
 
 
-def test_a_logged_figure_comes_out_as_it_was_logged(run, tmp_path):
+def test_a_logged_figure_is_written_unchanged(run, tmp_path):
     mpl.use("agg")
     figure = mpl.figure.Figure(figsize=(2, 1))
     figure.savefig(tmp_path / "logged.png")

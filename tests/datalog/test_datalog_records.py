@@ -173,7 +173,7 @@ def test_a_fits_file_opens_again(run, reader):
         run.log_fits("image", b"not one")
 
 
-def test_a_value_is_anything_that_json_can_say(run, reader):
+def test_a_value_is_anything_that_json_can_express(run, reader):
     run.log("state", {"gain": np.float64(0.5), "taps": np.arange(2), "when": dt.date(2026, 11, 22), "set": {2, 1}})
     (value,) = reader.values("state")
     assert value.value == {"gain": 0.5, "taps": [0, 1], "when": "2026-11-22", "set": [1, 2]}
@@ -181,7 +181,7 @@ def test_a_value_is_anything_that_json_can_say(run, reader):
         run.log("state", object())
 
 
-def test_tags_of_one_name_and_different_kinds_stand_side_by_side(run, reader):
+def test_tags_of_different_kinds_may_have_the_same_name(run, reader):
     run.log_scalar("power", 1.0, "W")
     run.log_array("power", [1.0])
     run.log_scalar("power", 2.0, "W")
@@ -189,7 +189,7 @@ def test_tags_of_one_name_and_different_kinds_stand_side_by_side(run, reader):
     assert reader.tags("array") == [Tag("array", "power", None, 1)]
 
 
-def test_an_unknown_tag_is_answered_with_the_nearest_one(run, reader):
+def test_an_unknown_tag_is_refused_with_the_nearest(run, reader):
     run.log_scalar("power", 1.0)
     with pytest.raises(DataError, match=r"no scalar was logged as 'powr' \(did you mean 'power'\?\)"):
         reader.scalars("powr")
@@ -197,7 +197,7 @@ def test_an_unknown_tag_is_answered_with_the_nearest_one(run, reader):
         reader.arrays("power")
 
 
-def test_a_run_says_what_it_was(run, reader):
+def test_a_run_describes_itself(run, reader):
     run.set_outcome("failed", "the lamp broke")
     assert reader.configuration == {"testbed": {"name": "bench"}}
     information = reader.information
@@ -270,7 +270,7 @@ def test_another_process_adds_to_a_run_that_is_open_here(run, reader):
     assert [frame.tolist() for frame in reader.arrays("frame")] == [[1], [2]]
 
 
-def test_the_log_of_several_processes_stands_in_the_order_of_time(run, reader):
+def test_the_log_of_several_processes_is_in_time_order(run, reader):
     program = (
         "import sys, logging; from catkit_devices.datalog import Run\n"
         "with Run.open(sys.argv[1]) as run:\n"
@@ -337,7 +337,7 @@ def test_scalars_of_several_tags_stand_side_by_side_over_time(run, reader):
     np.testing.assert_array_equal(dataset["power"], [0.1, 0.2, 0.3])
 
 
-def test_the_log_is_read_in_time_order_whatever_came_late(run, reader):
+def test_the_log_is_read_in_time_order_even_if_records_were_written_late(run, reader):
     (run.path / "log.txt").write_text(
         "2026-11-22T10:00:00.100Z INFO     a: first\n"
         "2026-11-22T10:00:00.300Z ERROR    a: third\nTraceback (most recent call last):\n  2026 is not a time\n"
@@ -437,7 +437,7 @@ def test_a_unit_of_something_else_is_refused_and_nothing_recorded(run, reader, u
         ("degC", (5.0, 3)),
     ],
 )
-def test_a_difference_of_temperatures_is_no_temperature_and_the_tag_is_named(run, reader, unit, later):
+def test_a_temperature_difference_is_not_taken_for_a_temperature_and_the_tag_is_named(run, reader, unit, later):
     run.log_scalar("q", 20.0, unit)
     run.log_array("q", [20.0], unit)
     for log in (run.log_scalar, run.log_array):
@@ -446,7 +446,7 @@ def test_a_difference_of_temperatures_is_no_temperature_and_the_tag_is_named(run
     assert reader.scalars("q").values.tolist() == [20.0]
 
 
-def test_what_is_no_number_cannot_be_converted_and_the_tag_is_named(run, reader):
+def test_a_value_that_is_not_a_number_cannot_be_converted_and_the_tag_is_named(run, reader):
     run.log_array("q", [1.0], "m")
     with pytest.raises(DataError, match="array 'q' is in m in this run and cannot be logged in mm"):
         run.log_array("q", ["a"], "mm")
@@ -473,7 +473,7 @@ def test_what_is_no_number_cannot_be_converted_and_the_tag_is_named(run, reader)
         lambda run: run.log_scalar("m", HIDDEN[1] * astropy.units.m),
     ],
 )
-def test_what_lies_behind_a_mask_is_never_recorded_as_measured(run, reader, log):
+def test_masked_elements_are_never_recorded_as_measured(run, reader, log):
     with pytest.raises(DataError, match="'m'.* has masked elements"):
         log(run)
     assert reader.tags() == []
@@ -489,7 +489,7 @@ def test_an_array_with_a_mask_that_hides_nothing_is_recorded(run, reader):
 
 
 @pytest.mark.parametrize("masked", [np.ma.array([1.0, 999.0], mask=[False, True]), HIDDEN], ids=["numpy", "astropy"])
-def test_what_is_masked_in_a_value_becomes_none(run, reader, masked):
+def test_masked_elements_in_a_value_become_none(run, reader, masked):
     run.log("m", {"some": masked, "one": [masked[1]]})
     assert reader.values("m")[0].value == {"some": [1, None], "one": [None]}
 
@@ -565,7 +565,7 @@ def test_units_of_astropy_and_pint_are_converted_into_each_other(run, reader, fi
     assert reader.scalars("q").values[1] == pytest.approx(expected)
 
 
-def test_a_unit_that_astropy_and_pint_call_alike_is_not_taken_for_the_other(run, reader):
+def test_units_of_astropy_and_pint_with_the_same_name_are_not_confused(run, reader):
     run.log_scalar("q", 1.0, "g")
     for of_astropy in (5 * astropy.units.ct, 5 * astropy.units.photon):  # ct of pint is the carat, ph a picohour
         with pytest.raises(DataError, match="cannot be logged in (count|photon)"):
@@ -607,7 +607,7 @@ def test_a_span_of_time_is_recorded_in_seconds(run, reader, span, seconds):
     np.testing.assert_allclose([reader.scalars("ms").values[0], reader.arrays("ms")[0][0]], 1e3 * seconds)
 
 
-def test_times_of_numpy_and_pandas_are_recorded_as_times_and_no_time_as_none(run, reader):
+def test_times_of_numpy_and_pandas_are_recorded_as_times_and_nat_as_none(run, reader):
     at = np.datetime64("2026-01-02T03:04:05.123456789")
     record = np.array([(at, 1)], dtype=[("at", "M8[ns]"), ("n", int)])
     run.log("t", {"one": at, "some": np.array([at, "NaT"], "M8[ns]"), "record": record, "pandas": pd.NaT})
@@ -645,7 +645,7 @@ def test_an_array_of_records_with_hundreds_of_fields_is_read_again(run, reader):
     assert reader.arrays("table")[0] == table
 
 
-def test_whole_numbers_keep_their_digits_beside_gaps(run, reader):
+def test_whole_numbers_keep_their_digits_in_columns_with_gaps(run, reader):
     big = 2**60 + 1
     run.log_scalar("a", 0.5, at=1)
     run.log_scalar("b", big, at=2)
@@ -664,7 +664,7 @@ def test_whole_numbers_keep_their_digits_beside_gaps(run, reader):
         np.datetime64("2026-01-01"), np.timedelta64(5, "ns"), units.Quantity(5, ""), [1.0],
     ],
 )  # fmt: skip
-def test_a_time_that_is_none_is_refused(run, reader, at):
+def test_a_value_that_is_not_a_time_is_refused(run, reader, at):
     for log in (run.log_scalar, run.log_array, run.log):
         with pytest.raises(DataError, match="'x': a time"):
             log("x", 1.0, at=at)
@@ -715,7 +715,7 @@ def test_the_times_that_a_reader_gives_find_their_records(run, reader):
             reader.scalars(tag)
 
 
-def test_text_that_has_no_utf8_comes_back_as_it_was(run, reader):
+def test_text_that_is_not_valid_utf8_comes_back_unchanged(run, reader):
     run.log("file", "caf\udce9.dat")
     run.log_event("failed", "cannot read caf\udce9.dat")
     run.set_outcome("failed", "OSError: caf\udce9.dat")
@@ -741,7 +741,7 @@ def test_text_that_has_no_utf8_comes_back_as_it_was(run, reader):
         (lambda run: run.log_curve("c", [1], [1], x_label=3), "a label must be text"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_with_its_reason(run, reader, log, message):
+def test_a_value_that_cannot_be_stored_is_refused_with_the_reason(run, reader, log, message):
     with pytest.raises(DataError, match=message):
         log(run)
     assert reader.tags() == []

@@ -58,7 +58,7 @@ def loop(finished):
         yield reader
 
 
-def test_it_ends_well_in_less_than_a_minute_with_a_table_and_a_picture(finished):
+def test_it_succeeds_in_less_than_a_minute_with_a_table_and_a_picture(finished):
     assert finished["process"].returncode == 0, finished["errors"]
     assert finished["seconds"] < 60
     assert "power behind every filter" in finished["output"]
@@ -78,7 +78,7 @@ def without_numbers(text):
     return re.sub(r"\d[\d.]*(e[+-]\d+)?", "#", " ".join(text.split()))
 
 
-def test_it_complains_about_nothing(finished):
+def test_it_prints_no_warning(finished):
     lines = finished["errors"].splitlines()
     assert [line for line in lines if not line.startswith(("FilterScan: ", "KeepCentred: "))] == []
 
@@ -125,7 +125,7 @@ def test_the_scan_lost_no_reading_to_the_loop(scan):
         assert max(item.readings) < 1.05 * min(item.readings), item
 
 
-def test_the_loop_never_took_a_reading_while_the_scan_had_the_light(scan, loop):
+def test_the_loop_never_took_a_reading_while_the_scan_held_the_locks(scan, loop):
     _, turns = read_filters(scan)
     frames = read_loop(loop).seconds
     assert len(turns) == 12
@@ -139,7 +139,7 @@ def test_the_loop_always_had_enough_light(loop):
     assert held.light.min() > 0.5 * held.light.max()
 
 
-def test_the_spot_was_held_while_the_drift_would_have_carried_it_away(loop):
+def test_the_spot_was_held_although_it_drifted(loop):
     held = read_loop(loop)
     settled = held.seconds > held.seconds[0] + 0.5
     assert held.without[-1] > 8.0
@@ -148,7 +148,7 @@ def test_the_spot_was_held_while_the_drift_would_have_carried_it_away(loop):
     assert held.power[settled].min() > 0.8 * held.power.max()
 
 
-def test_the_loop_learnt_how_the_spot_follows_the_stage(loop):
+def test_the_loop_measured_how_the_spot_follows_the_stage(loop):
     (response,) = loop.arrays("response")
     # 0.4 µm for each microradian on this bench, pixels of 5 µm
     np.testing.assert_allclose(response, [[0.08, 0.0], [0.0, 0.08]], atol=0.003)

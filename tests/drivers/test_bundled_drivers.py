@@ -124,7 +124,7 @@ def test_fw102c_that_did_not_arrive_is_an_error(wheel):
         device.position = 3
 
 
-def test_fw102c_takes_no_reply_with_another_echo(wheel):
+def test_fw102c_refuses_a_reply_with_another_echo(wheel):
     device, _simulator = wheel(**{"pos?": b"speed?\r1\r> "})
 
     with pytest.raises(DeviceProtocolError, match=r"the echo 'pos\?' was expected, got 'speed\?'"):
@@ -141,7 +141,7 @@ def test_fw102c_that_refuses_is_an_error_after_which_the_line_is_fine(wheel):
     assert simulator.sent.count(b"*idn?") == 1
 
 
-def test_fw102c_is_no_wheel_with_twelve_slots(wheel):
+def test_fw102c_refuses_a_wheel_with_twelve_slots(wheel):
     with pytest.raises(DeviceOpenError, match="6 slots was expected, found 12"):
         wheel(**{"pcount?": b"pcount?\r12\r> "})
 
@@ -203,7 +203,7 @@ def test_mcls1_that_cannot_be_switched_off_is_in_fault(bench, script):
     assert device.state == "fault"
 
 
-def test_mcls1_channels_never_answer_for_each_other(serve, often):
+def test_mcls1_channels_never_get_the_values_of_another_channel(serve, often):
     library = serve(SERIAL, "thorlabs_mcls1")
     lasers = [channel_of(library, channel) for channel in (1, 2, 3, 4)]
     wrong = []
@@ -246,7 +246,7 @@ def test_pm100d_measures_and_sets_with_these_bytes(bench, script):
 
 
 @pytest.mark.parametrize("reply", [b"11.23456789E-06\n", b"1.23456789\n", b"no sensor\n", b"1.2E-06,3.0E-06\n"])
-def test_pm100d_takes_nothing_but_a_whole_number(bench, script, reply):
+def test_pm100d_accepts_only_whole_numbers(bench, script, reply):
     device, _simulator = bench("thorlabs_pm100d", script, replies={**METER, b"MEAS:POW?": reply})
 
     with pytest.raises(DeviceProtocolError):
@@ -324,14 +324,14 @@ def test_lc400_reads_and_writes_words_with_these_bytes(stage, head):
     assert simulator.sent == [written, asked, asked]
 
 
-def test_lc400_that_did_not_take_a_word_is_an_error(stage):
+def test_lc400_that_did_not_accept_a_word_is_an_error(stage):
     device, _simulator = stage(A01812831155=word(0x11831218, 999))
 
     with pytest.raises(DeviceProtocolError, match="1000 was written, but 999 was read back"):
         device.tip = 1000 * 2000 / 1048574
 
 
-def test_lc400_takes_no_word_from_another_address(stage):
+def test_lc400_refuses_a_word_from_another_address(stage):
     device, _simulator = stage(A01812831155=word(0x11832218, 1000))
 
     with pytest.raises(DeviceProtocolError, match="the word at 0x11831218 was expected"):
@@ -418,7 +418,7 @@ def test_ithx_reads_both_values_though_a_line_end_is_between_them(bench, script)
 
 
 @pytest.mark.parametrize("reply", [b"1019.4\r", b"19.4\r", b"Serial Time Out\r", b"0019.4\r", b"\r"])
-def test_ithx_takes_nothing_but_a_whole_reading(bench, script, reply):
+def test_ithx_accepts_only_complete_readings(bench, script, reply):
     device, _simulator = bench("omega_ithx", script, end=b"\r", replies={b"*SRTC": b"019.4\r", b"*SRH": reply})
 
     with pytest.raises(DeviceProtocolError):

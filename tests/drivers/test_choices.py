@@ -103,7 +103,7 @@ def test_a_switch_is_on_or_off_in_every_form_that_instruments_use(board, name, r
 
 @pytest.mark.parametrize("name", ["output", "numbered", "worded", "inhibit"])
 @pytest.mark.parametrize("reply", ["2", "-1", "0.5", "1.5", "9.91E37", "nan", "", "1 0", "ONE", "onn", "1_0", "yes"])
-def test_what_is_neither_is_an_error(board, name, reply):
+def test_a_reply_that_is_neither_on_nor_off_is_an_error(board, name, reply):
     board._reply = reply
 
     with pytest.raises(DeviceProtocolError, match="was expected, got"):
@@ -153,7 +153,7 @@ def test_a_member_of_an_enumeration_is_sent_by_its_value(board, name, value, sen
         ("mapped", "0", Mode.SLOW), ("parsed", "S", Mode.SLOW),
     ],
 )  # fmt: skip
-def test_it_comes_back_as_the_member(board, name, reply, member):
+def test_a_reply_is_read_as_the_member(board, name, reply, member):
     board._reply = reply
 
     assert getattr(board, name) is member
@@ -182,7 +182,7 @@ def test_functions_of_a_driver_get_and_return_the_member(board):
         ("crossed", "A", "crossed 'A' is the name of one choice and the value of another: use the member itself"),
     ],
 )
-def test_what_is_no_member_is_refused_before_anything_is_sent(board, name, value, problem):
+def test_a_value_that_is_not_a_member_is_refused_before_anything_is_sent(board, name, value, problem):
     with pytest.raises(DeviceValueError) as caught:
         setattr(board, name, value)
 
@@ -197,7 +197,7 @@ def test_the_choice_with_the_very_text_of_the_reply_comes_before_one_with_the_sa
     assert board.register == value
 
 
-def test_a_reply_that_is_no_member_names_what_was_expected(board):
+def test_a_reply_that_is_not_a_member_is_an_error_that_names_the_members(board):
     board._reply = "X"
 
     with pytest.raises(DeviceProtocolError, match="mode: one of 'S', 'F' was expected, got 'X'"):
@@ -233,7 +233,7 @@ def test_a_whole_number_is_read_exactly_in_whatever_form_it_is_written(reply, va
     ("reply", "value"),
     [("NAN", "NAN"), ("nan", "NAN"), ("9.91E37", "NAN"), ("ZERO", "ZERO"), ("+9.90000000E+37", "INF")],
 )
-def test_a_choice_that_reads_like_no_number_is_a_choice(board, reply, value):
+def test_a_choice_whose_name_looks_like_nan_or_infinity_is_a_choice(board, reply, value):
     board._reply = reply
 
     assert board.signal == value
@@ -251,7 +251,7 @@ def test_a_switch_with_choices_is_set_by_the_forms_in_which_it_is_read(board, va
 
 
 @pytest.mark.parametrize("value", ["ON", "off", 1, "0", np.int64(1)])
-def test_a_word_that_means_one_thing_here_and_another_on_the_wire_is_refused(board, value):
+def test_a_choice_that_means_something_else_on_the_wire_is_refused(board, value):
     with pytest.raises(DeviceValueError, match="turned must be one of True, False"):
         board.turned = value
     board.turned = np.True_
@@ -260,12 +260,12 @@ def test_a_word_that_means_one_thing_here_and_another_on_the_wire_is_refused(boa
 
 
 @pytest.mark.parametrize("value", [2, 0.5, 1.0, "maybe", "", None, np.int64(2), [True]])
-def test_what_is_no_truth_value_sets_no_switch(board, value):
+def test_a_switch_refuses_what_is_not_a_truth_value(board, value):
     with pytest.raises(DeviceValueError, match="worded must be one of True, False"):
         board.worded = value
 
 
 @pytest.mark.parametrize("kind", [enum.Flag, enum.IntFlag])
-def test_flags_are_no_type_of_which_a_reply_could_be_one(kind):
+def test_flags_are_refused_as_the_type_of_a_quantity(kind):
     with pytest.raises(TypeError, match="Status holds flags: as type give a function"):
         Measurement("?", type=kind("Status", ["BUSY", "ERROR"]), doc="Status.")

@@ -396,7 +396,7 @@ SAFE = "test_making_safe_reaches_the_safe_state"
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_who_breaks_a_rule_is_told_so(driver, rule, words):
+def test_a_driver_that_breaks_a_rule_is_told_which_and_how(driver, rule, words):
     assert words in judged(driver, rule)
 
 
@@ -414,7 +414,7 @@ def test_who_breaks_a_rule_is_told_so(driver, rule, words):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_who_does_not_survive_a_fault_is_told_so(driver, kind, words):
+def test_a_driver_that_does_not_survive_a_fault_is_told_which_and_how(driver, kind, words):
     assert words in judged(driver, "test_a_fault_on_the_line_is_survived", kind)
 
 
@@ -422,13 +422,13 @@ def test_a_shared_read_of_several_exchanges_is_one_operation():
     assert judged(SharedRead, ONE) == ""
 
 
-def test_stray_digits_are_found_where_they_must_be():
+def test_extra_digits_must_be_detected_if_strict():
     strict = judged(Supply, "test_a_fault_on_the_line_is_survived", "extra", strict=True)
 
     assert "extra(data=b'1', after=False): returned" in strict
 
 
-def test_what_cannot_be_tried_is_answered_with_how_to_leave_it_out():
+def test_a_command_that_cannot_be_tried_is_reported_with_how_to_leave_it_out():
     words = judged(Toggles, "test_a_fault_on_the_line_is_survived", "no_reply")
     assert "rests() cannot be tried" in words
     assert 'left_out = {"command": "why"}' in words
@@ -437,11 +437,11 @@ def test_what_cannot_be_tried_is_answered_with_how_to_leave_it_out():
         judged(Toggles, CONSTRUCTING, left_out={"rest": "a slip of the pen"})
 
 
-def test_what_safe_means_must_be_said():
+def test_a_driver_that_makes_safe_must_have_a_safe_state():
     assert "say what the safe state is, as safe_state" in judged(Supply, SAFE, safe_state={})
 
 
-def test_a_class_that_names_no_driver_is_told_so():
+def test_a_test_class_without_a_driver_is_an_error_that_says_so():
     with pytest.raises(pytest.fail.Exception, match="class DriverConformance must say driver"):
         DriverConformance()._case()
 

@@ -69,7 +69,7 @@ every_kind = pytest.mark.parametrize("function", KINDS.values(), ids=list(KINDS)
         staticmethod(generator), classmethod(coroutine), functools.wraps(plain)(coroutine),
     ],
 )  # fmt: skip
-def test_a_function_whose_body_does_not_run_when_it_is_called_is_known(function):
+def test_coroutines_and_generators_are_recognised(function):
     assert deferred_kind(function)
 
 
@@ -81,17 +81,17 @@ def runs_it():
 @pytest.mark.parametrize(
     "value", [plain, functools.partial(plain), runs_it, Holder, Called, len, float, "pos?", None, 3]
 )
-def test_everything_else_is_let_through(value):
+def test_all_other_functions_are_accepted(value):
     assert deferred_kind(value) is None
 
 
 @pytest.mark.parametrize("make", [coroutine, generator, asynchronous_generator])
-def test_what_comes_back_undone_is_refused(make):
+def test_a_result_that_is_a_coroutine_or_generator_is_refused(make):
     with pytest.raises(TypeError, match=f"it returned a .*{NOT_DONE}"):
         finished(make(), "it")
 
 
-def test_what_comes_back_done_is_let_through():
+def test_all_other_results_are_accepted():
     for value in (None, [1], open):
         assert finished(value, "it") is value
 
@@ -129,7 +129,7 @@ class Laser(Device):
         (VisaDevice, "_identify"), (VisaDevice, "_write"), (VisaDevice, "_query"),
     ],
 )  # fmt: skip
-def test_a_step_of_a_driver_that_would_not_run_is_refused_when_the_class_is_made(base, name, function):
+def test_a_hook_of_a_driver_that_is_a_coroutine_or_generator_is_refused_when_the_class_is_made(base, name, function):
     for bases, body in [((base,), {name: function}), ((type("Mixin", (), {name: function}), base), {})]:
         with pytest.raises(TypeError, match=rf"Refused\.{name} is a.*, {REFUSED}"):
             type("Refused", bases, body)
@@ -139,7 +139,7 @@ def test_a_step_of_a_driver_that_would_not_run_is_refused_when_the_class_is_made
     assert getattr(cls, name) is getattr(base, name)
 
 
-def test_what_a_driver_has_for_itself_may_be_a_generator():
+def test_a_private_helper_of_a_driver_may_be_a_generator():
     class Scanner(Laser):
         def _steps(self):
             yield 1
@@ -151,7 +151,7 @@ def test_what_a_driver_has_for_itself_may_be_a_generator():
     assert list(Scanner("scanner")._steps()) == [1]
 
 
-def test_a_laser_whose_making_safe_returns_undone_is_in_fault():
+def test_a_laser_whose_make_safe_returns_a_coroutine_is_in_fault():
     laser = Laser("laser", _make_safe=coroutine())
     with pytest.raises(DeviceFaultError, match=f"Laser._make_safe returned a coroutine, {NOT_DONE}"), laser:
         laser.switch_on()
@@ -181,7 +181,7 @@ UNDONE = [_iterator, lambda: filter(None, []), lambda: iter([]), _future, _faile
 
 
 @pytest.mark.parametrize("returned", UNDONE)
-def test_a_laser_whose_making_safe_returns_an_iterator_or_a_future_is_in_fault(returned):
+def test_a_laser_whose_make_safe_returns_an_iterator_or_a_future_is_in_fault(returned):
     laser = Laser("laser", _make_safe=returned())
     with pytest.raises(DeviceFaultError, match=f"Laser._make_safe returned a .*, {NOT_DONE}"), laser:
         laser.switch_on()
@@ -207,7 +207,7 @@ def test_a_connection_may_be_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("step", ["_open", "_close"])
-def test_opening_and_closing_that_return_undone_raise(step):
+def test_opening_and_closing_that_return_a_coroutine_raise(step):
     laser = Laser("laser", **{step: coroutine()})
 
     with pytest.raises(TypeError, match=f"Laser.{step} returned a coroutine, {NOT_DONE}"), laser:
@@ -215,7 +215,7 @@ def test_opening_and_closing_that_return_undone_raise(step):
     assert laser.state == "closed"
 
 
-def test_an_identity_that_nobody_has_asked_for_is_none():
+def test_an_identify_that_returns_a_coroutine_is_an_error():
     class Silent(VisaDevice):
         def _identify(self):
             return coroutine()
@@ -226,7 +226,7 @@ def test_an_identity_that_nobody_has_asked_for_is_none():
         Silent("silent", address=address, visa_library=library).open()
 
 
-def test_a_condition_that_is_never_asked_does_not_hold():
+def test_a_condition_that_returns_a_coroutine_is_an_error():
     class Waits(Laser):
         def settle(self) -> bool:
             """Wait."""
@@ -246,12 +246,12 @@ def test_a_condition_that_is_never_asked_does_not_hold():
         lambda function: Control("A?", "A {}", limits=function, doc="A."),
     ],
 )
-def test_a_function_of_a_quantity_that_would_not_run_is_refused(declare, function):
+def test_a_function_of_a_quantity_that_is_a_coroutine_or_generator_is_refused(declare, function):
     with pytest.raises(TypeError, match=REFUSED):
         declare(function)
 
 
-def test_a_quantity_is_not_set_by_what_comes_back_undone():
+def test_a_setter_of_a_quantity_that_returns_a_coroutine_raises():
     class Source(Laser):
         level = Setting(lambda device, value: coroutine(), doc="Level.")
         gain = Setting("GAIN {}", doc="Gain.")
@@ -270,14 +270,14 @@ def test_a_quantity_is_not_set_by_what_comes_back_undone():
 
 
 @every_kind
-def test_a_process_with_a_target_that_would_not_run_is_refused(function):
+def test_a_process_with_a_coroutine_or_generator_as_target_is_refused(function):
     with pytest.raises(TypeError, match=f"the target of a process is a.*{REFUSED}"):
         Process(target=function)
     with pytest.raises(TypeError, match=rf"Refused\.run is a.*{REFUSED}"):
         type("Refused", (Process,), {"run": function})
 
 
-def test_a_process_whose_target_returns_undone_has_failed():
+def test_a_process_whose_target_returns_a_coroutine_has_failed():
     process = Process(target=lambda: (number for number in range(3)), name="counter")
     process.start()
 
@@ -291,7 +291,7 @@ def test_what_loads_a_dict_is_called_where_it_is_needed(function):
         MutexedDict(load=function)
 
 
-def test_a_value_of_a_dict_that_comes_back_undone_is_not_stored():
+def test_a_coroutine_is_not_stored_as_a_value_of_a_dict():
     table = MutexedDict(name="table", load=lambda key: coroutine())
 
     with pytest.raises(TypeError, match=f"the function that loads dict 'table' returned a coroutine, {NOT_DONE}"):
@@ -304,7 +304,7 @@ def test_a_value_of_a_dict_that_comes_back_undone_is_not_stored():
 
 @every_kind
 @pytest.mark.parametrize("name", ["pre_experiment", "experiment", "post_experiment", "teardown"])
-def test_a_step_of_an_experiment_that_would_not_run_is_refused_when_the_class_is_made(name, function):
+def test_a_method_of_an_experiment_that_is_a_coroutine_or_generator_is_refused_when_the_class_is_made(name, function):
     for bases, body in [((Experiment,), {name: function}), ((type("Mixin", (), {name: function}), Experiment), {})]:
         with pytest.raises(TypeError, match=rf"Refused\.{name} is a.*{REFUSED}"):
             type("Refused", bases, body)
@@ -314,7 +314,7 @@ def test_a_step_of_an_experiment_that_would_not_run_is_refused_when_the_class_is
 
 
 @pytest.mark.parametrize("step", ["read", "problem"])
-def test_a_safety_test_that_returns_undone_raises(step):
+def test_a_safety_test_that_returns_a_coroutine_raises(step):
     class Wet:
         def read(self, devices):
             return coroutine() if step == "read" else 1
@@ -336,7 +336,7 @@ def test_a_safety_test_that_returns_undone_raises(step):
         ("def catkit_devices_simulators(): return {'own': Own}", "simulator 'own' must be a class with feed(data)"),
     ],
 )  # fmt: skip
-def test_hooks_and_what_they_hand_in_are_plain(tmp_path, code, problem):
+def test_hooks_and_the_classes_that_they_return_must_not_be_coroutines(tmp_path, code, problem):
     from catkit_devices.drivers import Plugins
 
     own = "class Own:\n    def read(self, devices): ...\n    async def problem(self, value): ...\n"
@@ -350,7 +350,7 @@ def test_hooks_and_what_they_hand_in_are_plain(tmp_path, code, problem):
     assert problem in str(caught.value)
 
 
-def test_a_simulated_property_is_not_coupled_to_what_would_not_run(tmp_path):
+def test_a_simulated_property_is_not_coupled_to_a_coroutine_or_generator(tmp_path):
     file = tmp_path / "x.yaml"
     file.write_text('spec: "1.1"\ndevices: {x: {properties: {a: {default: 1.0, getter: {q: "A?", r: "{}"}}}}}\n')
     with pytest.raises(TypeError, match=f"what property 'a' is coupled to is a coroutine, {REFUSED}"):
@@ -358,6 +358,6 @@ def test_a_simulated_property_is_not_coupled_to_what_would_not_run(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["is_safe", "make_unsafe"])
-def test_a_conformance_test_cannot_tell_what_is_safe_later(name):
+def test_a_conformance_test_whose_is_safe_is_a_coroutine_is_refused(name):
     with pytest.raises(TypeError, match=rf"Refused\.{name} is a coroutine, {REFUSED}"):
         type("Refused", (DriverConformance,), {name: coroutine})

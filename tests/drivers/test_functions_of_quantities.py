@@ -124,7 +124,7 @@ def test_a_function_that_sets_gets_a_plain_value_of_the_declared_type(wrapped, n
     "value",
     [Decimal("9007199254740993.5"), Fraction(2**54 + 1, 2), "1.00000000000000000001", "9007199254740993.5", "1e-400"],
 )
-def test_what_a_float_would_round_to_a_whole_number_is_none(wrapped, value):
+def test_a_number_that_a_float_would_round_to_a_whole_one_is_refused_as_a_whole_number(wrapped, value):
     with pytest.raises(DeviceValueError, match="count must be a whole number"):
         wrapped.count = value
     wrapped._found = value
@@ -150,14 +150,14 @@ def test_a_whole_number_is_converted_exactly_or_refused():
         rate.convert("1234567890123.457 kHz")
 
 
-def test_a_function_that_sets_gets_nothing_beyond_the_limits(wrapped):
+def test_a_function_that_sets_never_gets_a_value_beyond_the_limits(wrapped):
     with pytest.raises(DeviceValueError, match="amount must be 0 to 5, got 6"):
         wrapped.amount = 6
 
     assert wrapped._got == []
 
 
-def test_a_reply_of_which_a_type_makes_no_number_is_none_where_there_is_a_unit():
+def test_with_a_unit_a_reply_that_does_not_become_a_number_is_an_error():
     class Meter(Device):
         power = Measurement("P?", type=str.strip, unit="W", doc="Power.")
 

@@ -97,7 +97,7 @@ def test_a_device_that_its_line_has_put_into_fault_is_made_safe_at_once_over_a_n
 
 
 @pytest.mark.parametrize("leave", ["with", "close", "close by force"])
-def test_whoever_leaves_a_device_in_fault_makes_it_safe_and_closes_it_and_is_told(lasers, leave):
+def test_leaving_a_device_in_fault_makes_it_safe_closes_it_and_raises(lasers, leave):
     device, instrument = lasers()
     device.open() if leave != "with" else device.__enter__()
     _put_into_fault(device, instrument(), nonsense=LONG, deaf=LONG)

@@ -163,7 +163,7 @@ def busy_asking(instrument, question="*OPC?"):
 # --- an emergency while the wire is in use
 
 
-def test_a_long_question_gives_the_wire_up_to_make_safe(make, until):
+def test_a_long_exchange_gives_up_the_wire_to_make_safe(make, until):
     laser, instrument = make()
     laser.write("CAL")
     asking = Meanwhile(laser.query, "*OPC?", LONG)
@@ -178,7 +178,7 @@ def test_a_long_question_gives_the_wire_up_to_make_safe(make, until):
     assert laser.output is False, "the line is not to be trusted any more"
 
 
-def test_so_does_one_of_another_device_at_the_address(make, until):
+def test_a_long_exchange_of_another_device_at_the_address_gives_up_the_wire_to_make_safe(make, until):
     laser, instrument = make()
     other, _instrument = make(name="other")
     laser.write("CAL")
@@ -191,7 +191,7 @@ def test_so_does_one_of_another_device_at_the_address(make, until):
     assert time.monotonic() - begun < LONG / 3
 
 
-def test_so_does_a_wait_with_the_wire_held(make, until):
+def test_a_wait_that_holds_the_wire_gives_it_up_to_make_safe(make, until):
     laser, instrument = make()
     dwelling = Meanwhile(laser.dwell)
     until(busy_asking(instrument, "OUTP?"))
@@ -202,7 +202,7 @@ def test_so_does_a_wait_with_the_wire_held(make, until):
     assert time.monotonic() - begun < LONG / 3
 
 
-def test_a_short_question_is_answered_before_the_device_is_made_safe(make, until):
+def test_a_short_exchange_ends_before_the_device_is_made_safe(make, until):
     laser, instrument = make()
     asking = Meanwhile(laser.query, "SLOW?")
     until(busy_asking(instrument, "SLOW?"))
@@ -223,7 +223,7 @@ def test_where_a_read_cannot_be_ended_early_the_error_names_the_exchange_that_ha
     until(lambda: not instrument.output)  # late, but it was not forgotten
 
 
-def test_nobody_else_comes_before_whoever_makes_safe(make, until):
+def test_make_safe_gets_the_wire_before_everybody_else_who_waits(make, until):
     laser, instrument = make()
     others = [make(name=f"other {number}")[0] for number in range(4)]
     while_it_waited = []
@@ -258,13 +258,13 @@ def test_completion_is_waited_for_in_short_exchanges(make, address, calibrate):
     assert questions > 100
 
 
-def test_a_user_can_wait_for_it_too(make):
+def test_a_user_can_wait_for_completion_too(make):
     laser, instrument = make(clock="virtual", busy=30.0)
     laser.wait_for_completion("CAL", timeout=40.0)
     assert instrument.bench.clock.time() >= 30.0
 
 
-def test_what_happened_before_is_not_taken_for_completion(make):
+def test_an_earlier_completion_is_not_taken_for_this_one(make):
     laser, instrument = make(
         clock="virtual", busy=30.0
     )  # whose register says that all is complete, and was switched on
@@ -274,7 +274,7 @@ def test_what_happened_before_is_not_taken_for_completion(make):
     assert instrument.asked.count("*ESR?") > 20
 
 
-def test_a_command_that_is_refused_is_not_complete(make):
+def test_a_refused_command_is_not_reported_as_complete(make):
     laser, _instrument = make(clock="virtual")
     with pytest.raises(DeviceProtocolError, match="refused, or failed: command error"):
         laser.wait_for_completion("NONSENSE", timeout=5.0)

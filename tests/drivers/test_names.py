@@ -44,7 +44,7 @@ def device(made):
     ],
     ids=["value", "property", "class", "quantity", "slot"],
 )
-def test_what_is_no_method_does_not_take_the_place_of_a_hook(name, member):
+def test_an_attribute_that_is_not_a_method_cannot_replace_a_hook(name, member):
     with pytest.raises(TypeError, match=r"Driver\._\w+ is a \w+ in the place of (Visa)?Device\._\w+\(self.*: give it"):
         driver(**{name: member})
 
@@ -62,7 +62,7 @@ def test_what_is_no_method_does_not_take_the_place_of_a_hook(name, member):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_helper_with_other_parameters_does_not_take_the_place_of_a_hook(name, member):
+def test_a_helper_with_other_parameters_cannot_replace_a_hook(name, member):
     with pytest.raises(
         TypeError, match=rf"Driver\.{name}\(self.*\) is in the place of \w+\.{name}\(self.*another name"
     ):
@@ -83,14 +83,14 @@ def test_a_hook_may_be_overridden_in_every_way_in_which_it_can_be_called(name, m
     assert vars(driver(**{name: member}))[name] is member
 
 
-def test_a_hook_that_a_parent_driver_has_overridden_is_still_one():
+def test_a_hook_that_a_parent_driver_has_overridden_is_still_a_hook():
     parent = driver(_write=lambda self, command: None)
 
     with pytest.raises(TypeError, match=r"in the place of VisaDevice\._write\(self, command\)"):
         driver(parent, _write=lambda self, register, value: None)
 
 
-def test_a_mixins_helper_does_not_take_the_place_of_a_hook():
+def test_a_helper_of_a_mixin_cannot_replace_a_hook():
     mixin = type("Mixin", (), {"_write": lambda self, register, value: None})
 
     with pytest.raises(TypeError, match=r"Driver\._write\(self, register, value\)"):
@@ -105,7 +105,7 @@ def test_a_hook_is_checked_when_it_is_assigned_to_the_class_later():
 
 
 @pytest.mark.parametrize("name", ["_open", "_close", "_make_safe", "_identify", "_query", "_write"])
-def test_a_value_of_a_device_does_not_take_the_place_of_a_hook(name):
+def test_a_value_assigned_to_a_device_cannot_replace_a_hook(name):
     def constructor(self, device_name, **options):
         super(made, self).__init__(device_name, **options)
         setattr(self, name, False)
@@ -116,13 +116,13 @@ def test_a_value_of_a_device_does_not_take_the_place_of_a_hook(name):
         device(made)
 
 
-def test_an_annotation_takes_no_place():
+def test_an_annotation_alone_replaces_no_hook():
     made = driver(__annotations__={"_open": bool, "_connection": int})
 
     assert made._open is VisaDevice._open
 
 
-def test_what_is_a_hook_of_one_kind_of_device_is_free_in_another():
+def test_the_name_of_a_hook_of_one_kind_of_device_is_free_in_another():
     made = driver(Device, _write=lambda self, register, value: None, _query=7, _identify="me")
 
     assert (made._query, made._identify) == (7, "me")
@@ -240,7 +240,7 @@ def poisoned(make, library):
 
 
 @pytest.mark.parametrize("make", [values, methods, attributes, in_a_mixin])
-def test_a_driver_may_use_every_natural_name_for_what_it_likes(serve, script, make):
+def test_a_driver_may_use_every_natural_name_for_its_own_members(serve, script, make):
     library = serve("ASRL1::INSTR", script, replies=REPLIES)
     meter = poisoned(make, library)
     line = library.line("ASRL1::INSTR")
@@ -313,7 +313,7 @@ def state_of(manager):
 
 
 @pytest.mark.parametrize("make", [values, attributes])
-def test_what_a_server_does_with_a_device_is_out_of_its_drivers_way(make, until):
+def test_the_methods_that_a_server_calls_do_not_clash_with_the_names_of_a_driver(make, until):
     with SharedMemoryManager() as manager:
         meter = manager.get_object("meter", on_a_server, make)
         with meter:
@@ -343,19 +343,19 @@ class Shared:
         return 7
 
 
-def test_a_shared_class_of_ones_own_may_use_every_natural_name_too():
+def test_a_shared_class_of_a_user_may_use_every_natural_name_too():
     with SharedMemoryManager() as manager:
         assert manager.get_object("shared", Shared).value() == 7
         manager.status()
 
 
-def test_a_name_that_is_the_frameworks_own_is_refused():
+def test_a_name_that_the_framework_uses_is_refused():
     for name in ("_perform_", "_facts_", "_join_line_"):
         with pytest.raises(TypeError, match=rf"Driver\.{name} belongs to \w*Device"):
             driver(**{name: lambda self: None})
 
 
-def test_the_name_of_the_connection_is_no_methods():
+def test_the_name_of_the_connection_is_refused_for_a_method():
     for member in (lambda self: None, property(lambda self: None)):
         with pytest.raises(TypeError, match=r"Driver\._connection belongs to Device"):
             driver(_connection=member)

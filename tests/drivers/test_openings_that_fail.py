@@ -84,7 +84,7 @@ class Lamp(Device):
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_that_is_so_where_the_driver_has_noted_its_connection(known):
+def test_a_failed_opening_is_made_safe_only_if_the_driver_has_stored_its_connection(known):
     lamp = Lamp("lamp", known=known)
     with pytest.raises(KeyboardInterrupt):
         lamp.open()

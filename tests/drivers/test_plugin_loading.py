@@ -162,7 +162,7 @@ def test_the_same_directory_twice_is_one(directory, monkeypatch):
     assert "mine" in Plugins([folder, f"{folder}/"]).drivers
 
 
-def test_an_installed_distribution_hands_in_drivers_by_entry_point(tmp_path):
+def test_an_installed_distribution_registers_drivers_by_entry_point(tmp_path):
     (tmp_path / "acme_lab.py").write_text(EMPTY_DRIVER)
     metadata = tmp_path / "acme_lab-2.1.dist-info"
     metadata.mkdir()
@@ -173,7 +173,7 @@ def test_an_installed_distribution_hands_in_drivers_by_entry_point(tmp_path):
     assert Plugins().driver("mine").__module__ == "acme_lab"
 
 
-def test_a_plugin_that_cannot_be_imported_is_reported_and_takes_nothing_down(directory):
+def test_a_plugin_that_cannot_be_imported_is_reported_and_the_others_work(directory):
     folder = directory(broken="import no_such_module_anywhere\nDRIVERS = {'acme_laser': None}\n", mine=EMPTY_DRIVER)
 
     plugins = Plugins([folder])
@@ -196,7 +196,7 @@ def test_an_unknown_driver_gets_the_nearest_spelling(directory):
         Plugins().driver("thorlabs_fw102")
 
 
-def test_a_hook_that_raises_is_reported_and_takes_nothing_down(directory):
+def test_a_hook_that_raises_is_reported_and_the_others_work(directory):
     folder = directory(bad=EMPTY_DRIVER.replace('return {"mine": Mine}', "return 1 / 0"))
 
     plugins = Plugins([folder])
@@ -236,7 +236,7 @@ def test_tests_and_private_files_beside_a_plugin_are_left_alone(directory):
     assert Plugins([folder]).problems == []
 
 
-def test_a_directory_that_is_not_there_is_an_error(tmp_path):
+def test_a_plugin_directory_that_does_not_exist_is_an_error(tmp_path):
     with pytest.raises(ConfigurationError, match="no_such"):
         Plugins([tmp_path / "no_such"])
 

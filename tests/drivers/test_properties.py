@@ -131,7 +131,7 @@ def test_a_reply_that_was_not_declared_is_a_protocol_error_that_names_it(gadget,
     assert caught.value.command in ("pos?", "cur?", "spd?", "pow?")
 
 
-def test_functions_take_the_place_of_commands(gadget):
+def test_functions_can_be_used_instead_of_commands(gadget):
     gadget.gain = "6 dB"
 
     assert gadget.gain == 6.0
@@ -198,7 +198,7 @@ def test_limits_that_widen_or_make_no_sense_are_a_configuration_error_with_its_k
         lambda: Measurement("a?", type=bool, unit="W", doc="A."),
     ],
 )
-def test_a_declaration_that_makes_no_sense_fails_where_it_is_written(declare):
+def test_a_declaration_that_makes_no_sense_raises_when_the_class_is_made(declare):
     with pytest.raises(TypeError):
         declare()
 

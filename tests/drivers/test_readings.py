@@ -72,7 +72,7 @@ def test_stand_ins_infinities_and_nan_are_no_measurement(number):
 
 
 @pytest.mark.parametrize("number", [0.0, -1.5, 1e-300, 1e30, 9.8e37, -9.8e37])
-def test_every_other_number_is_one(number):
+def test_every_other_number_is_a_measurement(number):
     assert not no_measurement(number)
     assert without_stand_ins(number) == number
 
@@ -100,14 +100,14 @@ def test_a_number_in_hexadecimal_is_what_the_function_of_the_driver_makes_of_it(
 
 
 @pytest.mark.parametrize("read", [9.91e37, np.float32(9.91e37), np.array(9.91e37), Decimal("9.91E37")])
-def test_so_is_what_a_function_of_the_driver_returns(meter, read):
+def test_a_number_from_a_function_of_the_driver_that_means_no_measurement_is_read_as_nan_or_infinity(meter, read):
     meter._reply = read
 
     assert math.isnan(meter.called)
 
 
 @pytest.mark.parametrize("name", ["grouped", "curve"])
-def test_so_is_each_number_of_a_group(meter, name):
+def test_each_number_of_a_group_that_means_no_measurement_is_read_as_nan_or_infinity(meter, name):
     meter._reply = "9.91E37,1,-9.9E37,2"
 
     assert list(getattr(meter, name)) == pytest.approx([math.nan, 1, -math.inf, 2], nan_ok=True)
@@ -132,7 +132,7 @@ def test_an_infinite_choice_is_read_from_what_stands_for_it(meter):
 
 
 @pytest.mark.parametrize("reply", ["9.9E37", "9.91E+37", "nan", "99" + 36 * "0", "-991" + 35 * "0"])
-def test_it_is_no_whole_number(meter, reply):
+def test_a_reply_that_means_no_measurement_is_refused_where_a_whole_number_was_declared(meter, reply):
     meter._reply = reply
 
     with pytest.raises(DeviceProtocolError, match="a whole number was expected"):
@@ -141,14 +141,14 @@ def test_it_is_no_whole_number(meter, reply):
 
 @pytest.mark.parametrize("value", [*NONE, "9.9E37", "9.91e37 mA", "1e35 A", "9.91e37 A", np.ma.masked, Decimal("sNaN")])
 @pytest.mark.parametrize("name", ["amount", "free"])
-def test_nothing_is_set_to_it(meter, name, value):
+def test_a_number_that_means_no_measurement_cannot_be_set(meter, name, value):
     with pytest.raises(DeviceValueError, match="must be"):
         setattr(meter, name, value)
 
     assert meter._sent == []
 
 
-def test_nothing_is_set_to_it_where_a_driver_has_a_type_of_its_own(meter):
+def test_a_number_that_means_no_measurement_cannot_be_set_with_a_type_of_the_driver(meter):
     for value in NONE:
         with pytest.raises(DeviceValueError, match="must be a finite number"):
             meter.parsed = value
@@ -171,7 +171,7 @@ def test_a_limit_that_the_instrument_does_not_know_allows_nothing(meter):
         meter.learned = 1
 
 
-def test_a_limit_that_stands_for_infinity_is_none(meter):
+def test_a_limit_that_means_infinity_is_no_limit(meter):
     meter._reply = 9.9e37
     meter.learned = 1
 
@@ -197,7 +197,7 @@ def test_numbers_of_every_kind_are_real_numbers(value, number):
     [None, True, np.True_, "3", b"3", 1j, np.ones(1), [1], np.ma.masked, np.ma.array(5.0, mask=True), object(),
      units.quantity(50, "percent"), np.timedelta64(5, "ns"), np.array(5, "M8[ns]")],
 )  # fmt: skip
-def test_what_is_not_one_plain_number_is_none(value):
+def test_real_number_returns_none_for_what_is_not_one_plain_number(value):
     assert real_number(value) is None
 
 
@@ -273,5 +273,5 @@ def test_a_number_that_is_no_measurement_is_found_in_whatever_holds_it(value, mi
         *(iter([math.nan]), pd.Series(["nan", "x"]), np.zeros(3, "U3"), np.zeros(0), lambda: math.nan),
     ],
 )
-def test_nothing_is_found_where_all_is_measured(value):
+def test_nothing_is_found_if_every_number_is_a_measurement(value):
     assert missing_in(value) is None

@@ -100,7 +100,7 @@ class Starved:
         return self._now
 
 
-def test_no_byte_is_lost_where_the_process_is_not_run_in_the_middle_of_a_reply(port, bench, script, monkeypatch):
+def test_no_byte_is_lost_when_the_process_is_stopped_in_the_middle_of_a_reply(port, bench, script, monkeypatch):
     """pyvisa-py then reports a timeout, and what it had taken is lost: half a number is a number too."""
     instrument = port(script(bench, replies={b"*IDN?": b"widget\n", b"A?": b"-12.345\n"}))
 

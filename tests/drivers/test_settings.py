@@ -27,7 +27,7 @@ def test_a_misspelt_value_is_refused_with_the_nearest_right_one(name, near):
         driver(**{name: 1})
 
 
-def test_a_value_that_nobody_knows_is_refused_and_those_that_are_known_are_named():
+def test_an_unknown_setting_is_refused_and_the_known_ones_are_named():
     with pytest.raises(TypeError, match=r"chunk_size .*baud_rate, data_bits, .* private \(_chunk_size\) or declared"):
         driver(chunk_size=1)
 
@@ -78,7 +78,7 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(name, value, expected):
     ],
     ids=str,
 )  # fmt: skip
-def test_a_right_value_is_taken(members):
+def test_a_right_value_is_accepted(members):
     made = driver(**members)
 
     assert {name: getattr(made, name) for name in members} == members
@@ -89,7 +89,7 @@ def test_a_right_value_is_taken(members):
     [Control("Q?", "Q {}", doc="A quantity."), property(lambda device: 1), lambda device: 1, int],
     ids=["control", "property", "method", "class"],
 )
-def test_what_is_no_plain_value_does_not_take_the_place_of_one(member):
+def test_a_setting_must_be_a_plain_value(member):
     for name in ("parity", "io_timeout", "identity", "driver"):
         with pytest.raises(TypeError, match=rf"Driver\.{name} must be a plain value"):
             driver(**{name: member})
@@ -133,7 +133,7 @@ def test_a_base_class_of_ones_own_declares_values_for_those_below():
         driver(Family, promt=b"# ")
 
 
-def test_a_value_declared_anew_is_still_what_its_base_class_declared():
+def test_a_setting_declared_again_is_still_checked_as_its_base_class_declared():
     with pytest.raises(TypeError, match="seconds"):
         driver(io_timeout="2 s", __annotations__={"io_timeout": ClassVar[str]})
 
@@ -162,6 +162,6 @@ def test_a_driver_with_values_of_its_own_travels_to_a_server_by_value():
 @pytest.mark.parametrize(
     "member", [Control("Q?", "Q {}", doc="A quantity."), lambda device: 1], ids=["control", "method"]
 )
-def test_a_public_name_of_a_base_class_is_not_to_be_taken(name, member):
+def test_a_public_name_of_a_base_class_cannot_be_used_for_something_else(name, member):
     with pytest.raises(TypeError, match=rf"Driver\.{name} belongs to (Visa)?Device: "):
         driver(**{name: member})

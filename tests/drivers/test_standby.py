@@ -31,7 +31,7 @@ def threads_named(name):
     return [thread for thread in threading.enumerate() if thread.name == name]
 
 
-def test_it_does_what_it_is_given_in_order_though_something_fails(standby, no_threads):
+def test_a_spare_thread_does_its_tasks_in_order_even_if_one_fails(standby, no_threads):
     done = []
     errands = [standby.do(lambda: done.append(1)), standby.do(lambda: 1 // 0), standby.do(lambda: done.append(3))]
     assert all(errand.wait(10.0) for errand in errands)
@@ -39,7 +39,7 @@ def test_it_does_what_it_is_given_in_order_though_something_fails(standby, no_th
     assert isinstance(errands[1].failure, ZeroDivisionError)
 
 
-def test_it_ends_when_nobody_has_it_any_more(until):
+def test_a_spare_thread_ends_when_nobody_uses_it_any_more(until):
     standby = Standby("dropped")
     assert standby.do(lambda: None).wait(10.0)
     assert threads_named("dropped")
@@ -48,7 +48,7 @@ def test_it_ends_when_nobody_has_it_any_more(until):
     until(lambda: not threads_named("dropped"))
 
 
-def test_what_should_have_a_thread_of_its_own_is_done_without_one_too(standby, no_threads):
+def test_a_task_is_done_in_the_calling_thread_if_no_thread_can_be_started(standby, no_threads):
     done = []
     errands = all_at_once({"one": lambda: done.append("one"), "other": lambda: done.append("other")}, "test")
     last = begin(lambda: done.append("last"), "test", standby)
@@ -89,7 +89,7 @@ def test_a_device_is_made_safe_and_closed_where_no_thread_can_be_started(request
     until(lambda: not threads_named("make-safe-valve"))
 
 
-def test_a_making_safe_that_has_not_begun_does_for_whoever_asks_meanwhile():
+def test_callers_of_make_safe_share_a_call_that_has_not_begun():
     valve = Valve("valve")
     with valve:
         valve._may_go_on.clear()
@@ -103,7 +103,7 @@ def test_a_making_safe_that_has_not_begun_does_for_whoever_asks_meanwhile():
         assert set(later) == {later[0]}
 
 
-def test_making_safe_that_asks_to_be_made_safe_is_an_error_and_no_endless_one():
+def test_make_safe_that_calls_itself_is_an_error_and_does_not_recurse_without_end():
     valve = Recursive("valve")
     valve.open()
     with pytest.raises(DeviceFaultError, match=r"Recursive\._make_safe\(\) calls make_safe\(\), which calls it"):

@@ -136,7 +136,7 @@ def test_a_peer_that_closed_between_two_commands_is_a_disconnection(server, unti
         device.close(force=True)
 
 
-def test_a_late_reply_over_a_socket_is_not_taken_for_the_next(server):
+def test_a_late_reply_over_a_socket_is_not_taken_for_the_next_one(server):
     def late(connection):
         threading.Timer(Widget.io_timeout + 0.2, connection.sendall, [b"1.5\n"]).start()
         return b""
@@ -185,7 +185,7 @@ with VisaDevice("other", address=sys.argv[1]):
 """
 
 
-def test_an_instrument_that_another_program_has_is_busy_and_says_who_has_it(server, tmp_path, caplog):
+def test_an_instrument_that_another_program_has_open_is_busy_and_the_error_names_that_program(server, tmp_path, caplog):
     address = server().address
     script = tmp_path / "scan.py"
     script.write_text(_HOLD)

@@ -39,7 +39,7 @@ def test_numbers_quantities_and_text_become_plain_numbers_in_the_unit(value, uni
     [True, np.True_, float("nan"), float("inf"), "nan", "inf", "", "five", "5 m", "5 blargh", "5 mA)",
      "5 mA; import os", 1j, None, np.ones(1), [1], "1_0"],
 )  # fmt: skip
-def test_what_is_no_finite_number_in_the_unit_is_refused(value):
+def test_a_value_that_is_not_a_finite_number_in_the_unit_is_refused(value):
     with pytest.raises(ValueError, match="must be"):
         units.convert(value, "mA")
 

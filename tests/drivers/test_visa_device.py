@@ -55,7 +55,7 @@ def widget(serve, script):
 
 @pytest.mark.parametrize("option", ["timeout", "safe_timeout", "late_window"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, "1"])
-def test_a_time_that_is_none_is_refused_when_the_device_is_made(option, value):
+def test_a_timeout_that_is_not_a_time_is_refused_when_the_device_is_made(option, value):
     with pytest.raises(ValueError, match=f"'widget'.* timeout .*, got '?{value}"):
         Widget("widget", address="ASRL7::INSTR", **{option: value})
 
@@ -151,7 +151,7 @@ def test_a_damaged_reply_is_an_error_and_the_next_reply_is_right(widget, address
 
 
 @pytest.mark.parametrize("address", [SERIAL, SOCKET])
-def test_bytes_that_nobody_asked_for_are_not_taken_for_a_reply(widget, address):
+def test_unexpected_bytes_are_not_taken_for_a_reply(widget, address):
     device, library = widget(address)
 
     with device:
@@ -401,7 +401,7 @@ def test_a_section_learns_that_another_device_at_the_address_has_restored_the_co
             assert first.a == 1.5
 
 
-def test_an_address_with_nothing_behind_it_does_not_open(widget):
+def test_an_address_without_an_instrument_does_not_open(widget):
     _device, library = widget(SERIAL)
     stranger = Widget("stranger", address="ASRL8::INSTR", visa_library=library)
 
@@ -430,7 +430,7 @@ def test_the_wrong_instrument_does_not_open(widget, address):
         device.open()
 
 
-def test_what_an_instrument_had_left_to_say_does_not_keep_it_from_opening(widget):
+def test_unread_bytes_of_an_instrument_do_not_prevent_its_opening(widget):
     device, library = widget(SERIAL, {**REPLIES, b"*IDN?": [b"7.5\nACME,Widget,7,1.0\n", b"ACME,Widget,7,1.0\n"]})
 
     with device:
@@ -440,7 +440,7 @@ def test_what_an_instrument_had_left_to_say_does_not_keep_it_from_opening(widget
 
 
 @ADDRESSES
-def test_what_an_instrument_says_on_its_own_when_it_is_switched_on_is_thrown_away(serve, script, address):
+def test_the_greeting_of_an_instrument_that_is_switched_on_is_discarded(serve, script, address):
     class Talkative(script):
         def feed(self, data):
             greeting, self._greeting = self._greeting, b""
@@ -469,7 +469,7 @@ def test_a_device_opens_what_is_simulated_at_another_spelling_of_its_address(ser
         assert device.a == 1.5
 
 
-def test_an_address_that_is_none_does_not_open():
+def test_a_text_that_is_not_an_address_does_not_open():
     with pytest.raises(DeviceOpenError, match="nonsense"):
         Widget("widget", address="nonsense").open()
 
@@ -569,7 +569,7 @@ def test_a_reply_of_any_length_is_read_for_as_long_as_it_comes_in_time(widget, a
 
 
 @ADDRESSES
-def test_a_reply_without_an_end_is_told_as_such_and_not_as_a_timeout(widget, monkeypatch, address):
+def test_a_reply_without_its_end_is_reported_as_such_and_not_as_a_timeout(widget, monkeypatch, address):
     monkeypatch.setattr("catkit_devices._wire.byte_stream._LONGEST_REPLY", 1 << 20)
     device, _library = widget(address, {**REPLIES, b"D?": b"1" * (3 << 19)})
 
@@ -607,7 +607,7 @@ def test_a_reply_that_trickles_in_is_a_timeout_and_not_a_reply_that_ends_wrongly
 
 @ADDRESSES
 @pytest.mark.parametrize("reply", [b"1.5\n", b"#2x1a\n", b"#13abcd\n", b"#15abc\n", b"#13abc\r\n"])
-def test_a_block_that_is_none_is_an_error(widget, address, reply):
+def test_a_reply_that_is_not_a_block_is_an_error(widget, address, reply):
     device, _library = widget(address, {**REPLIES, b"D?": reply})
 
     with device:
@@ -820,7 +820,7 @@ def test_the_lost_connection_of_a_device_that_another_one_uses_is_not_taken_for_
     assert device.follow() == 1.5
 
 
-def test_a_driver_that_does_not_say_whose_connection_is_lost_means_its_own(widget):
+def test_an_error_of_a_lost_connection_that_names_no_device_means_the_connection_of_its_driver(widget):
     class Terse(Widget):
         def fail(self):
             raise DeviceDisconnectedError("pulled")
@@ -844,7 +844,7 @@ def test_a_reply_left_behind_because_another_device_failed_is_never_taken_for_th
     assert device.b == 2.5
 
 
-def test_waiting_in_vain_for_another_device_is_no_timeout_of_ones_own(follower):
+def test_a_timeout_while_waiting_for_the_mutex_of_another_device_is_not_a_timeout_of_the_wire(follower):
     device, _, _ = follower
     device._follows.mutex.timeout = 0.0
     held, leave = threading.Event(), threading.Event()
@@ -863,7 +863,7 @@ def test_waiting_in_vain_for_another_device_is_no_timeout_of_ones_own(follower):
     holder.join()
 
 
-def test_a_shared_read_goes_on_after_a_lost_connection_though_somebody_keeps_the_device(widget):
+def test_a_shared_read_works_after_a_lost_connection_even_while_another_holds_the_device(widget):
     device, library = widget(SERIAL)
     reads = []
 
@@ -887,7 +887,7 @@ def test_a_shared_read_goes_on_after_a_lost_connection_though_somebody_keeps_the
     assert reads == [2.5, 2.5]
 
 
-def test_a_shared_read_that_may_be_repeated_is_though_somebody_keeps_the_device(widget):
+def test_a_shared_read_that_may_be_repeated_is_repeated_even_while_another_holds_the_device(widget):
     class Steady(Widget):
         level = Measurement("B?", doc="Level that reading does not change.", shared=True, repeatable=True)
 
@@ -909,7 +909,7 @@ def test_a_shared_read_that_may_be_repeated_is_though_somebody_keeps_the_device(
                 KeyError("mode"), DeviceProtocolError("of another device")],
 )  # fmt: skip
 @ADDRESSES
-def test_a_mistake_of_a_simulator_is_told_as_such_and_not_as_the_instruments(serve, script, address, mistake):
+def test_an_error_in_a_simulator_is_reported_as_such_and_not_as_one_of_the_instrument(serve, script, address, mistake):
     class Mistaken(script):
         def feed(self, data):
             if data == b"B?\n":

@@ -20,13 +20,13 @@ def modules():
 
 
 @pytest.mark.parametrize("name", modules())
-def test_everything_in_all_is_there(name):
+def test_every_name_in_all_exists(name):
     module = importlib.import_module(name)
     for exported in getattr(module, "__all__", ()):
         assert getattr(module, exported) is not None
 
 
-def test_whatever_is_waited_for_times_out_as_an_error_of_ours():
+def test_every_wait_times_out_with_an_error_of_this_framework():
     folder = Path(catkit_devices.__path__[0])
     for layer in ("multiprocessing", "testbed"):
         for file in (folder / layer).glob("*.py"):
@@ -51,7 +51,7 @@ def imported_by(statement):
         ("from catkit_devices.testbed import Experiment", {"numpy", "pyvisa", "pint", "pydantic", "matplotlib"}),
     ],
 )
-def test_importing_loads_nothing_heavy(statement, never):
+def test_importing_the_package_imports_no_large_library(statement, never):
     assert not imported_by(statement) & never
 
 

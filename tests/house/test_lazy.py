@@ -48,7 +48,7 @@ with SharedMemoryManager() as manager:
 @pytest.mark.parametrize(
     ("name", "inside"), [("pint", "pint."), ("asyncio", "asyncio."), ("decimal", "_decimal")], ids=str
 )
-def test_numbers_and_mutexes_do_not_mind_that_another_thread_is_importing_a_module(name, inside):
+def test_numbers_and_mutexes_work_while_another_thread_is_importing_a_module(name, inside):
     done = subprocess.run([sys.executable, "-c", HALFWAY, name, inside], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr

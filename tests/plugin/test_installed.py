@@ -65,7 +65,7 @@ LINT = ("ANN", "B", "D", "E", "F", "I", "N", "PT", "RUF", "SIM", "UP", "W")
 
 
 @pytest.mark.timeout(240)
-def test_plugin_files_that_are_made_pass_their_tests_and_lint(python, tmp_path):
+def test_new_plugin_files_pass_their_tests_and_lint(python, tmp_path):
     project = tmp_path / "project"
     project.mkdir()
 
@@ -80,7 +80,7 @@ def test_plugin_files_that_are_made_pass_their_tests_and_lint(python, tmp_path):
 
 
 @pytest.mark.timeout(240)
-def test_a_distribution_that_is_made_passes_its_tests_lint_and_strict_types(python, tmp_path):
+def test_a_new_distribution_passes_its_tests_lint_and_strict_types(python, tmp_path):
     catkit_devices(python, "new-driver", "acme_s1", "--package", cwd=tmp_path)
     project = tmp_path / "catkit-devices-acme-s1"
     site = next(tmp_path.glob("venv/lib/python*/site-packages"))

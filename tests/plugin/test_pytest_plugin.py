@@ -86,7 +86,7 @@ def project(pytester):
     return run
 
 
-def test_simulated_devices_share_a_bench_and_can_be_struck(project):
+def test_simulated_devices_share_a_bench_and_can_have_faults(project):
     result = project(
         """
         import pytest
@@ -304,7 +304,7 @@ def test_real_instruments_are_not_for_several_processes(project):
     result.stderr.fnmatch_lines(["*--hardware: an instrument serves one process at a time; add -n0"])
 
 
-def test_those_who_do_not_use_it_do_not_pay(tmp_path):
+def test_tests_that_do_not_use_the_plugin_are_not_slowed_down(tmp_path):
     code = (
         "import sys, pytest, catkit_devices.pytest_plugin;"
         "print(sorted(name for name in sys.modules if name.startswith('catkit_devices')))"

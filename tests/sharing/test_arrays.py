@@ -73,7 +73,7 @@ def test_an_array_that_is_kept_is_never_overwritten_by_later_ones(store):
     assert [int(array.min()) for array in store.kept()] == list(range(30))
 
 
-def test_received_arrays_may_be_written_and_are_ones_own(store):
+def test_received_arrays_are_writable_copies(store):
     sent = np.zeros((300, 300))
     back = store.echo(sent)
     back += 1
@@ -86,7 +86,7 @@ def test_segments_are_used_again_and_do_not_grow_in_number(store):
     assert len(descriptors(store._remote_.connection().session.pid)) <= 3
 
 
-def test_a_full_shared_memory_is_no_crash(store, monkeypatch):
+def test_a_full_shared_memory_does_not_crash_the_process(store, monkeypatch):
     import catkit_devices.multiprocessing.wire.segments as segments
 
     def full(*_):

@@ -194,7 +194,7 @@ def switch_on_and_wait():
     time.sleep(60)
 
 
-def test_a_client_that_switched_on_and_died_holding_nothing_is_made_safe(manager, instrument, until):
+def test_a_device_is_made_safe_when_the_client_that_switched_it_on_dies_without_holding_it(manager, instrument, until):
     process = Process(target=switch_on_and_wait)
     process.start()
     manager.get_queue("at").get(timeout=30)
@@ -205,7 +205,7 @@ def test_a_client_that_switched_on_and_died_holding_nothing_is_made_safe(manager
 
 
 @pytest.mark.parametrize("changes", [False, True])
-def test_a_living_holder_keeps_the_device_of_a_dead_client_for_as_long_as_he_likes(manager, until, changes):
+def test_the_device_of_a_dead_client_is_made_safe_only_after_its_living_holder_has_released_it(manager, until, changes):
     patience = 0.3
     instrument = manager.get_object("instrument", Instrument, "instrument", open_on_use=True, timeout=patience)
     process = Process(target=switch_on_and_wait)
@@ -241,7 +241,9 @@ def kill_in_mid_operation(manager, until, seconds, **options):
     return instrument
 
 
-def test_what_a_dead_client_left_running_for_too_long_is_made_safe_meanwhile_and_again_and_a_fault(manager, until):
+def test_a_device_is_made_safe_during_and_after_an_operation_of_a_dead_client_that_runs_too_long_and_is_in_fault(
+    manager, until
+):
     instrument = kill_in_mid_operation(manager, until, 2.0, timeout=0.3, safe_timeout=0.3)
 
     until(lambda: instrument.record["safe"] == 1)
@@ -319,7 +321,7 @@ def read_for_ever():
         _ = instrument.temperature
 
 
-def test_a_client_killed_while_merely_reading_makes_nothing_safe(manager, instrument):
+def test_a_client_killed_while_it_only_reads_makes_nothing_safe(manager, instrument):
     instrument.on = True
     for _ in range(10):
         process = Process(target=read_for_ever)
@@ -352,7 +354,7 @@ def work_in_section(seconds):
     instrument.work(seconds)
 
 
-def test_the_operation_in_flight_of_a_killed_client_ends_before_anybody_else_is_granted(manager, instrument, until):
+def test_the_running_operation_of_a_killed_client_ends_before_the_next_one_is_granted(manager, instrument, until):
     process = Process(target=work_in_section, args=(0.5,))
     process.start()
     manager.get_queue("at").get(timeout=30)
@@ -398,7 +400,9 @@ def test_a_killed_waiter_is_never_granted(manager, until):
     assert "granted" not in order
 
 
-def test_a_killed_waiter_is_not_granted_before_its_end_was_seen_to_either(manager, instrument, until, rounds):
+def test_a_killed_waiter_is_not_granted_even_before_the_end_of_its_session_is_handled(
+    manager, instrument, until, rounds
+):
     """The server, stopped meanwhile, finds the release and the death at the same moment."""
     for _ in range(rounds(5, soak=200)):
         stopped = threading.Event()
@@ -487,7 +491,7 @@ def end_by_a_kill(manager, pid):
 
 
 @pytest.mark.parametrize("end", [end_orderly, end_by_a_kill])
-def test_what_was_held_when_a_server_ended_has_no_hold_on_the_next_one_of_its_name(runtime, end):
+def test_mutexes_held_when_a_server_ended_are_not_held_on_the_next_server_of_its_name(runtime, end):
     first = SharedMemoryManager("bench")
     first.start()
     old = first.get_mutex("m")
@@ -520,7 +524,7 @@ def test_what_was_held_when_a_server_ended_has_no_hold_on_the_next_one_of_its_na
         assert dict(third.get_dict("counts").items()) == {"steps": 3}
 
 
-def test_a_lost_section_whose_object_is_gone_keeps_nobody_from_anything(runtime):
+def test_a_lost_section_of_an_object_that_is_gone_blocks_nobody(runtime):
     with SharedMemoryManager("bench") as manager:
         manager.get_mutex("m").acquire()
     with SharedMemoryManager("bench") as manager, manager.get_mutex("m") as mutex:
@@ -599,7 +603,7 @@ def connecting(count):
     return threads, outcomes
 
 
-def test_a_stopped_server_keeps_nobody_waiting_who_wants_another_one(manager, second_manager):
+def test_a_stopped_server_does_not_delay_clients_of_other_servers(manager, second_manager):
     with silent(manager):
         threads, outcomes = connecting(1)
         thread = threading.Thread(target=lambda: second_manager.get_mutex("m").acquire())
@@ -612,7 +616,7 @@ def test_a_stopped_server_keeps_nobody_waiting_who_wants_another_one(manager, se
     assert isinstance(outcomes[0], ServerUnresponsiveError)
 
 
-def test_those_who_need_a_stopped_server_at_the_same_time_wait_as_long_as_one_of_them(manager):
+def test_several_threads_that_need_a_stopped_server_wait_no_longer_than_one(manager):
     with silent(manager):
         asked = time.monotonic()
         threads, outcomes = connecting(20)
@@ -638,7 +642,7 @@ def use_after_stop():
     # not reached: leaving raises too
 
 
-def test_a_stopped_client_keeps_its_mutex_and_its_late_command_is_fenced(manager, instrument):
+def test_a_stopped_client_keeps_its_mutex_and_its_late_command_is_refused_after_a_break(manager, instrument):
     process = Process(target=use_after_stop)
     process.start()
     pid = manager.get_queue("at").get(timeout=30)
@@ -760,7 +764,7 @@ def test_what_cannot_be_made_safe_stays_in_fault_through_opening_and_resetting_u
         stubborn.value = 3
 
 
-def test_a_client_of_many_servers_one_after_the_other_collects_nothing(runtime, until):
+def test_a_client_that_uses_many_servers_one_after_the_other_does_not_grow(runtime, until):
     def use(number):
         with SharedMemoryManager(f"server-{number}") as manager:
             manager.get_object("instrument", Instrument, "instrument", open_on_use=True).echo(bytes(10))

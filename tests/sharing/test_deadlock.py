@@ -80,7 +80,7 @@ def test_a_cycle_through_three_servers_is_named(manager, second_manager, runtime
     assert sorted(text == "entered" for _, text, _ in outcomes) == [False, True, True]
 
 
-def test_a_long_wait_that_is_no_deadlock_is_left_alone(manager, second_manager, until):
+def test_a_long_wait_that_is_not_a_deadlock_is_not_reported(manager, second_manager, until):
     here, there = manager.get_mutex("here"), second_manager.get_mutex("there")
     entered = []
 
@@ -206,7 +206,7 @@ def test_a_blocking_wait_for_a_task_of_the_same_thread_is_a_deadlock(manager):
     asyncio.run(main())
 
 
-def test_a_party_that_dies_ends_the_cycle_for_the_others(manager, until):
+def test_a_process_that_dies_ends_the_deadlock_for_the_others(manager, until):
     mutex = manager.get_mutex("m")
 
     def client():
@@ -269,7 +269,7 @@ def waiting_for(mutex, until, *, count, holding=lambda number: contextlib.nullco
         thread.join(60)
 
 
-def test_waiters_that_nobody_waits_for_cost_no_other_server_anything(manager, second_manager, asked, until):
+def test_other_servers_are_not_asked_about_waiters_for_whom_nobody_waits(manager, second_manager, asked, until):
     others = [second_manager.get_mutex(f"of {number}") for number in range(20)]
     camera = manager.get_mutex("camera", timeout=60)
     with waiting_for(camera, until, count=20, holding=lambda number: others[number]):
@@ -280,7 +280,7 @@ def test_waiters_that_nobody_waits_for_cost_no_other_server_anything(manager, se
         assert asked != []
 
 
-def test_a_deadlock_among_many_that_merely_wait_is_named(manager, second_manager, until):
+def test_a_deadlock_among_many_other_waiters_is_named(manager, second_manager, until):
     others = [second_manager.get_mutex(f"of {number}") for number in range(60)]
     camera = manager.get_mutex("camera", timeout=60)
     with waiting_for(camera, until, count=60, holding=lambda number: others[number]):

@@ -104,7 +104,7 @@ def kill(process):
         process.join(20)
 
 
-def test_what_a_killed_client_switched_on_through_another_server_is_off_before_the_next_one_enters(
+def test_a_device_that_a_killed_client_switched_on_through_another_server_is_off_before_the_next_one_enters(
     manager, bench, rounds, until
 ):
     through, lamp, light = bench
@@ -139,7 +139,9 @@ def wait_on(through, started):
 
 
 @pytest.mark.parametrize("doing", [hold_and_switch_on, stay_on, wait_on])
-def test_so_it_is_whatever_the_killed_client_was_doing(manager, bench, until, doing):
+def test_a_device_used_through_another_server_is_made_safe_whatever_the_killed_client_was_doing(
+    manager, bench, until, doing
+):
     through, lamp, light = bench
     process = start(manager, doing, through)
     until(light.exists)
@@ -150,7 +152,7 @@ def test_so_it_is_whatever_the_killed_client_was_doing(manager, bench, until, do
     assert lamp.state == "open"
 
 
-def test_it_is_told_through_several_servers(runtime, bench, manager, until):
+def test_the_death_of_a_client_is_passed_on_through_several_servers(runtime, bench, manager, until):
     through, _, light = bench
     with SharedMemoryManager("third") as third:
         twice = third.get_object("twice", Through, "twice", through)
@@ -186,7 +188,7 @@ def test_a_client_that_ends_in_good_order_leaves_the_devices_of_other_servers_as
         assert light.exists()
 
 
-def test_what_a_server_keeps_open_stays_open_when_the_client_ends_for_which_it_was_opened(
+def test_a_device_that_a_server_keeps_open_stays_open_when_the_client_for_which_it_was_opened_ends(
     manager, second_manager, until, tmp_path
 ):
     lamp = second_manager.get_object("kept", Kept, "kept", tmp_path / "light")
@@ -205,7 +207,7 @@ class Kept(Lamp):
         self._light = Path(light)
 
 
-def test_a_client_of_the_other_server_keeps_what_it_has_there(manager, second_manager, bench, until):
+def test_a_client_of_the_other_server_keeps_its_mutexes_there(manager, second_manager, bench, until):
     through, lamp, light = bench
     with lamp.lock():
         process = start(manager, wait_for_it, through)

@@ -103,7 +103,7 @@ def test_a_group_survives_with_its_members(carried):
     assert "in _low_level" in "".join(traceback.format_exception(error))
 
 
-def test_a_group_class_of_ones_own_survives(carried):
+def test_a_user_defined_group_class_survives(carried):
     error = carried("own_group")
     assert type(error) is raising.SampleGroup
     assert error.run == 42
@@ -188,14 +188,14 @@ def test_twenty_megabytes_of_message_arrive(carried):
     assert str(carried("large")) == "x" * 20_000_000
 
 
-def test_what_cannot_be_pickled_in_an_attribute_is_named(carried):
+def test_an_attribute_that_cannot_be_pickled_is_named(carried):
     error = carried("unpicklable_attribute")
     assert type(error) is ValueError
     assert error.axis == "x"
     assert "'lock'" in error.__notes__[0]
 
 
-def test_what_cannot_be_pickled_in_the_args_arrives_as_its_repr(carried):
+def test_an_argument_that_cannot_be_pickled_arrives_as_its_repr(carried):
     error = carried("unpicklable_argument")
     assert type(error) is ValueError
     assert error.args[0] == "it holds a lock"
@@ -254,7 +254,7 @@ def test_a_recursion_of_thousands_of_frames_arrives(carried):
     assert len(traceback.extract_tb(error.__traceback__)) < 200
 
 
-def test_an_interrupt_is_carried_as_one(carried):
+def test_a_keyboard_interrupt_arrives_as_one(carried):
     error = carried("interrupted")
     assert type(error) is KeyboardInterrupt
     assert "in interrupted" in "".join(traceback.format_exception(error))
@@ -267,7 +267,7 @@ def _raise_from_a_module_that_only_the_child_has(directory):
     only_there.fail()
 
 
-def test_a_class_that_is_not_here_arrives_as_text(tmp_path):
+def test_an_error_whose_class_cannot_be_imported_arrives_as_text(tmp_path):
     (tmp_path / "only_there.py").write_text(
         textwrap.dedent("""
             class ThereError(ValueError):
@@ -291,7 +291,7 @@ def test_a_class_that_is_not_here_arrives_as_text(tmp_path):
     ("code", "expected", "text"),
     [(3, 3, "exited with code 3"), (0, 0, "exited with code 0"), (-1, 255, "with code 255"), (None, 0, "code 0 ")],
 )
-def test_sys_exit_in_a_child_is_told_with_its_code(code, expected, text):
+def test_sys_exit_in_a_child_is_reported_with_its_code(code, expected, text):
     process = Process(target=sys.exit, args=(code,), name="leaver")
     process.start()
     error = caught(process.join)
@@ -301,7 +301,7 @@ def test_sys_exit_in_a_child_is_told_with_its_code(code, expected, text):
     assert process.exitcode == expected
 
 
-def test_the_last_words_of_sys_exit_are_told():
+def test_the_message_of_sys_exit_is_reported():
     process = Process(target=sys.exit, args=("the cryostat is warm",))
     process.start()
     error = caught(process.join)
@@ -351,7 +351,7 @@ def test_a_server_that_dies_in_a_call_is_an_error_not_a_hang(until):
     manager.shutdown()
 
 
-def test_the_server_keeps_what_a_process_died_of():
+def test_the_server_keeps_the_error_of_which_a_process_died():
     with SharedMemoryManager() as manager:
         process = Process(target=_fail_with, args=(manager,))
         process.start()

@@ -122,7 +122,7 @@ def note_order(name, number, turns, hold):
             time.sleep(hold)
 
 
-def test_contenders_enter_in_turn_even_beside_a_greedy_one(manager, until):
+def test_waiters_enter_in_turn_even_if_one_acquires_again_at_once(manager, until):
     order = manager.get_dict("order")
     mutex = manager.get_mutex("queue")
     mutex.acquire()
@@ -159,7 +159,7 @@ def test_waiters_are_granted_in_the_order_in_which_the_server_queued_them(manage
     assert entered == list(range(20))
 
 
-def test_shared_reads_flow_while_somebody_keeps_the_device(instrument):
+def test_shared_reads_run_while_another_holds_the_device(instrument):
     with instrument.lock():
         reads = []
 
@@ -173,7 +173,7 @@ def test_shared_reads_flow_while_somebody_keeps_the_device(instrument):
     assert max(took for _, took in reads) < 8.0
 
 
-def test_a_shared_read_waits_for_the_operation_in_flight_and_no_longer(instrument, until):
+def test_a_shared_read_waits_for_the_running_operation_only(instrument, until):
     working = threading.Thread(target=lambda: instrument.work(0.3))
     working.start()
     until(lambda: instrument.mutex.holder)
@@ -325,7 +325,7 @@ def test_holders_and_waiters_are_seen_with_process_thread_host_depth_and_line(ma
     process.join(30)
 
 
-def test_a_local_mutex_means_the_same_words():
+def test_a_local_mutex_has_the_same_methods_and_errors():
     mutex = Mutex("local", timeout=0.05)
     outcome = []
     with mutex, mutex:

@@ -253,7 +253,7 @@ def test_a_forked_child_can_do_nothing_with_a_device_that_its_parent_has_open(tm
     assert journal_of(journal) == ["opening", "on", "on", "making safe", "off", "closed"]
 
 
-def test_it_is_the_same_in_the_middle_of_an_operation_and_of_an_opening(tmp_path):
+def test_a_child_forked_during_an_operation_or_an_opening_can_do_nothing_with_the_device(tmp_path):
     codes = []
 
     class Forks(Lamp):
@@ -269,7 +269,7 @@ def test_it_is_the_same_in_the_middle_of_an_operation_and_of_an_opening(tmp_path
     assert codes == [True, True]
 
 
-def test_a_forked_child_has_a_device_to_itself_that_was_closed_at_the_fork(tmp_path):
+def test_a_forked_child_can_open_and_use_a_device_that_was_closed_at_the_fork(tmp_path):
     journal = tmp_path / "journal"
     lamp = Lamp("lamp", journal=journal)
     with lamp:

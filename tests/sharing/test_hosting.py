@@ -43,7 +43,7 @@ def test_the_server_looks_up_no_member_of_a_hosted_object_by_its_name(file):
     assert guesses == []
 
 
-def test_a_class_of_a_users_own_is_told_that_its_client_died_and_that_the_server_stops(manager, tmp_path):
+def test_a_user_class_on_a_server_is_told_that_its_client_died_and_that_the_server_stops(manager, tmp_path):
     path = tmp_path / "book"
     client = Process(target=shareable.sign_and_stay, args=(manager, str(path)))
     client.start()
@@ -55,7 +55,9 @@ def test_a_class_of_a_users_own_is_told_that_its_client_died_and_that_the_server
     assert path.read_text().splitlines()[-1] == "closed"
 
 
-def test_an_object_that_fails_when_a_client_dies_keeps_no_mutex_and_no_word_from_the_others(manager, tmp_path):
+def test_an_object_that_fails_when_a_client_dies_does_not_prevent_the_release_of_mutexes_and_the_notice_to_others(
+    manager, tmp_path
+):
     manager.get_object("failing", Failing)
     path = tmp_path / "book"
     client = Process(target=shareable.hold_and_sign, args=(manager, str(path)))

@@ -81,7 +81,7 @@ def mine(manager, instrument):
     return holder is not None and f"pid {os.getpid()}," in holder.owner
 
 
-def test_ctrl_c_at_random_points_never_mixes_answers_nor_gives_the_mutex_away(manager, instrument, rounds):
+def test_ctrl_c_at_random_points_never_mixes_answers_nor_loses_the_mutex(manager, instrument, rounds):
     instrument.null()
     processes = [Process(target=interrupted_at_random, args=(seed, rounds(60, soak=2000))) for seed in range(2)]
     for process in processes:
@@ -117,7 +117,7 @@ def test_a_long_operation_that_waits_is_cancelled_on_the_server(manager, instrum
     assert time.monotonic() - started < 5
 
 
-def test_the_owners_next_operation_waits_for_the_body_that_it_abandoned(manager, instrument):
+def test_the_next_operation_of_an_owner_waits_for_its_interrupted_one_to_end(manager, instrument):
     with pytest.raises(KeyboardInterrupt), instrument.lock():
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
@@ -168,7 +168,7 @@ def test_an_interrupted_nested_call_is_cancelled_on_the_second_server(manager, s
 
 
 @pytest.mark.parametrize("kind", ["mutex", "operation"])
-def test_ctrl_c_while_waiting_in_ones_own_process_leaves_nothing(until, kind):
+def test_ctrl_c_while_waiting_for_a_local_mutex_leaves_nothing(until, kind):
     device = Instrument("instrument", open_on_use=True)
     entered, leave = threading.Event(), threading.Event()
 
@@ -367,7 +367,7 @@ def enter_and_leave(what, seed, rounds):
 
 
 @pytest.mark.parametrize("what", HELD)
-def test_what_ctrl_c_kept_from_being_entered_is_not_held(manager, instrument, rounds, what):
+def test_a_mutex_whose_acquisition_was_interrupted_is_not_held(manager, instrument, rounds, what):
     count = rounds(300, soak=5000)
     process = Process(target=enter_and_leave, args=(what, 7, count))
     process.start()
@@ -394,7 +394,7 @@ def ask_interrupted_twice(seed, rounds):
         assert instrument.echo(number) == number, "the answer to another question"
 
 
-def test_ctrl_c_again_while_it_is_dealt_with_mixes_no_answers(manager, instrument, rounds):
+def test_a_second_ctrl_c_during_the_handling_of_the_first_mixes_no_answers(manager, instrument, rounds):
     instrument.null()
     process = Process(target=ask_interrupted_twice, args=(11, rounds(150, soak=3000)))
     process.start()
@@ -417,14 +417,14 @@ def use_ones_own_device(seed, rounds):
         device.null()  # raises when what was interrupted counts as running
 
 
-def test_an_operation_of_ones_own_device_has_ended_when_ctrl_c_has_ended_it(rounds):
+def test_an_operation_of_a_local_device_has_ended_when_ctrl_c_is_raised(rounds):
     process = Process(target=use_ones_own_device, args=(2, rounds(1000, soak=10000)))
     process.start()
     process.join(60)
 
 
 @pytest.mark.parametrize("next_owner", ["the same one, again", "another thread of its process"])
-def test_a_grant_that_is_given_up_takes_nothing_from_whoever_has_the_lock_then(next_owner):
+def test_a_grant_that_is_given_up_does_not_release_the_lock_of_its_next_holder(next_owner):
     holder, client = Session("0", "holder", 0, "host"), Session("1", "client", 1, "host")
     owners = [Owner((name, 1, number), name, 0, "host", "t") for number, name in enumerate(("h", "a", "b"))]
     for _ in range(50):

@@ -232,7 +232,7 @@ Model.TestCase.settings = settings(max_examples=150, stateful_step_count=40, dea
 test_the_lock_behaves_as_its_model = Model.TestCase
 
 
-def test_a_waiter_whose_process_has_gone_is_passed_over_though_its_end_was_not_yet_seen_to():
+def test_a_waiter_whose_process_has_ended_is_skipped_even_before_the_end_of_its_session_is_handled():
     lock = OwnedLock("m")
     sessions = [Session(f"s{number}", f"process {number}", number, "host") for number in range(3)]
     calls = [Call(Owner((s.id, 1, 0), s.process, s.pid, s.host, "t"), object(), s) for s in sessions]

@@ -81,7 +81,7 @@ def test_an_event_set_in_one_process_is_seen_in_another(manager, start):
     assert event.is_set() is False
 
 
-def test_a_cancelled_wait_does_not_trouble_who_sets_the_event():
+def test_a_cancelled_wait_does_not_disturb_the_process_that_sets_the_event():
     # The waiter's process has died and the event is set, before the waiter could look.
     event = Event("e")
     outcomes = []
@@ -163,7 +163,7 @@ def test_a_barrier_lets_all_parties_pass_together_again_and_again(manager, start
     assert (barrier.parties, barrier.n_waiting, barrier.broken) == (3, 0, False)
 
 
-def test_a_participant_killed_before_it_came_breaks_the_barrier_at_once(manager, start, until):
+def test_a_participant_killed_before_it_waits_breaks_the_barrier_at_once(manager, start, until):
     barrier = manager.get_barrier("meet", 2)
     child = start(shareable.take_part, "meet")
     assert manager.get_event("taken part").wait(30)
@@ -201,7 +201,7 @@ def test_a_participant_killed_while_it_waits_satisfies_no_barrier(manager, start
         barrier.wait(0.1)
 
 
-def test_an_aborted_barrier_says_who_did_it(manager, start, until):
+def test_an_aborted_barrier_says_who_aborted_it(manager, start, until):
     barrier = manager.get_barrier("meet", 2)
     child = start(shareable.wait_at, barrier)
     until(lambda: waiting(manager, "meet") == 1)
@@ -216,7 +216,7 @@ def test_a_barrier_has_a_default_timeout(manager):
         barrier.wait()
 
 
-def test_the_first_to_ask_for_a_barrier_says_how_many_parties_it_has(manager):
+def test_the_first_process_that_asks_for_a_barrier_sets_its_number_of_parties(manager):
     with pytest.raises(ConfigurationError, match="'meet' needs a number of parties"):
         manager.get_barrier("meet")
     manager.get_barrier("meet", 2)
@@ -287,7 +287,7 @@ def test_a_queue_keeps_the_order_and_its_size(manager, start):
         numbers.get(timeout=0.01)
 
 
-def test_who_waits_for_room_longest_is_first():
+def test_the_putter_that_waited_longest_is_first():
     numbers = Queue("numbers", 1)
     numbers.put(0)
     putters = []
@@ -448,7 +448,7 @@ def test_a_mutexed_dict_has_all_of_dict(shared_dict):
         hash(d)  # a proxy is hashed as what it stands for, not by what that contains
 
 
-def test_several_operations_on_a_dict_are_made_one(shared_dict):
+def test_several_operations_on_a_dict_can_be_one_section(shared_dict):
     shared_dict["n"] = 0
 
     def add():
@@ -624,7 +624,7 @@ def test_a_timeout_that_is_no_number_is_refused_at_once(manager, what, timeout):
     assert manager.get_queue("full").qsize() <= 1
 
 
-def test_a_wait_that_may_be_as_long_as_it_takes_is_ended_by_what_it_waits_for(manager):
+def test_a_wait_without_timeout_is_ended_by_what_it_waits_for(manager):
     event = manager.get_event("e")
     threading.Timer(0.2, event.set).start()
     assert event.wait(float("inf"))
@@ -639,7 +639,7 @@ def test_a_name_is_a_word(manager, name):
     assert manager.status()["objects"] == []
 
 
-def test_a_later_asker_may_leave_parameters_out_or_repeat_them_but_not_differ(manager):
+def test_a_later_request_may_leave_out_or_repeat_parameters_but_not_change_them(manager):
     manager.get_mutex("m", timeout=5)
     assert manager.get_mutex("m").timeout == 5
     assert manager.get_lock("m", timeout=5).timeout == 5
@@ -670,7 +670,7 @@ def test_an_undeclared_attribute_of_a_named_object_does_not_exist(manager, kind)
 # --- objects of one's own --------------------------------------------------------------------------------------------
 
 
-def test_an_object_of_ones_own_works_through_its_proxy(manager):
+def test_a_user_defined_object_works_through_its_proxy(manager):
     tally = manager.get_object("tally", Tally, 5)
     assert (tally.add(2), tally.add(number=1), tally.count) == (7, 8, 8)
     tally.count = 3
@@ -706,7 +706,7 @@ def test_a_property_that_raises_attribute_error_is_asked_once(manager):
     assert tally.count == 1
 
 
-def test_its_own_context_manager_hears_of_exceptions(manager):
+def test_the_context_manager_of_a_shared_object_gets_the_exception(manager):
     tally = manager.get_object("tally", Tally)
     with tally as same:
         assert same is tally
@@ -814,18 +814,18 @@ async def _coroutine(*_):
         lambda manager: manager.get_dict("loaded", load=lambda key: _coroutine())["x"],
     ],
 )
-def test_what_a_function_would_make_later_is_not_made(manager, use):
+def test_a_factory_that_is_a_coroutine_or_generator_is_refused(manager, use):
     with pytest.raises(TypeError, match=r"whose (body does not run when it is called|work is not done)"):
         use(manager)
 
 
-def test_a_condition_is_waited_for_with_a_predicate_that_is_asked(manager):
+def test_a_predicate_of_a_condition_that_returns_a_coroutine_is_an_error(manager):
     condition = manager.get_condition("changed")
     with condition, pytest.raises(TypeError, match="the predicate that is waited for returned a coroutine"):
         condition.wait_for(_coroutine, 1)
 
 
-def test_a_server_does_not_start_where_its_initializer_would_not_run(runtime):
+def test_a_server_whose_initializer_is_a_coroutine_or_generator_does_not_start(runtime):
     for initializer in (_coroutine, lambda: _coroutine()):
         with pytest.raises(TypeError, match="the initializer of (a|the) server"):
             SharedMemoryManager("other").start(initializer)
@@ -845,7 +845,9 @@ def test_an_object_that_needs_itself_to_be_made_is_an_error_not_a_hang(manager):
 
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["one server", "two servers"])
-def test_two_who_make_objects_that_need_each_other_are_told_of_the_deadlock(manager, start, until, elsewhere, runtime):
+def test_two_clients_that_make_objects_which_need_each_other_get_a_deadlock_error(
+    manager, start, until, elsewhere, runtime
+):
     with contextlib.ExitStack() as stack:
         servers = [manager, stack.enter_context(SharedMemoryManager("other")) if elsewhere else manager]
         places = [(servers[0].name, "x"), (servers[1].name, "y")]
@@ -870,7 +872,7 @@ def test_two_who_make_objects_that_need_each_other_are_told_of_the_deadlock(mana
             assert server.get_object(name).hello() == "hello"
 
 
-def test_a_client_that_is_killed_while_it_makes_something_keeps_nobody_from_it(manager, start):
+def test_a_client_killed_while_it_makes_an_object_does_not_prevent_others_from_making_it(manager, start):
     maker = start(shareable.make_in_need, (manager.name, "x"), (manager.name, "y"))
     assert manager.get_event("making x").wait(30)
     waiter = start(shareable.make_in_need, (manager.name, "x"), None)
@@ -880,7 +882,7 @@ def test_a_client_that_is_killed_while_it_makes_something_keeps_nobody_from_it(m
     assert waiter.result == "made"
 
 
-def test_what_is_needed_for_a_while_can_be_forgotten_and_its_name_used_for_something_else(manager):
+def test_a_named_object_can_be_forgotten_and_its_name_used_for_another_one(manager):
     manager.get_queue("keep").put(1)
     before = manager.status()["objects"]
     for round_ in range(3):
@@ -907,7 +909,7 @@ def test_what_is_needed_for_a_while_can_be_forgotten_and_its_name_used_for_somet
     assert manager.get_queue("keep").get(timeout=10) == 1
 
 
-def test_what_somebody_uses_is_not_forgotten(manager, start, until):
+def test_a_named_object_in_use_cannot_be_forgotten(manager, start, until):
     mutex, event = manager.get_mutex("m"), manager.get_event("e")
     child = start(shareable.wait_for_event, event, 30)
     until(lambda: waiting(manager, "e") == 1)
@@ -1032,7 +1034,7 @@ def test_the_mutex_of_a_dict_has_the_timeout_that_was_asked_for(manager):
         manager.get_dict("never", timeout=-1)
 
 
-def test_a_timeout_is_also_that_of_the_standard_library(manager, start):
+def test_our_timeout_error_is_also_the_one_of_the_standard_library(manager, start):
     mutex = manager.get_mutex("camera")
     with mutex, pytest.raises(multiprocessing.TimeoutError):
         wait_elsewhere(mutex)
@@ -1093,7 +1095,7 @@ def test_a_mutex_that_a_server_asks_itself_for_can_be_sent_to_clients(manager):
         assert manager.get_mutex("camera").holder is not None
 
 
-def test_a_key_that_is_not_the_servers_is_refused(manager):
+def test_a_key_other_than_the_one_of_the_server_is_refused(manager):
     with pytest.raises(multiprocessing.AuthenticationError, match=f"not that of server '{manager.name}'"):
         SharedMemoryManager(manager.name, authkey=b"wrong").connect()
     right = SharedMemoryManager(manager.name, authkey=manager.server.authkey)
@@ -1115,7 +1117,7 @@ def test_a_manager_that_was_shut_down_is_joined_without_an_error(runtime):
         pass
 
 
-def test_what_a_process_was_given_is_not_kept_by_its_parent(manager, start):
+def test_the_arguments_of_a_process_are_not_kept_by_its_parent(manager, start):
     class Big:
         pass
 

@@ -41,7 +41,7 @@ def notebook(manager, tmp_path):
     return run
 
 
-def test_what_one_cell_acquires_another_one_uses_and_releases(notebook, manager):
+def test_a_mutex_acquired_in_one_cell_is_used_and_released_in_another(notebook, manager):
     _, again, holder, released = notebook(
         "mutex.acquire()",
         "print(mutex.acquire(timeout=0))\nmutex.release()",
@@ -83,7 +83,7 @@ def test_tasks_that_a_cell_starts_exclude_each_other_and_the_cell(notebook):
     assert "async with" in refused
 
 
-def test_a_cell_that_is_interrupted_keeps_what_another_one_acquired(notebook):
+def test_an_interrupted_cell_does_not_release_what_another_one_acquired(notebook):
     _, interrupted, holder = notebook(
         "mutex.acquire()",
         ("manager.get_event('never').wait()", 1.0),

@@ -269,7 +269,7 @@ def helper(request, manager):
     return device, elsewhere if request.param == "another thread" else measure
 
 
-def test_a_block_inside_of_another_one_leaves_the_device_open_for_that(helper):
+def test_a_block_inside_of_another_block_leaves_the_device_open_for_the_outer_one(helper):
     device, measure = helper
     with device:
         device.on = True
@@ -280,7 +280,7 @@ def test_a_block_inside_of_another_one_leaves_the_device_open_for_that(helper):
     assert (device.record["safe"], device.record["on"]) == (1, False)
 
 
-def test_open_is_ended_by_a_close_in_any_thread_and_a_surplus_close_takes_nothing_from_a_block(helper):
+def test_open_is_ended_by_a_close_in_any_thread_and_a_surplus_close_does_not_end_a_block(helper):
     device, _ = helper
     device.open()
     closing = threading.Thread(target=device.close)
@@ -293,7 +293,7 @@ def test_open_is_ended_by_a_close_in_any_thread_and_a_surplus_close_takes_nothin
         _ = device.value
 
 
-def test_a_device_of_a_testbed_stays_open_behind_a_block(instrument):
+def test_a_device_of_a_testbed_stays_open_after_a_block(instrument):
     with instrument:
         instrument.on = True
     assert instrument.on
@@ -316,7 +316,7 @@ def in_another_thread(function):
 
 
 @pytest.mark.parametrize("where", ["in this process", "proxy"])
-def test_whoever_leaves_a_block_that_was_ended_by_force_takes_nothing_from_those_who_came_since(manager, where):
+def test_leaving_a_block_that_was_closed_by_force_does_not_close_the_device_for_later_users(manager, where):
     lamp = manager.get_object("lamp", Instrument, "lamp") if where == "proxy" else Instrument("lamp")
     first = lamp.__enter__()
     assert in_another_thread(lambda: lamp.close(force=True)) == [None]
@@ -340,7 +340,7 @@ def test_whoever_leaves_a_block_that_was_ended_by_force_takes_nothing_from_those
 
 
 @pytest.mark.parametrize("how", ["block", "open"])
-def test_what_was_entered_on_a_server_that_has_ended_takes_nothing_from_the_next_one(how):
+def test_leaving_a_block_on_a_server_that_has_ended_does_not_close_devices_of_the_next_server(how):
     def server():
         manager = SharedMemoryManager("bench")
         manager.start()
@@ -364,7 +364,7 @@ def test_what_was_entered_on_a_server_that_has_ended_takes_nothing_from_the_next
         assert new.state == "closed"
 
 
-def test_a_device_is_closed_where_ctrl_c_cannot_strike_as_part_of_the_call_that_closes_it():
+def test_a_device_is_closed_in_a_thread_that_ctrl_c_does_not_reach_as_part_of_the_call_that_closes_it():
     closed = []
 
     class Told(Lamp):
@@ -386,7 +386,7 @@ def in_a_block(entered):
         time.sleep(60)
 
 
-def test_what_a_killed_process_had_entered_counts_no_more_and_the_others_entries_stay(manager, until):
+def test_the_blocks_of_a_killed_process_are_ended_and_those_of_others_stay(manager, until):
     lamp = manager.get_object("lamp", Instrument, "lamp")
     processes = [Process(target=in_a_block, args=(name,)) for name in ("first", "second")]
     for process, name in zip(processes, ("first", "second"), strict=True):
@@ -452,7 +452,7 @@ def test_ctrl_c_at_random_points_of_blocks_leaves_no_device_open(manager, rounds
 
 
 @pytest.mark.parametrize("where", ["in this process", "proxy"])
-def test_a_block_whose_end_is_interrupted_while_somebody_has_the_device_is_closed_when_he_has_left(
+def test_a_block_whose_end_is_interrupted_while_another_holds_the_device_closes_it_after_that_one(
     manager, until, where
 ):
     lamp = Instrument("lamp") if where == "in this process" else manager.get_object("lamp", Instrument, "lamp")

@@ -178,7 +178,7 @@ def test_a_child_with_a_large_result_ends_before_it_is_joined(until):
     assert len(process.result) == 20_000_000
 
 
-def test_an_unpicklable_result_troubles_only_who_asks_for_it():
+def test_an_unpicklable_result_is_an_error_only_when_it_is_read():
     process = Process(target=threading.Lock)
     process.start()
     process.join()
@@ -209,14 +209,14 @@ def _only_here(pid):
         raise ImportError("not in this process")
 
 
-def test_an_argument_that_does_not_load_in_the_child_is_told():
+def test_an_argument_that_cannot_be_loaded_in_the_child_is_reported():
     process = Process(target=_echo, args=(_NotThere(),))
     process.start()
     with pytest.raises(ImportError, match="not in this process"):
         process.join()
 
 
-def test_join_ends_in_time_and_says_who_still_runs():
+def test_join_with_a_timeout_ends_in_time_and_says_which_process_still_runs():
     process = Process(target=time.sleep, args=(600,), name="sleeper")
     process.start()
     before = time.monotonic()
@@ -267,7 +267,7 @@ def test_join_ends_in_time_although_the_child_was_stopped_in_the_middle_of_its_r
     assert len(process.result) == 60_000_000
 
 
-def test_a_child_killed_in_the_middle_of_its_result_is_told_as_killed(until):
+def test_a_child_killed_while_it_sends_its_result_is_reported_as_killed(until):
     process = Process(target=_bytes, args=(60_000_000,))
     process.start()
     until(lambda: psutil.Process(process.pid).memory_info().rss > 60_000_000)
@@ -555,7 +555,7 @@ def prepared():
     return process.result
 
 
-def test_what_every_child_does_first_is_done_by_children_of_children_too():
+def test_the_initial_function_of_children_is_run_by_their_children_too():
     process = Process(target=prepared)
     process.start()
     assert process.result == ("a", "aa")

@@ -78,13 +78,13 @@ ENDINGS = {
 
 @pytest.mark.parametrize("place", ["lamp.open()", "with lamp:", "if lamp.open() is None:"])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_whatever_ends_a_program_in_good_order_makes_its_devices_safe(program, ending, place):
+def test_every_orderly_end_of_a_program_makes_its_devices_safe(program, ending, place):
     ended = program(f"{place}\n    {ending}" if place.endswith(":") else f"{place}\n{ending}")
     assert ended.end() == ENDINGS[ending]
     assert ended.noted() == SAFE
 
 
-def test_a_handler_of_the_program_may_hand_the_signal_on_to_the_one_that_was_there_before(program):
+def test_a_signal_handler_of_the_program_may_call_the_previous_handler(program):
     ended = program("""
         lamp.open()
         before = signal.getsignal(signal.SIGTERM)
@@ -95,7 +95,7 @@ def test_a_handler_of_the_program_may_hand_the_signal_on_to_the_one_that_was_the
     assert ended.noted() == SAFE
 
 
-def test_what_was_closed_before_is_left_alone(program):
+def test_a_device_that_was_closed_before_is_not_touched(program):
     ended = program("with lamp:\n    pass\nend_oneself(signal.SIGTERM)")
     assert ended.end() == -signal.SIGTERM
     assert ended.noted() == SAFE
@@ -121,7 +121,7 @@ def test_a_device_that_is_being_opened_when_the_signal_comes_is_made_safe(progra
 
 
 @pytest.mark.parametrize("daemon", [True, False])
-def test_threads_that_still_run_switch_nothing_on_again(program, daemon):
+def test_threads_that_still_run_cannot_switch_anything_on_again(program, daemon):
     ended = program(f"""
         def shine():
             while True:
@@ -137,7 +137,7 @@ def test_threads_that_still_run_switch_nothing_on_again(program, daemon):
     assert ended.noted().count("off") == 1
 
 
-def test_a_thread_that_goes_on_behind_the_last_line_has_its_device_until_it_ends(program):
+def test_a_thread_that_runs_after_the_last_line_of_the_program_keeps_its_device_until_it_ends(program):
     ended = program("""
         def measure():
             threading.main_thread().join()
@@ -191,7 +191,7 @@ def test_signals_that_come_one_after_the_other_end_it_once_and_safe(program, unt
 
 
 @pytest.mark.parametrize("ending", ["pass", "sys.exit()", "lamp.close()"])
-def test_ctrl_c_while_it_is_made_safe_is_too_late_to_prevent_that(program, until, ending):
+def test_ctrl_c_while_a_device_is_made_safe_does_not_prevent_it(program, until, ending):
     ended = program(f"lamp = Lamp('lamp', journal=journal, safe_seconds=1.0)\nlamp.open()\n{ending}")
     until(lambda: "making safe" in ended.noted())
     for _ in range(2):
@@ -221,7 +221,7 @@ def test_a_signal_that_the_program_ignores_stays_ignored(program):
     assert ended.noted() == ["opening", "on", "on", "making safe", "off", "closed"]
 
 
-def test_what_the_program_registered_before_it_opened_the_device_finds_it_closed(program):
+def test_functions_registered_for_the_exit_before_the_device_was_opened_find_it_closed(program):
     ended = program("""
         import atexit
 
@@ -247,7 +247,7 @@ def test_what_the_program_registered_before_it_opened_the_device_finds_it_closed
 
 
 @pytest.mark.parametrize("first", ["lamp.open()", "loop.add_signal_handler(signal.SIGUSR1, print)"])
-def test_a_program_on_an_event_loop_dies_of_its_signal_too(program, first):
+def test_a_program_with_an_event_loop_dies_of_the_signal_too(program, first):
     ended = program(f"""
         import asyncio
 
@@ -267,7 +267,7 @@ def test_a_program_on_an_event_loop_dies_of_its_signal_too(program, first):
 
 @pytest.mark.parametrize("change", ["lamp.switch_on()", "Lamp('other', journal=journal + '.other').open()"])
 @pytest.mark.parametrize("left", ["loop.remove_signal_handler(signal.SIGTERM)", "pass"])
-def test_the_next_change_puts_back_what_an_event_loops_handler_leaves_behind(program, left, change):
+def test_the_next_operation_restores_the_signal_handler_that_an_event_loop_removed(program, left, change):
     ended = program(f"""
         import asyncio
 
@@ -330,7 +330,7 @@ LOGS = {
 
 
 @pytest.mark.parametrize("held", LOGS)
-def test_a_log_that_is_blocked_keeps_nothing_on_and_no_program_alive(program, until, held):
+def test_a_blocked_log_prevents_neither_making_safe_nor_the_end_of_the_program(program, until, held):
     ended = program("import logging\n" + textwrap.dedent(LOGS[held]))
     until(lambda: "ready" in ended.noted())
     if "pipe" in held:
@@ -340,7 +340,7 @@ def test_a_log_that_is_blocked_keeps_nothing_on_and_no_program_alive(program, un
     assert ended.noted()[-3:] == ["making safe", "off", "closed"]
 
 
-def test_a_program_that_a_test_runner_runs_dies_of_its_signal_too(program, tmp_path):
+def test_a_program_run_by_a_test_runner_dies_of_the_signal_too(program, tmp_path):
     (tmp_path / "test_lamp.py").write_text(
         "def test_lamp(lamp):\n    import lamp as module\n    with lamp:\n        module.end_oneself(15)\n"
     )
@@ -379,7 +379,7 @@ def test_the_end_of_a_notebooks_kernel_makes_its_devices_safe(program, tmp_path,
 
 
 @pytest.mark.parametrize("ending", ["os._exit(0)", "sys.exit()", "end_oneself(signal.SIGTERM)"])
-def test_a_forked_child_leaves_its_parents_devices_alone(program, ending):
+def test_a_forked_child_does_not_touch_the_devices_of_its_parent(program, ending):
     ended = program(f"""
         lamp.open()
         child = os.fork()
@@ -392,7 +392,7 @@ def test_a_forked_child_leaves_its_parents_devices_alone(program, ending):
     assert ended.noted() == ["opening", "on", "child has ended", "making safe", "off", "closed"]
 
 
-def test_a_signal_to_a_child_that_was_only_just_forked_is_the_childs_alone(program):
+def test_a_signal_to_a_newly_forked_child_does_not_reach_its_parent(program):
     # Registered first, it comes before the child has forgotten anything of its parent.
     strike = "import os\nos.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), 15))\n"
     ended = program(
@@ -490,7 +490,7 @@ def test_the_server_that_a_program_started_makes_its_devices_safe(program, until
     assert ended.noted().count("closed") == 1
 
 
-def test_the_end_of_a_terminal_makes_safe_what_was_opened_and_served_there(tmp_path, until):
+def test_closing_a_terminal_makes_the_devices_of_its_programs_and_servers_safe(tmp_path, until):
     script = tmp_path / "script.py"
     script.write_text(HEAD + textwrap.dedent(SERVER).format(ending="local.open(); time.sleep(60)").replace(
         "lamp = manager", 'local = Lamp("local", journal=journal + ".local"); lamp = manager'))  # fmt: skip

@@ -47,7 +47,7 @@ def mode(path):
 # --- who may come near -----------------------------------------------------------------------------------------------
 
 
-def test_what_a_server_leaves_on_disk_is_its_users_alone(tmp_path, monkeypatch):
+def test_only_its_user_can_read_the_files_of_a_server(tmp_path, monkeypatch):
     directory = tmp_path / "not there yet"
     monkeypatch.setenv("CATKIT_DEVICES_RUNTIME", str(directory))
     before = os.umask(0)
@@ -62,7 +62,7 @@ def test_what_a_server_leaves_on_disk_is_its_users_alone(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="users and groups of POSIX")
-def test_a_labs_group_is_let_in_and_nobody_else(tmp_path, monkeypatch):
+def test_members_of_the_configured_group_may_connect_and_nobody_else(tmp_path, monkeypatch):
     import grp
 
     directory = tmp_path / "lab"
@@ -102,7 +102,7 @@ def test_a_directory_with_a_long_path_gets_a_socket_elsewhere_that_all_its_users
 
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can become another user")
-def test_a_user_who_has_a_number_only_has_a_directory_too(monkeypatch):
+def test_a_user_number_without_a_name_has_a_directory_too(monkeypatch):
     monkeypatch.delenv("CATKIT_DEVICES_RUNTIME", raising=False)
 
     def directory_with(home):
@@ -168,7 +168,7 @@ def test_a_directory_that_others_can_write_to_is_refused(tmp_path, monkeypatch, 
 
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can make a directory of somebody else's")
-def test_a_directory_of_somebody_else_is_refused_unless_it_is_ones_groups(tmp_path, monkeypatch):
+def test_a_directory_of_another_user_is_refused_unless_it_belongs_to_the_own_group(tmp_path, monkeypatch):
     monkeypatch.setenv("CATKIT_DEVICES_RUNTIME", str(tmp_path))
     os.chown(tmp_path, 65534, 65534)
     tmp_path.chmod(0o750)
@@ -367,7 +367,7 @@ def test_connections_that_stop_in_the_middle_of_the_handshake_are_forgotten(mana
     assert manager.get_event("e").is_set() is False
 
 
-def test_connections_that_say_nothing_are_bounded_and_keep_nobody_out(manager, tally, until):
+def test_silent_connections_are_limited_and_do_not_block_others(manager, tally, until):
     server = psutil.Process(manager.pid)
     silent = []
     try:
@@ -396,7 +396,7 @@ def test_connections_that_say_nothing_are_bounded_and_keep_nobody_out(manager, t
             sock.close()
 
 
-def test_newcomers_get_in_while_strangers_keep_coming(manager):
+def test_clients_with_the_key_can_connect_while_others_without_it_keep_trying(manager):
     """A process that connects all the time and says nothing."""
     code = (
         "import socket, sys\n"
@@ -442,7 +442,7 @@ def test_a_request_that_the_server_does_not_know_is_refused(manager):
             line.call(-1, CALL, verb, (), None)
 
 
-def test_an_object_that_was_never_there_is_refused(manager, tally):
+def test_a_request_for_an_unknown_object_is_refused(manager, tally):
     for target in (-2, 3, 10_000, 2**70, "0", None, (1, 2), 1.5):
         with pytest.raises(RemoteError, match="no object number"):
             connection_to(manager.server).call(target, CALL, "add", (), None)
@@ -461,7 +461,7 @@ OF_ANOTHER_KIND = [
 ]
 
 
-def test_private_names_are_refused_through_the_channel(tally):
+def test_private_names_are_refused_by_the_server(tally):
     remote = tally._remote_
     for operation in (CALL, GET, SET, DELETE):
         for name in PRIVATE:
@@ -569,7 +569,7 @@ A_WORD = pickle.dumps(("n", 0, 0, "add", (), None, None))
     ],
     ids=["256 TB", "2 GB", "ones", "five descriptors", "five arrays", "no pickle", "a pair", "a word", "half a header"],
 )
-def test_nonsense_from_a_peer_with_the_key_ends_at_most_its_own_connection(manager, tally, until, data):
+def test_an_invalid_message_from_a_client_with_the_key_ends_at_most_its_own_connection(manager, tally, until, data):
     memory = most_memory(manager)
     sock, lifeline = calls(manager)
     with sock, lifeline:
@@ -583,7 +583,7 @@ def test_nonsense_from_a_peer_with_the_key_ends_at_most_its_own_connection(manag
     until(lambda: len(manager.status()["sessions"]) == 1)
 
 
-def test_a_strange_word_on_a_lifeline_ends_at_most_its_own_session(manager, tally, until):
+def test_an_invalid_message_on_a_lifeline_ends_at_most_its_own_session(manager, tally, until):
     for word in (("void",), ("void", [], 1, 2, 3), 7, None, ("cancel", {}, 1), ("arrived", []), ("?",)):
         sock, lifeline = calls(manager)
         with sock, lifeline:

@@ -137,7 +137,7 @@ def manager_after(script, runtime):
         yield started
 
 
-def test_an_argument_whose_module_ends_the_program_is_an_error_and_the_line_goes_on(script, scripted):
+def test_an_argument_whose_module_calls_exit_is_an_error_and_the_connection_stays_usable(script, scripted):
     script("script_there", ends_in_this_process=False)
     import script_there
 
@@ -149,7 +149,7 @@ def test_an_argument_whose_module_ends_the_program_is_an_error_and_the_line_goes
     assert scripted.echo(1) == 1
 
 
-def test_an_answer_or_an_error_whose_module_ends_the_program_does_not_end_this_one(script, scripted):
+def test_an_answer_or_an_error_whose_module_calls_exit_does_not_end_the_client(script, scripted):
     script("script_here", ends_in_this_process=True)
     with pytest.raises(TransferError, match=r"thing.made_here returned .* script_here.Setting.* usage: script CONFIG"):
         scripted.made_here("script_here", "Setting")
@@ -164,7 +164,7 @@ def test_an_answer_or_an_error_whose_module_ends_the_program_does_not_end_this_o
 @pytest.mark.parametrize(
     "value", [bytes(100 * MB), np.zeros(100 * MB, dtype="u1"), [bytes(50 * MB), np.zeros(50 * MB, dtype="u1")]]
 )
-def test_what_the_server_has_no_memory_for_is_refused_and_the_same_line_goes_on(manager, thing, value):
+def test_a_message_for_which_the_server_has_no_memory_is_refused_and_the_connection_stays_usable(manager, thing, value):
     kept = np.arange(20_000.0)
     with no_more_memory(manager.pid, but=40 * MB):
         for _ in range(2):
@@ -180,7 +180,7 @@ def test_what_the_server_has_no_memory_for_is_refused_and_the_same_line_goes_on(
     np.testing.assert_array_equal(thing.echo(kept), kept)
 
 
-def test_an_operation_that_the_server_has_no_memory_for_says_whose_memory(manager, thing):
+def test_an_operation_for_which_the_server_has_no_memory_says_that_it_is_the_server(manager, thing):
     with no_more_memory(manager.pid, but=40 * MB):
         with pytest.raises(MemoryError) as caught:
             thing.grow(100 * MB)
@@ -193,7 +193,7 @@ def test_an_operation_that_the_server_has_no_memory_for_says_whose_memory(manage
 # --- descriptors ----------------------------------------------------------------------------------------------------
 
 
-def test_a_server_out_of_descriptors_refuses_arrays_and_newcomers_and_goes_on_with_the_rest(manager, thing):
+def test_a_server_without_free_descriptors_refuses_arrays_and_new_clients_and_serves_the_rest(manager, thing):
     mutex = manager.get_mutex("m")
     many = [np.full(20_000, value) for value in range(20)]
     done, came, deadline = threading.Event(), [], time.monotonic() + 20
@@ -219,7 +219,7 @@ def test_a_server_out_of_descriptors_refuses_arrays_and_newcomers_and_goes_on_wi
         np.testing.assert_array_equal(thing.echo(many), many)
 
 
-def test_a_client_out_of_descriptors_is_told_so_and_recovers(thing):
+def test_a_client_without_free_descriptors_gets_an_error_that_says_so_and_recovers(thing):
     opened = []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 5, hard))
@@ -240,7 +240,7 @@ def test_a_client_out_of_descriptors_is_told_so_and_recovers(thing):
     assert in_a_thread(lambda: thing.echo(2)) == 2
 
 
-def test_more_arrays_in_one_message_than_descriptors_can_travel(thing):
+def test_a_message_may_have_more_arrays_than_descriptors_can_be_sent_at_once(thing):
     """Linux passes at most 253 of them at once."""
     arrays = [np.full(8_200, value) for value in range(300)]
     assert [array[0] for array in thing.echo(arrays)] == list(range(300))
@@ -257,7 +257,7 @@ def hold_until_told(name):
     manager.get_event("never").wait()
 
 
-def test_a_server_out_of_threads_refuses_newcomers_sees_deaths_and_recovers(manager, thing):
+def test_a_server_that_can_start_no_thread_refuses_new_clients_notices_deaths_and_recovers(manager, thing):
     """What cannot be had here is the memory of a thread's stack, so it is the system that refuses the thread."""
     holder = Process(target=hold_until_told, args=("m",))
     holder.start()
@@ -317,7 +317,7 @@ def ends():
         end.close()
 
 
-def test_a_dropped_line_is_noticed_whatever_copies_of_it_are_open(ends):
+def test_a_closed_connection_is_noticed_even_if_copies_of_its_descriptor_are_open(ends):
     """A process that the server has forked, or a program that a driver has started, has copies of all it has open."""
     server, client = ends()
     copies = [os.dup(descriptor) for descriptor in server._pipes] + [os.dup(server.socket.fileno())]
@@ -332,7 +332,7 @@ def test_a_dropped_line_is_noticed_whatever_copies_of_it_are_open(ends):
             os.close(copy)
 
 
-def test_a_half_sent_answer_is_the_end_of_the_line(ends):
+def test_an_answer_that_was_sent_only_in_part_ends_the_connection(ends):
     for whole in (b"x" * 100, b"x" * 1_000_000):
         server, client = ends()
         data = server.pack(whole)
@@ -346,7 +346,7 @@ def test_a_half_sent_answer_is_the_end_of_the_line(ends):
             client.receive()
 
 
-def test_an_answer_that_was_sent_before_the_line_was_dropped_arrives(ends):
+def test_an_answer_that_was_sent_before_the_connection_was_closed_arrives(ends):
     for value in ("short", "long" * 50_000):
         server, client = ends()
         thread = threading.Thread(target=lambda server=server, value=value: server.send(server.pack(value)))
@@ -361,7 +361,7 @@ def test_an_answer_that_was_sent_before_the_line_was_dropped_arrives(ends):
     assert client.unpack(client.receive()) == "short"
 
 
-def test_a_line_that_can_have_no_pipes_goes_over_its_socket(ends, monkeypatch):
+def test_a_connection_for_which_no_pipes_can_be_made_uses_its_socket(ends, monkeypatch):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     here, there = (Channel(end) for end in socket.socketpair())
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, hard))
@@ -385,7 +385,7 @@ def test_a_line_that_can_have_no_pipes_goes_over_its_socket(ends, monkeypatch):
     there.close()
 
 
-def test_waking_a_line_that_is_just_being_closed_touches_nothing_else(ends):
+def test_waking_a_connection_that_is_being_closed_writes_to_no_other_descriptor(ends):
     """The number of a descriptor that was closed is given to the next one that is opened."""
     deadline = time.monotonic() + 1.0
     while time.monotonic() < deadline:

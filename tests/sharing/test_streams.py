@@ -50,7 +50,7 @@ def read_every(count):
     return numbers, missed, torn
 
 
-def test_every_frame_arrives_whole_and_lapped_readers_are_told_how_many_they_missed(manager):
+def test_every_frame_arrives_whole_and_slow_readers_are_told_how_many_they_missed(manager):
     count = 3000
     manager.get_stream("frames", (100, 100), "<f8", slots=8)
     manager.get_barrier("readers ready", parties=3)
@@ -147,7 +147,7 @@ def test_a_device_publishes_to_a_stream_of_its_own_server(manager):
     assert [reader.next(timeout=5).array.tolist() for _ in range(3)] == [[0, 0], [1, 1], [2, 2]]
 
 
-def test_a_writer_may_be_one_already(manager):
+def test_a_writer_may_be_entered_inside_of_another_one(manager):
     stream = manager.get_stream("frames", (2,), "i4")
     with stream.writer() as outer:
         with manager.get_stream("frames").writer() as inner:
@@ -232,7 +232,7 @@ def test_readers_and_writers_are_told_when_the_server_is_gone(manager):
             assert publish(np.zeros(2, "i4")) == 0
 
 
-def test_after_a_writer_was_killed_in_the_middle_the_next_one_goes_on_at_once(manager):
+def test_after_a_writer_was_killed_in_the_middle_of_a_frame_the_next_one_can_write_at_once(manager):
     stream = manager.get_stream("frames", (300, 300), "<f8", slots=4)
     for _ in range(10):
         process = Process(target=write, args=(10**6, 0))
@@ -274,7 +274,7 @@ OTHER = {
 }  # fmt: skip
 
 
-def test_a_frame_whose_values_the_type_of_the_stream_cannot_say_is_refused(manager):
+def test_a_frame_whose_values_the_type_of_the_stream_cannot_hold_exactly_is_refused(manager):
     for dtype, frames in OTHER.items():
         stream = manager.get_stream(f"of {dtype}", (2,), dtype)
         with stream.writer() as publish:
@@ -292,7 +292,7 @@ SAME = [
 ]  # fmt: skip
 
 
-def test_a_frame_of_another_type_arrives_where_its_values_stay_the_same(manager):
+def test_a_frame_of_another_type_is_accepted_if_its_values_stay_the_same(manager):
     for number, (frame, dtype) in enumerate(SAME):
         stream = manager.get_stream(f"stream {number}", (2,), dtype)
         with stream.writer() as publish:

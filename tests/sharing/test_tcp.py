@@ -144,7 +144,7 @@ os._exit(0)  # not without trying to take leave of a server that is gone
 
 @pytest.mark.skipif(sys.platform != "linux", reason="takes a network of its own down")
 @pytest.mark.parametrize("client", ["idle", "waiting"])
-def test_what_a_vanished_computer_held_is_made_safe_within_seconds(tmp_path, client):
+def test_devices_held_by_a_computer_that_has_vanished_are_made_safe_within_seconds(tmp_path, client):
     """Keepalive notices that nobody answers, but not while there is something on its way to him."""
     script = tmp_path / "vanish.py"
     script.write_text(textwrap.dedent(VANISH))

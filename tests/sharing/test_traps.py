@@ -35,7 +35,7 @@ class Raising(Instrument):
     "error",
     [EOFError("the file ended"), ConnectionResetError(104, "reset"), BrokenPipeError(32, "pipe"), OSError(5, "io")],
 )
-def test_an_error_that_looks_like_a_lost_connection_is_the_devices_own(manager, error):
+def test_a_connection_error_raised_by_a_device_is_not_taken_for_a_lost_server(manager, error):
     device = manager.get_object("device", Raising, "device", open_on_use=True)
     with device.lock():
         device.value = 1
@@ -48,7 +48,7 @@ def test_an_error_that_looks_like_a_lost_connection_is_the_devices_own(manager, 
     assert device.record["safe"] == 0
 
 
-def test_a_runtime_directory_of_any_depth_will_do(tmp_path, monkeypatch):
+def test_a_runtime_directory_may_have_a_path_of_any_length(tmp_path, monkeypatch):
     """The path of a Unix socket must be shorter than 108 bytes (unix(7))."""
     deep = tmp_path / ("d" * 60) / ("e" * 60)
     deep.mkdir(parents=True, mode=0o700)

@@ -86,7 +86,7 @@ def test_nothing_else_runs_while_an_operation_waits(oven, until):
     assert said.index("echo") > said.index("end")
 
 
-def test_the_operation_goes_on_when_the_read_has_left(oven, until):
+def test_a_waiting_operation_continues_when_the_read_has_ended(oven, until):
     with meanwhile(oven.settle, 0.2):
         until(has_begun(oven))
         with meanwhile(oven.look, 1.0):
@@ -95,7 +95,7 @@ def test_the_operation_goes_on_when_the_read_has_left(oven, until):
     assert oven.record["overlaps"] == 0
 
 
-def test_a_read_that_waits_gives_way_too(oven, until):
+def test_a_read_that_waits_lets_others_in_too(oven, until):
     with meanwhile(oven.settle, 0.5), meanwhile(oven.look_patiently, 1.0):
         until(has_begun(oven, "look patiently"))
         assert oven.temperature == 21.0
@@ -199,19 +199,19 @@ def test_a_wait_of_no_number_of_seconds_is_refused(wait, until):
         patient.pause(*wait, **until)
 
 
-def test_a_device_gives_way_while_the_one_that_it_uses_waits(manager, until):
+def test_a_device_lets_reads_in_while_the_device_that_it_uses_waits(manager, until):
     stage = manager.get_object("stage", Oven, "stage", open_on_use=True)
     oven = manager.get_object("oven", Oven, "oven", uses=stage, open_on_use=True)
     watch_both(oven, stage, until)
 
 
-def test_a_device_gives_way_while_one_on_another_server_waits(manager, second_manager, until):
+def test_a_device_lets_reads_in_while_a_device_on_another_server_waits(manager, second_manager, until):
     stage = second_manager.get_object("stage", Oven, "stage", open_on_use=True)
     oven = manager.get_object("oven", Oven, "oven", uses=stage, open_on_use=True)
     watch_both(oven, stage, until)
 
 
-def test_a_device_gives_way_while_one_behind_another_server_waits(manager, second_manager, until):
+def test_a_device_lets_reads_in_while_a_device_two_servers_away_waits(manager, second_manager, until):
     stage = manager.get_object("stage", Oven, "stage", open_on_use=True)
     middle = second_manager.get_object("middle", Through, "middle", uses=stage, open_on_use=True)
     oven = manager.get_object("oven", Oven, "oven", uses=middle, open_on_use=True)
@@ -240,7 +240,7 @@ def watch_both(oven, stage, until):
 # --- the end of it
 
 
-def test_a_read_that_hangs_holds_the_operation_up_for_the_devices_timeout_and_is_named(manager, until):
+def test_a_read_that_hangs_delays_the_operation_for_the_timeout_of_the_device_and_is_named(manager, until):
     oven = manager.get_object("oven", Oven, "oven", open_on_use=True, timeout=0.5)
     with meanwhile(oven.settle, 0.3, fails=MutexTimeoutError) as outcome:
         until(has_begun(oven))
@@ -251,7 +251,7 @@ def test_a_read_that_hangs_holds_the_operation_up_for_the_devices_timeout_and_is
     assert oven.echo(3) == 3
 
 
-def test_a_break_ends_a_wait_at_once_however_much_is_read(manager, oven, until):
+def test_a_break_ends_a_wait_at_once_even_during_many_reads(manager, oven, until):
     with meanwhile(oven.settle, LONG, fails=MutexBrokenError):
         until(has_begun(oven))
         with meanwhile(read_until_it_has_ended, oven):
@@ -296,7 +296,7 @@ def test_a_caller_that_dies_or_is_interrupted_ends_the_wait_at_once(oven, until,
     assert oven.record["overlaps"] == 0
 
 
-def test_a_break_reaches_a_nested_operation_that_is_just_being_asked_for(manager, second_manager, until):
+def test_a_break_reaches_a_nested_operation_that_is_just_starting(manager, second_manager, until):
     stage = second_manager.get_object("stage", Oven, "stage", open_on_use=True)
     oven = manager.get_object("oven", Oven, "oven", uses=stage, open_on_use=True)
     begun = time.monotonic()
@@ -333,7 +333,7 @@ def test_a_read_does_not_replace_the_connection_of_an_operation_that_waits(oven,
     assert oven.record["opened"] == 2
 
 
-def test_a_read_that_waits_for_what_the_operations_owner_has_is_a_deadlock(manager, until):
+def test_a_read_that_waits_for_a_mutex_of_the_owner_of_the_operation_is_a_deadlock(manager, until):
     stage = manager.get_object("stage", Oven, "stage", open_on_use=True)
     oven = manager.get_object("oven", Oven, "oven", uses=stage, open_on_use=True)
 

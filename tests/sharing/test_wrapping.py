@@ -301,7 +301,7 @@ def test_the_body_runs_under_the_mutex(device, name):
 
 @pytest.mark.usefixtures("held_elsewhere")
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_the_operation_is_refused_while_somebody_else_has_the_device(device, name):
+def test_an_operation_times_out_while_another_holds_the_device(device, name):
     device.mutex.timeout = 0.0
     with pytest.raises(MutexTimeoutError, match="'driver' not acquired"):
         OPERATIONS[name](device)
@@ -330,7 +330,7 @@ def test_the_operation_is_refused_on_a_closed_device(do):
 
 
 @pytest.mark.usefixtures("held_elsewhere")
-def test_a_shared_read_goes_on_while_somebody_else_has_the_device(device):
+def test_a_shared_read_works_while_another_holds_the_device(device):
     device.mutex.timeout = 0.0
     assert device.shared() is True
     assert device.shared_value is True
@@ -381,7 +381,7 @@ def test_a_shared_read_cannot_set_anything_without_the_mutex():
     assert device.span == 2
 
 
-def test_what_a_read_sets_is_a_change_that_may_be_refused(monkeypatch):
+def test_a_setting_made_by_a_read_counts_as_a_change_and_may_be_refused(monkeypatch):
     device = Careless("driver")
     device.open()
     host = Host({})
@@ -454,7 +454,7 @@ ADVICE = "plain method or property|return a list|take a callback"
 
 @pytest.mark.parametrize("kind", REFUSED)
 @pytest.mark.parametrize("where", ["body", "mixin", "assignment"])
-def test_what_cannot_be_locked_is_refused_with_advice(kind, where):
+def test_a_member_that_cannot_be_locked_is_refused_with_advice(kind, where):
     member, what = REFUSED[kind]
     if where == "assignment":
         cls = type("Refused", (Bare,), {})
@@ -478,7 +478,7 @@ def test_iterating_over_a_device_is_refused(name):
     "name",
     ["open", "close", "make_safe", "lock", "mutex", "name", "state", "is_open", "acquire", "release", "wait", "reset"],
 )
-def test_what_belongs_to_the_framework_is_refused(name):
+def test_a_name_of_the_framework_is_refused(name):
     with pytest.raises(TypeError, match=rf"Refused\.{name} belongs to Device: "):
         type("Refused", (Bare,), {name: _function})
     with pytest.raises(TypeError, match=rf"Refused\.{name} belongs to Device: "):
@@ -491,7 +491,7 @@ def test_the_special_methods_of_the_framework_are_refused(name):
         type("Refused", (Bare,), {name: _function})
 
 
-def test_open_says_what_to_implement():
+def test_a_driver_without_open_is_told_what_to_implement():
     with pytest.raises(TypeError, match="implement _open instead"):
         type("Refused", (Bare,), {"open": _function})
 
@@ -559,7 +559,7 @@ def test_a_driver_cannot_switch_the_rules_off_by_its_own_init_subclass():
         assert device.go() is True
 
 
-def test_cooperative_inheritance_of_mixins_goes_on_working():
+def test_cooperative_inheritance_of_mixins_works():
     class First:
         def go(self):
             return ["first", *super().go()]
@@ -612,7 +612,7 @@ def test_a_mixin_is_found_through_the_class_that_brought_it():
         assert device._written == ("between", 1)
 
 
-def test_signature_and_docs_stay():
+def test_signature_and_docstring_are_kept():
     class Documented(Bare):
         def go(self, slot: int, *, slowly: bool = False) -> None:
             """Turn."""
@@ -694,6 +694,6 @@ def test_waiting_for_a_condition_ends_when_it_holds_or_the_time_is_over():
     assert device.wait(0.001) is True
 
 
-def test_a_device_of_this_process_alone_cannot_be_sent_to_another():
+def test_a_local_device_cannot_be_sent_to_another_process():
     with pytest.raises(TypeError, match="'driver' lives in this process only.*manager.get_object"):
         pickle.dumps(Driver("driver"))

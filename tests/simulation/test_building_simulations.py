@@ -91,7 +91,7 @@ def test_names_of_plugins_are_found_and_options_reach_what_they_name(plugins):
         ([("ASRL1", Silent, {}, {"late": 1.1})], {}, "the probability of 'late' must be from 0 to 1, got 1.1"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_in_one_line(plugins, instruments, options, message):
+def test_an_error_in_the_arguments_is_one_line(plugins, instruments, options, message):
     with pytest.raises(ConfigurationError) as caught:
         build_library([Instrument(*instrument) for instrument in instruments], plugins=plugins, **options)
     assert message in str(caught.value)
@@ -102,7 +102,7 @@ def test_an_instrument_that_two_devices_share_is_built_once():
     assert library.addresses == ("GPIB0::5::INSTR",)
 
 
-def test_a_bench_can_be_handed_over_and_keeps_its_clock():
+def test_an_existing_bench_can_be_used_and_keeps_its_clock():
     bench = Bench(clock=VirtualClock(), seed=5)
     library = build_library([Instrument("GPIB::5", Silent)], bench=bench, clock="real")
     assert library.instrument("GPIB::5").bench is bench
@@ -113,7 +113,7 @@ def test_the_default_clock_is_the_real_one():
     assert isinstance(build_library([]).bench.clock, RealClock)
 
 
-def test_asking_for_an_instrument_that_is_not_there_names_the_nearest():
+def test_an_unknown_instrument_is_refused_with_the_nearest():
     library = build_library([Instrument("GPIB::5", Silent)])
     with pytest.raises(SimulationError, match="instrument at GPIB0::6::INSTR; the nearest is GPIB0::5::INSTR"):
         library.instrument("GPIB::6")
@@ -127,24 +127,24 @@ def test_streams_of_noise_depend_on_seed_and_name_only():
     assert other.rng("meter").random() != first
 
 
-def test_a_fast_clock_runs_faster_than_the_wall():
+def test_a_fast_clock_runs_faster_than_real_time():
     clock = RealClock(speed=1000)
     clock.wait(5.0)
     assert clock.time() >= 5.0
 
 
 @pytest.mark.parametrize("make", [lambda: RealClock(0), lambda: VirtualClock(-1)])
-def test_a_clock_that_cannot_be_is_refused(make):
+def test_an_impossible_clock_is_refused(make):
     with pytest.raises(ConfigurationError, match="got"):
         make()
 
 
-def test_everything_that_is_promised_can_be_imported():
+def test_every_exported_name_can_be_imported():
     for name in catkit_devices.simulation.__all__:
         assert getattr(catkit_devices.simulation, name) is not None
 
 
-def test_a_path_may_be_given_as_such(tmp_path):
+def test_a_simulator_may_be_given_as_a_path(tmp_path):
     file = Path(tmp_path / "device.yaml")
     file.write_text('spec: "1.1"\ndevices: {x: {dialogues: [{q: "?", r: "yes"}]}}\n')
     library = build_library([Instrument("ASRL1", file)])
@@ -164,7 +164,7 @@ def test_an_instrument_that_cannot_be_built_is_named_with_what_went_wrong(tmp_pa
         build_library([Instrument("ASRL2::INSTR", Broken)], clock="virtual")
 
 
-def test_where_it_may_be_missing_it_takes_no_other_down(tmp_path):
+def test_an_instrument_that_cannot_be_built_leaves_the_others_usable(tmp_path):
     gone = Instrument("ASRL3::INSTR", tmp_path / "gone.yaml")
     library = build_library(
         [Instrument("ASRL1::INSTR", Silent), Instrument("ASRL2::INSTR", Broken), gone], clock="virtual", strict=False

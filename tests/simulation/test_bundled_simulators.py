@@ -81,7 +81,7 @@ class TestFW102C:
         talk(wheel, b"pos=3\r", len(b"pos=3\r> "))
         assert clock.time() - start == pytest.approx(4.0, abs=0.1)
 
-    def test_what_is_sent_during_a_move_has_its_turn_after_it(self, wheel):
+    def test_commands_sent_during_a_move_are_carried_out_after_it(self, wheel):
         clock, simulator = wheel.visalib.bench.clock, wheel.visalib.instrument(SERIAL)
         wheel.write_raw(b"pos=2\r")
         wheel.write_raw(b"pos=4\rpos?\r")
@@ -103,7 +103,7 @@ class TestFW102C:
             ({"step_time": -1}, "step_time must not be negative"),
         ],
     )
-    def test_options_that_cannot_be_are_refused(self, visa, options, message):
+    def test_impossible_options_are_refused(self, visa, options, message):
         with pytest.raises(ConfigurationError, match=message):
             visa((SERIAL, FW102C, options))
 
@@ -208,7 +208,7 @@ class TestLC400:
         reply = talk(stage, struct.pack("<BIIB", 0xA4, address, 2, 0x55), 14)
         assert struct.unpack("<d", reply[5:13]) == (value,)
 
-    def test_a_read_moves_the_place_of_the_next_write(self, stage):
+    def test_a_read_sets_the_address_of_the_next_write(self, stage):
         stage.write_raw(struct.pack("<BIIB", 0xA2, 0x11831720, 1, 0x55))
         self.read(stage, 0x11831300)
         stage.write_raw(struct.pack("<BIB", 0xA3, 99, 0x55))
@@ -219,13 +219,13 @@ class TestLC400:
         stage.write_raw(struct.pack("<BIIB", 0xA2, 0x11831218, 0x0A0A0A, 0x55)[4:])
         assert self.read(stage, 0x11831218) == 0x0A0A0A
 
-    def test_bytes_that_are_no_frame_are_skipped(self, stage):
+    def test_bytes_that_are_not_a_frame_are_skipped(self, stage):
         assert talk(stage, b"\x00\xa0\x01\x02" + bytes.fromhex("A0 78 10 83 11 55"), 10)[5:9] == struct.pack("<I", 2000)
 
     @pytest.mark.parametrize(
         "frame", ["A0 00 00 00 20 55", "A4 28 00 83 11 00 00 00 00 55", "A4 FC 3F 83 11 02 00 00 00 55"]
     )
-    def test_nothing_answers_where_there_is_no_memory(self, stage, frame):
+    def test_addresses_without_memory_do_not_answer(self, stage, frame):
         stage.write_raw(bytes.fromhex(frame))
         with pytest.raises(pyvisa.VisaIOError) as caught:
             stage.read_bytes(1)
@@ -244,7 +244,7 @@ class TestLC400:
         assert self.sensor(stage) == pytest.approx(-262144, abs=20)
         assert stage.visalib.instrument(SERIAL).axes[1].position() == pytest.approx(-500, abs=0.01)
 
-    def test_an_open_loop_misses_and_no_gain_does_not_move(self, stage):
+    def test_an_open_loop_misses_its_target_and_without_gain_nothing_moves(self, stage):
         clock = stage.visalib.bench.clock
         stage.write_raw(struct.pack("<BIIB", 0xA2, 0x11831084, 0, 0x55))
         self.go(stage, 100000)
@@ -315,9 +315,7 @@ class TestPM100D:
             ("NONSENSE", '-113,"Undefined header"', 32),
         ],
     )
-    def test_what_it_does_not_accept_ends_up_in_the_error_queue_and_among_the_events(
-        self, meter, command, error, events
-    ):
+    def test_a_refused_command_is_in_the_error_queue_and_sets_its_event(self, meter, command, error, events):
         meter.write("*CLS")
         meter.write(command)
         assert meter.query("*STB?") == "4"
@@ -354,10 +352,10 @@ class TestPM100D:
             ("MEAS:POW?;:SYST:ERR?", '1.25000000E-03;+0,"No error"'),
         ],
     )
-    def test_nodes_may_be_left_out_and_commands_follow_each_other(self, meter, query, reply):
+    def test_nodes_may_be_left_out_and_a_message_may_have_several_commands(self, meter, query, reply):
         assert meter.query(query) == reply
 
-    def test_what_is_measured_is_configured(self, meter):
+    def test_conf_selects_what_is_measured(self, meter):
         assert meter.query("CONF?") == "POW"
         meter.write("CONFigure:CURRent:DC")
         assert (meter.query("CONF?"), meter.query("READ?")) == ("CURR", "4.75000000E-04")
@@ -453,7 +451,7 @@ class TestCamera:
             ("FETC?", '-230,"Data corrupt or stale"'),
         ],
     )
-    def test_what_is_wrong_is_noted_and_changes_nothing(self, camera, command, error):
+    def test_a_wrong_command_is_in_the_error_queue_and_changes_nothing(self, camera, command, error):
         camera.write(command)
         assert camera.query("SYST:ERR?") == error
         assert (camera.query("EXP?"), camera.query("ROI?")) == ("1.000000E-02", "0,0,128,128")
@@ -496,7 +494,7 @@ class TestCamera:
         assert camera.read_bytes(4) == b"#264"
         assert len(camera.read_bytes(64)) == 64
 
-    def test_an_exposure_can_be_given_up(self, camera):
+    def test_an_exposure_can_be_aborted(self, camera):
         camera.write("EXP 10")
         camera.write("READ?")
         camera.write("ABOR")

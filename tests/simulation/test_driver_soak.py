@@ -285,7 +285,7 @@ def test_no_value_is_ever_wrong_and_every_error_is_of_the_right_kind(driver, see
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("driver", ["thorlabs_pm100d", "scpi_camera"])
-def test_the_same_holds_at_other_kinds_of_address(driver, rounds):
+def test_at_other_kinds_of_address_no_value_is_ever_wrong(driver, rounds):
     for address in (GPIB, SERIAL, SOCKET, "TCPIP0::10.0.0.7::inst0::INSTR"):
         outcomes = soak(Subject(driver, 4, address=address), rounds(60, soak=3000))
         assert outcomes["right"] > 30
@@ -293,7 +293,7 @@ def test_the_same_holds_at_other_kinds_of_address(driver, rounds):
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_the_same_holds_for_a_bench_that_is_shared(driver, rounds):
+def test_on_a_shared_bench_no_value_is_ever_wrong(driver, rounds):
     subject = Subject(driver, 5, through=lambda library: RemoteVisaLibrary(SharedSimulation(library)))
     assert soak(subject, rounds(60, soak=3000))["right"] > 30
 
@@ -322,7 +322,7 @@ def test_every_reply_of_every_operation_survives_every_fault(driver, rounds):
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_a_late_reply_is_never_taken_for_another_ones_whatever_its_delay(driver, rounds):
+def test_a_late_reply_is_never_taken_for_the_reply_to_another_command_whatever_its_delay(driver, rounds):
     subject = Subject(driver, 7)
     subject.ready()
     operations, patience = subject.operations(), subject.device.io_timeout + LATE_WINDOW

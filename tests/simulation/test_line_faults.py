@@ -118,7 +118,7 @@ def test_a_slow_reply_can_be_too_slow(echo):
     assert times_out(lambda: echo.query("0123456789"))
 
 
-def test_injected_faults_can_be_taken_back(echo):
+def test_injected_faults_can_be_removed(echo):
     echo.line.inject(Fault("no_reply"))
     echo.line.clear()
     assert echo.query("x") == "x"

@@ -266,6 +266,6 @@ def test_instruments_that_do_not_fit_the_bench_are_refused(instruments, message)
 
 
 @pytest.mark.parametrize("options", [{"pinhole": 0}, {"noise": -1}, {"noise": float("nan")}])
-def test_a_bench_that_cannot_be_is_refused(options):
+def test_an_impossible_bench_is_refused(options):
     with pytest.raises(ConfigurationError, match="got"):
         OpticalBench(clock=RealClock(), **options)

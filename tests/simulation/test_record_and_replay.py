@@ -34,7 +34,7 @@ SOCKET = "TCPIP0::10.0.0.7::2000::SOCKET"
 @given(st.binary())
 @example(b" a b ")
 @example(b" ")
-def test_every_byte_survives_being_written_down(data):
+def test_every_byte_is_recorded_exactly(data):
     text = escape(data)
     assert unescape(text) == data
     assert text == text.strip()
@@ -43,7 +43,7 @@ def test_every_byte_survives_being_written_down(data):
 
 
 @given(st.lists(st.tuples(st.sampled_from("<>"), st.binary(min_size=1, max_size=300)), min_size=1, max_size=8))
-def test_every_entry_survives_being_recorded(tmp_path_factory, dialogue):
+def test_every_entry_is_read_as_it_was_recorded(tmp_path_factory, dialogue):
     from catkit_devices.simulation.recording import Recording
 
     path = tmp_path_factory.mktemp("wire") / "x.wire"
@@ -63,7 +63,7 @@ def test_every_entry_survives_being_recorded(tmp_path_factory, dialogue):
     (f"{HEADER}\n0.1 ! status 256\n", "line 2: expected .*'status' and a byte in decimal"),
     (None, "cannot be read"),
 ])  # fmt: skip
-def test_what_is_no_recording_says_where_and_why(tmp_path, text, problem):
+def test_a_file_that_is_not_a_recording_is_refused_with_line_and_reason(tmp_path, text, problem):
     path = tmp_path / "x.wire"
     if text is not None:
         path.write_text(text)
@@ -164,7 +164,7 @@ def test_a_recording_is_continued_and_others_are_left_alone(tmp_path):
     assert [str(entry) for entry in read_entries(tmp_path / "a" / "wheel.wire")].count("! open") == 2
 
 
-def test_a_recorder_is_the_library_that_it_records_in_every_other_way(tmp_path):
+def test_a_recorder_passes_everything_else_on_to_the_library_that_it_records(tmp_path):
     library, recorder = record(tmp_path, USB, "thorlabs_pm100d")
     manager = pyvisa.ResourceManager(recorder)
     assert manager.list_resources() == library.addresses
@@ -299,12 +299,12 @@ def test_a_difference_deep_in_binary_data_shows_its_surroundings():
     (lambda script: script.clear(), "nothing more is expected, got a device clear"),
     (lambda script: script.trigger(), "nothing more is expected, got a trigger"),
 ])  # fmt: skip
-def test_what_goes_beyond_a_dialogue_is_a_difference(use, problem):
+def test_bytes_after_the_end_of_a_dialogue_are_a_difference(use, problem):
     with pytest.raises(SimulationError, match=problem):
         use(dialogue())
 
 
-def test_what_is_left_of_a_dialogue_is_told():
+def test_the_rest_of_an_incomplete_dialogue_is_reported():
     script = dialogue((b"1\n", b"one\n"), (b"2\n", b"two\n"))
     with pytest.raises(SimulationError, match=r"never sent: > 1\\n \(4 such entries are left\)"):
         script.finish()
@@ -355,7 +355,7 @@ def test_a_replay_keeps_its_time_if_it_is_told_to(tmp_path):
 @pytest.mark.parametrize(
     ("driver", "address", "quantity"), [("thorlabs_fw102c", SERIAL, "speed"), ("thorlabs_pm100d", USB, "averaging")]
 )
-def test_silence_is_replayed_as_silence_and_what_is_done_about_it_too(tmp_path, driver, address, quantity):
+def test_a_missing_reply_and_the_recovery_after_it_are_replayed(tmp_path, driver, address, quantity):
     library, recorder = record(tmp_path, address, driver)
 
     def fail(visa_library):
@@ -395,7 +395,7 @@ def test_a_recording_that_cannot_be_replayed_is_refused(options, problem):
         build_library([Instrument(SERIAL, "nowhere.wire", options)])
 
 
-def test_a_replay_is_an_instrument_of_its_own(tmp_path):
+def test_a_replay_can_be_used_without_a_library(tmp_path):
     path = tmp_path / "x.wire"
     path.write_text(f"{HEADER}\n0 < hello\\n\n")
     replay = Replay(Bench(clock=VirtualClock()), path)

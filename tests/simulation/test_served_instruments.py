@@ -81,7 +81,7 @@ def connect():
         one.close()
 
 
-def test_the_three_ways_in_reach_the_same_instrument(serve, connect):
+def test_all_three_addresses_reach_the_same_instrument(serve, connect):
     library, served = serve((SERIAL, Store))
     where = served[SERIAL]
     manager = pyvisa.ResourceManager("@py")
@@ -181,7 +181,7 @@ def test_an_answer_to_a_client_that_has_gone_is_lost(serve, connect, until):
     assert lines.readline() == b"eggs\n"
 
 
-def test_a_large_answer_to_a_client_that_does_not_read_harms_nobody(serve, connect, until):
+def test_a_large_answer_to_a_client_that_does_not_read_does_not_disturb_other_clients(serve, connect, until):
     size = 3_000_000
     library, served = serve((SERIAL, Store, {"size": size}), (USB, Parrot))
     greedy, lines = connect(served[SERIAL])
@@ -246,7 +246,7 @@ def test_ports_follow_the_first_one_and_are_free_again_at_the_end(serve):
                 assert client.recv(1) == b"x"
 
 
-def test_closing_disconnects_whoever_is_there(connect):
+def test_closing_disconnects_every_client(connect):
     server = InstrumentServer(build_library([Instrument(SERIAL, Parrot)], clock=RealClock()))
     _plain, lines = connect(server.served[SERIAL])
     threads = threading.active_count()

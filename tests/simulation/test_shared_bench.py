@@ -119,14 +119,14 @@ def test_attributes_and_the_bytes_that_wait_are_those_of_the_session(remote):
         assert code(caught) is StatusCode.error_nonsupported_operation
 
 
-def test_an_address_with_nothing_behind_it_does_not_open(remote):
+def test_an_address_without_an_instrument_does_not_open(remote):
     for address in ("ASRL2::INSTR", "nonsense"):
         with pytest.raises(pyvisa.VisaIOError):
             remote.open_resource(address)
     assert remote.list_resources("?*") == (SERIAL, USB, NEIGHBOUR)
 
 
-def test_faults_and_cables_are_reached_from_elsewhere(remote, shared):
+def test_faults_and_cables_can_be_used_from_other_processes(remote, shared):
     shared.inject(SERIAL, Fault("disconnect"))
     with remote.open_resource(SERIAL) as resource:
         with pytest.raises(pyvisa.VisaIOError) as caught:
@@ -141,13 +141,13 @@ def test_faults_and_cables_are_reached_from_elsewhere(remote, shared):
     remote.open_resource(SERIAL).close()
 
 
-def test_a_function_is_evaluated_beside_the_bench(remote, shared):
+def test_a_function_is_evaluated_in_the_process_of_the_bench(remote, shared):
     with remote.open_resource(SERIAL) as resource:
         talk(resource).write("spam")
     assert shared.evaluate(lambda library, address: library.instrument(address).kept, SERIAL) == b"spam"
 
 
-def test_a_bug_of_a_simulator_arrives_as_what_it_is(remote):
+def test_a_bug_in_a_simulator_arrives_as_a_simulation_error(remote):
     with remote.open_resource(SERIAL) as resource, pytest.raises(SimulationError, match="a bug of the simulator"):
         talk(resource).write("boom")
 
@@ -193,7 +193,7 @@ def test_a_killed_process_leaves_no_session_open(shared, host, until):
         process.join(10)
 
 
-def test_an_instrument_that_keeps_one_process_waiting_keeps_no_other_one_waiting(host):
+def test_a_process_that_waits_for_an_instrument_does_not_delay_other_processes(host):
     shared = host.get_object("simulation", simulation, None, 3600.0)
     manager = pyvisa.ResourceManager(RemoteVisaLibrary(shared))
     slow, fast = (talk(manager.open_resource(address, timeout=15_000)) for address in (SERIAL, USB))

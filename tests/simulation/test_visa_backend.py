@@ -88,7 +88,7 @@ def test_an_instrument_answers_at_any_kind_of_address(visa, address):
 
 
 @pytest.mark.parametrize("address", EVERY_KIND)
-def test_nothing_opens_where_there_is_nothing(visa, address):
+def test_an_address_without_an_instrument_does_not_open(visa, address):
     manager = visa(("GPIB::1::INSTR", Parrot))
     with pytest.raises(pyvisa.VisaIOError) as caught:
         manager.open_resource(address)
@@ -314,7 +314,7 @@ def test_a_reply_to_a_closed_session_is_lost_only_with_its_connection(visa, addr
             second.read()
 
 
-def test_what_was_due_to_a_closed_connection_is_not_the_next_ones(visa):
+def test_a_reply_to_a_closed_connection_is_not_given_to_the_next_one(visa):
     manager = visa((SOCKET, Slowcoach, {"delay": 1.0}))
     first = manager.open_resource(SOCKET, write_termination="\n")
     first.write("first")
@@ -399,14 +399,14 @@ def test_closing_the_manager_leaves_the_library_usable(visa):
     second.close()
 
 
-def test_two_libraries_in_one_process_are_two_laboratories(visa):
+def test_two_libraries_in_one_process_have_their_own_instruments(visa):
     one, two = visa((SERIAL, Parrot)), visa((USB, Parrot))
     assert one.visalib is not two.visalib
     assert one.list_resources() != two.list_resources()
 
 
 @pytest.mark.parametrize("operation", ["lock_excl", "unlock"])
-def test_what_visa_knows_but_is_not_simulated_says_so(visa, operation):
+def test_operations_of_visa_that_are_not_simulated_report_so(visa, operation):
     resource = visa((SERIAL, Parrot)).open_resource(SERIAL)
     with pytest.raises(pyvisa.VisaIOError) as caught:
         getattr(resource, operation)()
@@ -429,7 +429,7 @@ class Detector:
         return reply
 
 
-def test_threads_on_different_instruments_never_meet_inside_the_bench(visa):
+def test_only_one_thread_at_a_time_is_inside_the_bench(visa):
     shared = {"inside": [], "overlaps": []}
     addresses = [SERIAL, USB, SOCKET]
     manager = visa(*((address, Detector, shared) for address in addresses), clock="real")
@@ -474,7 +474,7 @@ class Mistaken:
 
 
 @pytest.mark.parametrize("operation", ["clear", "read_stb", "assert_trigger"])
-def test_whatever_a_simulator_raises_is_told_as_its_mistake(visa, operation):
+def test_every_error_of_a_simulator_is_reported_as_a_simulation_error(visa, operation):
     resource = visa((GPIB, Mistaken)).open_resource(GPIB)
     with pytest.raises(SimulationError, match=r"at GPIB0::12::INSTR \(Mistaken\) failed: ValueError: a mistake"):
         getattr(resource, operation)()

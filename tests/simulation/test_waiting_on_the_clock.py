@@ -81,7 +81,7 @@ def shared(clock):
     return SharedSimulation(library(clock))
 
 
-def test_a_wait_and_the_timeout_of_a_condition_are_of_the_benchs_time(patient):
+def test_a_wait_and_the_timeout_of_a_condition_use_the_clock_of_the_bench(patient):
     device, clock = patient
     began, started = clock.time(), time.monotonic()
     device.rest(HOUR)
@@ -118,7 +118,7 @@ def test_a_break_ends_the_wait(patient, until):
 
 
 @pytest.mark.parametrize("where", ["beside", "elsewhere"])
-def test_a_break_ends_a_wait_on_a_clock_that_goes_as_the_walls(until, where):
+def test_a_break_ends_a_wait_on_a_clock_of_real_time(until, where):
     with SharedMemoryManager("sim") as manager:
         chosen = library("real")
         if where == "elsewhere":
@@ -144,7 +144,7 @@ def ends_when_broken(device, until, wait):
     assert [type(one) for one in outcome] == [MutexBrokenError]
 
 
-def test_a_clock_that_goes_faster_is_waited_for_less():
+def test_on_a_fast_clock_a_wait_takes_less_real_time():
     with Patient("patient", address=ADDRESS, visa_library=library(RealClock(speed=HOUR))) as device:
         started = time.monotonic()
         device.rest(HOUR)

@@ -92,7 +92,7 @@ def test_a_coupled_property_comes_from_the_bench_and_what_was_set_is_kept(supply
     assert instrument.feed(b"V?\n") == b"15.00\n"
 
 
-def test_coupling_what_is_not_there_is_refused(supply):
+def test_coupling_an_unknown_property_is_refused(supply):
     with pytest.raises(SimulationError, match="supply has no property 'current'"):
         YamlInstrument(bench(), supply).couple("current", float)
 
@@ -194,7 +194,7 @@ def test_a_device_may_be_in_a_file_that_the_resource_names(index, options, comma
         ({"address": "GPIB::6", "device": "suply"}, "makers/supply.yaml", "no device 'suply' (did you mean 'supply'?)"),
     ],
 )
-def test_a_device_that_is_not_there_is_told_with_the_names_that_are(index, options, file, problem):
+def test_an_unknown_device_is_refused_with_the_known_names(index, options, file, problem):
     with pytest.raises(ConfigurationError) as caught:
         YamlInstrument(bench(), index, **options)
 
@@ -254,14 +254,14 @@ def test_the_replies_to_several_commands_in_one_message_are_one_message(visa, su
     assert resource.read_raw() == b"supply of ours\n1.50\n"
 
 
-def test_a_terminator_pair_that_is_the_only_one_holds_everywhere(tmp_path, visa):
+def test_the_only_terminator_pair_of_a_file_is_used_at_every_address(tmp_path, visa):
     path = tmp_path / "one.yaml"
     path.write_text('spec: "1.1"\ndevices: {x: {eom: {ASRL INSTR: {q: ";", r: "!"}}, dialogues: [{q: "a", r: "b"}]}}')
     resource = visa(("GPIB::1", path)).open_resource("GPIB::1", read_termination="!", write_termination=";")
     assert resource.query("a") == "b"
 
 
-def test_an_unknown_command_without_an_error_reply_is_met_with_silence(tmp_path, visa):
+def test_an_unknown_command_without_an_error_reply_gets_no_reply(tmp_path, visa):
     path = tmp_path / "shy.yaml"
     path.write_text('spec: "1.1"\ndevices: {x: {dialogues: [{q: "a", r: "b"}]}}')
     resource = visa(("GPIB::1", path)).open_resource("GPIB::1", write_termination="\n")

@@ -67,7 +67,7 @@ def objects_of(client):
     return {(one["kind"], one["name"]) for one in client.manager.status()["objects"]}
 
 
-def test_asking_leaves_nothing_behind_whatever_is_asked(client):
+def test_a_request_leaves_nothing_behind_whatever_is_asked(client):
     client.checks()
     before = objects_of(client)
     for _ in range(10):
@@ -116,7 +116,7 @@ def ask(server, text):
     ask_testbed(manager, "work", text, 60)
 
 
-def test_what_nobody_waits_for_any_more_is_not_done(until):
+def test_a_request_for_which_nobody_waits_any_more_is_not_carried_out(until):
     with SharedMemoryManager("bench-1") as manager:
         work = Slow()
         Requests(manager, {"work": work})
@@ -155,7 +155,7 @@ def write_down(server, path):
     time.sleep(60)
 
 
-def test_a_process_that_was_stopped_does_not_do_later_what_was_given_up(until, tmp_path):
+def test_a_process_that_was_stopped_does_not_carry_out_abandoned_requests_later(until, tmp_path):
     with SharedMemoryManager("bench-1") as manager:
         worker = in_another_process(write_down, manager.name, str(tmp_path / "done"))
         until(lambda: manager.get_event("there").is_set())
@@ -173,7 +173,7 @@ def test_a_process_that_was_stopped_does_not_do_later_what_was_given_up(until, t
             worker.join(30)
 
 
-def test_the_end_of_the_process_that_is_asked_is_an_error_for_those_who_wait(until):
+def test_the_end_of_the_process_that_is_asked_is_an_error_for_those_that_wait(until):
     with SharedMemoryManager("bench-1") as manager:
         worker = in_another_process(take_and_die, manager.name)
         until(lambda: manager.get_event("there").is_set())
@@ -221,7 +221,7 @@ def fail_attached(name):
         testbed.run(Fails())
 
 
-def test_what_fails_is_raised_where_it_was_started(shared_testbed):
+def test_the_error_of_an_experiment_is_raised_where_it_was_started(shared_testbed):
     with pytest.raises(ZeroDivisionError):
         in_another_process(fail_attached, shared_testbed.layout.server).join()
 
@@ -298,7 +298,7 @@ def test_serving_ends_when_somebody_shuts_the_testbed_down(bench, journal):
     assert running_testbeds() == []
 
 
-def test_shutting_down_stops_what_runs(bench, tmp_path, until):
+def test_shutting_down_stops_running_experiments(bench, tmp_path, until):
     mark = tmp_path / "mark"
 
     def use():
@@ -337,19 +337,19 @@ def test_serving_goes_on_after_a_trip_and_ends_with_it(watched_bench, until):
 # --- finding it ---
 
 
-def test_what_the_testbed_does_not_answer_in_time_is_a_timeout_of_ours():
+def test_a_testbed_that_does_not_answer_in_time_is_a_timeout_of_this_framework():
     with SharedMemoryManager("bench-1") as manager:
         manager.get_object("requests", Desk, manager.name)  # from which nobody takes anything
         with pytest.raises(WaitTimeoutError, match="did not answer to 'reset safety' in 0 s"):
             ask_testbed(manager, RESET, "", 0.0)
 
 
-def test_attaching_to_what_does_not_run_names_what_does(shared_testbed):
+def test_attaching_to_an_unknown_testbed_names_the_running_ones(shared_testbed):
     with pytest.raises(ServerNotFoundError, match=r"no testbed named 'trail' is running .*did you mean 'trial'\?"):
         Testbed.attach("trail")
 
 
-def test_several_testbeds_of_one_name_are_told_apart_by_their_servers(bench, tmp_path):
+def test_several_testbeds_of_one_name_are_distinguished_by_their_servers(bench, tmp_path):
     class Reads(Experiment):
         def experiment(self):
             return self.devices.tank.level
@@ -374,7 +374,7 @@ def test_a_testbed_that_is_just_starting_says_so():
         assert running_testbeds() == []
 
 
-def test_a_server_that_is_no_testbeds_is_none_and_is_left_as_it_was():
+def test_a_server_without_a_testbed_is_not_listed_and_not_changed():
     with SharedMemoryManager("plain-server") as manager:
         assert running_testbeds() == []
         assert [one["name"] for one in manager.status()["objects"]] == []
@@ -426,7 +426,7 @@ def test_a_lock_is_broken_by_name_and_its_owner_is_told(client, shared_testbed, 
         mutex.release()
 
 
-def test_breaking_what_does_not_exist_names_what_does(client):
+def test_breaking_an_unknown_mutex_names_the_known_ones(client):
     with pytest.raises(ConfigurationError, match="no device 'tnk'.*did you mean 'tank'"):
         client.break_lock("tnk", "why not")
 

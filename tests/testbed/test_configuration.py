@@ -23,7 +23,7 @@ def test_a_configuration_is_read_with_its_defaults(bench):
     assert configuration.device_name("reservoir") == "tank"
 
 
-def test_a_testbed_without_a_name_is_called_after_its_file(tmp_path):
+def test_a_testbed_without_a_name_gets_the_name_of_its_file(tmp_path):
     path = tmp_path / "my-bench.toml"
     path.write_text("")
 
@@ -42,7 +42,7 @@ def test_local_toml_overlays_the_file_and_an_override_overlays_both(bench):
     assert configuration.simulation.seed == 7
 
 
-def test_a_problem_names_the_file_that_said_it(bench):
+def test_a_problem_names_its_file(bench):
     local = bench.with_name("local.toml")
     local.write_text("[testbed]\nsimulate = 3\n")
 
@@ -243,7 +243,7 @@ def test_two_spellings_of_one_address_are_one_instrument(tmp_path, one, other):
         load_configuration([path])
 
 
-def test_what_is_case_sensitive_in_an_address_stays_as_it_is():
+def test_case_sensitive_parts_of_an_address_are_kept():
     assert normalise("USB0::0x1313::0x8078::p0001aB::INSTR") == "USB0::0x1313::0x8078::p0001aB::0::INSTR"
     assert normalise("asrl/dev/ttyUSB0::instr") == "ASRL/dev/ttyUSB0::INSTR"
     assert normalise("TCPIP::gateway::GPIB0,8::INSTR") == "TCPIP0::gateway::GPIB0,8::INSTR"
@@ -259,7 +259,7 @@ def test_what_is_case_sensitive_in_an_address_stays_as_it_is():
         ("VXI0::1::INSTR", True, "cannot be simulated: its interface carries no messages"),
     ],
 )
-def test_an_address_that_is_none_is_an_error_with_file_and_key(tmp_path, address, simulator, problem):
+def test_an_invalid_address_is_an_error_with_file_and_key(tmp_path, address, simulator, problem):
     path = tmp_path / "bench.toml"
     simulated = 'simulator = "thorlabs_pm100d"\n' if simulator else ""
     path.write_text(f'[devices.meter]\ndriver = "thorlabs_pm100d"\naddress = "{address}"\n{simulated}')

@@ -26,7 +26,7 @@ def test_a_device_is_the_same_by_attribute_name_alias_and_enum(shared_testbed):
     assert devices.names.reservoir is devices.names.tank
 
 
-def test_the_devices_are_a_mapping_that_is_only_read(shared_testbed):
+def test_the_devices_are_a_read_only_mapping(shared_testbed):
     devices = shared_testbed.devices
 
     assert isinstance(devices, Mapping)
@@ -56,7 +56,7 @@ def test_a_device_is_found_by_what_it_can_do(bench):
         (Thermostat, r"expected exactly one device that is a Thermostat, found 0 \(none is\)"),
     ],
 )
-def test_the_only_one_must_be_the_only_one(bench, interface, message):
+def test_the_only_device_of_a_kind_must_be_the_only_one(bench, interface, message):
     devices = Devices(lay_out(load_configuration([bench]), "nowhere", simulate=True))
 
     with pytest.raises(ConfigurationError, match=message):
@@ -80,7 +80,7 @@ def test_devices_complete_in_an_editor(bench):
 
 
 @pytest.mark.parametrize("server", ["", TWO_SERVERS])
-def test_a_simulated_instrument_that_cannot_be_built_is_named_and_takes_no_other_down(bench, tmp_path, server):
+def test_a_simulated_instrument_that_cannot_be_built_is_named_and_the_others_work(bench, tmp_path, server):
     (tmp_path / "other.yaml").write_text("spec: '1.1'\ndevices: {gauge: {}}\n")
     broken = f"devices.basin.simulator='{tmp_path}/other.yaml'"  # which does not take the options of the first one
     overrides = [broken, *([server] if server else [])]

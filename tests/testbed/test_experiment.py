@@ -122,7 +122,7 @@ class ReturnsUndone(Experiment):
 
 
 @pytest.mark.parametrize("step", ["pre_experiment", "experiment", "post_experiment", "teardown"])
-def test_an_experiment_that_returns_its_work_undone_has_failed(shared_testbed, step):
+def test_an_experiment_that_returns_a_coroutine_has_failed(shared_testbed, step):
     with pytest.raises(TypeError, match=f"ReturnsUndone.{step} returned a coroutine, whose work is not done"):
         shared_testbed.run(ReturnsUndone(step=step))
 
@@ -166,7 +166,7 @@ class Counts(Experiment):
         return step
 
 
-def test_a_failure_leaves_the_others_alone_when_told_so(shared_testbed, tmp_path):
+def test_a_failure_does_not_stop_the_others_if_told_so(shared_testbed, tmp_path):
     with pytest.raises(ValueError, match="no such thing"):
         shared_testbed.run(Counts(steps=30), Fails(mark=tmp_path / MARK), stop_all_on_exception=False)
 
@@ -196,7 +196,7 @@ def test_a_killed_experiment_is_an_error_and_its_device_is_made_safe(bench, jour
 
 
 @pytest.mark.parametrize("way", ["sleep", "device", "event"])
-def test_stopping_interrupts_whatever_it_waits_for_and_lets_teardown_run(shared_testbed, tmp_path, way):
+def test_stopping_interrupts_every_wait_of_an_experiment_and_lets_teardown_run(shared_testbed, tmp_path, way):
     mark = tmp_path / MARK
     begun = time.monotonic()
 
@@ -234,7 +234,7 @@ class Clings(Experiment):
                     file.write(f" {type(error).__name__}")
 
 
-def test_one_that_ignores_being_stopped_is_ended_by_force_and_its_device_made_safe(bench, journal, tmp_path, until):
+def test_an_experiment_that_ignores_being_stopped_is_killed_and_its_device_made_safe(bench, journal, tmp_path, until):
     mark = tmp_path / MARK
     with Testbed(load_configuration([bench], ["testbed.stop_timeout=0.3"])) as testbed:
         results = testbed.run(Clings(mark=mark), on_tick=stop_when_begun(testbed, mark))
@@ -276,7 +276,7 @@ class Rounds(Experiment):
         self.log_scalar("rounds", self.rounds)
 
 
-def test_one_that_runs_forever_is_repeated_until_it_is_told_to_finish(shared_testbed):
+def test_an_experiment_with_run_forever_is_repeated_until_it_is_told_to_finish(shared_testbed):
     rounds = Rounds()
     enough = shared_testbed.manager.get_event("third round")
 
@@ -347,7 +347,7 @@ class Locks(Experiment):
             pass
 
 
-def test_a_lock_that_is_not_had_in_time_says_who_has_it(shared_testbed):
+def test_a_lock_that_is_not_acquired_in_time_says_who_holds_it(shared_testbed):
     with shared_testbed.lock("tank"), pytest.raises(MutexTimeoutError, match=r"'tank' not acquired .*: held for"):
         shared_testbed.run(Locks())
 
@@ -383,7 +383,7 @@ def test_an_experiment_that_cannot_be_sent_to_its_process_has_failed(shared_test
     assert shared_testbed.run(Brief()) == [None]
 
 
-def test_what_keeps_one_from_starting_ends_those_that_have_started(shared_testbed, tmp_path):
+def test_an_experiment_that_cannot_start_ends_those_that_have_started(shared_testbed, tmp_path):
     with pytest.raises(TypeError, match="pickle"):
         shared_testbed.run(Sleeps(mark=tmp_path / "mark"), Locked())
     states = {one.name: one.state for one in shared_testbed.progress()}
@@ -395,7 +395,7 @@ class Brief(Experiment):
         return None
 
 
-def test_experiments_of_long_ago_are_forgotten_and_their_names_free_again(shared_testbed, monkeypatch):
+def test_old_experiments_are_forgotten_and_their_names_free_again(shared_testbed, monkeypatch):
     monkeypatch.setattr("catkit_devices.testbed.experiments.launch._REMEMBERED", 2)
     for _ in range(4):
         shared_testbed.run(Brief())
@@ -413,7 +413,7 @@ class Signals(Experiment):
         return self.manager.name
 
 
-def test_an_experiment_shares_what_it_likes_by_name(shared_testbed):
+def test_an_experiment_may_share_objects_by_name(shared_testbed):
     (server,) = shared_testbed.run(Signals())
     assert shared_testbed.manager.get_queue("steps").get(timeout=10) == "Signals"
     assert server == shared_testbed.manager.name
@@ -483,7 +483,7 @@ def test_wrong_parameters_are_refused_when_it_is_constructed(given, message):
         Typed(**given)
 
 
-def test_a_parameter_cannot_take_the_place_of_what_every_experiment_has():
+def test_a_parameter_cannot_have_the_name_of_a_member_of_every_experiment():
     with pytest.raises(TypeError, match="'devices' cannot be a parameter"):
 
         class Wrong(Experiment):
@@ -518,7 +518,7 @@ class Sweep(Experiment):
         pass
 
 
-def test_parameters_are_taken_by_the_words_that_a_record_or_a_command_line_has_for_them():
+def test_parameters_are_accepted_as_they_are_recorded_or_given_on_a_command_line():
     sweep = Sweep(order="2", speed="SLOW", speeds=["FAST", "slow"])
     assert (sweep.order, sweep.speed, sweep.speeds) == (2, Speed.SLOW, [Speed.FAST, Speed.SLOW])
     with pytest.raises(ConfigurationError, match="order: expected 1 or 2, got '3'"):
@@ -641,7 +641,7 @@ TYPES: dict[Any, list[Any]] = {
 
 
 @pytest.mark.parametrize("first", TYPES, ids=str)
-def test_of_two_types_either_the_declaration_is_refused_or_every_value_is_itself_again(first):
+def test_a_union_of_two_types_is_either_refused_or_every_value_of_it_is_read_back_the_same(first):
     """So for the values of a parameter, and for the keys of a dictionary."""
     taken = 0
     for second, in_keys in itertools.product(TYPES, (False, True)):
@@ -728,7 +728,7 @@ def test_a_key_that_is_no_text_in_a_record_is_refused_where_it_is_declared(annot
                 pass
 
 
-def test_a_default_belongs_to_one_experiment_alone():
+def test_a_mutable_default_is_not_shared_by_experiments():
     Sweep().points.append(5.0)
     assert Sweep().points == []
 
@@ -753,7 +753,7 @@ class Bounded(Experiment):
     ("given", "expected"),
     [({"current": 50.0}, "Bounded: current: .*less than or equal to 5"), ({"steps": [1, -1]}, "Bounded: steps")],
 )
-def test_what_an_annotation_adds_to_a_type_is_checked(given, expected):
+def test_constraints_in_an_annotation_are_checked(given, expected):
     with pytest.raises(ConfigurationError, match=expected):
         Bounded(**given)
     assert Bounded(current=5.0, steps=[3]).current == 5.0

@@ -81,7 +81,7 @@ def dark(journal, since):
 
 @pytest.mark.timeout(4000)
 @pytest.mark.parametrize("victim", ["testbed", "server", "devices", "monitor", "experiment"])
-def test_a_process_that_is_stopped_at_any_moment_is_seen_to_be_and_leaves_nothing_on(
+def test_a_process_that_is_stopped_at_any_moment_is_noticed_and_leaves_nothing_on(
     bench, journal, until, runtime, rounds, victim
 ):
     chance = random.Random(f"stopped {victim}")
@@ -112,7 +112,7 @@ def test_a_process_that_is_stopped_at_any_moment_is_seen_to_be_and_leaves_nothin
 
 
 @pytest.mark.timeout(4000)
-def test_processes_that_were_stopped_for_a_moment_go_on_or_are_seen_to_have_tripped(
+def test_processes_that_were_stopped_for_a_moment_continue_or_the_testbed_has_tripped(
     bench, journal, until, runtime, rounds
 ):
     chance = random.Random("for a moment")
@@ -138,7 +138,7 @@ def test_processes_that_were_stopped_for_a_moment_go_on_or_are_seen_to_have_trip
         assert running_testbeds() == []
 
 
-def test_a_server_that_goes_on_again_hears_of_the_trip_that_it_has_missed(watched_bench, until):
+def test_a_server_that_continues_is_told_of_the_trip_that_it_missed(watched_bench, until):
     with Testbed(load_configuration([watched_bench])) as testbed:
         server = testbed.manager.pid
         stop(server)

@@ -70,18 +70,18 @@ def plugin_test(answer):
     return PluginTest(name="own", test="always", implementation=Always(answer))
 
 
-def test_a_plugins_test_says_what_is_wrong_or_none():
+def test_a_test_of_a_plugin_returns_the_problem_or_none():
     assert plugin_test(None).problem((1, "x")) is None
     assert plugin_test("too wet").problem(1) == "too wet"
 
 
 @pytest.mark.parametrize("value", [math.nan, (1.0, 9.91e37), {"humidity": math.inf}, np.array([1.0, math.nan])])
-def test_a_plugins_test_is_not_asked_about_what_is_no_measurement(value):
+def test_a_test_of_a_plugin_does_not_get_values_that_are_no_measurement(value):
     assert "which is no measurement" in plugin_test(None).problem(value)
 
 
 @pytest.mark.parametrize("answer", ["", False, True, 0, [], np.False_])
-def test_an_answer_of_a_plugins_test_that_says_nothing_is_no_all_clear(answer):
+def test_an_unclear_answer_of_a_test_of_a_plugin_is_not_taken_for_safe(answer):
     problem = plugin_test(answer).problem(1)
 
     assert problem == f"own: problem() returned {answer!r}, expected a text that says what is wrong, or None"
@@ -118,7 +118,7 @@ def test_a_value_is_stale_when_its_timestamp_has_not_changed_for_too_long():
     assert problems[4] == "tank.level is old: its 'measured' is 2, expected another within 2 s"
 
 
-def test_a_timestamp_that_was_never_seen_to_change_confirms_nothing():
+def test_a_timestamp_that_has_never_changed_does_not_confirm_a_value():
     test = SafetyTest(name="level", device="tank", property="level", maximum=5, timestamp="measured", max_age=2.0)
     freshness = Freshness(test)
 
@@ -131,7 +131,7 @@ def test_a_timestamp_that_was_never_seen_to_change_confirms_nothing():
 
 
 @pytest.mark.parametrize("stamp", [math.nan, None, 9.91e37, np.nan])
-def test_what_is_no_timestamp_is_stale(stamp):
+def test_a_value_that_is_not_a_timestamp_is_stale(stamp):
     test = SafetyTest(name="level", device="tank", property="level", maximum=5, timestamp="measured", max_age=2.0)
 
     assert "is old" in Freshness(test).problem(stamp, 0.0)

@@ -127,7 +127,7 @@ def bench(journal):
         yield Bench(manager, journal, ("one", "other"), 0.8)
 
 
-def test_it_is_given_when_everybody_has_renewed_it(bench):
+def test_the_permit_is_given_when_everybody_has_renewed_it(bench):
     bench.renew("one")
     with pytest.raises(SafetyError, match="not given yet: 'on' of device 'lamp' is refused"):
         bench.lamp.on = True
@@ -139,14 +139,16 @@ def test_it_is_given_when_everybody_has_renewed_it(bench):
     assert 0.0 < bench.permit.status()["remaining"] <= 0.8
 
 
-def test_without_anybody_who_watches_it_is_given_for_ever(journal):
+def test_without_a_monitor_the_permit_never_ends(journal):
     with SharedMemoryManager("permits") as manager:
         bench = Bench(manager, journal, (), 0.0)
         bench.lamp.on = True
         assert bench.permit.status() == {"given": True, "remaining": None, "tripped": None, "not_safe": {}}
 
 
-def test_it_runs_out_when_one_of_them_falls_silent_and_the_server_makes_its_devices_safe_by_itself(bench, journal):
+def test_the_permit_runs_out_when_one_of_them_sends_nothing_more_and_the_server_makes_its_devices_safe_by_itself(
+    bench, journal
+):
     bench.renew("one", "other")
     bench.lamp.acquire()
     bench.lamp.on = True
@@ -216,7 +218,7 @@ def test_after_a_trip_nothing_is_opened(shining, journal, attempt):
     assert journal.read_text() == ""
 
 
-def test_after_a_trip_a_lost_connection_is_not_opened_anew_but_for_making_safe(shining, journal):
+def test_after_a_trip_a_lost_connection_is_opened_again_only_for_making_safe(shining, journal):
     shining.renew("one")
     assert shining.lamp.on
     shining.permit.trip(FIRE)
@@ -245,7 +247,7 @@ class Valve(Device):
         _ = self._lamp.warmth
 
 
-def test_what_is_opened_anew_to_make_another_device_safe_is_made_safe_too(monkeypatch, journal):
+def test_a_device_that_is_opened_again_to_make_another_one_safe_is_made_safe_too(monkeypatch, journal):
     host = Host({})
     monkeypatch.setattr("catkit_devices._device.access.running_server", [SimpleNamespace(host=host)])
     with Lamp("lamp", journal=journal, shines=True) as lamp, Valve("valve", lamp=lamp) as valve:
@@ -279,9 +281,7 @@ def test_a_device_that_was_being_opened_at_the_trip_is_made_safe_when_it_is_open
     assert shining.permit.wait_until_safe(5.0) == {}
 
 
-def test_an_operation_that_was_running_is_followed_by_making_safe_and_the_device_named_until_then(
-    bench, journal, until
-):
+def test_after_a_running_operation_the_device_is_made_safe_again_and_named_until_then(bench, journal, until):
     bench.renew("one", "other")
     bench.lamp.rig("shine")
     client = Client(bench.lamp.shine)
@@ -300,7 +300,7 @@ def test_an_operation_that_was_running_is_followed_by_making_safe_and_the_device
     assert journal.read_text() == "1010"
 
 
-def test_what_could_not_be_made_safe_is_named_and_tried_again_until_it_is_safe(bench, until):
+def test_a_device_that_could_not_be_made_safe_is_named_and_tried_again_until_it_is_safe(bench, until):
     bench.renew("one", "other")
     bench.lamp.on = True
     bench.lamp.rig("stuck")
@@ -375,7 +375,7 @@ class Cupboard:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_whoever_makes_a_device_on_the_server_and_wherever_in_it_it_needs_the_permit_too(bench, journal, when):
+def test_every_device_on_the_server_needs_the_permit_wherever_it_was_made(bench, journal, when):
     bench.renew("one", "other")
     if when == "after":
         bench.permit.trip(FIRE)
@@ -410,7 +410,7 @@ class Log:
         return self._lines
 
 
-def test_only_who_has_the_token_may_renew_reset_or_end_it_and_who_tried_is_logged(bench):
+def test_only_clients_with_the_token_may_renew_reset_or_end_the_permit_and_others_are_logged(bench):
     log = bench.manager.get_object("log", Log)
     me = f"pid {os.getpid()}"
     for what, attempt in {
@@ -430,13 +430,13 @@ def test_only_who_has_the_token_may_renew_reset_or_end_it_and_who_tried_is_logge
     assert me in log.lines()[-1]
 
 
-def test_who_renews_cannot_renew_for_the_future(bench):
+def test_the_permit_cannot_be_renewed_for_the_future(bench):
     for watcher in ("one", "other"):
         bench.permit.renew(watcher, time.monotonic() + 1e6, TOKEN)
     assert bench.permit.status()["remaining"] < 0.9
 
 
-def test_before_it_is_given_only_the_safety_monitor_opens_devices_and_what_comes_up_shining_is_made_safe(
+def test_before_the_permit_is_given_only_the_monitor_opens_devices_and_one_that_starts_switched_on_is_made_safe(
     shining, journal
 ):
     with pytest.raises(SafetyError, match="not given yet: 'warmth' of device 'lamp', which is not open, is refused"):
@@ -460,7 +460,7 @@ def test_a_trip_while_the_testbed_ends_makes_its_devices_safe(bench):
     assert not bench.lamp.burns
 
 
-def test_what_was_sent_before_a_server_was_stopped_does_not_renew_it_afterwards(bench, journal):
+def test_renewals_sent_before_a_server_was_stopped_do_not_renew_the_permit_afterwards(bench, journal):
     bench.renew("one", "other")
     bench.lamp.on = True
     server = psutil.Process(bench.manager.pid)
@@ -479,7 +479,7 @@ def test_what_was_sent_before_a_server_was_stopped_does_not_renew_it_afterwards(
     bench.lamp.on = True
 
 
-def test_after_a_reset_it_is_given_when_everybody_has_renewed_it_again(bench):
+def test_after_a_reset_the_permit_is_given_when_everybody_has_renewed_it_again(bench):
     bench.renew("one", "other")
     bench.permit.trip(new_trip("fire", "it burns"))
     bench.permit.trip(new_trip("flood", "it is wet"))
@@ -525,7 +525,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_the_death_of_the_testbed_is_said_however_late_the_watch_is():
+def test_the_death_of_the_testbed_is_reported_however_late_it_is_noticed():
     done = subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, text=True, timeout=60)
     assert done.returncode == -signal.SIGKILL
     assert done.stderr.count("safety check 'testbed': the testbed's process ") == 1

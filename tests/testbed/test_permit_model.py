@@ -275,7 +275,7 @@ class Model(RuleBasedStateMachine):
             assert not lamp._lit, f"{lamp} shines at the end"
 
 
-def test_after_a_trip_what_was_on_is_off_or_named_and_nothing_is_switched_on(monkeypatch):
+def test_after_a_trip_every_device_is_off_or_named_and_nothing_is_switched_on(monkeypatch):
     monkeypatch.setattr(process_end, "_opened", {})  # what other tests have left open is not to be made safe here
     try:
         run_state_machine_as_test(Model, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))

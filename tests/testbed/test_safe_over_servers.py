@@ -52,7 +52,7 @@ timeout = 5.0
     return load_configuration([tmp_path / "furnace.toml"]), gas
 
 
-def test_it_is_made_safe_when_the_testbed_ends(furnace_bench):
+def test_a_device_that_needs_one_on_another_server_is_made_safe_when_the_testbed_ends(furnace_bench):
     configuration, gas = furnace_bench
     with Testbed(configuration) as testbed:
         testbed.devices.furnace.burn()
@@ -60,7 +60,7 @@ def test_it_is_made_safe_when_the_testbed_ends(furnace_bench):
     assert not gas.exists()
 
 
-def test_it_is_made_safe_by_a_trip(furnace_bench, until):
+def test_a_device_that_needs_one_on_another_server_is_made_safe_by_a_trip(furnace_bench, until):
     configuration, gas = furnace_bench
     with pytest.raises(SafetyError), Testbed(configuration) as testbed:
         testbed.devices.furnace.overheat()
@@ -72,7 +72,7 @@ def test_it_is_made_safe_by_a_trip(furnace_bench, until):
     assert not gas.exists()
 
 
-def test_it_is_made_safe_at_once_whoever_holds_the_device_that_is_needed_for_it(furnace_bench):
+def test_a_device_is_made_safe_at_once_whoever_holds_the_device_that_it_needs_for_that(furnace_bench):
     configuration, gas = furnace_bench
     with Testbed(configuration) as testbed:
         testbed.devices.furnace.burn()
@@ -81,7 +81,7 @@ def test_it_is_made_safe_at_once_whoever_holds_the_device_that_is_needed_for_it(
             assert not gas.exists()
 
 
-def test_it_is_made_safe_when_its_server_is_killed(furnace_bench, until):
+def test_a_device_that_needs_one_on_another_server_is_made_safe_when_its_server_is_killed(furnace_bench, until):
     configuration, gas = furnace_bench
     with pytest.raises(SafetyError), Testbed(configuration) as testbed:
         testbed.devices.furnace.burn()
@@ -92,7 +92,7 @@ def test_it_is_made_safe_when_its_server_is_killed(furnace_bench, until):
     assert not gas.exists()
 
 
-def test_who_claims_to_make_something_safe_without_the_testbeds_token_is_not_believed(furnace_bench, until):
+def test_a_call_that_claims_to_make_safe_without_the_token_of_the_testbed_is_refused(furnace_bench, until):
     configuration, gas = furnace_bench
     with pytest.raises(SafetyError), Testbed(configuration) as testbed:
         testbed.devices.furnace.overheat()

@@ -148,7 +148,7 @@ def test_more_failures_in_a_row_than_are_tolerated_trip(watched_bench, journal, 
         tripped.assert_it_failed_closed(message="tank.level is 50, expected -5 to 5, 4 times in a row")
 
 
-def test_a_value_that_is_not_new_any_more_trips(watched_bench, journal, mark):
+def test_a_stale_value_trips(watched_bench, journal, mark):
     stamp = ["safety.tank_level.timestamp='measured'", "safety.tank_level.max_age=0.4"]
 
     with Tripped(watched_bench, journal, mark, *stamp, mode="stale") as tripped:
@@ -213,7 +213,7 @@ def test_a_stopped_monitor_trips(watched_bench, journal, mark):
         assert tripped.error.detected - tripped.acted < 6.0
 
 
-def test_a_trip_is_told_however_late_its_testbed_sees_it(watched_bench, journal, mark, monkeypatch):
+def test_a_trip_is_reported_however_late_its_testbed_notices_it(watched_bench, journal, mark, monkeypatch):
     looks = SafetyWatch.look
 
     def late(watch):
@@ -253,7 +253,7 @@ def test_a_killed_server_of_the_testbed_itself_trips(watched_bench, journal, mar
             assert seconds_until_dark(journal, device, tripped.error.detected) < SOON
 
 
-def test_without_checks_a_killed_device_server_is_told_and_its_devices_are_made_safe(bench, journal, until):
+def test_without_checks_a_killed_device_server_is_reported_and_its_devices_are_made_safe(bench, journal, until):
     with Testbed(load_configuration([bench], [TWO_SERVERS])) as testbed:
         testbed.devices.basin.lamp = True
         child(f"{testbed.layout.server}.other").kill()
@@ -278,7 +278,7 @@ def test_a_stopped_device_server_trips(watched_bench, journal, mark, until):
             tripped.testbed.devices.basin.lamp = True
 
 
-def test_what_a_stopped_device_server_had_is_made_safe_also_where_the_testbed_ends_at_once(
+def test_devices_of_a_stopped_device_server_are_made_safe_even_if_the_testbed_ends_at_once(
     watched_bench, journal, mark
 ):
     def act(testbed):
@@ -294,7 +294,7 @@ def test_what_a_stopped_device_server_had_is_made_safe_also_where_the_testbed_en
 
 
 @pytest.mark.parametrize("way", ["cling", "compute"])
-def test_an_experiment_that_holds_the_device_and_hears_nothing_is_ended_by_force(watched_bench, journal, mark, way):
+def test_an_experiment_that_holds_the_device_and_ignores_signals_is_killed(watched_bench, journal, mark, way):
     with Tripped(watched_bench, journal, mark, "testbed.stop_timeout=0.3", level=50.0, way=way) as tripped:
         tripped.assert_it_failed_closed(message="tank.level is 50, expected -5 to 5")
         (progress,) = tripped.testbed.progress()
@@ -453,7 +453,7 @@ def test_a_trip_is_acted_on_though_the_testbeds_process_can_start_no_thread(watc
         testbed.reset_safety()
 
 
-def test_after_a_trip_the_checks_are_read_and_shown_on(watched_bench, until):
+def test_after_a_trip_the_checks_are_still_read_and_shown(watched_bench, until):
     def shown(testbed):
         check = testbed.status()["safety"]["checks"]["tank_level"]
         return check["value"], check["problem"]
@@ -476,7 +476,7 @@ def test_after_a_trip_the_checks_are_read_and_shown_on(watched_bench, until):
         until(lambda: shown(testbed) == (3.0, None))
 
 
-def test_after_its_monitor_was_killed_the_checks_are_read_and_shown_on(watched_bench, until):
+def test_after_the_safety_monitor_was_killed_the_checks_are_still_read_and_shown(watched_bench, until):
     with Testbed(load_configuration([watched_bench])) as testbed:
         child("safety monitor").kill()
         until(lambda: testbed.trip)

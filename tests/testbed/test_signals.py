@@ -101,7 +101,7 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost(bench, journal, until, s
     assert process.returncode == code, err
 
 
-def test_whatever_a_terminal_sends_reaches_the_testbeds_process_alone(bench, journal, until):
+def test_every_signal_of_a_terminal_reaches_only_the_process_of_the_testbed(bench, journal, until):
     process = run_until_lit(bench, journal, until, CHECK)
 
     ignored = {}
@@ -141,7 +141,7 @@ def test_when_the_testbed_is_killed_devices_are_made_safe_and_experiments_torn_d
     assert f"safety check 'testbed': the testbed's process {process.pid} has died" in err
 
 
-def test_when_the_testbed_is_killed_an_experiment_that_hears_nothing_is_killed_too(bench, journal, until):
+def test_when_the_testbed_is_killed_an_experiment_that_ignores_signals_is_killed_too(bench, journal, until):
     process = run_until_lit(bench, journal, until, "testbed.stop_timeout=0.1", loop="sum(range(10**11))")
 
     process.kill()
@@ -178,7 +178,7 @@ def test_when_the_testbed_is_stopped_devices_are_made_safe_and_its_experiments_e
     until(lambda: not of_session(process.pid))
 
 
-def test_a_testbed_that_was_killed_is_not_found_any_more(bench, journal, until, runtime):
+def test_a_killed_testbed_is_not_listed_as_running(bench, journal, until, runtime):
     process = run_until_lit(bench, journal, until)
     for one in of_session(process.pid):
         one.kill()

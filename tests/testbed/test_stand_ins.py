@@ -66,7 +66,7 @@ def test_a_driver_without_visa_is_not_simulated_without_a_stand_in(configured, r
     assert not real.exists()
 
 
-def test_nor_is_it_made_where_a_testbed_was_started_otherwise(configured, real):
+def test_a_device_without_a_stand_in_is_not_made_in_a_simulated_testbed(configured, real):
     layout = lay_out(configured('stand_in = "_camera_stand_in:FakeCamera"\n'), "nowhere", simulate=True)
     (entry,) = layout.devices
     object.__setattr__(entry, "stand_in", None)
@@ -75,14 +75,14 @@ def test_nor_is_it_made_where_a_testbed_was_started_otherwise(configured, real):
     assert not real.exists()
 
 
-def test_the_real_one_is_opened_without_simulation(configured, real):
+def test_without_simulation_the_real_instrument_is_opened(configured, real):
     with Testbed(configured('stand_in = "_camera_stand_in:FakeCamera"\n'), simulate=False) as testbed:
         testbed.devices.camera.open()
         assert real.read_text() == "CAM2-0001"
 
 
 @pytest.mark.parametrize("stand_in", ["FakeCamera", "SimulatedCamera"])
-def test_what_stands_in_for_the_instrument_is_used_by_the_drivers_own_code(configured, real, fake, stand_in):
+def test_the_code_of_the_driver_uses_the_stand_in_as_its_instrument(configured, real, fake, stand_in):
     camera = f'stand_in = "_camera_stand_in:{stand_in}"\nsimulator_options = {{ gain = 5 }}\n'
     with Testbed(configured(camera), simulate=True) as testbed:
         device = testbed.devices.camera
@@ -112,7 +112,7 @@ def test_what_stands_in_for_the_instrument_is_used_by_the_drivers_own_code(confi
         ),
     ],
 )  # fmt: skip
-def test_a_stand_in_that_cannot_be_one_is_an_error_of_the_configuration(configured, real, camera, problem):
+def test_an_impossible_stand_in_is_an_error_of_the_configuration(configured, real, camera, problem):
     with pytest.raises(ConfigurationError, match=f"(?s){problem}"):
         configured(camera + "\n")
     assert not real.exists()
@@ -141,7 +141,7 @@ def test_a_second_device_at_an_address_has_the_simulated_instrument_of_the_first
     assert len(lay_out(configured(CAMERA + second + first), "nowhere", simulate=True).devices) == 3
 
 
-def test_what_opens_no_instrument_is_itself_under_simulation(configured, fake):
+def test_a_driver_that_opens_no_instrument_is_not_replaced_under_simulation(configured, fake):
     with Testbed(configured(f'{CAMERA}[devices.sum]\ndriver = "sum"\n'), simulate=True) as testbed:
         assert testbed.devices.sum.add(2, 3) == 5
 
@@ -189,7 +189,7 @@ def test_limits_are_narrowed_by_the_configuration_for_a_driver_without_visa_too(
          "devices.other.limits: driver 'unconfigurable' takes no limits: its constructor must pass"),
     ],
 )  # fmt: skip
-def test_limits_that_cannot_be_are_a_problem_of_the_configuration(configured, more, problem):
+def test_impossible_limits_are_an_error_of_the_configuration(configured, more, problem):
     with pytest.raises(ConfigurationError) as caught:
         configured(f"{more}\n")
 

@@ -61,7 +61,7 @@ def test_an_address_where_nothing_answers_is_named_and_the_other_devices_are_clo
     assert journal.read_text().splitlines() == ["basin LAMP 1", "basin LAMP 0"]
 
 
-def test_an_error_in_the_block_goes_through_after_everything_was_ended(bench, journal):
+def test_an_error_in_the_block_is_raised_after_everything_was_ended(bench, journal):
     def fail():
         with Testbed(configuration(bench)) as testbed:
             testbed.devices.tank.lamp = True
@@ -73,7 +73,7 @@ def test_an_error_in_the_block_goes_through_after_everything_was_ended(bench, jo
     assert journal.read_text().splitlines()[-1] == "tank LAMP 0"
 
 
-def test_a_device_that_does_not_close_in_time_is_named_and_keeps_nobody_waiting(bench, journal):
+def test_a_device_that_does_not_close_in_time_is_named_and_does_not_delay_the_end(bench, journal):
     sticky = "devices.sticky={driver='test_sticky', close_seconds=1.5}"
 
     def use():
@@ -95,14 +95,14 @@ def test_devices_use_each_other_across_servers(bench):
         assert testbed.devices.double.scaled == 42.0
 
 
-def test_a_device_that_is_to_be_open_from_the_start_is(bench):
+def test_a_device_configured_to_be_open_from_the_start_is_open(bench):
     with Testbed(configuration(bench, "devices.basin.open='start'")) as testbed:
         states = {name: device["state"] for name, device in testbed.status()["devices"].items()}
 
     assert states == {"tank": "closed", "basin": "open"}
 
 
-def test_one_that_cannot_be_opened_at_the_start_is_named_and_the_others_are_closed(bench, journal):
+def test_a_device_that_cannot_be_opened_at_the_start_is_named_and_the_others_are_closed(bench, journal):
     silent = "devices.basin.faults={no_reply=1.0}"
 
     with (
@@ -204,7 +204,7 @@ simulator = "acme_t1"
 """
 
 
-def test_a_testbed_that_does_not_run_says_so(bench):
+def test_methods_of_a_testbed_that_does_not_run_say_so(bench):
     with pytest.raises(AttributeError, match=r"this testbed does not run, so it has no devices"):
         _ = Testbed(configuration(bench)).devices
 
@@ -278,7 +278,7 @@ def test_a_lost_connection_is_shown_by_status_and_devices(bench):
         assert testbed.status()["devices"]["tank"]["state"] == "open"
 
 
-def test_what_goes_over_the_wires_is_recorded_and_replayed(bench, tmp_path):
+def test_the_bytes_on_all_wires_are_recorded_and_replayed(bench, tmp_path):
     record = f"testbed.record='{tmp_path / 'recordings'}'"
     with Testbed(configuration(bench, record)) as testbed:
         testbed.devices.tank.level = 5
@@ -312,7 +312,7 @@ def test_real_instruments_have_no_simulation(bench):
 # --- plugins ---
 
 
-def test_what_a_plugin_defines_is_known_in_every_process(bench):
+def test_the_classes_of_a_plugin_can_be_unpickled_in_every_process(bench):
     with Testbed(configuration(bench)) as testbed:
         from catkit_devices.plugins.gauge import Level, ReadsGauge
 
