@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from catkit_devices.lazy import importing
 
 if TYPE_CHECKING:
+    from catkit_devices.components import Component, Components
     from catkit_devices.device import Device, operation, unlocked
     from catkit_devices.hookspecs import hookimpl
     from catkit_devices.multiprocessing import Mutex, Process, SharedMemoryManager, lock_all
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from catkit_devices.visa import VisaDevice
 
 __all__ = [
+    "Component",
+    "Components",
     "Control",
     "Device",
     "Experiment",
@@ -40,6 +43,7 @@ __all__ = [
 __getattr__ = importing(
     __name__,
     {
+        "components": ("Component", "Components"),
         "device": ("Device", "operation", "unlocked"),
         "hookspecs": ("hookimpl",),
         "multiprocessing": ("Mutex", "Process", "SharedMemoryManager", "lock_all"),

@@ -9,7 +9,6 @@ bytes whole; emergencies take only that.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import math
 import threading
@@ -18,23 +17,32 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 from catkit_devices._base.ctrl_c import Event
 from catkit_devices._base.deferred import finished, is_undone
+from catkit_devices._base.paths import words
 from catkit_devices._base.standby import all_at_once
 from catkit_devices._base.timeouts import default_timeout, seconds
 from catkit_devices._device.access import Access, DeviceProperty
 from catkit_devices._device.connection import Lifecycle, State
 from catkit_devices._device.members import (
     DeviceType,
+    check_assignment,
     describe,
     hook,
-    hook_of,
     interface_of,
+    makes_safe,
     narrow,
     operation,
+    refuse_sub_object,
     unlocked,
 )
 from catkit_devices._device.openings import Openings
-from catkit_devices._device.settings import declared_settings
-from catkit_devices.errors import CatkitDevicesError, DeviceDisconnectedError, DeviceFaultError, OperationCancelled
+from catkit_devices._device.parts import components_of, learn
+from catkit_devices.errors import (
+    CatkitDevicesError,
+    DeviceDisconnectedError,
+    DeviceError,
+    DeviceFaultError,
+    OperationCancelled,
+)
 from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.lock import giving_way
 from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex, lock_all
@@ -81,6 +89,8 @@ class Device(HostedObject, metaclass=DeviceType):
 
     _name_: str
     _connection: Any
+    _prefix_: ClassVar[str] = ""
+    """What the names of its operations begin with in messages; of a component it is ``outputs[1].``."""
 
     def __init__(
         self,
@@ -95,6 +105,8 @@ class Device(HostedObject, metaclass=DeviceType):
             raise ValueError(f"a device's name must be a word, got {name!r}")
         self._name_ = name
         self._narrowed_ = narrow(type(self), name, limits or {})
+        self._limits_ = {words(path): wanted for path, wanted in (limits or {}).items()}
+        """As they were given, for the components too."""
         self._connection = None
         self._access_ = Access(name, timeout)
         self._mutex_ = self._access_.mutex
@@ -228,6 +240,18 @@ class Device(HostedObject, metaclass=DeviceType):
             finally:
                 self._access_.leave(call, shared=True)
 
+    # --- components -------------------------------------------------------------------------------------------------
+
+    @property
+    def _device_(self) -> Device:
+        """The device, as its components have it too."""
+        return self
+
+    def _learn_(self) -> None:
+        """Ask the instrument which components it has, of those that depend on it; called with each new connection."""
+        if type(self)._parts_:
+            learn(self)
+
     # --- connection -------------------------------------------------------------------------------------------------
 
     def _connect_(self) -> None:
@@ -273,8 +297,8 @@ class Device(HostedObject, metaclass=DeviceType):
         self._life_.make_safe()
 
     def _can_be_made_safe_(self) -> bool:
-        """Return whether its driver has a way to make it safe."""
-        return type(self)._make_safe is not Device._make_safe  # noqa: SLF001 - its own method, overridden or not
+        """Return whether its driver has a way to make it safe, or a component of it."""
+        return any(makes_safe(owner) for owner in (self, *components_of(self)))
 
     def _in_the_way_(self) -> str:
         """Return what may keep it from being made safe, as the end of a sentence; nothing where there is nothing."""
@@ -282,7 +306,22 @@ class Device(HostedObject, metaclass=DeviceType):
 
     def _make_safe_in_doubt_(self) -> None:
         """Make it safe whatever came before; for kinds of devices whose line may be in any state."""
-        finished(self._make_safe(), f"{type(self).__qualname__}._make_safe")
+        failures: list[Exception] = []
+        for owner in (*components_of(self), self):
+            if not makes_safe(owner):
+                continue
+            try:
+                finished(owner._make_safe(), f"{type(owner).__qualname__}._make_safe")  # noqa: SLF001 - what drivers implement
+            except Exception as error:  # noqa: BLE001 - of the driver: the others are made safe all the same
+                if owner is not self:
+                    error.add_note(f"in making {self._name_}.{owner._path_} safe")
+                failures.append(error)
+        if failures:
+            # First what is wrong with the line: over a better one, everything is tried once more.
+            failures.sort(key=lambda error: not isinstance(error, DeviceError))
+            for other in failures[1:]:
+                failures[0].add_note(f"and {type(other).__name__}: {other}")
+            raise failures[0]
 
     # --- operations -------------------------------------------------------------------------------------------------
 
@@ -343,6 +382,7 @@ class Device(HostedObject, metaclass=DeviceType):
                 f"{self._name_}.{name} returned a {type(result).__name__}, whose work would be done outside of the "
                 "device's mutex: return a list"
             )
+        refuse_sub_object(result, self, f"{self._name_}.{name}")
         return result
 
     def _perform_in_emergency_(self, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -452,7 +492,7 @@ class Device(HostedObject, metaclass=DeviceType):
     def describe(self) -> dict[str, Any]:
         """Return what the device can do: properties with type, unit, limits, choices and doc; commands with doc."""
         facts = {"name": self._name_, "driver": type(self).driver, "address": self._address_}
-        return facts | describe(self, vars(Device))
+        return facts | describe(self)
 
     def __repr__(self) -> str:
         state = self.state if self._life_.of_parent is None else "of the process that forked this one"
@@ -461,17 +501,7 @@ class Device(HostedObject, metaclass=DeviceType):
     # --- rules for drivers, checked when the class is made -----------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_"):
-            member = inspect.getattr_static(type(self), name, None)
-            if not hasattr(type(member), "__set__"):
-                who = f"{type(self).__name__} {self.__dict__.get('_name_', '')!r}"
-                if name in declared_settings(type(self)):
-                    raise AttributeError(f"{name!r} of {who} is set in the class of the driver, for all its devices")
-                raise AttributeError(
-                    f"{who} has no property {name!r} to set; a value that is not an operation is private (_name)"
-                )
-        elif hasattr(type(self), name) and (method := hook_of(type(self), name)) is not None:
-            raise AttributeError(f"{type(self).__name__}: {name} is {method}: give the value another name")
+        check_assignment(self, name, value)
         object.__setattr__(self, name, value)
 
     # --- life on a server -------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CatkitDevicesError",
+    "ComponentNotFoundError",
     "ConfigurationError",
     "DataError",
     "DeadlockError",
@@ -190,6 +191,10 @@ class DeviceProtocolError(DeviceError, ValueError):
 
 class DeviceValueError(DeviceError, ValueError):
     """A value was refused before anything reached the wire: wrong type, out of limits, not among the choices."""
+
+
+class ComponentNotFoundError(DeviceError, AttributeError, KeyError):
+    """A device has no such component, or the instrument does not have it; the text says which there are."""
 
 
 # --- mutexes -------------------------------------------------------------------------------------------------------

@@ -107,13 +107,15 @@ class Quantity(DeviceProperty):
         try:
             command = None if self._question is None else self._question.filled(device)
         except ValueError as error:
-            raise DeviceValueError(f"{self.name} {error}", **device._facts_()) from None
+            raise DeviceValueError(f"{device._prefix_}{self.name} {error}", **device._facts_()) from None
         found = self._get(device) if callable(self._get) else self._ask(device, command or "")
         try:
             return self._rule.returned(found) if command is None else self._parse(device, found)
         except ValueError as error:
-            getattr(device, "_distrust_", _ignore)(f"{self.name} was answered with {reprlib.repr(found)}")
-            raise DeviceProtocolError(f"{self.name}: {error}", **device._facts_(command)) from error
+            getattr(device, "_distrust_", _ignore)(
+                f"{device._prefix_}{self.name} was answered with {reprlib.repr(found)}"
+            )
+            raise DeviceProtocolError(f"{device._prefix_}{self.name}: {error}", **device._facts_(command)) from error
 
     def _ask(self, device: Any, command: str) -> Any:
         ask = getattr(device, "_ask_for_", None)  # of a device that asks again for what may have been disturbed
@@ -135,7 +137,7 @@ class Quantity(DeviceProperty):
             if sent is not None:
                 finished(sent, f"{type(device).__qualname__}._write")
         elif callable(self._set):
-            finished(self._set(device, plain), f"the function that sets {self.name}")
+            finished(self._set(device, plain), f"the function that sets {device._prefix_}{self.name}")
 
     def check(self, device: Any, value: Any) -> Any:
         """Return ``value`` as a plain one in the declared unit, if it may be set; raises as :meth:`write` does."""
@@ -146,7 +148,7 @@ class Quantity(DeviceProperty):
             if self._command is not None:
                 self._command.text(plain, limits, device)
         except ValueError as error:
-            raise DeviceValueError(f"{self.name} {error}", **device._facts_()) from None
+            raise DeviceValueError(f"{device._prefix_}{self.name} {error}", **device._facts_()) from None
         return plain
 
     def limits(self, device: Any = None) -> Limits | None:
@@ -158,7 +160,7 @@ class Quantity(DeviceProperty):
             return None if callable(self._limits) else self._limits
         declared = self._limits
         if callable(declared):
-            declared = _learned(self.name, declared(device)) if device.is_open else None
+            declared = _learned(f"{device._prefix_}{self.name}", declared(device)) if device._device_.is_open else None
         return intersection(declared, device._narrowed_.get(self.name))
 
     def describe(self, device: Any = None) -> dict[str, Any]:

@@ -40,6 +40,7 @@ API = {
         [
             "catkit_devices.device",
             "catkit_devices.properties",
+            "catkit_devices.components",
             "catkit_devices.visa",
             "catkit_devices.scpi",
             "catkit_devices.serial_device",
@@ -73,6 +74,7 @@ HANDED_OUT = {
 HOOKS = {
     "devices": {
         "device.Device": ["_open", "_close", "_make_safe"],
+        "components.Component": ["_make_safe", "_query", "_write"],
         "visa.VisaDevice": ["_identify", "_query", "_write"],
     }
 }

@@ -158,6 +158,8 @@ class Access:
 
 
 class _Device(Protocol):
+    """A device or a component."""
+
     @property
     def _perform_(self) -> Callable[..., Any]:
         """What runs the body of one operation under the device's locks."""

@@ -58,6 +58,7 @@ class _Device(Protocol):
     @property
     def name(self) -> str: ...
     def _connect_(self) -> None: ...
+    def _learn_(self) -> None: ...
     def _disconnect_(self) -> None: ...
     def _is_connected_(self) -> bool: ...
     def _can_be_made_safe_(self) -> bool: ...
@@ -332,7 +333,18 @@ class Lifecycle:
                 self._disconnect()
             self.device._connect_()
             self._to_be_closed = True
+            self._learn()
             self._turn(_LOST, _OPEN)
+
+    def _learn(self) -> None:
+        try:
+            self.device._learn_()
+        except Exception as error:
+            call = forwarded_call()
+            if call is None or not call.emergency:
+                raise
+            # To be made safe are those that it had before.
+            _log.warning("device %r: which components it has could not be asked: %s", self.device.name, error)
 
     def _disconnect(self) -> None:
         if self._to_be_closed:

@@ -15,26 +15,33 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from catkit_devices._base.deferred import deferred_kind, refuse_deferred, replaces_plain
+from catkit_devices._base.paths import words
 from catkit_devices._device.access import DeviceProperty
+from catkit_devices._device.parts import Part, classes, groups_of
 from catkit_devices._device.settings import check_setting, declared_settings
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.multiprocessing.hosted import HostedObject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from catkit_devices._device.values import Limits
     from catkit_devices.multiprocessing.protocol import Interface
 
 __all__ = [
     "DeviceType",
+    "check_assignment",
     "describe",
     "describe_command",
     "hook",
     "hook_of",
     "interface_of",
+    "is_helper",
+    "makes_safe",
+    "members_at",
     "narrow",
     "operation",
+    "refuse_sub_object",
     "unlocked",
 ]
 
@@ -72,9 +79,15 @@ _RESERVED = frozenset(
 _ON_THE_MUTEX = frozenset({"acquire", "lock", "mutex", "release", "wait"})
 """What a proxy does by itself, or only a driver does."""
 _FRAMEWORK = {
-    f"catkit_devices.{module}" for module in ("device", "multiprocessing.hosted", "scpi", "serial_device", "visa")
+    f"catkit_devices.{module}"
+    for module in ("_device.parts", "components", "device", "multiprocessing.hosted", "scpi", "serial_device", "visa")
 }
 """Where the base classes of drivers are. Their own names begin and end with one underscore, as in enum."""
+_PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
+"""Types of results that need no second look."""
+_SEVERAL = frozenset({dict, list, tuple})
+_OF_THE_DEVICE = frozenset({"_open", "_close", "_identify"})
+"""The hooks that a component does not have: it is opened and closed with its device."""
 _ITERATION = frozenset({"__aiter__", "__anext__", "__iter__", "__next__", "__reversed__"})
 """Special methods whose work would be done after they have returned."""
 
@@ -115,45 +128,122 @@ def _mark(member: Any, mark: str, value: Any) -> None:
         raise TypeError(f"{member!r} cannot be marked: mark the function that it is made from") from None
 
 
-def narrow(cls: type, name: str, limits: Mapping[str, Sequence[Any]]) -> dict[str, Limits]:
-    """Return the limits that a configuration narrows for device ``name`` of class ``cls``.
+def narrow(cls: type, name: str, limits: Mapping[str, Any]) -> dict[str, Limits]:
+    """Return the limits that a configuration narrows for the properties of device ``name`` itself, of class ``cls``.
+
+    Those of its components are checked as far as the class tells; each component has its own when it is made.
 
     Raises:
         ConfigurationError: for a property that does not exist or has no limits, and for wider limits.
     """
-    known = {key: value for key in dir(cls) if isinstance(value := getattr(cls, key, None), DeviceProperty)}
     narrowed: dict[str, Limits] = {}
-    for attribute, wanted in limits.items():
-        key = f"devices.{name}.limits.{attribute}"
-        if attribute not in known:
-            raise ConfigurationError("there is no such property", key=key, suggestion=nearest(attribute, known))
+    for path, wanted in limits.items():
+        key = f"devices.{name}.limits.{path}"
         try:
-            narrowed[attribute] = known[attribute].narrowed(wanted)
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(str(error), key=key) from error
-    return narrowed
+            found = [member for _, member in members_at(cls, path) if isinstance(member, DeviceProperty)]
+        except ConfigurationError as error:
+            raise ConfigurationError(error.problem, key=key, suggestion=error.suggestion) from None
+        if not found:
+            raise ConfigurationError("there is no such property", key=key)
+        failure: Exception | None = None
+        for member in found:  # several, where the instrument says of which class a component is
+            try:
+                narrowed[".".join(words(path))] = member.narrowed(wanted)
+            except (TypeError, ValueError) as error:
+                failure = error
+        if failure is not None and ".".join(words(path)) not in narrowed:
+            raise ConfigurationError(str(failure), key=key) from failure
+    return {path: value for path, value in narrowed.items() if "." not in path}
+
+
+def members_at(cls: type, path: str) -> list[tuple[type, Any]]:
+    """Return the member of a driver's class to which a path such as ``outputs[1].voltage`` leads, with its class.
+
+    There may be several, where the instrument says of which class a component is.
+
+    Raises:
+        ConfigurationError: there is none; with the nearest spelling.
+    """
+    *before, name = words(path)
+    owners = _owners_at(cls, before)
+    found = [(kind, member) for kind in owners if (member := inspect.getattr_static(kind, name, None)) is not None]
+    if not found:
+        public = {known for kind in owners for known in _public_names(kind)}
+        raise ConfigurationError("there is no such property", suggestion=nearest(name, public))
+    return found
+
+
+def _owners_at(cls: type, path: Sequence[str]) -> set[Any]:
+    owners: set[Any] = {cls}
+    rest, at = list(path), ""
+    while rest:
+        name = rest.pop(0)
+        parts = [kind._parts_[name] for kind in owners if name in kind._parts_]
+        at = f"{at}.{name}" if at else name
+        if not parts:
+            there = {known for kind in owners for known in kind._parts_}
+            raise ConfigurationError(f"there is no component {at}", suggestion=nearest(name, there))
+        if all(part._single_ for part in parts):
+            owners = set().union(*map(classes, parts))
+            continue
+        if not rest:
+            raise ConfigurationError(f"{at} are several components: say of which, as in {at}.{_example(parts[0])}")
+        key = rest.pop(0)
+        owners = set().union(*(_kinds_at(part, key) for part in parts))
+        if not owners:
+            there_are = ", ".join(str(one) for part in parts for one in part._fixed_ or ())
+            raise ConfigurationError(f"there is no component {at}.{key}, there are {there_are}")
+        at = f"{at}.{key}"
+    return owners
+
+
+def _example(part: Part) -> str:
+    return str(next(iter(part._fixed_ or ("1",))))
+
+
+def _kinds_at(part: Part, key: str) -> set[Any]:
+    if part._fixed_ is None:
+        return classes(part)
+    return {type(one) for known, one in part._fixed_.items() if str(known) == key}
 
 
 class DeviceType(ABCMeta):
-    """Puts the public members of every driver under the device's locks, also those assigned after the class body."""
+    """The class of the classes of devices and components.
+
+    It puts the public members of every driver under the device's locks, also those assigned after the class body.
+    """
+
+    _parts_: Mapping[str, Part] = {}
+    """The components that the class declares or inherits, by name."""
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(name, bases, namespace, **kwargs)
         if not any(isinstance(base, DeviceType) for base in bases):
-            return  # Device itself
+            return  # Device itself, or Component
         for base in cls.__mro__:
-            if base in (object, HostedObject) or (base is not cls and isinstance(base, DeviceType)):
+            if base in (object, HostedObject, Part) or (base is not cls and isinstance(base, DeviceType)):
                 continue
             for member_name, member in list(vars(base).items()):
                 if inspect.getattr_static(cls, member_name) is member:  # not overridden nearer by
                     guard = guarded(cls, member_name, member, inherited=base is not cls)
                     if guard is not member:
                         super().__setattr__(member_name, guard)
+        cls._find_parts()
+
+    def _find_parts(cls) -> None:
+        found = {name: None for base in reversed(cls.__mro__) for name in vars(base)}
+        members = {name: inspect.getattr_static(cls, name, None) for name in found if not name.startswith("_")}
+        parts = {name: member for name, member in members.items() if isinstance(member, Part)}
+        type.__setattr__(cls, "_parts_", parts)
 
     def __setattr__(cls, name: str, value: Any) -> None:
         if any(isinstance(base, DeviceType) for base in cls.__bases__):
             value = guarded(cls, name, value, made=True)
+            if isinstance(value, Part):
+                value.__set_name__(cls, name)
         super().__setattr__(name, value)
+        if isinstance(value, Part) or name in cls._parts_:
+            cls._find_parts()
 
 
 def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made: bool = False) -> Any:
@@ -172,20 +262,29 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
     """
     where = f"{cls.__qualname__}.{name}"
     if name in _RESERVED:
-        raise TypeError(f"{where} belongs to Device: name it otherwise")
+        raise TypeError(f"{where} belongs to {_root_of(cls).__qualname__}: name it otherwise")
     if (owner := _final_in(cls, name)) is not None:
         instead = f"implement {_IMPLEMENTED_AS[name]} instead" if name in _IMPLEMENTED_AS else "name it otherwise"
         raise TypeError(f"{where} belongs to {owner.__qualname__}: {instead}")
     if name in _ITERATION:
         raise TypeError(f"{where} would run outside of the device's mutex: write a method that returns a list")
     if name.startswith("_") and name not in _SPECIAL:
+        if isinstance(member, Part):
+            raise TypeError(
+                f"{where} is a component, which is there for users: give it a name that does not begin with _"
+            )
         if cls.__module__ not in _FRAMEWORK:
             _check_private(cls, name, member)
         if replaces_plain(cls, name, member):
             refuse_deferred(member, where)
         return member
+    if isinstance(member, Part):
+        _check_part(cls, where, member)
+        return member
     settings = declared_settings(cls)
     if not callable(member) and not hasattr(type(member), "__get__"):
+        if name not in settings:
+            _refuse_helpers(cls, where, member)
         if made and name not in settings:
             return member  # of a class that travels by value: its annotations may come later
         check_setting(cls, name, member)
@@ -200,8 +299,11 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
             _check_filled_in(cls, where, attribute)
         return member
     if inspect.isclass(member):
+        if isinstance(member, DeviceType) and issubclass(member, Part) and name[:1].islower():
+            raise TypeError(f"{where} is a class: declare a component of it, {name} = {member.__qualname__}(...)")
         return member
     if type(member) is property:
+        _refuse_helper_of_property(cls, where, member)
         return _guarded_property(cls, where, name, member, inherited)
     if _is_unlocked(member) or _is_locked(member):
         return member
@@ -212,6 +314,142 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
         )
     _refuse_lazy(where, member)
     return _locked(name, _super_call(cls, name, member) if inherited else member, changes=True)
+
+
+def _root_of(cls: type) -> type:
+    """Return Device or Component: what a driver's class or that of a component derives from in the end."""
+    return next(base for base in reversed(cls.__mro__) if isinstance(base, DeviceType))
+
+
+def makes_safe(owner: Any) -> bool:
+    """Return whether a device or component has a ``_make_safe`` of its own."""
+    cls = type(owner)
+    return getattr(cls, "_make_safe") is not getattr(_root_of(cls), "_make_safe")  # noqa: B009 - of classes unknown here
+
+
+def _check_part(cls: type, where: str, part: Part) -> None:
+    """Refuse components that take hooks of the device for something else, or that the framework would never call."""
+    if issubclass(cls, Part):
+        return  # checked when the outermost of them becomes a part of a device
+    for kind in classes(part):
+        of_component = [base for base in kind.__mro__ if isinstance(base, DeviceType) and base is not _root_of(kind)]
+        for base in of_component:
+            for name, member in vars(base).items():
+                if name in _OF_THE_DEVICE and _hook_in(cls.__mro__, name) is not None:
+                    raise TypeError(
+                        f"{base.__qualname__}.{name} would never be called: {where} is opened and closed with its "
+                        f"device, so do it in {cls.__qualname__}.{name}"
+                    )
+                if name.startswith("_") and name != "_make_safe":
+                    _check_hook(cls, name, member, base)
+        for inner in kind._parts_.values():
+            _check_part(cls, f"{where}.{inner._name_}", inner)
+
+
+def _refuse_helpers(cls: type, where: str, value: Any) -> None:
+    """Refuse objects with methods, alone or several together: the methods would run outside of the mutex."""
+    inside = list(value.values()) if isinstance(value, dict) else value
+    for one in list(inside)[:1] if isinstance(inside, (list, tuple, set, frozenset)) else [value]:
+        if isinstance(one, Part):
+            raise TypeError(
+                f"{where} has components inside of a {type(value).__name__}: "
+                "declare them as Components(...), or one by one"
+            )
+        if _talks(cls, type(one)) or (type(one) is not type and _has_methods(type(one))):
+            raise TypeError(_advice(where, type(one)))
+
+
+def _refuse_helper_of_property(cls: type, where: str, member: property) -> None:
+    try:
+        returned = get_type_hints(member.fget).get("return")
+    except Exception:  # noqa: BLE001 - an annotation may name what exists for type checkers only
+        return
+    if not isinstance(returned, type):
+        return
+    if isinstance(returned, DeviceType) and issubclass(returned, Part):
+        raise TypeError(f"{where} returns a component: declare it in the class, as {returned.__qualname__}(...)")
+    if _talks(cls, returned):
+        raise TypeError(_advice(where, returned))
+
+
+def _advice(where: str, kind: type) -> str:
+    return (
+        f"{where} is a {kind.__qualname__}, whose methods would run outside of the device's mutex: derive "
+        f"{kind.__qualname__} from catkit_devices.Component and declare it in the class, as {kind.__qualname__}(...) "
+        f"or Components({kind.__qualname__}, numbers=...); what only the driver uses is private"
+    )
+
+
+def _has_methods(kind: type) -> bool:
+    """Return whether objects of a class have public methods written in Python; members of an Enum are values."""
+    return not issubclass(kind, enum.Enum) and any(
+        isinstance(member, FunctionType) and not name.startswith("_")
+        for base in kind.__mro__
+        for name, member in vars(base).items()
+    )
+
+
+def _talks(cls: type, kind: type) -> bool:
+    """Return whether the methods of a class, which is no device's, use what a driver sends and receives with."""
+    if isinstance(kind, DeviceType):
+        return False
+    functions = [member for base in kind.__mro__ for member in vars(base).values() if isinstance(member, FunctionType)]
+    used = {name for function in functions for name in function.__code__.co_names}
+    return any(name == "query" or is_helper(cls, name) for name in used if not name.endswith("_"))
+
+
+def refuse_sub_object(result: Any, device: Any, what: str) -> None:
+    """Refuse a result of an operation that uses the device: its methods would run outside of the mutex.
+
+    Args:
+        result: of the operation; of several objects in a list, tuple or dict the first is looked at.
+        device: whose operation it is.
+        what: the operation.
+    """
+    if type(result) in _SEVERAL:
+        result = next(iter(result.values() if type(result) is dict else result), None)
+    if type(result) in _PLAIN or isinstance(type(result), DeviceType):
+        return
+    if any(value is device or isinstance(value, Part) for value in getattr(result, "__dict__", {}).values()):
+        kind = type(result).__qualname__
+        raise TypeError(
+            f"{what} returned a {kind} that uses the device, and whose methods would run outside of its mutex: "
+            f"derive {kind} from catkit_devices.Component and declare it in the class of the driver"
+        )
+
+
+def is_helper(cls: type, name: str) -> bool:
+    """Return whether the framework's classes that ``cls`` derives from have a private member of that name."""
+    return (
+        name.startswith("_")
+        and not name.startswith("__")
+        and (name == "_connection" or any(name in vars(base) for base in cls.__mro__ if base.__module__ in _FRAMEWORK))
+    )
+
+
+def check_assignment(owner: Any, name: str, value: object) -> None:
+    """Refuse an attribute that the class of a device or component does not have, or that has a hook's name.
+
+    Raises:
+        AttributeError: says what to do.
+    """
+    cls = type(owner)
+    if not name.startswith("_"):
+        member = inspect.getattr_static(cls, name, None)
+        if hasattr(type(member), "__set__"):
+            return
+        who = repr(owner) if isinstance(owner, Part) else f"{cls.__name__} {owner.__dict__.get('_name_', '')!r}"
+        if isinstance(value, Part):
+            raise AttributeError(f"{who}: a component is declared in the class of the driver, {name} = {value!r}")
+        if name in declared_settings(cls):
+            raise AttributeError(f"{name!r} of {who} is set in the class of the driver, for all its devices")
+        near = nearest(name, [known for known in dir(cls) if not known.startswith("_")])
+        raise AttributeError(
+            f"{who} has no property {name!r} to set; a value that is not an operation is private (_name)"
+            + (f" (did you mean {near!r}?)" if near else "")
+        )
+    if hasattr(cls, name) and (method := hook_of(cls, name)) is not None:
+        raise AttributeError(f"{cls.__name__}: {name} is {method}: give the value another name")
 
 
 def _check_filled_in(cls: type, where: str, attribute: str) -> None:
@@ -279,12 +517,19 @@ def _check_private(cls: type, name: str, member: Any) -> None:
     _check_hook(cls, name, member)
 
 
-def _check_hook(cls: type, name: str, member: Any) -> None:
-    """Refuse what takes the place of a hook and cannot be called as the framework calls that."""
-    found = _hook_in(cls.__mro__[1:], name)
+def _check_hook(cls: type, name: str, member: Any, part: type | None = None) -> None:
+    """Refuse what takes the place of a hook and cannot be called as the framework calls that.
+
+    Args:
+        cls: the driver.
+        name: of the member.
+        member: of ``cls``, or of ``part``.
+        part: the class of a component of the driver.
+    """
+    found = _hook_in(cls.__mro__[0 if part else 1 :], name)
     if found is None:
         return
-    what = f"{cls.__qualname__}.{name}"
+    what = f"{(part or cls).__qualname__}.{name}"
     methods = (classmethod, functools.partialmethod, staticmethod)
     if inspect.isclass(member) or not (callable(member) or isinstance(member, methods)):
         raise TypeError(
@@ -382,24 +627,32 @@ def _super_call(cls: type, name: str, member: Callable[..., Any]) -> Callable[..
     return inherited
 
 
-def describe(device: object, framework: Container[str]) -> dict[str, dict[str, Any]]:
+def describe(device: Any) -> dict[str, dict[str, Any]]:
     """Return what a device can do: properties with type, unit, limits, choices and doc; commands with doc.
+
+    Those of its components are among them, as ``outputs[1].voltage``. ``components`` says which there are: their class,
+    its doc, and the keys; None for what is known while the device is open only.
 
     Args:
         device: whose driver it is about.
-        framework: names that every device has, which are left out.
     """
-    properties: dict[str, Any] = {}
-    commands: dict[str, Any] = {}
-    cls = type(device)
+    found: dict[str, dict[str, Any]] = {"properties": {}, "commands": {}, "components": {}}
+    _describe(device, found)
+    return found
+
+
+def _describe(owner: Any, found: dict[str, dict[str, Any]]) -> None:
+    cls = type(owner)
+    framework = vars(_root_of(cls))
     for name in _public_names(cls):
         if name in framework:
             continue
         member = inspect.getattr_static(cls, name)
+        path = f"{owner._prefix_}{name}"
         if isinstance(member, DeviceProperty):
-            properties[name] = member.describe(device)
+            found["properties"][path] = member.describe(owner)
         elif isinstance(member, property):
-            properties[name] = {
+            found["properties"][path] = {
                 "kind": "property",
                 "type": _type_of(member),
                 "unit": None,
@@ -410,9 +663,19 @@ def describe(device: object, framework: Container[str]) -> dict[str, dict[str, A
                 "writable": member.fset is not None,
                 "shared": bool(getattr(member.fget, "_shared", False)),
             }
-        elif callable(member) and not inspect.isclass(member):
-            commands[name] = describe_command(member)
-    return {"properties": properties, "commands": commands}
+        elif callable(member) and not inspect.isclass(member) and not isinstance(member, Part):
+            found["commands"][path] = describe_command(member)
+    for name, group in groups_of(owner).items():
+        part = cls._parts_[name]
+        is_known = part._ask_ is None or owner._device_._life_.is_open
+        found["components"][f"{owner._prefix_}{name}"] = {
+            "kind": part._base_.__name__,
+            "doc": None if part._base_.__doc__ is None else inspect.cleandoc(part._base_.__doc__),
+            "single": part._single_,
+            "keys": list(group._known_) if is_known else None,
+        }
+        for component in group._known_.values() if is_known else ():
+            _describe(component, found)
 
 
 def describe_command(command: Callable[..., Any]) -> dict[str, Any]:
@@ -465,7 +728,7 @@ def interface_of(cls: type, kind: str) -> Interface:
             continue
         if isinstance(member, (property, DeviceProperty)):
             properties[name] = inspect.getdoc(member)
-        elif callable(member) and not inspect.isclass(member):
+        elif callable(member) and not inspect.isclass(member) and not isinstance(member, Part):
             methods[name] = inspect.getdoc(member)
     methods |= {"_enter_entry_": None, "_leave_entry_": None}
     return Interface(kind, cls.__name__, methods, properties, True, False, capabilities, True)

@@ -1,0 +1,186 @@
+"""What a device consists of: one component, or several by key, each with such parts of its own.
+
+A class declares its parts. A device has them from the beginning, but for those that depend on the instrument: which of
+these there are is asked each time that a connection has been opened. A component is made once for each device and stays
+the same object, as long as there is one of its kind under its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+
+from catkit_devices._base.deferred import finished
+from catkit_devices._base.paths import item, words
+from catkit_devices.errors import ComponentNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Group", "Key", "Part", "classes", "components_of", "groups_of", "learn"]
+
+_C = TypeVar("_C")
+Key: TypeAlias = int | str
+
+
+class Part:
+    """What the class of a device or component declares: one component, or several of one kind.
+
+    Its names begin and end with an underscore: the others belong to the components themselves.
+    """
+
+    _single_: bool
+    """Whether it is one component, and not several by key."""
+    _name_ = ""
+    """Of the attribute in the class."""
+    _base_: type
+    """The class of the components; some may be of a class that derives from it."""
+    _fixed_: Mapping[Key, Any] | None
+    """The declared components by key, a single one under its name; None where the instrument says which there are."""
+    _ask_: Callable[[Any], Mapping[Key, Any]] | None
+    """What asks the instrument which there are, with the owner; returns the same."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if self._name_ not in ("", name):
+            raise TypeError(f"{owner.__qualname__}.{name} is {self._name_!r} already: declare each part by itself")
+        self._name_ = name
+
+    def __set__(self, owner: Any, value: object) -> None:
+        what = "a component, whose properties are set" if self._single_ else "several components"
+        raise AttributeError(f"{owner._prefix_}{self._name_} of {owner!r} is {what}: it cannot be replaced")
+
+
+class Group(Mapping[Key, _C], Generic[_C]):
+    """The components of one part of a device, by key: ``supply.outputs[1]``.
+
+    It behaves as a dict that cannot be changed. Which components there are may be known only while the device is open;
+    then asking for one opens a device of a testbed.
+    """
+
+    def __init__(self, part: Part, owner: Any) -> None:
+        self._part = part
+        self._owner = owner
+        self._path_ = f"{owner._prefix_}{part._name_}"
+        self._made: dict[Key, Any] = {}
+        """Every component that there was, and the declared one that it was made from."""
+        self._known_: dict[Key, Any] = {}
+        """Those that there are, as far as is known."""
+        if part._fixed_ is not None:
+            self._make(part._fixed_)
+
+    def _make(self, declared: Mapping[Key, Any]) -> None:
+        for key, one in declared.items():
+            if key not in self._made or not self._made[key]._is_made_from_(one):
+                path = self._path_ if self._part._single_ else item(self._path_, key)
+                self._made[key] = one._bound_(self, self._owner, key, path)
+        self._known_ = {key: self._made[key] for key in declared}
+
+    def _learn_(self) -> None:
+        """Ask the instrument which there are, of those that depend on it."""
+        if self._part._ask_ is not None:
+            self._make(finished(self._part._ask_(self._owner), f"the function that tells {self._path_}"))
+
+    def _now_(self) -> dict[Key, _C]:
+        """Return the components that there are; a device of a testbed is opened to tell.
+
+        Raises:
+            DeviceClosedError: that depends on the instrument, and the device is closed.
+        """
+        device = self._owner._device_
+        if self._part._ask_ is not None and not device._life_.is_open:
+            device._perform_(_nothing, self._path_, (), {}, shared=True, changes=False)
+        return self._known_
+
+    def __getitem__(self, key: Key) -> _C:
+        found = self._now_()
+        try:
+            return found[key]
+        except (KeyError, TypeError):  # TypeError: nothing that can be a key
+            raise self._absent_(repr(key)) from None
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._now_())
+
+    def __len__(self) -> int:
+        return len(self._now_())
+
+    def __repr__(self) -> str:
+        return f"<{self._path_} of {self._owner._device_!r}: {', '.join(map(repr, self._known_))}>"
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __reduce__(self) -> Any:
+        from catkit_devices._base.paths import reached
+
+        return reached, (self._owner._device_, words(self._path_))
+
+    def _by_word_(self, word: str) -> _C:
+        for key, component in self._now_().items():
+            if str(key) == word:
+                return component
+        raise self._absent_(word)
+
+    def _absent_(self, key: str) -> ComponentNotFoundError:
+        """Return the error for a component that there is not."""
+        there = ", ".join(map(repr, self._known_)) or "none"
+        problem = f"there is no {self._path_}[{key}], there are {there}"
+        return ComponentNotFoundError(problem, **self._owner._device_._facts_())
+
+    def _only_(self) -> _C:
+        """Return the component of a part that is a single one.
+
+        Raises:
+            ComponentNotFoundError: the instrument does not have it.
+        """
+        found = self._now_()
+        if not found:
+            raise ComponentNotFoundError(
+                f"there is no {self._path_}: the instrument does not have it", **self._owner._device_._facts_()
+            )
+        return next(iter(found.values()))
+
+
+def _nothing(_device: Any) -> None:
+    """Do nothing, as an operation: what it needs is an open device."""
+
+
+def groups_of(owner: Any) -> dict[str, Group[Any]]:
+    """Return the parts of a device or component by name."""
+    groups: dict[str, Group[Any]] | None = owner.__dict__.get("_groups_")
+    if groups is None:
+        groups = {name: Group(part, owner) for name, part in type(owner)._parts_.items()}
+        groups = owner.__dict__.setdefault("_groups_", groups)
+    return groups
+
+
+def learn(owner: Any) -> None:
+    """Ask the instrument which components there are, of those that depend on it."""
+    for group in groups_of(owner).values():
+        group._learn_()
+        for component in group._known_.values():
+            learn(component)
+
+
+def components_of(owner: Any) -> Iterator[Any]:
+    """Yield every component that there is, as far as is known, each after its own."""
+    for group in groups_of(owner).values():
+        for component in group._known_.values():
+            yield from components_of(component)
+            yield component
+
+
+def classes(part: Part) -> set[Any]:
+    """Return the classes of which the components of a part may be, as far as its declaration tells."""
+    kinds: set[Any] = {part._base_, *(type(one) for one in (part._fixed_ or {}).values())}
+    if part._fixed_ is None:
+        kinds |= _derived(part._base_)
+    return kinds
+
+
+def _derived(kind: type) -> set[Any]:
+    found: set[Any] = set(kind.__subclasses__())
+    return found.union(*(_derived(one) for one in found))
