@@ -404,15 +404,21 @@ def _drivers() -> str:
         "of [VisaDevice](api/devices.md) (`query`, `write`, `read`, ...). Options are written as keys in [the",
         "device's table](configuration.md#devicesname).",
         "",
+        "| driver | instrument | making it safe |",
+        "|---|---|---|",
+        *(f"| [`{name}`](#{name}) | {_instrument(cls)} | {_safe(cls)} |" for name, cls in plugins.drivers.items()),
+        "",
+        "Each of them is [made safe](../explanation/safety.md) when whoever has changed its state dies, when the last",
+        "user closes it, and when a safety check trips. Where that does nothing, there is nothing to switch off.",
+        "",
     ]
     for name, driver in plugins.drivers.items():
         about = _description(driver)
         capabilities = ", ".join(f"`{one}`" for one in interfaces_of(driver)) or "none"
         simulator = f"`{name}`" if name in plugins.simulators else "none of that name"
         options = [option for option in _options(driver) if option not in _EVERY_DEVICE | _SET_BY_THE_TESTBED]
-        instrument = (sys.modules[driver.__module__].__doc__ or "").partition(": driver")[0]
         says, arguments = _split(driver)
-        lines += [f"## {name}", "", f"{instrument}. {says.strip()}", ""]
+        lines += [f"## {name}", "", f"{_instrument(driver)}. {says.strip()}", ""]
         lines += [*(f"- `{one}`: {said}" for one, said in arguments if one in options), ""]
         lines += [
             f"Capabilities: {capabilities}. Simulator: {simulator}. Options: {', '.join(map(_code, options))}.",
@@ -423,6 +429,19 @@ def _drivers() -> str:
         commands = [_command_row(*one) for one in about["commands"].items() if not _general(driver, one[0])]
         lines += ["", "| command | what it does |", "|---|---|", *commands, ""] if commands else [""]
     return "\n".join(lines)
+
+
+def _instrument(driver: type[Any]) -> str:
+    """Return what instruments a driver is for: the beginning of its module's docstring."""
+    return _cell((sys.modules[driver.__module__].__doc__ or "").partition(": driver")[0])
+
+
+def _safe(driver: type[Any]) -> str:
+    """Return how a driver makes its instrument safe: the docstring of its ``_make_safe``."""
+    from catkit_devices.device import Device
+
+    method, nothing = (inspect.getattr_static(cls, "_make_safe") for cls in (driver, Device))
+    return "does nothing" if method is nothing else _cell(method.__doc__)
 
 
 def _description(driver: type[Any]) -> dict[str, Any]:

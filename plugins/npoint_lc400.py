@@ -137,6 +137,7 @@ class LC400(VisaDevice, TipTilt):
             raise DeviceProtocolError(f"{word} was written, but {found} was read back", **self._facts(frame))
 
     def _make_safe(self) -> None:
+        """Stop the wavetables of both axes; the stage stays where it is."""
         for channel in _CHANNELS.values():
             self._write_word(channel, _WAVETABLE_ACTIVE, 0)
 

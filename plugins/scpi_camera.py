@@ -89,6 +89,7 @@ class ScpiCamera(ScpiDevice, Camera):
         self._sensor = (rows, columns)
 
     def _make_safe(self) -> None:
+        """End the exposure."""
         self._write("ABOR")
 
 

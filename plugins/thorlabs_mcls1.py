@@ -120,6 +120,7 @@ class MCLS1(PromptDevice, LaserSource):
             )
 
     def _make_safe(self) -> None:
+        """Switch the channel off; the other channels, and the master switch, stay as they are."""
         try:
             self._switch("enable", 0)
         except (DeviceTimeoutError, DeviceProtocolError):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.simulation import Clock
 
-__all__ = ["Diode", "Drift", "Lag", "Laser", "PiezoAxis", "Wheel"]
+__all__ = ["Diode", "Drift", "Lag", "Laser", "MotorAxis", "PiezoAxis", "Wheel"]
 
 
 class Lag:
@@ -191,6 +191,57 @@ class PiezoAxis:
     def position(self, time: float | None = None) -> float:
         """Return the true position in µrad."""
         return self._position.value(time)
+
+
+class MotorAxis:
+    """A motor that goes to its target at a constant speed and can be stopped on the way.
+
+    Args:
+        clock: the bench's.
+        position: at the start.
+    """
+
+    def __init__(self, clock: Clock, position: float = 0.0) -> None:
+        self._clock = clock
+        self._from = self._target = position
+        self._start = self._arrival = clock.time()
+        self._speed = 0.0
+
+    def go(self, target: float, speed: float) -> None:
+        """Go to ``target`` from where it is now.
+
+        Args:
+            target: in the unit of the position; may be infinite, for a motion that goes on until it is stopped.
+            speed: units per second, above 0.
+        """
+        self._from, self._start = self.position(), self._clock.time()
+        self._target, self._arrival = target, self._start + abs(target - self._from) / speed
+        self._speed = math.copysign(speed, target - self._from)
+
+    def stop(self) -> None:
+        """Stand still where it is."""
+        self._from = self._target = self.position()
+        self._arrival = self._clock.time()
+
+    @property
+    def target(self) -> float:
+        """Where it is, or is going to."""
+        return self._target
+
+    @property
+    def arrival(self) -> float:
+        """When it is, or was, at its target, on the clock."""
+        return self._arrival
+
+    @property
+    def moving(self) -> bool:
+        """Whether it is on its way."""
+        return self._clock.time() < self._arrival
+
+    def position(self) -> float:
+        """Return where it is."""
+        now = self._clock.time()
+        return self._target if now >= self._arrival else self._from + self._speed * (now - self._start)
 
 
 class Drift:

@@ -29,6 +29,9 @@ _MOST_REPLIES = 4
 _LOOKS = 5
 """How many equal readings in a row show that a property does not change by itself."""
 
+_MOTION = 0.25
+"""Seconds on the bench's clock: setting something that takes longer is a motion, which may go on after an error."""
+
 _RIGHT_ERRORS: dict[str, tuple[type[DeviceError], ...]] = {
     "no_reply": (DeviceTimeoutError,),
     "late": (DeviceTimeoutError,),
@@ -232,6 +235,8 @@ class _Trial:
 
     def _use_again(self, *, failed: bool) -> list[str]:
         problems = []
+        if failed and self._member.kind == "set" and self._takes > _MOTION:
+            return self._use_after_a_motion()
         if self._witness is not None:
             name, right = self._witness
             if not same(found := getattr(self._device, name), right):
@@ -247,6 +252,28 @@ class _Trial:
         if not any(self._right(value, number) for number in possible):
             problems.append(f"the next use read {_short(value)}, which is not right")
         return problems
+
+    def _use_after_a_motion(self) -> list[str]:
+        """Look at what is perhaps still moving; then have it move again, and look once more."""
+        problems = []
+        if self._readable and not self._between(value := self._get()):
+            problems.append(f"then it read {_short(value)}, which is not on its way")
+        self._rig.settle()
+        self._do()
+        if self._witness is not None:
+            name, right = self._witness
+            if not same(found := getattr(self._device, name), right):
+                problems.append(f"after the next use {name} read {_short(found)}, which is not right")
+        if self._readable and not self._right(value := self._get(), -1):
+            problems.append(f"the next use read {_short(value)}, which is not right")
+        return problems
+
+    def _between(self, value: Any) -> bool:
+        """Return whether it is one of two values that were set, or between the two."""
+        if self._right(value, 0) or self._right(value, -1):
+            return True
+        ends = [self._read[0], self._read[-1]]
+        return isinstance(value, float | int) and min(ends) <= value <= max(ends)
 
     def _find_witness(self) -> tuple[str, Any] | None:
         """Return another property and its value, by which a reply that belongs to this operation can be recognised.

@@ -40,7 +40,8 @@ class Bytes(Script):
         if not data:
             return b""
         self.sent.append(data)
-        return self._replies.get(data, b"")
+        answer = self._replies.get(data, b"")
+        return answer.pop(0) if isinstance(answer, list) else answer
 
 
 @pytest.fixture

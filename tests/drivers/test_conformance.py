@@ -67,3 +67,24 @@ class TestScpiCamera(DriverConformance):
 
     def is_safe(self, device, simulator):
         return not simulator._busy()
+
+
+class TestMFF101(DriverConformance):
+    driver = "thorlabs_mff101"
+    resolution = {"transit_time": 0.0005}
+    undetectable = {"garbled": "frames have no checksum"}
+
+
+class TestKDC101(DriverConformance):
+    driver = "thorlabs_kdc101"
+    simulator_options = {"homed": True, "position": 0.0}
+    values = {"position": [0.0, 1.0, 2.5]}  # near to each other, since motions take time
+    resolution = {"position": 2e-5, "velocity": 2e-6}
+    undetectable = {"garbled": "frames have no checksum"}
+
+    def make_unsafe(self, device):
+        device.home()
+        device.write_bytes(bytes.fromhex("53 04 06 00 D0 01 01 00 00 00 06 00"))  # to 393216 counts, and no waiting
+
+    def is_safe(self, device, simulator):
+        return not simulator.axis.moving and simulator.axis.position() < 393216

@@ -16,6 +16,7 @@ from catkit_devices._wire.exchange import TRUSTED
 from catkit_devices.device import operation, unlocked
 from catkit_devices.errors import ConfigurationError, DeviceError, DeviceOpenError, DeviceTimeoutError
 from catkit_devices.properties import Control, Measurement
+from catkit_devices.sim.models import MotorAxis
 from catkit_devices.testing.conformance import DriverConformance
 from catkit_devices.testing.rig import Rig
 from catkit_devices.visa import VisaDevice
@@ -91,6 +92,51 @@ class TestADriverWithACommandThatToggles(Conformance):
     def make_unsafe(self, device):
         if not device.enabled:
             device.switch()
+
+
+class SimulatedStage:
+    """Goes to where ``GOTO`` sends it at 1 mm/s; ``WHERE?``, ``*IDN?``; one line each."""
+
+    def __init__(self, bench):
+        self.axis = MotorAxis(bench.clock)
+        self._received = b""
+
+    def feed(self, data):
+        *lines, self._received = (self._received + data).split(b"\n")
+        return b"".join(self._answer(*line.decode("latin-1").partition(" ")) for line in lines)
+
+    def _answer(self, command, space, value):
+        if space:
+            self.axis.go(float(value), 1.0)
+        replies = {"*IDN?": "ACME,STAGE", "WHERE?": f"{self.axis.position():.6f}"}
+        return f"{replies[command]}\n".encode() if command in replies else b""
+
+
+class Stage(VisaDevice):
+    """Waits for the end of a motion in short exchanges; after an error in between the stage goes on."""
+
+    identity = "ACME,STAGE"
+    position = Control(
+        lambda self: self._where(), lambda self, value: self._move(value), unit="mm", limits=(0, 10), doc="Position."
+    )
+
+    def _where(self):
+        return self._ask("WHERE?", float)
+
+    def _move(self, position):
+        self._write(f"GOTO {position:.6f}")
+        self.wait(lambda: abs(self._where() - position) < 1e-3, 30.0, 0.5)
+
+
+class TestADriverOfWhatMovesSlowly(Conformance):
+    """Passes all rules without saying more: what was on its way when an error came is somewhere in between."""
+
+    driver = Stage
+    simulator = SimulatedStage
+    safe_state = {}
+    resolution = {"position": 1e-3}
+    undetectable = {"garbled": "a digit is replaced by another one", "truncated": "the last digits may be lost"}
+    examples = 2
 
 
 # --- drivers that break a rule each

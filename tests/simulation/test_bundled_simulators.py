@@ -16,6 +16,7 @@ from catkit_devices.errors import ConfigurationError
 from catkit_devices.sim.camera import Camera
 from catkit_devices.sim.npoint_lc400 import LC400
 from catkit_devices.sim.omega_ithx import ITHX
+from catkit_devices.sim.thorlabs_apt import KDC101, MFF101
 from catkit_devices.sim.thorlabs_fw102c import FW102C
 from catkit_devices.sim.thorlabs_mcls1 import MCLS1
 from catkit_devices.sim.thorlabs_pm100d import PM100D
@@ -512,7 +513,7 @@ def test_the_bundled_simulators_and_the_bench_are_found_by_name():
     assert build_library([], bench="optical", plugins=plugins).bench.coupling(time=0.0) == 1.0
 
 
-@pytest.mark.parametrize("simulator", [FW102C, MCLS1, LC400, PM100D, ITHX, Camera])
+@pytest.mark.parametrize("simulator", [FW102C, MCLS1, LC400, PM100D, ITHX, Camera, KDC101, MFF101])
 def test_arbitrary_bytes_never_break_a_simulator(simulator):
     rng = np.random.default_rng(7)
     bench = Bench(clock=VirtualClock())

@@ -1,0 +1,161 @@
+"""Thorlabs KDC101 K-Cube and TDC001 T-Cube, controllers of one DC servo motor: driver ``thorlabs_kdc101``.
+
+The frames are those of :mod:`catkit_devices.plugins._thorlabs_apt`. Messages and status bits: Thorlabs "APT Controllers
+Host-Controller Communications Protocol" (MOT_MOVE_ABSOLUTE, MOT_MOVE_HOME, MOT_MOVE_STOP, MOT_REQ_DCSTATUSUPDATE,
+MOT_SET_VELPARAMS, MOT_SUSPEND_ENDOFMOVEMSGS) and PyPI thorlabs-apt-protocol 29.0.0. Encoder counts of the stages, and
+the units of velocity and acceleration (2048/6e6 s, 1/65536): the same, and pylablib ``devices/Thorlabs/kinesis.py``.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.errors import ConfigurationError, DeviceProtocolError, DeviceTimeoutError, nearest
+from catkit_devices.hookspecs import hookimpl
+from catkit_devices.properties import Control, Measurement
+
+from ._thorlabs_apt import CHANNEL, AptDevice
+
+if TYPE_CHECKING:
+    from catkit_devices.device import Device
+
+__all__ = ["KDC101"]
+
+_MOVE_HOME, _MOVE_ABSOLUTE, _MOVE_STOP, _SUSPEND_ENDOFMOVEMSGS = 0x0443, 0x0453, 0x0465, 0x046B
+_SET_VELPARAMS, _REQ_VELPARAMS, _GET_VELPARAMS = 0x0413, 0x0414, 0x0415
+_REQ_DCSTATUSUPDATE, _GET_DCSTATUSUPDATE = 0x0490, 0x0491
+_AT_ONCE = 1
+"""How to stop: without slowing down before."""
+_MOVING, _HOMED = 0x2F0, 0x400
+"""Status bits: of motion, jogging and homing; of a stage that has been homed since it was switched on."""
+_TRAVEL = {"Z806": 6.0, "Z812": 12.0, "Z825": 25.0, "MTS25-Z8": 25.0, "MTS50-Z8": 50.0}
+"""Millimetres, by stage; all have the same encoder and gear."""
+_COUNTS = 34304  # per millimetre
+_VELOCITY = _COUNTS * 2048 / 6e6 * 65536
+"""What stands for 1 mm/s."""
+_LOOKS = 3
+"""How often in a row it is seen at rest before a motion counts as ended: it may begin a little after the order."""
+_TOLERANCE = 100
+"""Counts, 3 µm: how far from its target a servo motor may come to rest."""
+_INTERVAL = 0.1  # seconds between two looks
+_HOMING = 120.0
+"""Seconds: 50 mm at the 1 mm/s that the units come with, and as much in reserve."""
+
+
+class KDC101(AptDevice):
+    """A linear stage on a DC servo motor; it is safe when it does not move.
+
+    Args:
+        name: the device's name.
+        stage: ``"Z806"``, ``"Z812"``, ``"Z825"``, ``"MTS25-Z8"`` or ``"MTS50-Z8"``: what is connected.
+        **options: of :class:`~catkit_devices.visa.VisaDevice`.
+    """
+
+    identity = r"[KT]DC[01]01"
+
+    position = Control(
+        lambda self: self._status()[0] / _COUNTS,
+        lambda self, position: self._move(round(position * _COUNTS)),
+        unit="mm",
+        limits=lambda self: (0.0, self._travel),
+        shared=True,
+        doc="Position of the stage from its home. Setting it returns when the homed stage has arrived.",
+    )
+    moving = Measurement(
+        lambda self: bool(self._status()[1] & _MOVING), type=bool, shared=True, doc="Motion: whether it is under way."
+    )
+    homed = Measurement(
+        lambda self: bool(self._status()[1] & _HOMED),
+        type=bool,
+        shared=True,
+        doc="Home: whether it was found since the unit was switched on.",
+    )
+    velocity = Control(
+        lambda self: self._velocity(),
+        lambda self, velocity: self._set_velocity(velocity),
+        unit="mm/s",
+        limits=(0.01, 2.4),
+        doc="Velocity of motions, up to what the slowest of these stages reaches.",
+    )
+
+    def __init__(self, name: str, *, stage: str = "Z825", **options: Any) -> None:
+        super().__init__(name, **options)
+        if stage not in _TRAVEL:
+            raise ConfigurationError(
+                f"stage must be one of {', '.join(_TRAVEL)}, got {stage!r}",
+                key=f"devices.{name}.stage",
+                suggestion=nearest(str(stage), _TRAVEL),
+            )
+        self._travel = _TRAVEL[stage]
+
+    def home(self) -> None:
+        """Move to the home switch, which makes it position 0; returns when it is there."""
+        self._order(_MOVE_HOME)
+        self._come_to_rest(_HOMING)
+        if not self._status()[1] & _HOMED:
+            raise DeviceProtocolError("came to rest without having found its home", **self._facts())
+
+    def stop(self) -> None:
+        """Stop at once; returns when it is at rest."""
+        self._order(_MOVE_STOP, _AT_ONCE)
+        self._come_to_rest(self.io_timeout)
+
+    def _identify(self) -> None:
+        super()._identify()
+        # A message at the end of a motion would come between a question and its answer. The end is asked for instead.
+        self._order(_SUSPEND_ENDOFMOVEMSGS)
+
+    def _status(self) -> tuple[int, int]:
+        """Return position, in counts, and status bits."""
+        channel, position, _velocity, bits = self._request(_REQ_DCSTATUSUPDATE, _GET_DCSTATUSUPDATE, "<Hih2xI")
+        if channel != CHANNEL:
+            raise DeviceProtocolError(f"the status of channel {CHANNEL} was expected, got {channel}", **self._facts())
+        return position, bits
+
+    def _move(self, target: int) -> None:
+        start, bits = self._status()
+        if not bits & _HOMED:
+            raise DeviceProtocolError("must be homed before it is moved: home()", **self._facts())
+        self._order(_MOVE_ABSOLUTE, data=struct.pack("<Hi", CHANNEL, target))
+        self._come_to_rest(10.0 + 2 * abs(target - start) / _COUNTS / self._velocity())
+        found = self._status()[0]
+        if abs(found - target) > _TOLERANCE:
+            raise DeviceProtocolError(
+                f"came to rest at {found / _COUNTS:.4f} mm on the way to {target / _COUNTS:.4f} mm", **self._facts()
+            )
+
+    def _come_to_rest(self, timeout: float) -> None:
+        looks = [False] * _LOOKS
+
+        def at_rest() -> bool:
+            looks[:] = [*looks[1:], not self._status()[1] & _MOVING]
+            return all(looks)
+
+        if not self.wait(at_rest, timeout, _INTERVAL):
+            raise DeviceTimeoutError(f"still moving after {timeout:.0f} s", **self._facts())
+
+    def _velocity(self) -> float:
+        return float(self._request(_REQ_VELPARAMS, _GET_VELPARAMS, "<Hiii")[3] / _VELOCITY)
+
+    def _set_velocity(self, velocity: float) -> None:
+        wanted = round(velocity * _VELOCITY)
+        with self._transaction():
+            channel, least, acceleration, _ = self._request(_REQ_VELPARAMS, _GET_VELPARAMS, "<Hiii")
+            self._order(_SET_VELPARAMS, data=struct.pack("<Hiii", channel, least, acceleration, wanted))
+            found = self._request(_REQ_VELPARAMS, _GET_VELPARAMS, "<Hiii")[3]
+        if found != wanted:
+            raise DeviceProtocolError(
+                f"{velocity:g} mm/s was set, {found / _VELOCITY:g} mm/s read back", **self._facts()
+            )
+
+    def _make_safe(self) -> None:
+        """Stop the motor at once."""
+        self._order(_MOVE_STOP, _AT_ONCE)
+        self._come_to_rest(self.io_timeout)
+
+
+@hookimpl
+def catkit_devices_drivers() -> dict[str, type[Device]]:
+    """Register the driver."""
+    return {"thorlabs_kdc101": KDC101}

@@ -1,0 +1,83 @@
+"""For other processes: how each bundled driver is brought into an unsafe state, and how its simulator tells."""
+
+from __future__ import annotations
+
+import threading
+
+from catkit_devices.drivers import create_device
+from catkit_devices.simulation import Instrument, build_library
+
+SERIAL, SOCKET = "ASRL{}::INSTR", "TCPIP0::10.0.0.{}::5000::SOCKET"
+
+
+def camera_exposes(device):
+    device.exposure_time = 10.0
+    device.frame()
+
+
+def laser_shines(device):
+    device.current = 10.0
+    device.enabled = True
+
+
+def motor_moves(device):
+    device.home()
+    device.velocity = 0.05
+    device.position = 20.0
+
+
+def wavetable_runs(device):
+    for channel in (1, 2):
+        device.write_bytes(b"\xa2" + (0x11830208 + 0x1000 * channel).to_bytes(4, "little") + b"\1\0\0\0\x55")
+
+
+DRIVERS = {
+    # driver: address, options of the simulator, what a program does with it, whether the simulator is safe then
+    "npoint_lc400": (
+        SERIAL, {}, wavetable_runs, lambda stage: not any(stage._words.get(0x11831208 + place) for place in (0, 0x1000))
+    ),
+    "scpi_camera": (SOCKET, {"rows": 8, "columns": 8}, camera_exposes, lambda camera: not camera._busy()),
+    "thorlabs_kdc101": (SERIAL, {"position": 0.0}, motor_moves, lambda motor: not motor.axis.moving),
+    "thorlabs_mcls1": (SERIAL, {}, laser_shines, lambda source: not any(source.laser.enabled)),
+}  # fmt: skip
+
+
+class Room:
+    """On a server: the simulators of all drivers with a safe state, and whether each of them is in it."""
+
+    def __init__(self):
+        self._library = build_library([Instrument(address(name), name, DRIVERS[name][1]) for name in DRIVERS])
+        type(self).library = self._library
+
+    def unsafe(self):
+        """Return the drivers whose simulators are not in their safe state."""
+        with self._library.bench.lock:
+            return [
+                name for name, (*_, is_safe) in DRIVERS.items() if not is_safe(self._library.instrument(address(name)))
+            ]
+
+
+def address(name):
+    return DRIVERS[name][0].format(1 + list(DRIVERS).index(name))
+
+
+def driver(name):
+    """Make a device on the server that has the room."""
+    return create_device(name, name, {"address": address(name)}, visa_library=Room.library)
+
+
+def switch_on(server):
+    """Use all of them at once, and never come to an end: the program that is going to be killed."""
+    from catkit_devices.multiprocessing import SharedMemoryManager
+
+    manager = SharedMemoryManager(server)
+    manager.connect()
+
+    def use(name):
+        device = manager.get_object(name, driver, name)
+        device.open()
+        DRIVERS[name][2](device)
+
+    for name in DRIVERS:
+        threading.Thread(target=use, args=(name,), name=name).start()
+    threading.Event().wait()
