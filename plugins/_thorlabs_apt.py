@@ -21,7 +21,7 @@ __all__ = ["CHANNEL", "AptDevice"]
 
 _HOST, _UNIT, _LONG = 0x01, 0x50, 0x80
 """Addresses, and the bit of a destination that says that data follow."""
-_REQ_INFO, _GET_INFO = 0x0005, 0x0006
+_REQ_INFO, _GET_INFO = 0x0005, 0x0006  # messages
 CHANNEL = 1
 """The only channel of a unit with a USB port of its own."""
 

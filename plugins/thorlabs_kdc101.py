@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["KDC101"]
 
+# Messages, by their names in the protocol.
 _MOVE_HOME, _MOVE_ABSOLUTE, _MOVE_STOP, _SUSPEND_ENDOFMOVEMSGS = 0x0443, 0x0453, 0x0465, 0x046B
 _SET_VELPARAMS, _REQ_VELPARAMS, _GET_VELPARAMS = 0x0413, 0x0414, 0x0415
 _REQ_DCSTATUSUPDATE, _GET_DCSTATUSUPDATE = 0x0490, 0x0491
+
 _AT_ONCE = 1
 """How to stop: without slowing down before."""
 _MOVING, _HOMED = 0x2F0, 0x400

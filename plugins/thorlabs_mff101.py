@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MFF101"]
 
+# Messages, by their names in the protocol.
 _MOVE_JOG, _REQ_STATUSBITS, _GET_STATUSBITS = 0x046A, 0x0429, 0x042A
 _SET_OPERPARAMS, _REQ_OPERPARAMS, _GET_OPERPARAMS = 0x0510, 0x0511, 0x0512
+
 _OPERPARAMS = "<HiiHHiHHi8x"
 """Channel, transit time in ms and its ADC value; mode, signal and pulse of either connector; reserved."""
 _POSITION, _MOVING = 0x3, 0x2F0

@@ -35,11 +35,18 @@ if TYPE_CHECKING:
 __all__ = ["KDC101", "MFF101"]
 
 _HOST, _UNIT, _LONG = 0x01, 0x50, 0x80
+"""Addresses, and the bit of a destination that says that data follow."""
 _HEARS = {0x50, 0x11, 0x21}
+"""Addresses: of a unit, of a controller of a rack, of its first bay."""
 _CHANNEL = 1
+"""The only one."""
+
+# Status bits.
 _FORWARD_LIMIT, _REVERSE_LIMIT, _MOVING_FORWARD, _MOVING_REVERSE = 0x01, 0x02, 0x10, 0x20
 _CONNECTED, _HOMING, _HOMED, _ENABLED = 0x100, 0x200, 0x400, 0x80000000
-_JOG_MODES = {1, 2}
+
+_POSITIONS = {1, 2}
+"""Of a flip mount."""
 
 
 class _AptUnit:
@@ -139,7 +146,7 @@ class MFF101(_AptUnit):
         return bits if self.blocked and self._arrival >= 0 else bits | self.position
 
     def _jog(self, _one: int, two: int, _data: bytes) -> None:
-        if two in _JOG_MODES and two != self.position:
+        if two in _POSITIONS and two != self.position:
             self.position = two
             self._arrival = self.bench.clock.time() + self._parameters[0] / 1000
 
