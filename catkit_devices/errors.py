@@ -47,6 +47,7 @@ __all__ = [
     "StopExperiment",
     "TransferError",
     "WaitTimeoutError",
+    "in_one_line",
     "nearest",
 ]
 
@@ -82,6 +83,21 @@ class CatkitDevicesError(Exception):
     def __str__(self) -> str:
         # OSError and KeyError would otherwise format the text in their own ways.
         return str(self.args[0]) if self.args else ""
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return an error's class and message; of a group its own message, and then what each of its errors says."""
+    if not isinstance(error, BaseExceptionGroup):
+        text = str(error)
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    inner = [in_one_line(one) for one in error.exceptions[:_SHOWN]]
+    if len(error.exceptions) > _SHOWN:
+        inner.append(f"and {len(error.exceptions) - _SHOWN} more")
+    return f"{type(error).__name__}: {error.message} ({'; '.join(inner)})"
+
+
+_SHOWN = 10
+"""Errors of a group that are shown in one line: it shall stay readable."""
 
 
 def _rebuild(cls: type[_E], args: tuple[Any, ...], facts: dict[str, Any]) -> _E:

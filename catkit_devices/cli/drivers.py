@@ -55,4 +55,4 @@ def drivers(
             [(row["driver"], row["summary"], row["class"]) for row in rows],
         )  # fmt: skip
     if loaded.problems:
-        raise typer.Exit(report(ExceptionGroup("plugins", loaded.problems), debug=False))
+        raise typer.Exit(report(ExceptionGroup("not every plugin can be used", loaded.problems), debug=False))

@@ -265,7 +265,7 @@ def report(error: BaseException, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     failures = list(_failures(error))
-    texts = list(dict.fromkeys(_text(failure) for failure in failures))
+    texts = list(dict.fromkeys(_texts(error)))
     out = console(stderr=True)
     if out.is_terminal:
         from rich.panel import Panel
@@ -295,6 +295,16 @@ def _failures(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+def _texts(error: BaseException) -> Iterator[str]:
+    """Say what an error says: a group first its own message, and then each of its errors."""
+    if not isinstance(error, BaseExceptionGroup):
+        yield _text(error)
+        return
+    yield _with_notes(error.message, error)
+    for inner in error.exceptions:
+        yield from _texts(inner)
+
+
 def _text(error: BaseException) -> str:
     from catkit_devices.errors import CatkitDevicesError
 
@@ -303,6 +313,10 @@ def _text(error: BaseException) -> str:
         # Somebody's own exception: its class is part of what it says, and so is where it was raised.
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
         text += _place(error)
+    return _with_notes(text, error)
+
+
+def _with_notes(text: str, error: BaseException) -> str:
     # What is said already need not be said again.
     return _printable("\n".join([text, *(note for note in getattr(error, "__notes__", []) if text not in note)]))
 

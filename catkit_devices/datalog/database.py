@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import time
 from functools import partial
 from pathlib import Path
@@ -126,7 +127,13 @@ def connect_reader(directory: Path) -> sqlite3.Connection:
         DataError: it is missing, damaged or of another format.
     """
     path = directory / FILE_NAME
-    if not path.is_file():
+    try:
+        there = stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        there = False
+    except (OSError, ValueError) as error:
+        raise DataError(f"run {directory}: {FILE_NAME} cannot be read: {error}") from error
+    if not there:
         raise DataError(f"{directory} is not a run: it has no {FILE_NAME}")
 
     def open_(options: str) -> sqlite3.Connection:
@@ -138,6 +145,8 @@ def connect_reader(directory: Path) -> sqlite3.Connection:
         return connection
 
     failure: Exception | None = None
+    if not os.access(path, os.R_OK):
+        raise DataError(f"run {directory}: {FILE_NAME} cannot be read: this user may not read it")
     for options in _reading_options(path):
         try:
             return _open_when_free(partial(open_, options), _OPEN_TIMEOUT)

@@ -20,6 +20,8 @@ __all__ = ["CONFIGURATION", "INFORMATION", "make_directory", "read_description",
 INFORMATION = "run.json"
 CONFIGURATION = "configuration.json"
 
+_TEXTS = ("name", "started")
+"""What every run has in ``run.json``, as text."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -82,11 +84,15 @@ def read_description(path: Path, file_name: str) -> dict[str, Any]:
         DataError: it is missing or damaged.
     """
     try:
-        content: dict[str, Any] = from_json((path / file_name).read_text(encoding="utf-8"))
+        content = from_json((path / file_name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path} is not a run: it has no {file_name}") from error
     except (OSError, ValueError) as error:
         raise DataError(f"run {path}: {file_name} cannot be read: {error}") from error
+    texts = _TEXTS if file_name == INFORMATION else ()
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in texts):
+        expected = f" with the texts {' and '.join(texts)}" if texts else ""
+        raise DataError(f"run {path}: {file_name} is damaged: expected a JSON object{expected}")
     return content
 
 

@@ -52,7 +52,9 @@ def export(
     module = FORMATS.get(target.suffix.lower())
     if module is None:
         raise ConfigurationError(f"{target}: expected a file name that ends in {', '.join(FORMATS)}")
-    if target.exists() and not replace:
+    if "\0" in str(target):
+        raise DataError(f"{str(target)!r} cannot be the name of a file")
+    if os.path.lexists(target) and not replace:
         raise DataError(f"{target} exists already: to replace it, say replace=True or --replace")
     write = _writer(module)
     with contextlib.ExitStack() as stack:
@@ -63,7 +65,8 @@ def export(
             left_out = write(reader, selected, temporary)
             temporary.replace(target)
         except OSError as error:
-            raise DataError(f"{target} cannot be written: {error}") from error
+            # Not str(error), which would name the temporary file.
+            raise DataError(f"{target} cannot be written: {error.strerror or error}") from error
     return left_out
 
 

@@ -53,7 +53,7 @@ def find_run(text: str, root: str | os.PathLike[str]) -> Path:
     Raises:
         ConfigurationError: there is no such run; the message names the nearest.
     """
-    if (Path(text) / database.FILE_NAME).is_file():
+    if _is_run(Path(text)):
         return Path(text)
     runs = find_runs(root)
     if not runs:
@@ -68,6 +68,15 @@ def find_run(text: str, root: str | os.PathLike[str]) -> Path:
         f"no run {text!r} in {root}: expected the path of a run, its name, or {LAST!r}",
         suggestion=nearest(text, names),
     )
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        return (path / database.FILE_NAME).is_file()
+    except PermissionError:
+        return True  # perhaps; whoever reads it is told that he may not
+    except (OSError, ValueError):  # no name that a directory can have
+        return False
 
 
 def summarise(path: Path) -> RunSummary:
@@ -93,6 +102,8 @@ def _unfinished(information: dict[str, Any]) -> str:
         os.kill(int(information["pid"]), 0)
     except ProcessLookupError:
         return "killed"
+    except (KeyError, TypeError, ValueError, OverflowError):  # run.json does not say which process it was
+        return "unknown"
     except PermissionError:
         pass  # the process exists, and belongs to another user
     return "running"

@@ -20,9 +20,11 @@ _BEGINNING = re.compile(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z ", re.MUL
 def in_time_order(text: str) -> str:
     """Return a log with its records sorted by time: where many processes write, the file is not exactly sorted."""
     starts = [match.start() for match in _BEGINNING.finditer(text)]
+    if not starts:
+        return text
     ends = [*starts[1:], len(text)]
     records = [text[start:end] for start, end in zip(starts, ends, strict=True)]
-    before = text[: starts[0]] if starts else text
+    before = text[: starts[0]]
     return before + "".join(sorted(records, key=lambda record: record[:24]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
 import operator
@@ -18,6 +19,7 @@ from catkit_devices.errors import DataError, nearest
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
     from types import TracebackType
 
     import numpy as np
@@ -69,12 +71,20 @@ class RunReader:
     def outcome(self) -> dict[str, Any] | None:
         """How the run ended: ``outcome``, ``detail`` and ``time_ns``; None if it goes on or was killed."""
         rows = self._query("SELECT value FROM facts WHERE key = 'outcome'", ())
-        return from_json(rows[0][0]) if rows else None
+        if not rows:
+            return None
+        with self._understanding("its outcome"):
+            outcome: dict[str, Any] = from_json(rows[0][0])
+            if not {"outcome", "detail", "time_ns"} <= outcome.keys():
+                raise ValueError(f"outcome, detail and time_ns were expected, got {outcome}")
+            return outcome
 
     def log_text(self) -> str:
         """Return the whole log, of all processes, in time order; empty where nothing was logged."""
         try:
-            return logfile.in_time_order((self._path / logfile.FILE_NAME).read_text(encoding="utf-8"))
+            return logfile.in_time_order(
+                (self._path / logfile.FILE_NAME).read_text(encoding="utf-8", errors="backslashreplace")
+            )
         except FileNotFoundError:
             return ""
         except OSError as error:
@@ -99,18 +109,20 @@ class RunReader:
         unit, rows = self._records("scalar", tag, "value", since, until, index)
         integers = bool(rows) and all(type(row[1]) is int for row in rows)
         values = [np.nan if row[1] is None else row[1] for row in rows]
-        return Scalars(tag, unit, _times(rows), np.array(values, dtype=np.int64 if integers else np.float64))
+        with self._understanding(f"scalar {tag!r}"):
+            return Scalars(tag, unit, _times(rows), np.array(values, dtype=np.int64 if integers else np.float64))
 
     def arrays(
         self, tag: str, *, since: Moment | None = None, until: Moment | None = None, index: int | slice | None = None
     ) -> Arrays:
         """Return the arrays logged under a tag; each is read from disk when it is used."""
         unit, rows = self._records("array", tag, "file, offset, size, dtype, shape", since, until, index)
-        locations = [
-            Location(time_ns, file, offset, size, dtype, tuple(map(int, shape.split(","))) if shape else ())
-            for time_ns, file, offset, size, dtype, shape in rows
-        ]
-        return Arrays(tag, unit, _times(rows), self._path, locations)
+        with self._understanding(f"array {tag!r}"):
+            locations = [
+                Location(time_ns, file, offset, size, dtype, tuple(map(int, shape.split(","))) if shape else ())
+                for time_ns, file, offset, size, dtype, shape in rows
+            ]
+            return Arrays(tag, unit, _times(rows), self._path, locations)
 
     def curves(
         self, tag: str, *, since: Moment | None = None, until: Moment | None = None, index: int | slice | None = None
@@ -118,9 +130,10 @@ class RunReader:
         """Return the curves logged under a tag."""
         unit, rows = self._records("curve", tag, "data, attributes", since, until, index)
         curves = []
-        for time_ns, data, attributes in rows:
-            x, y = decode(data)
-            curves.append(Curve(tag, time_ns, x, y, y_unit=unit, **from_json(attributes)))
+        with self._understanding(f"curve {tag!r}"):
+            for time_ns, data, attributes in rows:
+                x, y = decode(data)
+                curves.append(Curve(tag, time_ns, x, y, y_unit=unit, **from_json(attributes)))
         return curves
 
     def figures(
@@ -142,7 +155,8 @@ class RunReader:
     ) -> list[Value]:
         """Return the values that :meth:`Run.log <catkit_devices.datalog.Run.log>` recorded under a tag."""
         _, rows = self._records("value", tag, "data", since, until, index)
-        return [Value(tag, time_ns, from_json(data)) for time_ns, data in rows]
+        with self._understanding(f"value {tag!r}"):
+            return [Value(tag, time_ns, from_json(data)) for time_ns, data in rows]
 
     def events(self, kind: str | None = None) -> list[Event]:
         """Return what happened to the run (of one kind, where given), in the order in which it was recorded."""
@@ -151,7 +165,8 @@ class RunReader:
             "WHERE tags.kind = 'event' AND ? IN (tags.tag, '') ORDER BY objects.id",
             (kind or "",),
         )
-        return [Event(found, time_ns, **from_json(data)) for found, time_ns, data in rows]
+        with self._understanding("an event"):
+            return [Event(found, time_ns, **from_json(data)) for found, time_ns, data in rows]
 
     def to_pandas(self, *tags: str) -> Any:
         """Return scalars as a pandas DataFrame over time: a column for each tag, of all tags where none is given.
@@ -222,6 +237,16 @@ class RunReader:
                 return self._connection.execute(query, arguments).fetchall()
             except sqlite3.Error as error:
                 raise database.explain(error, self._path, f"{database.FILE_NAME} cannot be read") from error
+
+    @contextlib.contextmanager
+    def _understanding(self, what: str) -> Iterator[None]:
+        """Raise a DataError where what was read is not what a run writes."""
+        try:
+            yield
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, EOFError, RecursionError) as error:
+            raise DataError(
+                f"run {self._path}: {database.FILE_NAME} is damaged: {what} cannot be understood: {error}"
+            ) from error
 
     def _unknown(self, kind: str, tag: str) -> DataError:
         known = self.tags()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from catkit_devices._base.ctrl_c import Event
 from catkit_devices._base.deferred import refuse_deferred
-from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerUnresponsiveError
+from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerUnresponsiveError, in_one_line
 from catkit_devices.testbed.client import TestbedClient
 from catkit_devices.testbed.closing import close_devices, end_other_experiments
 from catkit_devices.testbed.configuration.laying_out import lay_out
@@ -183,7 +183,7 @@ class Testbed(TestbedClient):
             failures.insert(0, trip)
         if error is not None:
             for failure in failures:
-                error.add_note(f"while the testbed ended: {type(failure).__name__}: {failure}")
+                error.add_note(f"while the testbed ended: {in_one_line(failure)}")
         elif len(failures) == 1:
             raise failures[0]
         elif failures:

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from catkit_devices.datalog import find_runs, summarise
+
 CONFIGURATION = """
 [testbed]
 name = "bench"
@@ -248,6 +250,27 @@ def test_an_experiment_that_raises_fails_the_run_with_what_it_raised_and_where(b
     assert "turn.py:4" in result.stderr
     assert "run directory: runs/" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_an_experiment_that_raises_a_group_keeps_its_message_beside_each_error(bench):
+    directory = bench()
+    (directory / "turn.py").write_text(
+        "from catkit_devices.testbed import Experiment\n"
+        "class Turn(Experiment):\n"
+        "    def experiment(self):\n"
+        "        raise ExceptionGroup('two lamps are dark', [ValueError('the left'), ExceptionGroup('behind', "
+        "[KeyError('right')])])\n"
+    )
+    result = command(directory, "run", "turn.py", "--config", "bench.toml")
+    assert result.returncode == 1
+    said = [line for line in result.stderr.splitlines() if line.startswith(("error: ", "run directory: "))]
+    assert said[0] == "error: two lamps are dark"
+    assert said[1].startswith("run directory: runs/")
+    assert said[2].startswith("error: ValueError: the left")
+    assert said[3:] == ["error: behind", "error: KeyError: 'right'"]
+    (run,) = find_runs(directory / "runs")
+    group = "ExceptionGroup: two lamps are dark (ValueError: the left; ExceptionGroup: behind (KeyError: 'right'))"
+    assert summarise(run).detail == group
 
 
 def test_a_value_out_of_limits_fails_the_run_and_says_which_are_allowed(bench):

@@ -1,17 +1,22 @@
 """What cannot be recorded raises one clear DataError, and what was recorded before stays readable."""
 
+import json
 import os
+import platform
+import re
 import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from catkit_devices.datalog import Run, RunReader
+from catkit_devices.datalog import Run, RunReader, export, summarise
 from catkit_devices.errors import DataError
 
 
@@ -101,6 +106,103 @@ def test_an_array_whose_file_is_gone_is_an_error(tmp_path):
             reader.arrays("frame")[0]
 
 
+def change(path, *statements):
+    database = sqlite3.connect(path / "data.sqlite")
+    for statement in statements:
+        database.execute(statement)
+    database.commit()
+    database.close()
+
+
+DAMAGES = {
+    "empty": (lambda run: (run / "data.sqlite").write_bytes(b""), "data.sqlite has format 0"),
+    "cut": (lambda run: os.truncate(run / "data.sqlite", 5000), "data.sqlite cannot be read"),
+    "a time that is text": (lambda run: change(run, "UPDATE scalars SET time = 'noon'"), "scalar 'n' cannot be"),
+    "a value that is no JSON": (lambda run: change(run, "UPDATE objects SET data = x'ff'"), "value 'v' cannot be"),
+    "a shape that is text": (lambda run: change(run, "UPDATE arrays SET shape = 'wide'"), "array 'a' cannot be"),
+    "an outcome that is a list": (lambda run: change(run, "UPDATE facts SET value = '[1]'"), "outcome cannot be"),
+    "a description that is a list": (lambda run: (run / "run.json").write_text("[1]"), "run.json is damaged"),
+    "a description without a name": (lambda run: (run / "run.json").write_text("{}"), "run.json is damaged"),
+    "an empty description": (lambda run: (run / "run.json").write_text(""), "run.json cannot be read"),
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_whatever_is_damaged_in_a_run_is_one_error_that_names_the_run_and_the_file(tmp_path, damage):
+    with Run.create(tmp_path, "scan") as run:
+        run.log_scalar("n", 1)
+        run.log_array("a", [1.0, 2.0])
+        run.log("v", {"x": 1})
+        run.set_outcome("failed", "it broke")
+        path = run.path
+    spoil, words = DAMAGES[damage]
+    spoil(path)
+    with pytest.raises(DataError, match=re.escape(words)) as caught:
+        export(path, tmp_path / "out.h5")
+    assert str(path) in str(caught.value)
+    assert not (tmp_path / "out.h5").exists()
+    assert summarise(path).path == path
+
+
+def test_a_run_that_does_not_say_which_process_made_it_has_an_unknown_outcome(tmp_path):
+    with Run.create(tmp_path, "scan") as run:
+        path = run.path
+    for pid in ({}, {"pid": "first"}, {"pid": 10**30}):
+        (path / "run.json").write_text(json.dumps({"name": "scan", "started": "x", "host": platform.node(), **pid}))
+        assert summarise(path).outcome == "unknown"
+
+
+@pytest.mark.parametrize("written", [b"\xff\xfe of a vendor's library\n", b"no time\n", b""])
+def test_a_log_is_shown_whatever_stands_in_it(tmp_path, written):
+    with Run.create(tmp_path, "scan") as run:
+        (run.path / "log.txt").write_bytes(written)
+        with RunReader(run.path) as reader:
+            assert reader.log_text() == written.decode("utf-8", "backslashreplace")
+
+
+FOREIGN = """
+import os, sys; from pathlib import Path
+from catkit_devices.datalog import RunReader, export, find_run; from catkit_devices.errors import DataError
+theirs, files, mine = map(Path, sys.argv[1:])
+for ending in ("csv", "h5"): export(mine, mine / f"before.{ending}")  # which imports everything while that is allowed
+if os.geteuid() == 0: os.setuid(65534)
+for use in (
+    lambda: RunReader(find_run(str(theirs), theirs.parent)),
+    lambda: export(theirs, "out.csv"),
+    lambda: export(mine, files / "out.csv"),
+    lambda: export(mine, files / "out.h5"),
+):
+    try: use()
+    except DataError as error: print(error)
+"""
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o555])
+def test_what_belongs_to_somebody_else_is_an_error_that_names_it(mode):
+    with tempfile.TemporaryDirectory() as root:
+        place = Path(root)
+        place.chmod(0o755)
+        for name in ("theirs", "mine"):
+            with Run.create(place, "scan", directory_name=name) as run:
+                run.log_scalar("n", 1)
+        theirs, files = place / "theirs", place / "files"
+        files.mkdir()
+        (theirs / "data.sqlite").chmod(0)
+        for directory in (theirs, files):
+            directory.chmod(mode)
+        try:
+            result = in_child(FOREIGN, theirs, files, place / "mine")
+        finally:
+            for directory in (theirs, files):
+                directory.chmod(0o700)
+    assert result.stderr == ""
+    reading, exporting, csv, hdf5 = result.stdout.splitlines()
+    for line in (reading, exporting):
+        assert line.startswith(f"run {theirs}: data.sqlite cannot be read: ")
+    assert csv == f"{files / 'out.csv'} cannot be written: Permission denied"
+    assert hdf5 == f"{files / 'out.h5'} cannot be written: Permission denied"
+
+
 def test_a_directory_that_may_not_be_written_is_an_error(tmp_path):
     program = (
         "import sys, os; from catkit_devices.datalog import Run; from catkit_devices.errors import DataError\n"
@@ -168,7 +270,7 @@ def test_a_full_disk_is_an_error_and_what_was_recorded_is_intact(tmp_path, metho
     program = f"""
 import os, subprocess, sys
 if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", sys.argv[3]]).returncode: sys.exit(77)
-from catkit_devices.datalog import Run, RunReader
+from catkit_devices.datalog import Run, RunReader, export, summarise
 with Run.create(sys.argv[3], "scan") as run: pass
 sys.argv[1] = str(run.path)
 {FILL}

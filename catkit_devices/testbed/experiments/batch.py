@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.deferred import refuse_deferred
+from catkit_devices.errors import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +84,7 @@ class Batch:
 
     def end(self, error: BaseException) -> None:
         """End all that still run, in bounded steps; Ctrl-C meanwhile makes the steps quicker."""
-        reason = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+        reason = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else in_one_line(error)
         deadline = time.monotonic() + self._time_to_stop
         told = False
         while (alive := self._alive()) and time.monotonic() < deadline:
@@ -105,7 +106,7 @@ class Batch:
         failures = [running.error for running in self._experiments if running.error is not None]
         if self.reason is not None:
             for failure in failures:
-                self.reason.add_note(f"meanwhile: {type(failure).__name__}: {failure}")
+                self.reason.add_note(f"meanwhile: {in_one_line(failure)}")
             raise self.reason
         if len(failures) == 1:
             raise failures[0]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from catkit_devices.errors import CatkitDevicesError, ConfigurationError, StopExperiment
+from catkit_devices.errors import CatkitDevicesError, ConfigurationError, StopExperiment, in_one_line
 from catkit_devices.testbed.experiments.batch import Batch
 from catkit_devices.testbed.experiments.child import RunningExperiment, time_to_stop
 from catkit_devices.testbed.experiments.main import control_queue
@@ -153,7 +153,7 @@ class Launcher:
         """Write down that an experiment has failed before its process ran: what it was given cannot travel, say."""
         error.add_note(f"experiment {name!r} was not started")
         try:
-            self._conclude(name, path, "failed", f"not started: {type(error).__name__}: {error}")
+            self._conclude(name, path, "failed", f"not started: {in_one_line(error)}")
         except CatkitDevicesError as another:
             _log.warning("that %s was not started could not be recorded: %s", name, another)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from catkit_devices._base.deferred import finished
 from catkit_devices.datalog import Run
-from catkit_devices.errors import CatkitDevicesError, StopExperiment
+from catkit_devices.errors import CatkitDevicesError, StopExperiment, in_one_line
 from catkit_devices.multiprocessing import SharedMemoryManager
 from catkit_devices.multiprocessing.process.process import in_every_child
 from catkit_devices.testbed.devices.devices import Devices
@@ -127,7 +127,7 @@ def _run(experiment: Experiment, context: Context, guard: StopGuard) -> Experime
         _log.exception("%s failed", context.name)
         # Whether or not that can still be said, what went wrong first is what is raised.
         with contextlib.suppress(CatkitDevicesError):
-            _end(context, "failed", f"{type(error).__name__}: {error}")
+            _end(context, "failed", in_one_line(error))
         raise
     _log.info("%s %s%s", context.name, outcome.state, f": {outcome.message}" if outcome.message else "")
     _end(context, outcome.state, outcome.message)
@@ -162,7 +162,7 @@ def _tear_down_after(error: BaseException, experiment: Experiment, context: Cont
         _do(experiment, "teardown")
     except BaseException as another:  # noqa: BLE001 - noted on the error that is raised
         _log.exception("%s: teardown failed as well", context.name)
-        error.add_note(f"teardown failed as well: {type(another).__name__}: {another}")
+        error.add_note(f"teardown failed as well: {in_one_line(another)}")
 
 
 def _end(context: Context, state: Literal["finished", "failed", "stopped"], message: str) -> None:

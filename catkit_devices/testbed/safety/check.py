@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.deferred import finished
 from catkit_devices._device.values import range_text, within
-from catkit_devices.errors import SafetyError
+from catkit_devices.errors import SafetyError, in_one_line
 from catkit_devices.readings import missing_in, no_measurement, real_number
 from catkit_devices.testbed.configuration.bounds import plain_bounds
 from catkit_devices.testbed.trip import new_trip
@@ -58,7 +58,7 @@ class Check:
 
     def failed_reading(self, error: BaseException) -> str:
         """Return what is wrong when reading raised."""
-        return f"{self.what()} could not be read, expected {self.expected()}: {type(error).__name__}: {error}"
+        return f"{self.what()} could not be read, expected {self.expected()}: {in_one_line(error)}"
 
     def hung(self, waited: float) -> str:
         """Return what is wrong when reading has not returned in ``waited`` seconds."""
