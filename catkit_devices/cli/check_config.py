@@ -34,7 +34,7 @@ def check_config(
     """Check a configuration without touching any hardware, and say everything that is wrong with it."""
     from catkit_devices.errors import ConfigurationError
     from catkit_devices.testbed.configuration.device_checks import not_simulated
-    from catkit_devices.testbed.configuration.laying_out import lay_out
+    from catkit_devices.testbed.configuration.layout_factory import lay_out
     from catkit_devices.testbed.configuration.loader import load_configuration
     from catkit_devices.testbed.configuration.model import json_schema
     from catkit_devices.testbed.devices.factory import build_simulation

@@ -55,7 +55,7 @@ def simulate(
     `run FILE --config bench.toml --config served.toml --hardware`.
     """
     from catkit_devices.simulation import InstrumentServer
-    from catkit_devices.testbed.configuration.laying_out import lay_out
+    from catkit_devices.testbed.configuration.layout_factory import lay_out
     from catkit_devices.testbed.configuration.loader import load_configuration
     from catkit_devices.testbed.devices.factory import build_simulation
 

@@ -17,7 +17,7 @@ from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerUnresponsiveError, in_one_line
 from catkit_devices.testbed.client import TestbedClient
 from catkit_devices.testbed.closing import close_devices, end_other_experiments
-from catkit_devices.testbed.configuration.laying_out import lay_out
+from catkit_devices.testbed.configuration.layout_factory import lay_out
 from catkit_devices.testbed.experiments.child import time_to_stop
 from catkit_devices.testbed.experiments.progress import ENDED
 from catkit_devices.testbed.experiments.watchdog import WARDEN, Warden

@@ -7,7 +7,7 @@ from catkit_devices.errors import ConfigurationError, DeviceOpenError
 from catkit_devices.multiprocessing import Process
 from catkit_devices.testbed import Devices, Testbed, load_configuration
 from catkit_devices.testbed.caching import MutexedDict
-from catkit_devices.testbed.configuration.laying_out import lay_out
+from catkit_devices.testbed.configuration.layout_factory import lay_out
 from catkit_devices.visa import VisaDevice
 
 TWO_SERVERS = "devices.basin.server='other'"

@@ -10,7 +10,7 @@ import pytest
 
 from catkit_devices import units
 from catkit_devices.testbed import SafetyTest, load_configuration
-from catkit_devices.testbed.configuration.laying_out import permit_timeout
+from catkit_devices.testbed.configuration.layout_factory import permit_timeout
 from catkit_devices.testbed.processes.process_clock import OwnTime
 from catkit_devices.testbed.safety.check import CheckState, Freshness, PluginTest, safety_tests
 

@@ -9,7 +9,7 @@ import pytest
 
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.testbed import Testbed, load_configuration
-from catkit_devices.testbed.configuration.laying_out import lay_out
+from catkit_devices.testbed.configuration.layout_factory import lay_out
 from catkit_devices.testbed.devices.factory import make_device
 
 PLUGINS = Path(__file__).parent / "stand_in_plugins"
