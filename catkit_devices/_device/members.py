@@ -37,6 +37,7 @@ __all__ = [
     "hook_of",
     "interface_of",
     "is_helper",
+    "is_shared",
     "makes_safe",
     "members_at",
     "narrow",
@@ -550,7 +551,7 @@ def _check_hook(cls: type, name: str, member: Any, part: type | None = None) -> 
 
 
 def _guarded_property(cls: type, where: str, name: str, member: property, inherited: bool) -> property:
-    if member.fset is not None and getattr(member.fset, "_shared", False):
+    if is_shared(member.fset):
         raise TypeError(f"{where} has a setter marked shared: what changes a device cannot be shared")
 
     def accessor(function: Callable[..., Any] | None, through: Callable[..., Any], *, changes: bool) -> Any:
@@ -595,7 +596,7 @@ def _refuse_lazy(where: str, function: FunctionType) -> None:
 
 
 def _locked(name: str, function: Callable[..., Any], *, changes: bool) -> Callable[..., Any]:
-    shared = bool(getattr(function, "_shared", False))
+    shared = is_shared(function)
     changes = changes and not shared
 
     # The wrapper of a driver defined in __main__ travels by value: it may only call what can be imported.
@@ -606,6 +607,13 @@ def _locked(name: str, function: Callable[..., Any], *, changes: bool) -> Callab
     vars(operation)["_shared"] = shared
     vars(operation)["_locked"] = operation
     return operation
+
+
+def is_shared(member: Any) -> bool:
+    """Return whether a member of a driver's class can be read, or called, while somebody else has the device."""
+    if isinstance(member, DeviceProperty):
+        return member.readable and member.shared
+    return getattr(member.fget if isinstance(member, property) else member, "_shared", False) is True
 
 
 def _is_locked(member: Any) -> bool:
@@ -661,7 +669,7 @@ def _describe(owner: Any, found: dict[str, dict[str, Any]]) -> None:
                 "doc": inspect.getdoc(member),
                 "readable": True,
                 "writable": member.fset is not None,
-                "shared": bool(getattr(member.fget, "_shared", False)),
+                "shared": is_shared(member),
             }
         elif callable(member) and not inspect.isclass(member) and not isinstance(member, Part):
             found["commands"][path] = describe_command(member)

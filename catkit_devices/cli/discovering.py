@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from catkit_devices._wire.address import visa_address
 from catkit_devices.errors import ConfigurationError, DeviceBusyError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def find_resources(visa_library: str) -> tuple[list[Resource], list[str]]:
         except (OSError, ValueError, pyvisa.errors.Error) as error:
             raise ConfigurationError(f"VISA library {visa_library!r} cannot be used: {error}") from error
     notes = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
-    ports = {_address_of(port.device): port for port in list_ports.comports()}
+    ports = {visa_address(port.device): port for port in list_ports.comports()}
     # What a GPIB adapter on a serial port might be is no resource of its own.
     addresses = [address for address in addresses if not address.startswith("PRLGX")]
     found = [_described(address, ports.pop(address, None)) for address in addresses]
@@ -156,8 +157,3 @@ def _facts(port: Any) -> str | None:
     if port.serial_number:
         facts.append(f"serial number {port.serial_number}")
     return ", ".join(facts) or None
-
-
-def _address_of(port: str) -> str:
-    """Return the VISA address of a serial port: COM3 is ASRL3::INSTR on Windows."""
-    return f"ASRL{port.removeprefix('COM')}::INSTR"

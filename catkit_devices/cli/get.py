@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from catkit_devices._base.standby import all_at_once
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
 from catkit_devices.cli.output import console, plain_json, print_json, print_table
@@ -75,7 +76,7 @@ def get(
         else:
             console().print(f"{description['name']}.{target.member} = {text_of(value, unit)}", markup=False)
         return
-    show = _as_json if as_json else _as_text
+    show = _as_json if as_json else text_of
     shown = {}
     for name, value in values.items():
         if name in failed:
@@ -111,12 +112,6 @@ def _as_json(value: Any, unit: str | None) -> dict[str, Any]:
     return {"unit": unit} | plain_json(value)
 
 
-def _as_text(value: Any, unit: str | None) -> str:
-    from catkit_devices.cli.words import text_of
-
-    return text_of(value, unit)
-
-
 def _causes(failed: dict[str, Exception]) -> list[Exception]:
     """Return each cause once, with a note of which properties it kept from being read."""
     names: dict[tuple[type, str], list[str]] = {}
@@ -142,8 +137,7 @@ def _read(device: Any, properties: dict[str, Any], timeout: float) -> dict[str, 
     deadline = time.monotonic() + timeout
     shared = [name for name, facts in properties.items() if facts["shared"]]
     # They run between the operations of whoever has the device, while this thread waits until it is free.
-    aside = threading.Thread(target=_read_each, args=(device, shared, values), name="shared reads", daemon=True)
-    aside.start()
+    aside = all_at_once({"reads": partial(_read_each, device, shared, values)}, "shared")["reads"]
     exclusive = [name for name in properties if name not in shared]
     if exclusive:
         try:
@@ -151,14 +145,13 @@ def _read(device: Any, properties: dict[str, Any], timeout: float) -> dict[str, 
                 _read_each(device, exclusive, values)
         except Exception as error:  # noqa: BLE001 - somebody else has it, or it was taken away
             values |= {name: error for name in exclusive if name not in values}
-    aside.join(max(0.0, deadline - time.monotonic()))
-    while aside.is_alive():
+    aside.wait(max(0.0, deadline - time.monotonic()))
+    while not aside.wait(_LOOK):  # the instrument takes its time
         holder = device.mutex.holder
         if holder is not None:
             late = MutexTimeoutError(device.name, timeout, str(holder))
             values = dict.fromkeys(shared, late) | values
             break
-        aside.join(_LOOK)  # the instrument takes its time
     return {name: values[name] for name in properties}
 
 

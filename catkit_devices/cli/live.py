@@ -19,7 +19,6 @@ from catkit_devices.testbed.trip import UNREACHABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from catkit_devices.cli.screen import Screen
     from catkit_devices.testbed.client import TestbedClient
@@ -76,9 +75,7 @@ class LiveView:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ending.set()
         try:
             self._thread.join(_LAST)

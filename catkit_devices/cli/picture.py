@@ -45,9 +45,12 @@ def picture(status: dict[str, Any], *, messages: int = 6) -> RenderableType:
         parts += [_checks(status["safety"]["checks"])]
     parts += [Text(text, style="bold red") for text in silent(status)]
     tripped = status["safety"]["tripped"]
-    if tripped:
-        parts += [_no_news(tripped) if tripped.startswith(NOT_KNOWN) else _tripped(tripped)]
-    parts += [_not_safe(name, why) for name, why in status["safety"].get("not_safe", {}).items()]
+    if tripped and tripped.startswith(NOT_KNOWN):
+        parts += [_alarm("NO NEWS", f"whether it is safe is {tripped}")]
+    elif tripped:
+        parts += [_alarm("SAFETY TRIPPED", tripped)]
+    unsafe = status["safety"].get("not_safe", {})
+    parts += [_alarm("NOT KNOWN TO BE SAFE", f"{name}: {why}") for name, why in unsafe.items()]
     last = status.get("messages", [])[-messages:]
     return Group(*parts, *(_message(message, status["name"]) for message in last))
 
@@ -169,22 +172,10 @@ def _checks(checks: dict[str, Any]) -> Table:
     return table
 
 
-def _tripped(text: str) -> Text:
+def _alarm(headline: str, text: str) -> Text:
     from rich.text import Text
 
-    return Text.assemble(("SAFETY TRIPPED ", "bold white on red"), (f" {text}", "bold red"))
-
-
-def _not_safe(device: str, why: str) -> Text:
-    from rich.text import Text
-
-    return Text.assemble(("NOT KNOWN TO BE SAFE ", "bold white on red"), (f" {device}: {why}", "bold red"))
-
-
-def _no_news(text: str) -> Text:
-    from rich.text import Text
-
-    return Text.assemble(("NO NEWS ", "bold white on red"), (f" whether it is safe is {text}", "bold red"))
+    return Text.assemble((f"{headline} ", "bold white on red"), (f" {text}", "bold red"))
 
 
 def source(message: dict[str, Any], testbed: str) -> str:

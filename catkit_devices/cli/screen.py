@@ -12,12 +12,9 @@ import os
 import select
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from catkit_devices.cli.output import console
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["Screen"]
 
@@ -50,9 +47,7 @@ class Screen:
                 self._relay = _Relay(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._relay is not None:
             self._relay.end()
 

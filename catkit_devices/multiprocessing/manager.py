@@ -224,8 +224,6 @@ class SharedMemoryManager(managers.SyncManager):
 
     def get_mutex(self, name: str, timeout: float | None = None) -> Mutex:
         """Return the mutex of that name; ``timeout`` is its default in seconds (60). ``get_lock`` is the same."""
-        if timeout is not None:
-            default_timeout(timeout, f"mutex {name!r}")
         return cast("Mutex", self._named("mutex", name, timeout=timeout))
 
     get_lock = get_mutex
@@ -242,8 +240,6 @@ class SharedMemoryManager(managers.SyncManager):
             parties: how many processes it waits for; the first who asks must say.
             timeout: seconds that ``wait`` waits unless told otherwise (60).
         """
-        if timeout is not None:
-            default_timeout(timeout, f"barrier {name!r}")
         barrier = cast("Barrier", self._named("barrier", name, parties=parties, timeout=timeout))
         barrier.join()
         return barrier
@@ -268,8 +264,6 @@ class SharedMemoryManager(managers.SyncManager):
             timeout: seconds that an operation waits for the mutex (60, or those of ``lock``).
         """
         refuse_deferred(load, f"the function that loads dict {name!r}")
-        if timeout is not None:
-            default_timeout(timeout, f"dict {name!r}")
         return cast("MutexedDict[Any, Any]", self._named("dict", name, load=load, lock=lock, timeout=timeout))
 
     def get_namespace(self, name: str, timeout: float | None = None) -> Any:
@@ -279,8 +273,6 @@ class SharedMemoryManager(managers.SyncManager):
             name: of the namespace.
             timeout: seconds that an operation waits for the mutex (60).
         """
-        if timeout is not None:
-            default_timeout(timeout, f"namespace {name!r}")
         return self._named("namespace", name, timeout=timeout)
 
     def get_stream(
@@ -361,6 +353,8 @@ class SharedMemoryManager(managers.SyncManager):
         return whose
 
     def _named(self, kind: str, name: str, **parameters: Any) -> Any:
+        if parameters.get("timeout") is not None:
+            default_timeout(parameters["timeout"], f"{kind} {name!r}")
         return proxy_of(obtain(self.server, kind, name, parameters))
 
     def _ask(self, verb: str, *args: Any) -> Any:

@@ -22,7 +22,6 @@ from catkit_devices.simulation.clock import VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import TracebackType
 
     from catkit_devices.simulation.resource import SimulatedResource
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
@@ -120,9 +119,7 @@ class InstrumentServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

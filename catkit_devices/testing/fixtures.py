@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from catkit_devices.errors import ConfigurationError, DeviceError, SimulationError
-from catkit_devices.simulation import VirtualClock, build_bench
+from catkit_devices.simulation import SharedSimulation, VirtualClock, build_bench
 from catkit_devices.simulation.replay import Dialogue
 from catkit_devices.simulation.wire_file import Entry, read_entries
-from catkit_devices.testing.faults import LocalLine, RemoteLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from catkit_devices.drivers import Plugins
     from catkit_devices.simulation import Bench
     from catkit_devices.testbed import Configuration, Testbed
-    from catkit_devices.testing.faults import InjectableLine
     from catkit_devices.testing.simulations import Simulations
 
 __all__ = ["ConfiguredDevices", "Exchange", "dialogue", "find_line", "make_bench"]
@@ -186,8 +184,8 @@ _OF_THE_SIMULATION = frozenset({"address", "faults", "opens", "simulator", "simu
 # --- faults
 
 
-def find_line(device: Any, request: pytest.FixtureRequest) -> InjectableLine:
-    """Return the line of a device of this test.
+def find_line(device: Any, request: pytest.FixtureRequest) -> tuple[SharedSimulation, str]:
+    """Return the simulation of a device of this test, and the address of its instrument.
 
     Raises:
         ConfigurationError: it has no simulated instrument.
@@ -199,6 +197,7 @@ def find_line(device: Any, request: pytest.FixtureRequest) -> InjectableLine:
         entry = testbed.layout.device(device if isinstance(device, str) else device.name)
         if entry.address is None or entry.simulator is None:
             raise ConfigurationError(f"device {entry.name!r} has no simulated instrument")
-        return RemoteLine(testbed.simulation, entry.address)
+        return testbed.simulation, entry.address
     simulations: Simulations = request.getfixturevalue("_catkit_devices_simulations")
-    return LocalLine(*simulations.line_of(device))
+    library, address = simulations.line_of(device)
+    return SharedSimulation(library), address

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices._device.members import is_shared
 from catkit_devices.properties import Quantity
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def _own(cls: type[Device], name: str) -> bool:
 
 def _call(cls: type[Device], name: str, arguments: Mapping[str, Sequence[Any]]) -> Member:
     function = inspect.getattr_static(cls, name)
-    shared = bool(getattr(function, "_shared", False))
+    shared = is_shared(function)
     if name in arguments:
         return Member(name, "call", shared, True, _calling(name, tuple(arguments[name])))
     made_up = tuple(_made_up(function))

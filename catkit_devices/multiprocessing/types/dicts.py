@@ -18,7 +18,28 @@ _V = TypeVar("_V")
 _MISSING: Any = object()
 
 
-class MutexedDict(HostedObject, dict[_K, _V]):
+class _Mutexed(HostedObject):
+    """What a server keeps under a mutex, and what several operations of ``with`` make atomic together."""
+
+    __slots__ = ()
+    _direct_ = False
+    _section_ = True
+    _server_locks_ = True
+    _mutex_: Mutex
+
+    @property
+    def mutex(self) -> Mutex:
+        """The mutex."""
+        return self._mutex_
+
+    def __enter__(self) -> Self:
+        self.mutex.__enter__()
+        return self
+
+    __exit__ = exit_section
+
+
+class MutexedDict(_Mutexed, dict[_K, _V]):
     """A dict under a mutex: each operation is atomic, and ``with shared_dict:`` makes several so.
 
     Args:
@@ -45,22 +66,6 @@ class MutexedDict(HostedObject, dict[_K, _V]):
         refuse_deferred(load, f"the function that loads dict {name!r}")
         self._load = load
         super().__init__(*args, **kwargs)
-
-    _direct_ = False
-    _section_ = True
-    _server_locks_ = True
-    _mutex_: Mutex
-
-    @property
-    def mutex(self) -> Mutex:
-        """The mutex."""
-        return self._mutex_
-
-    def __enter__(self) -> Self:
-        self.mutex.__enter__()
-        return self
-
-    __exit__ = exit_section
 
     def __missing__(self, key: _K) -> _V:
         if self._load is None:
@@ -177,30 +182,15 @@ class MutexedDict(HostedObject, dict[_K, _V]):
         return cls(dict.fromkeys(keys, value))
 
 
-class MutexedNamespace(HostedObject):
+class MutexedNamespace(_Mutexed):
     """An object whose attributes are shared by name; ``with namespace:`` makes several accesses atomic."""
 
-    _direct_ = False
     _fixed_ = False
-    _section_ = True
-    _server_locks_ = True
     _stores_values_ = True
-    _mutex_: Mutex
 
     def __init__(self, name: str = "namespace", timeout: float = DEFAULT_TIMEOUT, **values: Any) -> None:
         object.__setattr__(self, "_mutex_", Mutex(name, timeout))
         vars(self).update(values)
-
-    @property
-    def mutex(self) -> Mutex:
-        """The mutex."""
-        return self._mutex_
-
-    def __enter__(self) -> Self:
-        self.mutex.__enter__()
-        return self
-
-    __exit__ = exit_section
 
     def __setattr__(self, name: str, value: Any) -> None:
         member = getattr(type(self), name, None)

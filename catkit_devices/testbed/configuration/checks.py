@@ -6,6 +6,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices._device.members import is_shared
 from catkit_devices._wire.address import normalise
 from catkit_devices.construction import option_problems, options_of
 from catkit_devices.errors import ConfigurationError, nearest
@@ -230,7 +231,8 @@ def _checked_property(
     except ConfigurationError:
         return  # reported with the device
     yield from _bounds(path, table, driver, overlay)
-    shared = _shared_properties(driver)
+    members = {name: inspect.getattr_static(driver, name) for name in dir(driver)}
+    shared = [name for name, one in members.items() if is_shared(one) and not callable(one)]
     for key in ("property", "timestamp"):
         name = getattr(table, key)
         if name is None or name in shared:
@@ -278,18 +280,3 @@ def _plugin_test(
     yield from _bounds(path, table, None, overlay)
     for option, problem, suggestion in option_problems(f"safety test {name!r}", options_of(cls), table.test_options()):
         yield overlay.problem((*path, option), problem, suggestion)
-
-
-def _shared_properties(driver: type[Device]) -> list[str]:
-    """Return the properties that can be read while somebody else has the device."""
-    from catkit_devices.device import DeviceProperty
-
-    found = []
-    for name in dir(driver):
-        member = inspect.getattr_static(driver, name)
-        if isinstance(member, DeviceProperty):
-            if member.readable and member.shared:
-                found.append(name)
-        elif isinstance(member, property) and getattr(member.fget, "_shared", False):
-            found.append(name)
-    return found

@@ -14,7 +14,7 @@ from catkit_devices.errors import StopExperiment
 from catkit_devices.testbed.processes.signals import deliver_again, ignore_terminal
 
 if TYPE_CHECKING:
-    from types import FrameType, TracebackType
+    from types import FrameType
 
 __all__ = ["StopGuard"]
 
@@ -54,9 +54,7 @@ class StopGuard:
         deliver_again(_WAKE)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._armed = False
 
     def arm(self) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices._base.standby import all_at_once
 from catkit_devices.errors import (
     CatkitDevicesError,
     ServerNotFoundError,
@@ -180,19 +181,14 @@ def _found(timeout: float) -> dict[str, _Found]:
 
     everything = [candidate.name for candidate in endpoints()]
     found: dict[str, _Found | None] = {}
-    asked = {}
-    for name in everything:
-        if "." not in name and "-" in name:
-            asked[name] = threading.Thread(
-                target=_look, args=(name, everything, found, timeout), name=f"look for {name}", daemon=True
-            )
-            asked[name].start()
+    names = [name for name in everything if "." not in name and "-" in name]
+    looks = all_at_once({name: partial(_look, name, everything, found, timeout) for name in names}, "look for")
     deadline = time.monotonic() + timeout + 1.0  # what it takes to say that there was no answer
-    for name, thread in asked.items():
-        thread.join(max(0.0, deadline - time.monotonic()))
+    for name, look in looks.items():
+        look.wait(max(0.0, deadline - time.monotonic()))
         if name not in found:
             found[name] = _silent(name)
-    return {name: one for name, one in found.items() if name in asked and one is not None}
+    return {name: one for name, one in found.items() if name in looks and one is not None}
 
 
 def _look(name: str, everything: list[str], found: dict[str, _Found | None], timeout: float) -> None:
