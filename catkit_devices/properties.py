@@ -11,6 +11,13 @@ fit, functions of the device take their place::
 
     gain = Control(lambda camera: camera._sdk.gain(), lambda camera, value: camera._sdk.set_gain(value), doc="...")
 
+One declaration may also be about several inputs, wait until the instrument has settled, depend on another quantity, or
+be many numbers::
+
+    temperature = Measurement("KRDG? {key}", arguments=("A", "B"), unit="K", doc="Temperature at the input.")
+    setpoint = Control("SETP?", "SETP {}", unit="K", limits=(0, "highest"), settles_within=600.0, doc="Target.")
+    trace = Measurement("CURV?", type=Array(">i2", scale=0.01), unit="V", doc="Waveform.")
+
 Either way a value is converted and checked before anything reaches the instrument, and so is the command that is made
 of it: a number that its format would round to beyond a limit is refused, and a text is never more than a text. A reply
 that is not what was declared is an error, never a guess.
@@ -21,23 +28,50 @@ attribute, a private value such as ``_channel``, or a property that is marked ``
 
 from __future__ import annotations
 
+import copy
+import functools
+import inspect
 import reprlib
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from catkit_devices._base.deferred import finished, refuse_deferred
+from catkit_devices._device.arrays import Array
 from catkit_devices._device.values import Command, Limits, Rule, SetCommand, checked, intersection
 from catkit_devices.device import DeviceProperty
-from catkit_devices.errors import DeviceProtocolError, DeviceValueError
+from catkit_devices.errors import DeviceProtocolError, DeviceTimeoutError, DeviceValueError
 from catkit_devices.readings import real_number, without_stand_ins
-from catkit_devices.units import check_unit
+from catkit_devices.units import check_unit, magnitude, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Control", "Limits", "Measurement", "Quantity", "Setting"]
+__all__ = ["Array", "Control", "Limits", "Measurement", "Quantity", "Setting"]
 
-Get: TypeAlias = "str | Callable[[Any], Any]"
-Set: TypeAlias = "str | Callable[[Any, Any], object]"
+Get: TypeAlias = "str | Callable[..., Any]"
+Set: TypeAlias = "str | Callable[..., object]"
+Bounds: TypeAlias = "tuple[float | str | None, float | str | None] | Callable[[Any], Limits]"
+Arguments: TypeAlias = "Iterable[Any] | Mapping[Any, Any]"
+
+_COMPLETE = ("*OPC", "*OPC?", "*WAI")
+"""How an instrument can be asked whether it has settled (IEEE 488.2, 12.5)."""
+_KEY = "{key}"
+"""What stands for an argument in a command."""
+_INSTEAD = {
+    "limits=(lowest, highest) for a range, choices=(...) for a list": "values validator vals allowed_values",
+    "choices={value: what stands for it on the wire}": "map_values val_mapping set_parser",
+    "the command that reads it, first": "get_cmd get_command",
+    "the command that sets it": "set_cmd set_command",
+    "type=..., a function from the reply to the value": "get_parser get_process preprocess_reply cast",
+    "a function of the device and the value in the place of the command": "set_process",
+    "type=Array(...), for a reply with several numbers": "separator maxsplit values_kwargs get_process_list",
+    "ScpiDevice with errors = 'always' in the class": "check_set_errors check_get_errors",
+    "limits=(0, 'other_property'), or a function of the device": "dynamic",
+    "doc=...": "docs docstring label",
+    "settles_within=..., in seconds": "post_delay inter_delay",
+    "_identify() of the driver, for what is set when it is opened": "initial_value",
+}
+"""What a declaration has, by the words that PyMeasure and QCoDeS have for it."""
+_OURS = {word: ours for ours, words in _INSTEAD.items() for word in words.split()}
 
 
 class Quantity(DeviceProperty):
@@ -56,7 +90,9 @@ class Quantity(DeviceProperty):
             converted to it. One that does not exist is a ValueError where it is declared.
         limits: lowest and highest value, both included and in ``unit``; None on either side for no bound. Where they
             depend on the instrument, a function of the device that returns what the driver learned when it opened it;
-            it may be called at any time while the device is open, so it must not talk to the instrument itself.
+            it may be called at any time while the device is open, so it must not talk to the instrument itself. Where
+            a bound is the value of another property, its name: ``limits=(0, "range")``; that property is read before
+            each value is set.
         choices: the values that are allowed, or a mapping from each of them to what stands for it on the wire. An
             Enum class is its members: the value of each stands for it on the wire, what is read is the member, and it
             can be set by member, name or value.
@@ -64,9 +100,24 @@ class Quantity(DeviceProperty):
         shared: whether reading it skips the mutex, so that safety checks and displays never wait for a section.
         repeatable: whether a reading that finds the connection lost is done once more over a new one (never in a
             section): for readings that leave no trace in the instrument.
+        arguments: where there are several of it, by what each is found: ``arguments=("A", "B")``, or a mapping to what
+            stands for it in the command, in the place of ``{key}``. Each is a property of its own, with the name
+            ``temperature['A']``; ``device.temperature["A"]`` reads it. A function in the place of a command gets the
+            argument behind the device.
+        average: how many readings one value is the mean of; between them the reading can be cancelled.
+        settles_within: seconds after which it is an error that a value which was set has not been reached; until then
+            setting it waits, and can be cancelled.
+        until: what tells that it has been reached: a function of the device and the value, asked every 0.1 s, which
+            returns whether; or, for commands of IEEE 488.2, ``"*OPC"`` (asked in short exchanges by ``*ESR?``; this is
+            what None means), ``"*OPC?"`` or ``"*WAI"``, which are one long exchange each.
     """
 
     kind: ClassVar[str]
+
+    def __new__(cls, *positional: Any, **named: Any) -> Self:
+        """Refuse the words of other frameworks before anything else is wrong with the declaration."""
+        _refuse_foreign(cls.kind, positional, named)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -75,28 +126,67 @@ class Quantity(DeviceProperty):
         *,
         type: Callable[[str], Any] = float,  # noqa: A002 - its public name
         unit: str | None = None,
-        limits: Limits | Callable[[Any], Limits] | None = None,
+        limits: Bounds | None = None,
         choices: Iterable[Any] | Mapping[Any, Any] | None = None,
         doc: str,
         shared: bool = False,
         repeatable: bool = False,
+        arguments: Arguments | None = None,
+        average: int = 1,
+        settles_within: float | None = None,
+        until: str | Callable[[Any, Any], bool] | None = None,
     ) -> None:
         super().__init__(doc, shared=shared, repeatable=repeatable)
         if not self.doc:
             raise TypeError(f"a {self.kind} needs a doc that says what it is")
-        for function in (get, set, type, limits):
+        for function in (get, set, type, limits, until):
             refuse_deferred(function, f"a function of the {self.kind} {self.doc!r}")
         self.readable = get is not None
         self.writable = set is not None
-        self._get = get
-        self._set = set
         check_unit(unit)
         self._rule = Rule(type, unit, choices)
-        self._question = Command(get) if isinstance(get, str) else None
-        self._command = SetCommand(set, self._rule) if isinstance(set, str) else None
         if limits is not None and not self._rule.numeric:
             raise TypeError("limits are for numbers; for anything else there are choices")
-        self._limits = limits if callable(limits) or limits is None else checked(limits)
+        self._limits = _checked_bounds(limits)
+        if average < 1 or (average > 1 and type is not float and not self._rule.several):
+            raise TypeError(f"average is a number of readings, of a quantity of type float or Array, got {average!r}")
+        self._average = average
+        self._seconds = settles_within
+        self._until = _checked_until(set, settles_within, until)
+        if self._rule.several and isinstance(set, str):
+            raise TypeError("an array is set by a function of the device and the value, not by a command")
+        if arguments is None:
+            self._use(get, set)
+            return
+        self._use(None, None)
+        tokens = dict(arguments) if hasattr(arguments, "keys") else {key: key for key in arguments}
+        self.each = {key: self._with(key, token, get, set) for key, token in tokens.items()}
+        self.readable = self.writable = False  # by itself
+
+    def _use(self, get: Get | None, set: Set | None) -> None:  # noqa: A002 - as in the constructor
+        self._get = get
+        self._set = set
+        self._question = Command(get) if isinstance(get, str) else None
+        for command in (get, set):
+            if isinstance(command, str) and _KEY in command:
+                raise TypeError(f"the command {command!r} has {_KEY} for an argument, so it needs arguments=(...)")
+        self._command = SetCommand(set, self._rule) if isinstance(set, str) else None
+
+    def _with(self, key: Any, token: Any, get: Get | None, set: Set | None) -> Quantity:  # noqa: A002 - as in the constructor
+        """Return the quantity for one of the arguments."""
+        if not isinstance(key, int | str) or isinstance(key, bool):
+            raise TypeError(f"an argument must be a whole number or a text, got {key!r}")
+        if not str(token).isprintable() or {*"{}"} & {*str(token)}:
+            raise TypeError(f"an argument stands in the command as {token!r}, which cannot be part of a command")
+        commands: list[Any] = []
+        for command in (get, set):
+            if isinstance(command, str) and _KEY not in command:
+                raise TypeError(f"the command {command!r} has no {_KEY} for the argument")
+            filled: Any = functools.partial(_given, command, token) if callable(command) else command
+            commands.append(command.replace(_KEY, str(token)) if isinstance(command, str) else filled)
+        one = copy.copy(self)
+        one._use(*commands)  # noqa: SLF001 - of this class
+        return one
 
     def read(self, device: Any) -> Any:
         """Ask the instrument and return the value; NaN or infinity where its number stands for them (9.91E37, 9.9E37).
@@ -104,6 +194,15 @@ class Quantity(DeviceProperty):
         Raises:
             DeviceProtocolError: when the reply, or what the function has returned, is not what was declared.
         """
+        value = self._read_once(device)
+        if self._average == 1:
+            return value
+        for _ in range(self._average - 1):
+            device.wait(0.0)  # others may read in between, and the operation can be cancelled
+            value = value + self._read_once(device)
+        return value / self._average
+
+    def _read_once(self, device: Any) -> Any:
         try:
             command = None if self._question is None else self._question.filled(device)
         except ValueError as error:
@@ -118,10 +217,14 @@ class Quantity(DeviceProperty):
             raise DeviceProtocolError(f"{device._prefix_}{self.name}: {error}", **device._facts_(command)) from error
 
     def _ask(self, device: Any, command: str) -> Any:
+        if isinstance(self._rule.type, Array) and self._rule.type.binary:
+            return device._query_binary(command)  # noqa: SLF001 - what drivers implement
         ask = getattr(device, "_ask_for_", None)  # of a device that asks again for what may have been disturbed
-        return device._query(command) if ask is None else ask(command, self._rule)  # noqa: SLF001 - what drivers implement
+        return device._query(command) if ask is None else ask(device._query, command, self._rule)  # noqa: SLF001 - what drivers implement
 
-    def _parse(self, device: Any, reply: str) -> Any:
+    def _parse(self, device: Any, reply: Any) -> Any:
+        if isinstance(self._rule.type, Array):
+            return self._rule.type.scaled(self._rule.type(reply), device)
         plain = getattr(device, "_plain_", None)  # of a device that knows in which forms its instrument answers
         return self._rule.parse(reply.strip() if plain is None else plain(reply, self._rule))
 
@@ -133,15 +236,41 @@ class Quantity(DeviceProperty):
         """
         plain = self.check(device, value)
         if self._command is not None:
-            sent = device._write(self._command.text(plain, owner=device))  # noqa: SLF001 - what drivers implement
-            if sent is not None:
-                finished(sent, f"{type(device).__qualname__}._write")
+            command = self._command.text(plain, owner=device)
+            if self._seconds is None or callable(self._until):
+                sent = device._write(command)  # noqa: SLF001 - what drivers implement
+                if sent is not None:
+                    finished(sent, f"{type(device).__qualname__}._write")
+            else:
+                self._complete(device, command, self._seconds)
         elif callable(self._set):
             finished(self._set(device, plain), f"the function that sets {device._prefix_}{self.name}")
+        if callable(self._until):
+            self._settle(device, plain, self._seconds or 0.0)
+        known = vars(device).get("_bounds_", {})
+        if self.name in known and self.readable:  # others have their limits from it
+            known[self.name] = (device._connection, self.read(device))  # noqa: SLF001 - what every device has
+
+    def _complete(self, device: Any, command: str, seconds: float) -> None:
+        complete = getattr(device, "_complete_", None)
+        if complete is None:
+            raise TypeError(
+                f"{device._prefix_}{self.name} settles_within {seconds:g} s, but {type(device).__qualname__} is no VisaDevice, so it "
+                "needs until=..., a function of the device and the value"
+            )
+        complete(command, seconds, self._until or "*OPC")
+
+    def _settle(self, device: Any, value: Any, seconds: float) -> None:
+        until: Any = self._until
+        if not device.wait(lambda: until(device, value), seconds, 0.1):
+            unit = f" {self._rule.unit}" if self._rule.unit else ""
+            raise DeviceTimeoutError(
+                f"{device._prefix_}{self.name} has not settled at {value}{unit} in {seconds:g} s", **device._facts_()
+            )
 
     def check(self, device: Any, value: Any) -> Any:
         """Return ``value`` as a plain one in the declared unit, if it may be set; raises as :meth:`write` does."""
-        limits = self.limits(device)
+        limits = self.limits(device, ask=True)
         try:
             plain = self._rule.convert(value)
             self._rule.check(plain, limits)
@@ -151,21 +280,63 @@ class Quantity(DeviceProperty):
             raise DeviceValueError(f"{device._prefix_}{self.name} {error}", **device._facts_()) from None
         return plain
 
-    def limits(self, device: Any = None) -> Limits | None:
+    def limits(self, device: Any = None, *, ask: bool = False) -> Limits | None:
         """Return the limits in force for ``device``, or without one those that the driver declares.
 
-        Limits that depend on the instrument are known while the device is open; before, None stands for them.
+        Limits that depend on the instrument are known while the device is open; before, None stands for them. A bound
+        that is another property is what was read of it last, and before that the furthest that it may be.
+
+        Args:
+            device: whose they are.
+            ask: whether the properties that they depend on are read now.
         """
+        declared: Any = self._limits
+        depends = self.depends_on()
         if device is None:
-            return None if callable(self._limits) else self._limits
-        declared = self._limits
+            return None if callable(declared) or depends else declared
         if callable(declared):
             declared = _learned(f"{device._prefix_}{self.name}", declared(device)) if device._device_.is_open else None
-        return intersection(declared, device._narrowed_.get(self.name))
+        elif depends:
+            bounds = tuple(self._bound(device, side, ask=ask) for side in (0, 1))
+            declared = _learned(f"{device._prefix_}{self.name}", bounds) if device._device_.is_open else None
+        return intersection(declared, device._narrowed_.get(self.narrowed_as))
+
+    def depends_on(self) -> list[str]:
+        """Return the properties that its limits depend on."""
+        return [] if callable(self._limits) else [bound for bound in self._limits or () if isinstance(bound, str)]
+
+    def _bound(self, device: Any, side: int, *, ask: bool) -> float | None:
+        bound: Any = self._limits[side]
+        if not isinstance(bound, str):
+            return None if bound is None else float(bound)
+        other = inspect.getattr_static(type(device), bound)
+        known = vars(device).setdefault("_bounds_", {})
+        connection = device._connection  # noqa: SLF001 - what every device has
+        if ask:
+            known[bound] = (connection, getattr(device, bound))
+        is_known = bound in known and known[bound][0] is connection
+        furthest = other._furthest(side) if isinstance(other, Quantity) else None  # noqa: SLF001 - of this class
+        value = known[bound][1] if is_known else furthest
+        unit = other._rule.unit if isinstance(other, Quantity) else None  # noqa: SLF001 - of this class
+        if value is None:
+            return None
+        if unit is None or self._rule.unit is None or unit == self._rule.unit:
+            return float(value)
+        return float(magnitude(quantity(value, unit), self._rule.unit))
+
+    def _furthest(self, side: int) -> float | None:
+        """Return the lowest (side 0) or highest value that it may have; None where that is not known."""
+        choices = [one for one in self._rule.choices or () if real_number(one) is not None]
+        if choices:
+            return float((min, max)[side](choices))
+        limits = self.limits()
+        return None if limits is None else limits[side]
 
     def describe(self, device: Any = None) -> dict[str, Any]:
         """Return everything that was declared, as plain data; with ``device``, the limits in force for it."""
         rule = self._rule
+        shape = {"shape": rule.type.shape, "dtype": rule.type.dtype} if isinstance(rule.type, Array) else {}
+        arguments = {"arguments": list(self.each)} if self.each else {}
         return {
             "kind": self.kind,
             "type": rule.type_name,
@@ -176,6 +347,8 @@ class Quantity(DeviceProperty):
             "readable": self.readable,
             "writable": self.writable,
             "shared": self.shared,
+            **shape,
+            **arguments,
         }
 
     def fills_in(self) -> list[str]:
@@ -190,7 +363,7 @@ class Quantity(DeviceProperty):
         Raises:
             ValueError: they make no sense, or would be wider than what the driver declares.
         """
-        if not self.writable:
+        if not self.writable and not any(one.writable for one in self.each.values()):
             raise ValueError("cannot be set, so it has no limits")
         return self._rule.narrowed(limits, self.limits())
 
@@ -216,9 +389,20 @@ class Measurement(Quantity):
         doc: str,
         shared: bool = False,
         repeatable: bool = False,
+        arguments: Arguments | None = None,
+        average: int = 1,
     ) -> None:
         super().__init__(
-            get, None, type=type, unit=unit, choices=choices, doc=doc, shared=shared, repeatable=repeatable
+            get,
+            None,
+            type=type,
+            unit=unit,
+            choices=choices,
+            doc=doc,
+            shared=shared,
+            repeatable=repeatable,
+            arguments=arguments,
+            average=average,
         )
 
 
@@ -233,11 +417,61 @@ class Setting(Quantity):
         *,
         type: Callable[[str], Any] = float,  # noqa: A002 - its public name
         unit: str | None = None,
-        limits: Limits | Callable[[Any], Limits] | None = None,
+        limits: Bounds | None = None,
         choices: Iterable[Any] | Mapping[Any, Any] | None = None,
         doc: str,
+        arguments: Arguments | None = None,
+        settles_within: float | None = None,
+        until: str | Callable[[Any, Any], bool] | None = None,
     ) -> None:
-        super().__init__(None, set, type=type, unit=unit, limits=limits, choices=choices, doc=doc)
+        super().__init__(
+            None,
+            set,
+            type=type,
+            unit=unit,
+            limits=limits,
+            choices=choices,
+            doc=doc,
+            arguments=arguments,
+            settles_within=settles_within,
+            until=until,
+        )
+
+
+def _refuse_foreign(kind: str, positional: tuple[Any, ...], named: Mapping[str, object]) -> None:
+    for word in named:
+        if word in _OURS:
+            raise TypeError(f"a {kind} has no {word}=..., but {_OURS[word]}")
+    if positional and isinstance(positional[-1], str) and len(positional) > (2 if kind == "control" else 1):
+        raise TypeError(f"a {kind} has its doc by name: doc={positional[-1]!r}")
+
+
+def _checked_bounds(limits: Bounds | None) -> Any:
+    if limits is None or callable(limits):
+        return limits
+    if any(isinstance(bound, str) for bound in limits):
+        low, high = limits
+        return low, high
+    return checked(limits)  # type: ignore[arg-type]  # they are numbers
+
+
+def _checked_until(set_: Set | None, seconds: float | None, until: Any) -> Any:
+    if seconds is None and until is not None:
+        raise TypeError("until=... needs settles_within=..., the seconds after which it is an error")
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise TypeError(f"settles_within must be a number of seconds above 0, got {seconds!r}")
+    if until is not None and not callable(until) and until not in _COMPLETE:
+        raise TypeError(
+            f"until must be a function of the device and the value, or one of {', '.join(_COMPLETE)}, got {until!r}"
+        )
+    if seconds is not None and callable(set_) and not callable(until):
+        raise TypeError("what a function sets needs until=..., a function of the device and the value")
+    return until
+
+
+def _given(function: Callable[..., Any], argument: Any, device: Any, *value: Any) -> Any:
+    """Call a function of a quantity that has arguments."""
+    return function(device, argument, *value)
 
 
 def _learned(name: str, limits: Any) -> Limits:

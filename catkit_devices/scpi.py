@@ -12,18 +12,19 @@ from __future__ import annotations
 import enum
 import logging
 import re
+import reprlib
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, final
 
+from catkit_devices._device.arrays import Array
 from catkit_devices._device.members import hook
 from catkit_devices._device.settings import AsciiText
-from catkit_devices._device.values import Rule
+from catkit_devices._device.values import Rule, decimal
 from catkit_devices.errors import DeviceProtocolError, DeviceTimeoutError
 from catkit_devices.visa import EventStatus, VisaDevice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
 __all__ = ["EventStatus", "ScpiDevice", "StatusByte", "boolean", "elements", "number", "text", "whole"]
@@ -32,10 +33,6 @@ _T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
-_RADIX = {"H": 16, "Q": 8, "B": 2}
-"""Bases of numbers, by the letter behind ``#`` (IEEE 488.2, 8.7.5 to 8.7.7)."""
-_WORDS = {"INF": "inf", "INFINITY": "inf", "NINF": "-inf", "NINFINITY": "-inf", "NAN": "nan"}
-"""Numbers that are words, by what Python reads for them (SCPI-99 volume 1, 7.2.1.4 and 7.2.1.5)."""
 _EXACT: dict[Any, tuple[re.Pattern[str], str]] = {
     float: (re.compile(r"[+-]?\d\.\d+E[+-]\d{2,3}"), "a number such as 1.23456789E-06"),
     int: (re.compile(r"[+-]?\d+"), "a whole number"),
@@ -71,12 +68,12 @@ def number(reply: str) -> float:
 
     9.9E37 is infinity, -9.9E37 negative infinity, and 9.91E37 NaN.
     """
-    return float(_FLOAT.parse(_plain_number(reply.strip())))
+    return float(_FLOAT.parse(decimal(reply.strip())))
 
 
 def whole(reply: str) -> int:
     """Return the whole number that a reply stands for: ``5``, ``+5.00E+00``, ``#HFF``, ``#Q17``, ``#B1011``."""
-    return int(_INT.parse(_plain_number(reply.strip())))
+    return int(_INT.parse(decimal(reply.strip())))
 
 
 def boolean(reply: str) -> bool:
@@ -186,14 +183,12 @@ class ScpiDevice(VisaDevice):
             self._require_same_(command, one, other)
         return one
 
-    _ask_twice_ = _ask_twice
-
     def _query_array(
         self,
         command: str,
         dtype: str,
         *,
-        count: int | None = None,
+        shape: int | Sequence[int] | None = None,
         scale: float = 1.0,
         offset: float = 0.0,
         timeout: float | None = None,
@@ -202,32 +197,19 @@ class ScpiDevice(VisaDevice):
 
         Args:
             command: a query.
-            dtype: how the numbers are sent: ``"text"`` with commas between them, or the numpy type of each number in
-                the binary block, with its byte order: ``">i2"`` for 16 bits with sign, most significant byte first
-                (what SCPI calls ``FORMat:BORDer NORMal``), ``"<f4"`` for 32-bit numbers, least significant byte first,
-                ``"u1"`` for bytes.
-            count: how many numbers are expected; None for as many as come.
+            dtype: how the numbers are sent; this and the next three as for :class:`~catkit_devices.properties.Array`.
+            shape: how many numbers there are, in each dimension; None for as many as come.
             scale: what each number is multiplied by.
-            offset: what is added then. Without ``scale`` and ``offset`` the numbers are returned as they are sent.
+            offset: what is added then.
             timeout: seconds for the reply; the driver's ``io_timeout`` when None.
         """
-        import numpy as np
-
-        if dtype == "text":
-            found: npt.NDArray[Any] = np.array(self._ask_(command, _numbers, timeout))
-        else:
-            kind = _numpy_type(dtype)
-            data = self._query_binary_(command, timeout)
-            if len(data) % kind.itemsize:
-                self._distrust_(f"{command!r} was answered with {len(data)} bytes")
-                raise DeviceProtocolError(
-                    f"numbers of {kind.itemsize} bytes were expected, got {len(data)} bytes", **self._facts_(command)
-                )
-            found = np.frombuffer(data, kind).astype(kind.newbyteorder("="))
-        if count is not None and len(found) != count:
-            self._distrust_(f"{command!r} was answered with {len(found)} numbers")
-            raise DeviceProtocolError(f"{count} numbers were expected, got {len(found)}", **self._facts_(command))
-        return found if (scale, offset) == (1.0, 0.0) else found * scale + offset
+        kind = Array(dtype, shape=shape, scale=scale, offset=offset)
+        reply = self._query_binary_(command, timeout) if kind.binary else self._query(command, timeout)
+        try:
+            return kind.scaled(kind(reply), self)
+        except ValueError as error:
+            self._distrust_(f"{command!r} was answered with {reprlib.repr(reply)}")
+            raise DeviceProtocolError(str(error), **self._facts_(command)) from error
 
     _query_array_ = _query_array
 
@@ -294,10 +276,20 @@ class ScpiDevice(VisaDevice):
 
     # --- replies
 
-    def _ask_for_(self, command: str, rule: Rule) -> str:
-        """Return the reply to the query of a declared quantity; a strict driver asks twice where that tells more."""
-        known = rule.choices is not None or rule.type in (int, str)
-        return self._ask_twice_(command, str) if self.strict and known else self._query(command)
+    def _ask_for_(self, query: Callable[[str], str], command: str, rule: Rule) -> str:
+        """Return the reply to the query of a declared quantity; a strict driver asks twice where that tells more.
+
+        Args:
+            query: sends a command and returns the reply; a component may have its own.
+            command: of the quantity.
+            rule: of the quantity.
+        """
+        if not self.strict or (rule.choices is None and rule.flags is None and rule.type not in (int, str)):
+            return query(command)
+        with self._transaction_():
+            one, other = query(command), query(command)
+            self._require_same_(command, one, other)
+        return one
 
     def _plain_(self, reply: str, rule: Rule) -> str:
         """Return a reply in the form that the rule reads.
@@ -314,7 +306,7 @@ class ScpiDevice(VisaDevice):
                 raise ValueError(f"{name} was expected, in this very form (strict = True), got {reply!r}")
         if rule.type is str:
             return text(reply)
-        return _plain_number(reply) if rule.type in (float, int) else reply
+        return decimal(reply) if rule.type in (float, int) or rule.flags is not None else reply
 
     def _require_same_(self, command: str, one: object, other: object) -> None:
         if one != other:
@@ -322,34 +314,3 @@ class ScpiDevice(VisaDevice):
             raise DeviceProtocolError(
                 f"the same answer twice was expected, got {one!r} and {other!r}", **self._facts_(command)
             )
-
-
-def _plain_number(reply: str) -> str:
-    """Return a number in decimal digits, where it is sent in another base or is a word."""
-    found = re.fullmatch(r"#([HQB])([0-9A-F]+)", reply, re.IGNORECASE)
-    if found is None:
-        return _WORDS.get(reply.upper().removeprefix("+"), reply)
-    try:
-        return str(int(found[2], _RADIX[found[1].upper()]))
-    except ValueError:
-        raise ValueError(f"a number was expected, got {reply!r}") from None
-
-
-def _numbers(reply: str) -> list[float]:
-    # Some instruments put what is text into a block, too.
-    head = re.match(r"\s*#([1-9])", reply)
-    if head is not None:
-        reply = reply[head.end() + int(head[1]) :]
-    return [number(part) for part in reply.strip().rstrip(",").split(",")]
-
-
-def _numpy_type(dtype: str) -> np.dtype[Any]:
-    import numpy as np
-
-    kind = np.dtype(dtype)
-    if kind.itemsize > 1 and dtype[:1] not in "<>":
-        raise TypeError(
-            f"the type {dtype!r} of {kind.itemsize} bytes needs a byte order: '>{kind.str[1:]}' (most significant byte "
-            f"first) or '<{kind.str[1:]}'"
-        )
-    return kind

@@ -342,6 +342,24 @@ class VisaDevice(Device):
 
     _wait_for_completion_ = _wait_for_completion
 
+    def _complete_(self, command: str, seconds: float, how: str) -> None:
+        """Send ``command``, which sets a quantity, and return when the instrument says that it is complete.
+
+        Args:
+            command: text; without a reply.
+            seconds: that it may take.
+            how: it is asked: ``"*OPC"``, in short exchanges; ``"*OPC?"`` or ``"*WAI"``, in one long exchange.
+        """
+        if how == "*OPC":
+            self._wait_for_completion_(command, seconds)
+            return
+        self._write(command)
+        if how == "*OPC?":
+            self._query("*OPC?", seconds)  # replies when nothing is pending any more (IEEE 488.2, 10.19)
+            return
+        # What follows *WAI is carried out when nothing is pending any more (10.39).
+        self._refuse_failed_(self._ask_("*WAI;*ESR?", _as_event_status, seconds))
+
     def _event_status(self) -> EventStatus:
         """Read, and so clear, the standard event status register (IEEE 488.2, 10.12)."""
         return self._ask_("*ESR?", _as_event_status)
@@ -351,10 +369,13 @@ class VisaDevice(Device):
     def _is_complete_(self) -> bool:
         """Return whether nothing is pending any more; an error that the instrument tells is a DeviceProtocolError."""
         status = self._event_status_()
+        self._refuse_failed_(status)
+        return EventStatus.OPERATION_COMPLETE in status
+
+    def _refuse_failed_(self, status: EventStatus) -> None:
         failed = [str(bit.name).lower().replace("_", " ") for bit in status & _ERRORS]
         if failed:
             raise DeviceProtocolError(f"refused, or failed: {', '.join(failed)}", **self._facts_("*ESR?"))
-        return EventStatus.OPERATION_COMPLETE in status
 
     @hook
     def _identify(self) -> None:

@@ -77,9 +77,9 @@ class ScpiCamera(ScpiDevice, Camera):
         self._exposing = True
         self._write("INIT")
         self.wait(exposure)  # no exchange is open on the wire, so the camera can be made safe meanwhile
-        frame = self._query_array("FETC?", "<u2", count=rows * columns)
+        frame = self._query_array("FETC?", "<u2", shape=(rows, columns))
         self._exposing = False
-        return frame.reshape(rows, columns)
+        return frame
 
     def _identify(self) -> None:
         super(ScpiDevice, self)._write("ABOR")  # else a frame of a cancelled operation could come before the identity

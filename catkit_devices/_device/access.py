@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from catkit_devices._base.timeouts import default_timeout
-from catkit_devices.errors import CatkitDevicesError
+from catkit_devices.errors import CatkitDevicesError, DeviceValueError, nearest
 from catkit_devices.multiprocessing.locks.lock import OwnedLock
 from catkit_devices.multiprocessing.locks.mutex import Mutex
 from catkit_devices.multiprocessing.protocol import running_server
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     """Asked with device, operation, and whether that changes its state (else it would have to open the device);
     returns why it may not be done now."""
 
-__all__ = ["Access", "DeviceProperty", "refuse_everything"]
+__all__ = ["Access", "DeviceProperty", "Several", "refuse_everything"]
 
 _process_ends: str | None = None
 """Why no device of this process may be opened or changed any more: the process ends."""
@@ -180,6 +181,10 @@ class DeviceProperty:
         self.shared = shared
         self.repeatable = repeatable
         self.name = "?"
+        self.narrowed_as = "?"
+        """Its name in a configuration that narrows its limits."""
+        self.each: dict[Any, Any] = {}
+        """Where there are several of it: the property for each argument, which has a name of its own."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -188,11 +193,16 @@ class DeviceProperty:
                 raise TypeError(f"{cls.__qualname__}.{name} would bypass the device's locks: implement read and write")
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+        self.name = self.narrowed_as = name
+        for argument, one in self.each.items():
+            one.name, one.narrowed_as = f"{name}[{argument!r}]", name
+            setattr(owner, one.name, one)
 
     def __get__(self, device: _Device | None, owner: type | None = None) -> Any:
         if device is None:
             return self
+        if self.each:
+            return Several(device, self.name, tuple(self.each))
         if not self.readable:
             raise AttributeError(f"{self.name!r} of {device!r} can be set, not read")
         return device._perform_(
@@ -200,6 +210,8 @@ class DeviceProperty:
         )
 
     def __set__(self, device: _Device, value: Any) -> None:
+        if self.each:
+            raise AttributeError(f"of {self.name!r} there are several: set {self.name}[{next(iter(self.each))!r}]")
         if not self.writable:
             raise AttributeError(f"{self.name!r} of {device!r} can be read, not set")
         device._perform_(self.write, self.name, (value,), {}, shared=False, changes=True)
@@ -224,6 +236,10 @@ class DeviceProperty:
         """Return the attributes of the device or component that its commands contain."""
         return []
 
+    def depends_on(self) -> list[str]:
+        """Return the properties of the device or component that its limits depend on."""
+        return []
+
     def describe(self, device: Any = None) -> dict[str, Any]:  # noqa: ARG002 - for those that depend on it
         """Return kind, type, unit, limits, choices, doc; with ``device``, what is in force for it."""
         return {
@@ -233,3 +249,43 @@ class DeviceProperty:
             "writable": self.writable,
             "shared": self.shared,
         }
+
+
+class Several(Mapping[Any, Any]):
+    """What a property with arguments is on a device, or its proxy: ``device.temperature["A"]`` reads one of them.
+
+    Args:
+        device: or component, or the proxy of one.
+        name: of the property.
+        arguments: that there are.
+    """
+
+    def __init__(self, device: Any, name: str, arguments: tuple[Any, ...]) -> None:
+        self._device = device
+        self._name = name
+        self._arguments = arguments
+
+    def _of(self, argument: Any) -> str:
+        if argument not in self._arguments or isinstance(argument, bool):
+            near = nearest(argument, [one for one in self._arguments if isinstance(one, str)])
+            there = f"did you mean {near!r}?" if near else f"there are {', '.join(map(repr, self._arguments))}"
+            raise DeviceValueError(f"there is no {self._name}[{argument!r}] of {self._device!r}: {there}")
+        return f"{self._name}[{argument!r}]"
+
+    def __getitem__(self, argument: Any) -> Any:
+        return getattr(self._device, self._of(argument))
+
+    def __setitem__(self, argument: Any, value: Any) -> None:
+        setattr(self._device, self._of(argument), value)
+
+    def __contains__(self, argument: object) -> bool:
+        return argument in self._arguments
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._arguments)
+
+    def __len__(self) -> int:
+        return len(self._arguments)
+
+    def __repr__(self) -> str:
+        return f"<{self._name} of {self._device!r}: {', '.join(map(repr, self._arguments))}>"

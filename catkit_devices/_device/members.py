@@ -298,6 +298,8 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
     if isinstance(member, DeviceProperty):
         for attribute in member.fills_in():
             _check_filled_in(cls, where, attribute)
+        for bound in member.depends_on():
+            _check_bound(cls, where, bound)
         return member
     if inspect.isclass(member):
         if isinstance(member, DeviceType) and issubclass(member, Part) and name[:1].islower():
@@ -451,6 +453,17 @@ def check_assignment(owner: Any, name: str, value: object) -> None:
         )
     if hasattr(cls, name) and (method := hook_of(cls, name)) is not None:
         raise AttributeError(f"{cls.__name__}: {name} is {method}: give the value another name")
+
+
+def _check_bound(cls: type, where: str, bound: str) -> None:
+    """Refuse limits that depend on what is no property that can be read."""
+    member = inspect.getattr_static(cls, bound, None)
+    if not isinstance(member, property) and not (isinstance(member, DeviceProperty) and member.readable):
+        near = nearest(bound, _public_names(cls))
+        raise TypeError(
+            f"the limits of {where} depend on {bound!r}, which is no property of {cls.__qualname__} that can be read"
+            + (f" (did you mean {near!r}?)" if near else "")
+        )
 
 
 def _check_filled_in(cls: type, where: str, attribute: str) -> None:

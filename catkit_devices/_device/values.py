@@ -23,10 +23,23 @@ from catkit_devices.readings import measured, missing_in, no_measurement, real_n
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Command", "Limits", "Rule", "SetCommand", "as_number", "checked", "intersection", "range_text", "within"]
+__all__ = [
+    "Command",
+    "Limits",
+    "Rule",
+    "SetCommand",
+    "as_number",
+    "checked",
+    "decimal",
+    "intersection",
+    "range_text",
+    "within",
+]
 
 #: Lowest and highest value allowed, both included; None where there is no bound.
 Limits: TypeAlias = "tuple[float | None, float | None]"
+
+_Flags: TypeAlias = "type[enum.Flag]"
 
 # Stricter than float(), which takes "1_0" and "infinity": what instruments send, and nothing else.
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf)", re.IGNORECASE | re.ASCII)
@@ -43,6 +56,11 @@ _PLACE = "\0"
 """Stands for what is filled in while a command is taken apart: no command contains it."""
 _BASES = {"b": 2, "o": 8, "x": 16, "X": 16}
 """What whole numbers are written in, by format."""
+_IN_A_BASE = re.compile(r"#([HQB])([0-9A-F]+)", re.IGNORECASE)
+_LETTERS = {"H": 16, "Q": 8, "B": 2}
+"""Bases of numbers in replies, by the letter behind ``#`` (IEEE 488.2, 8.7.5 to 8.7.7)."""
+_WORDS = {"INF": "inf", "INFINITY": "inf", "NINF": "-inf", "NINFINITY": "-inf", "NAN": "nan"}
+"""Numbers that are words, by what Python reads for them (SCPI-99 volume 1, 7.2.1.4 and 7.2.1.5)."""
 _ROUNDING = 1e-9
 """By how much a number may be further from what is sent than by rounding, as a fraction: binary ones are not exact."""
 _ORDINARY = 1e37
@@ -71,14 +89,16 @@ class Rule:
     ) -> None:
         if unit is not None and type in (bool, str):
             raise TypeError(f"a {type.__name__} has no unit")
-        if isinstance(type, enum.EnumType) and issubclass(type, enum.Flag):
-            # Its members are made of numbers only, and a reply is a text.
-            name = type.__name__
-            raise TypeError(f"{name} holds flags: as type give a function, such as lambda reply: {name}(int(reply))")
         self.type: Callable[[str], Any] = type
+        self.flags: _Flags | None = None
+        """The class of the flags that a whole number stands for."""
+        if isinstance(type, enum.EnumType) and issubclass(type, enum.Flag):
+            self.flags = type
+        self.several = bool(getattr(type, "several", False))
+        """Whether a value is an array."""
         self.unit = unit
         self.choices: dict[Any, Any] | None = None
-        if choices is None and isinstance(type, enum.EnumType):
+        if choices is None and isinstance(type, enum.EnumType) and self.flags is None:
             choices = cast("Iterable[Any]", type)
         if choices is not None:
             self.choices = dict(choices) if hasattr(choices, "keys") else {value: value for value in choices}
@@ -86,18 +106,22 @@ class Rule:
     @property
     def choice_names(self) -> list[Any] | None:
         """The choices as plain data: members of an Enum by their names; None where there are no choices."""
+        if self.flags is not None:
+            return [str(flag.name) for flag in self.flags]
         return None if self.choices is None else [_name_of(choice) for choice in self.choices]
 
     @property
     def numeric(self) -> bool:
         """Whether values are numbers that can have limits."""
-        return self.choices is None and (self.type in (float, int) or self.unit is not None)
+        return self.choices is None and not self.several and (self.type in (float, int) or self.unit is not None)
 
     @property
     def type_name(self) -> str:
         """What people call the type of the values."""
         if self.choices is not None:
             return "choice"
+        if self.flags is not None:
+            return "flags"
         if self.type in (int, bool, str):
             return self.type.__name__
         return "float" if self.numeric else getattr(self.type, "__name__", "value")
@@ -126,6 +150,8 @@ class Rule:
             return units.convert(value, self.unit)
         if self.type is bool:
             return _boolean(value)
+        if self.flags is not None:
+            return _flags(self.flags, value)
         # A line end inside the text would be a second command.
         if self.type is str:
             if not (isinstance(value, str) and value.isprintable()):
@@ -154,6 +180,8 @@ class Rule:
             return list(self.choices)
         if self.numeric:
             return [1 if self.type is int else 1.0]
+        if self.flags is not None:
+            return list(self.flags)
         return {bool: [True], str: ["text"]}.get(self.type, [])  # type: ignore[call-overload, no-any-return]  # type: one of ours
 
     def narrowed(self, limits: Sequence[Any], declared: Limits | None) -> Limits:
@@ -263,6 +291,11 @@ class Rule:
             if truth is None:
                 raise ValueError(f"on or off was expected, got {reply!r}")
             return truth
+        if self.flags is not None:
+            whole = _whole(reply) if as_number(reply) is not None else None
+            if whole is None:
+                raise ValueError(f"a whole number was expected, got {reply!r}")
+            return self.flags(whole)
         value = self.type(reply)
         # The function may have scaled the number that stands for no measurement. But "1E40" may also be a register in
         # hexadecimal: then only what the function has made of it counts.
@@ -282,6 +315,8 @@ class Rule:
         """
         if self.choices is not None:
             return self._chosen(measured(value))
+        if self.flags is not None:
+            return _flags(self.flags, value)
         if self.type is str:
             if not isinstance(value, str):
                 raise ValueError(f"text was expected, got {reprlib.repr(value)}")
@@ -500,6 +535,32 @@ def as_number(text: str) -> float | None:
         return None
     # Not by way of float where it can be avoided: that rounds large ones.
     return int(text) if text.lstrip("+-").isdigit() else float(text)
+
+
+def decimal(reply: str) -> str:
+    """Return a number in decimal digits, where it is sent in another base (IEEE 488.2, 8.7.5 to 8.7.7) or is a word."""
+    found = _IN_A_BASE.fullmatch(reply)
+    if found is None:
+        return _WORDS.get(reply.upper().removeprefix("+"), reply)
+    try:
+        return str(int(found[2], _LETTERS[found[1].upper()]))
+    except ValueError:
+        return reply  # a digit that there is not in the base
+
+
+def _flags(kind: type[enum.Flag], value: Any) -> enum.Flag:
+    """Return flags that are given as such, as a whole number, or by their names with | between them."""
+    if isinstance(value, str):
+        found = kind(0)
+        for name in filter(None, (part.strip() for part in value.split("|"))):
+            if name not in kind.__members__:
+                raise ValueError(f"must be of {' | '.join(kind.__members__)}, got {value!r}")
+            found |= kind[name]
+        return found
+    whole = value if isinstance(value, kind) else _whole(value) if as_number(str(value)) is not None else None
+    if whole is None:
+        raise ValueError(f"must be of {' | '.join(kind.__members__)}, got {value!r}")
+    return kind(whole)
 
 
 def _whole(value: Any) -> int | None:

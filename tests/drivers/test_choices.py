@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from catkit_devices._device.values import Rule, SetCommand
 from catkit_devices.cli.words import property_value, text_of
 from catkit_devices.device import Device
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
@@ -266,6 +267,17 @@ def test_a_switch_refuses_what_is_not_a_truth_value(board, value):
 
 
 @pytest.mark.parametrize("kind", [enum.Flag, enum.IntFlag])
-def test_flags_are_refused_as_the_type_of_a_quantity(kind):
-    with pytest.raises(TypeError, match="Status holds flags: as type give a function"):
-        Measurement("?", type=kind("Status", ["BUSY", "ERROR"]), doc="Status.")
+def test_a_whole_number_may_stand_for_flags(kind):
+    status = kind("Status", ["BUSY", "ERROR"])
+    rule = Rule(status, None, None)
+
+    assert rule.parse("3") == status.BUSY | status.ERROR
+    assert rule.parse("+0") == status(0)
+    assert rule.convert("BUSY | ERROR") == rule.convert(3) == status.BUSY | status.ERROR
+    assert SetCommand("STAT {}", rule).text(status.ERROR) == "STAT 2"
+    assert (rule.type_name, rule.choice_names) == ("flags", ["BUSY", "ERROR"])
+    for wrong in ("LAZY", "1.5", 2.5, None):
+        with pytest.raises(ValueError, match=r"must be of BUSY \| ERROR, got"):
+            rule.convert(wrong)
+    with pytest.raises(ValueError, match="a whole number was expected, got 'BUSY'"):
+        rule.parse("BUSY")

@@ -198,7 +198,7 @@ def test_a_waveform_is_an_array(source, dtype, data, address):
     device, _simulator = source({b"CURV?": data + b"\n"}, Scope, address)
 
     assert device.trace(dtype, {}).tolist() == [1, -2, 10, 10]
-    assert device.trace(dtype, {"scale": 0.5, "offset": 1, "count": 4}).tolist() == [1.5, 0, 6, 6]
+    assert device.trace(dtype, {"scale": 0.5, "offset": 1, "shape": 4}).tolist() == [1.5, 0, 6, 6]
 
 
 def test_a_waveform_of_indefinite_length_ends_with_its_message(source):
@@ -209,7 +209,7 @@ def test_a_waveform_of_indefinite_length_ends_with_its_message(source):
 
 @pytest.mark.parametrize(
     ("dtype", "options", "said"),
-    [(">i2", {}, "numbers of 2 bytes were expected, got 3 bytes"), ("u1", {"count": 4}, "4 numbers were expected")],
+    [(">i2", {}, "numbers of 2 bytes were expected, got 3 bytes"), ("u1", {"shape": 4}, "4 numbers were expected")],
 )
 def test_a_waveform_of_another_length_is_an_error(source, dtype, options, said):
     device, _simulator = source({b"CURV?": b"#13abc\n"}, Scope)

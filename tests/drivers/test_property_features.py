@@ -1,0 +1,443 @@
+"""Quantities that depend on others, have arguments, are many numbers, are averaged, or take time to settle."""
+
+import math
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from catkit_devices import Control, Device, Measurement, Setting, VisaDevice
+from catkit_devices.errors import (
+    DeviceProtocolError,
+    DeviceTimeoutError,
+    DeviceValueError,
+)
+from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.properties import Array
+from catkit_devices.simulation import VirtualClock
+
+USB = "USB0::0x1313::0x8078::P0001::INSTR"
+
+
+class Table(Device):
+    """An instrument that is a table of numbers."""
+
+    def _open(self):
+        self._values = {
+            "range": "10",
+            "low": "-1000",
+            "kelvin A": "4.2",
+            "kelvin B": "77.0",
+            "out 1": "0",
+            "out 2": "0",
+        }
+        self._asked = []
+        return self
+
+    def _query(self, command):
+        self._asked.append(command)
+        found = self._values[command.removesuffix("?")]
+        return found.pop(0) if isinstance(found, list) else found
+
+    def _write(self, command):
+        self._asked.append(command)
+        name, _, value = command.rpartition("=")
+        self._values[name] = value
+
+
+class Bench(Table):
+    range = Control("range?", "range={}", unit="V", choices=(1.0, 10.0, 100.0), doc="Range.")
+    low = Control("low?", "low={}", unit="mV", limits=(-2000, 0), doc="Lowest voltage.")
+    voltage = Setting("volt={}", unit="V", limits=("low", "range"), doc="Voltage.")
+    kelvin = Measurement("kelvin {key}?", arguments=("A", "B"), unit="K", doc="Temperature at the input.", shared=True)
+    output = Control(
+        "out {key}?", "out {key}={:d}", arguments={1: 1, "second": 2}, type=int, limits=(0, 5), doc="Level."
+    )
+
+
+@pytest.fixture
+def bench():
+    with Bench("bench") as device:
+        yield device
+
+
+# --- limits that depend on another property
+
+
+def test_limits_that_are_other_properties_are_read_before_a_value_is_set(bench):
+    bench.voltage = 10
+    assert bench._asked == ["low?", "range?", "volt=10.0"]
+
+    bench._values["range"] = "1"  # at the front panel
+    with pytest.raises(DeviceValueError, match=r"voltage must be -1 to 1 V, got 10.0 V"):
+        bench.voltage = 10
+    with pytest.raises(DeviceValueError, match=r"voltage must be -1 to 1 V, got -1.5 V"):
+        bench.voltage = "-1500 mV"
+
+
+def test_limits_that_are_other_properties_are_told_as_far_as_they_are_known(bench):
+    def told():
+        return bench.describe()["properties"]["voltage"]["limits"]
+
+    assert told() == (-2.0, 100.0)  # what the others can be at most
+    bench.voltage = 1
+    assert told() == (-1.0, 10.0)
+    bench.range = 100
+    assert told() == (-1.0, 100.0)
+
+
+def test_limits_of_the_configuration_narrow_those_that_depend_on_others():
+    with Bench("bench", limits={"voltage": (0, 5)}) as device:
+        with pytest.raises(DeviceValueError, match="must be 0 to 5 V"):
+            device.voltage = 6
+        device.range = 1.0
+        with pytest.raises(DeviceValueError, match="must be 0 to 1 V"):
+            device.voltage = 5
+
+
+def test_a_limit_that_is_no_measurement_allows_nothing(bench):
+    bench._values["low"] = "9.91E37"
+
+    with pytest.raises(DeviceValueError, match="voltage must be"):
+        bench.voltage = 1
+
+
+def test_limits_on_what_is_no_property_are_refused_with_the_class():
+    with pytest.raises(TypeError, match=r"limits of Wrong.x depend on 'rang', which is no property .*mean 'range'\?"):
+        type("Wrong", (Bench,), {"x": Control("x?", "x={}", limits=(0, "rang"), doc="X.")})
+
+
+# --- arguments
+
+
+def test_a_property_with_arguments_is_read_and_set_by_each(bench):
+    assert (bench.kelvin["A"], bench.kelvin["B"]) == (4.2, 77.0)
+    bench.output["second"] = 3
+
+    assert bench.output["second"] == 3
+    assert bench._asked[2:] == ["out 2=3", "out 2?"]
+    assert list(bench.kelvin) == ["A", "B"]
+    assert dict(bench.kelvin) == {"A": 4.2, "B": 77.0}
+    with pytest.raises(DeviceValueError, match=r"output\[1\] must be 0 to 5, got 6"):
+        bench.output[1] = 6
+
+
+@pytest.mark.parametrize("wrong", ["C", "a", 1, True, None])
+def test_an_argument_that_there_is_not_is_an_error_that_names_those_that_there_are(bench, wrong):
+    with pytest.raises(
+        DeviceValueError, match=r"there is no kelvin\[.*\] of .*: there are 'A', 'B'|did you mean 'A'\?"
+    ):
+        _ = bench.kelvin[wrong]
+
+
+def test_a_property_with_arguments_is_not_set_as_a_whole(bench):
+    with pytest.raises(AttributeError, match=r"of 'output' there are several: set output\[1\]"):
+        bench.output = 3
+
+
+def test_each_argument_is_described_as_a_property_of_its_own(bench):
+    told = bench.describe()["properties"]
+
+    assert (told["kelvin"]["arguments"], told["kelvin"]["unit"], told["kelvin"]["readable"]) == (["A", "B"], "K", False)
+    assert told["kelvin['B']"]["unit"] == "K"
+    assert told["output['second']"]["limits"] == (0, 5)
+    assert told["kelvin['B']"]["shared"]
+
+
+def test_functions_get_the_argument_behind_the_device():
+    class Sdk(Device):
+        gain = Control(
+            lambda self, axis: self._gains[axis],
+            lambda self, axis, value: self._gains.update({axis: value}),
+            arguments={"x": 0, "y": 1},
+            type=int,
+            doc="Gain.",
+        )
+
+        def _open(self):
+            self._gains = {0: 1, 1: 2}
+            return self
+
+    with Sdk("sdk") as device:
+        device.gain["y"] = 7
+        assert dict(device.gain) == {"x": 1, "y": 7}
+
+
+def test_a_configuration_narrows_the_limits_of_all_arguments():
+    with Bench("bench", limits={"output": (0, 2)}) as device:
+        device.output[1] = 2
+        with pytest.raises(DeviceValueError, match="must be 0 to 2"):
+            device.output["second"] = 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"arguments": ("A",), "get": "K?"}, r"the command 'K\?' has no {key} for the argument"),
+        ({"get": "K? {key}"}, r"has {key} for an argument, so it needs arguments=\(...\)"),
+        ({"arguments": ("{",), "get": "K? {key}"}, "cannot be part of a command"),
+        ({"arguments": (1.5,), "get": "K? {key}"}, "must be a whole number or a text"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_where_they_are_declared(options, said):
+    with pytest.raises(TypeError, match=said):
+        Measurement(options.pop("get"), doc="K.", **options)
+
+
+def test_a_proxy_reads_and_sets_properties_with_arguments(runtime):
+    with SharedMemoryManager() as manager:
+        device = manager.get_object("bench", lambda: Bench("bench"))
+        with device:
+            assert device.kelvin["B"] == 77.0
+            device.output["second"] = 4
+            assert dict(device.output) == {1: 0, "second": 4}
+            assert device.describe()["properties"]["kelvin"]["arguments"] == ["A", "B"]
+            with pytest.raises(DeviceValueError, match=r"there is no kelvin\['C'\]"):
+                _ = device.kelvin["C"]
+
+
+# --- arrays
+
+
+def test_an_array_is_many_numbers_of_one_reply(bench):
+    class Spectrum(Bench):
+        counts = Measurement(
+            "counts?", type=Array(shape=(2, 2), scale=lambda self: self._scale), unit="V", doc="Counts."
+        )
+
+    with Spectrum("spectrum") as device:
+        device._scale = 0.5
+        device._values["counts"] = "1, 2,9.91E37,#H10"
+
+        found = device.counts
+        assert found.shape == (2, 2)
+        np.testing.assert_array_equal(found, [[0.5, 1.0], [math.nan, 8.0]])
+        told = device.describe()["properties"]["counts"]
+        assert (told["type"], told["shape"], told["dtype"], told["unit"]) == ("array", (2, 2), "text", "V")
+        device._values["counts"] = "1,2,3"
+        with pytest.raises(DeviceProtocolError, match="counts: 4 numbers were expected, got 3"):
+            _ = device.counts
+
+
+class Scope(VisaDevice):
+    trace = Measurement("CURV?", type=Array(">i2", scale=0.5, offset=1), unit="V", doc="Waveform.")
+
+
+def test_an_array_may_come_in_a_binary_block(serve, script):
+    library = serve(USB, script, replies={b"*IDN?": b"Scope\n", b"CURV?": [b"#14\x00\x02\xff\xfe\n", b"#13abc\n"]})
+
+    with Scope("scope", address=USB, visa_library=library) as device:
+        assert device.trace.tolist() == [2.0, 0.0]
+        with pytest.raises(DeviceProtocolError, match="trace: numbers of 2 bytes were expected, got 3 bytes"):
+            _ = device.trace
+
+
+# --- averaging
+
+
+def averaged(readings, count=3):
+    class Averaged(Bench):
+        level = Measurement("level?", unit="V", average=count, doc="Level.")
+
+    device = Averaged("averaged")
+    device.open()
+    device._values["level"] = readings
+    return device
+
+
+def test_an_average_is_the_mean_of_so_many_readings():
+    device = averaged(["1", "2", "6", "100"])
+
+    assert device.level == 3.0
+    assert device._asked == ["level?"] * 3
+
+
+def test_the_average_of_readings_of_which_one_is_no_measurement_is_none():
+    assert math.isnan(averaged(["1", "9.91E37", "6"]).level)
+    assert averaged(["1", "9.9E37", "6"]).level == math.inf
+
+
+def test_an_average_can_be_cancelled_and_lets_shared_reads_in(runtime):
+    class Slow(Bench):
+        level = Measurement("level?", unit="V", average=10_000, doc="Level.")
+
+        def _query(self, command):
+            time.sleep(0.002)
+            return "1" if command == "level?" else super()._query(command)
+
+    with SharedMemoryManager() as manager:
+        device = manager.get_object("slow", lambda: Slow("slow"))
+        ended = []
+
+        def read():
+            try:
+                _ = device.level
+            except BaseException as error:
+                ended.append(error)
+
+        with device:
+            reader = threading.Thread(target=read)
+            reader.start()
+            while device.mutex.holder is None:
+                time.sleep(0.001)
+            assert [device.kelvin["A"] for _ in range(5)] == [4.2] * 5
+            assert reader.is_alive()
+            manager.break_mutex("slow", "enough")
+            reader.join(10)
+        assert len(ended) == 1
+
+
+@pytest.mark.parametrize("options", [{"type": int, "average": 2}, {"average": 0}, {"type": str, "average": 2}])
+def test_what_has_no_mean_is_not_averaged(options):
+    with pytest.raises(TypeError, match="average is a number of readings, of a quantity of type float or Array"):
+        Measurement("?", doc="X.", **options)
+
+
+# --- settling
+
+
+class Stage(Bench):
+    """A stage that needs five questions to get there."""
+
+    position = Setting(
+        "pos={}", unit="mm", settles_within=5.0, until=lambda self, value: self._is_at(value), doc="Position."
+    )
+
+    def _is_at(self, value):
+        self._questions = getattr(self, "_questions", 0) + 1
+        return value < 100 and self._questions >= 5
+
+
+def stage(cls=Stage):
+    device = cls("stage")
+    device._clock_ = VirtualClock()
+    device.open()
+    return device
+
+
+def test_setting_a_value_returns_when_it_has_been_reached():
+    device = stage()
+    device.position = 3
+
+    assert (device._asked, device._questions) == (["pos=3.0"], 5)
+
+
+def test_a_value_that_is_not_reached_in_time_is_an_error():
+    device = stage()
+
+    with pytest.raises(DeviceTimeoutError, match="position has not settled at 100.0 mm in 5 s"):
+        device.position = 100
+
+
+class Oven(VisaDevice):
+    io_timeout = 0.5
+
+    temperature = Control("T?", "T {}", unit="degC", settles_within=20.0, doc="Temperature.")
+    asked = Setting("A {}", unit="degC", settles_within=20.0, until="*OPC?", doc="Temperature.")
+    waited = Setting("W {}", unit="degC", settles_within=20.0, until="*WAI", doc="Temperature.")
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("temperature", [b"*ESR?", b"T 3.0", b"*OPC", b"*ESR?", b"*ESR?"]),
+        ("asked", [b"A 3.0", b"*OPC?"]),
+        ("waited", [b"W 3.0", b"*WAI;*ESR?"]),
+    ],
+)
+def test_an_instrument_is_asked_as_declared_whether_it_has_settled(serve, script, name, sent):
+    replies = {b"*IDN?": b"Oven\n", b"*ESR?": [b"128\n", b"0\n", b"1\n"], b"*OPC?": b"1\n", b"*WAI;*ESR?": b"0\n"}
+    library = serve(USB, script, replies=replies)
+
+    with Oven("oven", address=USB, visa_library=library) as device:
+        setattr(device, name, 3)
+
+    assert library.instrument(USB).sent[1:] == sent
+
+
+def test_an_error_that_comes_while_it_settles_is_an_error(serve, script):
+    library = serve(USB, script, replies={b"*IDN?": b"Oven\n", b"*WAI;*ESR?": b"16\n"})
+
+    oven = Oven("oven", address=USB, visa_library=library)
+    with oven as device, pytest.raises(DeviceProtocolError, match="refused, or failed: execution error"):
+        device.waited = 3
+
+
+def test_settling_can_be_cancelled(runtime):
+    class Never(Bench):
+        position = Setting("pos={}", settles_within=3600.0, until=lambda self, value: False, doc="Position.")
+
+    with SharedMemoryManager() as manager:
+        device = manager.get_object("never", lambda: Never("never"))
+        ended = []
+
+        def move():
+            try:
+                device.position = 3
+            except BaseException as error:
+                ended.append(error)
+
+        with device:
+            mover = threading.Thread(target=move)
+            mover.start()
+            while device.mutex.holder is None:
+                time.sleep(0.001)
+            assert device.kelvin["A"] == 4.2  # shared reads run meanwhile
+            manager.break_mutex("never", "enough")
+            mover.join(10)
+        assert len(ended) == 1
+
+
+def test_settling_of_what_is_no_visa_device_needs_a_function():
+    class Wrong(Bench):
+        position = Setting("pos={}", settles_within=1.0, doc="Position.")
+
+    with Wrong("wrong") as device, pytest.raises(TypeError, match="position .*is no VisaDevice, so it needs until="):
+        device.position = 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"until": "*OPC"}, "until=... needs settles_within=..."),
+        ({"settles_within": 0}, "settles_within must be a number of seconds above 0"),
+        ({"settles_within": 1, "until": "*OPC!"}, r"until must be a function .*got '\*OPC!'"),
+    ],
+)
+def test_a_way_to_settle_that_is_none_is_refused_where_it_is_declared(options, said):
+    with pytest.raises(TypeError, match=said):
+        Setting("X {}", doc="X.", **options)
+
+
+# --- the words of other frameworks
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"values": [1, 2]}, r"no values=..., but limits=\(lowest, highest\) for a range, choices=\(...\) for a list"),
+        ({"validator": max}, "limits="),
+        ({"vals": None}, "limits="),
+        ({"map_values": True}, "choices={value: what stands for it on the wire}"),
+        ({"get_cmd": "X?"}, "the command that reads it, first"),
+        ({"set_cmd": "X {}"}, "the command that sets it"),
+        ({"get_parser": float}, "type=..., a function from the reply to the value"),
+        ({"get_process": float}, "type=..., a function from the reply to the value"),
+        ({"set_process": float}, "a function of the device and the value"),
+        ({"check_set_errors": True}, "ScpiDevice with errors = 'always'"),
+        ({"dynamic": True}, r"limits=\(0, 'other_property'\)"),
+        ({"docs": "X."}, "doc="),
+    ],
+)
+@pytest.mark.parametrize("given", [("X?", "X {}"), ()])
+def test_a_word_of_another_framework_is_an_error_that_names_ours(options, said, given):
+    with pytest.raises(TypeError, match=f"a control has no {next(iter(options))}=..., but .*{said[-30:]}|{said}"):
+        Control(*given, **options)
+
+
+def test_a_doc_without_its_name_is_an_error_that_says_so():
+    with pytest.raises(TypeError, match="a control has its doc by name: doc='Amplitude.'"):
+        Control("X?", "X {}", "Amplitude.")
+    with pytest.raises(TypeError, match="a measurement has its doc by name: doc='Amplitude.'"):
+        Measurement("X?", "Amplitude.")
