@@ -255,8 +255,8 @@ class Quantity(DeviceProperty):
         complete = getattr(device, "_complete_", None)
         if complete is None:
             raise TypeError(
-                f"{device._prefix_}{self.name} settles_within {seconds:g} s, but {type(device).__qualname__} is no VisaDevice, so it "
-                "needs until=..., a function of the device and the value"
+                f"{device._prefix_}{self.name} settles_within {seconds:g} s, but {type(device).__qualname__} is no "
+                "VisaDevice, so it needs until=..., a function of the device and the value"
             )
         complete(command, seconds, self._until or "*OPC")
 

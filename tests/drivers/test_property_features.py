@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from catkit_devices import Control, Device, Measurement, Setting, VisaDevice
+from catkit_devices import Component, Components, Control, Device, Measurement, Setting, VisaDevice
 from catkit_devices.errors import (
     DeviceProtocolError,
     DeviceTimeoutError,
@@ -195,6 +195,35 @@ def test_a_proxy_reads_and_sets_properties_with_arguments(runtime):
             assert device.describe()["properties"]["kelvin"]["arguments"] == ["A", "B"]
             with pytest.raises(DeviceValueError, match=r"there is no kelvin\['C'\]"):
                 _ = device.kelvin["C"]
+
+
+class Module(Component):
+    highest = Control("high {self.number}?", "high {self.number}={}", limits=(0, 9), unit="V", doc="Highest voltage.")
+    level = Control(
+        "level {self.number} {key}?",
+        "level {self.number} {key}={}",
+        arguments=("x", "y"),
+        limits=(0, "highest"),
+        unit="V",
+        doc="Level of the axis.",
+    )
+
+
+class Crate(Table):
+    modules = Components(Module, numbers=(1, 2))
+
+    def _open(self):
+        super()._open()
+        self._values = {"high 1": "5", "high 2": "2", "level 2 y": "1.5"}
+        return self
+
+
+def test_components_have_properties_with_arguments_too():
+    with Crate("crate") as crate:
+        assert crate.modules[2].level["y"] == 1.5
+        crate.modules[1].level["x"] = 4
+        with pytest.raises(DeviceValueError, match=r"modules\[2\].level\['x'\] must be 0 to 2 V, got 4"):
+            crate.modules[2].level["x"] = 4
 
 
 # --- arrays
