@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import filelock
 import numpy as np  # noqa: F401 - see below
 import psutil
 import pytest
@@ -37,7 +38,21 @@ def pytest_xdist_auto_num_workers():
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long randomised tests at full length")
     parser.addoption(
+        "--whole", action="store_true", help="run all that takes long and seldom finds something, as .ci/run does once"
+    )
+    parser.addoption(
         "--soak-seconds", type=float, help="how long the testbed's soak test runs: 5 s, or an hour by --soak"
+    )
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave out the modules whose whole work takes long, but for ``--whole``."""
+    return True if collection_path.name.startswith("test_whole_") and not config.getoption("--whole") else None
+
+
+def pytest_report_header(config):
+    return (
+        None if config.getoption("--whole") else "left to .ci/run, or --whole: test_whole_*.py, most tests of CPython's"
     )
 
 
@@ -49,6 +64,24 @@ def rounds(request):
         return soak if request.config.getoption("--soak") else usual
 
     return choose
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory, worker_id):
+    """What takes long, done by one worker for all: ``once("name", fill)`` returns the directory ``fill`` was given."""
+
+    def done(name, fill):
+        own = tmp_path_factory.getbasetemp()
+        directory = (own if worker_id == "master" else own.parent) / name
+        with filelock.FileLock(f"{directory}.lock"):
+            if not directory.exists():
+                unfinished = directory.with_name(f"{name} of {worker_id}")
+                unfinished.mkdir()
+                fill(unfinished)
+                unfinished.rename(directory)
+        return directory
+
+    return done
 
 
 @pytest.fixture(autouse=True)
