@@ -43,7 +43,7 @@ def count_on_device(sections):
 
 
 def test_eight_processes_of_two_threads_never_overlap_on_a_device(instrument, rounds):
-    sections = rounds(200, soak=5000)
+    sections = rounds(80, soak=5000)
     processes = [Process(target=count_on_device, args=(sections,)) for _ in range(8)]
     for process in processes:
         process.start()
@@ -68,7 +68,7 @@ def count_in_file(directory, sections):
 
 
 def test_eight_processes_of_two_threads_never_overlap_on_a_named_mutex(manager, tmp_path, rounds):
-    sections = rounds(200, soak=5000)
+    sections = rounds(80, soak=5000)
     (tmp_path / "counter").write_text("0")
     processes = [Process(target=count_in_file, args=(tmp_path, sections)) for _ in range(8)]
     for process in processes:

@@ -232,9 +232,9 @@ def test_readers_and_writers_are_told_when_the_server_is_gone(manager):
             assert publish(np.zeros(2, "i4")) == 0
 
 
-def test_after_a_writer_was_killed_in_the_middle_of_a_frame_the_next_one_can_write_at_once(manager):
+def test_after_a_writer_was_killed_in_the_middle_of_a_frame_the_next_one_can_write_at_once(manager, rounds):
     stream = manager.get_stream("frames", (300, 300), "<f8", slots=4)
-    for _ in range(10):
+    for _ in range(rounds(4, soak=100)):
         process = Process(target=write, args=(10**6, 0))
         process.start()
         manager.get_event("writing").wait(20)
