@@ -1,7 +1,9 @@
 """What a killed or stopped client or server leaves behind: nothing."""
 
+import collections
 import contextlib
 import os
+import pickle
 import random
 import signal
 import statistics
@@ -19,6 +21,7 @@ from catkit_devices.errors import (
     MutexNotHeldError,
     MutexTimeoutError,
     ProcessDiedError,
+    ServerError,
     ServerNotFoundError,
     ServerUnresponsiveError,
 )
@@ -488,6 +491,28 @@ def end_orderly(manager, pid):
 def end_by_a_kill(manager, pid):
     os.kill(pid, signal.SIGKILL)
     manager.shutdown()
+
+
+def test_what_has_ended_with_its_server_says_so_though_another_server_has_its_name(runtime):
+    first = SharedMemoryManager("bench")
+    first.start()
+    pid = first.pid
+    barrier, counter = first.get_barrier("meet", 2), first.get_object("counter", collections.Counter, "abb")
+    sent = pickle.dumps(barrier)
+    first.shutdown()
+    with SharedMemoryManager("bench") as second:
+        for kind, use in (("barrier 'meet'", barrier.wait), ("object 'counter'", counter.total)):
+            for _ in range(2):
+                with pytest.raises(
+                    ServerUnresponsiveError, match=rf"{kind} has ended with its server.*pid {pid}"
+                ) as told:
+                    use()
+                assert f"the server of that name that runs now (pid {second.pid}) has none" in str(told.value)
+        with pytest.raises(ServerError, match="barrier 'meet' is not on server 'bench'"):
+            pickle.loads(sent)
+        second.get_barrier("meet", 1)
+        assert barrier.wait(10) == 0  # the one of that name that is there now
+        assert pickle.loads(sent).parties == 1
 
 
 @pytest.mark.parametrize("end", [end_orderly, end_by_a_kill])

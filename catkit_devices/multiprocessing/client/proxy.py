@@ -21,6 +21,7 @@ from catkit_devices.errors import (
     MutexNotHeldError,
     MutexTimeoutError,
     ServerError,
+    ServerUnresponsiveError,
     TransferError,
 )
 from catkit_devices.multiprocessing.client.calls import connection_to
@@ -399,7 +400,15 @@ class Remote:
         return connection
 
     def _find_again(self, connection: CallConnection) -> None:
-        reference = connection.call(ROOT, CALL, "obtain", (self.kind, self.name, {}, None, ((), {})), None)
+        try:
+            reference = connection.call(ROOT, CALL, "obtain", (self.kind, self.name, {}, None, ((), {})), None)
+        except ConfigurationError:  # nobody has made it there, and only whoever knows how could
+            raise ServerUnresponsiveError(
+                f"{self.kind} {self.name!r} has ended with its server: {self.session.lost}; the server of that name "
+                f"that runs now (pid {connection.session.pid}) has none: get it anew",
+                server=self.server.name,
+                pid=self.session.pid,
+            ) from None
         # In this order: another thread that comes in between finds its sections of before in one place or the other.
         kept = [one for one in self._ended if one[0].sections]
         self._ended = [*kept, (self.session, self.reference.lock)]
@@ -502,8 +511,20 @@ def obtain(
 
 
 def found_again(server_name: str, address: Address, kind: str, name: str) -> Remote:
-    """Return where an object is that another process had."""
-    return obtain(reach(server_name, address), kind, name, {})
+    """Return where an object is that another process had.
+
+    Raises:
+        ServerError: it is not there: its server has ended, and another one has the name, or somebody has forgotten it.
+    """
+    server = reach(server_name, address)
+    try:
+        return obtain(server, kind, name, {})
+    except ConfigurationError:
+        raise ServerError(
+            f"{kind} {name!r} is not on server {server_name!r} (pid {server.pid}) any more: it was forgotten there, or "
+            "has ended with an earlier server of that name",
+            server=server_name,
+        ) from None
 
 
 def hosted_here(address: Address, kind: str, name: str) -> HostedHere | None:
