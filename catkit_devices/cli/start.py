@@ -99,18 +99,21 @@ def _refuse_second(configuration: Configuration) -> None:
     from catkit_devices.cli.attaching import find
     from catkit_devices.errors import ServerNotFoundError, ServerRunningError
 
-    name = configuration.testbed.name
+    name, pid = configuration.testbed.name, None
     try:
         running = find(None, configuration)
         if running is None:
             return
-        _refuse_beside_silent(name, running.status())
+        status = running.status()
+        pid = status["pid"]
+        _refuse_beside_silent(name, status)
     except ServerNotFoundError:
         pass  # there are several of that name
     raise ServerRunningError(
-        f"a testbed {name!r} is running already: stop it with `catkit-devices stop {name}`, or give this one "
-        f"another name with --set testbed.name='\"{name}2\"'",
+        f"a testbed {name!r} is running already{f' (pid {pid})' if pid else ''}: stop it with `catkit-devices stop "
+        f"{name}`, or give this one another name with --set testbed.name='\"{name}2\"'",
         server=name,
+        pid=pid,
     )
 
 
@@ -118,11 +121,14 @@ def _refuse_beside_silent(name: str, status: dict[str, Any]) -> None:
     """Say which process of a testbed that runs already does not answer: telling it to stop would be in vain."""
     from catkit_devices.cli.output import silent
     from catkit_devices.errors import ServerUnresponsiveError
+    from catkit_devices.testbed.processes.finding import suspended
 
-    pids = [one["pid"] for one in status["silent"] if one["pid"]]
+    pids, whats = [one["pid"] for one in status["silent"] if one["pid"]], silent(status)
+    if not pids and status["pid"] and suspended(status["pid"]):  # just now: its silence is too short to be noticed
+        pids, whats = [status["pid"]], [f"its process (pid {status['pid']}) is suspended"]
     if pids:
         raise ServerUnresponsiveError(
-            f"a testbed {name!r} is running already, and does not answer: {'; '.join(silent(status))}; "
+            f"a testbed {name!r} is running already, and does not answer: {'; '.join(whats)}; "
             f"`kill -CONT {pids[0]}` resumes it, `kill -KILL {pids[0]}` ends it",
             server=name,
         )

@@ -39,7 +39,7 @@ def test_ctrl_c_ends_serve_in_order(bench, service):
 
 def test_a_second_testbed_of_the_same_name_is_refused_with_advice(bench, service):
     error = bench.error("start", "--config", "bench.toml", exit_code=1)
-    assert "a testbed 'bench' is running already" in error
+    assert f"a testbed 'bench' is running already (pid {service.pid}): stop it with" in error
     other = bench.start("--set", 'testbed.name="other"')
     try:
         assert "several testbeds are running: say which of bench, other" in bench.error("status")

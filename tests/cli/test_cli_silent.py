@@ -91,6 +91,15 @@ def test_a_testbed_whose_server_is_stopped_is_named_with_its_processes_by_every_
     assert "did you mean 'bench'?" in other[2]
 
 
+def test_start_beside_a_suspended_testbed_says_at_once_that_it_is_suspended(bench, unwatched):
+    with stopped(unwatched.pid):
+        error = bench.error("start", "-c", "bench.toml", exit_code=SILENT)
+    pid = unwatched.pid
+    # On a busy computer its silence may have been noticed by then.
+    assert re.search(rf"process \(pid {pid}\) (is suspended|does not answer: no news for \d+ s)", error)
+    assert f"`kill -CONT {pid}` resumes it, `kill -KILL {pid}` ends it" in error
+
+
 def test_a_stopped_testbed_is_named_with_its_process_and_does_not_obey_later(bench, unwatched):
     with stopped(unwatched.pid):
         stop, _, locks = outcomes(bench, [["stop", "bench"], ["reset-safety"], ["locks"]])

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -226,6 +227,46 @@ def test_the_error_of_an_experiment_is_raised_where_it_was_started(shared_testbe
         in_another_process(fail_attached, shared_testbed.layout.server).join()
 
     assert shared_testbed.progress()[-1].state == "failed"
+
+
+class DiesOnItsWay(Experiment):
+    """The program that starts it dies when it has its name and has not begun."""
+
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def experiment(self):
+        pass
+
+
+class DiesWithItsProgram(Experiment):
+    """Its own process and the program that started it die at the same time."""
+
+    def experiment(self):
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_and_die(name, experiment):
+    with Testbed.attach(name) as testbed:
+        testbed.run(experiment())
+
+
+@pytest.mark.parametrize(
+    ("experiment", "message"),
+    [
+        (DiesOnItsWay, "not started: the program that was starting it .* has ended"),
+        (DiesWithItsProgram, "its process .* and the program that started it have died"),
+    ],
+)
+def test_an_experiment_has_failed_when_neither_it_nor_the_program_that_started_it_is_there(
+    shared_testbed, until, experiment, message
+):
+    with pytest.raises(ProcessDiedError):
+        in_another_process(run_and_die, shared_testbed.layout.server, experiment).join()
+
+    until(lambda: shared_testbed.progress()[-1].state == "failed")
+    assert re.fullmatch(message, shared_testbed.progress()[-1].message)
 
 
 def wait_attached(name, mark):

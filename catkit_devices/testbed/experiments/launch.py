@@ -18,6 +18,7 @@ from catkit_devices.testbed.experiments.batch import Batch
 from catkit_devices.testbed.experiments.child import RunningExperiment, time_to_stop
 from catkit_devices.testbed.experiments.main import control_queue
 from catkit_devices.testbed.experiments.progress import ENDED, EXPERIMENTS, Progress
+from catkit_devices.testbed.experiments.watchdog import WARDEN
 from catkit_devices.testbed.processes.finding import LAYOUT, SILENT
 
 if TYPE_CHECKING:
@@ -106,10 +107,11 @@ class Launcher:
     def _launch(self, experiment: Experiment, started: list[RunningExperiment]) -> None:
         kind = type(experiment).__name__
         wanted = experiment.name or kind
-        name = self._reserve(wanted)
+        reserved: list[str] = []
         path: Path | None = None
         running: RunningExperiment | None = None
         try:
+            name = self._reserve(wanted, reserved)
             # Every run of it is found by the name that it asked for; the number behind it is only the testbed's.
             path = experiment.run_path = self._make_run(experiment, wanted)
             experiments = self._manager.get_dict(EXPERIMENTS)
@@ -132,8 +134,8 @@ class Launcher:
             started.append(running)
             running.start()
         except BaseException as error:
-            if running is None or not running.alive:
-                self._not_started(name, path, error)
+            if reserved and (running is None or not running.alive):
+                self._not_started(reserved[0], path, error)
             raise
         self._tell("experiment_started", f"{name} started", {"experiment": kind, "run": path})
 
@@ -157,8 +159,13 @@ class Launcher:
         except CatkitDevicesError as another:
             _log.warning("that %s was not started could not be recorded: %s", name, another)
 
-    def _reserve(self, wanted: str) -> str:
-        """Return a name that no other experiment of this testbed has, and enter it among them."""
+    def _reserve(self, wanted: str, reserved: list[str]) -> str:
+        """Return a name that no other experiment of this testbed has, and enter it among them.
+
+        Args:
+            wanted: which name, if it is free; else it gets a number.
+            reserved: receives the name before it is entered: Ctrl-C may come before this has returned.
+        """
         experiments = self._manager.get_dict(EXPERIMENTS)
         with experiments:
             taken = experiments.copy()
@@ -168,6 +175,8 @@ class Launcher:
                     self._manager.forget(self._manager.get_queue(control_queue(name)))
             names = (wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3)))
             name = next(name for name in names if name not in taken)
+            reserved.append(name)
+            self._manager.get_object(WARDEN).expect(name)  # first: it sees to the name if this process dies
             experiments[name] = Progress(name, started=time.time())
         return name
 
@@ -197,7 +206,8 @@ class Launcher:
         from catkit_devices.datalog import Run
 
         experiments = self._manager.get_dict(EXPERIMENTS)
-        experiments[name] = replace(experiments[name], state=state, message=message, updated=time.time())
+        known = experiments.get(name, Progress(name, started=time.time()))
+        experiments[name] = replace(known, state=state, message=message, updated=time.time())
         if path is not None:
             with Run.open(path) as run:
                 run.set_outcome(state, message)

@@ -3,6 +3,9 @@
 Experiments are told to stop, interrupted, terminated and killed by whoever started them. When that process is stopped
 or dead itself, nobody would; and code that never lets go of the interpreter hears nothing. So every experiment enlists
 here, and one that is still there long after a trip, or after the end of the testbed's process, is killed.
+
+How an experiment ended is written down by itself, or by the program that started it. Where both are dead, that is done
+here: else it would be shown as starting or running, and keep its name, for as long as the testbed runs.
 """
 
 from __future__ import annotations
@@ -14,10 +17,13 @@ import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.owner import current_call
+from catkit_devices.multiprocessing.protocol import running_server
+from catkit_devices.testbed.experiments.progress import ENDED, EXPERIMENTS
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.locks.owner import Session
@@ -43,9 +49,17 @@ class Warden(HostedObject):
     def __init__(self, stop_timeout: float) -> None:
         self._stop_timeout = stop_timeout
         self._guard = threading.Lock()
+        self._starters: dict[str, Session] = {}
+        """By name of an experiment, the program that has started it, or is about to, while that is there."""
         self._enlisted: dict[str, tuple[str, int]] = {}
+        """By session, the name and the pid of each experiment that runs."""
         self._ends: dict[str, float] = {}
         """When, on the monotonic clock, each session that was given notice is killed."""
+
+    def expect(self, name: str) -> None:
+        """Take note that the calling process is about to start an experiment of that name."""
+        with self._guard:
+            self._starters[name] = current_call().session
 
     def enlist(self, name: str) -> None:
         """Take note of the calling process, which runs the experiment ``name``."""
@@ -83,8 +97,43 @@ class Warden(HostedObject):
 
     def _session_ended_(self, session: Session, goodbye: bool) -> None:  # noqa: ARG002 - the server's call
         with self._guard:
-            self._enlisted.pop(session.id, None)
+            experiment = self._enlisted.pop(session.id, None)
             self._ends.pop(session.id, None)
+            names = {name for name, starter in self._starters.items() if starter is session}
+            for name in names:
+                del self._starters[name]
+            if experiment is not None:
+                names.add(experiment[0])
+            names = self._without_anybody(names)
+        if names:
+            # In a thread of its own: until this has returned, the session has the mutexes that it held.
+            threading.Thread(target=self._conclude, args=(names, session.pid), name="warden", daemon=True).start()
+
+    def _without_anybody(self, names: set[str]) -> set[str]:
+        """Return those of which neither the process nor the program that started it is there; the guard is held."""
+        return names.difference(self._starters, (name for name, _ in self._enlisted.values()))
+
+    def _conclude(self, names: set[str], pid: int) -> None:
+        """Write down that experiments have ended of which nobody else can do so.
+
+        Args:
+            names: of the experiments.
+            pid: of the process that was the last to end.
+        """
+        hosted = running_server[0].host.find("dict", EXPERIMENTS)
+        if hosted is None:
+            return
+        experiments = hosted.object
+        with experiments:
+            with self._guard:
+                names = self._without_anybody(names)  # it may have begun meanwhile, or another one of that name
+            for name in names.intersection(experiments.copy()):
+                progress = experiments[name]
+                if progress.state not in ENDED:
+                    message = f"not started: the program that was starting it (pid {pid}) has ended"
+                    if progress.pid is not None:
+                        message = f"its process (pid {progress.pid}) and the program that started it have died"
+                    experiments[name] = replace(progress, state="failed", message=message, updated=time.time())
 
     def _server_stops_(self) -> None:
         """Wait for the experiments of a testbed that has died: they tear down, and their progress is still seen."""

@@ -36,6 +36,7 @@ __all__ = [
     "silence_of",
     "silent_process",
     "silent_testbed",
+    "suspended",
 ]
 
 LAYOUT = "testbed"
@@ -153,7 +154,7 @@ def silent_process(server: str, seconds: float) -> ServerUnresponsiveError:
 
 
 def _advice(pids: list[int | None], end: str) -> str:
-    stopped = [str(pid) for pid in pids if pid is not None and _stopped(pid)]
+    stopped = [str(pid) for pid in pids if pid is not None and suspended(pid)]
     text = f"; `{end}` ends it, and its devices are made safe"
     if stopped:
         text += f". Process {', '.join(stopped)} is suspended: `kill -CONT {' '.join(stopped)}` resumes it"
@@ -166,8 +167,8 @@ def process_of(server: str) -> int | None:
     return None if match is None else int(match[2])
 
 
-def _stopped(pid: int) -> bool:
-    """Return whether a process was stopped by a signal, where that can be found out (Linux)."""
+def suspended(pid: int) -> bool:
+    """Return whether a process was stopped by a signal or a debugger, where that can be found out (Linux)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
