@@ -39,6 +39,7 @@ _COMMON = frozenset(
             for prefix in ("", "n", "u", "m", "k", "M", "G")
         ),
         *("K", "arcsec", "cm", "count", "deg", "degC", "degF", "dB", "dBm", "h", "min", "percent", "pixel", "rpm"),
+        *("deg/s", "m/s", "mm/s", "um/s"),
     }
 )
 """Units that need not be looked up: declaring a quantity in one of them does not load pint."""

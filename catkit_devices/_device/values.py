@@ -8,6 +8,7 @@ Nothing here knows of devices; every refusal is a ValueError whose text goes beh
 
 from __future__ import annotations
 
+import builtins
 import enum
 import math
 import numbers
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from catkit_devices import units
 from catkit_devices.errors import nearest
-from catkit_devices.readings import measured, missing_in, no_measurement, real_number, without_stand_ins
+from catkit_devices.readings import carried_unit, measured, missing_in, no_measurement, real_number, without_stand_ins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -97,6 +98,10 @@ class Rule:
         self.several = bool(getattr(type, "several", False))
         """Whether a value is an array."""
         self.unit = unit
+        of_numbers = isinstance(type, builtins.type) and issubclass(type, numbers.Number) and self.flags is None
+        self._kind: Any = type if of_numbers else None
+        """The class of numbers that the type is (int, Decimal, numpy's int16); None where it is none."""
+        self._whole_only = self._kind not in (None, bool) and issubclass(self._kind, numbers.Integral)
         self.choices: dict[Any, Any] | None = None
         if choices is None and isinstance(type, enum.EnumType) and self.flags is None:
             choices = cast("Iterable[Any]", type)
@@ -139,13 +144,10 @@ class Rule:
         if type(value) in (int, float) and abs(value) < _ORDINARY:
             if self.type is int and type(value) is int:
                 return value
-            if self.numeric and self.type is not int:
+            if self.numeric and not self._whole_only:
                 return float(value)
-        if self.type is int:
-            whole = _whole(units.convert_exactly(value, self.unit))
-            if whole is None:
-                raise ValueError(f"must be a whole number, got {value!r}")
-            return whole
+        if self._whole_only:
+            return self._as_whole(value)
         if self.numeric:
             return units.convert(value, self.unit)
         if self.type is bool:
@@ -157,12 +159,36 @@ class Rule:
             if not (isinstance(value, str) and value.isprintable()):
                 raise ValueError(f"must be printable text, got {value!r}")
             return str.__str__(value)  # of a text that is a member of an Enum, str() would be the member's name
+        if self._kind is not None:
+            value = self._of_kind(value)
         missing = missing_in(value)
         if missing is not None and real_number(value) is not None:
             raise ValueError(f"must be a finite number, got {value!r}")
         if missing is not None:
             raise ValueError(f"must hold finite numbers only, got {reprlib.repr(value)}, in which there is {missing}")
         return value
+
+    def _as_whole(self, value: Any) -> int:
+        whole = _whole(units.convert_exactly(value, self.unit))
+        if whole is None:
+            raise ValueError(f"must be a whole number, got {value!r}")
+        try:
+            fits = self.type is int or bool(self._kind(whole) == whole)
+        except OverflowError:
+            fits = False
+        if not fits:
+            raise ValueError(f"must be a whole number of the type {self._kind.__name__}, got {value!r}")
+        return whole
+
+    def _of_kind(self, value: Any) -> Any:
+        """Return a number as it was given, or as a float where it is of a kind that the declared one cannot say."""
+        if issubclass(self._kind, numbers.Complex) and not issubclass(self._kind, numbers.Real):
+            if isinstance(value, bool) or not isinstance(value, numbers.Complex):
+                raise ValueError(f"must be a number, got {value!r}")  # noqa: TRY004 - a value that a user gave
+            return value
+        number = units.convert_exactly(value)
+        fraction = isinstance(number, numbers.Rational) and not isinstance(number, numbers.Integral)
+        return float(number) if fraction and not isinstance(number, self._kind) else number
 
     def check(self, value: Any, limits: Limits | None) -> None:
         """Raise ValueError unless ``value``, which is a converted one, is within ``limits``."""
@@ -296,7 +322,11 @@ class Rule:
             if whole is None:
                 raise ValueError(f"a whole number was expected, got {reply!r}")
             return self.flags(whole)
-        value = self.type(reply)
+        try:
+            value = self.type(reply)
+        except (ArithmeticError, LookupError) as error:  # Decimal has no ValueError, nor has a list that is too short
+            why = f"{type(error).__name__}: {error}"
+            raise ValueError(f"a value for the declared type was expected, got {reply!r} ({why})") from error
         # The function may have scaled the number that stands for no measurement. But "1E40" may also be a register in
         # hexadecimal: then only what the function has made of it counts.
         number = None if _HEXADECIMAL.fullmatch(reply) else as_number(reply)
@@ -308,7 +338,8 @@ class Rule:
         """Return ``value``, which a driver's function has read, as a plain one of the declared type.
 
         A number that stands for infinity or NaN becomes that, a quantity a number in the unit. A text is the reply that
-        it is where the type is ``float``, ``int`` or ``bool``. Where the type is a function, the value is kept.
+        it is where the type is ``bool`` or a class of numbers. Where the type is a function, the value is kept, unless
+        the quantity has a unit and the value another library's, such as astropy's.
 
         Raises:
             ValueError: it is of another type.
@@ -321,10 +352,10 @@ class Rule:
             if not isinstance(value, str):
                 raise ValueError(f"text was expected, got {reprlib.repr(value)}")
             return value
+        if self._kind is not None and isinstance(value, str):
+            return self.parse(value.strip())
         if self.type not in (float, int, bool):
             return self._measured(value)
-        if isinstance(value, str):
-            return self.parse(value.strip())
         if self.type is bool:
             return _boolean(value)
         number = self._number_of(value)
@@ -347,6 +378,10 @@ class Rule:
             raise ValueError(f"a number in {self.unit} was expected, got {value!r}")
         if self.unit is not None and units.is_quantity(value):
             value = units.magnitude(value, self.unit)
+        elif self.unit is not None and (own := carried_unit(value)) is not None:
+            raise ValueError(f"a number in {self.unit} was expected, got {reprlib.repr(value)} with its own unit {own}")
+        if self._kind is not None and (isinstance(value, bool) or not isinstance(value, numbers.Number)):
+            raise ValueError(f"a number was expected, got {reprlib.repr(value)}")
         return measured(value)
 
 

@@ -5,6 +5,7 @@ import math
 from decimal import Decimal
 from fractions import Fraction
 
+import astropy.units
 import numpy as np
 import pytest
 
@@ -39,6 +40,7 @@ class Wrapped(Device):
     speed = Control(read, keep, choices=("slow", "fast"), doc="Speed.")
     mode = Control(read, keep, type=Mode, doc="Mode.")
     pair = Measurement(read, type=tuple, doc="Row and column.")
+    exact = Measurement(read, type=Decimal, doc="Price.")
     scaled = Measurement(read, type=lambda reply: float(reply), unit="W", doc="Power.")
 
     def _open(self):
@@ -61,6 +63,7 @@ def wrapped():
         ("enabled", np.True_, True), ("enabled", 1, True), ("enabled", "OFF", False), ("enabled", "1.0E0", True),
         ("label", "", ""), ("speed", "fast", "fast"), ("mode", Mode.FAST, Mode.FAST), ("mode", "F", Mode.FAST),
         ("pair", (1, 2), (1, 2)), ("scaled", units.quantity(3, "mW"), 0.003),
+        ("exact", Decimal("0.1"), Decimal("0.1")), ("exact", " 0.1", Decimal("0.1")), ("exact", 2, 2),
     ],
 )  # fmt: skip
 def test_what_a_function_returns_becomes_a_plain_value_of_the_declared_type(wrapped, name, found, value):
@@ -92,7 +95,9 @@ def test_a_function_may_return_that_there_is_no_measurement(wrapped, found, valu
         *[("label", found) for found in (None, 5, b"x")],
         *[("speed", found) for found in ("", "medium", None, 0)],
         *[("mode", found) for found in ("", "X", None)],
-        *[("scaled", found) for found in ("", None, True, units.quantity(1, "V"))],
+        *[("scaled", found) for found in ("", None, True, units.quantity(1, "V"), 3 * astropy.units.mW)],
+        ("scaled", np.ones(2) * astropy.units.W), ("amount", 3 * astropy.units.W), ("power", 3 * astropy.units.mW),
+        *[("exact", found) for found in ("", "much", None, True, b"1", [1.0])],
     ],
 )  # fmt: skip
 def test_a_function_that_returns_something_else_is_a_protocol_error_that_names_it(wrapped, name, found):

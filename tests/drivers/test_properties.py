@@ -1,3 +1,7 @@
+from decimal import Decimal
+from fractions import Fraction
+
+import astropy.units
 import numpy as np
 import pytest
 
@@ -129,6 +133,64 @@ def test_a_reply_that_was_not_declared_is_a_protocol_error_that_names_it(gadget,
         getattr(gadget, name)
 
     assert caught.value.command in ("pos?", "cur?", "spd?", "pow?")
+
+
+class Counter(Gadget):
+    """One quantity for each class of numbers that is no plain one."""
+
+    steps = Control("A?", "A {}", type=np.int16, doc="Steps.")
+    travel = Control("A?", "A {}", type=np.int16, unit="mm", limits=(0, None), doc="Travel.")
+    price = Control("A?", "A {}", type=Decimal, doc="Price.")
+    ratio = Control("A?", "A {}", type=Fraction, doc="Ratio.")
+    phasor = Control("A?", "A {}", type=complex, doc="Phasor.")
+    third = Measurement("A?", type=lambda reply: reply.split(",")[2], doc="Third value.")
+    named = Measurement("A?", type=lambda reply: {"A": 1}[reply], doc="Channel.")
+
+
+@pytest.fixture
+def counter():
+    with Counter("counter") as device:
+        yield device
+
+
+@pytest.mark.parametrize(
+    ("name", "reply"),
+    [
+        ("steps", "70000"), ("steps", "1.5"), ("travel", "-40000"), ("price", "cheap"), ("price", ""), ("ratio", "1/0"),
+        ("third", "1,2"), ("named", "B"), ("phasor", "1+k"),
+    ],
+)  # fmt: skip
+def test_a_reply_that_the_declared_type_cannot_take_is_a_protocol_error_whatever_the_type_raises(counter, name, reply):
+    counter._replies["A?"] = reply
+    with pytest.raises(DeviceProtocolError, match=rf"^device 'counter' \(Counter\): {name}: .*\[command 'A\?'\]"):
+        getattr(counter, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 70_000), ("steps", 1.5), ("steps", None), ("travel", 70_000), ("travel", 0.5), ("travel", -1),
+        ("travel", "40 m"), ("price", None), ("price", [1]), ("price", Decimal("NaN")), ("price", "cheap"),
+        ("price", True), ("ratio", 1j), ("phasor", "1"), ("phasor", None), ("price", 3 * astropy.units.V),
+    ],
+)  # fmt: skip
+def test_a_value_that_the_declared_class_of_numbers_cannot_have_is_never_sent(counter, name, value):
+    with pytest.raises(DeviceValueError, match=f"{name} must be"):
+        setattr(counter, name, value)
+    assert counter._sent == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sent"),
+    [
+        ("steps", 3.0, "A 3"), ("steps", "-3", "A -3"), ("travel", "2 cm", "A 20"), ("price", "0.1", "A 0.1"),
+        ("price", Decimal("0.10"), "A 0.10"), ("price", Fraction(1, 4), "A 0.25"), ("ratio", Fraction(1, 4), "A 1/4"),
+        ("phasor", 2 + 1j, "A (2+1j)"),
+    ],
+)  # fmt: skip
+def test_a_number_is_sent_as_its_class_can_say_it(counter, name, value, sent):
+    setattr(counter, name, value)
+    assert counter._sent == [sent]
 
 
 def test_functions_can_be_used_instead_of_commands(gadget):
