@@ -98,8 +98,9 @@ class Rule:
         self.several = bool(getattr(type, "several", False))
         """Whether a value is an array."""
         self.unit = unit
-        of_numbers = isinstance(type, builtins.type) and issubclass(type, numbers.Number) and self.flags is None
-        self._kind: Any = type if of_numbers else None
+        kind: Any = type
+        of_numbers = self.flags is None and isinstance(kind, builtins.type) and issubclass(kind, numbers.Number)
+        self._kind: Any = kind if of_numbers else None
         """The class of numbers that the type is (int, Decimal, numpy's int16); None where it is none."""
         self._whole_only = self._kind not in (None, bool) and issubclass(self._kind, numbers.Integral)
         self.choices: dict[Any, Any] | None = None
