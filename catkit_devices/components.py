@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, final, over
 from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices._base.paths import reached, words
 from catkit_devices._device.access import DeviceProperty
-from catkit_devices._device.members import DeviceType, check_assignment, hook, is_helper, unlocked
+from catkit_devices._device.members import (
+    DeviceType,
+    check_assignment,
+    hook,
+    interface_of_component,
+    is_helper,
+    unlocked,
+)
 from catkit_devices._device.parts import Group, Key, Part, groups_of
 from catkit_devices.errors import ComponentNotFoundError, ConfigurationError, nearest
 
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from catkit_devices._device.values import Limits
+    from catkit_devices.multiprocessing.protocol import Interface
 
 __all__ = ["Component", "Components"]
 
@@ -138,6 +146,14 @@ class Component(Part, metaclass=DeviceType):
     @property
     def _ask_(self) -> Callable[[Any], Mapping[Key, Any]] | None:  # type: ignore[override]  # as above
         return None if self._fitted_ is None else self._where_fitted_
+
+    @property
+    def _interface_(self) -> Interface:
+        """What clients may do with it."""
+        found: Interface | None = self.__dict__.get("_told_")
+        if found is None:
+            found = self.__dict__["_told_"] = interface_of_component(type(self))
+        return found
 
     def _where_fitted_(self, owner: Any) -> Mapping[Key, Any]:
         return {self._name_: self} if self._fitted_ is not None and self._fitted_(owner) else {}

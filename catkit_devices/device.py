@@ -16,13 +16,14 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 from catkit_devices._base.ctrl_c import Event
-from catkit_devices._base.deferred import finished, is_undone
+from catkit_devices._base.deferred import finished
 from catkit_devices._base.paths import words
 from catkit_devices._base.standby import all_at_once
 from catkit_devices._base.timeouts import default_timeout, seconds
 from catkit_devices._device.access import Access, DeviceProperty
 from catkit_devices._device.connection import Lifecycle, State
 from catkit_devices._device.members import (
+    PLAIN,
     DeviceType,
     check_assignment,
     describe,
@@ -31,11 +32,11 @@ from catkit_devices._device.members import (
     makes_safe,
     narrow,
     operation,
-    refuse_sub_object,
+    refuse_result,
     unlocked,
 )
 from catkit_devices._device.openings import Openings
-from catkit_devices._device.parts import components_of, learn
+from catkit_devices._device.parts import component_at, components_of, group_of, learn
 from catkit_devices.errors import (
     CatkitDevicesError,
     DeviceDisconnectedError,
@@ -377,12 +378,8 @@ class Device(HostedObject, metaclass=DeviceType):
                     raise
         finally:
             call.changes = before
-        if is_undone(type(result)):  # type: ignore[arg-type]  # mypy takes a class for something unhashable
-            raise TypeError(
-                f"{self._name_}.{name} returned a {type(result).__name__}, whose work would be done outside of the "
-                "device's mutex: return a list"
-            )
-        refuse_sub_object(result, self, f"{self._name_}.{name}")
+        if type(result) not in PLAIN:
+            refuse_result(result, self, f"{self._name_}.{name}")
         return result
 
     def _perform_in_emergency_(self, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -521,6 +518,14 @@ class Device(HostedObject, metaclass=DeviceType):
 
     def _interface_(self, kind: str) -> Interface:
         return interface_of(type(self), kind)
+
+    def _part_(self, path: tuple[str, ...]) -> tuple[Any, Interface]:
+        component = component_at(self, path)
+        return component, component._interface_
+
+    def _there_(self, path: str) -> dict[int | str, Interface]:
+        *before, name = words(path)
+        return group_of(component_at(self, before), name)._there_()
 
     def _status_(self) -> dict[str, Any]:
         return {"state": self.state, "driver": type(self).driver, "address": self._address_, "fault": self._life_.fault}

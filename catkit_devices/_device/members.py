@@ -14,7 +14,7 @@ from abc import ABCMeta
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
-from catkit_devices._base.deferred import deferred_kind, refuse_deferred, replaces_plain
+from catkit_devices._base.deferred import deferred_kind, is_undone, refuse_deferred, replaces_plain
 from catkit_devices._base.paths import words
 from catkit_devices._device.access import DeviceProperty
 from catkit_devices._device.parts import Part, classes, groups_of
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.protocol import Interface
 
 __all__ = [
+    "PLAIN",
     "DeviceType",
     "check_assignment",
     "describe",
@@ -36,13 +37,14 @@ __all__ = [
     "hook",
     "hook_of",
     "interface_of",
+    "interface_of_component",
     "is_helper",
     "is_shared",
     "makes_safe",
     "members_at",
     "narrow",
     "operation",
-    "refuse_sub_object",
+    "refuse_result",
     "unlocked",
 ]
 
@@ -79,12 +81,14 @@ _RESERVED = frozenset(
 """The special methods that mean the same for every device."""
 _ON_THE_MUTEX = frozenset({"acquire", "lock", "mutex", "release", "wait"})
 """What a proxy does by itself, or only a driver does."""
+_OF_A_PROXY = frozenset({"device", "key", "wait"})
+"""The same of a component."""
 _FRAMEWORK = {
     f"catkit_devices.{module}"
     for module in ("_device.parts", "components", "device", "multiprocessing.hosted", "scpi", "serial_device", "visa")
 }
 """Where the base classes of drivers are. Their own names begin and end with one underscore, as in enum."""
-_PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
+PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
 """Types of results that need no second look."""
 _SEVERAL = frozenset({dict, list, tuple})
 _OF_THE_DEVICE = frozenset({"_open", "_close", "_identify"})
@@ -401,17 +405,22 @@ def _talks(cls: type, kind: type) -> bool:
     return any(name == "query" or is_helper(cls, name) for name in used if not name.endswith("_"))
 
 
-def refuse_sub_object(result: Any, device: Any, what: str) -> None:
-    """Refuse a result of an operation that uses the device: its methods would run outside of the mutex.
+def refuse_result(result: Any, device: Any, what: str) -> None:
+    """Refuse a result of an operation whose work would be done, or whose methods would run, outside of the mutex.
 
     Args:
         result: of the operation; of several objects in a list, tuple or dict the first is looked at.
         device: whose operation it is.
         what: the operation.
     """
+    if is_undone(type(result)):
+        raise TypeError(
+            f"{what} returned a {type(result).__name__}, whose work would be done outside of the device's mutex: "
+            "return a list"
+        )
     if type(result) in _SEVERAL:
         result = next(iter(result.values() if type(result) is dict else result), None)
-    if type(result) in _PLAIN or isinstance(type(result), DeviceType):
+    if type(result) in PLAIN or isinstance(type(result), DeviceType):
         return
     if any(value is device or isinstance(value, Part) for value in getattr(result, "__dict__", {}).values()):
         kind = type(result).__qualname__
@@ -736,23 +745,49 @@ def _type_of(member: property) -> str | None:
     return returned.__name__ if returned in (bool, float, int, str) else None
 
 
-def interface_of(cls: type, kind: str) -> Interface:
+def interface_of(cls: Any, kind: str) -> Interface:
     """Return what clients may reach of a device of this class, hosted as an object of this kind."""
-    from catkit_devices.multiprocessing.protocol import Interface
-
     capabilities = tuple(base.__name__ for base in cls.__mro__ if vars(base).get("_capability_"))
+    shown = _interface(cls, kind, {})
+    methods = shown.methods | {"_enter_entry_": None, "_leave_entry_": None, "_there_": None}
+    return shown._replace(methods=methods, capabilities=capabilities, entered=True)
+
+
+def interface_of_component(cls: Any) -> Interface:
+    """Return what clients may reach of a component of this class."""
+    return _interface(cls, "component", {})
+
+
+def _interface(cls: Any, kind: str, known: dict[type, Interface]) -> Interface:
+    """Return what clients may reach of a device or component.
+
+    Args:
+        cls: its class.
+        kind: as what it is known.
+        known: of the classes of components that were looked at already.
+    """
+    from catkit_devices.multiprocessing.protocol import Interface, PartInterface
+
     methods: dict[str, str | None] = {}
     properties: dict[str, str | None] = {}
     for name in [*_public_names(cls), "__enter__", "__exit__", *sorted(_SPECIAL)]:
         member = inspect.getattr_static(cls, name, None)
-        if name in _ON_THE_MUTEX or member is None:
+        by_itself = _ON_THE_MUTEX if not issubclass(cls, Part) else _OF_A_PROXY
+        if name in by_itself or member is None or isinstance(member, Part):
             continue
         if isinstance(member, (property, DeviceProperty)):
             properties[name] = inspect.getdoc(member)
-        elif callable(member) and not inspect.isclass(member) and not isinstance(member, Part):
+        elif callable(member) and not inspect.isclass(member):
             methods[name] = inspect.getdoc(member)
-    methods |= {"_enter_entry_": None, "_leave_entry_": None}
-    return Interface(kind, cls.__name__, methods, properties, True, False, capabilities, True)
+    parts: dict[str, PartInterface] = {}
+    for name, part in cls._parts_.items():
+        there: dict[Any, Interface] | None = None
+        if part._fixed_ is not None:
+            for one in part._fixed_.values():
+                known.setdefault(type(one), _interface(type(one), "component", known))
+            there = {key: known[type(one)] for key, one in part._fixed_.items()}
+        parts[name] = PartInterface(part._single_, part._base_.__name__, there)
+    return Interface(kind, cls.__name__, methods, properties, True, False, (), False, parts)
 
 
 def _public_names(cls: type) -> list[str]:

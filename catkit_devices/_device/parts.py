@@ -15,9 +15,11 @@ from catkit_devices._base.paths import item, words
 from catkit_devices.errors import ComponentNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Group", "Key", "Part", "classes", "components_of", "groups_of", "learn"]
+    from catkit_devices.multiprocessing.protocol import Interface
+
+__all__ = ["Group", "Key", "Part", "classes", "component_at", "components_of", "group_of", "groups_of", "learn"]
 
 _C = TypeVar("_C")
 Key: TypeAlias = int | str
@@ -65,6 +67,8 @@ class Group(Mapping[Key, _C], Generic[_C]):
         """Every component that there was, and the declared one that it was made from."""
         self._known_: dict[Key, Any] = {}
         """Those that there are, as far as is known."""
+        self._words: dict[str, Any] = {}
+        """The same, by what stands for the key in a path."""
         if part._fixed_ is not None:
             self._make(part._fixed_)
 
@@ -74,6 +78,7 @@ class Group(Mapping[Key, _C], Generic[_C]):
                 path = self._path_ if self._part._single_ else item(self._path_, key)
                 self._made[key] = one._bound_(self, self._owner, key, path)
         self._known_ = {key: self._made[key] for key in declared}
+        self._words = {str(key): component for key, component in self._known_.items()}
 
     def _learn_(self) -> None:
         """Ask the instrument which there are, of those that depend on it."""
@@ -119,10 +124,15 @@ class Group(Mapping[Key, _C], Generic[_C]):
         return reached, (self._owner._device_, words(self._path_))
 
     def _by_word_(self, word: str) -> _C:
-        for key, component in self._now_().items():
-            if str(key) == word:
-                return component
-        raise self._absent_(word)
+        self._now_()
+        component: _C | None = self._words.get(word)
+        if component is None:
+            raise self._absent_(word)
+        return component
+
+    def _there_(self) -> dict[Key, Interface]:
+        """Return what clients may do with each component that there is."""
+        return {key: component._interface_ for key, component in self._now_().items()}  # type: ignore[attr-defined]  # a component
 
     def _absent_(self, key: str) -> ComponentNotFoundError:
         """Return the error for a component that there is not."""
@@ -171,6 +181,35 @@ def components_of(owner: Any) -> Iterator[Any]:
         for component in group._known_.values():
             yield from components_of(component)
             yield component
+
+
+def group_of(owner: Any, name: str) -> Group[Any]:
+    """Return the components of one part of a device or component, by its name."""
+    group = groups_of(owner).get(name)
+    if group is None:
+        there = ", ".join(groups_of(owner)) or "none"
+        problem = f"there is no component {owner._prefix_}{name}, there are {there}"
+        raise ComponentNotFoundError(problem, **owner._device_._facts_())
+    return group
+
+
+def component_at(owner: Any, path: Sequence[str]) -> Any:
+    """Return the component to which the words of a path lead from a device or component, which they may be themselves.
+
+    Raises:
+        ComponentNotFoundError: there is none.
+    """
+    rest = list(path)
+    while rest:
+        name = rest.pop(0)
+        group = group_of(owner, name)
+        if type(owner)._parts_[name]._single_:
+            owner = group._only_()
+        elif rest:
+            owner = group._by_word_(rest.pop(0))
+        else:
+            raise group._absent_("")
+    return owner
 
 
 def classes(part: Part) -> set[Any]:

@@ -57,6 +57,22 @@ class HostedObject:
         """Return what the operations of clients are done on: the object itself, or what it contains."""
         return self
 
+    def _part_(self, path: tuple[str, ...]) -> tuple[Any, Interface]:
+        """Return a component, and what clients may do with it. Only where ``Interface.parts``.
+
+        Args:
+            path: the words that lead to it.
+        """
+        raise AttributeError(f"there is no component {'.'.join(path)}")
+
+    def _there_(self, path: str) -> dict[int | str, Interface]:
+        """Return which components there are of those that depend on an instrument, and what clients may do with each.
+
+        Args:
+            path: the words that lead to them, with dots between.
+        """
+        raise AttributeError(f"there are no components {path}")
+
     def _hosted_as_(self, reference: Reference) -> None:
         """Learn where clients find it. Called once, before anybody can use it."""
 

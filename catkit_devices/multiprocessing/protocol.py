@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from catkit_devices.multiprocessing.locks.mutex import Mutex
@@ -23,6 +24,7 @@ __all__ = [
     "SPECIAL",
     "HostedHere",
     "Interface",
+    "PartInterface",
     "Reference",
     "Register",
     "emergency_token",
@@ -91,6 +93,19 @@ class Interface(NamedTuple):
     """Names of the capability interfaces that its class implements."""
     entered: bool = False
     """Whether it is kept open, and by whom is counted: by ``open`` and `with`, each an entry (devices)."""
+    parts: Mapping[str, PartInterface] = {}
+    """Its components by name. What is done to one is done to the object, with a path as name: ``outputs.1.voltage``."""
+
+
+class PartInterface(NamedTuple):
+    """What clients may do with components of an object: with a single one, or with several by key."""
+
+    single: bool
+    kind: str
+    """The name of the class of the components."""
+    there: Mapping[int | str, Interface] | None
+    """Of each component by key, a single one under the name of the part; None where the server has to be asked which
+    are there: the object's ``_there_``."""
 
 
 class Reference(NamedTuple):

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hmac
 import threading
 import time
+from collections.abc import Mapping
 from multiprocessing import AuthenticationError, current_process
 from typing import TYPE_CHECKING, Any, cast
 
 from catkit_devices._base.deferred import finished
+from catkit_devices._base.paths import item, reached
 from catkit_devices._base.timeouts import seconds
 from catkit_devices.errors import (
     CatkitDevicesError,
+    ComponentNotFoundError,
     ConfigurationError,
     MutexBrokenError,
     MutexNotHeldError,
@@ -28,7 +31,18 @@ from catkit_devices.multiprocessing.client.calls import connection_to
 from catkit_devices.multiprocessing.locks.entries import OwnEntries, new_entry
 from catkit_devices.multiprocessing.locks.mutex import Mutex, acquire_again, exit_section
 from catkit_devices.multiprocessing.locks.owner import current_call, current_owner
-from catkit_devices.multiprocessing.protocol import CALL, DELETE, GET, LOCK, ROOT, SELF, SET, SPECIAL, running_server
+from catkit_devices.multiprocessing.protocol import (
+    CALL,
+    DELETE,
+    GET,
+    LOCK,
+    RESERVED,
+    ROOT,
+    SELF,
+    SET,
+    SPECIAL,
+    running_server,
+)
 from catkit_devices.multiprocessing.wire.endpoint import Endpoint, endpoint
 
 if TYPE_CHECKING:
@@ -38,13 +52,59 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.client.session import ClientSession
     from catkit_devices.multiprocessing.locks.lock import Holder
     from catkit_devices.multiprocessing.locks.owner import Call, Owner
-    from catkit_devices.multiprocessing.protocol import HostedHere, Interface, Reference
+    from catkit_devices.multiprocessing.protocol import HostedHere, Interface, PartInterface, Reference
     from catkit_devices.multiprocessing.wire.endpoint import Address
+
+    Key = int | str
+    """What a component is found by among several."""
 
 __all__ = ["ObjectProxy", "hosted_reference", "mutex_found", "obtain", "proxy_found", "proxy_of", "reach", "remote_of"]
 
 
-class ObjectProxy:
+class _Proxy:
+    """What the proxies of objects and of components have in common: generated members, and all else refused."""
+
+    __slots__ = ()
+    _interface: Interface
+
+    def _do(self, operation: int, name: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Have the server do something to what this stands for."""
+        result = self._ask_(operation, name, args, kwargs)
+        return self if result is SELF else result
+
+    def _ask_(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+        raise NotImplementedError
+
+    def _called_(self) -> str:
+        raise NotImplementedError
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        asked, raised = vars(_missing).pop("last", (None, None))
+        if asked == name:
+            raise raised
+        return self._do(GET, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} takes no attribute {name!r}")
+        if name in self._interface.parts:
+            raise AttributeError(f"{name!r} of {self._called_()} is a component, or several: it cannot be replaced")
+        member = getattr(type(self), name, None)
+        if member is not None and not isinstance(member, property):
+            raise AttributeError(f"{name!r} of {self._called_()} is not to be set")
+        self._do(SET, name, (value,))
+
+    def __delattr__(self, name: str) -> None:
+        self._do(DELETE, name)
+
+    def __dir__(self) -> list[str]:
+        interface = self._interface
+        return sorted({*super().__dir__(), *interface.methods, *interface.properties, *interface.parts})
+
+
+class ObjectProxy(_Proxy):
     """Stands for an object on a server; one round trip per operation, under that object's mutex.
 
     ``proxy.mutex`` is the object's mutex, ``with proxy.lock():`` keeps it over several operations. A proxy can be sent
@@ -54,7 +114,6 @@ class ObjectProxy:
     __slots__ = ("_mutex", "_remote_")
     _remote_: Remote | _Here
     _mutex: Mutex | None
-    _interface: Interface
 
     @property
     def mutex(self) -> Mutex:
@@ -77,16 +136,15 @@ class ObjectProxy:
         """End what ``acquire`` began; as ``Mutex.release``."""
         self.mutex.release()
 
-    def _do(self, operation: int, name: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def _ask_(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         remote = self._remote_
         connection = remote.connection()
         try:
-            result = connection.call(remote.reference.target, operation, name, args, kwargs)
+            return connection.call(remote.reference.target, operation, name, args, kwargs)
         except TransferError as error:
             if error.name is not None:
                 raise
             raise TransferError(error.operation, error.kind, error.problem, name=remote.name) from error.__cause__
-        return self if result is SELF else result
 
     def _callmethod(self, methodname: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] | None = None) -> Any:
         """As ``multiprocessing.managers.BaseProxy._callmethod``, for code that was written for it."""
@@ -96,27 +154,8 @@ class ObjectProxy:
             raise RemoteError(f"{self!r} shares no method {methodname!r}")
         return self._do(CALL, methodname, tuple(args), kwds)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        asked, raised = vars(_missing).pop("last", (None, None))
-        if asked == name:
-            raise raised
-        return self._do(GET, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__} takes no attribute {name!r}")
-        member = getattr(type(self), name, None)
-        if member is not None and not isinstance(member, property):
-            raise AttributeError(f"{name!r} of {self._remote_.kind} {self._remote_.name!r} is not to be set")
-        self._do(SET, name, (value,))
-
-    def __delattr__(self, name: str) -> None:
-        self._do(DELETE, name)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._interface.methods, *self._interface.properties})
+    def _called_(self) -> str:
+        return f"{self._remote_.kind} {self._remote_.name!r}"
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, ObjectProxy):
@@ -133,6 +172,147 @@ class ObjectProxy:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return proxy_found, self._remote_.whereabouts()
+
+
+class ComponentProxy(_Proxy):
+    """Stands for a component of an object on a server. Each operation is one of that object, under its mutex."""
+
+    __slots__ = ("_key", "_path_", "_proxy_", "_where_")
+    _proxy_: ObjectProxy
+    _key: Key
+    _path_: str
+    """As people write it: ``outputs[1]``."""
+    _where_: str
+    """As the server is told: ``outputs.1``."""
+
+    @property
+    def device(self) -> ObjectProxy:
+        """The device that it is part of."""
+        return self._proxy_
+
+    @property
+    def key(self) -> Key:
+        """What it is found by among the components of its kind."""
+        return self._key
+
+    def _ask_(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+        try:
+            return self._proxy_._ask_(operation, f"{self._where_}.{name}", args, kwargs)
+        except AttributeError:
+            self._proxy_._remote_.components.clear()  # another component may be there by now: to be asked for anew
+            raise
+
+    def _called_(self) -> str:
+        return f"{self._proxy_._called_()}, {self._path_}"
+
+    def __getattr__(self, name: str) -> Any:
+        if name in RESERVED:
+            raise AttributeError(f"{self!r} has no attribute {name!r}: it has the mutex of its device")
+        return super().__getattr__(name)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, ComponentProxy):
+            return (self._proxy_, self._where_) == (other._proxy_, other._where_)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self._proxy_, self._where_))
+
+    def __repr__(self) -> str:
+        remote = self._proxy_._remote_
+        return f"<{self._interface.name} '{remote.name}.{self._path_}' on server {remote.server.name!r}>"
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return reached, (self._proxy_, tuple(self._where_.split(".")))
+
+
+class ComponentsProxy(Mapping["Key", ComponentProxy]):
+    """Stands for several components of an object on a server, by key.
+
+    Which there are may depend on the instrument. Then the server is asked: for one of them once, and each time that all
+    are asked for.
+    """
+
+    __slots__ = ("_owner", "_part", "_path_", "_where_")
+
+    def __init__(self, owner: ObjectProxy | ComponentProxy, name: str, part: PartInterface) -> None:
+        at, where = (f"{owner._path_}.", f"{owner._where_}.") if isinstance(owner, ComponentProxy) else ("", "")
+        self._owner = owner
+        self._part = part
+        self._path_ = f"{at}{name}"
+        self._where_ = f"{where}{name}"
+
+    @property
+    def _proxy_(self) -> ObjectProxy:
+        return self._owner._proxy_ if isinstance(self._owner, ComponentProxy) else self._owner
+
+    def _there(self) -> Mapping[Key, Interface]:
+        if self._part.there is not None:
+            return self._part.there
+        there: Mapping[Key, Interface] = self._proxy_._ask_(CALL, "_there_", (self._where_,), None)
+        self._proxy_._remote_.components[self._where_] = there
+        return there
+
+    def _component(self, key: Key, interface: Interface) -> ComponentProxy:
+        component: ComponentProxy = _new(interface)
+        single = self._part.single
+        for name, value in (
+            ("_proxy_", self._proxy_),
+            ("_key", key),
+            ("_path_", self._path_ if single else item(self._path_, key)),
+            ("_where_", self._where_ if single else f"{self._where_}.{key}"),
+        ):
+            object.__setattr__(component, name, value)
+        return component
+
+    def __getitem__(self, key: Key) -> ComponentProxy:
+        known = self._proxy_._remote_.components.get(self._where_, {}) if self._part.there is None else self._part.there
+        try:
+            if key not in known:
+                known = self._there()
+            return self._component(key, known[key])
+        except (KeyError, TypeError):  # TypeError: nothing that can be a key
+            raise self._absent(repr(key), known) from None
+
+    def _by_word_(self, word: str) -> ComponentProxy:
+        known = self._there()
+        for key in known:
+            if str(key) == word:
+                return self[key]
+        raise self._absent(word, known)
+
+    def _only_(self) -> ComponentProxy:
+        """Return the component of a part that is a single one."""
+        known = self._proxy_._remote_.components.get(self._where_) or self._there()
+        for key, interface in known.items():
+            return self._component(key, interface)
+        problem = f"there is no {self._path_}: the instrument does not have it"
+        raise ComponentNotFoundError(problem, device=self._proxy_._remote_.name)
+
+    def _absent(self, key: str, known: Mapping[Key, Interface]) -> ComponentNotFoundError:
+        there = ", ".join(map(repr, known)) or "none"
+        problem = f"there is no {self._path_}[{key}], there are {there}"
+        return ComponentNotFoundError(problem, device=self._proxy_._remote_.name)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._there())
+
+    def __len__(self) -> int:
+        return len(self._there())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, ComponentsProxy):
+            return (self._proxy_, self._where_) == (other._proxy_, other._where_)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self._proxy_, self._where_))
+
+    def __repr__(self) -> str:
+        return f"<{self._path_} of {self._proxy_!r}>"
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return reached, (self._proxy_, tuple(self._where_.split(".")))
 
 
 def proxy_of(remote: Remote) -> Any:
@@ -182,7 +362,7 @@ def _local(hosted: HostedHere, server_name: str) -> Any:
 class _Here:
     """In the place of a ``Remote`` for an object of this very server: its calls take its lock, and no connection."""
 
-    __slots__ = ("_hosted", "kind", "name", "reference", "server")
+    __slots__ = ("_hosted", "components", "kind", "name", "reference", "server")
     session = None
     """Of its connection with the server: none."""
 
@@ -192,6 +372,7 @@ class _Here:
         self.kind = hosted.reference.kind
         self.name = hosted.reference.name
         self.server = server
+        self.components: dict[str, Mapping[Key, Interface]] = {}
 
     def connection(self) -> _Here:
         """Return itself: there is no connection."""
@@ -207,35 +388,47 @@ class _Here:
 
 
 def _make_proxy(remote: Remote | _Here, interface: Interface, mutex: Mutex | None) -> ObjectProxy:
-    cls = _class_for(interface)
-    proxy = cls.__new__(cls)
+    proxy: ObjectProxy = _new(interface)
     object.__setattr__(proxy, "_remote_", remote)
     object.__setattr__(proxy, "_mutex", mutex)
     return proxy
 
 
 _missing = threading.local()
-_classes: dict[tuple[Any, ...], type[ObjectProxy]] = {}
+_classes: dict[tuple[Any, ...], Any] = {}
 
 
-def _class_for(interface: Interface) -> type[ObjectProxy]:
-    key = (*interface[:2], tuple(interface.methods), tuple(interface.properties), *interface[4:])
-    cls = _classes.get(key)
+def _new(interface: Interface) -> Any:
+    """Return a proxy that does not know yet what it stands for."""
+    key = _identity(interface)
+    cls: Any = _classes.get(key)
     if cls is None:
         cls = _classes[key] = _make_class(interface)
-    return cls
+    return cls.__new__(cls)
 
 
-def _make_class(interface: Interface) -> type[ObjectProxy]:
+def _identity(interface: Interface) -> tuple[Any, ...]:
+    """Return what is equal for interfaces whose proxies have the same class."""
+    parts = tuple(
+        (name, part.single, part.kind, tuple((key, _identity(one)) for key, one in (part.there or {}).items()))
+        for name, part in interface.parts.items()
+    )
+    return (*interface[:2], tuple(interface.methods), tuple(interface.properties), *interface[4:-1], parts)
+
+
+def _make_class(interface: Interface) -> type[Any]:
+    base = ComponentProxy if interface.kind == "component" else ObjectProxy
     members: dict[str, Any] = {"__slots__": (), "_interface": interface, "__doc__": f"Proxy of a {interface.name}."}
     for name, doc in interface.methods.items():
-        if name in SPECIAL or not (name.startswith("_") or name in vars(ObjectProxy)):
+        if name in SPECIAL or not (name.startswith("_") or name in vars(base)):
             members[name] = _method(name, doc)
     for name, doc in interface.properties.items():
-        if name not in vars(ObjectProxy):
+        if name not in vars(base):
             members[name] = _property(name, doc)
+    for name, part in interface.parts.items():
+        members[name] = _components(name, part)
     if "__eq__" in members:
-        members["__eq__"], members["__hash__"] = _equal, ObjectProxy.__hash__
+        members["__eq__"], members["__hash__"] = _equal, base.__hash__
     if "__iter__" in members:
         members["__iter__"] = _iterate
     if interface.section:
@@ -246,11 +439,25 @@ def _make_class(interface: Interface) -> type[ObjectProxy]:
         members["__exit__"] = _exit
     if interface.kind == "condition":
         members |= {"wait": _wait, "wait_for": _wait_for}
-    return type(f"{interface.name}Proxy", (ObjectProxy,), members)
+    return type(f"{interface.name}Proxy", (base,), members)
+
+
+def _components(name: str, part: PartInterface) -> property:
+    def get(self: Any) -> ComponentProxy | ComponentsProxy:
+        components = ComponentsProxy(self, name, part)
+        if not part.single:
+            return components
+        try:
+            return components._only_()
+        except AttributeError as error:
+            _missing.last = (name, error)
+            raise
+
+    return property(get, doc=f"{part.kind}: {'a component' if part.single else 'components, by key'}.")
 
 
 def _method(name: str, doc: str | None) -> Callable[..., Any]:
-    def method(self: ObjectProxy, *args: Any, **kwargs: Any) -> Any:
+    def method(self: _Proxy, *args: Any, **kwargs: Any) -> Any:
         return self._do(CALL, name, args, kwargs or None)
 
     method.__name__ = name
@@ -291,14 +498,14 @@ _ENTERED = {"open": _open, "close": _close, "__enter__": _enter_block, "__exit__
 
 
 def _property(name: str, doc: str | None) -> property:
-    def get(self: ObjectProxy) -> Any:
+    def get(self: _Proxy) -> Any:
         try:
             return self._do(GET, name)
         except AttributeError as error:
             _missing.last = (name, error)  # Python asks __getattr__ next: that must not ask the server a second time
             raise
 
-    def put(self: ObjectProxy, value: Any) -> None:
+    def put(self: _Proxy, value: Any) -> None:
         self._do(SET, name, (value,))
 
     return property(get, put, doc=doc)
@@ -369,7 +576,7 @@ class Remote:
     object where it is got anew.
     """
 
-    __slots__ = ("_ended", "_entered", "kind", "name", "reference", "server", "session")
+    __slots__ = ("_ended", "_entered", "components", "kind", "name", "reference", "server", "session")
 
     def __init__(self, server: Endpoint, kind: str, name: str, reference: Reference, session: ClientSession) -> None:
         self.server = server
@@ -380,6 +587,8 @@ class Remote:
         self._ended: list[tuple[ClientSession, int | None]] = []
         """The sessions of before, and the number of its lock in each."""
         self._entered = OwnEntries()
+        self.components: dict[str, Mapping[Key, Interface]] = {}
+        """Which components there are, of those that depend on the instrument, when the server was asked last."""
 
     def connection(self, *, refuse: bool = True) -> CallConnection:
         """Return this thread's connection to the server, with ``reference`` right for it.
@@ -414,6 +623,7 @@ class Remote:
         self._ended = [*kept, (self.session, self.reference.lock)]
         self.reference = reference
         self.session = connection.session
+        self.components = {}
 
     def ended_sections(self, owner: Owner) -> tuple[ClientSession, int] | None:
         """Return where an owner has sections of its lock, not yet left, that ended with their server."""

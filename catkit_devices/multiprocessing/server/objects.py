@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from catkit_devices.multiprocessing.locks.owner import Call
-    from catkit_devices.multiprocessing.protocol import Register
+    from catkit_devices.multiprocessing.protocol import Interface, Register
     from catkit_devices.multiprocessing.wire.channel import Channel
 
 __all__ = ["Host", "Hosted"]
@@ -113,39 +113,43 @@ class Hosted:
             lock.leave(call)
 
     def _do(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
-        interface = self.reference.interface
+        interface, operand, path = self.reference.interface, self._operand, name
         if interface is None:
-            raise self._refusal(name)
+            raise self._refusal(path, interface)
+        if interface.parts and "." in name:  # what is done to a component is done to the object
+            *before, name = name.split(".")
+            operand, interface = self.object._part_(tuple(before))
         if operation == CALL:
             if name not in interface.methods:
                 is_property = name in interface.properties
-                raise self._refusal(name, "is a property: read it, without calling it" if is_property else None)
+                problem = "is a property: read it, without calling it" if is_property else None
+                raise self._refusal(path, interface, problem)
             if name == "__exit__" and args and isinstance(args[0], bytes):
                 args = _exit_arguments(args[0])
-            method = getattr(self._operand, name)
+            method = getattr(operand, name)
             result = method(*args, **kwargs) if kwargs else method(*args)
-            return SELF if result is self._operand else self._whole(name, result)
+            return SELF if result is operand else self._whole(path, result)
         if operation in _DONE and name in interface.methods and not name.startswith("_"):
-            raise self._refusal(name, f"is a method, which can be called but not {_DONE[operation]}")
+            problem = f"is a method, which can be called but not {_DONE[operation]}"
+            raise self._refusal(path, interface, problem)
         if name.startswith("_") or (interface.fixed and name not in interface.properties):
-            raise self._refusal(name)
+            raise self._refusal(path, interface)
         if operation == GET:
-            value = getattr(self._operand, name)
+            value = getattr(operand, name)
             if type(value) in _PLAIN:
                 return value
             import inspect
 
             if inspect.isroutine(value) and not self.object._stores_values_:
-                raise self._refusal(
-                    name, "is a function, which would run without the object's mutex: make it a method of the class"
-                )
+                problem = "is a function, which would run without the object's mutex: make it a method of the class"
+                raise self._refusal(path, interface, problem)
             return value
-        if name in RESERVED:
-            raise self._refusal(name)
+        if path in RESERVED:
+            raise self._refusal(path, interface)
         if operation == SET:
-            setattr(self._operand, name, args[0])
+            setattr(operand, name, args[0])
         elif operation == DELETE:
-            delattr(self._operand, name)
+            delattr(operand, name)
         else:
             raise unknown_operation(operation)
         return None
@@ -177,12 +181,11 @@ class Hosted:
             users += [one.owner for one in (holder, *self.lock.waiters()) if one is not None]
         return users
 
-    def _refusal(self, name: str, problem: str | None = None) -> AttributeError:
+    def _refusal(self, name: str, interface: Interface | None, problem: str | None = None) -> AttributeError:
         """Return the error for what clients may not do with a name; without ``problem`` it is none of the interface."""
-        interface = self.reference.interface
         if problem is not None:
             return AttributeError(f"{self.reference.kind} {self.reference.name!r}: {name!r} {problem}")
-        known = sorted([*interface.methods, *interface.properties]) if interface is not None else []
+        known = sorted([*interface.methods, *interface.properties, *interface.parts]) if interface is not None else []
         return AttributeError(
             f"{self.reference.kind} {self.reference.name!r} shares no {name!r}"
             f" (it has {', '.join(one for one in known if not one.startswith('_'))})"
