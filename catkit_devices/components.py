@@ -251,7 +251,9 @@ class Component(Part, metaclass=DeviceType):
         raise AttributeError(f"{self!r} has no attribute {name!r}{hint}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        check_assignment(self, name, value)
+        member = getattr(type(self), name, None)  # None for most private values; what has __set__ checks by itself
+        if not hasattr(type(member), "__set__") and (member is not None or not name.startswith("_")):
+            check_assignment(self, name, value)
         object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
