@@ -142,6 +142,8 @@ def times_as_text(times: Any) -> Any:
     import numpy as np
 
     plain = np.asarray(times)
+    if plain.dtype.kind != "M":  # of pandas, with a time zone
+        return [one.isoformat() if one == one else None for one in plain.tolist()]
     texts = np.asarray(np.datetime_as_string(plain), dtype=object)
     texts[np.isnat(plain)] = None
     return texts.tolist()

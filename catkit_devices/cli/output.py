@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
+import numbers
 import os
 import sys
 import traceback
@@ -25,7 +26,7 @@ from catkit_devices.errors import (
     ServerNotFoundError,
     ServerUnresponsiveError,
 )
-from catkit_devices.readings import carried_unit, missing_in, no_measurement, times_as_text
+from catkit_devices.readings import carried_unit, missing_in, no_measurement, real_number, times_as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -187,6 +188,9 @@ def _plain(value: Any) -> Any:
         return int(value) if value.bit_length() < _LONG else hex(value)
     if value is None or isinstance(value, str | bool):
         return value
+    if isinstance(value, numbers.Number) and not hasattr(value, "dtype"):  # Decimal, Fraction
+        number = real_number(value)
+        return safe_text(value) if number is None else _plain(number)
     if isinstance(value, Mapping):
         return _by_text(value)
     if isinstance(value, list | tuple | AbstractSet):
@@ -207,8 +211,9 @@ def _plain_array(value: Any) -> Any:
     if kind == "m":  # tolist() would make whole numbers of nanoseconds
         return safe_text(value) if value.shape == () else [_plain(one) for one in value]
     plain = value.tolist()
-    # NumPy's long double is its own plain value.
-    return _plain(float(plain) if type(plain) is type(value) else plain)
+    if type(plain) is type(value):  # NumPy's long double
+        plain = complex(plain) if kind == "c" else float(plain)
+    return _plain(plain)
 
 
 def _by_text(value: Mapping[Any, Any]) -> dict[str, Any]:

@@ -113,8 +113,12 @@ def number(value: Any, what: str) -> float | int:
         if callable(item) and not is_time:  # numpy's scalars and arrays of one element
             try:
                 plain = item()
+                if type(plain) is type(value):
+                    plain = _exact(plain)
             except ValueError:
                 plain = None
+            except TypeError as error:
+                raise DataError(f"{what}: {error}") from None
     if isinstance(plain, int):
         if int(plain) not in _INTEGERS:
             raise DataError(f"{what} must be a float or an integer of at most 64 bits, got {plain}")
@@ -245,12 +249,14 @@ def _plain(value: Any) -> Any:
         return times_as_text(value)
     if kind == "V" and getattr(value.dtype, "names", None):
         return _records(value)
+    index = getattr(value, "index", None) if hasattr(value, "iloc") else None
+    if index is not None and list(index) != list(range(len(value))):
+        raise TypeError(f"{_shortened(value)} has an index, which would be lost: reset_index() makes a column of it")
     for method in ("tolist", "model_dump"):  # numpy's values; pydantic's models
         convert = getattr(value, method, None)
         if callable(convert) and not isinstance(value, type):
             plain = convert()
-            # tolist() of NumPy's long double returns a long double again.
-            return float(plain) if method == "tolist" and type(plain) is type(value) else plain
+            return _exact(plain) if method == "tolist" and type(plain) is type(value) else plain
     if hasattr(value, "keys") and hasattr(value, "__getitem__"):
         keys = list(value.keys())
         made = {key: value[key] for key in keys}
@@ -258,6 +264,18 @@ def _plain(value: Any) -> Any:
             raise TypeError(f"{_shortened(value)} has a key twice")
         return made
     raise TypeError(f"{_shortened(value)} is neither a JSON value nor something that can be turned into one")
+
+
+def _exact(number: Any) -> float | complex:
+    """Return NumPy's long double, which has more than 64 bits, as a number of Python's.
+
+    Raises:
+        TypeError: that would round it.
+    """
+    plain: float | complex = complex(number) if number.dtype.kind == "c" else float(number)
+    if not (plain == number or number != number):
+        raise TypeError(f"{_shortened(number)} has more digits than 64 bits can hold: round it, or use log_array()")
+    return plain
 
 
 def _records(array: Any) -> Any:

@@ -2,6 +2,8 @@
 
 import enum
 import json
+from decimal import Decimal
+from fractions import Fraction
 
 import astropy.units
 import numpy as np
@@ -148,14 +150,15 @@ def test_json_has_values_of_every_kind(capsys):
         "long double": np.longdouble(1.5), "long": 10**5000, "negative": -(10**5000),
         "times": np.array(["2026-01-01", "NaT"], "M8[ns]"), "time": np.datetime64(1, "ns"),
         "spans": np.array([5], "m8[ns]"), "span": np.timedelta64(5, "ns"), "numpy": np.float64(1.5),
-        "no": np.float64("nan"),
+        "no": np.float64("nan"), "decimals": [Decimal("1.5"), *map(Decimal, ("NaN", "sNaN", "-Infinity", "1E+999"))],
+        "fraction": Fraction(1, 4), "complex": [np.clongdouble(1 + 2j), 1 + 2j],
     })  # fmt: skip
 
     assert json.loads(capsys.readouterr().out) == {
         "quantity": "5.0 mV", "pint": "5 millivolt", "long double": 1.5, "long": hex(10**5000),
         "negative": hex(-(10**5000)), "times": ["2026-01-01T00:00:00.000000000", None],
         "time": "1970-01-01T00:00:00.000000001", "spans": ["5 nanoseconds"], "span": "5 nanoseconds", "numpy": 1.5,
-        "no": None,
+        "no": None, "decimals": [1.5, None, None, None, None], "fraction": 0.25, "complex": ["(1+2j)", "(1+2j)"],
     }  # fmt: skip
 
 

@@ -612,6 +612,8 @@ def test_times_of_numpy_and_pandas_are_recorded_as_times_and_nat_as_none(run, re
     record = np.array([(at, 1)], dtype=[("at", "M8[ns]"), ("n", int)])
     run.log("t", {"one": at, "some": np.array([at, "NaT"], "M8[ns]"), "record": record, "pandas": pd.NaT})
     text = "2026-01-02T03:04:05.123456789"
+    run.log("zone", pd.DataFrame({"t": pd.to_datetime(["2026-01-02T03:04:05", None], utc=True)}))
+    assert reader.values("zone")[0].value == {"t": ["2026-01-02T03:04:05+00:00", None]}
     assert reader.values("t")[0].value == {"one": text, "some": [text, None], "record": [[text, 1]], "pandas": None}
     run.log_array("t", np.array([at]))
     assert reader.arrays("t")[0].tolist() == np.array([at]).tolist()
@@ -724,6 +726,19 @@ def test_text_that_is_not_valid_utf8_comes_back_unchanged(run, reader):
     assert reader.outcome["detail"] == "OSError: caf\udce9.dat"
 
 
+THIRD = np.longdouble(1) / 3
+
+
+def test_a_long_double_that_has_no_more_digits_than_a_float_is_recorded(run, reader):
+    run.log("v", {"half": np.longdouble(0.5), "some": np.array([0.25, np.nan], "g")})
+    run.log_scalar("v", np.longdouble(0.5))
+    run.log_array("v", np.array([THIRD]))
+    value = reader.values("v")[0].value
+    assert (value["half"], value["some"][0], math.isnan(value["some"][1])) == (0.5, 0.25, True)
+    assert reader.scalars("v").values.tolist() == [0.5]
+    assert reader.arrays("v")[0].tolist() == [THIRD]
+
+
 @pytest.mark.parametrize(
     ("log", "message"),
     [
@@ -732,6 +747,16 @@ def test_text_that_is_not_valid_utf8_comes_back_unchanged(run, reader):
         (lambda run: run.log("v", [collections.ChainMap({1: "a"}, {"1": "b"})]), "two keys of a dictionary are '1'"),
         (lambda run: run.log("v", sqlite3.Row(*TWICE)), "has a key twice"),
         (lambda run: run.log("v", {(1, 2): 3}), "keys must be text or numbers"),
+        (lambda run: run.log("v", THIRD), "more digits than 64 bits can hold"),
+        (lambda run: run.log("v", np.array([1, THIRD])), "more digits than 64 bits can hold"),
+        (lambda run: run.log("v", Table({"a": np.array([THIRD])})), "more digits than 64 bits can hold"),
+        (lambda run: run.log("v", np.array([(1, THIRD)], "i4,g")), "more digits than 64 bits can hold"),
+        (lambda run: run.log("v", np.clongdouble(1 + 2j)), r"complex \(1\+2j\) is neither a JSON value"),
+        (lambda run: run.log("v", np.longdouble("1e4000")), "more digits than 64 bits can hold"),
+        (lambda run: run.log_scalar("v", THIRD), "scalar 'v': .* more digits than 64 bits can hold"),
+        (lambda run: run.log_scalar("v", np.clongdouble(1)), "must be one real number"),
+        (lambda run: run.log("v", pd.DataFrame({"a": [1, 2]}, index=[10, 20])), "has an index, which would be lost"),
+        (lambda run: run.log("v", {"a": pd.Series([1, 2], index=["p", "q"])}), "has an index, which would be lost"),
         (lambda run: run.log("v", 3 * pint.UnitRegistry().mV), "is a quantity"),
         (lambda run: run.log_array("r", [[1], [1, 2]]), "cannot be made an array"),
         (lambda run: run.log_scalar("a\0b", 1.0), "without NUL"),
