@@ -1,20 +1,27 @@
 """A whole run as FITS.
 
-One extension for each tag, with its name (which the card ``TAG`` has exactly, and ``KIND`` the kind of record):
+One extension for each tag, with its name (the card ``TAG`` has it exactly, and ``KIND`` has the kind of record):
 
 * scalars: a table with ``TIME`` (seconds since 1970 UTC), ``TIME_NS`` (the same, exact) and ``VALUE``;
 * arrays of one shape: an image with one more axis for the records, and a table of their times called ``TAG times``;
   arrays of several shapes: an image for each, with its time in ``DATE-OBS`` and ``TIME_NS``; complex ones as tables;
 * curves: a table for each, with ``X`` and ``Y``; figures: a table of times and the bytes of PNG files;
-* FITS files: their own extensions, unchanged; values: a table of times and the bytes of JSON (UTF-8).
+* FITS files: their own extensions, unchanged; a card of theirs that one of ours replaces, such as ``EXTNAME``, is kept
+  as ``HIERARCH LOGGED EXTNAME``; values: a table of times and the bytes of JSON (UTF-8).
 
 ``RUN`` is a table with information and configuration as JSON, ``LOG`` one with a row for each line of the log, and
 ``EVENTS`` one of mutex and safety events.
+
+FITS has printable ASCII only, and drops spaces at the end of a text. Any other text (a tag, a label, a line of the log)
+is written as JSON, which begins with a quotation mark: ``json.loads`` returns the text. A unit is written as other
+programs understand it (``um`` for ``µm``); where that is not what was logged, the card ``UNIT`` (of a curve: ``XUNIT``
+and ``YUNIT``) has it exactly.
 """
 
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.datalog.extras import extra
@@ -59,15 +66,15 @@ class _Writer:
         primary.header["OBJECT"] = (_ascii(information["name"]), "what ran")
         primary.header["DATE-OBS"] = (information["started"].replace("+00:00", ""), "when it started")
         primary.header["TIMESYS"] = "UTC"
-        primary.header["OUTCOME"] = (self._reader.outcome or {}).get("outcome", "")
+        primary.header["OUTCOME"] = _exactly((self._reader.outcome or {}).get("outcome", ""))
         primary.header["ORIGIN"] = "catkit-devices"
         primary.header["EXTEND"] = True
         self._stream.write(primary.header.tostring().encode("ascii"))
-        texts = [to_json(information, "information"), to_json(self._reader.configuration, "configuration")]
+        texts = [_json(information, "information"), _json(self._reader.configuration, "configuration")]
         self._table("RUN", {}, [_text("NAME", ["information", "configuration"]), _text("JSON", texts)])
-        lines = self._reader.log_text().splitlines()
-        if lines:
-            self._table("LOG", {}, [_text("LINE", lines)])
+        log = self._reader.log_text()
+        if log:
+            self._table("LOG", {}, [_text("LINE", log.removesuffix("\n").split("\n"))])
         for tag in tags:
             if tag.kind != "event":  # events of all kinds are written together, below
                 self._writers[tag.kind](tag)
@@ -77,7 +84,7 @@ class _Writer:
                 *_times([event.time_ns for event in events]),
                 _text("KIND", [event.kind for event in events]),
                 _text("TEXT", [event.text for event in events]),
-                _text("FACTS", [to_json(event.facts, "event") for event in events]),
+                _text("FACTS", [_json(event.facts, "event") for event in events]),
             ])  # fmt: skip
         return self._left_out
 
@@ -95,7 +102,7 @@ class _Writer:
                 self._image(tag, cards, [array], array, arrays.unit)
             return
         first = arrays[0]
-        if first.dtype.kind == "c":
+        if first.dtype.kind == "c" and _column_code(first) is not None:
             code = "C" if first.dtype.itemsize == 8 else "M"
             kind = f"{first.size}{code}"
             dimensions = f"({','.join(map(str, reversed(first.shape)))})" if first.ndim > 1 else None
@@ -127,7 +134,8 @@ class _Writer:
                 self._left_out.append(f"curve {tag.tag}: FITS cannot hold columns of {kinds}; try HDF5")
                 continue
             cards = {**_cards(tag), **_moment(curve.time_ns)}
-            cards.update({"XLABEL": _ascii(curve.x_label), "YLABEL": _ascii(curve.y_label)})
+            cards.update({"XLABEL": _exactly(curve.x_label), "YLABEL": _exactly(curve.y_label)})
+            cards.update(_unit("XUNIT", curve.x_unit) | _unit("YUNIT", curve.y_unit))
             self._table(tag.tag, cards, [
                 ("X", codes[0], curve.x_unit, curve.x), ("Y", codes[1], curve.y_unit, curve.y),
             ])  # fmt: skip
@@ -139,18 +147,32 @@ class _Writer:
 
     def _fits(self, tag: Tag) -> None:
         for number, logged in enumerate(self._reader.fits(tag.tag)):
-            with logged.open() as hdus:
+            # With the numbers as they are stored, neither scaled nor unpacked: to do that, and undo it, rounds them.
+            with self._astropy.open(
+                io.BytesIO(logged.data), lazy_load_hdus=False, do_not_scale_image_data=True,
+                disable_image_compression=True,
+            ) as hdus:  # fmt: skip
                 for position, hdu in enumerate(hdus):
-                    if position == 0 and hdu.data is None and len(hdus) > 1:
+                    if position == 0 and set(hdu.header) <= _EMPTY and len(hdus) > 1:
                         continue  # a primary header that only says that extensions follow
-                    image = isinstance(hdu, self._astropy.PrimaryHDU)
-                    extension = self._astropy.ImageHDU(hdu.data, hdu.header) if image else hdu
+                    extension = self._extension(hdu)
                     name = hdu.name if hdu.name not in ("", "PRIMARY") else ""
-                    extension.header["EXTNAME"] = _ascii(f"{tag.tag} {name}".strip())
-                    extension.header["EXTVER"] = number + 1
-                    for card, value in {**_cards(tag), "TIME_NS": logged.time_ns}.items():
+                    cards = {"EXTNAME": _ascii(f"{tag.tag} {name}".strip()), "EXTVER": number + 1, **_cards(tag)}
+                    for card, value in {**cards, "TIME_NS": logged.time_ns}.items():
+                        if card in hdu.header:
+                            extension.header[f"HIERARCH LOGGED {card}"] = hdu.header[card]
                         extension.header[card] = value
                     self._append(extension)
+
+    def _extension(self, hdu: Any) -> Any:
+        """Return what a logged file has as an extension, which a primary one is not."""
+        if not isinstance(hdu, self._astropy.PrimaryHDU):
+            return hdu
+        extension = self._astropy.ImageHDU(hdu.data, hdu.header)
+        for card in ("BSCALE", "BZERO"):  # astropy takes them away, as if the numbers had been scaled
+            if card in hdu.header:
+                extension.header[card] = hdu.header[card]
+        return extension
 
     def _value(self, tag: Tag) -> None:
         values = self._reader.values(tag.tag)
@@ -180,6 +202,8 @@ class _Writer:
         self._stream.write(buffer.getvalue()[_BLOCK:])
 
 
+_EMPTY = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND"}
+"""Cards of a primary header that says nothing of its own (FITS standard 4.0, 4.4.1)."""
 _COLUMNS = {
     "b1": "L", "u1": "B", "i1": "I", "i2": "I", "u2": "J", "i4": "J", "u4": "K", "i8": "K",
     "f2": "E", "f4": "E", "f8": "D", "c8": "C", "c16": "M",
@@ -192,7 +216,7 @@ def _column_code(values: npt.NDArray[Any]) -> str | None:
 
 
 def _text(title: str, texts: list[str]) -> tuple[str, str, None, list[str]]:
-    plain = [_ascii(text) for text in texts]
+    plain = [_exactly(text) for text in texts]
     return title, f"{max(map(len, plain)) or 1}A", None, plain
 
 
@@ -219,7 +243,23 @@ def _moment(time: Any) -> dict[str, Any]:
 
 
 def _cards(tag: Tag) -> dict[str, Any]:
-    return {"TAG": _ascii(tag.tag), "KIND": tag.kind}
+    return {"TAG": _exactly(tag.tag), "KIND": tag.kind, **_unit("UNIT", tag.unit)}
+
+
+def _unit(card: str, unit: str | None) -> dict[str, Any]:
+    """Return a card with a unit, where FITS has no place for it as it is."""
+    return {} if unit is None or _exactly(unit) == unit else {card: _exactly(unit)}
+
+
+def _exactly(text: str) -> str:
+    """Return a text in printable ASCII: itself, or JSON where it is something else or would not come back as it is."""
+    plain = all(" " <= character <= "~" for character in text)
+    return text if plain and not text.endswith(" ") and not text.startswith('"') else json.dumps(text)
+
+
+def _json(value: Any, what: str) -> str:
+    """Return a value as JSON in printable ASCII."""
+    return json.dumps(json.loads(to_json(value, what)))
 
 
 def _ascii(text: str) -> str:
