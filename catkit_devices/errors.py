@@ -339,11 +339,11 @@ class RemoteError(CatkitDevicesError):
 
 
 class TransferError(CatkitDevicesError, TypeError):
-    """What an operation returned cannot go to the process that asked: it does not pickle, or does not load there.
+    """What an operation returned cannot be sent to the caller: it cannot be pickled, or cannot be loaded there.
 
     Args:
         operation: the property or method.
-        kind: the class of what was returned, or of the part of it that does not load; None where that is not known.
+        kind: the class of what was returned, or of the part of it that cannot be loaded; None if that is not known.
         problem: what does not go.
         name: of the object that it belongs to, such as a device.
     """

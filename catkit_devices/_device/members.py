@@ -267,9 +267,9 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
     """
     where = f"{cls.__qualname__}.{name}"
     if name in _RESERVED:
-        raise TypeError(f"{where} belongs to {_root_of(cls).__qualname__}: name it otherwise")
+        raise TypeError(f"{where} belongs to {_root_of(cls).__qualname__}: give it another name")
     if (owner := _final_in(cls, name)) is not None:
-        instead = f"implement {_IMPLEMENTED_AS[name]} instead" if name in _IMPLEMENTED_AS else "name it otherwise"
+        instead = f"implement {_IMPLEMENTED_AS[name]} instead" if name in _IMPLEMENTED_AS else "give it another name"
         raise TypeError(f"{where} belongs to {owner.__qualname__}: {instead}")
     if name in _ITERATION:
         raise TypeError(f"{where} would run outside of the device's mutex: write a method that returns a list")
@@ -531,7 +531,7 @@ def _check_private(cls: type, name: str, member: Any) -> None:
     if name.endswith("_") and not name.endswith("__"):
         owner = next((base for base in cls.__mro__[1:] if name in vars(base) and base.__module__ in _FRAMEWORK), None)
         if owner is not None:
-            raise TypeError(f"{cls.__qualname__}.{name} belongs to {owner.__qualname__}: name it otherwise")
+            raise TypeError(f"{cls.__qualname__}.{name} belongs to {owner.__qualname__}: give it another name")
     if name == "_connection" and hasattr(type(member), "__get__"):
         raise TypeError(
             f"{cls.__qualname__}._connection belongs to Device, which puts there what _open() returns: "

@@ -1,4 +1,4 @@
-"""Mutexes, managers and processes that survive a crash."""
+"""Mutexes, managers and processes that keep working when one of the processes crashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may live on a server, what clients may do with it, and what the server calls when.
+"""What may live on a server, what clients may do with it, and which of its methods the server calls, and when.
 
 Whatever a server hosts is a `HostedObject`: devices, mutexes, events, barriers, conditions, queues, dicts, namespaces,
 frame streams, simulations, and what a testbed keeps on its servers. An object of any other class is hosted inside of a
@@ -24,37 +24,38 @@ class HostedObject:
     """An object that a server can host.
 
     The server uses these members only. Their names begin and end with an underscore, because the other names belong to
-    the class itself. Where a class overrides none of them, clients may call its public methods, several at the same
-    time, and the class looks after its own consistency.
+    the class itself. If a class overrides none of them, clients may call its public methods, several at the same time;
+    then the class must do its own locking.
     """
 
     __slots__ = ()
 
     _mutex_: Mutex | None = None
-    """The object's mutex: what clients know as ``proxy.mutex``. None where it has none."""
+    """The object's mutex, which clients reach as ``proxy.mutex``; None if it has none."""
     _server_locks_: ClassVar[bool] = False
-    """Whether the server acquires the mutex around each operation of a client. Else the object acquires what it needs
-    itself."""
+    """Whether the server acquires the mutex around each operation of a client. If not, the object does its own
+    locking."""
     _section_: ClassVar[bool] = False
     """Whether ``with proxy:`` holds the mutex during the block."""
     _fixed_: ClassVar[bool] = True
-    """Whether clients are refused every attribute that the interface does not name."""
+    """Whether clients can use only the attributes that the interface names."""
     _stores_values_: ClassVar[bool] = False
-    """Whether attributes are values that clients have put there, functions included: a namespace."""
+    """Whether its attributes are values that clients have stored, functions included, as in a namespace."""
     _direct_: ClassVar[bool] = True
-    """Whether another object of the same server that asks for this one gets it itself. Else it gets a proxy."""
+    """Whether another object of the same server that asks for this one gets the object itself. If not, it gets a
+    proxy."""
     _handed_over_: ClassVar[frozenset[str]] = frozenset()
-    """The methods whose result leaves the object for good, as an item leaves a queue: see ``_returned_``."""
+    """The methods whose result is removed from the object, as an item from a queue; see ``_returned_``."""
 
     def _interface_(self, kind: str) -> Interface | None:
-        """Return what clients may do with it; None for what they know as a mutex only. Called once, when it is made.
+        """Return what clients may do with it; None if they may use its mutex only. Called once, when it is made.
 
-        As it is here: the public methods and properties of its class, and the special methods in ``SPECIAL``.
+        By default: the public methods and properties of its class, and the special methods in ``SPECIAL``.
         """
         return _interface_of(kind, type(self), self._section_, self._fixed_)
 
     def _operand_(self) -> Any:
-        """Return what the operations of clients are done on: the object itself, or what it contains."""
+        """Return the object on which the operations of clients are carried out: this object, or one inside of it."""
         return self
 
     def _part_(self, path: tuple[str, ...]) -> tuple[Any, Interface]:
@@ -74,44 +75,44 @@ class HostedObject:
         raise AttributeError(f"there are no components {path}")
 
     def _hosted_as_(self, reference: Reference) -> None:
-        """Learn where clients find it. Called once, before anybody can use it."""
+        """Get the reference by which clients find it. Called once, before it can be used."""
 
     def _returned_(self, value: Any) -> None:
-        """Take back the result of a method in ``_handed_over_``: the client has died or has given the call up."""
+        """Take back the result of a method in ``_handed_over_``: the client has died, or has abandoned the call."""
 
     def _session_ended_(self, session: Session, goodbye: bool) -> None:
-        """Forget what a client had of it. Called when the client's process has ended, whether it used this or not.
+        """Undo what a client has left in it. Called when a client's process has ended, even if it never used this.
 
         All objects are told before the server releases any mutex that the client held.
 
         Args:
             session: of the client.
-            goodbye: whether the client has ended in good order; else it died, or its connection was lost.
+            goodbye: whether the client has ended in order; if not, it died, or its connection was lost.
         """
 
     def _server_stops_(self) -> None:
-        """Close what it has, within a bounded time: the server ends, or was told to forget it."""
+        """Close what it has open, within a bounded time: the server ends, or this object is to be forgotten."""
 
     def _status_(self) -> dict[str, Any]:
-        """Return what ``manager.status()`` shows of it, beside its mutex."""
+        """Return what ``manager.status()`` shows of it, in addition to its mutex."""
         return {}
 
     def _waiting_(self) -> list[str]:
-        """Return who waits at it, in words. The server does not forget it meanwhile."""
+        """Return who waits at it, as texts. As long as there is one, the server does not forget the object."""
         return []
 
     def _shared_memory_(self) -> tuple[int, int] | None:
-        """Return descriptor and size, in bytes, of the memory that its clients map; None where there is none."""
+        """Return descriptor and size, in bytes, of the memory that its clients map; None if there is none."""
         return None
 
     def _enter_entry_(self, entry: Entry) -> None:
-        """Open it, and keep it open for ``entry``, which the client counts. Only where ``Interface.entered``."""
+        """Open it, and keep it open for ``entry``, which the client has numbered. Used if ``Interface.entered``."""
 
     def _leave_entry_(self, entry: Entry | None, force: bool) -> None:
-        """End an entry of ``_enter_entry_``; ``force`` ends them all. The last one closes it."""
+        """End an entry of ``_enter_entry_``; ``force`` ends all entries. After the last one it is closed."""
 
     def _withdraw_entry_(self, session: Session, entry: Entry) -> None:
-        """End an entry whose call the client has interrupted: it may have been counted or not."""
+        """End an entry whose call the client has interrupted; it may not have been counted yet."""
 
 
 class HostedMutex(HostedObject):
@@ -120,15 +121,15 @@ class HostedMutex(HostedObject):
     def __init__(self, name: str, timeout: float | None = None) -> None:
         self._mutex_ = Mutex(name) if timeout is None else Mutex(name, timeout)
 
-    def _interface_(self, kind: str) -> None:  # noqa: ARG002 - no client has more of it than its mutex
+    def _interface_(self, kind: str) -> None:  # noqa: ARG002 - clients use its mutex only
         return None
 
 
 class HostedValue(HostedObject):
-    """An object of a class that knows nothing of servers: each use of a public member runs under its mutex.
+    """An object of a class that was not written for servers: each use of a public member runs under its mutex.
 
     Args:
-        value: the object. If it has a mutex as ``.mutex``, that one is used.
+        value: the object. If it has a mutex as ``.mutex``, this mutex is used.
     """
 
     _server_locks_ = True
@@ -148,7 +149,7 @@ class HostedValue(HostedObject):
             if hasattr(cls, name) and not isinstance(getattr(self._value, name), Mutex):
                 raise TypeError(
                     f"{cls.__qualname__}.{name} cannot be shared: proxies use the names {', '.join(sorted(RESERVED))} "
-                    "for the object's mutex; name it otherwise"
+                    "for the object's mutex; give it another name"
                 )
         return _interface_of(kind, cls, not _defined(cls, "__enter__"), fixed=False)
 

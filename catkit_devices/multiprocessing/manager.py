@@ -33,21 +33,22 @@ _State: Any = managers.State  # type: ignore[attr-defined]  # not in the library
 
 
 class SharedMemoryManager(managers.SyncManager):
-    """Starts a server, or connects to one, and hands out what lives on it.
+    """Starts a server, or connects to one, and returns the objects on it.
 
-    All of ``multiprocessing.managers.SyncManager`` is there. In addition, by name from any process: mutexes, events,
-    barriers, conditions, queues, dicts, namespaces and objects of the user's own. A named object exists once, is made
-    by whoever asks first, and lives until it is forgotten (``forget``) or the server ends. What a process held or
-    waited for is given back when it ends, however it ends.
+    It has everything that ``multiprocessing.managers.SyncManager`` has. In addition there are named objects, which
+    every process can use: mutexes, events, barriers, conditions, queues, dicts, namespaces and objects of the user's
+    own classes. A named object exists once. It is made for the first process that asks for it, and lives until it is
+    forgotten (``forget``) or the server ends. When a process ends, however it ends, its mutexes are released and its
+    waits are withdrawn.
 
     Args:
         name: of the server; None for ``CATKIT_DEVICES_SERVER``, else ``"default"``.
         address: ``(host, port)`` to serve or reach it over TCP; None for a private socket on this host.
-        authkey: the secret of the server; None for that of this process (random, inherited by its children), and for
-            a running server on this host the one that it has left where only its user can read it.
-        group: name of a lab's group whose members may use the server too.
+        authkey: the secret of the server. None means, for a new server, the key of this process (random, inherited by
+            its children), and for a running server on this host the key in its file, which only its user can read.
+        group: name of a user group whose members may use the server too.
         serializer: ``"pickle"``; the standard library's other one, ``"xmlrpclib"``, is refused.
-        stop_timeout: seconds that the server has to close its devices and end.
+        stop_timeout: seconds in which the server must close its devices and end.
     """
 
     _state: Any
@@ -74,21 +75,21 @@ class SharedMemoryManager(managers.SyncManager):
         self._server: Endpoint | None = None
         super().__init__(address, authkey, serializer, ctx=spawning)
 
-    # --- life -------------------------------------------------------------------------------------------------------
+    # --- starting, connecting, ending -------------------------------------------------------------------------------
 
     def start(self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
-        """Start the server in a process of its own.
+        """Start the server in its own process.
 
         Raises:
-            ServerRunningError: one of that name runs already; says which process.
+            ServerRunningError: a server of that name runs already; the message names its process.
         """
         from catkit_devices.multiprocessing.server.server_process import serve, stop
 
         if self._state.value != _State.INITIAL:
             raise ProcessError("a manager is started or connected once")
         refuse_deferred(initializer, "the initializer of a server")
-        # The process family's own secret: with another one, proxies of the standard library that come back from a
-        # child or out of one of its containers could not connect.
+        # The key of this process and its children: with another one, proxies of the standard library that come back
+        # from a child, or out of one of its containers, could not connect.
         key = bytes(self._authkey)
         reader, writer = connection.Pipe(duplex=False)
         self._process = spawning.Process(
@@ -113,7 +114,7 @@ class SharedMemoryManager(managers.SyncManager):
             with reader:
                 self._server = reader.recv()
         except EOFError:
-            self._process.join()  # raises what kept it from starting
+            self._process.join()  # raises the error because of which it did not start
             raise
         self._adopt(self._server)
         self._state.value = _State.STARTED
@@ -125,8 +126,8 @@ class SharedMemoryManager(managers.SyncManager):
         """Use the running server of that name or address.
 
         Raises:
-            ServerNotFoundError: there is none.
-            AuthenticationError: the key is not the server's.
+            ServerNotFoundError: there is no such server.
+            AuthenticationError: the server has another key.
         """
         server = reach(self.name, self._asked, self._given_key)
         self._adopt(server)
@@ -142,11 +143,11 @@ class SharedMemoryManager(managers.SyncManager):
         """Wait for the end of the server that this manager has started.
 
         Args:
-            timeout: seconds; None, and more than eleven days, wait for as long as it takes.
+            timeout: seconds; with None, or more than eleven days, it waits without limit.
 
         Raises:
-            ProcessDiedError: it ended though nobody had shut it down.
-            WaitTimeoutError: it is still running, and nobody has shut it down.
+            ProcessDiedError: the server ended although it had not been shut down.
+            WaitTimeoutError: the server is still running.
         """
         if self._state.value == _State.SHUTDOWN:
             if timeout is not None and seconds(timeout, "the server") > LONGEST_TIMEOUT:
@@ -185,7 +186,7 @@ class SharedMemoryManager(managers.SyncManager):
 
     @property
     def silence(self) -> float:
-        """For how many seconds the server has said nothing to this process; it says something about once a second."""
+        """Seconds since the last message of the server to this process; it sends one about every second."""
         return silence(self.server)
 
     def __reduce__(self) -> tuple[Callable[..., SharedMemoryManager], tuple[Any, ...]]:
@@ -201,12 +202,12 @@ class SharedMemoryManager(managers.SyncManager):
         method_to_typeid: Any = None,
         create_method: bool = True,
     ) -> None:
-        """Share a class of one's own: ``manager.<typeid>(...)`` then makes a new object on the server.
+        """Share a class of your own: ``manager.<typeid>(...)`` then makes a new object on the server.
 
-        A class given without more is shared as by ``get_object``: every public method, property and attribute, each
-        under the object's mutex; the object has no name, travels as its proxy and lives until it is forgotten
-        (``forget``) or the server ends. With a proxy type or a list of what is exposed it is the standard library's
-        ``BaseManager.register``.
+        If only a class is given, it is shared as by ``get_object``: every public method, property and attribute, each
+        under the object's mutex. The object has no name; when it is sent, its proxy is sent. It lives until it is
+        forgotten (``forget``) or the server ends. With a proxy type or a list of exposed names, this is the standard
+        library's ``BaseManager.register``.
         """
         if callable is None or proxytype is not None or exposed is not None or method_to_typeid is not None:
             super().register(typeid, callable, proxytype, exposed, method_to_typeid, create_method)
@@ -220,7 +221,7 @@ class SharedMemoryManager(managers.SyncManager):
         make.__doc__ = f"Make a {typeid} on the server and return its proxy."
         setattr(cls, typeid, make)
 
-    # --- what lives on it -------------------------------------------------------------------------------------------
+    # --- named objects ----------------------------------------------------------------------------------------------
 
     def get_mutex(self, name: str, timeout: float | None = None) -> Mutex:
         """Return the mutex of that name; ``timeout`` is its default in seconds (60). ``get_lock`` is the same."""
@@ -237,8 +238,8 @@ class SharedMemoryManager(managers.SyncManager):
 
         Args:
             name: of the barrier.
-            parties: how many processes it waits for; the first who asks must say.
-            timeout: seconds that ``wait`` waits unless told otherwise (60).
+            parties: how many processes it waits for; required from the first process that asks for this barrier.
+            timeout: default of ``wait``, in seconds (60).
         """
         barrier = cast("Barrier", self._named("barrier", name, parties=parties, timeout=timeout))
         barrier.join()
@@ -259,9 +260,9 @@ class SharedMemoryManager(managers.SyncManager):
 
         Args:
             name: of the dict.
-            load: called on the server with a missing key, to make its value; travels like a process's target.
-            lock: a mutex of that server, or anything on it that has one as ``.mutex``, for the dict to share.
-            timeout: seconds that an operation waits for the mutex (60, or those of ``lock``).
+            load: called on the server with a missing key, to make its value; pickled like the target of a process.
+            lock: a mutex of that server, or an object on it that has one as ``.mutex``; the dict then uses this mutex.
+            timeout: seconds that an operation waits for the mutex (60, or the timeout of ``lock``).
         """
         refuse_deferred(load, f"the function that loads dict {name!r}")
         return cast("MutexedDict[Any, Any]", self._named("dict", name, load=load, lock=lock, timeout=timeout))
@@ -282,9 +283,9 @@ class SharedMemoryManager(managers.SyncManager):
 
         Args:
             name: of the stream.
-            shape: of its frames; the first who asks must say.
-            dtype: of its frames; the first who asks must say.
-            slots: how many frames the ring holds (16).
+            shape: of its frames; required from the first process that asks for this stream.
+            dtype: of its frames; required from the first process that asks for this stream.
+            slots: how many frames the ring buffer holds (16).
         """
         from catkit_devices.multiprocessing.types.stream import stream_over
 
@@ -292,37 +293,38 @@ class SharedMemoryManager(managers.SyncManager):
         return stream_over(self._named("stream", name, shape=shape and tuple(shape), dtype=kind, slots=slots))
 
     def get_object(self, name: str, factory: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Return the one object of that name, made on the server by ``factory(*args, **kwargs)`` if it is not there.
+        """Return a proxy of the object of that name; if there is none yet, the server makes it.
 
-        Its public methods, properties and attributes work through the proxy, each under the object's mutex.
+        It is made by ``factory(*args, **kwargs)``, on the server. Its public methods, properties and attributes can be
+        used through the proxy, each under the object's mutex.
 
         Raises:
-            ConfigurationError: it is not there and ``factory`` was left out.
+            ConfigurationError: there is no such object, and ``factory`` was left out.
         """
         refuse_deferred(factory, f"the factory of object {name!r}")
         return proxy_of(obtain(self.server, "object", name, {}, factory, args, kwargs))
 
     def forget(self, shared: Any) -> None:
-        """Free what was got from this server, and its name: for what is needed for a while only.
+        """Remove a named object from the server, if it is not needed any more; its name is free again.
 
-        An object that has something to close (a device) closes it, as when the server ends. Whoever has it still gets
-        an error at the next use; whoever asks for the name has a new one made.
+        A device is closed first, as when the server ends. A process that still has a proxy of the object gets an error
+        when it uses the proxy. If a process asks for the name again, a new object is made.
 
         Args:
-            shared: a mutex, or a proxy of whatever else has a name; harmless where it was forgotten already.
+            shared: a mutex, or a proxy of another named object; one that was forgotten already is ignored.
 
         Raises:
-            ConfigurationError: it is not of this server, or in use: somebody holds its mutex, or waits.
+            ConfigurationError: it is not of this server, or it is in use: its mutex is held, or a process waits for it.
         """
         from catkit_devices.multiprocessing.types.stream import FrameStream
 
         remote = remote_of(shared.memory if isinstance(shared, FrameStream) else shared)
         if remote is None or remote.server.address != self.server.address:
-            raise ConfigurationError(f"{shared!r} is not of server {self.name!r}, which can forget only what it has")
+            raise ConfigurationError(f"{shared!r} is not of server {self.name!r}, which forgets only its own objects")
         remote.connection().call(ROOT, CALL, "forget", (remote.kind, remote.name, remote.reference.target), None)
 
     def get_exception(self, pid: int) -> BaseException | None:
-        """Return what the process of that pid died of, if it was a ``Process`` that had used this server."""
+        """Return the error with which a process ended, by its pid, if it was a ``Process`` that used this server."""
         from catkit_devices.multiprocessing.wire.exceptions import decode
 
         data = self._ask("get_exception", pid)
@@ -331,23 +333,24 @@ class SharedMemoryManager(managers.SyncManager):
     def status(self) -> dict[str, Any]:
         """Return every object of the server with its holder and waiters, and every session.
 
-        A session's ``silent`` is for how many seconds its process has said nothing; one that runs says something about
-        once a second.
+        A session's ``silent`` is the number of seconds since the last message of its process, which sends one about
+        every second as long as it runs.
         """
         status: dict[str, Any] = self._ask("status")
         return status
 
     def break_mutex(self, name: str, reason: str) -> str | None:
-        """Take the mutex of that name, else that of a device or another object of that name, by force.
+        """Take the mutex of that name from its holder, by force.
 
-        The old owner's next operations raise ``MutexBrokenError`` until it has left its section; the next grant waits
-        until the operation that it has in flight has ended.
+        If there is no mutex of that name, the mutex of a device or another object of that name is taken. Operations of
+        the old owner raise ``MutexBrokenError`` until it has left its section. If one of its operations is running, the
+        next owner gets the mutex when that has ended.
 
         Returns:
-            Who held it; None where nobody did.
+            Who held it; None if nobody did.
 
         Raises:
-            LookupError: nothing of that name has a mutex; names what has.
+            LookupError: nothing of that name has a mutex; the message names the objects that have one.
         """
         whose: str | None = self._ask("break_mutex", name, reason)
         return whose

@@ -1,4 +1,4 @@
-"""What client and server say to each other of an object: operations, ways to end, interface, place."""
+"""What client and server send each other about an object: operations, results, interface, reference."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ CALL, GET, SET, LOCK, DELETE = range(5)
 ROOT = -1
 """The number of the server itself among its objects."""
 RETURNED, RAISED, HANDED_OVER, REFUSED = range(4)
-"""How a call ended: with a value, with an exception, with a value whose arrival is to be acknowledged; or it was not
-begun, because the server could not take its arguments: with an exception, or what the server is short of."""
+"""How a call ended: with a value, with an exception, with a value whose arrival the client must acknowledge; or it was
+not begun, because the server could not load its arguments: with an exception, or with what the server is out of."""
 
 SPECIAL = frozenset(
     {
@@ -62,15 +62,16 @@ SPECIAL = frozenset(
         "__sub__",
     }
 )
-"""The special methods that are passed on where a class of the user's defines them."""
+"""The special methods that a proxy passes on, if the user's class defines them."""
 RESERVED = frozenset({"acquire", "lock", "mutex", "release"})
-"""What a proxy has of its own."""
+"""Names of the proxy's own members."""
 
 running_server: list[Any] = []
-"""The server that this process is, if it is one; a child that it forks is none."""
+"""The server that runs in this process, or empty; also empty in a child that it forks."""
 
 emergency_token: list[str] = []
-"""What shows other servers of a testbed that this process makes devices safe for it; empty in every other process."""
+"""The secret that proves to other servers of a testbed that a call is part of making devices safe; empty in all other
+processes."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=running_server.clear)
@@ -78,7 +79,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Interface(NamedTuple):
-    """What clients may do with an object, as told to them."""
+    """What clients may do with an object; sent to them."""
 
     kind: str
     name: str
@@ -86,15 +87,15 @@ class Interface(NamedTuple):
     """Docstrings by name."""
     properties: dict[str, str | None]
     fixed: bool
-    """Whether other attributes do not exist (devices)."""
+    """Whether there are no other attributes (devices)."""
     section: bool
-    """Whether `with` on it means holding its lock."""
+    """Whether `with` on it holds its lock during the block."""
     capabilities: tuple[str, ...]
     """Names of the capability interfaces that its class implements."""
     entered: bool = False
-    """Whether it is kept open, and by whom is counted: by ``open`` and `with`, each an entry (devices)."""
+    """Whether ``open`` and `with` keep it open, each as an entry that is counted (devices)."""
     parts: Mapping[str, PartInterface] = {}
-    """Its components by name. What is done to one is done to the object, with a path as name: ``outputs.1.voltage``."""
+    """Its components by name. An operation on one is an operation on the object, by its path: ``outputs.1.voltage``."""
 
 
 class PartInterface(NamedTuple):
@@ -104,12 +105,12 @@ class PartInterface(NamedTuple):
     kind: str
     """The name of the class of the components."""
     there: Mapping[int | str, Interface] | None
-    """Of each component by key, a single one under the name of the part; None where the server has to be asked which
-    are there: the object's ``_there_``."""
+    """The interfaces of the components by key (of a single one: by the name of the part); None if the server must be
+    asked which components there are: by the object's ``_there_``."""
 
 
 class Reference(NamedTuple):
-    """Where an object is found: what a proxy is made from."""
+    """How an object is found on its server: a proxy is made from it."""
 
     target: int
     lock: int | None
@@ -120,7 +121,7 @@ class Reference(NamedTuple):
 
 
 class HostedHere(Protocol):
-    """An object of the server that this process is, as others of that server see it."""
+    """An object of the server in this process, as other objects of that server use it."""
 
     reference: Reference
     object: Any
@@ -128,24 +129,24 @@ class HostedHere(Protocol):
     mutex: Mutex | None
 
     def perform(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
-        """Do what another object of this server asks for."""
+        """Carry out an operation for another object of this server."""
 
 
 class Register(Protocol):
-    """What takes note of the objects that are made on a server, and of its devices that may be on."""
+    """Records the objects that are made on a server, and its devices that may be switched on."""
 
     def _made_(self, hosted: Any, factory: Any, args: Any) -> None:
-        """Remember how an object was made; called before anybody can use it."""
+        """Record how an object was made; called before it can be used."""
 
     def _opening_(self, device: Any) -> None:
-        """Take note of a device that is about to be opened; what this raises keeps it closed."""
+        """Record a device that is about to be opened; if this raises, the device is not opened."""
 
     def _closed_(self, device: Any) -> None:
-        """Take note that a device is closed. Returns at once."""
+        """Record that a device is closed. Returns at once."""
 
 
 class _Self:
-    """Travels in place of the object itself when a method returns it."""
+    """Is sent instead of the object, if a method returns the object itself."""
 
     def __reduce__(self) -> str:
         return "SELF"

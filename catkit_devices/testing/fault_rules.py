@@ -110,7 +110,7 @@ def error_problems(error: BaseException, device: Any) -> list[str]:
     try:
         copy = pickle.loads(pickle.dumps(error))
     except Exception as failure:  # noqa: BLE001 - whatever a class of the driver's does
-        return [*problems, f"{type(error).__name__} does not pickle: {failure!r}"]
+        return [*problems, f"{type(error).__name__} cannot be pickled: {failure!r}"]
     if (type(copy), str(copy), vars(copy)) != (type(error), str(error), vars(error)):
         problems.append(f"{type(error).__name__} changes when it is pickled: {copy!r}")
     return problems

@@ -81,8 +81,8 @@ def test_get_shows_the_properties_that_can_be_read_and_fails_for_the_others(runn
     assert result.stderr.count("the flow sensor has no supply") == 1
     assert "not read: inlet, outlet" in result.stderr
     assert "ZeroDivisionError: division by zero" in result.stderr
-    assert "gauge.relic returned an object of class vendor_library.Relic, which does not load" in result.stderr
-    assert "gauge.handle returned an object of class _thread.lock, which does not pickle" in result.stderr
+    assert "gauge.relic returned an object of class vendor_library.Relic, which cannot be loaded" in result.stderr
+    assert "gauge.handle returned an object of class _thread.lock, which cannot be pickled" in result.stderr
     properties = running.json("get", "gauge", exit_code=1)["properties"]
     assert properties["range"] == {"value": 3, "unit": None}
     assert "the flow sensor has no supply" in properties["outlet"]["error"]

@@ -511,7 +511,7 @@ def returns_component(self) -> Output:
         ({"channels": {1: Output(1)}}, r"Driver\.channels has components inside of a dict"),
         ({"output": Output}, r"Driver\.output is a class: declare a component of it, output = Output\(\.\.\.\)"),
         ({"_output": Output(1)}, r"Driver\._output is a component.*does not begin with _"),
-        ({"lock": Output(1)}, r"Driver\.lock belongs to Device: name it otherwise"),
+        ({"lock": Output(1)}, r"Driver\.lock belongs to Device: give it another name"),
         ({"channel": component(_open=lambda self: None)()}, r"Channel\._open would never be called: .*in Driver\._o"),
         ({"channel": component(_identify=lambda self: None)()}, r"Channel\._identify would never be called"),
     ],
@@ -524,7 +524,7 @@ def test_a_driver_with_what_would_run_outside_of_the_mutex_is_refused(members, p
 @pytest.mark.parametrize(
     ("members", "problem"),
     [
-        ({"device": 1}, r"Channel\.device belongs to Component: name it otherwise"),
+        ({"device": 1}, r"Channel\.device belongs to Component: give it another name"),
         ({"number": property(lambda self: 1)}, r"Channel\.number belongs to Component"),
         ({"__enter__": lambda self: self}, r"Channel\.__enter__ belongs to Component"),
         ({"_path_": "x"}, r"Channel\._path_ belongs to Component"),

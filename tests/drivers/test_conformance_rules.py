@@ -436,7 +436,7 @@ SAFE = "test_making_safe_reaches_the_safe_state"
         (IsUndeclared, TELLS, "resistance is a number without unit and range"),
         (RaisesItsOwn, ERRORS, "raised RuntimeError (the sensor does not answer), which is not a DeviceError"),
         (RaisesAnonymously, ERRORS, "does not name the device"),
-        (RaisesWhatDoesNotTravel, ERRORS, "OddError does not pickle"),
+        (RaisesWhatDoesNotTravel, ERRORS, "OddError cannot be pickled"),
         (LeavesItOn, SAFE, "make_safe() did not reach the safe state"),
         (GivesUpQuietly, SAFE, "with the fault no_reply, make_safe() returned without an error, and it was not safe"),
     ],

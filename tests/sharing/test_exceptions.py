@@ -381,7 +381,7 @@ MAKE = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in errors.__all__ if name != "nearest"])
+@pytest.mark.parametrize("name", [name for name in errors.__all__ if isinstance(getattr(errors, name), type)])
 def test_every_error_of_the_project_travels_unchanged(name):
     cls = getattr(errors, name)
     if name in MAKE:

@@ -631,10 +631,10 @@ def test_a_wait_without_timeout_is_ended_by_what_it_waits_for(manager):
 
 
 @pytest.mark.parametrize("name", [None, 3, ""])
-def test_a_name_is_a_word(manager, name):
-    with pytest.raises(ConfigurationError, match=f"mutex: its name must be a word, got {name!r}"):
+def test_a_name_is_a_text_that_is_not_empty(manager, name):
+    with pytest.raises(ConfigurationError, match=f"mutex: its name must be a text that is not empty, got {name!r}"):
         manager.get_mutex(name)
-    with pytest.raises(ConfigurationError, match="object: its name must be a word"):
+    with pytest.raises(ConfigurationError, match="object: its name must be a text that is not empty"):
         manager.get_object(name, Tally)
     assert manager.status()["objects"] == []
 
@@ -751,7 +751,7 @@ def test_a_property_that_returns_a_function_says_why_it_cannot_be_read(manager):
 
 
 def test_a_class_with_a_method_that_proxies_need_is_refused(manager):
-    with pytest.raises(TypeError, match=r"Gate\.release cannot be shared: .* name it otherwise"):
+    with pytest.raises(TypeError, match=r"Gate\.release cannot be shared: .* give it another name"):
         manager.get_object("gate", Gate := shareable.Gate)
     with pytest.raises(ConfigurationError, match="there is no object named 'gate'"):
         manager.get_object("gate")
@@ -921,7 +921,7 @@ def test_a_named_object_in_use_cannot_be_forgotten(manager, start, until):
     child.join(30)
     manager.forget(mutex)
     for stranger in (Mutex(), 3):
-        with pytest.raises(ConfigurationError, match="can forget only what it has"):
+        with pytest.raises(ConfigurationError, match="forgets only its own objects"):
             manager.forget(stranger)
 
 

@@ -145,7 +145,7 @@ def test_an_argument_whose_module_calls_exit_is_an_error_and_the_connection_stay
         error = in_a_thread(lambda: scripted.echo(script_there.Setting()))
         assert isinstance(error, ImportError)
         assert "usage: script CONFIG" in str(error)
-        assert any("does not load in the process of the server" in note for note in error.__notes__)
+        assert any("could not be loaded in the process of the server" in note for note in error.__notes__)
     assert scripted.echo(1) == 1
 
 

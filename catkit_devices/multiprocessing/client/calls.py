@@ -178,7 +178,7 @@ def _does_not_load(name: str, answer: bytes | Arrived, error: Exception) -> Exce
     """Return what to raise for an answer that has come and cannot be loaded."""
     if shortage(error) is not None:  # of this process: the answer itself is as it should be
         return error
-    problem = f"does not load in this process ({type(error).__name__}: {error})"
+    problem = f"cannot be loaded in this process ({type(error).__name__}: {error})"
     raised = TransferError(name, last_class(answer), problem)
     raised.__cause__ = error
     return raised

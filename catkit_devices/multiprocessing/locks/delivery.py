@@ -1,4 +1,4 @@
-"""Values that have left a shared object and have not yet arrived at the client: given back when they never do."""
+"""Values that were removed from a shared object and have not arrived at the client: if they never do, they go back."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["Deliveries"]
 
 
 _CONNECTIONS = 4
-"""Connections that have ended whose last answer is remembered: the message that it never arrived may still come."""
+"""Number of ended connections whose last answer is remembered: the message that it never arrived may still come."""
 
 
 class Deliveries:
-    """What is on its way to the clients of one server, by the call that asked for it.
+    """The values that are on their way to the clients of one server, by the call whose answer they are.
 
-    A client acknowledges such an answer on its lifeline as soon as it has read it. One that dies, or interrupts the
-    call, before that never had it. One that is interrupted in the middle of acknowledging gives the call up: so what
-    has arrived is remembered until its thread asks for something else.
+    A client acknowledges such an answer on its lifeline as soon as it has read it. If the client dies before that, or
+    interrupts the call, it has not got the value. If it is interrupted while it acknowledges, it abandons the call. So
+    a value that has arrived is remembered until the client's thread makes its next call.
     """
 
     def __init__(self) -> None:
@@ -33,24 +33,24 @@ class Deliveries:
         self._ended: deque[tuple[Session, int]] = deque()
 
     def begin(self, call: Call, give_back: Callable[[], None]) -> None:
-        """Note that a value leaves as the answer to ``call``."""
+        """Record that a value is sent as the answer to ``call``."""
         session = call.session.carrier
         call.hands_over = True
         with self._guard:
             self._under_way[session.id, call.number] = give_back
         if call.session.ended or call.reason is not None:
-            # Whoever ended it may have looked before the entry was there.
+            # The thread that ended it may have looked for values before this one was recorded.
             self.give_back(session, call.number)
 
     def arrived(self, session: Session, number: int) -> None:
-        """Note that a value has arrived; until ``forget`` its client may still say that it has not."""
+        """Record that a value has arrived; until ``forget`` its client may still say that it has not."""
         with self._guard:
             give_back = self._under_way.pop((session.id, number), None)
             if give_back is not None:
                 self._arrived[session.id, number] = give_back
 
     def give_back(self, session: Session, number: int) -> None:
-        """Give a value back that never arrives; harmless for calls that returned none."""
+        """Give back a value that will not arrive; does nothing for calls that returned no such value."""
         key = (session.id, number)
         with self._guard:
             give_back = self._under_way.pop(key, None) or self._arrived.pop(key, None)
@@ -58,13 +58,13 @@ class Deliveries:
             give_back()
 
     def forget(self, session: Session, number: int) -> None:
-        """Note that what has arrived with this call stays with the client."""
+        """Record that the client keeps the value that has arrived with this call."""
         if self._arrived:
             with self._guard:
                 self._arrived.pop((session.id, number), None)
 
     def connection_ended(self, session: Session, number: int) -> None:
-        """The thread that asked for this value last will ask for nothing more on its connection."""
+        """Record that a connection has ended, whose last answer was this value."""
         if self._arrived:
             with self._guard:
                 self._ended.append((session, number))
@@ -73,10 +73,10 @@ class Deliveries:
                 self.forget(*old)
 
     def end_session(self, session: Session) -> None:
-        """Give back all that is under way to this session: nothing of it arrives any more."""
+        """Give back all values that are on their way to this session: they will not arrive any more."""
         with self._guard:
             numbers = [number for identity, number in self._under_way if identity == session.id]
             for key in [key for key in self._arrived if key[0] == session.id]:
                 del self._arrived[key]
-        for number in reversed(numbers):  # so that the first to leave is the first again
+        for number in reversed(numbers):  # so that the value that was removed first is again the first
             self.give_back(session, number)

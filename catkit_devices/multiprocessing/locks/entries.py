@@ -1,8 +1,8 @@
-"""What keeps an object open: every ``with`` block and every ``open()`` of every session.
+"""What keeps an object open: every ``with`` block and every ``open()`` of every session, each an *entry*.
 
-They are not counted by a number but each has an identity, which its process gives it. So adding one twice, or taking
-it away twice, is harmless, in whatever order the threads of a process do so; and whoever was interrupted can say later
-which one is not to count.
+Entries are not only counted: each has an identity, which its process gives it. So it does no harm to add or remove one
+twice, in whatever order the threads of a process do so. And after an interrupt, a process can still say which entry
+must not count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     """Id of the process that gave it its number."""
     number: int
     block: bool
-    """Whether it is a ``with`` block, which nothing but its own end takes away."""
+    """Whether it is a ``with`` block, which only its own end removes."""
 
 
 def new_entry(*, block: bool) -> Entry:
@@ -39,7 +39,7 @@ def new_entry(*, block: bool) -> Entry:
 
 
 class Entries:
-    """The entries of each session. What ended, or was given up, is never counted again."""
+    """The entries of each session. An entry that has ended, or was abandoned, never counts again."""
 
     def __init__(self) -> None:
         self._of: dict[str, set[Entry]] = {}
@@ -51,7 +51,7 @@ class Entries:
         """Count an entry for the session of a call.
 
         Raises:
-            BaseException: why the call was cancelled, if it was; then nothing is counted.
+            BaseException: the reason, if the call was cancelled; then nothing is counted.
         """
         with guard:
             call.check()
@@ -60,7 +60,7 @@ class Entries:
             self._of.setdefault(call.session.carrier.id, set()).add(entry)
 
     def remove(self, session: Session, entry: Entry) -> bool:
-        """Take an entry away; return whether it was there."""
+        """Remove an entry; return whether it was there."""
         with guard:
             entries = self._of.get(session.carrier.id, set())
             if entry not in entries:
@@ -71,18 +71,18 @@ class Entries:
             return True
 
     def end_session(self, session: Session) -> bool:
-        """Take away all that a session has; return whether it had any."""
+        """Remove all entries of a session; return whether it had any."""
         with guard:
             return self._of.pop(session.id, None) is not None
 
     def clear(self) -> None:
-        """Take away all."""
+        """Remove all entries."""
         with guard:
             self._of.clear()
 
 
 class Entered(NamedTuple):
-    """One entry, who made it, and in which session."""
+    """One entry, with its owner and its session."""
 
     entry: Entry
     owner: OwnerKey
@@ -90,10 +90,10 @@ class Entered(NamedTuple):
 
 
 class OwnEntries:
-    """What was entered over one object of this process, and is not left yet, counted or not.
+    """The entries that were made through one object of this process and are not left yet.
 
-    Whoever leaves ends what they have entered themselves, also where that counts no more (somebody has closed by
-    force, or the server has ended): else they would end what another one has entered since.
+    An owner that leaves ends its own entry, even if this entry does not count any more because the object was closed by
+    force or the server has ended. Otherwise it would end an entry that another owner has made since.
     """
 
     __slots__ = ("_all",)
@@ -102,15 +102,15 @@ class OwnEntries:
         self._all: list[Entered] = []
 
     def add(self, entry: Entry, session: object = None) -> None:
-        """Note what is entered, by the owner that asks."""
+        """Record an entry of the current owner."""
         self._all.append(Entered(entry, current_call().owner.key, session))
 
     def newest(self, *, block: bool, session: object = None) -> Entered | None:
-        """Return what is to be left next: the newest of the owner that asks, else the newest of all; None without.
+        """Return the entry to leave next: the current owner's newest, else the newest of all; None if there is none.
 
         Args:
             block: whether it is a ``with`` block.
-            session: only of this one, where it is given.
+            session: if given, only entries of this session count.
         """
         here, mine = process_id(), current_call().owner.key
         found = [one for one in self._all if one.entry.block == block and one.entry.process == here]
@@ -120,7 +120,7 @@ class OwnEntries:
         return next(reversed(own or found), None)
 
     def discard(self, entry: Entry) -> None:
-        """Note that it was left; harmless to repeat."""
+        """Record that an entry was left; may be repeated."""
         for one in [one for one in self._all if one.entry == entry]:
             with contextlib.suppress(ValueError):  # another thread is quicker
                 self._all.remove(one)

@@ -1,12 +1,13 @@
 """The lock that everything here is built on: fair, reentrant, owned, breakable, and aware of deadlocks.
 
-All lock state of a process and its wait graph live under one guard, so that a death, a break or a search for a cycle
-sees one consistent picture. The guard is held for microseconds and never across a wait.
+One guard (a plain lock) protects the state of all locks of a process and its wait graph. So code that handles a death
+or a break, or searches for a cycle, sees a consistent state. The guard is held for microseconds and never during a
+wait.
 
-Ctrl-C may come while the main thread has the guard. CPython raises it on entry to a function, after a call of one that
-is written in C, and at the end of each round of a loop. So changes that belong together are written without any of
-these, and a change is the last thing that a function does. An interrupted function looks at what was changed, and then
-undoes or finishes it.
+Ctrl-C may come while the main thread holds the guard. CPython raises it when a Python function is entered, after a call
+of a function that is written in C, and at the end of each round of a loop. So changes that belong together are written
+without any of these between them, and a change is the last thing that a function does. A function that is interrupted
+checks what was changed, and then undoes or finishes it.
 """
 
 from __future__ import annotations
@@ -55,47 +56,47 @@ __all__ = [
 ]
 
 LONG_WAIT = 0.1
-"""Seconds after which a waiter looks for a deadlock that involves other servers; then after twice as long, ..."""
+"""Seconds after which a waiter looks for a deadlock that involves other servers; it doubles after each look."""
 LONGEST_PAUSE = 5.0
-"""... and at least every so many seconds."""
+"""Seconds between two such looks, at most."""
 
 guard = renewed(threading.Lock())
 _waiting: dict[OwnerKey, Waiter] = {}
 _sequence = itertools.count(1)
 _LAST_READ = 1.0
-"""Seconds that an operation whose wait was cancelled leaves to the shared read in the middle of it: most take less."""
+"""Seconds that an operation whose wait was cancelled waits for the shared read inside of it to end: most take less."""
 
 _locks: WeakSet[OwnedLock] = WeakSet()
-"""Those of this process; used under the guard."""
+"""The locks of this process; used under the guard."""
 
 
 class Holder(NamedTuple):
     """Who holds a lock, or waits for it, as shown to people."""
 
     owner: str
-    """All of it in words: process, pid, thread, and the host where that is another one."""
+    """The owner as a text: process, pid, thread, and the host if it is another one."""
     process: str
     pid: int
     thread: str
     host: str
     since: float
-    """Seconds ago."""
+    """For how many seconds."""
     depth: int
     site: str | None
-    """Where it asked, as file:line, or the operation that it runs."""
+    """The file and line that asked for the lock, or the operation that runs."""
     key: OwnerKey
-    """Which owner it is: two threads of one name, in one process, differ in nothing else."""
+    """Which owner it is: two threads of one process with the same name differ only in this."""
 
     @classmethod
     def of(cls, owner: Owner, since: float, depth: int, site: str | None, remark: str = "") -> Holder:
         """Describe an owner.
 
         Args:
-            owner: who holds, or waits.
+            owner: the owner that holds the lock, or waits for it.
             since: when that began, on the monotonic clock.
-            depth: how many sections and operations.
+            depth: number of its sections and operations.
             site: where it asked.
-            remark: what else there is to say of it.
+            remark: a text to add to the owner.
         """
         words = f"{owner}{remark}"
         ago = time.monotonic() - since
@@ -113,7 +114,7 @@ class Wait(NamedTuple):
     holder: OwnerKey
     text: str
     sequence: int
-    """Changes whenever the waiter waits anew."""
+    """A new number for each wait of the waiter."""
     since: float
     """Wall-clock time at which the wait began."""
 
@@ -128,17 +129,17 @@ class Hold:
         self.owner = owner
         self.sections: dict[str, int] = {}
         self.calls: list[Call] = []
-        """Of the operations that run; never changed, but replaced by another one."""
+        """The calls of the operations that run; the list is never changed, but replaced by a new one."""
         self.since = time.monotonic()
         self.site = site
         self.broken: str | None = None
         self.gives_way = False
-        """Whether its operation waits, and shared reads may run meanwhile."""
+        """Whether its operation waits, so that shared reads may run meanwhile."""
         self.returning: Waiter | None = None
-        """Its operation, where that has waited and goes on when the shared read in the middle of it has left."""
+        """Its operation, if its own wait is over and it waits for the shared read inside of it to end."""
 
     def begin(self, call: Call, body: bool, depth: int | None) -> None:
-        """Count an operation, or a section (``depth`` says how many there are then), in; the guard is held."""
+        """Add an operation, or a section (``depth`` is the number of sections then); the caller holds the guard."""
         if body:
             self.calls = [*self.calls, call]
         else:
@@ -146,13 +147,13 @@ class Hold:
             self.sections[session] = self.sections.get(session, 0) + 1 if depth is None else depth
 
     def end(self, call: Call) -> None:
-        """Count an operation out; the guard is held."""
+        """Remove an operation; the caller holds the guard."""
         calls = list(self.calls)
         calls.remove(call)
         self.calls = calls
 
     def described(self) -> Holder:
-        """Return it as shown to people."""
+        """Return it in the form that is shown to people."""
         remark = ", broken, still in its operation" if self.broken is not None else ""
         return Holder.of(self.owner, self.since, len(self.calls) + sum(self.sections.values()), self.site, remark)
 
@@ -199,34 +200,34 @@ class Waiter:
         self.asked = time.time()
         self.granted = False
         self.hold: Hold | None = None
-        """What it was granted; None for an operation that goes on where its guest has left."""
+        """The hold that it was granted; None for an operation that continues because its guest has ended."""
         self.failure: BaseException | None = None
         self.sequence = 0
         self.wake = threading.Lock()
         self.wake.acquire()
 
     def begin(self) -> None:
-        """Become a part of the wait graph, now that it is in the queue; the guard is held."""
+        """Add it to the wait graph, now that it is in the queue; the caller holds the guard."""
         self.sequence = next(_sequence)
         _waiting[self.call.owner.key] = self
         self.call.waiter = self
 
     def wait(self, timeout: float) -> None:
-        """Wait until granted, withdrawn or ``timeout`` seconds are over; the guard is not held."""
+        """Wait until it is granted or withdrawn, or ``timeout`` seconds are over; without holding the guard."""
         deadline = time.monotonic() + timeout
         pause = LONG_WAIT
         attempt = 0
         while not self.wake.acquire(timeout=min(pause, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
                 break
-            # Again and again, because what a look at other servers found may have changed since.
+            # Repeated, because the state of other servers may have changed since the last look.
             attempt += 1
             if self.call.session.long_wait is not None:
                 self.call.session.long_wait(self.call, attempt)
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def go_on(self, inside: Hold) -> None:
-        """Let an operation that gave way go on, now that its guest has left; the guard is held."""
+        """Let an operation that gave way continue, now that its guest has ended; the caller holds the guard."""
         owner = self.call.owner.key
         inside.returning = None
         self.granted = True
@@ -235,7 +236,7 @@ class Waiter:
         self.wake.release()
 
     def leave_graph(self) -> None:
-        """Wait no more; the guard is held."""
+        """Remove it from the wait graph; the caller holds the guard."""
         if _waiting.get(self.call.owner.key) is self:
             del _waiting[self.call.owner.key]
 
@@ -243,20 +244,21 @@ class Waiter:
 class OwnedLock:
     """A fair, reentrant lock whose holds belong to owners and whose sections are counted per session.
 
-    A *section* is opened and closed by its owner (``acquire``, ``release``); a *body* is an operation that runs under
-    the lock (``enter``, ``leave``). A hold ends when it has neither. Ending or breaking a hold takes its sections
-    away at once and its bodies when they have left, so the next owner never meets a body that is still running.
+    A *section* is opened and closed by its owner (``acquire``, ``release``). A *body* is an operation that runs under
+    the lock (``enter``, ``leave``). An owner's hold ends when it has neither. If a hold is ended or broken by force,
+    its sections end at once, but its bodies only when they return: so two bodies of different owners never run
+    together.
 
-    An operation that waits may *give way*: until it goes on, shared operations enter as its *guests*, one at a time.
+    An operation that waits may *give way*: until it continues, shared operations enter as its *guests*, one at a time.
     A guest that waits gives way in the same manner.
 
     Args:
         name: shown in messages.
-        by_chain: re-entered by the same chain of calls only, not by every call of the same owner.
-        timeout: seconds that an operation which gave way waits for its guest to leave.
+        by_chain: whether only the same chain of calls may enter it again, not every call of the same owner.
+        timeout: seconds that an operation which gave way waits for its guest to end.
 
     Attributes:
-        may_give_way: asked, under the guard, with the chain that waits whether guests may enter now; None for yes.
+        may_give_way: called under the guard, with the chain that waits; returns whether guests may enter. None: always.
     """
 
     __slots__ = (
@@ -281,11 +283,11 @@ class OwnedLock:
         self.refusal: Callable[[], BaseException | None] | None = None
         self.on_timeout: Callable[[MutexTimeoutError], None] | None = None
         self.found_by: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
-        """A function that other processes find it by, and its first arguments; None where they cannot."""
+        """A function by which other processes find the lock, and its first arguments; None if they cannot."""
         self.by_chain = by_chain
         self.hold: Hold | None = None
         self.guests: list[Hold] = []
-        """Who is inside beside the hold, each since the one before gave way; the last one runs."""
+        """The holds inside of ``hold``: each entered when the one before it gave way; the last one runs."""
         self._queue: deque[Waiter] = deque()
         self._fences: dict[OwnerKey, tuple[str, dict[str, int]]] = {}
         with guard:
@@ -293,7 +295,7 @@ class OwnedLock:
 
     @property
     def order(self) -> tuple[str, int]:
-        """Where it stands in the one order in which several are acquired: before those of servers."""
+        """Its place in the order in which several locks are acquired: local locks come before those of servers."""
         return ("", id(self))
 
     # --- sections ---------------------------------------------------------------------------------------------------
@@ -302,24 +304,24 @@ class OwnedLock:
         """Open a section, nested if this owner has one already.
 
         Args:
-            call: on whose behalf.
+            call: the call for which it is done.
             timeout: seconds; 0 tries once.
-            depth: how many sections the session has then (so that a repeat is harmless); None for one more.
-            site: where, as file:line.
+            depth: the number of sections that the session then has (so that it may be repeated); None for one more.
+            site: the place in the code, as file:line.
 
         Raises:
             MutexTimeoutError: not acquired in time.
             DeadlockError: waiting would close a cycle.
-            MutexBrokenError: this owner was broken and has not left its outermost section.
+            MutexBrokenError: the lock was broken while this owner held it, and it has not left its outermost section.
         """
         self._take(call, timeout, False, depth, site, False)
 
     def release(self, call: Call, depth: int | None = None) -> None:
-        """Close a section; ``depth`` says how many the session has then.
+        """Close a section; ``depth`` is the number of sections that the session then has.
 
         Raises:
-            MutexBrokenError: the section had been taken away by force.
-            MutexNotHeldError: there is none.
+            MutexBrokenError: the section had been ended by force.
+            MutexNotHeldError: there is no section.
         """
         try:
             self._release(call, depth)
@@ -352,13 +354,13 @@ class OwnedLock:
         """Begin an operation under the lock; raises as ``acquire`` does.
 
         Args:
-            call: on whose behalf.
+            call: the call for which it is done.
             timeout: seconds; 0 tries once.
             site: which operation.
-            shared: whether it may enter where whoever has the lock gives way.
+            shared: whether it may enter as a guest while the holder gives way.
         """
         if self.guests or ((hold := self.hold) is not None and hold.gives_way):
-            self.take_back(call)  # what is part of an operation that gives way is not done beside its guests
+            self.take_back(call)  # a part of an operation that gives way must not run together with its guests
         self._take(call, timeout, True, None, site, shared)
 
     def leave(self, call: Call) -> None:
@@ -370,17 +372,17 @@ class OwnedLock:
                 self.settle()
 
     def end(self, call: Call) -> None:
-        """End all that ``call`` has begun by ``enter`` and not ended; nothing where there is nothing."""
+        """End every operation that ``call`` has begun by ``enter`` and not ended, if there is one."""
         with guard:
             hold = self.hold_of(call)
             while hold is not None and call in hold.calls:
                 hold.end(call)
             self.settle()
 
-    # The path of every operation of a device: what Hold.begin and Hold.end do is written out here.
+    # Every operation of a device runs this code. To be fast, it contains what Hold.begin and Hold.end do.
 
     def enter_both(self, exclusive: OwnedLock, call: Call, timeout: float, site: str) -> None:
-        """Begin an operation under this lock (a mutex) and then ``exclusive``; at once where both are free."""
+        """Begin an operation under this lock (a mutex) and then ``exclusive``; under both at once if they are free."""
         entered = False
         try:
             with guard:
@@ -425,9 +427,9 @@ class OwnedLock:
     # --- giving way -------------------------------------------------------------------------------------------------
 
     def take_back(self, call: Call) -> None:
-        """Go on with an operation that gave way, when its guest has left; nothing where it has no guest.
+        """Wait until the guest of an operation that gave way has ended; return at once if there is no guest.
 
-        One that was cancelled gives its guest a second, and then goes on beside it, to its end.
+        If the operation was cancelled, it waits one second at most, and then continues to its end beside the guest.
 
         Raises:
             MutexTimeoutError: the guest, which the error names, is still inside after ``timeout`` seconds.
@@ -446,15 +448,15 @@ class OwnedLock:
                 return
             if cancelled:
                 if call.reason is not None:
-                    call.reason.add_note(f"it went on to its end beside a shared read: {waiter.failure}")
+                    call.reason.add_note(f"a shared read was still running when the operation ended: {waiter.failure}")
                 return
             if call.reason is None and not call.session.ended:
                 raise waiter.failure
 
     def _return(self, call: Call) -> tuple[Waiter, bool] | None:
-        """Let no more guests in. Return the wait for the present one to end, and whether the call was cancelled.
+        """Let no more guests in. Return a waiter for the end of the present guest, and whether the call was cancelled.
 
-        None where there is no guest.
+        None if there is no guest.
         """
         with guard:
             hold = self.hold_of(call)
@@ -467,17 +469,17 @@ class OwnedLock:
             if not cancelled and (cycle := find_cycle_here(self, call)) is not None:
                 raise DeadlockError(self.name, cycle)
             hold.returning = waiter = Waiter(self, hold.key, call, True, 0, hold.site)
-            if not cancelled:  # which would end this wait at once
+            if not cancelled:  # else the wait would end at once
                 waiter.begin()
             return waiter, cancelled
 
     # --- force ------------------------------------------------------------------------------------------------------
 
     def break_(self, reason: str) -> str | None:
-        """Take the lock from its holder; return who that was, or None when nobody held it.
+        """Take the lock from its holder; return who that was, or None if nobody held it.
 
-        Every later operation of that owner raises MutexBrokenError until it has left its outermost section; its
-        operation in flight is cancelled with the same error, and the next grant waits until its body has left.
+        Every later operation of that owner raises MutexBrokenError until it has left its outermost section. Its running
+        operation is cancelled with the same error, and the next owner gets the lock when its body has returned.
         """
         with guard:
             hold = self.hold
@@ -494,10 +496,10 @@ class OwnedLock:
         return str(hold.owner)
 
     def end_session(self, session: Session, guardian: Call | None = None) -> bool:
-        """Give back the sections that came over ``session``; return whether there were any.
+        """End the sections of ``session``; return whether there were any.
 
-        With ``guardian`` given, that call goes to the head of the queue before anything is given back: it is granted
-        next; the caller must then ``claim`` the lock and ``leave`` it on its behalf.
+        If ``guardian`` is given, this call is put at the head of the queue before anything is released: so it is
+        granted next. The caller must then ``claim`` the lock for it and ``leave`` it.
         """
         with guard:
             for key in [key for key, (_, sections) in self._fences.items() if sections.pop(session.id, 0)]:
@@ -515,9 +517,10 @@ class OwnedLock:
     def claim(self, guardian: Call, session: Session, timeout: float) -> bool:
         """Wait until the guardian of ``end_session`` has the lock; return whether it has.
 
-        A holder in a section, or of another session, is waited for without limit: it is alive, or the end of its
-        session is being handled. An operation that the ended ``session`` left running is not: when nothing else has
-        kept the lock for ``timeout`` seconds, this returns False. The guardian stays in the queue, to be claimed again.
+        For a holder in a section, or of another session, it waits without limit: the holder is alive, or the end of its
+        session is being handled. For an operation that the ended ``session`` left running, the wait has a limit: if
+        only this operation has held the lock for ``timeout`` seconds, this returns False. The guardian stays in the
+        queue, and can be claimed again.
         """
         with guard:
             waiter = next((waiter for waiter in self._queue if waiter.call is guardian), None)
@@ -540,7 +543,7 @@ class OwnedLock:
         return True
 
     def set_depth(self, owner: OwnerKey, session: Session, depth: int) -> None:
-        """Make ``depth`` the number of sections that the owner has over the session (what its client says)."""
+        """Set the number of sections that the owner has in the session to ``depth``, which its client has sent."""
         with guard:
             hold = self.hold
             if hold is not None and hold.owner.key == owner and session.id in hold.sections:
@@ -548,40 +551,40 @@ class OwnedLock:
                 self.settle()
 
     def forget_parent(self) -> None:
-        """Be free, in a forked child: no thread of the parent is in the child, or can release it."""
+        """Free the lock in a forked child: the parent's threads are not in the child, and cannot release it."""
         self.hold = None
         self.guests.clear()
         self._queue.clear()
         self._fences.clear()
 
-    # --- looking ----------------------------------------------------------------------------------------------------
+    # --- who holds it and who waits ---------------------------------------------------------------------------------
 
     def holder(self) -> Holder | None:
-        """Return who holds it."""
+        """Return who holds it; None if nobody does."""
         with guard:
             return self.hold.described() if self.hold is not None else None
 
     def waiters(self) -> list[Holder]:
-        """Return who waits for it, first come first."""
+        """Return who waits for it, in the order in which they asked."""
         with guard:
             return [
                 Holder.of(waiter.call.owner, waiter.since, max(waiter.depth, 1), waiter.site) for waiter in self._queue
             ]
 
     def held_by(self, call: Call) -> bool:
-        """Whether the owner of ``call`` has it; where it is re-entered by chain, whether that chain has."""
-        # Without the guard: nobody else can make it, or end it, being this owner's.
+        """Whether the owner of ``call`` holds it; with ``by_chain``, whether the chain of ``call`` does."""
+        # Without the guard: only this owner itself can begin or end its own hold.
         hold = self.hold if not self.guests else self.hold_of(call)
         return hold is not None and hold.key == self._key(call) and hold.broken is None
 
     def has_guest(self) -> bool:
-        """Whether a shared operation is inside in the middle of one that waits."""
+        """Whether a shared operation is inside, as a guest of one that waits."""
         return bool(self.guests)
 
     def section(self, begun_before: float = math.inf) -> object:
-        """Return what stands for the section that is held now, the same object until it ends; None without one.
+        """Return an object that represents the present section, the same until it ends; None if there is none.
 
-        One that began after ``begun_before``, on the monotonic clock, does not count.
+        A section that began after ``begun_before``, on the monotonic clock, does not count.
         """
         hold = self.hold
         return hold if hold is not None and hold.sections and hold.since <= begun_before else None
@@ -601,7 +604,7 @@ class OwnedLock:
             return list(hold.calls) if hold is not None else []
 
     def depth(self, call: Call) -> int:
-        """Return how many sections the owner of ``call`` has over its session and has not left, broken ones too."""
+        """Return the number of sections of ``call``'s owner in its session that it has not left, broken ones too."""
         with guard:
             fence = self._fences.get(call.owner.key)
             hold = self.hold
@@ -614,22 +617,22 @@ class OwnedLock:
             return sections.get(call.session.id, 0)
 
     def sections(self, call: Call) -> int:
-        """Return how many sections the owner of ``call`` has."""
+        """Return the number of sections of the owner of ``call``."""
         with guard:
             hold = self.hold
             return sum(hold.sections.values()) if hold is not None and hold.key == self._key(call) else 0
 
-    # --- inside; the guard is held from here on ---------------------------------------------------------------------
+    # --- internal: the caller holds the guard from here on ----------------------------------------------------------
 
     def _key(self, call: Call) -> object:
         return call.chain if self.by_chain else call.owner.key
 
     def innermost(self) -> Hold | None:
-        """Return the hold that runs."""
+        """Return the hold whose operation runs: the last guest, or the holder."""
         return self.guests[-1] if self.guests else self.hold
 
     def hold_of(self, call: Call) -> Hold | None:
-        """Return the hold of a call that is inside; without guests there is only one."""
+        """Return the hold to which a call belongs; without guests there is only one hold."""
         if self.guests:
             key = self._key(call)
             return next((hold for hold in [*self.guests, self.hold] if hold is not None and hold.key == key), None)
@@ -665,7 +668,7 @@ class OwnedLock:
                 self._line_up(waiter, timeout)
             self._await(waiter, timeout)
         except BaseException:
-            # Ctrl-C where the owner is a thread of this process: neither queued nor holding afterwards.
+            # Ctrl-C, if the owner is a thread of this process: afterwards it is neither in the queue nor the holder.
             if taken is not None or waiter is not None:
                 self._undo(call, body, taken, before, waiter)
             raise
@@ -693,7 +696,7 @@ class OwnedLock:
         waiter.begin()
 
     def _undo(self, call: Call, body: bool, taken: Hold | None, before: int, waiter: Waiter | None) -> None:
-        """Undo what an interrupted call has taken, or asked for. The guard is not held."""
+        """Undo what an interrupted call has acquired or asked for. The caller does not hold the guard."""
         with guard:
             call.waiter = None
             if taken is not None:
@@ -708,7 +711,7 @@ class OwnedLock:
                 self.withdraw(waiter, OperationCancelled("interrupted"))
 
     def _await(self, waiter: Waiter, timeout: float) -> None:
-        """Wait for the grant. The guard is not held."""
+        """Wait until the lock is granted. The caller does not hold the guard."""
         waiter.wait(timeout)
         with guard:
             waiter.call.waiter = None
@@ -729,7 +732,7 @@ class OwnedLock:
         raise failure
 
     def give_back(self, waiter: Waiter) -> None:
-        """Take back what a waiter was granted, where it still has it."""
+        """Take back what a waiter was granted, if it still has it."""
         hold = waiter.hold
         if hold is None or (hold is not self.hold and hold not in self.guests):
             return
@@ -740,12 +743,12 @@ class OwnedLock:
         self.settle()
 
     def settle(self) -> None:
-        """Grant on when the present hold has ended, or gives way."""
+        """If the present hold has ended, grant the lock to the next one; if it gives way, let a guest in."""
         hold = self.hold
         if self.guests:
             self.guests = [guest for guest in self.guests if guest.calls]
             if hold is not None and not (hold.sections or hold.calls):
-                # An operation that ended beside its guest, which now has the lock alone.
+                # The operation has ended while its guest is still inside: the guest becomes the holder.
                 hold = self.hold = self.guests.pop(0) if self.guests else None
         if hold is not None and (hold.sections or hold.calls):
             self._settle_guests(self.guests[-1] if self.guests else hold)
@@ -763,7 +766,7 @@ class OwnedLock:
     def _grant(self, waiter: Waiter, hold: Hold, *, guest: bool = False) -> None:
         """Give a waiter the lock, or let it in as a guest."""
         owner, place = waiter.call.owner.key, self._queue.index(waiter)
-        # Nothing is called from here to the last line, so that Ctrl-C cannot come between: see above.
+        # No function is called from here to the last line, so that Ctrl-C cannot come in between: see the module.
         if guest:
             self.guests = [*self.guests, hold]
         else:
@@ -776,7 +779,7 @@ class OwnedLock:
         waiter.wake.release()
 
     def withdraw(self, waiter: Waiter, failure: BaseException) -> None:
-        """Take a waiter out, from wherever it waits, to end with ``failure``."""
+        """Remove a waiter from where it waits; its wait ends with ``failure``."""
         waiter.failure = failure
         for hold in [*self.guests, self.hold]:
             if hold is not None and hold.returning is waiter:
@@ -787,12 +790,12 @@ class OwnedLock:
         waiter.leave_graph()
 
     def fail(self, waiter: Waiter, failure: BaseException) -> None:
-        """Withdraw a waiter and wake it."""
+        """Withdraw a waiter, and wake it up."""
         self.withdraw(waiter, failure)
         waiter.wake.release()
 
     def _settle_guests(self, inside: Hold) -> None:
-        """Let the operation inside go on if it waits for its guest, or let its next guest in if it gives way."""
+        """Let the operation inside continue if it waits for its guest; if it gives way, let the next guest in."""
         if inside.returning is not None:
             inside.returning.go_on(inside)
         elif inside.gives_way:
@@ -813,8 +816,11 @@ class OwnedLock:
 
 
 def find_cycle_here(lock: OwnedLock, call: Call) -> list[str] | None:
-    """Return the parties of the cycle that ``call`` would close by waiting for ``lock``, or None; the guard is held."""
-    # Holder -> what it waits for -> its holder, until that leads back.
+    """Return the parties of the cycle that ``call`` would close by waiting for ``lock``, or None.
+
+    The caller holds the guard.
+    """
+    # Follow the holder to the lock for which it waits, and so on, until that leads back to this owner.
     wanted = lock.name
     parties = []
     seen: set[int] = set()
@@ -824,7 +830,7 @@ def find_cycle_here(lock: OwnedLock, call: Call) -> list[str] | None:
             return None
         if hold.owner.key == call.owner.key:
             if hold.broken is not None or (lock.by_chain and hold.key != call.chain):
-                return None  # this owner has abandoned that operation, which ends without it
+                return None  # this owner has abandoned that operation, which ends by itself
             parties.append(f"{call.owner} holds {lock.name!r} and waits for {wanted!r}")
             return parties
         if not call.apart and hold.owner.key[:2] == call.owner.key[:2]:
@@ -839,7 +845,7 @@ def find_cycle_here(lock: OwnedLock, call: Call) -> list[str] | None:
 
 
 def is_waited_for(owner: OwnerKey) -> bool:
-    """Whether somebody in this process waits for what an owner has."""
+    """Whether somebody in this process waits for a lock that the owner holds."""
     with guard:
         return any(
             (hold := waiter.lock.innermost()) is not None and hold.owner.key == owner for waiter in _waiting.values()
@@ -850,7 +856,7 @@ def waits() -> list[Wait]:
     """Return the wait graph of this process."""
     with guard:
         edges = [(waiter, hold) for waiter in _waiting.values() if (hold := waiter.lock.innermost()) is not None]
-    return [  # the words without the guard: with hundreds of waiters they take milliseconds
+    return [  # without the guard, because with hundreds of waiters the texts take milliseconds
         Wait(
             waiter.call.owner.key,
             hold.owner.key,
@@ -863,7 +869,7 @@ def waits() -> list[Wait]:
 
 
 def cancel(call: Call, reason: BaseException) -> None:
-    """Cancel an operation in flight, whether it runs or waits for a lock."""
+    """Cancel an operation, whether it runs or waits for a lock."""
     call.cancel(reason)
     with guard:
         waiter = call.waiter
@@ -872,13 +878,13 @@ def cancel(call: Call, reason: BaseException) -> None:
         if not waiter.granted:
             waiter.lock.fail(waiter, reason)
         elif waiter.hold is not None:
-            # It has not woken up yet. What it was granted goes back now: later that could be another's.
+            # It has not woken up yet. The lock is taken back now: later it could be held by another owner.
             waiter.failure, waiter.granted = reason, False
             waiter.lock.give_back(waiter)
 
 
 def end_session(session: Session) -> None:
-    """Mark a session as ended and withdraw every wait that came over it: none of them is granted from now on."""
+    """Mark a session as ended, and withdraw all its waits: none of them is granted from now on."""
     with guard:
         session.ended = True
         for waiter in [waiter for waiter in _waiting.values() if waiter.call.session is session]:
@@ -886,7 +892,7 @@ def end_session(session: Session) -> None:
 
 
 def end_deadlock(owner: OwnerKey, sequence: int, parties: list[str]) -> None:
-    """Have an owner's wait, if it is still the one with this sequence number, end with a DeadlockError."""
+    """End an owner's wait with a DeadlockError, if it is still the wait with this sequence number."""
     with guard:
         waiter = _waiting.get(owner)
         if waiter is not None and waiter.sequence == sequence:
@@ -894,7 +900,7 @@ def end_deadlock(owner: OwnerKey, sequence: int, parties: list[str]) -> None:
 
 
 def sequence_of(call: Call) -> int | None:
-    """Return the sequence number of the wait that a call is in."""
+    """Return the sequence number of a call's present wait; None if it does not wait."""
     with guard:
         waiter = _waiting.get(call.owner.key)
         return waiter.sequence if waiter is not None and waiter.call is call else None
@@ -912,13 +918,13 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def giving_way(call: Call) -> Iterator[None]:
-    """Let shared reads of the devices whose operations wait with ``call`` run during the block.
+    """During the block, let shared reads run of all devices whose operations wait together with ``call``.
 
-    These are all in whose operations, in this process, its chain of calls is.
+    These are the devices of this process to whose operations the chain of ``call`` belongs.
 
     Raises:
-        MutexTimeoutError: a shared read, which the error names, is still inside long after the block.
-        DeadlockError: a shared read waits for what the owner of ``call`` has.
+        MutexTimeoutError: a shared read, which the error names, has not ended within the timeout after the block.
+        DeadlockError: a shared read waits for something that the owner of ``call`` holds.
     """
     give_way(call)
     try:
@@ -928,7 +934,7 @@ def giving_way(call: Call) -> Iterator[None]:
 
 
 def give_way(call: Call, still: Callable[[], bool] | None = None) -> None:
-    """Let shared reads in until ``take_back``, unless ``still`` says that it is too late for that."""
+    """Let shared reads in until ``take_back``; do nothing if ``still()`` is false, because the wait is over."""
     with guard:
         if still is not None and not still():
             return
@@ -941,7 +947,7 @@ def give_way(call: Call, still: Callable[[], bool] | None = None) -> None:
 
 
 def take_back(call: Call) -> None:
-    """Go on; raises as ``giving_way`` does."""
+    """Let no more shared reads in, and wait until they have ended; raises as ``giving_way`` does."""
     with guard:
         locks = _locks_of(call)
     for lock in locks:
@@ -949,7 +955,7 @@ def take_back(call: Call) -> None:
 
 
 def _locks_of(call: Call) -> list[OwnedLock]:
-    """Return the operation locks that the chain of a call has; the guard is held."""
+    """Return the operation locks that the chain of a call holds; the caller holds the guard."""
     chain = call.chain
     return [
         lock

@@ -1,4 +1,4 @@
-"""The mutex that users hold: the same words for one in this process and for one that lives on a server."""
+"""The mutex for users: with the same methods in this process and on a server."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = [
 ]
 
 DEFAULT_TIMEOUT = 60.0
-"""Seconds that a mutex is waited for unless told otherwise."""
+"""Seconds that acquiring a mutex waits by default: longer than almost every operation of an instrument."""
 
 
 class Lockable(Protocol):
-    """What a mutex acts on: an ``OwnedLock`` here, or its counterpart on a server."""
+    """The lock of a mutex: an ``OwnedLock`` of this process, or one on a server."""
 
     name: str
 
@@ -49,18 +49,19 @@ class Lockable(Protocol):
 
 
 _ONCE = (None,)
-"""For a loop: at the end of each of its rounds CPython sees to the signals that have come."""
+"""For a loop with one round: at its end, CPython handles the signals that have come."""
 
 
 def leave(due: list[Any], *, again: bool = False) -> None:
     """Release mutexes, the last one first, each once.
 
     Args:
-        due: mutexes, what has one as ``.mutex``, ``lock_all``; when this is interrupted, what is still to be done.
-        again: whether it was interrupted.
+        due: mutexes, objects that have one as ``.mutex``, or ``lock_all``. If this is interrupted, the list contains
+            what must still be released.
+        again: whether it was interrupted before.
 
     Raises:
-        MutexError: the last one that a mutex raised; the others are released all the same.
+        MutexError: one could not be released; the others are released nevertheless.
     """
     while due:
         one = due[-1]
@@ -78,7 +79,7 @@ def leave(due: list[Any], *, again: bool = False) -> None:
             del due[-1]
             leave(due)
             if again and isinstance(error, MutexNotHeldError):
-                return  # done before the interrupt
+                return  # it was released before the interrupt
             raise
         del due[-1]
 
@@ -89,16 +90,16 @@ def exit_section(
     error: BaseException | None,
     traceback: TracebackType | None,  # noqa: ARG001 - as every __exit__
 ) -> None:
-    """``__exit__`` of what holds one mutex or several during a block.
+    """``__exit__`` of everything that holds one or several mutexes during a block.
 
-    Whatever Ctrl-C interrupts from its first line on, the block is left without them.
+    Wherever Ctrl-C interrupts it, the mutexes are released.
     """
     due = [self]
     try:
         leave(due)
     except MutexNotHeldError:
         if error is None:
-            raise  # else what ended the block says more
+            raise  # if the block has raised an error, that one is more useful
     except BaseException:
         leave(due, again=True)
         raise
@@ -107,14 +108,14 @@ def exit_section(
 class Mutex:
     """A fair, reentrant lock that belongs to one owner: a thread of a process, or an asyncio task.
 
-    Guarantees: at most one owner is inside; waiters enter in the order in which they asked; a session that ends (a
-    process that is killed, say) gives back what it held; a live owner keeps its mutex for as long as it likes; waiting
-    that could never end raises at once instead. Two that are the same lock are equal.
+    Guarantees: at most one owner is inside. Waiters enter in the order in which they asked. When a process ends, even
+    if it is killed, its mutexes are released. A live owner keeps its mutex as long as it does not release it. A wait
+    that could never end raises an error at once. Two mutexes with the same lock are equal.
 
     Args:
-        name: shown in messages; on a server, what others find it by.
-        timeout: seconds that ``acquire`` waits unless told otherwise.
-        lock: another mutex whose lock this one shares, with a name and timeout of its own.
+        name: shown in messages; on a server, the name by which others find it.
+        timeout: default of ``acquire``, in seconds.
+        lock: another mutex whose lock this one uses, with its own name and timeout.
     """
 
     __slots__ = ("name", "timeout", "underlying")
@@ -126,23 +127,23 @@ class Mutex:
 
     @classmethod
     def over(cls, lock: Lockable, timeout: float) -> Mutex:
-        """Return a mutex that is the lock, under the lock's name."""
+        """Return a mutex for the lock, with the name of the lock."""
         mutex = cls.__new__(cls)
         mutex.underlying, mutex.name, mutex.timeout = lock, lock.name, timeout
         return mutex
 
     def acquire(self, timeout: float | None = None, raise_on_fail: bool = True) -> bool:
-        """Enter, or nest one deeper.
+        """Acquire it; an owner that has it already holds it one level deeper.
 
         Args:
-            timeout: seconds to wait; None for the mutex's own default (never for ever), 0 to try once.
-            raise_on_fail: return False instead of raising when the time is over.
+            timeout: seconds to wait; None for the mutex's own default, 0 to try once.
+            raise_on_fail: whether to raise when the time is over; if not, return False then.
 
         Raises:
-            ValueError: ``timeout`` is no number.
-            MutexTimeoutError: not acquired in time; says who has it, since when, from where.
-            DeadlockError: waiting would never have ended; names every party.
-            MutexBrokenError: this owner's section was broken by force and it has not left it yet.
+            ValueError: ``timeout`` is not a number of seconds.
+            MutexTimeoutError: not acquired in time; the message says who has it, since when, from where.
+            DeadlockError: the wait would never have ended; the message names every party.
+            MutexBrokenError: the mutex was broken while this owner held it, and it has not left its section yet.
         """
         timeout = self.timeout if timeout is None else seconds(timeout, f"mutex {self.name!r}")
         try:
@@ -154,26 +155,26 @@ class Mutex:
         return True
 
     def release(self) -> None:
-        """Leave, or come back one level.
+        """Release it, or one level of it.
 
         Raises:
-            MutexBrokenError: it was taken away by force meanwhile.
+            MutexBrokenError: it was taken from this owner by force meanwhile.
             MutexNotHeldError: this owner does not hold it.
         """
         self.__exit__(None, None, None)
 
     def break_(self, reason: str) -> str | None:
-        """Take it from whoever holds it, by force; return who that was. See ``MutexBrokenError``."""
+        """Take it from its holder by force; return who that was, or None. See ``MutexBrokenError``."""
         return self.underlying.break_(reason)
 
     @property
     def holder(self) -> Holder | None:
-        """Who holds it, for how long, how deep and from where; None when nobody does."""
+        """Who holds it, for how long, how deep and from where; None if nobody does."""
         return self.underlying.holder()
 
     @property
     def waiters(self) -> list[Holder]:
-        """Who waits for it, first come first."""
+        """Who waits for it, in the order in which they asked."""
         return self.underlying.waiters()
 
     def locked(self) -> bool:
@@ -183,7 +184,7 @@ class Mutex:
     def __enter__(self) -> Self:
         self.acquire()
         try:
-            for _ in _ONCE:  # Ctrl-C that has come by now is raised here, and not on entry to __exit__
+            for _ in _ONCE:  # a Ctrl-C that has come by now is raised here, and not when __exit__ is entered
                 continue
         except BaseException:
             leave([self])
@@ -222,7 +223,7 @@ class Mutex:
 
 
 def acquire_again(mutex: Mutex, depth: int) -> None:
-    """Acquire a mutex as deep as it was held before; what cancels the caller's operation does not cancel this."""
+    """Acquire a mutex as deep as it was held before, even if the caller's operation is cancelled meanwhile."""
     call = current_call()
     again = Call(call.owner, call.chain, call.session, call.number)
     with calling(again):
@@ -230,7 +231,7 @@ def acquire_again(mutex: Mutex, depth: int) -> None:
 
 
 async def _acquire_while_others_run(mutex: Mutex, timeout: float) -> None:
-    """As ``Mutex.acquire``, but the other tasks of this thread go on meanwhile."""
+    """Acquire it as ``Mutex.acquire`` does, while the other tasks of this thread continue."""
     import asyncio
 
     call = current_call()
@@ -245,7 +246,7 @@ async def _acquire_while_others_run(mutex: Mutex, timeout: float) -> None:
     try:
         await asyncio.shield(waiting)
     except asyncio.CancelledError:
-        # The thread may win the mutex after its task was cancelled: then nobody else would ever give it back.
+        # The thread may get the mutex after its task was cancelled: then it must be released here.
         call.cancel(asyncio.CancelledError())
         with contextlib.suppress(BaseException):
             await waiting
@@ -255,7 +256,7 @@ async def _acquire_while_others_run(mutex: Mutex, timeout: float) -> None:
 
 def call_site() -> str:
     """Return file:line of the nearest caller outside this framework and contextlib."""
-    frame = sys._getframe(1)  # noqa: SLF001 - inspect has it too, and would cost every child its import
+    frame = sys._getframe(1)  # noqa: SLF001 - the public way is in inspect, whose import would slow down every child
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
         frame = frame.f_back
     path = frame.f_code.co_filename
@@ -274,12 +275,12 @@ _OURS = (
 class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):
     """Hold several mutexes (or devices) during a block, ``with`` or ``async with``: all of them or none.
 
-    They are acquired in one order that is the same in every process, so two that ask for the same ones in different
-    orders never block each other.
+    They are acquired in an order that is the same in every process. So two processes that name the same mutexes in
+    different orders never block each other.
 
     Args:
-        *lockables: mutexes, or anything that has one as ``.mutex``.
-        timeout: seconds for all of them together; None for the longest of their own defaults.
+        *lockables: mutexes, or objects that have one as ``.mutex``.
+        timeout: seconds for all of them together; None for the longest of their own timeouts.
 
     Raises:
         MutexTimeoutError: not all were acquired in time; none is held.
@@ -298,7 +299,7 @@ class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):
         try:
             for mutex in self.mutexes:
                 mutex.acquire(max(0.0, deadline - time.monotonic()))
-                held += 1  # nothing is called between the two lines, and Ctrl-C comes on calls
+                held += 1  # no function is called between the two lines, so Ctrl-C cannot come there
         except BaseException:
             leave(self.mutexes[:held])
             raise

@@ -1,9 +1,9 @@
-"""Who asks: sessions, owners and calls.
+"""Sessions, owners and calls: who asks a server for something.
 
-An *owner* is what a mutex belongs to: one thread of one process, or one asyncio task. It is announced by the client
-and travels with every nested call, so that nested use re-enters. A *session* is one process as a server knows it: its
-end gives back what came over it. A *call* is one operation on its way, possibly through several servers; it can be
-cancelled.
+An *owner* is the thread of a process, or the asyncio task, to which a mutex belongs. The client sends it with every
+nested call, so that nested use of the same mutex does not block. A *session* is one process as a server knows it; when
+it ends, the server releases what the process held. A *call* is one operation that is being carried out, possibly on
+several servers; it can be cancelled.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ OwnerKey = tuple[str, int, int]
 class Session:
     """One process as a server (or the process itself) knows it.
 
-    ``ended`` is set, under the guard of the locks, before anything that it held is given back.
+    ``ended`` is set, under the guard of the locks, before anything that it held is released.
     """
 
     __slots__ = ("__weakref__", "carrier", "ended", "gives_way", "gone", "host", "id", "long_wait", "pid", "process")
@@ -56,12 +56,13 @@ class Session:
         self.host = host
         self.ended = False
         self.carrier: Session = self
-        """The session that it is a part of: another one where a server asks on behalf of one of its own clients."""
+        """The session of which it is a part; another one if a server makes a call on behalf of its own client."""
         self.gone: Callable[[], bool] | None = None
-        """Tells whether the process has gone already, though its end was not yet seen to; costs microseconds."""
+        """Returns whether the process has ended already, even if its end was not handled yet; takes microseconds."""
         self.long_wait: Callable[[Call, int], None] | None = None
+        """Called when a call of the session waits long, so that a deadlock over several servers is looked for."""
         self.gives_way: Callable[[Call], None] | None = None
-        """Tells the process whose operation a call is part of that the call waits."""
+        """Called when a call waits, to tell the process to whose operation the call belongs."""
 
 
 class Owner:
@@ -87,9 +88,9 @@ class Owner:
 
 
 class Call:
-    """One operation in flight: who asked first (owner), as part of what (chain), over which session.
+    """One operation that is being carried out: for whom (owner), as part of what (chain), in which session.
 
-    Nested operations share the owner and the chain of the outermost one, on whatever server they run.
+    Nested operations have the owner and the chain of the outermost one, on whatever server they run.
     """
 
     __slots__ = (
@@ -115,22 +116,22 @@ class Call:
         self.number = number
         self.reason: BaseException | None = None
         self.waiter: Any = None
-        """Its wait for a lock (a ``Waiter``), until it has woken up from that; used under the guard of the locks."""
+        """Its wait for a lock (a ``Waiter``), until it has woken up; used under the guard of the locks."""
         self.nested = False
         """Whether it is part of an operation in the process that sent it."""
         self.apart = False
-        """Whether waiting on its behalf leaves the owner's own thread free (``async with``)."""
+        """Whether the owner's own thread is free while the call waits (``async with``)."""
         self.changes = False
-        """Whether the operation that runs or is about to may change a device's state."""
+        """Whether its operation may change the state of a device."""
         self.emergency = False
-        """Whether it makes a device safe: it takes no lock but the wire's."""
+        """Whether it makes a device safe: then it acquires no lock but the one of the wire."""
         self.hands_over = False
-        """Whether its answer hands over a value that is taken back where it does not arrive."""
+        """Whether its answer is a value that is removed from an object, and goes back if it does not arrive."""
         self._wake: Event | None = None
         self._on_cancel: Callable[[], None] | None = None
 
     def cancel(self, reason: BaseException) -> None:
-        """Make the operation end: ``check`` and ``wait`` raise ``reason`` from now on; nested calls are told."""
+        """Make the operation end: ``check`` and ``wait`` raise ``reason`` from now on; nested calls are cancelled."""
         if self.reason is None:
             self.reason = reason
         wake, on_cancel = self._wake, self._on_cancel
@@ -140,7 +141,7 @@ class Call:
             on_cancel()
 
     def check(self) -> None:
-        """Raise the reason of the cancellation, if there was one."""
+        """Raise the reason if the call was cancelled."""
         if self.reason is not None:
             raise self.reason
 
@@ -153,7 +154,7 @@ class Call:
         self.check()
 
     def on_cancel(self, tell: Callable[[], None] | None) -> None:
-        """Have ``tell`` called on cancellation while a nested call is awaited; None ends that."""
+        """Call ``tell`` if this call is cancelled, from now until this is called with None: during a nested call."""
         self._on_cancel = tell
         if tell is not None and self.reason is not None:
             tell()
@@ -165,11 +166,11 @@ _numbers = itertools.count(1)
 _threads = threading.local()
 _task_owners: WeakKeyDictionary[Any, Owner] = WeakKeyDictionary()
 _NOTEBOOKS = ("IPython", "ipykernel")
-"""Packages whose tasks run cells. Whoever types them is one owner: what one cell acquires the next one uses."""
+"""Packages whose tasks run the cells of a notebook. All cells are one owner: they share what they acquire."""
 
 
 class _Identity:
-    """This process's own identity; made anew in a forked child."""
+    """The identity of this process; a forked child gets a new one."""
 
     def __init__(self) -> None:
         self.id = os.urandom(16).hex()
@@ -180,7 +181,7 @@ _identity = _Identity()
 
 
 def _forget_parent() -> None:
-    global _identity, _threads  # noqa: PLW0603 - a forked child is another process: none of this is its own
+    global _identity, _threads  # noqa: PLW0603 - a forked child is another process, with its own identity and threads
     _identity = _Identity()
     _threads = threading.local()
     _call.set(None)
@@ -196,12 +197,12 @@ def process_id() -> str:
 
 
 def process_name() -> str:
-    """Return the name that others see for this process: that of its multiprocessing process, or script, or notebook."""
+    """Return the name of this process in messages: of its multiprocessing process, its script or its notebook."""
     name = _process.current_process().name
     if name != "MainProcess" or not sys.argv:
         return name
-    script = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib would cost every child its import
-    if script == "ipykernel_launcher.py":  # Jupyter tells its kernels which notebook is theirs
+    script = os.path.basename(sys.argv[0])  # noqa: PTH119 - importing pathlib would slow down every child
+    if script == "ipykernel_launcher.py":  # Jupyter tells its kernels the name of their notebook
         return os.path.basename(os.environ.get("JPY_SESSION_NAME", "")) or "notebook"  # noqa: PTH119 - as above
     return "python" if script in {"", "-", "-c"} else script
 
@@ -225,7 +226,7 @@ def _thread_owner() -> Owner:
 
 
 class _ThreadEnd:
-    """Marks its owner as ended when the thread's locals go."""
+    """Marks its owner as ended when the local variables of the thread are freed."""
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
@@ -235,9 +236,9 @@ class _ThreadEnd:
 
 
 def current_owner() -> Owner:
-    """Return the owner on whose behalf this code runs: the forwarded one, else the asyncio task, else the thread.
+    """Return the owner for whom this code runs: the one of a forwarded call, else the asyncio task, else the thread.
 
-    A notebook's cells are of the thread that runs them, whatever tasks the notebook makes for them.
+    The cells of a notebook belong to the thread that runs them, whatever tasks the notebook makes for them.
     """
     call = _call.get()
     if call is not None:
@@ -252,7 +253,7 @@ def current_owner() -> Owner:
 
 
 def running_loop() -> Any:
-    """Return the event loop of asyncio that runs in this thread; None where there is none.
+    """Return the event loop of asyncio that runs in this thread; None if there is none.
 
     asyncio is not imported for this. Another thread may be in the middle of importing it: then the function may be
     missing, and no loop runs yet.
@@ -274,13 +275,13 @@ def _task_owner(task: Any) -> Owner:
 
 
 def _runs_cells(task: Any) -> bool:
-    """Whether a task runs what a person types into a notebook: each cell in a task of its own, one after the other."""
+    """Whether a task runs a cell of a notebook: each cell runs in its own task, one after the other."""
     frame = getattr(task.get_coro(), "cr_frame", None)
     return frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _NOTEBOOKS
 
 
 def emergency_call() -> Call:
-    """Return a call under an owner of its own, to make something safe whoever has it."""
+    """Return a call with its own owner, to make something safe no matter who holds it."""
     key = (_identity.id, -next(_numbers), 0)
     call = Call(Owner(key, process_name(), os.getpid(), _HOST, "making safe"), key, local_session())
     call.emergency = True
@@ -301,7 +302,7 @@ def current_call() -> Call:
 
 
 def set_call(call: Call) -> None:
-    """Make ``call`` what this thread works on from now on (a server's thread, which does one after the other)."""
+    """Make ``call`` the current call of this thread from now on: a server's thread carries out one after another."""
     _call.set(call)
 
 

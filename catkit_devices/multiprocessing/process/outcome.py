@@ -1,6 +1,6 @@
-"""What becomes of a child: said by it before it ends, and heard by its parent.
+"""The outcome of a child process: the child sends it before it ends, and its parent receives it.
 
-The words are ("returned", pickled result or None, None or the encoded exception of pickling it),
+It is ("returned", pickled result or None, None or the encoded exception of pickling it),
 ("raised", encoded exception) or ("left", exit code, text or None).
 """
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "run_and_tell"]
 
 _HEARING = 5.0
-"""Seconds that the last words of a child that has ended may take to be read."""
+"""Seconds within which the outcome of a child that has ended must be read."""
 
 
 class Outcome:
-    """The parent's side: a thread listens, so that a child with much to say can end unjoined."""
+    """The parent's side: a thread reads, so that a child with a large result can end before it is joined."""
 
     def __init__(self, process: BaseProcess, inbox: Connection) -> None:
         self.name = process.name
         self.pid = process.pid
         self.expected = process.daemon
-        """Whether its end needs no explanation."""
+        """Whether its end is no failure even if it returned nothing."""
         self._words: Any = None
         self._listener = threading.Thread(
             target=self._listen, args=(inbox,), name=f"catkit-process-{self.name}", daemon=True
@@ -44,7 +44,7 @@ class Outcome:
         self._listener.start()
 
     def _listen(self, inbox: Connection) -> None:
-        with inbox, contextlib.suppress(EOFError, OSError):  # it died before it could say anything, or while it did
+        with inbox, contextlib.suppress(EOFError, OSError):  # it died before it had sent its outcome completely
             self._words = pickle.loads(inbox.recv_bytes())
         if self.report() is not None:
             if not _unjoined:
@@ -52,11 +52,11 @@ class Outcome:
             _unjoined.append(self)
 
     def heard(self) -> None:
-        """Wait for the last words of a child that has ended."""
+        """Wait until the outcome of a child that has ended was read."""
         self._listener.join(_HEARING)
 
     def failure(self, exitcode: int | None) -> BaseException | None:
-        """Return what ``join`` raises."""
+        """Return the error that ``join`` raises, or None."""
         self.heard()
         if self in _unjoined:
             _unjoined.remove(self)
@@ -85,7 +85,7 @@ class Outcome:
         return loads(data)
 
     def report(self, *, fully: bool = False) -> str | None:
-        """Return what is to be said of a child that nobody has joined, if anything."""
+        """Return the message about a child that was not joined; None if there is no problem."""
         what = f"process {self.name!r} (pid {self.pid}) was never joined; "
         match self._words:
             case ("raised", encoded):
@@ -98,7 +98,7 @@ class Outcome:
 
 
 _unjoined: list[Outcome] = []
-"""Failures that nobody has seen yet."""
+"""Failed children that were not joined; reported when the interpreter exits."""
 
 
 def _report_unjoined() -> None:
@@ -124,7 +124,7 @@ def _signal_name(code: int | None) -> str | None:
 
 
 def run_and_tell(run: Callable[[], Any], outbox: Connection | None) -> None:
-    """The child's side: do the work, send its outcome to the parent, and exit with a code that fits it."""
+    """The child's side: run the target, send the outcome to the parent, and exit with the matching code."""
     code = 0
     encoded = None
     try:
@@ -132,13 +132,13 @@ def run_and_tell(run: Callable[[], Any], outbox: Connection | None) -> None:
     except SystemExit as leaving:
         code, text = _exit_code(leaving)
         outcome = pickle.dumps(("left", code, text))
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the parent
+    except BaseException as error:  # noqa: BLE001 - every error is sent to the parent
         from catkit_devices.multiprocessing.wire.exceptions import encode
 
         code, encoded = 1, encode(error)
         outcome = pickle.dumps(("raised", encoded))
     if outbox is not None:
-        with contextlib.suppress(OSError):  # the parent is gone, and so is its interest
+        with contextlib.suppress(OSError):  # the parent has ended
             outbox.send_bytes(outcome)
         outbox.close()
     if encoded is not None:
@@ -148,7 +148,7 @@ def run_and_tell(run: Callable[[], Any], outbox: Connection | None) -> None:
 
 
 def _result(value: Any) -> tuple[bytes | None, bytes | None]:
-    """Return the result pickled; what keeps it from that matters only to who asks for it."""
+    """Return the result pickled. If that is impossible, the error is raised only when the result is asked for."""
     if value is None:
         return pickle.dumps(None), None
     from catkit_devices.multiprocessing.wire.channel import dumps
@@ -162,7 +162,7 @@ def _result(value: Any) -> tuple[bytes | None, bytes | None]:
 
 
 def _post(encoded: bytes) -> None:
-    """Leave the exception on the server that this process uses, if it uses one, for ``get_exception``."""
+    """Store the exception on the server that this process uses, if it uses one, for ``get_exception``."""
     connections = imported("catkit_devices.multiprocessing.client.calls")
     if connections is not None:
         with contextlib.suppress(Exception):

@@ -1,4 +1,4 @@
-"""A child process whose exception reaches whoever joins it."""
+"""A child process whose exception is raised by ``join``."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 __all__ = ["Process", "in_every_child", "spawning"]
 
 _NOTING = 1.0
-"""Seconds that another thread may take to note the exit status of a child."""
+"""Seconds that another thread may need to store the exit status of a child."""
 
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
-    """Have a child not import its parent's ``__main__`` again: what it needs of that travels by value."""
+    """Prevent a child from importing its parent's ``__main__`` again: what it needs of it is sent by value."""
     original = spawn.get_preparation_data
     starter = threading.get_ident()
 
     def prepared(name: str) -> dict[str, Any]:
         data = original(name)
-        if threading.get_ident() == starter:  # another thread may start a process of the standard library's kind
+        if threading.get_ident() == starter:  # another thread may start a process of the standard library
             data.pop("init_main_from_name", None)
             data.pop("init_main_from_path", None)
         return data
@@ -54,23 +54,23 @@ _preparing = threading.Lock()
 
 
 class Process(context.SpawnProcess):
-    """Runs ``target(*args, **kwargs)`` (or an overridden ``run()``) in a new interpreter and relays what becomes of it.
+    """Runs ``target(*args, **kwargs)`` (or an overridden ``run()``) in a new interpreter; its outcome is not lost.
 
-    ``join()`` raises what the target raised, with its traceback, and ``ProcessDiedError`` for a child that was killed
-    or called ``sys.exit``; ``result`` is what the target returned. Functions and classes of ``__main__``, of a notebook
-    or of a function body travel by value; the child never imports ``__main__`` again, so a script needs no
-    ``if __name__ == "__main__"``. The child does not outlive its parent. A failure that nobody has joined is reported
-    on stderr when the interpreter exits.
+    ``join()`` raises the error of the target, with its traceback, or ``ProcessDiedError`` if the child was killed or
+    called ``sys.exit``. ``result`` is what the target returned. Functions and classes of ``__main__``, of a notebook or
+    of a function body are sent by value. The child never imports ``__main__`` again, so a script needs no
+    ``if __name__ == "__main__"``. The child ends when its parent ends. The failure of a child that was not joined is
+    reported on stderr when the interpreter exits.
 
     Args:
-        target: what to run.
-        args, kwargs: with what.
+        target: the function to run.
+        args, kwargs: its arguments.
         name: shown in messages.
         daemon: as in ``multiprocessing``.
     """
 
     grace = 5.0
-    """Seconds that the child has to end by itself, after SIGTERM, when its parent is gone."""
+    """When its parent has ended, the child gets SIGTERM, and is ended by force after this many seconds."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -101,7 +101,7 @@ class Process(context.SpawnProcess):
         with _without_main():
             popen = Popen(process_obj)  # type: ignore[no-untyped-call, unused-ignore]  # typed in some versions only
         with contextlib.suppress(AttributeError, OSError):  # Linux has it, where it is allowed
-            # Not the pipe whose other end the child has: a process that the child forks would keep that open.
+            # Instead of the pipe to the child: a process that the child forks would keep the pipe open.
             popen.sentinel = os.pidfd_open(popen.pid)
             weakref.finalize(popen, os.close, popen.sentinel)
         return popen
@@ -114,7 +114,7 @@ class Process(context.SpawnProcess):
 
     def start(self) -> None:
         """Start the child, once."""
-        # A child that another thread forks meanwhile would keep what the parent learns of this one's end by.
+        # A child that another thread forks meanwhile would inherit the pipe by which this child's end is noticed.
         with making:
             inbox, self._outbox_ = connection.Pipe(duplex=False)
             private(inbox.fileno())
@@ -122,9 +122,9 @@ class Process(context.SpawnProcess):
             try:
                 super().start()
                 self._outcome.pid = self.pid
-                self._work = None  # the child has it: the parent's target and arguments need not live as long as this
+                self._work = None  # the child has it: the parent need not keep the target and its arguments
             except BaseException:
-                self._outcome.expected = True  # there is no child that could fail
+                self._outcome.expected = True  # there is no child, so there is no failure to report
                 self._outcome = before
                 raise
             finally:
@@ -132,15 +132,15 @@ class Process(context.SpawnProcess):
                 self._outbox_ = None
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for the child's end; raise what it raised.
+        """Wait for the end of the child; raise its error.
 
         Args:
-            timeout: seconds; None, and more than eleven days, wait for as long as it takes.
+            timeout: seconds; with None, or more than eleven days, it waits without limit.
 
         Raises:
             WaitTimeoutError: the child is still running.
             ProcessDiedError: it was killed, or exited, before its target returned.
-            BaseException: whatever the target raised, with its traceback.
+            BaseException: the error of the target, with its traceback.
         """
         if timeout is not None and seconds(timeout, f"process {self.name!r}") > LONGEST_TIMEOUT:
             timeout = None
@@ -148,7 +148,7 @@ class Process(context.SpawnProcess):
         if self._outcome is None or not (timeout is None or connection.wait([self.sentinel], 0)):
             raise WaitTimeoutError(f"process {self.name!r} (pid {self.pid}) is still running after {timeout or 0:g} s")
         self._have_exit_code()
-        if util.is_exiting():  # it is the interpreter that joins what nobody else has joined: reported at its end
+        if util.is_exiting():  # the exiting interpreter joins the remaining children; their failures are reported later
             self._outcome.heard()
             return
         error = self._outcome.failure(self.exitcode)
@@ -158,8 +158,8 @@ class Process(context.SpawnProcess):
     def _have_exit_code(self) -> None:
         """Wait until the exit status of a child that has ended is known.
 
-        Another thread may have taken it from the system (starting a process does, for all children that have ended)
-        and not have noted it yet.
+        Another thread may have read it from the operating system (starting a process does so for all children that have
+        ended) without having stored it yet.
         """
         deadline = time.monotonic() + _NOTING
         while self.exitcode is None and time.monotonic() < deadline:
@@ -167,10 +167,10 @@ class Process(context.SpawnProcess):
 
     @property
     def result(self) -> Any:
-        """What the target returned; waits for it, and raises as ``join``.
+        """What the target returned; waits for it, and raises as ``join`` does.
 
         Raises:
-            BaseException: what kept the result from being pickled in the child or from being loaded here.
+            BaseException: the error because of which the result could not be pickled in the child or loaded here.
         """
         self.join()
         return None if self._outcome is None else self._outcome.result()
@@ -186,7 +186,7 @@ class Process(context.SpawnProcess):
         super().kill()
 
     def expect_end(self) -> None:
-        """Have its end, however it comes, be no failure where nobody joins it."""
+        """Do not report the end of this child as a failure, however it ends, if it is not joined."""
         if self._outcome is not None:
             self._outcome.expected = True
 
@@ -220,22 +220,22 @@ def _run_and_tell(process: Process) -> None:
 
 
 _first: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-"""What every child does first."""
+"""The functions that every child calls first, with their arguments."""
 
 
 def in_every_child(function: Callable[..., object], *args: Any) -> None:
-    """Have every ``Process`` that this one starts from now on call ``function(*args)`` before its target.
+    """Make every ``Process`` that this process starts from now on call ``function(*args)`` before its target.
 
-    So do their own children. Function and arguments are pickled, and must be importable.
+    The children of these processes call it too. Function and arguments are pickled, and must be importable.
     """
     _first.append((function, args))
 
 
 def _send_main_by_value() -> None:
-    """Have pools and other processes of the standard library, used in this child, take what ``__main__`` defines.
+    """Let this child send what ``__main__`` defines to pools and processes of the standard library.
 
-    What came here by value from the parent's ``__main__`` is not to be found in this process's: pickling it by name
-    would fail.
+    What came here by value from the parent's ``__main__`` does not exist in the ``__main__`` of this process, so
+    pickling it by name would fail.
     """
     from multiprocessing.reduction import ForkingPickler
 
@@ -260,7 +260,7 @@ def _send_main_by_value() -> None:
 def _from_main(data: bytes) -> Any:
     import cloudpickle
 
-    _send_main_by_value()  # a worker of a pool sends back what is of such a class
+    _send_main_by_value()  # a worker of a pool may send back objects of such a class
     return cloudpickle.loads(data)
 
 
@@ -269,7 +269,7 @@ def _follow_parent(grace: float) -> None:
     parent = parent_process()
     if parent is None:
         return
-    # Processes that the parent has forked may keep its end of the sentinel open: look who the parent is as well.
+    # Processes that the parent has forked may keep its end of the sentinel open, so the parent's id is checked too.
     while not connection.wait([parent.sentinel], 1.0):
         if os.name == "posix" and os.getppid() != parent.pid:
             break
@@ -282,12 +282,12 @@ def _follow_parent(grace: float) -> None:
 
 
 def _packed(value: Any) -> bytes:
-    """Pickle with the reducers that only spawning has (connections, locks), by value where a reference would not do."""
+    """Pickle with the reducers that only spawning has (connections, locks); by value where a reference cannot work."""
     from multiprocessing.reduction import ForkingPickler
 
     try:
         data = bytes(ForkingPickler.dumps(value, 5))
-    except Exception:  # noqa: BLE001 - a class may refuse in any way; cloudpickle has the last word
+    except Exception:  # noqa: BLE001 - a class may raise anything; then cloudpickle is tried
         data = None
     if data is None or b"__main__" in data:
         import io
@@ -297,7 +297,7 @@ def _packed(value: Any) -> bytes:
 
         class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is not typed
             dispatch_table = ChainMap(  # noqa: RUF012 - an instance's own is ignored
-                ForkingPickler._extra_reducers,  # type: ignore[attr-defined]  # noqa: SLF001 - it hands them out nowhere
+                ForkingPickler._extra_reducers,  # type: ignore[attr-defined]  # noqa: SLF001 - they have no public name
                 cloudpickle.Pickler.dispatch_table,
             )
 
@@ -306,12 +306,12 @@ def _packed(value: Any) -> bytes:
         data = file.getvalue()
     descriptors = getattr(context.get_spawning_popen(), "_fds", None)
     if descriptors is not None:
-        descriptors[:] = dict.fromkeys(descriptors)  # two attempts leave them twice, and starting refuses that
+        descriptors[:] = dict.fromkeys(descriptors)  # each once: after two attempts they are in the list twice
     return data
 
 
 class _SpawnContext(context.SpawnContext):
-    """The spawn context with our kind of process, for managers."""
+    """The spawn context with our ``Process``, for managers."""
 
     Process = Process
 

@@ -1,1 +1,1 @@
-"""The server's side: what it keeps, who its clients are, and its process."""
+"""The server: its objects, its clients, and its process."""

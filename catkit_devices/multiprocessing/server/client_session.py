@@ -1,6 +1,7 @@
-"""A client as its server knows it: the session, kept by a lifeline, and the calls on its connections.
+"""A client as its server knows it: its session, which lasts as long as its lifeline, and the calls on its connections.
 
-A session's lifeline has a thread that blocks in ``recv`` on it, so its end is noticed while its calls still run.
+The *lifeline* is a connection over which short messages are sent while calls run on others. A thread of the server
+reads from it, so the end of the client is noticed at once, even while its calls still run.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["ServedSession"]
 
 _HEARD = 5.0
-"""Seconds that a call waits at most for its client's lifeline; it is one word behind, if that."""
+"""Seconds that a call waits at most for messages on its client's lifeline that were sent before the call."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,10 +40,10 @@ class ServedSession(Session):
     """One client of a server.
 
     Args:
-        identity, process, pid, host: as the client announced itself.
+        identity, process, pid, host: as the client has sent them.
         lifeline: its connection.
-        objects: what the server keeps.
-        perform: does what is asked of the server itself, or of a lock.
+        objects: the objects of the server.
+        perform: carries out a request for the server itself, or for a lock.
     """
 
     __slots__ = (
@@ -79,21 +80,21 @@ class ServedSession(Session):
         self._perform = perform
         self._process_id = identity.partition(".")[0]
         self._represented: dict[str, Session] = {}
-        """Clients of this client, which is a server itself, by the ids of their processes; each is a session."""
+        """If this client is a server itself: the sessions of its own clients, by the ids of their processes."""
         self._representing = threading.Condition(threading.Lock())
         self._ends_heard = 0
-        """How many ends of these the client has told of, as far as they have been seen to."""
+        """How many ends of such clients were reported by this client and have been handled."""
         self._sending = threading.Lock()
         self._voiding = threading.Lock()
         self._said_goodbye = False
         self.heard = time.monotonic()
-        """When something came from it last; a client says something about once a second."""
+        """When its last message came, on the monotonic clock; a client sends one about every second."""
         self.calls: dict[int, Call] = {}
-        """The call in flight of each thread."""
+        """The present call of each thread."""
         self._newest: dict[int, int] = {}
         self._void: dict[int, int] = {}
         self._cancelled: dict[int, int] = {}
-        """The last call of each thread that was cancelled: the word of it may come before the call itself."""
+        """The last call of each thread that was cancelled: this message may come before the call itself."""
         self.long_wait = self._tell_waiter
         self.gives_way = self._tell_that_it_waits
         if hasattr(select, "POLLRDHUP"):
@@ -104,19 +105,19 @@ class ServedSession(Session):
     # --- the lifeline -----------------------------------------------------------------------------------------------
 
     def listen(self) -> None:
-        """Hear what comes on the lifeline until the client takes its leave, or is gone."""
+        """Handle the messages on the lifeline until the client says goodbye or has died."""
         try:
             while not self._said_goodbye:
                 word = self._lifeline.recv()
                 try:
                     self._hear(word)
-                except Exception:  # noqa: BLE001 - one word that fails must not end the session, and free what it holds
-                    _log.exception("%s: %r was not done", self.process, word)
+                except Exception:  # noqa: BLE001 - a message that fails must not end the session, and release its locks
+                    _log.exception("the message %r of client %s could not be handled", word, self.process)
         except (EOFError, OSError):
-            return  # it has died
+            return  # the client has died
 
     def tell(self, word: tuple[Any, ...]) -> None:
-        """Put a word on the lifeline, unless its end is noticed just now."""
+        """Send a message on the lifeline; if it is closed, do nothing: its end is noticed by ``listen``."""
         try:
             with self._sending:
                 self._lifeline.send(word)
@@ -167,17 +168,17 @@ class ServedSession(Session):
                 self._said_goodbye = True
 
     def void(self, thread: int, number: int, given_up: int, owner: Any, sections: dict[int, int]) -> None:
-        """The client gave up a call: it is not begun any more, or cancelled; its sections are what the client says.
+        """Handle a call that the client has abandoned: cancel it or do not begin it, and correct the client's sections.
 
         Args:
-            thread: whose.
-            number: newer than all that the thread has asked for.
-            given_up: number of the call.
-            owner: who has sections.
-            sections: how many, by the lock.
+            thread: the number of the client's thread.
+            number: higher than the numbers of all calls that the thread has sent.
+            given_up: number of the abandoned call.
+            owner: the owner of the sections.
+            sections: how many sections it has, by the number of the lock.
         """
         # The message comes twice, on the lifeline and with the next connection. The second must wait until the first is
-        # done, or what the next connection acquires would be taken away again.
+        # handled; otherwise a mutex that the next connection acquires could be released again.
         with self._voiding:
             if number < self._newest.get(thread, 0) or self._void.get(thread, 0) >= number:
                 return
@@ -192,18 +193,18 @@ class ServedSession(Session):
                     hosted.lock.set_depth(owner, session, sections.get(hosted.reference.lock, 0))
 
     def end(self) -> None:
-        """Give back what the session had; what it left unsafe is made safe first."""
+        """Release everything that the session held; devices that it left unsafe are made safe first."""
         with self._representing:
             represented = list(self._represented.values())
             self._represented.clear()
-            end_session(self)  # from here on nobody is represented any more
+            end_session(self)  # from here on no session of a client of this client is added
         _tell_of_end(self._process_id, self._said_goodbye)
         self._objects.deliveries.end_session(self)
         for session in (*represented, self):
             self._end(session, self._said_goodbye)
 
     def _end(self, session: Session, goodbye: bool) -> None:
-        """Give back what this session, or one that is a part of it, had."""
+        """Release everything that this session, or a session that is a part of it, held."""
         end_session(session)
         for call in list(self.calls.values()):
             if call.session is session:
@@ -212,17 +213,17 @@ class ServedSession(Session):
         for hosted in everything:
             try:
                 hosted.object._session_ended_(session, goodbye)
-            except Exception:  # noqa: BLE001 - one that fails must keep no lock from the others
+            except Exception:  # noqa: BLE001 - one object that fails must not prevent the release of the locks
                 kind, name = hosted.reference.kind, hosted.reference.name
-                _log.exception("%s %r was not told that %s has ended", kind, name, session.process)
-        for hosted in everything:  # only now: a lock that is shared with a device must not be granted before it is safe
+                _log.exception("%s %r failed when client %s ended", kind, name, session.process)
+        for hosted in everything:  # only now: a lock shared with a device is granted only when the device is safe
             if hosted.lock is not None:
                 hosted.lock.end_session(session)
 
     # --- clients of this client -------------------------------------------------------------------------------------
 
     def _session_for(self, owner: Owner) -> Session:
-        """Return the session of an owner: this one, or the part of it that is for another process, which it serves."""
+        """Return the session of an owner: this one, or the one of another process that is a client of this client."""
         process = owner.key[0]
         if process == self._process_id:
             return self
@@ -248,7 +249,10 @@ class ServedSession(Session):
                 self._representing.notify_all()
 
     def _hear_ends(self, told: int) -> None:
-        """Wait until all is seen to that the client has told of before it sent a call: the lifeline may be slower."""
+        """Wait until all ends were handled that the client had reported before it sent a call.
+
+        A call may arrive before messages that were sent earlier on the lifeline.
+        """
         if self._ends_heard < told:
             with self._representing:
                 self._representing.wait_for(lambda: self._ends_heard >= told, _HEARD)
@@ -256,15 +260,15 @@ class ServedSession(Session):
     # --- its connections --------------------------------------------------------------------------------------------
 
     def serve(self, channel: Channel, thread: int, owner: Owner) -> None:
-        """Serve one thread's calls until it closes the connection."""
+        """Carry out the calls of one thread until it closes the connection."""
         try:
             channel.offer_pipes()
             while True:
                 self._serve_one(channel, thread, owner)
         except (EOFError, OSError):
             owner.ended = self._void.get(thread, -1) < self._newest.get(thread, 0)
-        except Exception:  # noqa: BLE001 - whatever it is, the client hears at once that its connection is gone
-            _log.exception("a connection of %s was dropped", self.process)
+        except Exception:  # noqa: BLE001 - whatever it is, the connection is closed, which the client notices at once
+            _log.exception("a connection of client %s was closed because of an error", self.process)
         finally:
             last = self.calls.pop(thread, None)
             if last is not None and last.hands_over:
@@ -275,7 +279,7 @@ class ServedSession(Session):
         request = channel.receive()
         try:
             number, target, operation, name, args, kwargs, origin = channel.unpack(request)
-        except BaseException as error:  # noqa: BLE001 - an argument that does not load here is the caller's error
+        except BaseException as error:  # noqa: BLE001 - an argument that cannot be loaded is an error of the caller
             channel.send(_refusal(error))
             return
         if origin is None:
@@ -294,7 +298,7 @@ class ServedSession(Session):
         if last is not None and last.hands_over:
             self._objects.deliveries.forget(self, last.number)
         if number <= self._void.get(thread, 0):
-            raise EOFError  # the client gave this call up before it was begun, and this connection with it
+            raise EOFError  # the client has abandoned this call before it was begun, and this connection too
         try:
             set_call(call)
             hosted = self._objects.objects.get(target)
@@ -302,15 +306,15 @@ class ServedSession(Session):
                 reply = hosted.answer(channel, operation, name, args, kwargs)
             else:
                 reply = channel.pack((RETURNED, self._perform(call, target, name, args, kwargs)))
-        except BaseException as error:  # noqa: BLE001 - everything that a shared object raises belongs to the caller
+        except BaseException as error:  # noqa: BLE001 - every error of a shared object is sent to the caller
             reply = _failure(error)
-        if call.session.ended:  # it may have used other servers since they were told
+        if call.session.ended:  # the call may have used other servers since they were told
             _tell_of_end(call.owner.key[0], False)
         channel.send(reply)
 
 
 def _tell_of_end(process: str, goodbye: bool) -> None:
-    """Tell the servers that this one uses, perhaps on behalf of a client, that the client has ended."""
+    """Tell all servers that this one uses that a client has ended: it may have used them for this client."""
     for session in open_sessions():
         session.tell_of_end(process, goodbye)
 
@@ -322,20 +326,20 @@ def _failure(error: BaseException) -> bytes:
         if lacking is not None:
             error.add_note(f"(raised in the process of the server, pid {os.getpid()}: it is {lacking})")
         return dumps((RAISED, encode(error)))
-    except BaseException:  # noqa: BLE001 - the caller waits for an answer: it gets the one that was made beforehand
+    except BaseException:  # noqa: BLE001 - the caller waits for an answer: it gets one that was made in advance
         return _NO_MEMORY
 
 
 def _refusal(error: BaseException) -> bytes:
-    """Return the answer to a call whose arguments could not be taken."""
+    """Return the answer to a call whose arguments could not be loaded."""
     try:
         lacking = shortage(error)
         if lacking is not None:
             return dumps((REFUSED, f"refused, nothing was done: the server is {lacking}"))
-        error.add_note("an argument of the call does not load in the process of the server")
+        error.add_note("an argument of the call could not be loaded in the process of the server")
         return dumps((REFUSED, encode(error)))
     except BaseException:  # noqa: BLE001 - see above
         return _NO_MEMORY
 
 
-_NO_MEMORY = dumps((REFUSED, "the server has no memory left to tell how the call ended"))
+_NO_MEMORY = dumps((REFUSED, "the server has no memory left to send how the call ended"))

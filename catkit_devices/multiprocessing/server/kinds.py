@@ -1,7 +1,7 @@
-"""Every kind of object that a server keeps by name: how each is made.
+"""The kinds of named objects that a server has, and how each is made.
 
-Their waiters are withdrawn when their process ends: a killed waiter swallows no item, satisfies no barrier and consumes
-no notification.
+When a process ends, its waits are withdrawn: a killed process takes no item from a queue, does not count at a barrier,
+and uses up no notification.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a server keeps: named objects, each with its lock, and what of it clients may reach."""
+"""The objects of a server: each with its name, its lock, and what clients may do with it."""
 
 from __future__ import annotations
 
@@ -61,19 +61,19 @@ class Hosted:
         """The lock of ``mutex``."""
         self._operand = hosted._operand_()
         self._around = lock if hosted._server_locks_ else None
-        """What the server acquires around each operation."""
+        """The lock that the server acquires around each operation, or None."""
         self._deliveries = deliveries
 
     def answer(
         self, channel: Channel, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> bytes:
-        """Do what a client asked for and return the answer, packed for the channel."""
+        """Carry out an operation for a client, and return the answer, packed for the channel."""
         lock = self._around
         if lock is not None:
             call = current_call()
             lock.enter(call, self.reference.timeout, f"{self.reference.name}.{name}")
             try:
-                # Packed under the lock: the value may be what the next call changes.
+                # Packed under the lock, because the next call may change the value.
                 return self._packed(channel, RETURNED, name, self._do(operation, name, args, kwargs))
             finally:
                 lock.leave(call)
@@ -95,13 +95,13 @@ class Hosted:
         except Exception as error:
             if shortage(error) is not None:
                 raise
-            kind, problem = type(value), f"does not pickle ({type(error).__name__}: {error})"
+            kind, problem = type(value), f"cannot be pickled ({type(error).__name__}: {error})"
             raise TransferError(
                 name, f"{kind.__module__}.{kind.__qualname__}", problem, name=self.reference.name
             ) from error
 
     def perform(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
-        """Do what another object of this server asked for."""
+        """Carry out an operation for another object of this server."""
         lock = self._around
         if lock is None:
             return self._do(operation, name, args, kwargs)
@@ -155,7 +155,7 @@ class Hosted:
         return None
 
     def _whole(self, name: str, result: Any) -> Any:
-        """Return a result that is worked out, not one whose work would be done later, without the lock."""
+        """Return the result as it can be sent; TypeError if its values would be computed later, without the lock."""
         kind = type(result)
         if kind in _PLAIN:
             return result
@@ -174,7 +174,7 @@ class Hosted:
         return result
 
     def users(self) -> list[str]:
-        """Return who holds its mutex or waits, in words."""
+        """Return who holds its mutex or waits, as texts."""
         users = self.object._waiting_()
         if self.lock is not None:
             holder = self.lock.holder()
@@ -182,7 +182,7 @@ class Hosted:
         return users
 
     def _refusal(self, name: str, interface: Interface | None, problem: str | None = None) -> AttributeError:
-        """Return the error for what clients may not do with a name; without ``problem`` it is none of the interface."""
+        """Return the error for an operation that is refused; without ``problem``, the interface has no such name."""
         if problem is not None:
             return AttributeError(f"{self.reference.kind} {self.reference.name!r}: {name!r} {problem}")
         known = sorted([*interface.methods, *interface.properties, *interface.parts]) if interface is not None else []
@@ -193,9 +193,9 @@ class Hosted:
 
 
 _DONE = {GET: "read", SET: "set", DELETE: "deleted"}
-"""What an operation does with an attribute, in words."""
+"""The participle of each operation on an attribute, for messages."""
 _PLAIN = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
-"""What needs no second look before it is sent."""
+"""Types whose values are sent without further checks."""
 
 
 def _exit_arguments(encoded: bytes) -> tuple[Any, ...]:
@@ -213,7 +213,7 @@ class Host:
     """The objects of one server, by number and by kind and name.
 
     Args:
-        makers: for each kind with a constructor of its own, a function of the name and the parameters.
+        makers: for each kind of named object, the function that makes it from its name and parameters.
     """
 
     def __init__(self, makers: dict[str, Callable[..., HostedObject]]) -> None:
@@ -227,22 +227,22 @@ class Host:
         self.objects: dict[int, Hosted] = {}
         self.on_timeout: Callable[[Any], None] | None = None
         self.gate: Callable[[str, str, bool], BaseException | None] | None = None
-        """What every device of this process asks before it is opened or changed; see ``Gate``."""
+        """Asked by every device of this process before it is opened or changed; see ``Gate``."""
         self.register: Register | None = None
-        """What is told of every object that is made, and of every device that is opened and closed."""
+        """Told of every object that is made, and of every device that is opened and closed."""
         self.emergency_token: str | None = None
-        """What shows that another process makes a device safe; None where that is believed without it."""
+        """The secret with which a call of another process counts as making a device safe; None: no secret is needed."""
 
     def is_emergency(self, token: str) -> bool:
-        """Return whether a call is part of making a device safe that another process has.
+        """Return whether a call of another process is part of making a device safe.
 
         Args:
-            token: that the other process has sent with the call.
+            token: sent by the other process with the call.
         """
         return self.emergency_token is None or secrets.compare_digest(token, self.emergency_token)
 
     def everything(self) -> list[Hosted]:
-        """Return every object, first made first."""
+        """Return every object, in the order in which they were made."""
         with self._guard:
             return list(self._names.values())
 
@@ -253,16 +253,16 @@ class Host:
     def obtain(
         self, kind: str, name: str, parameters: dict[str, Any], factory: Any = None, args: Any = ((), {})
     ) -> Reference:
-        """Return the one object of that name, made now if it is not there.
+        """Return the object of that name; it is made now if it does not exist.
 
         Raises:
-            ConfigurationError: it was made with other parameters (both are shown), it is not there and ``factory``
-                was left out, or making it asked for itself.
-            DeadlockError: making it waits for what somebody makes who waits for this one.
-            MutexTimeoutError: somebody else has been making it for a minute.
+            ConfigurationError: it was made with other parameters (both are shown), it does not exist and ``factory``
+                was left out, or its factory asks for the object itself.
+            DeadlockError: its factory waits for an object whose factory waits for this one.
+            MutexTimeoutError: another client has been making it for a minute.
         """
         if not name or not isinstance(name, str):
-            raise ConfigurationError(f"{kind}: its name must be a word, got {name!r}")
+            raise ConfigurationError(f"{kind}: its name must be a text that is not empty, got {name!r}")
         key = (kind, name)
         call = current_call()
         hosted = self._names.get(key)
@@ -287,7 +287,7 @@ class Host:
                 raise ConfigurationError(f"making {key[0]} {key[1]!r} asks for {key[0]} {key[1]!r} itself")
             making.users += 1
         try:
-            # A lock like any other: two who make what needs the other's are a deadlock that is seen.
+            # An OwnedLock, so that a deadlock is noticed if two factories wait for each other's objects.
             making.lock.enter(call, DEFAULT_TIMEOUT, what)
             try:
                 yield making
@@ -300,10 +300,12 @@ class Host:
                     del self._making[key]
 
     def forget(self, kind: str, name: str, target: int) -> bool:
-        """Free a name and what it names, closed as when the server ends; return whether it was (still) that object.
+        """Remove an object and free its name; return whether the name was still that object's.
+
+        The object is closed as when the server ends.
 
         Raises:
-            ConfigurationError: somebody holds its mutex, or waits.
+            ConfigurationError: its mutex is held, or a client waits for it.
         """
         with self._guard:
             hosted = self._names.get((kind, name))
@@ -362,7 +364,7 @@ class Host:
 
 
 class _Making:
-    """The making of one object: one at a time, and never as a part of itself."""
+    """One object that is being made: by one client at a time, and never again while its own factory runs."""
 
     __slots__ = ("chain", "lock", "users")
 
@@ -373,13 +375,13 @@ class _Making:
 
 
 def _same(had: Any, asked: Any) -> bool:
-    # A function that travelled by value is another object each time.
+    # A function that was sent by value is a new object each time.
     code = getattr(had, "__code__", None)
     return bool(had == asked) or (code is not None and code == getattr(asked, "__code__", None))
 
 
 _DEFAULTS = {"timeout": DEFAULT_TIMEOUT, "maxsize": 0}
-"""What a parameter is where nobody has said it."""
+"""The parameters that were not given."""
 
 
 def _given(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -392,7 +394,7 @@ def _given(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def unknown_target(target: int) -> RemoteError:
     """Return the error for a target that this server never had."""
-    return RemoteError("LookupError", f"this server has no object number {target} (any more): it was forgotten")
+    return RemoteError("LookupError", f"this server has no object number {target}: it may have been forgotten")
 
 
 def unknown_operation(operation: object) -> RemoteError:

@@ -1,6 +1,6 @@
 """The server: the standard library's manager server, with sessions, connections for calls, and hosted objects.
 
-Every connection begins with the stock mutual authentication; nothing is unpickled before it.
+Every connection begins with the standard library's mutual authentication; nothing is unpickled before it.
 """
 
 from __future__ import annotations
@@ -46,27 +46,27 @@ if TYPE_CHECKING:
 __all__ = ["Server", "break_lock"]
 
 _WORDS_APART = 10.0
-"""Seconds between two messages about wrong keys: whoever tries many must not fill the log."""
+"""Seconds between two messages about wrong keys, so that many attempts do not fill the log."""
 _ROUND = 1.0
-"""Seconds that the main thread waits at a time: some systems interrupt no longer wait for a signal."""
+"""Seconds of one wait of the main thread: on some systems a signal does not interrupt a longer wait."""
 _HANDSHAKE = 5.0
-"""Seconds that a connection has to authenticate and say what it wants."""
+"""Seconds within which a connection must authenticate and send its request."""
 _REFUSAL = 1.0
-"""The same for one that is going to be refused, because the one thread for that has others to refuse."""
+"""Seconds for the same if it will be refused: only one thread does that, and others may wait for it."""
 _PAUSE = 0.05
-"""Seconds until connections are accepted again, where that has failed."""
+"""Seconds until the next attempt to accept a connection, if one has failed."""
 _LASTING = frozenset({"open_session", "open_calls", "accept_connection"})
 """The requests that keep their thread and descriptors."""
 _EXCEPTIONS = 1000
-"""How many processes' exceptions are kept, the newest."""
+"""How many exceptions of processes are kept; older ones are removed."""
 _HANDSHAKES = 64
-"""How many connections may be at that stage at once; beyond it the oldest is dropped."""
+"""How many connections may be authenticating at once; if there are more, the oldest is closed."""
 
 _log = logging.getLogger(__name__)
 
 
 class Server(managers.Server):
-    """Runs in a process of its own until it is shut down or its parent ends."""
+    """Runs in its own process until it is shut down or its parent ends."""
 
     public = [*managers.Server.public, "open_session", "open_calls", "share_memory", "waits"]  # noqa: RUF012 - as the base declares it
     address: Address
@@ -95,23 +95,23 @@ class Server(managers.Server):
         self._pending: OrderedDict[int, connection.Connection] = OrderedDict()
         self._pending_guard = threading.Lock()
         self._wrong_keys = 0
-        """How many came with a wrong key since that was logged last."""
+        """How many connections had a wrong key since the last log message about that."""
         self._next_word = 0.0
-        """When it may be logged again, on the monotonic clock."""
+        """When the next such message may be logged, on the monotonic clock."""
         self.exceptions: OrderedDict[int, bytes] = OrderedDict()
         self._closing = threading.Lock()
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     def serve_forever(self) -> None:
-        """Serve until told to stop, then close what is hosted, last made first."""
-        sys.setswitchinterval(1e-4)  # a busy neighbour object must not delay short calls by the default 5 ms
+        """Serve until told to stop; then close all objects, the newest first."""
+        sys.setswitchinterval(1e-4)  # seconds; with the default of 5 ms, a busy object would delay calls of others
         running_server.append(self)
         current_process()._manager_server = self  # type: ignore[attr-defined]  # noqa: SLF001 - as the base does
         wait_graph.own_address.append(self.address)
         self.stop_event = Event()
-        # A handler runs in the middle of whatever this thread does, and must not wait for a lock of an Event that this
-        # thread may have just then. A SimpleQueue may be put to from anywhere.
+        # A signal handler interrupts this thread at any place, and must not wait for the lock of an Event that this
+        # thread may hold at that moment. SimpleQueue.put() may be called in a signal handler.
         told: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._told = told
         signal.signal(signal.SIGTERM, lambda *_: told.put(None))
@@ -132,7 +132,7 @@ class Server(managers.Server):
             os._exit(0)  # threads that serve clients are still there and must not delay the end
 
     def shutdown(self, c: connection.Connection) -> None:
-        """Close what is hosted, then answer, then end."""
+        """Close all objects, then answer, then end."""
         self._close_everything()
         try:
             c.send(("#RETURN", None))
@@ -150,22 +150,23 @@ class Server(managers.Server):
             for hosted in reversed(self.host.everything()):
                 try:
                     hosted.object._server_stops_()
-                except Exception:  # noqa: BLE001 - one that fails must not keep the others from being closed
-                    _log.exception("%s %r was not closed", hosted.reference.kind, hosted.reference.name)
+                except Exception:  # noqa: BLE001 - an object that fails must not prevent that others are closed
+                    _log.exception("%s %r could not be closed", hosted.reference.kind, hosted.reference.name)
 
     # --- connections ------------------------------------------------------------------------------------------------
 
     def accepter(self) -> None:
-        """Give every connection a thread; bound those that have not authenticated. Goes on whatever is short.
+        """Accept connections, each with its own thread, until the process ends, even if threads or memory run out.
 
-        Until the end of the process: while this server ends, others may need it to make their devices safe.
+        The number of connections that have not authenticated yet is limited. Connections are accepted even while the
+        server is ending: other servers may need it to make their devices safe.
         """
         while True:
             try:
                 self._accept_one()
-            except Exception:  # noqa: BLE001 - nobody else accepts connections
+            except Exception:  # noqa: BLE001 - this is the only thread that accepts connections, so it must continue
                 if not self.stop_event.is_set():
-                    _log.exception("a connection was not accepted")
+                    _log.exception("a connection could not be accepted")
                 time.sleep(_PAUSE)
 
     def _accept_one(self) -> None:
@@ -176,7 +177,7 @@ class Server(managers.Server):
             lacking = shortage(error)
             found = self._reserve.accept() if lacking is not None else None
             if found is None:
-                time.sleep(_PAUSE)  # there may be some in a moment
+                time.sleep(_PAUSE)  # a descriptor may become free in the meantime
                 return
             conn = found
         with self._pending_guard:
@@ -193,11 +194,11 @@ class Server(managers.Server):
             self._reserve.take(conn, lacking)
 
     def handle_request(self, conn: connection.Connection, lacking: str | None = None) -> None:
-        """Authenticate, hear what is wanted, do it; whatever a stranger sends, the server goes on.
+        """Authenticate a connection, and carry out its request. Whatever an unknown client sends, the server goes on.
 
         Args:
             conn: the connection.
-            lacking: what the server is short of: only what is done at once is done.
+            lacking: what the server has run out of, if anything; then requests that keep their thread are refused.
         """
         with contextlib.suppress(OSError), conn:
             reply: tuple[str, Any]
@@ -219,10 +220,10 @@ class Server(managers.Server):
         text = f"server {self.name!r} (pid {os.getpid()}) has refused a connection: it is {lacking}"
         return "#ERROR", ServerResourceError(text, server=self.name, pid=os.getpid())
 
-    def _greet(self, conn: connection.Connection, patience: float) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    def _greet(self, conn: connection.Connection, timeout: float) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         try:
             with borrowed_socket(conn) as sock:
-                set_receive_timeout(sock, patience)
+                set_receive_timeout(sock, timeout)
                 if self.address_family == "AF_INET":
                     keep_alive(sock)
             try:
@@ -242,7 +243,7 @@ class Server(managers.Server):
         return verb, args, kwargs
 
     def _tell_of_wrong_key(self) -> None:
-        """Log that somebody came with a wrong key: once in a while, however many come."""
+        """Log that a connection had a wrong key, but not more often than every ``_WORDS_APART`` seconds."""
         with self._pending_guard:
             self._wrong_keys += 1
             now = time.monotonic()
@@ -257,7 +258,7 @@ class Server(managers.Server):
         return "AF_UNIX" if isinstance(self.address, str) else "AF_INET"
 
     def share_memory(self, c: connection.Connection, target: int) -> None:
-        """Send the descriptor of the memory that an object has (a frame stream)."""
+        """Send the descriptor of an object's shared memory (of a frame stream)."""
         hosted = self.host.objects.get(target)
         memory = None if hosted is None else hosted.object._shared_memory_()
         if memory is None:
@@ -269,13 +270,13 @@ class Server(managers.Server):
         raise SystemExit
 
     def waits(self, c: connection.Connection) -> list[locks.Wait]:  # noqa: ARG002 - the verb's signature
-        """Return this server's wait graph, for a waiter that looks for a deadlock across servers."""
+        """Return this server's wait graph, for a client that looks for a deadlock over several servers."""
         return locks.waits()
 
     # --- clients ----------------------------------------------------------------------------------------------------
 
     def open_session(self, c: connection.Connection, identity: str, process: str, pid: int, host: str) -> None:
-        """Keep the lifeline of a session until its end."""
+        """Begin a session; this connection is its lifeline until it ends."""
         session = ServedSession(identity, process, pid, host, c, self.host, self._perform)
         with self._sessions_guard:
             self._sessions[identity] = session
@@ -294,7 +295,7 @@ class Server(managers.Server):
     def open_calls(
         self, c: connection.Connection, identity: str, thread: int, owner: Owner, void: tuple[Any, ...] | None
     ) -> None:
-        """Serve one thread's calls until it closes the connection."""
+        """Carry out the calls of one thread of a client until it closes the connection."""
         session = self._sessions.get(identity)
         if session is None or session.ended:
             raise ServerError("this session has ended", server=self.name)
@@ -306,7 +307,7 @@ class Server(managers.Server):
         raise SystemExit
 
     def _perform(self, call: Call, target: int, name: str, args: Any, kwargs: Any) -> Any:
-        """Do what is asked of the server itself or of a lock."""
+        """Carry out a request for the server itself or for a lock."""
         if target == ROOT:
             if name not in _ROOT_VERBS:
                 raise ServerError(f"{name!r} is not a request that this server knows", server=self.name)
@@ -325,7 +326,7 @@ class Server(managers.Server):
             return break_lock(lock, *args)
         return getattr(lock, name)(*args)
 
-    # --- what clients ask of the server itself ----------------------------------------------------------------------
+    # --- requests for the server itself -----------------------------------------------------------------------------
 
     def _root_obtain(self, kind: str, name: str, parameters: dict[str, Any], factory: Any, args: Any) -> Any:
         return self.host.obtain(kind, name, parameters, factory, args)
@@ -375,7 +376,7 @@ _LOCK_VERBS = frozenset({"acquire", "release", "holder", "waiters", "break_"})
 
 
 def break_lock(lock: OwnedLock, reason: str) -> str | None:
-    """Take a lock from its holder, by force, and say so in the log; return who that was."""
+    """Take a lock from its holder by force, and log it; return who that was, or None."""
     whose = lock.break_(reason)
     if whose is not None:
         facts = {"mutex": lock.name, "holder": whose, "reason": reason}
@@ -395,4 +396,4 @@ def _hang_up(conn: connection.Connection) -> None:
         with borrowed_socket(conn) as sock:
             sock.shutdown(2)
     except OSError:
-        pass  # it went by itself
+        pass  # it is closed already

@@ -1,4 +1,4 @@
-"""The process of a server: what runs in it, and how whoever started it ends it."""
+"""The process of a server: what runs in it, and how the process that started it ends it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["TERMINAL", "serve", "stop"]
 
 TERMINAL = tuple(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTSTP", "SIGHUP") if hasattr(signal, name))
-"""What a terminal sends to everybody on it: Ctrl-C, Ctrl-backslash, Ctrl-Z, and its own end."""
+"""The signals that a terminal sends to all its processes: at Ctrl-C, Ctrl-backslash, Ctrl-Z, and when it is closed."""
 
 
 def serve(
@@ -35,12 +35,12 @@ def serve(
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
 ) -> None:
-    """Be the server: run in its process, which says on ``ready`` how it is reached."""
+    """Run the server, in its process; send its address on ``ready``."""
     from catkit_devices.multiprocessing.server.kinds import MAKERS
     from catkit_devices.multiprocessing.server.server import Server
 
     for number in TERMINAL:
-        signal.signal(number, signal.SIG_IGN)  # its parent reacts to these, and the server ends with it
+        signal.signal(number, signal.SIG_IGN)  # the parent handles these; the server ends when the parent does
     os.environ["CATKIT_DEVICES_SERVER"] = name
     registration = Registration(name, group) if address is None else None
     current_process().authkey = authkey
@@ -58,7 +58,7 @@ def serve(
 
 
 def stop(process: Any, server: Endpoint, state: Any, timeout: float) -> None:
-    """Have the server close its devices and end; force it where it does not within the time."""
+    """Tell the server to close its devices and end; if it has not ended within ``timeout`` seconds, kill it."""
     state.value = managers.State.SHUTDOWN  # type: ignore[attr-defined]  # not in the library's stubs
     process.expect_end()
     if process.is_alive():

@@ -1,6 +1,6 @@
-"""One message at a time over a stream socket: a pickle behind its length, large arrays beside it.
+"""One message at a time over a stream socket: the length, then a pickle; large arrays go through shared memory.
 
-The peers take turns (a call, its answer), so one message is all that a socket ever holds.
+The two ends take turns (a call, its answer), so there is never more than one message in the socket.
 """
 
 from __future__ import annotations
@@ -34,38 +34,38 @@ _COUNT = 48
 _COUNT_MASK = (1 << 15) - 1
 """The number of arrays has 15 bits: the highest one of the header is ``_LONG``."""
 _MOST_PARCELS = 253
-"""How many descriptors Linux passes in one message (SCM_MAX_FD); further arrays go over the socket."""
+"""How many descriptors Linux sends in one message (SCM_MAX_FD); further arrays go over the socket."""
 _LONG = 1 << 63
-"""Marks a message whose body comes over the socket, where another thread can end a write; on a pipe it cannot."""
+"""Marks a message whose body comes over the socket. Another thread can end a write to a socket, but not to a pipe."""
 _LENGTH = (1 << _COUNT) - 1
 """The bits of the header that hold the length of the message."""
 _PARCEL = struct.Struct("<IQQ?I")
 _BUFFER = 1 << 16
-"""Bytes; what a pipe holds (pipe(7))."""
+"""Bytes that fit into a pipe (pipe(7))."""
 _LONGEST = _BUFFER - 8
 """Bytes of a message that fits into an empty pipe with its header of 8 bytes."""
 THRESHOLD = 1 << 16
-"""Bytes from which a buffer goes through shared memory; below it copying through the socket is quicker."""
+"""Bytes from which a buffer goes through shared memory; a smaller one is faster over the socket."""
 _SHARES = hasattr(os, "memfd_create") and hasattr(os, "posix_fallocate")
 _AT_ONCE = 1 << 26
-"""Bytes that are set aside before they have arrived: a wrong length must not take all memory."""
+"""Bytes of memory that are allocated before the data has arrived: a wrong length must not use up all memory."""
 _NO_PIPE = -1
-"""Stands for the descriptor of a pipe that there is not."""
+"""Used in place of a descriptor if there is no pipe."""
 _WITH_PIPES = b"p"
 _WITHOUT_PIPES = b"s"
 _LOOK_OUT = 50_000
-"""Nanoseconds for which an answer is looked out for before its client sleeps: to be woken on another core takes longer
-than most calls do (30 to 50 us from an idle core of a virtual machine)."""
+"""Nanoseconds for which a client polls for its answer before it sleeps. To wake it up would take longer than most calls
+do (30 to 50 us on an idle core of a virtual machine)."""
 
 
 def dumps(value: Any, buffers: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
-    """Return ``value`` pickled; what is defined in ``__main__``, or cannot go by reference, goes by value.
+    """Return ``value`` pickled; what is defined in ``__main__``, or cannot be sent by reference, is sent by value.
 
-    ``buffers`` is asked for each large buffer whether it stays in the pickle (true) or travels on its own (false).
+    ``buffers`` is called for each large buffer, and returns whether it stays in the pickle (else it is sent apart).
     """
     try:
         data = pickle.dumps(value, 5, buffer_callback=buffers)
-    except Exception:  # noqa: BLE001 - a class may refuse in any way; cloudpickle has the last word
+    except Exception:  # noqa: BLE001 - a class may raise anything; then cloudpickle is tried
         data = None
     if data is None or b"__main__" in data:
         import cloudpickle
@@ -76,22 +76,22 @@ def dumps(value: Any, buffers: Callable[[pickle.PickleBuffer], object] | None = 
 
 
 def loads(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
-    """Return the value that ``dumps`` was given; raises whatever its classes raise on loading, and never SystemExit.
+    """Return the value that ``dumps`` has pickled; raises the errors of its classes on loading, but never SystemExit.
 
     Raises:
-        ImportError: a module that it needs ends the program when it is imported.
+        ImportError: a module that it needs calls ``exit()`` when it is imported.
     """
     try:
         return _loads(data, buffers=buffers)
     except SystemExit as leaving:  # a script that reads its command line when it is imported
         raise ImportError(
-            "what came does not load: a module that it needs ends the program when it is imported (SystemExit:"
+            "the data cannot be loaded: a module that it needs ends the program when it is imported (SystemExit:"
             f" {leaving.code}); put what a script does when it is run under: if __name__ == '__main__'"
         ) from leaving
 
 
 def last_class(message: bytes | Arrived) -> str | None:
-    """Return the class or function that loading a message comes to last; None where that is not known."""
+    """Return the last class or function that is looked up when a message is loaded; None if that is not known."""
     found: list[str] = []
 
     class Unpickler(pickle.Unpickler):
@@ -100,7 +100,7 @@ def last_class(message: bytes | Arrived) -> str | None:
             return super().find_class(module, name)
 
     if isinstance(message, bytes):
-        with contextlib.suppress(Exception, SystemExit):  # it does not load: that is known
+        with contextlib.suppress(Exception, SystemExit):  # it fails as before; only the names are wanted
             Unpickler(io.BytesIO(message)).load()
     return found[-1] if found else None
 
@@ -114,14 +114,14 @@ _let_others_run = getattr(os, "sched_yield", lambda: None)
 def take_over(connection: Connection) -> socket.socket:
     """Return the socket under an authenticated connection, which is no longer usable afterwards."""
     sock = getattr(connection, "socket", None) or socket.socket(fileno=connection.fileno())
-    connection._handle = None  # type: ignore[attr-defined]  # noqa: SLF001 - or its __del__ would close the socket
+    connection._handle = None  # type: ignore[attr-defined]  # noqa: SLF001 - else its __del__ would close the socket
     if sock.family != getattr(socket, "AF_UNIX", None):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
 
 class Arrived:
-    """A long message, not yet loaded: its body, and what of the shared memory beside it has come."""
+    """A long message that is not loaded yet: its body, and the descriptors of shared memory that came with it."""
 
     __slots__ = ("body", "descriptors", "failure", "parcels")
 
@@ -132,18 +132,18 @@ class Arrived:
         self.parcels = parcels
         """How many arrays are in shared memory; the body begins with a table of them."""
         self.descriptors = descriptors
-        """Of segments that this end does not know yet; fewer than announced where it can have no more."""
+        """Of segments that are new at this end; fewer than announced if this process has no descriptors left."""
         self.failure = failure
-        """Why there is no body."""
+        """The error because of which there is no body, or None."""
 
     def close(self) -> None:
-        """Close the descriptors that nobody has taken."""
+        """Close the descriptors that were not used."""
         while self.descriptors:
             os.close(self.descriptors.pop())
 
 
 class Channel:
-    """The two ends of it behave alike and take turns. Not for several threads at once."""
+    """One end of a connection; both ends work in the same way and take turns. For one thread at a time."""
 
     __slots__ = (
         "__weakref__",
@@ -167,7 +167,7 @@ class Channel:
         self._pipes: list[int] = []
         self._in = self._out = _NO_PIPE
         self._poll: Callable[[int | None], list[Any]] | None = None
-        finalize(self, _close, sock, self._pipes)  # a thread that ends leaves its connection behind
+        finalize(self, _close, sock, self._pipes)  # a thread that ends does not close its connection
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
         self._local = _SHARES and sock.family == socket.AF_UNIX
@@ -178,7 +178,7 @@ class Channel:
         self._outgoing: Outgoing | None = None
 
     def offer_pipes(self) -> None:
-        """Go on over two pipes, quicker than the socket, where both ends are on one host; the other end accepts."""
+        """If both ends are on one host, use two pipes from now on, which are faster; the other end accepts them."""
         if not self._local:
             return
         pipes: list[int] = []
@@ -188,7 +188,7 @@ class Channel:
                     pipes += map(private, os.pipe())
             there, write_there, here, write_here = pipes
             socket.send_fds(self.socket, [_WITH_PIPES], [write_here, there])
-        except OSError:  # no descriptors left: the socket does it too, more slowly
+        except OSError:  # no descriptors left: the socket is used, which is slower
             while pipes:
                 os.close(pipes.pop())
             self.socket.sendall(_WITHOUT_PIPES)
@@ -199,11 +199,11 @@ class Channel:
             os.close(descriptor)
 
     def accept_pipes(self) -> None:
-        """Go on over the pipes that the other end offers.
+        """Use the pipes that the other end offers from now on.
 
         Raises:
-            EOFError: it is gone.
-            OSError: this process can have no more descriptors.
+            EOFError: the other end is closed.
+            OSError: this process has no descriptors left.
         """
         if not self._local:
             return
@@ -218,27 +218,27 @@ class Channel:
         self._out, self._in = descriptors
         poller = select.poll()
         poller.register(self._in, select.POLLIN)
-        # The end that closes the connection shuts the socket down. That is seen here, also where a fork has made copies
+        # The end that closes the connection shuts the socket down. This is noticed here even if a fork has made copies
         # of the pipes.
         poller.register(self.socket, 0)
         os.set_blocking(self._in, False)
-        self._poll = poller.poll  # this end waits for answers, which come soon; the other one for questions
+        self._poll = poller.poll  # this end waits for answers, which come soon; the other end waits for calls
 
     def wake(self) -> None:
-        """Have the thread that waits for a message on this channel, if one does, end with EOFError."""
-        with self._ending, contextlib.suppress(OSError):  # guarded, or it could meet a number that is another's by now
+        """If a thread waits for a message on this channel, end its wait with EOFError."""
+        with self._ending, contextlib.suppress(OSError):  # locked: else the descriptor's number may be in use again
             self.socket.shutdown(socket.SHUT_RDWR)
 
     def pack(self, value: Any) -> bytes:
-        """Pickle a value for ``send``; large buffers (arrays) go into shared memory where both ends are on one host."""
-        if self._parcels:  # of a message that was never sent
+        """Pickle a value for ``send``; large buffers (arrays) go into shared memory if both ends are on one host."""
+        if self._parcels:  # they belong to a message that was never sent
             self._forget_parcels()
         try:
             data = _dumps(value, 5, buffer_callback=self._place if self._local else None)
-        except Exception:  # noqa: BLE001 - a class may refuse in any way; `dumps` has the last word
+        except Exception:  # noqa: BLE001 - a class may raise anything; then `dumps` is tried
             data = None
         if data is None or b"__main__" in data:
-            self._forget_parcels()  # of the attempt that failed
+            self._forget_parcels()  # they belong to the attempt that failed
             return dumps(value, self._place if self._local else None)
         return data
 
@@ -248,7 +248,7 @@ class Channel:
         self._parcels = []
 
     def forget_sent(self) -> None:
-        """Use no more what the last message has told the other end of shared memory: that end could not take it."""
+        """Do not use the shared memory of the last message again: the other end could not map it."""
         if self._outgoing is not None:
             self._outgoing.forget(self._sent)
 
@@ -261,7 +261,7 @@ class Channel:
             self._outgoing = Outgoing()
         try:
             self._parcels.append(self._outgoing.put(buffer))
-        except OSError:  # no shared memory left: the socket takes it, more slowly
+        except OSError:  # no shared memory left: it goes over the socket, which is slower
             return True
         return False
 
@@ -280,7 +280,7 @@ class Channel:
             self.socket.sendall(data)
 
     def _write(self, data: bytes) -> None:
-        """Write at most ``_BUFFER`` bytes: a pipe that is empty takes them all at once, whatever the other end does."""
+        """Write at most ``_BUFFER`` bytes: these fit into an empty pipe at once, whatever the other end does."""
         if self._out == _NO_PIPE:
             self.socket.sendall(data)
         else:
@@ -291,7 +291,7 @@ class Channel:
         self._sent = parcels
         fresh = [segment.descriptor for parcel, segment in parcels if parcel.fresh]
         if fresh:
-            # Descriptors need a read of their own kind: announce them and wait until the other end is ready.
+            # The other end must read descriptors in another way: announce them, and wait until it is ready.
             self._write(_HEADER.pack(len(fresh) << _COUNT))
             if not self.socket.recv(1):
                 raise EOFError
@@ -304,8 +304,8 @@ class Channel:
         """Return the next message, for ``unpack``.
 
         Raises:
-            EOFError: the other end is gone.
-            OSError: the connection is gone.
+            EOFError: the other end is closed.
+            OSError: the connection is lost.
         """
         if self._poll is not None:
             got = self._look_out(self._poll)
@@ -314,13 +314,13 @@ class Channel:
         else:
             got = os.readv(self._in, (self._buffer,))
         if got > 8 and _HEADER.unpack_from(self._buffer)[0] + 8 == got:
-            # A copy, because loading a value may use this very channel: a proxy in it asks its server what it is.
+            # A copy, because loading a value may use this same channel: a proxy in it asks its server about itself.
             return bytes(self._view[8:got])
         return self._receive_on(got)
 
     def _look_out(self, poll: Callable[[int | None], list[Any]]) -> int:
-        """Read what comes into the buffer; return how many bytes. The pipe does not block."""
-        _let_others_run()  # or on a single core nobody could answer
+        """Poll for the answer, then sleep until it comes; read it into the buffer, and return its length in bytes."""
+        _let_others_run()  # on a single core the server could not answer otherwise
         try:
             return os.readv(self._in, (self._buffer,))
         except BlockingIOError:
@@ -335,7 +335,7 @@ class Channel:
     def _receive_on(self, got: int) -> bytes | Arrived:
         descriptors: list[int] = []
         length = 0
-        while length == 0:  # what comes first may be the announcement of descriptors
+        while length == 0:  # the first header may announce descriptors
             if got == 0:
                 raise EOFError
             while got < 8:
@@ -353,17 +353,17 @@ class Channel:
         return bytes(body)
 
     def _receive_long(self, length: int, got: int, parcels: int, descriptors: list[int]) -> Arrived:
-        """Return a message that comes over the socket; the buffer may have its beginning."""
+        """Return a message that comes over the socket; its beginning may be in the buffer already."""
         try:
             whole = bytearray(min(length, _AT_ONCE))
             whole[:got] = self._view[8 : 8 + got]
             while got < length:
-                if got == len(whole):  # room for more is made only for what has come
+                if got == len(whole):  # memory grows only with the data that has arrived
                     whole.extend(bytes(min(got, length - got)))
                 with memoryview(whole)[got:] as rest:
                     got += self._read_socket(rest)
         except MemoryError as error:
-            whole = bytearray()  # there is room again, to say what was missing
+            whole = bytearray()  # frees memory, so that the error can be sent
             while got < length:
                 got += self._read_socket(self._view[: length - got])
             return Arrived(b"", parcels, descriptors, error)
@@ -386,7 +386,7 @@ class Channel:
         try:
             got = os.readv(self._in, (view,))
         except BlockingIOError:
-            got = 0  # it was the socket that woke this thread: the connection was dropped
+            got = 0  # this thread was woken by the socket: the connection was closed
         if got == 0:
             raise EOFError
         return got
@@ -398,10 +398,10 @@ class Channel:
         return got
 
     def unpack(self, message: bytes | Arrived) -> Any:
-        """Return the value of a message; raises whatever its classes raise on loading.
+        """Return the value of a message; raises the errors of its classes on loading.
 
         Raises:
-            MemoryError, OSError: this process is short of memory or of descriptors; the connection is as before.
+            MemoryError, OSError: this process has not enough memory or descriptors; the connection stays usable.
         """
         if isinstance(message, bytes):
             return loads(message)
@@ -428,14 +428,14 @@ class Channel:
         return loads(message.body[message.parcels * _PARCEL.size :], buffers)
 
     def close(self) -> None:
-        """Drop the connection: the other end notices at once, whoever has copies of it. Harmless when done already."""
+        """Close the connection: the other end notices at once, even if there are copies of it. May be called twice."""
         with self._ending:
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RDWR)
             self.close_copy()
 
     def close_copy(self) -> None:
-        """Close what this process has of it; where a fork has made two of it, the other one goes on."""
+        """Close only this process's copy of the connection: if a fork has made two of it, the other stays open."""
         self._in = self._out = _NO_PIPE
         self._poll = None
         _close(self.socket, self._pipes)

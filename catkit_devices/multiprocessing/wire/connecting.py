@@ -1,4 +1,4 @@
-"""Connections to a server: made, authenticated, and never waited for without bound."""
+"""Connections to a server: how they are made and authenticated. Every wait has a limit."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def connect(server: Endpoint, timeout: float) -> connection.Connection:
     """Return an authenticated connection.
 
     Raises:
-        ServerNotFoundError: nothing listens there.
-        ServerUnresponsiveError: something does, and does not answer within ``timeout`` seconds.
-        AuthenticationError: the key is not the server's.
+        ServerNotFoundError: there is no server at this address.
+        ServerUnresponsiveError: the server does not answer within ``timeout`` seconds.
+        AuthenticationError: the server has another key.
     """
     deadline = time.monotonic() + timeout
     while True:
         try:
             return _connect_once(server, timeout)
         except _CrowdedError as crowded:
-            # Too many come at once: the queue of a Unix socket is full, or the server has dropped who waited longest.
+            # Too many connect at once: the queue of the Unix socket is full, or the server has dropped the oldest one.
             if time.monotonic() > deadline:
                 raise ServerUnresponsiveError(str(crowded), server=server.name, pid=server.pid) from crowded
             time.sleep(0.005)
@@ -57,7 +57,7 @@ class _CrowdedError(Exception):
 
 
 class _SocketConnection(connection.Connection):
-    """A connection that closes its socket, and never a number: after Ctrl-C that could be another's by now."""
+    """A connection that closes its socket object, and not a number: after Ctrl-C the number may be in use again."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
@@ -83,10 +83,10 @@ def _connect_once(server: Endpoint, timeout: float) -> connection.Connection:
         set_receive_timeout(sock, timeout)
     except BlockingIOError as error:
         sock.close()
-        raise _CrowdedError(f"{label} does not accept within {timeout:g} s") from error
+        raise _CrowdedError(f"{label} has not accepted a connection within {timeout:g} s") from error
     except TimeoutError as error:
         sock.close()
-        raise ServerUnresponsiveError(f"{label} does not accept within {timeout:g} s", **facts) from error
+        raise ServerUnresponsiveError(f"{label} has not accepted a connection within {timeout:g} s", **facts) from error
     except OSError as error:
         sock.close()
         raise ServerNotFoundError(f"{label} is not running ({error})", **facts) from error
@@ -96,7 +96,7 @@ def _connect_once(server: Endpoint, timeout: float) -> connection.Connection:
         connection.deliver_challenge(conn, server.authkey)
     except BlockingIOError as error:
         conn.close()
-        raise ServerUnresponsiveError(f"{label} was silent for {timeout:g} s", **facts) from error
+        raise ServerUnresponsiveError(f"{label} has sent nothing for {timeout:g} s", **facts) from error
     except (EOFError, ConnectionError) as error:
         conn.close()
         raise _CrowdedError(f"{label} closed the connection") from error
@@ -107,7 +107,7 @@ def _connect_once(server: Endpoint, timeout: float) -> connection.Connection:
 
 
 def set_receive_timeout(sock: socket.socket, timeout: float) -> None:
-    """Bound every blocking read of the socket in the kernel (0 for never)."""
+    """Give every blocking read of the socket a timeout in seconds, in the kernel; 0 for none."""
     if os.name == "posix":
         import struct
 
@@ -133,7 +133,7 @@ def borrowed_socket(conn: connection.Connection) -> Iterator[socket.socket]:
 
 
 def keep_alive(sock: socket.socket) -> None:
-    """Have the kernels notice within seconds that the other host is gone; a stopped process keeps answering."""
+    """Make the kernel notice within seconds that the other host is gone; for a stopped process its kernel answers."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 2), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 4), ("TCP_NODELAY", 1)):
         if hasattr(socket, option):
@@ -141,16 +141,16 @@ def keep_alive(sock: socket.socket) -> None:
 
 
 def bound_silence(sock: socket.socket) -> None:
-    """Have the kernel give a TCP connection up where what was sent is not acknowledged within seconds.
+    """Make the kernel end a TCP connection if what was sent is not acknowledged within seconds.
 
-    While something is on its way, it does not ask for life by keepalive (tcp(7), TCP_USER_TIMEOUT).
+    Keepalive does not work while there is unacknowledged data (tcp(7), TCP_USER_TIMEOUT).
     """
     if sock.family == socket.AF_INET and hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(SILENCE * 1000))
 
 
 def ask(server: Endpoint, verb: str, *args: Any, timeout: float = SILENCE) -> Any:
-    """Put one question to a server on a connection of its own."""
+    """Send one request to a server, over a new connection, and return the answer."""
     conn = connect(server, timeout)
     with conn:
         return request(conn, verb, args, server)
@@ -176,8 +176,8 @@ def request(conn: connection.Connection, verb: str, args: tuple[Any, ...], serve
     """Ask on an authenticated connection and return the answer.
 
     Raises:
-        ServerResourceError: the server is short of what it needs for that.
-        ServerUnresponsiveError: the server refused, or went.
+        ServerResourceError: the server has not enough memory, threads or descriptors for it.
+        ServerUnresponsiveError: the server refused the request, or has ended.
     """
     try:
         conn.send((None, verb, args, {}))

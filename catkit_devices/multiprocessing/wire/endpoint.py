@@ -1,7 +1,7 @@
 """Where servers are found: by name, in a directory that only its user (or a lab's group) can enter.
 
-A running server holds an operating-system lock on ``<name>.lock`` (so the end of its process, however it comes, frees
-the name) and has its address and key in ``<name>.json``.
+A running server holds an operating-system lock on ``<name>.lock``, so its name is free again when its process ends,
+however it ends. Its address and key are in ``<name>.json``.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["Address", "Endpoint", "Registration", "default_name", "endpoint", "e
 Address = str | tuple[str, int]
 
 _LONGEST_SOCKET_PATH = 100
-"""Bytes; the address of a Unix socket ends at about 107."""
+"""Bytes; the path of a Unix socket cannot be longer than about 107."""
 _SHORT_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - a directory of one's own is made there
-"""Where a socket's path is short enough if it is not in the directory of running servers, nor in TMPDIR."""
+"""Where a socket is made if its path would be too long in the directory of running servers and in TMPDIR."""
 
 
 class Endpoint(NamedTuple):
@@ -37,18 +37,18 @@ class Endpoint(NamedTuple):
 
 
 def default_name() -> str:
-    """Return the name of the server that is meant where none is said: ``CATKIT_DEVICES_SERVER``, else ``default``."""
+    """Return the name of the server if none is given: ``CATKIT_DEVICES_SERVER``, else ``default``."""
     return os.environ.get("CATKIT_DEVICES_SERVER") or "default"
 
 
 def runtime_directory(group: str | None = None) -> Path:
-    """Return the directory of this user's running servers on this host, made if it is not there.
+    """Return the directory of this user's running servers on this host; it is made if it does not exist.
 
-    ``CATKIT_DEVICES_RUNTIME`` names it, else it lies in the home directory that the user database knows, so that
-    every login, service and cron job of the user finds the same one.
+    ``CATKIT_DEVICES_RUNTIME`` names it. Without that, it is in the home directory of the user database, so that every
+    login, service and cron job of the user finds the same one.
 
     Raises:
-        PermissionError: it belongs to somebody else, or others can write to it.
+        PermissionError: it belongs to another user, or others can write to it.
         OSError: it cannot be made.
     """
     configured = os.environ.get("CATKIT_DEVICES_RUNTIME")
@@ -73,14 +73,14 @@ def runtime_directory(group: str | None = None) -> Path:
 
 
 def _make(directory: Path, mode: int) -> None:
-    """Make a directory, and those above it that are missing, which none but this user can write to in either case."""
+    """Make a directory, and those above it that are missing; only this user can write to any of them."""
     if not directory.parent.exists():
         _make(directory.parent, 0o755)
     directory.mkdir(mode=mode, exist_ok=True)
 
 
 def _check_private(directory: Path) -> None:
-    """Refuse a directory in which others could put a server of theirs in the place of one's own."""
+    """Refuse a directory in which another user could replace this user's server by another one."""
     status = directory.stat()
     if status.st_mode & 0o022:
         raise PermissionError(
@@ -100,7 +100,7 @@ def _home() -> Path:
 
         try:
             return Path(pwd.getpwuid(os.getuid()).pw_dir)
-        except KeyError:  # in a container, say: the user has a number only
+        except KeyError:  # the user has a number, but no name, as in some containers
             home = Path(os.environ.get("HOME", ""))
             usable = home.is_absolute() and os.access(home, os.W_OK | os.X_OK)
             return home if usable else Path(f"/tmp/catkit_devices-{os.getuid()}")  # noqa: S108 - checked to be ours
@@ -108,10 +108,10 @@ def _home() -> Path:
 
 
 class Registration:
-    """A server's claim to its name, for as long as its process lives.
+    """Reserves the name of a server, for as long as its process lives.
 
     Raises:
-        ServerRunningError: a live server has the name; says which process.
+        ServerRunningError: a running server has the name; the message names its process.
     """
 
     def __init__(self, name: str, group: str | None = None) -> None:
@@ -134,7 +134,7 @@ class Registration:
                 raise _running(self.name, self._file)
             if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
                 return lock
-            os.close(lock)  # the last owner took the file away between our opening and our locking it
+            os.close(lock)  # its last owner removed the file after it was opened here and before it was locked
 
     def socket_path(self) -> str:
         """Return a path at which a Unix socket can be bound."""
@@ -177,9 +177,9 @@ class Registration:
         Path(temporary).replace(self._file)
 
     def withdraw(self) -> None:
-        """Give the name back."""
+        """Free the name."""
         self._clean()
-        with contextlib.suppress(OSError):  # Windows does not remove what is open; the next server of the name will
+        with contextlib.suppress(OSError):  # Windows cannot remove an open file; the next server of the name will
             (self._directory / f"{self.name}.lock").unlink()
         os.close(self._lock)
 
@@ -221,7 +221,7 @@ def endpoints() -> list[Endpoint]:
     for file in runtime_directory().glob("*.json"):
         try:
             found.append(endpoint(file.stem))
-        except ServerNotFoundError:  # withdrawn meanwhile
+        except ServerNotFoundError:  # it has ended meanwhile
             continue
     return found
 

@@ -1,8 +1,8 @@
-"""Carrying an exception, whole, from one process to another.
+"""Sends an exception, complete, from one process to another.
 
-Type, args, attributes, notes, cause, context, groups and the remote frames arrive; no constructor runs on the way, so
-a class with any signature survives. What cannot be rebuilt where it arrives becomes a ``RemoteError`` with the full
-text, and never breaks the connection that carried it.
+Type, args, attributes, notes, cause, context, groups and the remote frames arrive. No constructor is called, so a class
+may have any signature. An exception that cannot be rebuilt in the other process becomes a ``RemoteError`` with the full
+text; the connection stays usable.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from catkit_devices.multiprocessing.wire.channel import dumps, loads
 __all__ = ["decode", "encode"]
 
 _MOST_FRAMES = 100
-"""Of a longer traceback the outermost and the innermost halves are carried."""
+"""Frames of a traceback that are sent; of a longer one, the outermost and the innermost halves of this number."""
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: set for classes that were made while the program runs
 _LINKS = ("__cause__", "__context__")
 _Frame = tuple[str, str, int, str]
@@ -26,7 +26,7 @@ _Node = dict[str, Any]
 
 
 def encode(error: BaseException) -> bytes:
-    """Return the exception, with everything that hangs on it, as bytes. Does not fail, whatever the exception is."""
+    """Return the exception, with its causes, contexts and members, as bytes. Never fails, whatever the exception is."""
     found = [error]
     numbers = {id(error): 0}
 
@@ -37,7 +37,7 @@ def encode(error: BaseException) -> bytes:
         return numbers[id(linked)]
 
     nodes = []
-    for one in found:  # which grows: a chain may be thousands long, or a circle
+    for one in found:  # the list grows in the loop: a chain may have thousands of links, or be a circle
         node = _node(one)
         for link in _LINKS:
             linked = getattr(one, link)
@@ -49,14 +49,14 @@ def encode(error: BaseException) -> bytes:
 
 
 def decode(data: bytes | memoryview) -> BaseException:
-    """Return the exception that ``encode`` was given, or a ``RemoteError`` in its place."""
+    """Return the exception that ``encode`` has encoded, or a ``RemoteError`` instead of it."""
     nodes: list[_Node] = pickle.loads(data)
     errors: dict[int, BaseException] = {}
     for index in range(len(nodes)):
         _build(index, nodes, errors)
     for index, node in enumerate(nodes):
         error = errors[index]
-        # Written past the class, which may forbid that its attributes are set.
+        # Set without the class's own __setattr__, which may forbid it.
         if node["notes"]:
             BaseException.__setattr__(error, "__notes__", node["notes"])
         if node["frames"]:
@@ -97,15 +97,15 @@ def _node(error: BaseException) -> _Node:
             if name != "__notes__":
                 node["state"][name] = (_pickled(value), type(value).__qualname__)
         node["class"] = _pickled(cls)
-    except Exception as broken:  # noqa: BLE001 - a class may resist being looked at; its text must arrive all the same
-        node["notes"].append(f"(it could not be carried whole: {type(broken).__name__}: {broken})")
+    except Exception as broken:  # noqa: BLE001 - reading a class's attributes may raise; its text must arrive anyway
+        node["notes"].append(f"(it could not be sent completely: {type(broken).__name__}: {broken})")
     if left_out:
         node["notes"].append(f"({left_out} frames left out of its traceback)")
     return node
 
 
 def _text(error: BaseException) -> str | None:
-    """Return the exception's text; None where it has none to give."""
+    """Return the exception's text; None if that raises."""
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - see above
@@ -113,7 +113,7 @@ def _text(error: BaseException) -> str | None:
 
 
 def _shown(value: object) -> str | None:
-    """Return what stands for an argument that does not arrive; None for what certainly does."""
+    """Return a text to show for an argument if it cannot be sent; None for one that certainly can."""
     if type(value).__module__ == "builtins":
         return None if isinstance(value, (str, bytes, int, float, complex)) else f"<{type(value).__qualname__}>"
     try:
@@ -125,7 +125,7 @@ def _shown(value: object) -> str | None:
 def _pickled(value: object) -> bytes | None:
     try:
         return dumps(value)
-    except Exception:  # noqa: BLE001 - anything may refuse to be pickled, in any way
+    except Exception:  # noqa: BLE001 - pickling may raise anything
         return None
 
 
@@ -151,7 +151,7 @@ _TOLD_ELSEWHERE = (
 
 
 def _frames(step: TracebackType | None) -> tuple[list[_Frame], int]:
-    """Return the frames of a traceback and how many were left out in its middle."""
+    """Return the frames of a traceback, and how many in its middle were left out."""
     frames = []
     while step is not None:
         code = step.tb_frame.f_code
@@ -174,16 +174,16 @@ def _build(index: int, nodes: list[_Node], errors: dict[int, BaseException]) -> 
             members = [_build(member, nodes, errors) for member in members]
         try:
             errors[index] = _rebuilt(node, members)
-        except Exception as failure:  # noqa: BLE001 - whatever a class does on loading, its text must arrive
+        except Exception as failure:  # noqa: BLE001 - loading may raise anything; the text must arrive anyway
             text = node["text"] if node["text"] is not None else "(it has no text)"
             errors[index] = RemoteError(node["kind"], text, "".join(_lines(node)))
-            node["notes"].append(f"(it cannot be rebuilt here: {type(failure).__name__}: {failure})")
+            node["notes"].append(f"(it cannot be rebuilt in this process: {type(failure).__name__}: {failure})")
     return errors[index]
 
 
 def _rebuilt(node: _Node, members: list[BaseException] | None) -> BaseException:
     if node["class"] is None:
-        raise TypeError("its class could not be carried")
+        raise TypeError("its class could not be sent")
     cls: type[BaseException] = loads(node["class"])
     args: tuple[Any, ...] = tuple(_argument(data, shown) for data, shown in node["args"])
     state = {}
@@ -192,7 +192,7 @@ def _rebuilt(node: _Node, members: list[BaseException] | None) -> BaseException:
         try:
             state[name] = _loaded(data)
         except Exception:  # noqa: BLE001 - see above
-            notes.append(f"(its attribute {name!r}, a {kind}, could not be carried)")
+            notes.append(f"(its attribute {name!r}, a {kind}, could not be sent)")
     if members is None:
         error = _bare(cls, args)
         BaseException.__setattr__(error, "args", args)
@@ -201,23 +201,23 @@ def _rebuilt(node: _Node, members: list[BaseException] | None) -> BaseException:
     for name, value in state.items():
         try:
             BaseException.__setattr__(error, name, value)
-        except (AttributeError, TypeError):  # a property of the class is in the way
+        except (AttributeError, TypeError):  # the class has a property of that name
             vars(error)[name] = value
     if node["text"] is not None:
-        str(error)  # a class that cannot tell its text any more is better told by what it was over there
+        str(error)  # if this raises, the exception is replaced by a RemoteError that has the text
     node["notes"] += notes
     return error
 
 
 def _bare(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """Return a new exception by the built-in constructor that lies beneath the class's own."""
+    """Return a new exception, made by the constructor of the nearest built-in base class."""
     for base in cls.__mro__:
         if base.__flags__ & _HEAP_TYPE or not issubclass(base, BaseException):
             continue
         for given in (args, ()):
             try:
                 error: BaseException = base.__new__(cls, *given)
-            except TypeError:  # not the one that the instances of this class are built by
+            except TypeError:  # instances of this class cannot be made by this constructor
                 continue
             if type(error) is cls:
                 return error
@@ -238,7 +238,7 @@ def _loaded(data: bytes | None) -> Any:
 
 
 class _Lost:
-    """Stands where an argument could not be carried; looks as that did."""
+    """Replaces an argument that could not be sent; has the same repr."""
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -1,7 +1,8 @@
-"""What a forked child must not keep of its parent: its connections, and locks that some thread of the parent has.
+"""What a forked child must not inherit from its parent: its connections, and locks that a thread of the parent holds.
 
-A fork copies every descriptor, and one thread. A copy of a connection keeps it open after its owner's death, so that
-nobody notices that; a lock, or an import, that another thread was in the middle of is never finished in the child.
+A fork copies every descriptor, but only one thread. A copied connection stays open when its owner dies, so that the
+death is not noticed. A lock that another thread holds at the fork is never released in the child, and an import that
+another thread is doing is never finished there.
 """
 
 from __future__ import annotations
@@ -26,24 +27,26 @@ __all__ = ["accept", "making", "private", "receive_descriptors", "renewed", "soc
 _L = TypeVar("_L", bound=Any)
 
 _IMPORTS = 5.0
-"""Seconds that a fork waits at most for what other threads import: one of them might wait for the thread that forks."""
+"""Seconds that a fork waits at most for imports of other threads: one of them might wait for the thread that forks."""
 
 making = threading.RLock()
-"""Held while a descriptor is made and called ``private``, and by every fork: so that none falls between."""
+"""Held while a descriptor is made and registered by ``private``, and during every fork, so that a fork never happens
+between the two."""
 
 _private: dict[int, tuple[int, int]] = {}
-"""What each descriptor was open on (device and inode); one that was closed since, or is another's by now, is not."""
+"""Device and inode on which each private descriptor was open. If they differ now, the number is in use for another file
+and not private any more."""
 
 _given_up: set[tuple[str, int]] = set()
-"""Imports that a fork has waited for in vain: module and thread."""
+"""Imports (module and thread) for which a fork has waited without success."""
 
 _before_logging = True
-"""Whether the hook of ``logging``, which takes a lock that most modules need when they are imported, runs before ours:
-such an import would be waited for in vain."""
+"""Whether the fork hook of ``logging`` runs before ours. It holds a lock that most modules need during their import, so
+an import of another thread could not be finished while ours waits for it."""
 
 
 def private(descriptor: int) -> int:
-    """Have no child that is forked from now on keep a descriptor; return it."""
+    """Make sure that children that are forked from now on do not keep this descriptor; return it."""
     status = os.fstat(descriptor)
     _private[descriptor] = status.st_dev, status.st_ino
     if _before_logging and imported("logging") is not None:
@@ -52,7 +55,7 @@ def private(descriptor: int) -> int:
 
 
 def renewed(lock: _L) -> _L:
-    """Have a lock be free in every forked child, whichever thread of the parent has it; return it."""
+    """Make sure that a lock is free in every forked child, even if a thread of the parent holds it; return it."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lock._at_fork_reinit)  # noqa: SLF001 - as threading does with its own
     return lock
@@ -60,7 +63,7 @@ def renewed(lock: _L) -> _L:
 
 def socket_of(listener: Any) -> socket.socket:
     """Return the socket on which a listener of the standard library listens."""
-    sock: socket.socket = listener._listener._socket  # noqa: SLF001 - the library hands it out nowhere
+    sock: socket.socket = listener._listener._socket  # noqa: SLF001 - there is no public way to it
     return sock
 
 
@@ -77,7 +80,7 @@ def accept(listener: Listener) -> Any:
 
     poller = select.poll()
     poller.register(sock, select.POLLIN)
-    sock.setblocking(False)  # it may be gone between the two: a fork must not wait for the next one
+    sock.setblocking(False)  # the client may disconnect before accept(): a fork must not wait for the next client
     while True:
         poller.poll()
         with making, contextlib.suppress(BlockingIOError):
@@ -87,12 +90,12 @@ def accept(listener: Listener) -> Any:
 
 
 def receive_descriptors(sock: socket.socket, most: int) -> tuple[bytes, list[int]]:
-    """Return one byte and the descriptors that come with it, private and closed in programs that this process starts.
+    """Return one byte and the descriptors that come with it; child processes do not inherit them.
 
     Raises:
-        OSError: nothing came in the time that the socket may take for a read.
+        OSError: nothing came within the socket's timeout.
     """
-    sock.recv(1, socket.MSG_PEEK)  # waits, and a fork must not wait for that
+    sock.recv(1, socket.MSG_PEEK)  # waits here, because a fork must not wait during the next lines
     descriptors = array.array("i")
     with making:
         flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
@@ -104,11 +107,11 @@ def receive_descriptors(sock: socket.socket, most: int) -> tuple[bytes, list[int
 
 
 def _before_fork() -> None:
-    """Keep descriptors from being made and modules from being imported until the fork is done."""
+    """Wait until no other thread makes a descriptor or imports a module, and let none begin until the fork is done."""
     deadline = time.monotonic() + _IMPORTS
     while True:
         making.acquire()
-        _imp.acquire_lock()  # without it no import begins
+        _imp.acquire_lock()  # while it is held, no import begins
         others = _imports_of_others() - _given_up
         if not others or (_before_logging and imported("logging") is not None):
             return
@@ -121,9 +124,9 @@ def _before_fork() -> None:
 
 
 def _imports_of_others() -> set[tuple[str, int]]:
-    """Return the modules that other threads are in the middle of importing, and these threads."""
+    """Return the modules that other threads are importing now, with these threads."""
     me = threading.get_ident()
-    locks: dict[str, Any] = getattr(importlib._bootstrap, "_module_locks", {})  # noqa: SLF001 - nothing public tells
+    locks: dict[str, Any] = getattr(importlib._bootstrap, "_module_locks", {})  # noqa: SLF001 - there is no public way
     held = [(name, lock.owner) for name, reference in locks.items() if (lock := reference()) is not None]
     return {(name, owner) for name, owner in held if owner not in (None, me)}
 
@@ -134,7 +137,7 @@ def _after_fork() -> None:
 
 
 def _in_child() -> None:
-    # Before anything else is opened: what is closed here may be closed once more by the object that had it.
+    # Before anything else is opened: the objects that had these descriptors may close the same numbers once more.
     for descriptor, identity in _private.items():
         with contextlib.suppress(OSError):  # closed since
             status = os.fstat(descriptor)
@@ -145,7 +148,7 @@ def _in_child() -> None:
 
 
 def _put_nothing(descriptor: int) -> None:
-    """Close a descriptor, and keep its number in use for whichever object of the child will close it again."""
+    """Replace a descriptor by one on /dev/null: an object in the child may close its number again later."""
     os.close(descriptor)
     nothing = os.open(os.devnull, os.O_RDWR)
     if nothing != descriptor:
@@ -154,8 +157,8 @@ def _put_nothing(descriptor: int) -> None:
 
 
 def _register() -> None:
-    """Have the hooks run at every fork; once more, and before those of others, where they do already."""
-    global _before_logging  # noqa: PLW0603 - hooks are the process's, and stay for its life
+    """Register the hooks for every fork; a second time, if needed, so that they run before those of ``logging``."""
+    global _before_logging  # noqa: PLW0603 - hooks belong to the process, and cannot be removed
     _before_logging = imported("logging") is None
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)

@@ -1,7 +1,8 @@
-"""Large arrays between two processes on one host: copied once into shared memory, seen there by the receiver.
+"""Large arrays between two processes on one host: copied once into shared memory, where the receiver uses them.
 
-The memory is anonymous (``memfd_create``) and its descriptors travel over the Unix socket, so whatever way either
-process ends, nothing is left behind. Segments are used again: touching fresh memory costs more than copying into warm.
+The memory is anonymous (``memfd_create``) and its descriptors are sent over the Unix socket, so nothing is left behind,
+however either process ends. Segments are used again, because the first access to new memory is slower than a copy into
+memory that was used before.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["Incoming", "Outgoing", "Parcel", "Segment"]
 
 _DATA = 64
-"""Where the data begins in a segment; before it stands one byte: 1 while the receiver uses it."""
+"""Offset of the data in a segment, in bytes; the first byte of the segment is 1 while the receiver uses it."""
 _MOST = 8
 """How many segments are kept for the next arrays."""
 
 
 class Segment:
-    """One piece of shared memory, gone with its last holder."""
+    """One piece of shared memory; it is freed when both processes have closed it."""
 
     __slots__ = ("__weakref__", "capacity", "descriptor", "map", "number", "told")
 
@@ -33,7 +34,7 @@ class Segment:
         self.capacity = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         self.descriptor = os.memfd_create("catkit_devices", os.MFD_CLOEXEC)
         try:
-            # Allocated now, so that a full memory is an error here and not a bus error later.
+            # Allocated now, so that a lack of memory is an error here and not a bus error later.
             os.posix_fallocate(self.descriptor, 0, self.capacity + mmap.PAGESIZE)
             self.map = mmap.mmap(self.descriptor, self.capacity + mmap.PAGESIZE)
         except BaseException:
@@ -44,7 +45,7 @@ class Segment:
 
     @property
     def free(self) -> bool:
-        """Whether the receiver is done with it."""
+        """Whether the receiver does not use it any more."""
         return self.map[0] == 0
 
 
@@ -61,7 +62,7 @@ class Parcel(NamedTuple):
 
 
 class Outgoing:
-    """The sender's segments on one connection."""
+    """The segments of the sender on one connection."""
 
     __slots__ = ("_count", "_retired", "_segments")
 
@@ -69,10 +70,10 @@ class Outgoing:
         self._segments: list[Segment] = []
         self._count = 0
         self._retired: list[int] = []
-        """What is not used again, and the receiver has not been told yet."""
+        """Numbers of segments that are not used any more, and of which the receiver was not told yet."""
 
     def put(self, buffer: PickleBuffer) -> tuple[Parcel, Segment]:
-        """Copy a buffer into a free segment; return what to tell the receiver, and the segment.
+        """Copy a buffer into a free segment; return the parcel for the receiver, and the segment.
 
         Raises:
             OSError: there is no memory for it.
@@ -99,14 +100,14 @@ class Outgoing:
         return Parcel(segment.number, size, segment.capacity + mmap.PAGESIZE, fresh, retired), segment
 
     def forget(self, parcels: list[tuple[Parcel, Segment]]) -> None:
-        """Do not use the segments of a message again that was not sent, or that the receiver could not take."""
+        """Do not use these segments again: their message was not sent, or the receiver could not map them."""
         numbers = {parcel.segment for parcel, _ in parcels}
         self._segments = [one for one in self._segments if one.number not in numbers]
         self._retired += [*numbers, *(parcel.retired for parcel, _ in parcels if parcel.retired)]
 
 
 class Incoming:
-    """The receiver's view of the other side's segments."""
+    """The segments of the other end, as the receiver maps them."""
 
     __slots__ = ("_maps",)
 
@@ -114,7 +115,7 @@ class Incoming:
         self._maps: dict[int, mmap.mmap] = {}
 
     def take(self, parcel: Parcel, descriptor: int | None) -> Any:
-        """Return a buffer over the data; the segment is free again when the last user of the buffer is gone."""
+        """Return a buffer over the data; the segment is free again when the buffer is not used any more."""
         if descriptor is not None:
             try:
                 self._maps[parcel.segment] = mmap.mmap(descriptor, parcel.capacity)

@@ -1,4 +1,4 @@
-"""Shortage of memory, descriptors or threads: which one, and what a server keeps in reserve to tell its clients."""
+"""Shortage of memory, descriptors or threads: how it is recognised, and how a server still answers its clients."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["Reserve", "shortage"]
 
 _WORDS = {
-    errno.EMFILE: "out of descriptors, it has as many as it may have",
-    errno.ENFILE: "out of descriptors, as is its whole computer",
+    errno.EMFILE: "out of descriptors (open files), it has reached its limit",
+    errno.ENFILE: "out of descriptors (open files), its whole computer has reached the limit",
     errno.ENOMEM: "out of memory",
-    errno.ENOBUFS: "out of memory for what it sends",
+    errno.ENOBUFS: "out of memory for sending",
 }
 _NO_THREAD = "can't start new thread"
-"""What CPython says where the system gives it no thread."""
+"""CPython's message if the operating system starts no more threads."""
 
 
 def shortage(error: BaseException) -> str | None:
-    """Return what the process that raised ``error`` is short of; None where the error is of another kind."""
+    """Return what the process that raised ``error`` has run out of; None if the error has another cause."""
     if isinstance(error, MemoryError):
         return _WORDS[errno.ENOMEM]
     if isinstance(error, OSError):
@@ -39,11 +39,11 @@ def shortage(error: BaseException) -> str | None:
 
 
 class Reserve:
-    """A thread and a descriptor that a server keeps in reserve, to answer clients when it can have no more of them.
+    """A thread and a descriptor that a server keeps in reserve, to answer clients when there are no others left.
 
     Args:
-        listener: on which clients come.
-        answer: called, in the thread put aside, with a connection and what the server is short of.
+        listener: the server's, to which clients connect.
+        answer: called in the reserve thread, with a connection and what the server has run out of.
     """
 
     def __init__(self, listener: Any, answer: Callable[[connection.Connection, str], None]) -> None:
@@ -60,9 +60,9 @@ class Reserve:
         self._waiting.put((conn, lacking))
 
     def accept(self) -> connection.Connection | None:
-        """Accept the connection for which there was no descriptor, in the place of the one put aside.
+        """Accept the connection for which there was no descriptor, with the descriptor that is kept in reserve.
 
-        None where nobody has come, or where that one is lent already.
+        None if no connection waits, or if the reserve is in use.
         """
         if not connection.wait([socket_of(self._listener)], 0):
             return None
@@ -81,7 +81,7 @@ class Reserve:
         return conn
 
     def _restore(self) -> None:
-        """Put a descriptor aside again, if there is one; the guard is held."""
+        """Keep a descriptor in reserve again, if there is a free one; the caller holds the guard."""
         if self._descriptor is None:
             with contextlib.suppress(OSError):
                 self._descriptor = os.open(os.devnull, os.O_RDONLY)
