@@ -234,7 +234,7 @@ def test_an_experiment_whose_testbed_does_not_answer_ends_and_says_so(bench, unw
     with stopped(server):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == SILENT, errors
-    assert f"(pid {server}) is lost: silent for 5 s" in errors
+    assert f"(pid {server}) is lost: it has not answered for 5 s" in errors
     assert "Traceback" not in errors
 
 

@@ -1,10 +1,10 @@
 """The connections for calls: one for each thread and server.
 
-An interrupted call costs its connection: that is closed, and the next call makes a new one. The server is told on the
-session's lifeline, and again by the next connection, that the call is void and which sections its owner still has.
+If a call is interrupted, its connection is closed, and the next call makes a new one. The server is told, on the
+session's lifeline and again by the next connection, that the call is void and which sections its owner still has.
 
-Ctrl-C may come again while the first one is handled. So a connection remembers the call whose end it has not seen; its
-next use gives that call up first.
+Ctrl-C may come again while the first one is handled. So a connection remembers a call whose end it has not seen; the
+next call abandons that one first.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _local = threading.local()
 
 
 def _forget_parent() -> None:
-    global _local  # noqa: PLW0603 - the connections of the parent's thread are not the forked child's
+    global _local  # noqa: PLW0603 - a forked child must not use the connections of its parent's thread
     _local = threading.local()
 
 
@@ -60,16 +60,17 @@ class CallConnection:
         self.session = session
         self.thread = next(_numbers)
         self.unfinished = 0
-        """Number of the call that was sent and whose end was not seen; 0 for none."""
+        """Number of the call that was sent and whose answer was not read yet; 0 for none."""
         self.void: tuple[Any, ...] | None = None
         self.channel: Channel | None = None
 
     def call(self, target: int, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
-        """Have the server do something; return or raise what it did.
+        """Let the server carry out an operation; return its result, or raise its error.
 
         Raises:
-            ServerUnresponsiveError: the server is gone or silent; whether the operation was done is not known.
-            ServerResourceError: the server is short of something that the call needs; the connection is as before.
+            ServerUnresponsiveError: the server has ended or does not answer; it is not known whether the operation was
+                carried out.
+            ServerResourceError: the server has not enough memory, threads or descriptors; the connection stays usable.
         """
         from_call = forwarded_call()
         origin = None
@@ -90,10 +91,10 @@ class CallConnection:
             self.unfinished = number
             channel.send(message)
             answer = channel.receive()
-            self.unfinished = 0  # what is loaded may ask its server over this very connection
+            self.unfinished = 0  # an object that is being loaded may use this same connection
             try:
                 status, value = channel.unpack(answer)
-            except Exception as error:  # noqa: BLE001 - a class may do anything on loading
+            except Exception as error:  # noqa: BLE001 - loading may raise anything
                 self.unfinished = number
                 self.abandon()
                 status, value = _DOES_NOT_LOAD, _does_not_load(name, answer, error)
@@ -107,7 +108,7 @@ class CallConnection:
                 raise lost from None
             server, pid = self.session.endpoint.name, self.session.pid
             raise ServerUnresponsiveError(
-                f"server {server!r} (pid {pid}): the connection broke during {name!r} ({error or 'it was dropped'})",
+                f"server {server!r} (pid {pid}): the connection was lost during {name!r} ({error or 'it was closed'})",
                 server=server,
                 pid=pid,
             ) from error
@@ -121,7 +122,7 @@ class CallConnection:
                 self.session.nested.pop(self.thread, None)
                 if nested.gave_way:
                     self._take_back(from_call, number)
-        # From here to the caller nothing is called, so that Ctrl-C, which comes on calls, cannot take the value away.
+        # From here to the caller no function is called, so that Ctrl-C, which comes at calls, cannot lose the value.
         if status == RETURNED:
             return value
         if status == HANDED_OVER:
@@ -141,14 +142,14 @@ class CallConnection:
 
         raised = decode(value)
         if from_call is not None and from_call.reason is not None and isinstance(raised, OperationCancelled):
-            raise from_call.reason from raised  # the other server knows only that it was cancelled, and not why
+            raise from_call.reason from raised  # the other server does not know why the call was cancelled
         raise raised
 
     def _take_back(self, from_call: Call, number: int) -> None:
         try:
             take_back(from_call)
         except BaseException:
-            self.unfinished = number  # nobody gets to know what came of it
+            self.unfinished = number  # its result is not passed on
             self.abandon()
             raise
 
@@ -159,11 +160,11 @@ class CallConnection:
         return self.channel
 
     def abandon(self) -> None:
-        """Give up the call that is not finished, and the connection; tell the server what the owner still has.
+        """Abandon the unfinished call and the connection; tell the server which sections the owner still has.
 
-        Harmless to repeat.
+        May be repeated.
         """
-        number = next(_numbers)  # newer than all that was asked, so that it counts also where nothing was
+        number = next(_numbers)  # higher than the numbers of all calls so far, and valid even if there was no call
         self.unfinished = self.unfinished or number
         owner = current_owner().key
         self.void = (self.thread, number, self.unfinished, owner, dict(self.session.sections.get(owner, {})))
@@ -175,8 +176,8 @@ class CallConnection:
 
 
 def _does_not_load(name: str, answer: bytes | Arrived, error: Exception) -> Exception:
-    """Return what to raise for an answer that has come and cannot be loaded."""
-    if shortage(error) is not None:  # of this process: the answer itself is as it should be
+    """Return the error to raise for an answer that has arrived but cannot be loaded."""
+    if shortage(error) is not None:  # a shortage in this process; the answer itself is correct
         return error
     problem = f"cannot be loaded in this process ({type(error).__name__}: {error})"
     raised = TransferError(name, last_class(answer), problem)
@@ -185,7 +186,7 @@ def _does_not_load(name: str, answer: bytes | Arrived, error: Exception) -> Exce
 
 
 def connection_to(server: Endpoint) -> CallConnection:
-    """Return this thread's connection to the server, over a new session where the last one is lost.
+    """Return this thread's connection to the server; with a new session if the last one is lost.
 
     Raises:
         ServerNotFoundError, ServerUnresponsiveError: it cannot be reached.
@@ -198,14 +199,14 @@ def connection_to(server: Endpoint) -> CallConnection:
         return connection
     for address, other in list(_local.connections.items()):
         if other.session.lost is not None:
-            del _local.connections[address]  # or a long life with many servers would collect their sockets and segments
+            del _local.connections[address]  # else a program that uses many servers would collect sockets and segments
     connection = CallConnection(session_with(server))
     _local.connections[server.address] = connection
     return connection
 
 
 def post_exception(pid: int, encoded: bytes) -> None:
-    """Leave an exception on every server that this process uses."""
+    """Store an exception on every server that this process uses."""
     for session in open_sessions():
         if session.lost is None:
             connection_to(session.endpoint).call(ROOT, CALL, "post_exception", (pid, encoded), None)

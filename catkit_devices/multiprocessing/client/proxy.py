@@ -1,7 +1,7 @@
-"""What clients hold: a stand-in for an object on a server, and where that object and its lock are.
+"""Proxies: what clients use in place of an object on a server; and how the object and its lock are found there.
 
-A proxy's class is generated from what the server tells of the object, so a client needs none of its code. A proxy
-travels as its server's name, its kind and its own name.
+The class of a proxy is generated from the interface that the server sends, so a client needs no code of the object.
+When a proxy is sent to another process, the server's name, the object's kind and its name are sent.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.wire.endpoint import Address
 
     Key = int | str
-    """What a component is found by among several."""
+    """The key of a component among several."""
 
 __all__ = ["ObjectProxy", "hosted_reference", "mutex_found", "obtain", "proxy_found", "proxy_of", "reach", "remote_of"]
 
 
 class _Proxy:
-    """What the proxies of objects and of components have in common: generated members, and all else refused."""
+    """What proxies of objects and of components have in common: generated members; other names are refused."""
 
     __slots__ = ()
     _interface: Interface
 
     def _do(self, operation: int, name: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        """Have the server do something to what this stands for."""
+        """Let the server carry out an operation on the object of this proxy."""
         result = self._ask_(operation, name, args, kwargs)
         return self if result is SELF else result
 
@@ -93,7 +93,7 @@ class _Proxy:
             raise AttributeError(f"{name!r} of {self._called_()} is a component, or several: it cannot be replaced")
         member = getattr(type(self), name, None)
         if member is not None and not isinstance(member, property):
-            raise AttributeError(f"{name!r} of {self._called_()} is not to be set")
+            raise AttributeError(f"{name!r} of {self._called_()} cannot be set: it is a method")
         self._do(SET, name, (value,))
 
     def __delattr__(self, name: str) -> None:
@@ -105,10 +105,10 @@ class _Proxy:
 
 
 class ObjectProxy(_Proxy):
-    """Stands for an object on a server; one round trip per operation, under that object's mutex.
+    """Represents an object on a server; each operation is one call to the server, under the object's mutex.
 
-    ``proxy.mutex`` is the object's mutex, ``with proxy.lock():`` keeps it over several operations. A proxy can be sent
-    to other processes.
+    ``proxy.mutex`` is the object's mutex; ``with proxy.lock():`` holds it during several operations. A proxy can be
+    sent to other processes.
     """
 
     __slots__ = ("_mutex", "_remote_")
@@ -123,17 +123,17 @@ class ObjectProxy(_Proxy):
         return cast("Mutex", self._mutex)
 
     def lock(self, timeout: float | None = None) -> Any:
-        """Keep the object to oneself during a block: ``with proxy.lock():``."""
+        """Hold the object's mutex during a block: ``with proxy.lock():``."""
         from catkit_devices.multiprocessing.locks.mutex import lock_all
 
         return lock_all(self.mutex, timeout=timeout)
 
     def acquire(self, timeout: float | None = None, raise_on_fail: bool = True) -> bool:
-        """Keep the object to oneself until ``release``; as ``Mutex.acquire``."""
+        """Acquire the object's mutex; as ``Mutex.acquire``."""
         return self.mutex.acquire(timeout, raise_on_fail)
 
     def release(self) -> None:
-        """End what ``acquire`` began; as ``Mutex.release``."""
+        """Release the object's mutex; as ``Mutex.release``."""
         self.mutex.release()
 
     def _ask_(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
@@ -175,31 +175,31 @@ class ObjectProxy(_Proxy):
 
 
 class ComponentProxy(_Proxy):
-    """Stands for a component of an object on a server. Each operation is one of that object, under its mutex."""
+    """Represents a component of an object on a server. Each operation is one of that object, under its mutex."""
 
     __slots__ = ("_key", "_path_", "_proxy_", "_where_")
     _proxy_: ObjectProxy
     _key: Key
     _path_: str
-    """As people write it: ``outputs[1]``."""
+    """The path in the form for people: ``outputs[1]``."""
     _where_: str
-    """As the server is told: ``outputs.1``."""
+    """The path in the form for the server: ``outputs.1``."""
 
     @property
     def device(self) -> ObjectProxy:
-        """The device that it is part of."""
+        """The device of which it is a part."""
         return self._proxy_
 
     @property
     def key(self) -> Key:
-        """What it is found by among the components of its kind."""
+        """Its key among the components of its kind."""
         return self._key
 
     def _ask_(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         try:
             return self._proxy_._ask_(operation, f"{self._where_}.{name}", args, kwargs)
         except AttributeError:
-            self._proxy_._remote_.components.clear()  # another component may be there by now: to be asked for anew
+            self._proxy_._remote_.components.clear()  # the components may have changed: the server is asked again
             raise
 
     def _called_(self) -> str:
@@ -227,10 +227,10 @@ class ComponentProxy(_Proxy):
 
 
 class ComponentsProxy(Mapping["Key", ComponentProxy]):
-    """Stands for several components of an object on a server, by key.
+    """Represents several components of an object on a server, by key.
 
-    Which there are may depend on the instrument. Then the server is asked: for one of them once, and each time that all
-    are asked for.
+    Which components there are may depend on the instrument. Then the server is asked: when a component is first used,
+    and each time that all of them are needed.
     """
 
     __slots__ = ("_owner", "_part", "_path_", "_where_")
@@ -271,7 +271,7 @@ class ComponentsProxy(Mapping["Key", ComponentProxy]):
             if key not in known:
                 known = self._there()
             return self._component(key, known[key])
-        except (KeyError, TypeError):  # TypeError: nothing that can be a key
+        except (KeyError, TypeError):  # TypeError: it cannot be a key
             raise self._absent(repr(key), known) from None
 
     def _by_word_(self, word: str) -> ComponentProxy:
@@ -282,7 +282,7 @@ class ComponentsProxy(Mapping["Key", ComponentProxy]):
         raise self._absent(word, known)
 
     def _only_(self) -> ComponentProxy:
-        """Return the component of a part that is a single one."""
+        """Return the component, if the part is a single component."""
         known = self._proxy_._remote_.components.get(self._where_) or self._there()
         for key, interface in known.items():
             return self._component(key, interface)
@@ -325,7 +325,7 @@ def proxy_of(remote: Remote) -> Any:
 
 
 def remote_of(shared: Any) -> Remote | _Here | None:
-    """Return where an object of a server is, by its proxy or mutex; None for what is none of a server's."""
+    """Return the ``Remote`` of a proxy or mutex; None if its object is not on a server."""
     if isinstance(shared, ObjectProxy):
         return shared._remote_
     if isinstance(shared, Mutex) and isinstance(shared.underlying, RemoteLock):
@@ -334,7 +334,7 @@ def remote_of(shared: Any) -> Remote | _Here | None:
 
 
 def proxy_found(server_name: str, address: Address, kind: str, name: str) -> Any:
-    """Return the object, or the proxy, that a proxy was when it was sent to this process."""
+    """Return the proxy that was sent to this process; on the server of the object, the object itself."""
     hosted = hosted_here(address, kind, name)
     if hosted is not None:
         return _local(hosted, server_name)
@@ -342,13 +342,13 @@ def proxy_found(server_name: str, address: Address, kind: str, name: str) -> Any
 
 
 def hosted_reference(reference: Reference) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Return what an object of this server is pickled as: where a proxy of it is to be had."""
+    """Return how an object of this server is pickled: as a function, with arguments, that returns a proxy of it."""
     server = running_server[0]
     return proxy_found, (server.name, server.address, reference.kind, reference.name)
 
 
 def _local(hosted: HostedHere, server_name: str) -> Any:
-    """Return an object of this server for use by another one of it: itself, or a proxy that needs no connection."""
+    """Return an object of this server for another object of it: the object itself, or a proxy without a connection."""
     interface = hosted.reference.interface
     if interface is None:
         return hosted.mutex
@@ -360,11 +360,11 @@ def _local(hosted: HostedHere, server_name: str) -> Any:
 
 
 class _Here:
-    """In the place of a ``Remote`` for an object of this very server: its calls take its lock, and no connection."""
+    """Replaces ``Remote`` for an object of this same server: its calls acquire its lock, but need no connection."""
 
     __slots__ = ("_hosted", "components", "kind", "name", "reference", "server")
     session = None
-    """Of its connection with the server: none."""
+    """There is no session, because there is no connection."""
 
     def __init__(self, hosted: HostedHere, server: Endpoint) -> None:
         self._hosted = hosted
@@ -399,7 +399,7 @@ _classes: dict[tuple[Any, ...], Any] = {}
 
 
 def _new(interface: Interface) -> Any:
-    """Return a proxy that does not know yet what it stands for."""
+    """Return a proxy whose object is not set yet."""
     key = _identity(interface)
     cls: Any = _classes.get(key)
     if cls is None:
@@ -408,7 +408,7 @@ def _new(interface: Interface) -> Any:
 
 
 def _identity(interface: Interface) -> tuple[Any, ...]:
-    """Return what is equal for interfaces whose proxies have the same class."""
+    """Return a key that is equal for two interfaces if their proxies can have the same class."""
     parts = tuple(
         (name, part.single, part.kind, tuple((key, _identity(one)) for key, one in (part.there or {}).items()))
         for name, part in interface.parts.items()
@@ -466,7 +466,7 @@ def _method(name: str, doc: str | None) -> Callable[..., Any]:
 
 
 def _entered(name: str, doc: str | None) -> Callable[..., Any]:
-    """Return a method that opens or closes: what it counts has an identity, so that an interrupt leaves no count."""
+    """Return a method that opens or closes with an entry that has an identity, so that an interrupt leaves none."""
     function = _ENTERED[name]
 
     def method(self: ObjectProxy, *args: Any, **kwargs: Any) -> Any:
@@ -502,7 +502,7 @@ def _property(name: str, doc: str | None) -> property:
         try:
             return self._do(GET, name)
         except AttributeError as error:
-            _missing.last = (name, error)  # Python asks __getattr__ next: that must not ask the server a second time
+            _missing.last = (name, error)  # Python calls __getattr__ next, which must not ask the server again
             raise
 
     def put(self: _Proxy, value: Any) -> None:
@@ -512,7 +512,7 @@ def _property(name: str, doc: str | None) -> property:
 
 
 def _equal(self: ObjectProxy, other: object) -> Any:
-    """Return whether both stand for one object, else whether the object says that it equals the other."""
+    """Return whether both represent the same object; if not, what the object's own ``__eq__`` returns."""
     return ObjectProxy.__eq__(self, other) is True or self._do(CALL, "__eq__", (other,))
 
 
@@ -535,7 +535,7 @@ def _exit(self: ObjectProxy, kind: object, error: BaseException | None, tracebac
 
 
 def _wait(self: ObjectProxy, timeout: float | None = None) -> bool:
-    """Give the mutex back, wait to be notified at most ``timeout`` seconds, take the mutex again, whatever comes.
+    """Release the mutex, wait at most ``timeout`` seconds for a notification, acquire the mutex again in any case.
 
     Returns:
         Whether it was notified in time.
@@ -549,17 +549,17 @@ def _wait(self: ObjectProxy, timeout: float | None = None) -> bool:
     except (MutexNotHeldError, MutexTimeoutError, ServerError):
         raise
     except BaseException as error:
-        # Ctrl-C, or the end of the operation that this is part of: the block goes on with the mutex until it is left.
+        # Ctrl-C, or the operation of which this is a part was ended: until its end the block must hold the mutex.
         try:
             acquire_again(self.mutex, depth)
         except CatkitDevicesError as failure:
-            error.add_note(f"the mutex is not held again: {failure}")
+            error.add_note(f"the mutex could not be acquired again: {failure}")
         raise
     return notified
 
 
 def _wait_for(self: Any, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-    """Wait until ``predicate()``, asked here and with the mutex held, is true; return what it returned last."""
+    """Wait until ``predicate()`` is true; return its last result. It is called here, with the mutex held."""
     deadline = None if timeout is None else time.monotonic() + seconds(timeout, "what is waited for")
     while not (result := finished(predicate(), "the predicate that is waited for")):
         left = None if deadline is None else deadline - time.monotonic()
@@ -569,11 +569,11 @@ def _wait_for(self: Any, predicate: Callable[[], Any], timeout: float | None = N
 
 
 class Remote:
-    """Where one object of a server is, found anew by its name when the server was started anew.
+    """How one object of a server is found. If the server was started again, the object is found again by its name.
 
-    An owner that was in sections of its lock when the server ended holds nothing any more, and may not know that yet:
-    that owner is refused until the sections are left. All else of the new server is free to use, and so is the same
-    object where it is got anew.
+    If an owner held the object's lock when the server ended, it holds nothing any more, and may not know that yet. So
+    operations of this owner are refused until it has left its sections. Other objects of the new server can be used,
+    and also the same object if it is got again from the manager.
     """
 
     __slots__ = ("_ended", "_entered", "components", "kind", "name", "reference", "server", "session")
@@ -585,19 +585,19 @@ class Remote:
         self.reference = reference
         self.session = session
         self._ended: list[tuple[ClientSession, int | None]] = []
-        """The sessions of before, and the number of its lock in each."""
+        """The earlier sessions, and the number of the lock in each."""
         self._entered = OwnEntries()
         self.components: dict[str, Mapping[Key, Interface]] = {}
-        """Which components there are, of those that depend on the instrument, when the server was asked last."""
+        """The components that depend on the instrument, as the server has sent them last."""
 
     def connection(self, *, refuse: bool = True) -> CallConnection:
-        """Return this thread's connection to the server, with ``reference`` right for it.
+        """Return this thread's connection to the server; ``reference`` is then valid for this connection.
 
         Args:
-            refuse: whether an owner with sections that have ended with their server is refused.
+            refuse: whether an owner is refused that has sections which ended with their server.
 
         Raises:
-            MutexBrokenError: it is.
+            MutexBrokenError: the owner has such sections.
         """
         if refuse and (self._ended or self.session.lost is not None):
             ended = self.ended_sections(current_owner())
@@ -611,14 +611,14 @@ class Remote:
     def _find_again(self, connection: CallConnection) -> None:
         try:
             reference = connection.call(ROOT, CALL, "obtain", (self.kind, self.name, {}, None, ((), {})), None)
-        except ConfigurationError:  # nobody has made it there, and only whoever knows how could
+        except ConfigurationError:  # it does not exist on the new server, and its factory is not known here
             raise ServerUnresponsiveError(
                 f"{self.kind} {self.name!r} has ended with its server: {self.session.lost}; the server of that name "
-                f"that runs now (pid {connection.session.pid}) has none: get it anew",
+                f"that runs now (pid {connection.session.pid}) does not have it: get it again from the manager",
                 server=self.server.name,
                 pid=self.session.pid,
             ) from None
-        # In this order: another thread that comes in between finds its sections of before in one place or the other.
+        # In this order: a thread that comes in between finds its earlier sections in one place or the other.
         kept = [one for one in self._ended if one[0].sections]
         self._ended = [*kept, (self.session, self.reference.lock)]
         self.reference = reference
@@ -626,7 +626,7 @@ class Remote:
         self.components = {}
 
     def ended_sections(self, owner: Owner) -> tuple[ClientSession, int] | None:
-        """Return where an owner has sections of its lock, not yet left, that ended with their server."""
+        """Return session and lock of an owner's sections that ended with their server and are not left yet."""
         if self.session.lost is None and not self._ended:
             return None
         for session, lock in (*self._ended, (self.session, self.reference.lock)):
@@ -635,7 +635,7 @@ class Remote:
         return None
 
     def enter(self, *, block: bool) -> None:
-        """Have the object opened, and kept open for a `with` block or until ``close()``, for this process."""
+        """Open the object, and keep it open for this process: for a `with` block, or until ``close()``."""
         connection = self.connection()
         opened = connection.session.opened.setdefault(self.reference.target, [])
         entry = new_entry(block=block)
@@ -645,7 +645,7 @@ class Remote:
                 opened.append(entry)
             self._entered.add(entry, connection.session)
         except BaseException:
-            # Interrupted after the server counted it, perhaps: what it thinks must be what this side says.
+            # The server may have counted the entry before the interrupt, so it is told to remove it.
             self._entered.discard(entry)
             if entry in opened:
                 opened.remove(entry)
@@ -653,15 +653,15 @@ class Remote:
             raise
 
     def leave(self, *, block: bool, force: bool = False) -> None:
-        """End what the newest ``enter`` of this owner began over this object; force ends everybody's.
+        """End the newest entry that this owner has made through this object; ``force`` ends the entries of everybody.
 
-        Where this object has none, a ``close()`` ends the newest ``open()`` of this process over another one.
+        If none was made through this object, ``close()`` ends the newest ``open()`` of this process.
         """
         connection = self.connection()
         opened = connection.session.opened.get(self.reference.target, [])
         found = self._entered.newest(block=block)
         if found is not None:
-            entry = found.entry if found.session is connection.session else None  # else it has ended with its server
+            entry = found.entry if found.session is connection.session else None  # None: it ended with its server
         else:
             entry = opened[-1] if opened and not block else None
         if found is not None and entry is None and not force:
@@ -680,7 +680,7 @@ class Remote:
                 opened.remove(entry)
 
     def whereabouts(self) -> tuple[str, Address, str, str]:
-        """Return what it is found by in any process: the server's name and address, and its own kind and name."""
+        """Return by what any process finds it: the server's name and address, and its own kind and name."""
         return self.server.name, self.server.address, self.kind, self.name
 
 
@@ -690,8 +690,8 @@ def reach(name: str, address: Address | None = None, authkey: bytes | None = Non
     Args:
         name: of the server.
         address: of a server that is reached over TCP.
-        authkey: its secret; None for the one that a server on this host has left for its user, and over TCP for
-            this process's.
+        authkey: its secret. None means, for a server on this host, the key in its file, and over TCP, the key of this
+            process.
 
     Raises:
         ServerNotFoundError: no server of that name runs here.
@@ -714,17 +714,17 @@ def obtain(
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
 ) -> Remote:
-    """Return the one object of that kind and name on the server, made there now if it is not there."""
+    """Return the object of that kind and name on the server; it is made there now if it does not exist."""
     connection = connection_to(server)
     reference = connection.call(ROOT, CALL, "obtain", (kind, name, parameters, factory, (args, kwargs or {})), None)
     return Remote(server, kind, name, reference, connection.session)
 
 
 def found_again(server_name: str, address: Address, kind: str, name: str) -> Remote:
-    """Return where an object is that another process had.
+    """Return the ``Remote`` of an object whose proxy was sent by another process.
 
     Raises:
-        ServerError: it is not there: its server has ended, and another one has the name, or somebody has forgotten it.
+        ServerError: it does not exist any more: it was forgotten, or its server has ended and another has the name.
     """
     server = reach(server_name, address)
     try:
@@ -732,13 +732,13 @@ def found_again(server_name: str, address: Address, kind: str, name: str) -> Rem
     except ConfigurationError:
         raise ServerError(
             f"{kind} {name!r} is not on server {server_name!r} (pid {server.pid}) any more: it was forgotten there, or "
-            "has ended with an earlier server of that name",
+            "it ended with an earlier server of that name",
             server=server_name,
         ) from None
 
 
 def hosted_here(address: Address, kind: str, name: str) -> HostedHere | None:
-    """Return an object of the server that this process is."""
+    """Return an object of the server in this process; None if there is no such server or object in this process."""
     if running_server and running_server[0].address == address:
         hosted: HostedHere | None = running_server[0].host.find(kind, name)
         return hosted
@@ -751,7 +751,7 @@ def mutex_of(remote: Remote) -> Mutex:
 
 
 class RemoteLock:
-    """The client's side of a lock on a server: says on each call how many sections its owner then has."""
+    """The client's side of a lock on a server: each call contains the number of sections that its owner then has."""
 
     __slots__ = ("name", "remote")
 
@@ -761,7 +761,7 @@ class RemoteLock:
 
     @property
     def order(self) -> tuple[str, str, str]:
-        """Where it stands in the one order in which several are acquired."""
+        """Its place in the order in which several locks are acquired."""
         return (str(self.remote.server.address), self.remote.kind, self.name)
 
     def __eq__(self, other: object) -> bool:
@@ -779,8 +779,8 @@ class RemoteLock:
             depth = sections.get(target, 0) + 1
         connection.session.names[target] = self.name
         try:
-            # Either of the two lines fails, and then the server has been told that there is no such section, or both
-            # are done: nothing is called between them, and Ctrl-C comes on calls.
+            # Either the first line fails, and then the server has been told that there is no such section; or both
+            # lines are done: no function is called between them, so Ctrl-C cannot come there.
             connection.call(target, LOCK, "acquire", (timeout, depth, site), None)
             sections[target] = depth
         except BaseException:
@@ -805,7 +805,7 @@ class RemoteLock:
         except CatkitDevicesError:
             raise
         except BaseException:
-            connection.abandon()  # interrupted, perhaps before the server was told
+            connection.abandon()  # interrupted: the server may not have got the release
             raise
 
     def depth(self, call: Call) -> int:
@@ -844,11 +844,11 @@ class RemoteLock:
 
 
 def _ended_with(ended: tuple[ClientSession, int], name: str) -> MutexBrokenError:
-    return MutexBrokenError(name, f"the server that kept it is lost ({ended[0].lost})")
+    return MutexBrokenError(name, f"its server is lost ({ended[0].lost})")
 
 
 def _leave(session: ClientSession, call: Call, target: int, depth: int) -> None:
-    """Note that an owner has so many sections on a lock from now on."""
+    """Record the number of sections that an owner has on a lock from now on."""
     held = session.sections.get(call.owner.key, {})
     if depth > 0:
         held[target] = depth

@@ -1,4 +1,4 @@
-"""The client's sessions: one for each server, kept alive by a *lifeline*, whose end is the end of the session."""
+"""The client's sessions, one for each server. A session lasts as long as its *lifeline*, a connection for messages."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ if TYPE_CHECKING:
 __all__ = ["ClientSession", "open_sessions", "session_with", "silence"]
 
 _BEAT = 1.0
-"""Seconds between two words on the lifeline."""
+"""Seconds between two messages on the lifeline."""
 _NOTICE = 0.5
-"""Seconds within which the lifeline of a dead server is seen to have ended."""
+"""Seconds within which the end of a dead server is noticed on the lifeline."""
 
 _ATTEMPT = 6 * SILENCE
-"""Seconds after which another thread's attempt to connect is given up: each of its steps is bounded by ``SILENCE``."""
+"""Seconds that a thread waits for another one's attempt to connect: each of its steps takes ``SILENCE`` at most."""
 
 _sessions: dict[Address, ClientSession] = {}
 _attempts: dict[Address, _Attempt] = {}
 _silent: dict[Address, float] = {}
-"""Servers that were lost because they said nothing, and since when they did, on the monotonic clock."""
+"""Servers that were lost because they did not answer, and since when, on the monotonic clock."""
 _sessions_lock = renewed(threading.Lock())
-"""Guards these three; never held while a server is waited for, or one that is silent would keep others waiting."""
+"""Protects these three. It is never held during a wait for a server, which would delay the use of other servers."""
 _numbers = itertools.count(1)
 
 
 def _forget_parent() -> None:
-    """Close the forked child's copies of what belongs to its parent."""
+    """Close the forked child's copies of its parent's connections."""
     for session in _sessions.values():
         session.abandon_copies()
     _sessions.clear()
@@ -67,7 +67,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Nested:
-    """A call on its way that is part of ``call``, an operation in this process."""
+    """A call to a server that is part of ``call``, an operation in this process."""
 
     __slots__ = ("call", "gave_way", "number")
 
@@ -83,14 +83,14 @@ class ClientSession:
 
     def __init__(self, server: Endpoint) -> None:
         self.endpoint = server
-        self.pid = server.pid  # over TCP not known before it has answered
+        self.pid = server.pid  # over TCP it is not known before the server has answered
         self.id = f"{process_id()}.{next(_numbers)}"
         self.lost: ServerUnresponsiveError | None = None
         self.silence = 0.0
-        """For how many seconds the server has said nothing; it answers about once a second."""
+        """Seconds since the last message of the server; it sends one about every second."""
         self._gone = Event()
         self.sections: dict[OwnerKey, dict[int, int]] = {}
-        """For every owner of this process, how many sections it has on which lock of the server."""
+        """For every owner of this process, the number of its sections by the number of the lock on the server."""
         self.names: dict[int, str] = {}
         """The names of these locks, for messages."""
         self.opened: dict[int, list[Entry]] = {}
@@ -98,7 +98,7 @@ class ClientSession:
         self.nested: dict[int, Nested] = {}
         """The call of each connection that is part of an operation in this process."""
         self.ends_told = 0
-        """How many ends of clients of this process, which is a server itself, it was told of."""
+        """If this process is a server itself: how many ends of its own clients it has reported to the other server."""
         self._channels: WeakSet[Channel] = WeakSet()
         self._sending = threading.Lock()
         self._lifeline = connect(server, SILENCE)
@@ -111,7 +111,7 @@ class ClientSession:
 
     @property
     def descriptor(self) -> int | None:
-        """File descriptor of the lifeline, for who looks for descriptors that nobody has closed; None when closed."""
+        """File descriptor of the lifeline, for the search for leaks; None when it is closed."""
         return None if self._lifeline.closed else self._lifeline.fileno()
 
     def open_channel(self, arguments: tuple[Any, ...]) -> Channel:
@@ -129,10 +129,10 @@ class ClientSession:
         except (EOFError, OSError) as error:
             channel.close()
             if shortage(error) is not None:
-                raise  # this process's own
+                raise  # a shortage in this process
             name = self.endpoint.name
             raise ServerUnresponsiveError(
-                f"server {name!r} did not go on ({error or 'it closed'})", server=name
+                f"server {name!r} has not completed a connection ({error or 'it closed the connection'})", server=name
             ) from error
         set_receive_timeout(sock, 0)
         self._channels.add(channel)
@@ -142,21 +142,23 @@ class ClientSession:
         return channel
 
     def say(self, word: tuple[Any, ...]) -> None:
-        """Send a message on the lifeline. Does nothing where the session is lost: the server knows that already."""
+        """Send a message on the lifeline. Does nothing if the session is lost: the server knows that already."""
         if self.lost is None:
             try:
                 with self._sending:
                     if not self._lifeline.closed:
                         self._lifeline.send(word)
             except OSError as error:
-                self._lose(f"its connection broke ({error})")
+                self._lose(f"its connection was lost ({error})")
 
     def tell_of_end(self, process: str, goodbye: bool) -> None:
-        """Tell the server that a client has ended on whose behalf this process, a server itself, may have used it.
+        """Tell the server that a client of this process, which is a server itself, has ended.
+
+        This process may have used the server for the client.
 
         Args:
             process: id of the client's process.
-            goodbye: whether it ended in good order.
+            goodbye: whether it ended in order.
         """
         for owner in [owner for owner in list(self.sections) if owner[0] == process]:
             self.sections.pop(owner, None)
@@ -165,17 +167,17 @@ class ClientSession:
         self.say(("client ended", process, goodbye))
 
     def ending(self) -> ServerUnresponsiveError | None:
-        """Return why the session is lost, if it is; that a server has just died is noticed within this call."""
+        """Return the error if the session is lost; waits a moment, so that a server that has just died is noticed."""
         self._gone.wait(_NOTICE)
         return copy.copy(self.lost)
 
     def goodbye(self) -> None:
-        """End the session in good order."""
+        """End the session in order."""
         self.say(("goodbye",))
         self._lose("this process has ended the session")
 
     def abandon_copies(self) -> None:
-        """Close what a forked child inherited, without a word to the server."""
+        """Close what a forked child has inherited, without a message to the server."""
         self.lost = ServerUnresponsiveError("the session belongs to the parent process", server=self.endpoint.name)
         self._lifeline.close()
         for channel in list(self._channels):
@@ -195,10 +197,10 @@ class ClientSession:
             channel.wake()
 
     def _give_way(self, thread: int, number: int) -> None:
-        """Have the operation give way that a call is part of: what it asked for waits, on the server."""
+        """Let the operation to which a call belongs give way, because the call waits on the server."""
         nested = self.nested.get(thread)
         if nested is None or nested.number != number:
-            return  # the answer came first
+            return  # its answer has come already
         nested.gave_way = True
         call = nested.call
         give_way(call, still=lambda: self.nested.get(thread) is nested)
@@ -218,35 +220,35 @@ class ClientSession:
                     elif word[0] == "waits":
                         self._give_way(*word[1:])
                 else:
-                    # Polls are counted, not seconds: after this process was stopped, the server has not been silent.
+                    # Polls are counted, not seconds: while this process itself is stopped, no poll is made.
                     self.silence += _BEAT
                     if self.silence > SILENCE:
                         with _sessions_lock:
                             _silent[self.endpoint.address] = time.monotonic() - self.silence
-                        self._lose(f"silent for {SILENCE:g} s")
+                        self._lose(f"it has not answered for {SILENCE:g} s")
                     self.say(("ping",))
         except (EOFError, OSError) as error:
             self._lose(f"it has ended ({error})" if str(error) else "it has ended")
-        except Exception as error:  # noqa: BLE001 - nobody would listen any more, so the session ends
-            self._lose(f"this process could not go on listening to it ({type(error).__name__}: {error})")
+        except Exception as error:  # noqa: BLE001 - messages would not be read any more, so the session ends
+            self._lose(f"this process could not read its messages any more ({type(error).__name__}: {error})")
         finally:
-            with self._sending:  # or another thread could send to what has this number next
+            with self._sending:  # else another thread could send to a new connection with the same number
                 self._lifeline.close()
 
 
 class _Attempt:
-    """One thread connects to a server; the others that need it meanwhile wait for what comes of that."""
+    """One thread connects to a server; other threads that need this server wait for the result."""
 
     __slots__ = ("done", "silent")
 
     def __init__(self) -> None:
         self.done = Event()
         self.silent: ServerUnresponsiveError | None = None
-        """Set when the server did not answer: it would not answer the next one either."""
+        """Set if the server did not answer: then it would not answer the waiting threads either."""
 
 
 def session_with(known: Endpoint) -> ClientSession:
-    """Return this process's session with the server, a new one where the last one is lost.
+    """Return this process's session with the server; a new one if the last one is lost.
 
     Raises:
         ServerNotFoundError, ServerUnresponsiveError: it cannot be reached.
@@ -286,7 +288,7 @@ def _end_attempt(server: Endpoint, attempt: _Attempt) -> None:
 
 
 def _newest(known: Endpoint) -> Endpoint:
-    """Return how the server is reached now: one that was started anew on the same name has a new key."""
+    """Return how the server is reached now: if it was started again under the same name, it has a new key."""
     if isinstance(known.address, str):
         with contextlib.suppress(ServerNotFoundError):
             return endpoint(known.name)
@@ -294,7 +296,7 @@ def _newest(known: Endpoint) -> Endpoint:
 
 
 def silence(server: Endpoint) -> float:
-    """Return for how many seconds a server has said nothing to this process; 0 where nothing was to be expected."""
+    """Return the seconds since the last message of a server; 0 if this process has no session with it."""
     with _sessions_lock:
         session = _sessions.get(server.address)
         if session is not None and session.lost is None:

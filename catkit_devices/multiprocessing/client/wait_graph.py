@@ -1,9 +1,9 @@
-"""Deadlocks that no server sees alone: the waits of this process and of all servers, put together.
+"""Finds deadlocks over several servers: it combines the waits of this process and of all servers.
 
-An owner in a deadlock waits for something, and holds something that others wait for. Most long waits are not like that,
-and asking every server for its waits takes time. So the servers at which the waiting owner is in a section are first
-asked, with one message, whether anybody waits for it. The waits that remain are examined by one thread of the process,
-for all of its owners at once.
+An owner in a deadlock waits for something, and holds something for which others wait. Most long waits are not like
+that, and it takes time to ask every server for its waits. So, at first, only the servers at which the waiting owner is
+in a section are asked, with one message, whether anybody waits for this owner. The remaining waits are examined by one
+thread of the process, for all of its owners at once.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
 __all__ = ["LongWait", "find_cycle", "look_for", "own_address"]
 
 _ANYBODY = 5
-"""From which look on any party of a deadlock ends it, not only the one whose clock says that it came last."""
+"""Number of the look from which on any party ends a deadlock; before, only the party that began to wait last does."""
 _PAUSE = 0.02
-"""Seconds between two pictures, so that the second is not the first one's twin."""
+"""Seconds between two collections of all waits: enough for waits that end by themselves to end."""
 _TIMEOUT = 1.0
-"""Seconds that a server may take to tell of its waits; what it then has not told is left out of the picture."""
+"""Seconds within which a server must send its waits; otherwise they are left out."""
 
 own_address: list[Address] = []
-"""Where this process is a server itself: its address (at most one entry)."""
+"""If this process is a server itself: its address (at most one entry)."""
 
 
 class LongWait(NamedTuple):
-    """An owner that waits for long, and may be a party of a deadlock."""
+    """An owner that has been waiting for long, and may be a party of a deadlock."""
 
     owner: OwnerKey
     sequence: int
     """Number of the wait."""
     attempt: int
-    """How often this wait has been looked at."""
+    """How many times this wait was examined."""
     server: Address | None
-    """The one at which it waits; None where that is this process."""
+    """The server at which it waits; None if that is this process."""
     waited_for: bool
-    """Whether somebody is known to wait for what the owner has."""
+    """Whether it is known that somebody waits for something that the owner holds."""
 
 
 class OpenSession(Protocol):
@@ -64,7 +64,7 @@ class OpenSession(Protocol):
 
 
 class _Looking:
-    """What is to be looked at, and whether a thread is at it; a forked child begins anew."""
+    """The waits that are to be examined, and whether a thread is doing so; a forked child has its own."""
 
     def __init__(self) -> None:
         self.guard = threading.Lock()
@@ -76,7 +76,7 @@ _looking = _Looking()
 
 
 def _forget_parent() -> None:
-    global _looking  # noqa: PLW0603 - the thread that looks is the parent's
+    global _looking  # noqa: PLW0603 - the thread that examines waits exists in the parent only
     _looking = _Looking()
     own_address.clear()
 
@@ -86,7 +86,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def look_for(wait: LongWait, open_sessions: Callable[[], Sequence[OpenSession]]) -> None:
-    """Have a thread look, soon, whether a wait is part of a cycle; returns at once."""
+    """Let a thread examine whether a wait is part of a cycle; return at once."""
     with _looking.guard:
         _looking.pending.append(wait)
         if _looking.running:
@@ -94,7 +94,7 @@ def look_for(wait: LongWait, open_sessions: Callable[[], Sequence[OpenSession]])
         _looking.running = True
     try:
         threading.Thread(target=_look, args=(open_sessions,), name="catkit-deadlocks", daemon=True).start()
-    except RuntimeError:  # no thread to be had now: the next long wait tries again
+    except RuntimeError:  # no thread can be started now: the next long wait tries again
         with _looking.guard:
             _looking.running = False
 
@@ -117,11 +117,14 @@ def _look(open_sessions: Callable[[], Sequence[OpenSession]]) -> None:
 
 
 def _may_be_a_party(wait: LongWait, sessions: Sequence[OpenSession]) -> bool:
-    """Whether somebody waits for what the owner has; where only another server knows, that is asked, and told later."""
+    """Whether somebody waits for something that the owner holds.
+
+    If only another server can know it, that server is asked; its answer, if it is yes, comes as a new long wait.
+    """
     if wait.waited_for or is_waited_for(wait.owner):
         return True
     if wait.owner[0] != process_id():
-        return True  # it waits in a nested call of another process: what it has elsewhere is not known here
+        return True  # it waits in a nested call of another process: what it holds elsewhere is not known here
     for session in sessions:
         if wait.owner in session.sections:
             session.say(("waited for?", *wait))
@@ -129,7 +132,7 @@ def _may_be_a_party(wait: LongWait, sessions: Sequence[OpenSession]) -> bool:
 
 
 def _search(candidates: list[LongWait], open_sessions: Sequence[OpenSession]) -> None:
-    """End a wait of each cycle that two successive pictures show alike."""
+    """End one wait of each cycle that is the same in two successive collections of all waits."""
     if not candidates:
         return
     sessions = {session.endpoint.address: session for session in open_sessions}
@@ -138,7 +141,7 @@ def _search(candidates: list[LongWait], open_sessions: Sequence[OpenSession]) ->
     for address in own_address:
         servers.pop(address, None)
     if len(servers) + len(own_address) < 2 and not waits():
-        return  # the one server sees by itself what there is to see
+        return  # with only one server, that server finds all deadlocks by itself
     edges = _picture(servers.values())
     cycles = {wait: cycle for wait in candidates if (cycle := _due(edges, wait)) is not None}
     if not cycles:
@@ -155,19 +158,19 @@ def _picture(servers: Iterable[Endpoint]) -> list[Wait]:
     for server in servers:
         try:
             edges += ask(server, "waits", timeout=_TIMEOUT)
-        except (ConnectionError, AuthenticationError):  # gone meanwhile: no party any more
+        except (ConnectionError, AuthenticationError):  # it has ended meanwhile: it has no waits any more
             continue
     return edges
 
 
 def _due(edges: list[Wait], wait: LongWait) -> list[Wait] | None:
-    """Return the cycle that a wait is part of, if it is for this process to end it."""
+    """Return the cycle of which a wait is a part, if this process is to end it."""
     cycle = find_cycle(edges, wait.owner)
     if cycle is None or cycle[0].sequence != wait.sequence:
         return None
     newest = _newest(cycle)
     if newest.waiter != wait.owner and newest not in waits() and wait.attempt < _ANYBODY:
-        return None  # another party closed it and will be told
+        return None  # another party began to wait last, and its process ends the deadlock
     return cycle
 
 

@@ -1,1 +1,1 @@
-"""What a server keeps by name beside devices: events, conditions, queues, dicts, frame streams."""
+"""Named objects of a server other than devices: events, conditions, queues, dicts, frame streams."""

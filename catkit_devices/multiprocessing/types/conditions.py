@@ -12,9 +12,9 @@ __all__ = ["Condition"]
 
 
 class Condition(Waiting):
-    """As ``threading.Condition``, over a mutex of its own. A notification that finds a dead process goes to the next.
+    """As ``threading.Condition``, with its own mutex. A notification for a process that has died goes to the next one.
 
-    ``wait_for`` asks its predicate in the process of the caller.
+    ``wait_for`` calls its predicate in the process of the caller.
     """
 
     _section_ = True
@@ -28,7 +28,7 @@ class Condition(Waiting):
         self._mutex_ = Mutex.over(self._lock, DEFAULT_TIMEOUT)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Give the mutex back, wait to be notified at most ``timeout`` seconds, take the mutex again.
+        """Release the mutex, wait at most ``timeout`` seconds for a notification, acquire the mutex again.
 
         Returns:
             Whether it was notified in time.
@@ -55,7 +55,7 @@ class Condition(Waiting):
                         if ticket.granted:
                             self._take_back(ticket)
                     raise
-        if call.reason is not None:  # since then: it may be without the mutex
+        if call.reason is not None:  # cancelled: the caller may not have the mutex
             with self._guard:
                 if ticket.granted:
                     self._take_back(ticket)
@@ -75,7 +75,7 @@ class Condition(Waiting):
         self.notify(len(self._tickets))
 
     def _take_back(self, ticket: Ticket) -> None:  # noqa: ARG002 - a notification carries nothing
-        if self._tickets:  # the notification was meant for somebody who lives
+        if self._tickets:  # the notification goes to the next process that waits
             self._tickets.popleft().grant()
 
     def _returned_(self, notified: bool) -> None:

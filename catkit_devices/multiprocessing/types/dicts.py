@@ -1,4 +1,4 @@
-"""Dicts and namespaces whose every operation is atomic, and of which several operations can be made atomic together."""
+"""Dicts and namespaces whose operations are atomic; several operations can be made one atomic operation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MISSING: Any = object()
 
 
 class _Mutexed(HostedObject):
-    """What a server keeps under a mutex, and what several operations of ``with`` make atomic together."""
+    """An object under a mutex: each operation is atomic, and ``with`` makes several operations one atomic operation."""
 
     __slots__ = ()
     _direct_ = False
@@ -40,14 +40,14 @@ class _Mutexed(HostedObject):
 
 
 class MutexedDict(_Mutexed, dict[_K, _V]):
-    """A dict under a mutex: each operation is atomic, and ``with shared_dict:`` makes several so.
+    """A dict under a mutex: each operation is atomic; ``with shared_dict:`` makes several one atomic operation.
 
     Args:
-        *args, **kwargs: as ``dict``.
+        *args, **kwargs: as for ``dict``.
         name: of its mutex, for messages.
         load: called with a missing key to make its value, once, under the mutex.
-        lock: a mutex, or anything that has one as ``.mutex``, to share.
-        timeout: seconds that an operation waits for the mutex; None for 60, or for those of ``lock``.
+        lock: a mutex, or an object that has one as ``.mutex``; the dict then uses this mutex.
+        timeout: seconds that an operation waits for the mutex; None for 60, or for the timeout of ``lock``.
     """
 
     def __init__(
@@ -160,20 +160,20 @@ class MutexedDict(_Mutexed, dict[_K, _V]):
             super().clear()
 
     def copy(self) -> dict[_K, _V]:
-        """Return a plain dict of what is in it now."""
+        """Return a plain dict with its present items."""
         with self.mutex:
             return dict(super().items())
 
     def keys(self) -> Any:
-        """Return the keys of now; later changes do not show."""
+        """Return the present keys; later changes are not seen in them."""
         return self.copy().keys()
 
     def values(self) -> Any:
-        """Return the values of now; later changes do not show."""
+        """Return the present values; later changes are not seen in them."""
         return self.copy().values()
 
     def items(self) -> Any:
-        """Return the items of now; later changes do not show."""
+        """Return the present items; later changes are not seen in them."""
         return self.copy().items()
 
     @classmethod
@@ -196,7 +196,7 @@ class MutexedNamespace(_Mutexed):
         member = getattr(type(self), name, None)
         settable = hasattr(type(member), "__set__")  # a property of a subclass
         if name == "mutex" or (name in dir(type(self)) and not settable):
-            raise AttributeError(f"{name!r} is taken by the namespace itself")
+            raise AttributeError(f"{name!r} is a name of the namespace itself: give the value another name")
         with self.mutex:
             object.__setattr__(self, name, value)
 

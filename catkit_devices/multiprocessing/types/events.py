@@ -17,7 +17,7 @@ __all__ = ["Barrier", "Event"]
 
 
 class Event(Waiting):
-    """As ``threading.Event``. A wait may last for days; it ends with an error when the server does."""
+    """As ``threading.Event``. A wait may last for days; if the server ends, it ends with an error."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -29,14 +29,14 @@ class Event(Waiting):
         return self._flag
 
     def set(self) -> None:
-        """Set it; everybody who waits goes on."""
+        """Set it; all waits end."""
         with self._guard:
             self._flag = True
             while self._tickets:
                 self._tickets.popleft().grant()
 
     def clear(self) -> None:
-        """Take it back."""
+        """Unset it."""
         with self._guard:
             self._flag = False
 
@@ -54,9 +54,9 @@ class Event(Waiting):
 
 
 class Barrier(Waiting):
-    """As ``threading.Barrier``, and it breaks at once when one of its participants ends.
+    """As ``threading.Barrier``; in addition it breaks at once when one of its participants ends.
 
-    The participants are the processes that asked for it by name or have waited at it.
+    The participants are the processes that have got it by name or have waited at it.
     """
 
     def __init__(self, name: str, parties: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -72,27 +72,27 @@ class Barrier(Waiting):
 
     @property
     def parties(self) -> int:
-        """How many it waits for."""
+        """Number of participants for which it waits."""
         return self._parties
 
     @property
     def n_waiting(self) -> int:
-        """How many wait now."""
+        """Number of participants that wait now."""
         return len(self._tickets)
 
     @property
     def broken(self) -> bool:
-        """Whether it is broken just now: some of those who were waiting have not left yet."""
+        """Whether it is broken at the moment: until all that were waiting have left."""
         return self._broken is not None
 
     def join(self) -> None:
-        """Take part in it: the end of this process breaks it from now on."""
+        """Make this process a participant: from now on its end breaks the barrier."""
         call = current_call()
         with self._guard:
             self._participants[call.session.id] = str(call.owner)
 
     def leave(self) -> None:
-        """Take part in it no more."""
+        """End the participation of this process."""
         with self._guard:
             self._participants.pop(current_call().session.id, None)
 
@@ -100,7 +100,8 @@ class Barrier(Waiting):
         """Wait for the other parties; return the order of arrival, from ``parties - 1`` down to 0 for the last.
 
         Raises:
-            BrokenBarrierError: somebody's time was over, a participant ended, or it was aborted; says which.
+            BrokenBarrierError: the time of a participant was over, a participant ended, or it was aborted; the message
+                says which.
         """
         call = current_call()
         limit = self._timeout if timeout is None else timeout
@@ -124,7 +125,7 @@ class Barrier(Waiting):
             except OperationCancelled:
                 if not ticket.granted:
                     with self._guard:
-                        self._break(f"barrier {self._name!r}: {call.owner} gave up waiting")
+                        self._break(f"barrier {self._name!r}: {call.owner} has stopped waiting")
                 raise
         finally:
             with self._guard:
@@ -143,16 +144,16 @@ class Barrier(Waiting):
         return why
 
     def abort(self) -> None:
-        """Break it for those who wait now."""
+        """Break it for those that wait now."""
         with self._guard:
             self._break(f"barrier {self._name!r} was aborted by {current_call().owner}")
 
     def reset(self) -> None:
-        """Break it for those who wait now; it is as new afterwards."""
+        """Break it for those that wait now; then it can be used again."""
         self.abort()
 
     def _break(self, why: str) -> None:
-        """Break it for those who wait now; the guard is held."""
+        """Break it for those that wait now; the caller holds the guard."""
         if self._inside:
             self._broken = why
         while self._tickets:

@@ -13,9 +13,9 @@ __all__ = ["Queue"]
 
 
 class Queue(Waiting):
-    """As ``queue.Queue``, without ``join``. An item on its way to a process that dies goes to the next one.
+    """As ``queue.Queue``, without ``join``. An item that is being sent to a process which dies goes to the next one.
 
-    A ``put`` that waits for room has happened when there is room; one whose process ends before that has not.
+    A ``put`` that waits for room takes effect when there is room; if its process ends before that, nothing is put.
     """
 
     _handed_over_ = frozenset({"get", "get_nowait"})
@@ -29,23 +29,23 @@ class Queue(Waiting):
 
     @property
     def maxsize(self) -> int:
-        """How many items it has room for; 0 for any number."""
+        """Number of items for which it has room; 0 for any number."""
         return self._maxsize
 
     def qsize(self) -> int:
-        """How many items it has."""
+        """Number of items in it."""
         return len(self._items)
 
     def empty(self) -> bool:
-        """Whether it has none."""
+        """Whether it has no item."""
         return not self._items
 
     def full(self) -> bool:
-        """Whether it has ``maxsize`` of them."""
+        """Whether it has ``maxsize`` items."""
         return 0 < self._maxsize <= len(self._items)
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Append an item, waiting for room at most ``timeout`` seconds (None: for as long as it takes).
+        """Append an item, waiting for room at most ``timeout`` seconds (None: without limit).
 
         Raises:
             queue.Full: there was no room.
@@ -68,7 +68,7 @@ class Queue(Waiting):
                 raise queue.Full
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """Take the first item, waiting for one at most ``timeout`` seconds (None: for as long as it takes).
+        """Take the first item, waiting for one at most ``timeout`` seconds (None: without limit).
 
         Raises:
             queue.Empty: there was none.
@@ -112,7 +112,7 @@ class Queue(Waiting):
         self._return(ticket.value)
 
     def _return(self, item: Any) -> None:
-        """Put an item back where it was; the guard is held."""
+        """Put an item back as the first one; the caller holds the guard."""
         if self._tickets:
             self._tickets.popleft().grant(item)
         else:

@@ -1,12 +1,13 @@
 """Frames from one writer to many readers, through a ring of slots in shared memory.
 
-The writer never waits for a reader. A reader takes the newest frame or every one in turn; one that was lapped is told
-how many it missed. A copy is never torn: each slot carries the number of its frame, odd while it is being written, and
-a copy counts only when that number was the same before and after. The memory is anonymous and comes from the server
-that knows the stream by name (``stream_memory``), so nothing is left behind by any exit.
+The writer never waits for a reader. A reader takes the newest frame, or every frame in turn; a reader that is too slow
+is told how many frames it has missed. A copy never mixes two frames: each slot has the number of its frame, which is
+odd while the frame is being written, and a copy is valid only if that number was the same before and after. The memory
+is anonymous and belongs to the server that has the stream (``stream_memory``), so nothing is left behind when a process
+ends.
 
-Linux on x86-64 only (``memfd_create``, futex, the order of stores): elsewhere a stream is refused, and frames travel as
-arrays do, through a device.
+Linux on x86-64 only (``memfd_create``, futex, the order of stores): on other systems a stream is refused; send frames
+as arrays through a device there.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Frame", "FrameReader", "FrameStream", "FrameWriter", "stream_over"]
 
 _PUBLISHED, _BELL, _TURN = 0, 1, 2
-"""Places of the header, as 64-bit words: frames published so far, the word that the futex is on, and how many have
-become the writer so far."""
+"""Indices in the header, in 64-bit words: number of frames published so far, the word on which the futex waits, and
+number of writers so far."""
 
 
 class Frame(NamedTuple):
@@ -48,7 +49,7 @@ class Frame(NamedTuple):
     time: float
     """When it was published, in seconds since the epoch."""
     missed: int
-    """How many frames this reader missed just before it (it was lapped, or asked for the newest)."""
+    """How many frames before this one the reader has missed (it was too slow, or asked for the newest)."""
 
 
 class _Ring:
@@ -80,7 +81,7 @@ class _Ring:
         return int(self.head[_PUBLISHED])
 
     def check(self) -> None:
-        """Raise where the server is gone: nobody who asks for the stream by name gets this memory any more."""
+        """Raise if the server has ended: then processes that get the stream by name get other memory."""
         lost = None if self._session is None else self._session.lost
         if lost is not None:
             raise copy.copy(lost)
@@ -102,15 +103,15 @@ class FrameStream:
         return mutex
 
     def writer(self, timeout: float | None = None) -> FrameWriter:
-        """Become the one writer during a block: ``with stream.writer() as publish: publish(frame)``.
+        """Become the writer during a block: ``with stream.writer() as publish: publish(frame)``.
 
         Raises:
-            MutexTimeoutError: somebody else is; says who.
+            MutexTimeoutError: there is another writer; the message says who.
         """
         return FrameWriter(self, self._ring, timeout)
 
     def reader(self) -> FrameReader:
-        """Return a reader that begins with the next frame to be published."""
+        """Return a reader that begins with the frame that is published next."""
         return FrameReader(self._ring)
 
     def newest(self, timeout: float | None = None) -> Frame:
@@ -170,15 +171,15 @@ class FrameWriter:
         """Publish a frame; return its number.
 
         Raises:
-            ValueError: it has not the stream's shape, some of it is masked, it has a unit, or the stream's type cannot
-                say its values exactly. Frames of that very type are not looked at, so they cost nothing more.
-            MutexBrokenError: the mutex of the writer was taken away, and somebody else has become it.
-            ServerUnresponsiveError: the stream's server is gone, and with it that mutex.
+            ValueError: its shape is not that of the stream, it has masked elements or a unit, or the stream's type
+                cannot hold its values exactly. Frames of exactly that type are not checked, which saves time.
+            MutexBrokenError: the mutex of the writer was broken, and there is another writer now.
+            ServerUnresponsiveError: the server of the stream has ended.
         """
         ring = self._ring
         ring.check()
         if int(ring.head[_TURN]) != self._turn:
-            raise MutexBrokenError(self._stream.mutex.name, "somebody else writes by now")
+            raise MutexBrokenError(self._stream.mutex.name, "another writer has begun since")
         number = ring.published
         slot = number % ring.slots
         place = ring.frames[slot]
@@ -202,7 +203,7 @@ class FrameWriter:
         return f"stream {self._stream.mutex.name.removesuffix(' (writer)')!r}"
 
     def _fitting(self, frame: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        """Return a frame of another type in that of the stream."""
+        """Return a frame of another type, converted to the type of the stream."""
         import numpy as np
 
         if is_masked(frame):
@@ -216,13 +217,13 @@ class FrameWriter:
         if fitting is None:
             raise ValueError(
                 f"{self._name}: a frame of type {dtype} was expected, got one of type {array.dtype} with values that "
-                f"{dtype} cannot say exactly; round or clip them, or make the stream of type {array.dtype}"
+                f"{dtype} cannot hold exactly; round or clip them, or make the stream of type {array.dtype}"
             )
         return fitting
 
 
 def _exactly(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
-    """Return the same values in another type, or None where it cannot say them all."""
+    """Return the same values in another type, or None if it cannot hold all of them exactly."""
     import numpy as np
 
     if np.can_cast(array.dtype, dtype, "equiv"):
@@ -231,15 +232,15 @@ def _exactly(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[An
         return None
     with np.errstate(all="ignore"):
         cast = array.astype(dtype)
-        # There and back alone is not enough: -1 as uint64 comes back as -1. Nor is the first comparison alone, for
-        # which large integers become floats.
+        # Two comparisons: converted there and back, -1 as uint64 would pass; and in a direct comparison, large integers
+        # are compared as rounded floats.
         back = (cast if array.dtype.kind == "c" else cast.real).astype(array.dtype)
         same = np.array_equal(cast, array, equal_nan=True) and np.array_equal(back, array, equal_nan=True)
     return cast if same else None
 
 
 class FrameReader:
-    """Reads a stream at its own pace; not for several threads at once."""
+    """Reads a stream at its own speed; for one thread at a time."""
 
     def __init__(self, ring: _Ring, begin: int | None = None) -> None:
         self._ring = ring
@@ -250,13 +251,13 @@ class FrameReader:
 
         Raises:
             WaitTimeoutError: none was published within ``timeout`` seconds.
-            ServerUnresponsiveError: none comes any more, because the stream's server is gone.
+            ServerUnresponsiveError: the server of the stream has ended, so no frame will come.
         """
         self._wait_for(self._next, timeout)
         missed = 0
         while True:
             behind = self._ring.published - self._next
-            if behind >= self._ring.slots:  # the oldest slot is being written over, or is about to be
+            if behind >= self._ring.slots:  # the oldest slot is being overwritten, or will be next
                 skip = behind - self._ring.slots + 1
                 missed += skip
                 self._next += skip
@@ -266,11 +267,11 @@ class FrameReader:
                 return frame
 
     def newest(self, timeout: float | None = None) -> Frame:
-        """Return a copy of the newest frame that this reader has not had yet.
+        """Return a copy of the newest frame that this reader has not read yet.
 
         Raises:
             WaitTimeoutError: none was published within ``timeout`` seconds.
-            ServerUnresponsiveError: none comes any more, because the stream's server is gone.
+            ServerUnresponsiveError: the server of the stream has ended, so no frame will come.
         """
         self._wait_for(self._next, timeout)
         while True:
@@ -298,7 +299,7 @@ class FrameReader:
         deadline = None if timeout is None else time.monotonic() + seconds(timeout, f"frame {number}")
         while ring.published <= number:
             ring.check()
-            left = _PATIENCE if deadline is None else min(_PATIENCE, deadline - time.monotonic())
+            left = _ONE_WAIT if deadline is None else min(_ONE_WAIT, deadline - time.monotonic())
             if left <= 0:
                 raise WaitTimeoutError(f"frame {number} was not published within {timeout:g} s")
             bell = int(ring.head[_BELL])
@@ -306,14 +307,14 @@ class FrameReader:
                 _futex(ring, _WAIT, bell & 0xFFFFFFFF, left)
 
 
-_PATIENCE = 0.5
-"""Seconds of one wait for the bell, so that Ctrl-C is noticed, and the end of the server."""
+_ONE_WAIT = 0.5
+"""Seconds of one wait for a new frame, so that Ctrl-C and the end of the server are noticed."""
 _WAIT, _WAKE = 0, 1
 """Operations of Linux' futex(2): FUTEX_WAIT and FUTEX_WAKE."""
 
 
 def _futex(ring: _Ring, operation: int, value: int, timeout: float | None) -> None:
-    """Wait on, or wake, the bell of the ring (Linux futex(2))."""
+    """Wait for a change of the word ``_BELL`` of the header, or wake those that wait for it (Linux futex(2))."""
     import ctypes
 
     span = None if timeout is None else (ctypes.c_long * 2)(int(timeout), int((timeout % 1) * 1e9))
@@ -342,7 +343,7 @@ def _system() -> Any:
 
 
 def stream_over(memory: Any) -> FrameStream:
-    """Map the memory of a stream on a server, whose proxy is given."""
+    """Return the stream whose memory is on a server; ``memory`` is its proxy."""
     from catkit_devices.multiprocessing.wire.connecting import receive_descriptor
 
     remote = memory._remote_

@@ -1,4 +1,4 @@
-"""The memory of a frame stream: the server's side, which is asked for its descriptor and never looks into it."""
+"""The memory of a frame stream, on the server: it sends the descriptor to clients, and never reads the memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from catkit_devices.multiprocessing.locks.mutex import Mutex
 __all__ = ["HEAD", "ORDERED", "SLOT_HEAD", "StreamMemory"]
 
 ORDERED = ("x86_64",)
-"""Processors that show stores to others in the order in which they were made (Intel 64 manual, volume 3, 9.2.2), on
-which it rests that a copy of a frame is not torn. Python has no fence for the others."""
+"""Processors on which other cores see stores in the order in which they were made (Intel 64 manual, volume 3, 9.2.2).
+Without that order, a copy could mix two frames; Python has no memory fence for other processors."""
 HEAD = 4096
 """Bytes before the first slot."""
 SLOT_HEAD = 64
@@ -21,7 +21,7 @@ SLOT_HEAD = 64
 
 
 class StreamMemory(HostedObject):
-    """The memory of one stream, its shape, and the mutex of its one writer."""
+    """The memory of one stream, its shape, and the mutex of its writer."""
 
     _direct_ = False
     _fixed_ = False
@@ -38,7 +38,7 @@ class StreamMemory(HostedObject):
             )
         if shape is None or dtype is None:
             raise ConfigurationError(
-                f"stream {name!r} does not exist yet: the first who asks must give shape and dtype"
+                f"stream {name!r} does not exist yet: the first process that asks for it must give shape and dtype"
             )
         if slots < 2:
             raise ConfigurationError(f"stream {name!r} needs at least 2 slots, got {slots}")

@@ -1,4 +1,4 @@
-"""Waiting for something on a server, first come first served, until it comes or the waiter's process is gone."""
+"""Waits on a server, in the order in which they began; they also end when the waiting process has ended."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Ticket:
     """One waiter: granted a value, or withdrawn because its call was cancelled.
 
     Args:
-        call: whose it is.
-        what: is waited for, shown in messages.
-        timeout: seconds; None waits for as long as it takes.
-        value: what it brings along.
+        call: the call that waits.
+        what: the name of what it waits for, shown in messages.
+        timeout: seconds; None waits without limit.
+        value: what the call wants to put, in a wait for room.
 
     Raises:
-        ValueError: ``timeout`` is no number.
+        ValueError: ``timeout`` is not a number of seconds.
     """
 
     __slots__ = ("_timeout", "_wake", "call", "granted", "value")
@@ -39,7 +39,7 @@ class Ticket:
         self._wake.acquire()
 
     def grant(self, value: Any = None) -> None:
-        """Let it go on; the object's guard is held."""
+        """End its wait with a value; the caller holds the object's guard."""
         self.granted, self.value = True, value
         self._woken()
 
@@ -59,7 +59,7 @@ class Ticket:
 
 
 class Waiting(HostedObject):
-    """Waiters in the order in which they came."""
+    """An object at which calls wait, in the order in which they came."""
 
     _direct_ = False
 
@@ -71,16 +71,16 @@ class Waiting(HostedObject):
         """Return whether the ticket (queued under the guard) was granted in time.
 
         Raises:
-            OperationCancelled: the waiting process has ended or interrupted the wait; nothing was granted. One that
-                does so later has what was granted.
+            OperationCancelled: the waiting process has ended or has interrupted the wait; nothing was granted. If it
+                does so later, it keeps what was granted.
         """
-        cancelled = True  # also where the wait itself is interrupted
+        cancelled = True  # also if the wait itself is interrupted
         try:
             ticket.wait()
             cancelled = False
         finally:
             with self._guard:
-                # Decided once, here: a grant must not be kept now and refused to the caller a moment later.
+                # Decided once, here: otherwise a grant could be kept, and the caller be cancelled a moment later.
                 cancelled = cancelled or ticket.call.reason is not None
                 if not ticket.granted:
                     self._tickets.remove(ticket)
@@ -91,7 +91,7 @@ class Waiting(HostedObject):
         return ticket.granted
 
     def _take_back(self, ticket: Ticket) -> None:
-        """Undo a grant to a call that was cancelled meanwhile; the guard is held."""
+        """Undo a grant to a call that was cancelled meanwhile; the caller holds the guard."""
 
     def _waiting_(self) -> list[str]:
         with self._guard:
