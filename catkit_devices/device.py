@@ -32,6 +32,7 @@ from catkit_devices._device.members import (
     makes_safe,
     narrow,
     operation,
+    properties_of,
     refuse_result,
     unlocked,
 )
@@ -120,6 +121,11 @@ class Device(HostedObject, metaclass=DeviceType):
         self._stand_in_: Callable[[], Any] | None = None
         """Under simulation, what makes the connection in the place of ``_open``."""
         self._reference_: Reference | None = None
+
+    @classmethod
+    def _for_(cls, options: Mapping[str, Any]) -> type[Device]:  # noqa: ARG003 - for a driver that is made from them
+        """Return the class of a device with these options; a driver that consists of them makes one."""
+        return cls
 
     # --- what a driver implements -----------------------------------------------------------------------------------
 
@@ -249,9 +255,15 @@ class Device(HostedObject, metaclass=DeviceType):
         return self
 
     def _learn_(self) -> None:
-        """Ask the instrument which components it has, of those that depend on it; called with each new connection."""
+        """Ask the instrument which components it has, of those that depend on it; called with each new connection.
+
+        And what the limits of properties are that depend on other properties, so that it can be told.
+        """
         if type(self)._parts_:
             learn(self)
+        for owner in (self, *components_of(self)):
+            for member in properties_of(type(owner)):
+                member.learn(owner)
 
     # --- connection -------------------------------------------------------------------------------------------------
 

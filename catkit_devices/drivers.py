@@ -130,6 +130,15 @@ class Plugins:
         """
         return self._find(self.drivers, "driver", name)
 
+    def driver_for(self, name: str, options: Mapping[str, Any]) -> type[Device]:
+        """Return the class of a device with this driver and these options.
+
+        Raises:
+            ConfigurationError: as :meth:`driver`; or the options do not describe an instrument, where they have to.
+                Then its ``key`` says which.
+        """
+        return self.driver(name)._for_(options)
+
     def simulator(self, name: str) -> type | Path:
         """Return the simulator of that name; the errors are those of :meth:`driver`."""
         return self._find(self.simulators, "simulator", name)

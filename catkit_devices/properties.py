@@ -38,7 +38,7 @@ from catkit_devices._base.deferred import finished, refuse_deferred
 from catkit_devices._device.arrays import Array
 from catkit_devices._device.values import Command, Limits, Rule, SetCommand, checked, intersection
 from catkit_devices.device import DeviceProperty
-from catkit_devices.errors import DeviceProtocolError, DeviceTimeoutError, DeviceValueError
+from catkit_devices.errors import DeviceError, DeviceProtocolError, DeviceTimeoutError, DeviceValueError
 from catkit_devices.readings import real_number, without_stand_ins
 from catkit_devices.units import check_unit, magnitude, quantity
 
@@ -270,14 +270,30 @@ class Quantity(DeviceProperty):
 
     def check(self, device: Any, value: Any) -> Any:
         """Return ``value`` as a plain one in the declared unit, if it may be set; raises as :meth:`write` does."""
-        limits = self.limits(device, ask=True)
         try:
-            plain = self._rule.convert(value)
-            self._rule.check(plain, limits)
-            if self._command is not None:
-                self._command.text(plain, limits, device)
+            self._rule.convert(value)  # what is no value at all is refused before anything is asked
+            return self.plain(value, self.limits(device, ask=True), device)
+        except DeviceError:
+            raise
         except ValueError as error:
             raise DeviceValueError(f"{device._prefix_}{self.name} {error}", **device._facts_()) from None
+
+    def plain(self, value: Any, limits: Limits | None = None, device: Any = None) -> Any:
+        """Return ``value`` as a plain one in the declared unit.
+
+        Args:
+            value: to be set.
+            limits: in force; None for those of the declaration.
+            device: whose attributes are part of the command; None where there is none yet.
+
+        Raises:
+            ValueError: it may not be set.
+        """
+        limits = self.limits() if limits is None else limits
+        plain = self._rule.convert(value)
+        self._rule.check(plain, limits)
+        if self._command is not None and (device is not None or not self._command.attributes):
+            self._command.text(plain, limits, device)
         return plain
 
     def limits(self, device: Any = None, *, ask: bool = False) -> Limits | None:
@@ -304,6 +320,14 @@ class Quantity(DeviceProperty):
     def depends_on(self) -> list[str]:
         """Return the properties that its limits depend on."""
         return [] if callable(self._limits) else [bound for bound in self._limits or () if isinstance(bound, str)]
+
+    def learn(self, device: Any) -> None:
+        """Read what its limits depend on."""
+        for bound in self.depends_on():
+            other = inspect.getattr_static(type(device), bound)
+            if isinstance(other, Quantity):
+                known = vars(device).setdefault("_bounds_", {})
+                known[bound] = (device._connection, other.read(device))  # noqa: SLF001 - what every device has
 
     def _bound(self, device: Any, side: int, *, ask: bool) -> float | None:
         bound: Any = self._limits[side]

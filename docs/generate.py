@@ -160,7 +160,7 @@ _ROOMS = {
     "testbed": ("testbed", "#3f7cac"),
     "simulation": ("simulation", "#2b8a8a"),
     "drivers": ("plugins", "#2e8b57"),
-    "scpi": ("devices", "#7a8b2e"),
+    "scpi_tables": ("devices", "#7a8b2e"),
     "datalog": ("data", "#8f7a2a"),
     "multiprocessing": ("sharing", "#a9762a"),
     "units": ("base", "#8a5a5a"),
@@ -447,7 +447,8 @@ def _safe(driver: type[Any]) -> str:
 def _description(driver: type[Any]) -> dict[str, Any]:
     from catkit_devices.construction import bind_options
 
-    device = bind_options(driver, "device", {"address": "ASRL1::INSTR"} if "address" in _options(driver) else {})
+    given = {"address": "ASRL1::INSTR", "properties": {}}  # what a driver may need to be made
+    device = bind_options(driver, "device", {name: value for name, value in given.items() if name in _options(driver)})
     description: dict[str, Any] = device.describe()
     return description
 

@@ -240,6 +240,9 @@ class DeviceProperty:
         """Return the properties of the device or component that its limits depend on."""
         return []
 
+    def learn(self, device: Any) -> None:
+        """Read what its limits depend on; called when the device has been opened."""
+
     def describe(self, device: Any = None) -> dict[str, Any]:  # noqa: ARG002 - for those that depend on it
         """Return kind, type, unit, limits, choices, doc; with ``device``, what is in force for it."""
         return {

@@ -16,6 +16,7 @@ from catkit_devices.errors import (
     CatkitDevicesError,
     DeviceClosedError,
     DeviceDisconnectedError,
+    DeviceError,
     DeviceFaultError,
     DeviceOpenError,
     DeviceProtocolError,
@@ -27,7 +28,6 @@ from catkit_devices.multiprocessing.protocol import running_server
 if TYPE_CHECKING:
     from catkit_devices._base.standby import Errand
     from catkit_devices._device.access import Access
-    from catkit_devices.errors import DeviceError
     from catkit_devices.multiprocessing.locks.owner import Call
 
 __all__ = ["Lifecycle", "State"]
@@ -342,9 +342,12 @@ class Lifecycle:
         except Exception as error:
             call = forwarded_call()
             if call is None or not call.emergency:
+                if isinstance(error, DeviceError) and not isinstance(error, DeviceOpenError):
+                    problem = f"what depends on the instrument could not be read: {error.problem}"
+                    raise DeviceOpenError(problem, **self.device._facts_(error.command)) from error
                 raise
             # To be made safe are those that it had before.
-            _log.warning("device %r: which components it has could not be asked: %s", self.device.name, error)
+            _log.warning("device %r: what depends on the instrument could not be read: %s", self.device.name, error)
 
     def _disconnect(self) -> None:
         if self._to_be_closed:

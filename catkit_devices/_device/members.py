@@ -44,6 +44,7 @@ __all__ = [
     "members_at",
     "narrow",
     "operation",
+    "properties_of",
     "refuse_result",
     "unlocked",
 ]
@@ -85,7 +86,16 @@ _OF_A_PROXY = frozenset({"device", "key", "wait"})
 """The same of a component."""
 _FRAMEWORK = {
     f"catkit_devices.{module}"
-    for module in ("_device.parts", "components", "device", "multiprocessing.hosted", "scpi", "serial_device", "visa")
+    for module in (
+        "_device.parts",
+        "components",
+        "device",
+        "multiprocessing.hosted",
+        "scpi",
+        "scpi_tables",
+        "serial_device",
+        "visa",
+    )
 }
 """Where the base classes of drivers are. Their own names begin and end with one underscore, as in enum."""
 PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
@@ -788,6 +798,12 @@ def _interface(cls: Any, kind: str, known: dict[type, Interface]) -> Interface:
             there = {key: known[type(one)] for key, one in part._fixed_.items()}
         parts[name] = PartInterface(part._single_, part._base_.__name__, there)
     return Interface(kind, cls.__name__, methods, properties, True, False, (), False, parts)
+
+
+def properties_of(cls: type) -> list[DeviceProperty]:
+    """Return the properties that a class declares or inherits, those that are declared in one line."""
+    members = (inspect.getattr_static(cls, name, None) for name in _public_names(cls))
+    return [member for member in members if isinstance(member, DeviceProperty)]
 
 
 def _public_names(cls: type) -> list[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GIVEN_BY_THE_SIMULATION", "SIMULATOR_FILES", "LineDroppedError", "Outbox", "Simulator"]
 
-GIVEN_BY_THE_SIMULATION = frozenset({"bench", "clock", "seed"})
+GIVEN_BY_THE_SIMULATION = frozenset({"bench", "clock", "driver_options", "seed"})
 """Arguments of the constructors of benches and simulators that are not options: the simulation passes them."""
 
 SIMULATOR_FILES = (".yaml", ".yml", ".wire")
@@ -24,6 +24,8 @@ SIMULATOR_FILES = (".yaml", ".yml", ".wire")
 @runtime_checkable
 class Simulator(Protocol):
     """A simulated instrument: a class that is constructed as ``cls(bench, **options)`` and has one method.
+
+    If its constructor has an argument ``driver_options``, it is given the options of the device that it is for.
 
     It may also have any of the following, which are used only where the interface has them (USB, GPIB, TCPIP INSTR):
 

@@ -39,12 +39,14 @@ class Instrument:
         options: keyword arguments of the class; for a YAML file, ``device`` says which of its devices, and ``encoding``
             how text is sent; for a recording, ``timing`` says whether answers take as long as when it was recorded.
         faults: the probability of each kind of fault for each reply, see :mod:`catkit_devices.simulation.faults`.
+        driver_options: of the device that it is for, for a class that asks for them.
     """
 
     address: str
     simulator: str | Path | type
     options: Mapping[str, Any] = field(default_factory=dict)
     faults: Mapping[str, float] = field(default_factory=dict)
+    driver_options: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 def build_library(
@@ -155,7 +157,8 @@ def _build_instrument(instrument: Instrument, names: _Names, bench: Bench) -> Si
         raise ConfigurationError(f"{title} is not a simulator: it has no method feed(data)")
     cls = what
     _check_options(cls, instrument.options, title)
-    built: Simulator = _construct(lambda: cls(bench, **instrument.options), title)
+    given = {"driver_options": instrument.driver_options} if "driver_options" in options_of(cls) else {}
+    built: Simulator = _construct(lambda: cls(bench, **given, **instrument.options), title)
     return built
 
 

@@ -85,7 +85,11 @@ class Simulations:
         if "visa_library" in known and "visa_library" not in options:
             address = address or options.pop("address", None) or address_for(cls, len(self._served) + 1)
             instrument = Instrument(
-                address, self._simulator(driver, simulator), dict(simulator_options or {}), dict(faults or {})
+                address,
+                self._simulator(driver, simulator),
+                dict(simulator_options or {}),
+                dict(faults or {}),
+                driver_options=dict(options),
             )
             library = self._serve(instrument)
             options |= {"address": address, "visa_library": library}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from catkit_devices.errors import DeviceError, DeviceValueError
+from catkit_devices.properties import Quantity
 from catkit_devices.testing.members import bounds, resolution_of, same, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from catkit_devices.properties import Quantity
     from catkit_devices.testing.rig import Rig
 
 __all__ = ["refused_values", "refuses", "refuses_outside", "round_trips"]
@@ -96,9 +97,12 @@ def refuses(rig: Rig, name: str, value: Any) -> str | None:
         problem = f"{name} = {value!r} must raise a DeviceValueError, raised {error!r}"
     else:
         problem = f"{name} = {value!r} must be refused, and was accepted"
-    if rig.tap is not None and rig.written > before:
-        sent = rig.tap.written[before].data
-        problem = f"{name} = {value!r} must be refused before anything is sent; {sent!r} was sent"
+    sent = [] if rig.tap is None else [one.data for one in rig.tap.written[before:]]
+    member = inspect.getattr_static(type(rig.device), name, None)
+    if isinstance(member, Quantity) and member.depends_on():  # on what is asked for before
+        sent = [data for data in sent if not data.rstrip().endswith(b"?")]
+    if sent:
+        problem = f"{name} = {value!r} must be refused before anything is sent; {sent[0]!r} was sent"
     return problem
 
 

@@ -227,7 +227,7 @@ def _checked_property(
         yield _no_device((*path, "device"), str(table.device), configuration, overlay)
         return
     try:
-        driver = plugins.driver(configuration.devices[device].driver)
+        driver = plugins.driver_for(configuration.devices[device].driver, configuration.devices[device].options)
     except ConfigurationError:
         return  # reported with the device
     yield from _bounds(path, table, driver, overlay)

@@ -34,9 +34,10 @@ def check_devices(configuration: Configuration, plugins: Plugins, overlay: Overl
     for device, table in configuration.devices.items():
         path = ("devices", device)
         try:
-            driver = plugins.driver(table.driver)
+            driver = plugins.driver_for(table.driver, table.options)
         except ConfigurationError as error:
-            yield overlay.problem((*path, "driver"), error.problem, error.suggestion)
+            where = (error.key or "driver").split(".")
+            yield overlay.problem((*path, *where), error.problem, error.suggestion)
             continue
         yield from _address(path, table, driver, overlay)
         yield from _options(path, table, driver, overlay)

@@ -60,7 +60,7 @@ def lay_out(configuration: Configuration, server: str, *, simulate: bool, runs: 
 
 def _entry(configuration: Configuration, plugins: Plugins, name: str, server: str) -> DeviceEntry:
     table = configuration.devices[name]
-    driver = plugins.driver(table.driver)
+    driver = plugins.driver_for(table.driver, table.options)
     return DeviceEntry(
         name=name,
         driver=table.driver,

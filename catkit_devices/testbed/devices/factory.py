@@ -87,7 +87,13 @@ def build_simulation(layout: Layout, *, strict: bool = True) -> SimulatedVisaLib
     shared = layout.simulation
     return build_library(
         [
-            Instrument(entry.address, entry.simulator, dict(entry.simulator_options), dict(entry.faults))
+            Instrument(
+                entry.address,
+                entry.simulator,
+                dict(entry.simulator_options),
+                dict(entry.faults),
+                driver_options=entry.options,
+            )
             for entry in layout.devices
             if entry.address is not None and entry.simulator is not None
         ],

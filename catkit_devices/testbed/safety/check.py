@@ -248,7 +248,8 @@ def _made(name: str, table: SafetyConfiguration, configuration: Configuration) -
     device = configuration.device_name(table.device or "") or table.device or ""
     driver = None
     if isinstance(table.minimum, str) or isinstance(table.maximum, str):
-        driver = configuration.plugins().driver(configuration.devices[device].driver)
+        table_of_device = configuration.devices[device]
+        driver = configuration.plugins().driver_for(table_of_device.driver, table_of_device.options)
     minimum, maximum = plain_bounds(table, driver)
     return SafetyTest(
         **common,

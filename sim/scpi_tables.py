@@ -1,0 +1,189 @@
+"""A simulated instrument made from the tables of a driver: simulator ``scpi``, for the driver ``scpi``.
+
+It knows the commands that the configuration has, keeps what is set, and answers with it. This shows that the
+configuration agrees with itself: **it is no proof that the instrument understands these commands**.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices.hookspecs import hookimpl
+from catkit_devices.scpi import number
+from catkit_devices.sim import scpi
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from catkit_devices.simulation import Bench
+
+__all__ = ["TableInstrument"]
+
+_log = logging.getLogger(__name__)
+
+_FIRST = {"float": "0.0", "int": "0", "bool": "0", "str": "text"}
+"""What a property is where nothing else is known of it, by its type."""
+
+
+class TableInstrument:
+    """An instrument that knows the commands of a table.
+
+    Args:
+        bench: the simulation's.
+        driver_options: of the device that it is for: ``properties``, ``commands``, ``identity`` and so on.
+        idn: the reply to ``*IDN?``; by default one that says what this is.
+        values: what properties are at first, by property; of those with arguments, by property and argument.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        *,
+        driver_options: Mapping[str, Any],
+        idn: str | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.bench = bench
+        self._end = driver_options.get("write_termination", "\n").encode() or b"\n"
+        self._reply_end = driver_options.get("read_termination", "\n").encode()
+        self.message_end = self._end
+        self._error_query = driver_options.get("error_query", "SYST:ERR?")
+        self._idn = _identity(driver_options.get("identity", ".")) if idn is None else idn
+        self._status = scpi.Status()
+        self._received = b""
+        self._commands = {table["write"] for table in (driver_options.get("commands") or {}).values()}
+        self._quantities = [
+            quantity
+            for name, table in driver_options.get("properties", {}).items()
+            for quantity in _quantities(name, table, (values or {}).get(name))
+        ]
+        _log.warning(
+            "the instrument that is called %r here is made from the configuration of its driver: that they agree is no "
+            "proof that the real one understands these commands", self._idn,
+        )  # fmt: skip
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes, and return the replies that are due."""
+        self._received += data
+        replies = []
+        while self._end in self._received:
+            line, _, self._received = self._received.partition(self._end)
+            found = [reply for unit in _units(line.decode("latin-1")) if (reply := self._obey(unit)) is not None]
+            if found:
+                replies.append(b";".join(found) + self._reply_end)
+        return b"".join(replies)
+
+    def value(self, name: str, argument: Any = None) -> str:
+        """Return what a property is, as it is on the wire."""
+        return next(one.now for one in self._quantities if (one.name, one.argument) == (name, argument))
+
+    def _obey(self, unit: str) -> bytes | None:
+        for quantity in self._quantities:
+            if unit == quantity.query:
+                return quantity.reply()
+        if unit == "*IDN?":
+            return self._idn.encode()
+        if unit == self._error_query:
+            return self._status.errors.next().encode()
+        if unit in self._commands:
+            return None
+        try:
+            for quantity in self._quantities:
+                if (token := quantity.token(unit)) is not None:
+                    self._set(quantity, token)
+                    return None
+            reply = self._status.execute(*unit.partition(" ")[::2])
+        except KeyError:
+            self._status.refuse(scpi.UNDEFINED_HEADER)
+            return None
+        except scpi.RefusedError as error:
+            self._status.refuse((error.args[0], error.args[1]))
+            return None
+        return None if reply is None else reply.encode()
+
+    def _set(self, quantity: _Quantity, token: str) -> None:
+        if quantity.numeric:
+            low, high = (self._bound(bound) for bound in quantity.limits)
+            try:
+                found = number(token)
+            except ValueError:
+                raise scpi.RefusedError(*scpi.DATA_TYPE_ERROR) from None
+            if (low is not None and found < low) or (high is not None and found > high):
+                raise scpi.RefusedError(*scpi.OUT_OF_RANGE)
+        quantity.now = token
+
+    def _bound(self, bound: Any) -> float | None:
+        return number(self.value(bound)) if isinstance(bound, str) else bound
+
+
+class _Quantity:
+    """One property, or one argument of a property that has some."""
+
+    def __init__(self, name: str, table: Mapping[str, Any], argument: Any, token: Any, value: Any) -> None:
+        def filled(command: str | None) -> str | None:
+            return None if command is None else command.replace("{key}", str(token))
+
+        self.name, self.argument = name, argument
+        self.kind = table.get("type", "float")
+        choices: Any = table.get("choices")
+        self.numeric = self.kind in ("float", "int") and choices is None
+        self.limits = table.get("limits") or (None, None)
+        self.query = filled(table.get("get"))
+        self._dtype = table.get("dtype", "text")
+        before, _, after = re.sub(r"\{[^{}]*\}", "\0", filled(table.get("set")) or "\0").partition("\0")
+        self._pattern = re.compile(f"{re.escape(before)}(.+){re.escape(after)}") if before or after else None
+        tokens = list(choices.values() if hasattr(choices, "values") else choices or ())
+        shape = table.get("shape", 4)
+        low = next((bound for bound in self.limits if isinstance(bound, int | float)), None)
+        count = shape if isinstance(shape, int) else _product(shape)
+        first = tokens[0] if tokens else ",".join(["0"] * count) if self.kind == "array" else low
+        self.now = str(_FIRST[self.kind] if first is None else first) if value is None else str(value)
+
+    def token(self, unit: str) -> str | None:
+        """Return what a command sets it to; None where the command is not for it."""
+        found = None if self._pattern is None else self._pattern.fullmatch(unit)
+        return None if found is None else found[1]
+
+    def reply(self) -> bytes:
+        """Return the answer to its query."""
+        if self.kind == "array" and self._dtype != "text":
+            import numpy as np
+
+            return scpi.block(np.array([float(one) for one in self.now.split(",")]).astype(self._dtype).tobytes())
+        if self.numeric and self.kind == "float":
+            return f"{number(self.now):.9E}".encode()
+        return self.now.encode()
+
+
+def _quantities(name: str, table: Mapping[str, Any], value: Any) -> list[_Quantity]:
+    arguments = table.get("arguments")
+    if arguments is None:
+        return [_Quantity(name, table, None, "", value)]
+    tokens = dict(arguments) if hasattr(arguments, "keys") else {one: one for one in arguments}
+    return [_Quantity(name, table, key, token, (value or {}).get(key)) for key, token in tokens.items()]
+
+
+def _product(shape: Any) -> int:
+    found = 1
+    for length in shape:
+        found *= length
+    return found
+
+
+def _units(line: str) -> list[str]:
+    return [unit.strip() for unit in line.split(";") if unit.strip()]
+
+
+def _identity(pattern: str) -> str:
+    """Return an identity that the driver takes: what its regular expression says, where that is plain."""
+    plain = re.sub(r"[\^$\\]", "", pattern).replace(".*", "")
+    made = f"{plain.strip('.') or 'catkit_devices'},simulated from its configuration,0,0"
+    return made if re.search(pattern, made, re.IGNORECASE) else f"{plain},simulated,0,0"
+
+
+@hookimpl
+def catkit_devices_simulators() -> dict[str, type]:
+    """Register the simulator."""
+    return {"scpi": TableInstrument}
