@@ -265,6 +265,11 @@ class Run:
         with self._lock:
             if self._closed:
                 return
+        if self._handler is not None and self._handler.lost:
+            lost = self._handler.lost
+            with contextlib.suppress(DataError):  # the disk is full; whoever watches has been told
+                self.log_event("log_incomplete", f"{lost} records could not be written to the log", records=lost)
+        with self._lock:
             self._closed = True
         self._checkpointer.end()
         with self._lock:

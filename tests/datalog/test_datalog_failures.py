@@ -1,6 +1,7 @@
 """What cannot be recorded raises one clear DataError, and what was recorded before stays readable."""
 
 import json
+import logging
 import os
 import platform
 import re
@@ -260,6 +261,50 @@ def test_a_file_that_cannot_grow_is_an_error_and_what_was_recorded_is_intact(tmp
             assert reader.arrays("it").stack()[:, -1].tolist() == list(range(recorded))
     with Run.open(path) as run:
         run.log_scalar("after", 1.0)
+
+
+def test_a_log_that_cannot_be_written_is_told_in_one_line_and_the_run_says_that_it_is_incomplete(tmp_path, capfd):
+    with Run.create(tmp_path, "scan") as run:
+        (run.path / "log.txt").symlink_to("/dev/full")
+        logger = logging.getLogger("a log on a full disk")
+        logger.addHandler(run.handler)
+        for number in range(5):
+            logger.warning("line %d", number)
+        logger.removeHandler(run.handler)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {run.path / 'log.txt'} is incomplete: No space left on device")
+    with RunReader(run.path) as reader:
+        (event,) = reader.events("log_incomplete")
+    assert (event.text, event.facts) == ("5 records could not be written to the log", {"records": 5})
+
+
+GAP = """
+import logging, resource, sys
+from pathlib import Path
+from catkit_devices.datalog import LogFileHandler
+handler = LogFileHandler(Path(sys.argv[1]))
+logger = logging.getLogger("gap")
+logger.addHandler(handler)
+logger.warning("before")
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+for number in range(20): logger.warning("line %d %s", number, 100 * "x")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+for number in range(2): logger.warning("after %d", number)
+print(handler.lost)
+"""
+
+
+def test_a_log_that_can_be_written_again_says_how_many_records_are_missing(tmp_path):
+    result = in_child(GAP, tmp_path / "log.txt")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"warning: {tmp_path / 'log.txt'} is incomplete: the file cannot grow; records are lost")
+    lost = int(result.stdout)
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    messages = [line.rpartition(": ")[2] for line in lines[-3:]]
+    assert messages[0] == "the log could not be written"
+    assert f": {lost} records of this process are missing here" in lines[-3]
+    assert messages[1:] == ["after 0", "after 1"]
+    assert len([line for line in lines if " line " in line and line.endswith(100 * "x")]) == 20 - lost
 
 
 @pytest.mark.skipif(not shutil.which("unshare") or os.geteuid() != 0, reason="a small file system needs root")

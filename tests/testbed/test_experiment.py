@@ -5,6 +5,7 @@ import datetime as dt
 import decimal
 import enum
 import itertools
+import logging
 import os
 import signal
 import threading
@@ -26,8 +27,10 @@ from catkit_devices.errors import (
     ProcessDiedError,
     StopExperiment,
 )
+from catkit_devices.multiprocessing import SharedMemoryManager
 from catkit_devices.testbed import Experiment, Testbed, load_configuration
 from catkit_devices.testbed.experiments.progress import ENDED
+from catkit_devices.testbed.processes.logs import MESSAGES, LogCollector
 
 MARK = "mark"  # a file in which an experiment says how far it has come
 
@@ -765,3 +768,17 @@ def test_the_newest_run_of_an_experiment_is_found_by_its_name(shared_testbed):
     newest = find_run("Returns", shared_testbed.layout.runs)
     with RunReader(newest) as reader:
         assert reader.information["parameters"] == {"value": 3}
+
+
+def test_a_run_whose_log_cannot_be_written_is_named_once_among_the_messages(tmp_path, caplog):
+    with Run.create(tmp_path, "scan") as run:
+        (run.path / "log.txt").symlink_to("/dev/full")
+    with SharedMemoryManager() as manager:
+        collector = LogCollector(manager, lambda at: [run.path], lambda kind, facts: None)
+        for number in range(3):
+            collector.say(logging.INFO, f"line {number}")
+        collector.end()
+        shown = [message["text"] for message in manager.get_dict(MESSAGES)["newest"]]
+    problem = f"{run.path / 'log.txt'} is incomplete: No space left on device"
+    assert [text.startswith(problem) for text in shown] == [True, False, False, False]
+    assert [record.message.startswith(problem) for record in caplog.records if record.levelname == "WARNING"] == [True]

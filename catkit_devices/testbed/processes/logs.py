@@ -12,6 +12,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.multiprocessing import SharedMemoryManager
@@ -111,6 +112,8 @@ class LogCollector:
         self._runs = runs
         self._on_event = on_event
         self._guard = threading.Lock()
+        self._incomplete: set[Path] = set()
+        """The runs whose log has lost records."""
         self._thread = threading.Thread(target=self._collect, name="log", daemon=True)
         self._thread.start()
 
@@ -152,10 +155,18 @@ class LogCollector:
             logger.handle(record)
         event: str | None = getattr(record, "event", None)
         facts: dict[str, Any] = getattr(record, "facts", {})
-        _write(record, event, facts, self._runs(record.created))
+        _write(record, event, facts, self._runs(record.created), self._tell_once)
         if event is not None:
             self._on_event(event, facts)
         if record.levelno >= logging.WARNING or record.name == __name__:
+            self._show(record)
+
+    def _tell_once(self, run: Path, text: str) -> None:
+        """Tell that the log of a run is incomplete, once for each run."""
+        if run not in self._incomplete:
+            self._incomplete.add(run)
+            record = _record(logging.WARNING, text, None, {})
+            logging.getLogger(record.name).handle(record)
             self._show(record)
 
     def _show(self, record: logging.LogRecord) -> None:
@@ -176,15 +187,29 @@ def _record(level: int, text: str, event: str | None, facts: dict[str, Any]) -> 
     return logger.makeRecord(logger.name, level, __file__, 0, text, (), None, extra=extra)
 
 
-def _write(record: logging.LogRecord, event: str | None, facts: dict[str, Any], runs: Iterable[Path]) -> None:
-    """Add a record to the log of each run, and to its events."""
+def _write(
+    record: logging.LogRecord,
+    event: str | None,
+    facts: dict[str, Any],
+    runs: Iterable[Path],
+    tell: Callable[[Path, str], None],
+) -> None:
+    """Add a record to the log of each run, and to its events.
+
+    Args:
+        record: what was logged.
+        event: its kind, if it is one.
+        facts: of the event.
+        runs: the directories of the runs.
+        tell: called with a run and a text, each time a record cannot be written into the log of the run.
+    """
     from catkit_devices.datalog import Run
     from catkit_devices.datalog.logfile import FILE_NAME, LogFileHandler
     from catkit_devices.errors import DataError
 
     for run in runs:
         try:
-            handler = LogFileHandler(run / FILE_NAME)
+            handler = LogFileHandler(run / FILE_NAME, tell=partial(tell, run))
         except OSError:
             continue  # a run whose directory is gone has no log to keep
         handler.handle(record)
