@@ -28,21 +28,21 @@ _SET_VELPARAMS, _REQ_VELPARAMS, _GET_VELPARAMS = 0x0413, 0x0414, 0x0415
 _REQ_DCSTATUSUPDATE, _GET_DCSTATUSUPDATE = 0x0490, 0x0491
 
 _AT_ONCE = 1
-"""How to stop: without slowing down before."""
+"""Parameter of the stop message: stop at once, without a ramp."""
 _MOVING, _HOMED = 0x2F0, 0x400
 """Status bits: of motion, jogging and homing; of a stage that has been homed since it was switched on."""
 _TRAVEL = {"Z806": 6.0, "Z812": 12.0, "Z825": 25.0, "MTS25-Z8": 25.0, "MTS50-Z8": 50.0}
-"""Millimetres, by stage; all have the same encoder and gear."""
+"""Travel in millimetres, by stage; all have the same encoder and gear."""
 _COUNTS = 34304  # per millimetre
 _VELOCITY = _COUNTS * 2048 / 6e6 * 65536
-"""What stands for 1 mm/s."""
+"""The value in the protocol for 1 mm/s."""
 _LOOKS = 3
-"""How often in a row it is seen at rest before a motion counts as ended: it may begin a little after the order."""
+"""Number of status messages in a row without motion after which a motion has ended: it may begin with a delay."""
 _TOLERANCE = 100
-"""Counts, 3 µm: how far from its target a servo motor may come to rest."""
-_INTERVAL = 0.1  # seconds between two looks
+"""Counts (3 µm) by which a servo motor may miss its target."""
+_INTERVAL = 0.1  # seconds between two status messages
 _HOMING = 120.0
-"""Seconds: 50 mm at the 1 mm/s that the units come with, and as much in reserve."""
+"""Seconds that homing may take: 50 mm at 1 mm/s, the default of the units, and about as much again in reserve."""
 
 
 class KDC101(AptDevice):
@@ -50,7 +50,7 @@ class KDC101(AptDevice):
 
     Args:
         name: the device's name.
-        stage: ``"Z806"``, ``"Z812"``, ``"Z825"``, ``"MTS25-Z8"`` or ``"MTS50-Z8"``: what is connected.
+        stage: the connected stage: ``"Z806"``, ``"Z812"``, ``"Z825"``, ``"MTS25-Z8"`` or ``"MTS50-Z8"``.
         **options: of :class:`~catkit_devices.visa.VisaDevice`.
     """
 
@@ -65,20 +65,20 @@ class KDC101(AptDevice):
         doc="Position of the stage from its home. Setting it returns when the homed stage has arrived.",
     )
     moving = Measurement(
-        lambda self: bool(self._status()[1] & _MOVING), type=bool, shared=True, doc="Motion: whether it is under way."
+        lambda self: bool(self._status()[1] & _MOVING), type=bool, shared=True, doc="Motion: whether the stage moves."
     )
     homed = Measurement(
         lambda self: bool(self._status()[1] & _HOMED),
         type=bool,
         shared=True,
-        doc="Home: whether it was found since the unit was switched on.",
+        doc="Homing: whether the stage was homed since the unit was switched on.",
     )
     velocity = Control(
         lambda self: self._velocity(),
         lambda self, velocity: self._set_velocity(velocity),
         unit="mm/s",
         limits=(0.01, 2.4),
-        doc="Velocity of motions, up to what the slowest of these stages reaches.",
+        doc="Velocity of motions, up to the highest one of the slowest of these stages.",
     )
 
     def __init__(self, name: str, *, stage: str = "Z825", **options: Any) -> None:
@@ -92,11 +92,11 @@ class KDC101(AptDevice):
         self._travel = _TRAVEL[stage]
 
     def home(self) -> None:
-        """Move to the home switch, which makes it position 0; returns when it is there."""
+        """Move to the home switch, which is position 0 then; returns when the stage is there."""
         self._order(_MOVE_HOME)
         self._come_to_rest(_HOMING)
         if not self._status()[1] & _HOMED:
-            raise DeviceProtocolError("came to rest without having found its home", **self._facts())
+            raise DeviceProtocolError("homing ended, but the home switch was not found", **self._facts())
 
     def stop(self) -> None:
         """Stop at once; returns when it is at rest."""
@@ -105,7 +105,7 @@ class KDC101(AptDevice):
 
     def _identify(self) -> None:
         super()._identify()
-        # A message at the end of a motion would come between a question and its answer. The end is asked for instead.
+        # A message at the end of a motion could come between a query and its answer. The status is asked for instead.
         self._order(_SUSPEND_ENDOFMOVEMSGS)
 
     def _status(self) -> tuple[int, int]:
@@ -124,7 +124,7 @@ class KDC101(AptDevice):
         found = self._status()[0]
         if abs(found - target) > _TOLERANCE:
             raise DeviceProtocolError(
-                f"came to rest at {found / _COUNTS:.4f} mm on the way to {target / _COUNTS:.4f} mm", **self._facts()
+                f"stopped at {found / _COUNTS:.4f} mm, before its target {target / _COUNTS:.4f} mm", **self._facts()
             )
 
     def _come_to_rest(self, timeout: float) -> None:
@@ -148,7 +148,7 @@ class KDC101(AptDevice):
             found = self._request(_REQ_VELPARAMS, _GET_VELPARAMS, "<Hiii")[3]
         if found != wanted:
             raise DeviceProtocolError(
-                f"{velocity:g} mm/s was set, {found / _VELOCITY:g} mm/s read back", **self._facts()
+                f"{velocity:g} mm/s was set, but {found / _VELOCITY:g} mm/s was read back", **self._facts()
             )
 
     def _make_safe(self) -> None:

@@ -1,9 +1,9 @@
 """Thorlabs MFF101 and MFF102 motorized flip mounts: driver ``thorlabs_mff101``.
 
 The frames are those of :mod:`catkit_devices.plugins._thorlabs_apt`. Messages and status bits: Thorlabs "APT Controllers
-Host-Controller Communications Protocol" (MOT_MOVE_JOG, MOT_REQ_STATUSBITS, MOT_SET_MFF_OPERPARAMS). Which bit is which
-position, the range of the transit time and its ADC value: pylablib ``devices/Thorlabs/kinesis.py``. That the mount
-sends no message when it has arrived, and shows neither position and a moving bit until then: github delmic/odemis
+Host-Controller Communications Protocol" (MOT_MOVE_JOG, MOT_REQ_STATUSBITS, MOT_SET_MFF_OPERPARAMS). The bits of the
+positions, the range of the transit time and its ADC value: pylablib ``devices/Thorlabs/kinesis.py``. The mount sends no
+message when it has arrived; until then its status has a moving bit and neither position: github delmic/odemis
 ``src/odemis/driver/tlaptmf.py``.
 """
 
@@ -30,7 +30,7 @@ _SET_OPERPARAMS, _REQ_OPERPARAMS, _GET_OPERPARAMS = 0x0510, 0x0511, 0x0512
 _OPERPARAMS = "<HiiHHiHHi8x"
 """Channel, transit time in ms and its ADC value; mode, signal and pulse of either connector; reserved."""
 _POSITION, _MOVING = 0x3, 0x2F0
-"""Status bits: of the two positions, which are their numbers; of motion, jogging and homing."""
+"""Status bits: of the two positions (with the values 1 and 2); of motion, jogging and homing."""
 _ARRIVAL = 5.0
 """Seconds that a flip may take; the longest transit time is 2.8 s."""
 
@@ -48,7 +48,10 @@ class MFF101(AptDevice):
         doc="Position, 1 or 2. Setting it returns when the mount has arrived; reading it waits for the end of a flip.",
     )
     moving = Measurement(
-        lambda self: bool(self._status() & _MOVING), type=bool, shared=True, doc="Motion: whether a flip is under way."
+        lambda self: bool(self._status() & _MOVING),
+        type=bool,
+        shared=True,
+        doc="Motion: whether the mount is flipping.",
     )
     transit_time = Control(
         lambda self: self._parameters()[1] / 1000,
@@ -87,7 +90,9 @@ class MFF101(AptDevice):
             self._order(_SET_OPERPARAMS, data=struct.pack(_OPERPARAMS, channel, milliseconds, adc, *others))
             found = self._parameters()[1]
         if found != milliseconds:
-            raise DeviceProtocolError(f"a transit time of {milliseconds} ms was set, found {found}", **self._facts())
+            raise DeviceProtocolError(
+                f"a transit time of {milliseconds} ms was set, but {found} ms was read back", **self._facts()
+            )
 
 
 @hookimpl

@@ -5,13 +5,13 @@ the data); pylablib ``devices/Thorlabs/kinesis.py``; PyPI thorlabs-apt-protocol 
 ``src/odemis/driver/tlaptmf.py`` (how an MFF101 behaves); github spacetelescope/catkit
 ``catkit/hardware/thorlabs/ThorlabsMFF101.py``, whose frames for the address 0x21 real mounts obey too.
 
-* Short messages of six bytes, long ones of a header of six bytes and data, little-endian. A unit hears what is sent to
-  0x50, to 0x11 or to 0x21, and answers as 0x50. It is silent about messages that it does not know.
+* Short messages have six bytes, long ones a header of six bytes and data, little-endian. A unit accepts messages to
+  0x50, 0x11 and 0x21, and answers as 0x50. It does not answer messages that it does not know.
 * HW_REQ_INFO, MOD_IDENTIFY, the channel's enable state, status bits and status update.
-* MFF101: MOT_MOVE_JOG to position 1 or 2; neither position and a moving bit until it has arrived; no message then.
-  MFF_OPERPARAMS.
+* MFF101: MOT_MOVE_JOG to position 1 or 2; until it has arrived, the status has a moving bit and neither position; it
+  sends no message when it has arrived. MFF_OPERPARAMS.
 * KDC101: MOT_MOVE_ABSOLUTE, RELATIVE, HOME, STOP, position counter, velocity parameters, DC status update. When a
-  motion ends it sends MOVE_COMPLETED, MOVE_HOMED or MOVE_STOPPED, unless those were suspended.
+  motion ends, it sends MOVE_COMPLETED, MOVE_HOMED or MOVE_STOPPED, unless these messages were suspended.
 
 Assumed: motions have no ramps; switching on leaves the counter of an unhomed stage at 0 wherever it is; a motion beyond
 the end of the travel ends at the limit switch, whose bit it sets. The stream of updates (HW_START_UPDATEMSGS), jogging
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
 __all__ = ["KDC101", "MFF101"]
 
 _HOST, _UNIT, _LONG = 0x01, 0x50, 0x80
-"""Addresses, and the bit of a destination that says that data follow."""
+"""Addresses of host and unit, and the bit of a destination that says that data follow."""
 _HEARS = {0x50, 0x11, 0x21}
-"""Addresses: of a unit, of a controller of a rack, of its first bay."""
+"""Addresses at which a unit accepts messages: of a unit, of the controller of a rack, of its first bay."""
 _CHANNEL = 1
-"""The only one."""
+"""The only channel."""
 
 # Status bits.
 _FORWARD_LIMIT, _REVERSE_LIMIT, _MOVING_FORWARD, _MOVING_REVERSE = 0x01, 0x02, 0x10, 0x20
 _CONNECTED, _HOMING, _HOMED, _ENABLED = 0x100, 0x200, 0x400, 0x80000000
 
 _POSITIONS = {1, 2}
-"""Of a flip mount."""
+"""The positions of a flip mount."""
 
 
 class _AptUnit:
-    """What the units share: frames, identity, status."""
+    """The common part of the units: frames, identity, status."""
 
     model: ClassVar[bytes]
     serial_number: ClassVar[int]
@@ -92,7 +92,7 @@ class _AptUnit:
         return self._outbox.take()
 
     def clear(self) -> None:
-        """Forget a half-received frame and unread ones."""
+        """Discard a half-received frame and unread frames."""
         self._received = b""
         self._outbox.clear()
 
@@ -115,12 +115,12 @@ class MFF101(_AptUnit):
     """The simulator ``thorlabs_mff101``.
 
     Args:
-        bench: what it belongs to.
+        bench: the bench to which it belongs.
         position: 1 or 2, at the start.
-        blocked: whether it never reaches the position that it moves to.
+        blocked: whether it never reaches the position to which it moves.
 
     Attributes:
-        position: where it is, or is moving to.
+        position: where it is, or to where it is moving.
     """
 
     model = b"MFF101"
@@ -161,13 +161,13 @@ class KDC101(_AptUnit):
     """The simulator ``thorlabs_kdc101``: a stage with 34304 counts for each millimetre.
 
     Args:
-        bench: what it belongs to.
-        homed: whether its home was found already.
+        bench: the bench to which it belongs.
+        homed: whether it was homed already.
         travel: mm, from home to the other end.
         position: mm from home, at the start.
 
     Attributes:
-        axis: where it really is, in counts from home.
+        axis: its true position, in counts from home.
     """
 
     model = b"KDC101"
@@ -185,7 +185,7 @@ class KDC101(_AptUnit):
         self._zero = 0.0 if homed else self.axis.position()
         self._speed = [0, self._in_units(2.0, self._acceleration_unit), self._in_units(2.0, self._velocity_unit)]
         self._ending: int | None = None
-        """The message that tells that the motion under way has ended."""
+        """The message to send when the present motion has ended; None at rest."""
         self._suspended = False
         self._messages |= {
             0x0410: self._set_counter,
@@ -207,7 +207,7 @@ class KDC101(_AptUnit):
         return super().feed(data)
 
     def counts(self) -> int:
-        """Return what the counter shows."""
+        """Return the value of the position counter."""
         return round(self.axis.position() - self._zero)
 
     def bits(self) -> int:

@@ -1,4 +1,4 @@
-"""What a timeout may be: checked where it is given, before anything waits."""
+"""Checks timeouts where they are given, before anything waits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ OverflowError for more."""
 
 
 def seconds(timeout: float, what: str) -> float:
-    """Return the timeout of ``what``; less than 0 is as good as 0, infinity is no end.
+    """Return the timeout of ``what``, in seconds; less than 0 means 0, infinity means no limit.
 
     Raises:
-        ValueError: it is no number; one that is not a number (NaN) would otherwise be waited for without end.
+        ValueError: it is not a number; with NaN, the wait would otherwise never end.
     """
     try:
         if not math.isnan(timeout):
@@ -26,10 +26,10 @@ def seconds(timeout: float, what: str) -> float:
 
 
 def default_timeout(timeout: float, what: str) -> float:
-    """Return the timeout that ``what`` has by default.
+    """Return the default timeout of ``what``, in seconds.
 
     Raises:
-        ValueError: it is no number, less than 0, or more than ``LONGEST_TIMEOUT``.
+        ValueError: it is not a number, less than 0, or more than ``LONGEST_TIMEOUT``.
     """
     if not 0 <= seconds(timeout, what) <= LONGEST_TIMEOUT:
         raise ValueError(f"{what}: timeout must be 0 to {LONGEST_TIMEOUT:.0f} s, got {timeout!r}")

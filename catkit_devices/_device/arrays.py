@@ -1,4 +1,4 @@
-"""Several numbers of one reply, as an array: a waveform, a spectrum, a frame."""
+"""Arrays: many numbers in one reply, such as a waveform, a spectrum or a frame."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Array:
             binary block (IEEE 488.2, 8.7.9), with its byte order: ``">i2"`` for 16 bits with sign, most significant
             byte first (what SCPI calls ``FORMat:BORDer NORMal``), ``"<f4"`` for 32-bit numbers, least significant byte
             first, ``"u1"`` for bytes.
-        shape: how many numbers there are, in each dimension; None for one dimension with as many as come.
-        scale: what each number is multiplied by; also a function of the device that returns it, and may ask the
-            instrument.
-        offset: what is added then; a number or a function, too. Without ``scale`` and ``offset`` the numbers are those
-            that were sent.
+        shape: the number of elements in each dimension; None for one dimension of any length.
+        scale: the factor by which each number is multiplied; or a function of the device that returns it, and may ask
+            the instrument.
+        offset: the number that is added after that, or a function that returns it. Without ``scale`` and ``offset``,
+            the numbers are those that were sent.
     """
 
     several = True
@@ -62,7 +62,7 @@ class Array:
         """Return the numbers of a reply, as they were sent.
 
         Raises:
-            ValueError: they are none, or not as many as expected.
+            ValueError: the reply does not contain numbers, or not as many as expected.
         """
         import numpy as np
 
@@ -87,7 +87,7 @@ class Array:
 
 
 def _numbers(reply: str) -> list[float]:
-    # Some instruments put what is text into a block, too.
+    # Some instruments send the text in a block.
     head = re.match(r"\s*#([1-9])", reply)
     if head is not None and head.end() + int(head[1]) < len(reply):
         reply = reply[head.end() + int(head[1]) :]

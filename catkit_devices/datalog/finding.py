@@ -74,7 +74,7 @@ def _is_run(path: Path) -> bool:
     try:
         return (path / database.FILE_NAME).is_file()
     except PermissionError:
-        return True  # perhaps; whoever reads it is told that he may not
+        return True  # it may be one: reading it then raises that this is not permitted
     except (OSError, ValueError):  # no name that a directory can have
         return False
 

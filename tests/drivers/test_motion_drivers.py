@@ -130,7 +130,7 @@ def test_kdc101_that_is_made_safe_on_its_way_stops_and_says_so(bench, until):
 
     assert not simulator.axis.moving
     assert 0 < simulator.axis.position() < 20 * 34304
-    assert raised == [] or "came to rest at" in raised[0]
+    assert raised == [] or "stopped at" in raised[0]
 
 
 def test_kdc101_sends_no_message_at_the_end_of_a_motion(bench):

@@ -145,12 +145,12 @@ os._exit(0)  # not without trying to take leave of a server that is gone
 @pytest.mark.skipif(sys.platform != "linux", reason="takes a network of its own down")
 @pytest.mark.parametrize("client", ["idle", "waiting"])
 def test_devices_held_by_a_computer_that_has_vanished_are_made_safe_within_seconds(tmp_path, client):
-    """Keepalive notices that nobody answers, but not while there is something on its way to him."""
+    """Keepalive notices that the other computer does not answer, but not while unacknowledged data is on its way."""
     script = tmp_path / "vanish.py"
     script.write_text(textwrap.dedent(VANISH))
     apart = [shutil.which("unshare"), "--user", "--map-root-user", "--net"]
     if subprocess.run([*apart, "true"], check=False).returncode != 0:
-        pytest.skip("this system lets nobody have a network of his own")
+        pytest.skip("this system does not let users make a network namespace")
     found = subprocess.run(
         [*apart, sys.executable, str(script), client],
         cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,

@@ -179,7 +179,7 @@ FIRE = new_trip("fire", "it burns")
 
 
 class Client:
-    """Somebody who uses the bench from a thread of his own."""
+    """A client that uses the bench in its own thread."""
 
     def __init__(self, action):
         self.outcome = None

@@ -219,7 +219,7 @@ class Model(RuleBasedStateMachine):
         for number, lamp in enumerate(self.lamps):
             if self.changed_by[number] == client:
                 if number in self.working and self.working[number][0] != client:
-                    continue  # who works on it now has it as he wants it
+                    continue  # another client works with it now
                 self.changed_by[number] = None
                 soon(lambda lamp=lamp: not lamp._lit or lamp.state == "fault", f"{lamp} of a dead client shines")
 

@@ -199,7 +199,7 @@ def test_a_device_that_a_program_has_made_is_not_opened_where_nobody_takes_note_
         manager.get_object(REGISTER, Register, "a testbed that has died", manager.name)
         lamp = manager.get_object("lamp", make_lamp, "lamp", tmp_path / "burning")
         for _ in range(2):
-            with pytest.raises(DeviceOpenError, match="the testbed's server must know of it first"):
+            with pytest.raises(DeviceOpenError, match="the testbed's server must record it first"):
                 lamp.switch_on()
         assert lamp.state == "closed"
         assert not (tmp_path / "burning").exists()

@@ -1,8 +1,8 @@
 """Devices on a device server that are not in the configuration: programs have made them, by ``manager.get_object``.
 
-Nobody but their server knows what they are and how they are opened. If that server is killed, somebody else must know:
-so each is written down on the testbed's own server before it is opened, together with how it was made, and crossed out
-when it is closed.
+Only their server knows how they are made and opened. Another process must know it too, in case that server is killed.
+So each device is recorded on the testbed's own server before it is opened, with its factory and arguments. The record
+is removed when the device is closed.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ __all__ = ["OTHER_DEVICES", "REGISTER", "OtherDevice", "Register", "other_device
 REGISTER = "safety.register"
 """Name of the register on each device server."""
 OTHER_DEVICES = "safety.other_devices"
-"""Name of the dictionary on the testbed's server that has the name of every such device that may be on, under the full
-name of its server and a number."""
+"""Name of the dictionary on the testbed's server with the name of every such device that may be on. The key is the full
+name of its server, and a number."""
 _RECIPES = "safety.other_devices.recipes"
-"""Name of the dictionary that has, under the same keys, how they were made."""
+"""Name of the dictionary with the factories and arguments of these devices, under the same keys."""
 _TIMEOUT = 5.0
-"""Seconds for the testbed's server to take note of a device that is to be opened."""
+"""Seconds within which the testbed's server must record a device that is to be opened."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class OtherDevice:
         """Make it, in this process.
 
         Raises:
-            TypeError: this cannot be done, or what is made is no device.
+            TypeError: it cannot be made in another process, or the factory has made something else.
         """
         if self.recipe is None:
-            raise TypeError("only its server knew how it is made: no factory was given for it that can be sent")
+            raise TypeError("only its server knew how it is made: its factory or an argument cannot be pickled")
         factory, (args, kwargs) = loads(self.recipe)
         device = factory(*args, **kwargs)
         if not isinstance(device, Device):
@@ -69,7 +69,7 @@ class OtherDevice:
 
 
 class Register(HostedObject):
-    """Takes note of them; an object of the device server. The server's host and the devices call it.
+    """Records these devices; an object of the device server. The server and the devices call it.
 
     Args:
         testbed_server: full name of the testbed's own server.
@@ -86,13 +86,13 @@ class Register(HostedObject):
         self._recipes: WeakKeyDictionary[Device, bytes | None] = WeakKeyDictionary()
         self._configured: WeakKeyDictionary[Device, None] = WeakKeyDictionary()
         self._written: WeakKeyDictionary[Device, int] = WeakKeyDictionary()
-        """Under which number each device is written down that may be on."""
+        """The number under which each device that may be on is recorded."""
         self._numbers = itertools.count(1)
         self._writer = Standby("register")
         running_server[0].host.register = self
 
     def _made_(self, hosted: HostedObject, factory: Callable[..., Any], args: Any) -> None:
-        """Remember how an object of this server was made, if it is a device; called before anybody can use it."""
+        """If an object of this server is a device, remember how it was made; called before it can be used."""
         if not isinstance(hosted, Device):
             return
         if factory is make_device:
@@ -100,14 +100,14 @@ class Register(HostedObject):
             return
         try:
             self._recipes[hosted] = dumps((factory, args))
-        except Exception:  # noqa: BLE001 - classes of users, which may refuse in any way
+        except Exception:  # noqa: BLE001 - a class of a user may raise anything
             self._recipes[hosted] = None
 
     def _opening_(self, device: Device) -> None:
-        """Write a device down that is not in the configuration; called before it is opened.
+        """Record a device that is not in the configuration; called before it is opened.
 
         Raises:
-            DeviceOpenError: the testbed's server has not taken note of it.
+            DeviceOpenError: the testbed's server could not record it.
         """
         if device in self._configured:
             return
@@ -118,13 +118,13 @@ class Register(HostedObject):
         ended = errand.wait(_TIMEOUT)
         if not ended or errand.failure is not None:
             raise DeviceOpenError(
-                "is not opened: it is not in the configuration, so the testbed's server must know of it first, and "
-                f"that does not answer ({errand.failure if ended else f'no answer in {_TIMEOUT:g} s'})",
+                "is not opened: it is not in the configuration, so the testbed's server must record it first, but that "
+                f"server does not answer ({errand.failure if ended else f'no answer in {_TIMEOUT:g} s'})",
                 device=device.name,
             )
 
     def _closed_(self, device: Device) -> None:
-        """Cross a device out; called when it is closed, and nothing of it is on any more."""
+        """Remove the record of a device; called when it is closed and safe."""
         with self._guard:
             number = self._written.pop(device, None)
         if number is not None:
@@ -142,7 +142,7 @@ class Register(HostedObject):
 
 
 def other_devices(manager: SharedMemoryManager, server: str) -> dict[tuple[str, int], OtherDevice]:
-    """Return those of a device server that may be on.
+    """Return the devices of this kind on a device server that may be on.
 
     Args:
         manager: of the testbed's own server.

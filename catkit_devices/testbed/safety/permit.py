@@ -137,7 +137,7 @@ class Permit(HostedObject):
         Args:
             watcher: who says so.
             sent: when, on the monotonic clock, which all processes of a computer share.
-            token: shows that he may.
+            token: the secret that only the safety monitor and the testbed have.
 
         Raises:
             SafetyError: it is not the right token.
