@@ -1,4 +1,4 @@
-"""What an instrument consists of: channels, outputs, axes, plugged-in modules.
+"""The parts of an instrument that have properties of their own: channels, outputs, axes, plugged-in modules.
 
 ::
 
@@ -10,8 +10,8 @@
         outputs = Components(Output, numbers=(1, 2, 3))
 
 ``supply.outputs[1].current = 2`` is then one operation of the supply, named ``supply.outputs[1].current`` in messages:
-a component has no mutex of its own. One that stands alone is declared by itself, ``heater = Heater()``, and components
-may have components.
+a component has no mutex of its own. A single component is declared by itself, ``heater = Heater()``. Components may
+have components.
 """
 
 from __future__ import annotations
@@ -49,21 +49,20 @@ _missing = threading.local()
 class Component(Part, metaclass=DeviceType):
     """One channel, output, axis or module of a device. A driver derives from it and gives it operations.
 
-    The rules are those of a device: every public method and property is an operation, whose whole body runs under the
-    mutex of the device; a value that is no operation is private. In its methods it uses what its device's class has for
-    drivers: ``self._query(...)``, ``self._connection``, ``self._transaction()``. It may override ``_query`` and
-    ``_write``, to address itself: whatever else it uses, such as ``self._ask(...)``, then goes through these.
+    The rules are those of a device: every public method and property is an operation, and its whole body runs under the
+    mutex of the device; other values must be private. Its methods use the helpers for drivers of the device's class:
+    ``self._query(...)``, ``self._connection``, ``self._transaction()``. It may override ``_query`` and ``_write`` to
+    add its own address; all other helpers, such as ``self._ask(...)``, then use these.
 
     Args:
-        number: what stands for it in commands; also any text. A constructor of a component's own class passes it on.
-        fitted: for one that is declared by itself and that not every instrument has: a function of the device that
-            returns whether it is there. It is called whenever the device has been opened, and may talk to the
-            instrument.
+        number: its number, or any text, in commands. If its class has a constructor, that must pass the number on.
+        fitted: for a single component that not every instrument has: a function of the device that returns whether the
+            instrument has it. It is called whenever the device has been opened, and may send commands.
     """
 
     _single_ = True
     _owner_: Any = None
-    """The device or component that it is part of; None for a declaration in a class."""
+    """The device or component of which it is a part; None for a declaration in a class."""
     _group_: Group[Any]
     _device_: Any = None
     _path_ = ""
@@ -75,7 +74,7 @@ class Component(Part, metaclass=DeviceType):
     _narrowed_: Mapping[str, Limits]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Note the arguments: each device has a component of its own, made with them."""
+        """Store the arguments: for each device, a component of its own is made with them."""
         made = super().__new__(cls)
         made._made_with_ = args, kwargs
         return made
@@ -90,7 +89,7 @@ class Component(Part, metaclass=DeviceType):
     @property
     @final
     def device(self) -> Any:
-        """The device that it is part of."""
+        """The device of which it is a part."""
         if self._owner_ is None:
             raise AttributeError(f"{self!r} is not part of a device: declare it in the class of a driver")
         return self._device_
@@ -98,13 +97,13 @@ class Component(Part, metaclass=DeviceType):
     @property
     @final
     def key(self) -> Key:
-        """What it is found by among the components of its kind; the name of one that is declared by itself."""
+        """Its key among the components of its kind; for a single component, its name."""
         return self._key_
 
     @property
     @final
     def number(self) -> Any:
-        """What stands for it in commands."""
+        """Its number, or text, in commands."""
         return self._number_
 
     @hook
@@ -116,7 +115,7 @@ class Component(Part, metaclass=DeviceType):
 
     @hook
     def _query(self, command: str, timeout: float | None = None) -> str:
-        """Ask the instrument, as its device does; what it is part of may have added to that."""
+        """Ask the instrument, as its device (or the component of which it is a part) does."""
         ask = self._owner_._query  # noqa: SLF001 - what drivers implement
         reply: str = ask(command) if timeout is None else ask(command, timeout)
         return reply
@@ -171,7 +170,7 @@ class Component(Part, metaclass=DeviceType):
     # --- as part of a device
 
     def _bound_(self, group: Group[Any], owner: Any, key: Key, path: str) -> Self:
-        """Return the component of ``owner`` that this declares, in a group of it."""
+        """Return the component of ``owner`` for this declaration, as a member of ``group``."""
         cls = type(self)
         component = cls.__new__(cls, *self._made_with_[0], **self._made_with_[1])
         component.__dict__.update(
@@ -203,7 +202,7 @@ class Component(Part, metaclass=DeviceType):
             raise ConfigurationError(str(error), key=key) from error
 
     def _perform_(self, body: Callable[..., Any], name: str, args: Any, kwargs: Any, **how: Any) -> Any:
-        """Run the body of one operation as one of the device's."""
+        """Run the body of one operation as an operation of the device."""
 
         def run(_device: Any, *args: Any, **kwargs: Any) -> Any:
             self._require_there_()
@@ -216,7 +215,7 @@ class Component(Part, metaclass=DeviceType):
             raise
 
     def _helpers_(self) -> Any:
-        """Return what has the helpers of the device: they ask and write as this component does."""
+        """Return an object with the helpers of the device, which ask and write as this component does."""
         cls = type(self)
         if cls._query is Component._query and cls._write is Component._write:
             return self._owner_
@@ -226,12 +225,12 @@ class Component(Part, metaclass=DeviceType):
         return found
 
     def _require_there_(self) -> None:
-        """Raise if the instrument does not have it (any more)."""
+        """Raise if the instrument does not have this component, or not any more."""
         if self._owner_ is not self._device_:
             self._owner_._require_there_()
         if self._group_._known_.get(self._key_) is not self:
             raise ComponentNotFoundError(
-                f"there is no {self._path_} any more: the instrument was opened anew, and does not have it now",
+                f"there is no {self._path_} any more: when the device was opened again, the instrument did not have it",
                 **self._device_._facts_(),
             )
 
@@ -241,12 +240,12 @@ class Component(Part, metaclass=DeviceType):
             raise raised
         if self._owner_ is None:
             raise AttributeError(f"{self!r} is not part of a device: declare it in the class of a driver")
-        # Only what the classes of the framework have for drivers: a private value that a component lacks must not be
-        # taken from its device, where one of the same name may mean something else.
+        # Only helpers of the framework's classes: a private value that a component does not have must not be read from
+        # its device, where a value of the same name may mean something else.
         if is_helper(type(self._device_), name):
             return getattr(self._helpers_(), name)
         if name in type(self)._parts_:
-            groups_of(self)[name]._only_()  # says that the instrument does not have it
+            groups_of(self)[name]._only_()  # raises that the instrument does not have it
         hint = ": it has the mutex of its device" if name in ("acquire", "lock", "mutex", "release") else ""
         raise AttributeError(f"{self!r} has no attribute {name!r}{hint}")
 
@@ -270,15 +269,15 @@ class Components(Part, Generic[_C]):
 
     On a device it is a mapping: ``supply.outputs[1]``, ``for number, output in supply.outputs.items()``.
 
-    What there is may depend on the instrument. Then a function takes the place of the numbers or keys. It is called
-    with the device (or the component, for components of that one) whenever the device has been opened; it may talk to
-    the instrument, and returns what could have been declared.
+    Which components there are may depend on the instrument. Then give a function instead of the numbers or keys. It is
+    called with the device (or with the component, for its own components) whenever the device has been opened. It may
+    send commands, and returns numbers or keys.
 
     Args:
         kind: the class of the components.
-        numbers: by which they are found, and which stand for them in commands.
-        keys: words or numbers by which they are found. As a mapping: from each of them to what stands for it in
-            commands (``{"A": 1, "B": 2}``), or to a component of a class that derives from ``kind``
+        numbers: the keys of the components, which are also their numbers in commands.
+        keys: the keys of the components: words or numbers. Or a mapping, from each key to its number in commands
+            (``{"A": 1, "B": 2}``), or to a component of a class that derives from ``kind``
             (``{"A": Voltmeter(1), "B": Switch(2)}``).
     """
 
@@ -330,7 +329,7 @@ class Components(Part, Generic[_C]):
 
 
 def _check_key(key: Any, whole_number: bool) -> None:
-    # What stands in a path as it is, in a shell, in TOML and in a message.
+    # A key must be usable without quotes in a path: in a shell, in TOML and in a message.
     if whole_number and (not isinstance(key, int) or isinstance(key, bool)):
         raise TypeError(f"expected a whole number among the numbers of components, got {key!r}; words are keys=...")
     is_word = isinstance(key, str) and words(f"x.{key}") == ("x", key)
@@ -339,7 +338,7 @@ def _check_key(key: Any, whole_number: bool) -> None:
 
 
 def _view(device: Any, component: Component) -> Any:
-    """Return an object that is ``device``, but asks and writes through ``component``."""
+    """Return an object that is ``device``, except that it asks and writes through ``component``."""
 
     def ask(_view: Any, command: str, timeout: float | None = None) -> str:
         return component._query(command, timeout)  # noqa: SLF001 - what drivers implement
@@ -351,5 +350,5 @@ def _view(device: Any, component: Component) -> Any:
     members = {"_query": ask, "_write": write, "__module__": __name__}
     derived: Any = DeviceType(kind.__name__, (kind,), members)
     view: Any = object.__new__(derived)
-    object.__setattr__(view, "__dict__", vars(device))  # one state, of which nothing is copied
+    object.__setattr__(view, "__dict__", vars(device))  # both have the same state; nothing is copied
     return view

@@ -1,7 +1,7 @@
-"""Devices that speak SCPI: what IEEE 488.2 and SCPI-99 say of commands, replies, errors and status.
+"""The base class for SCPI instruments: commands, replies, errors and status of IEEE 488.2 and SCPI-99.
 
-Every reply that IEEE 488.2 allows is read: numbers in each of its forms, truth values, strings, binary blocks. A driver
-that must find replies which were disturbed on their way asks for exact forms with ``strict = True``.
+It reads every reply that IEEE 488.2 allows: numbers in all forms, truth values, strings, binary blocks. If a driver
+must detect replies that were disturbed on the wire, it accepts only exact forms, with ``strict = True``.
 
 Sources: IEEE 488.2-1992, clauses 8.7 (replies), 10 (common commands) and 11 (status); SCPI-99 volume 1, 7 (numbers and
 truth values), and volume 2, 21.8 (the error queue).
@@ -38,10 +38,10 @@ _EXACT: dict[Any, tuple[re.Pattern[str], str]] = {
     int: (re.compile(r"[+-]?\d+"), "a whole number"),
     bool: (re.compile(r"[01]"), "0 or 1"),
 }
-"""The one form that a strict driver takes for each type, and what people call it: NR3 and NR1 of IEEE 488.2, 8.7.4 and
-8.7.2, as instruments send them, and SCPI-99 volume 1, 7.3."""
+"""The only form that a strict driver accepts for each type, and its name in messages: NR3 and NR1 of IEEE 488.2 (8.7.4
+and 8.7.2), as instruments send them, and SCPI-99 volume 1, 7.3."""
 _MOST_ERRORS = 100
-"""Errors that are read before it is taken for certain that the queue has no end; instruments keep 2 to about 30."""
+"""Number of errors after which the queue is not read further: instruments keep 2 to about 30."""
 
 _FLOAT, _INT, _BOOL, _STR = (Rule(kind, None, None) for kind in (float, int, bool, str))
 
@@ -64,7 +64,7 @@ class StatusByte(enum.IntFlag):
 
 
 def number(reply: str) -> float:
-    """Return the number that a reply stands for, in any form of IEEE 488.2: ``5``, ``5.0``, ``+5.00E+00``, ``#H5``.
+    """Return the number in a reply, in any form of IEEE 488.2: ``5``, ``5.0``, ``+5.00E+00``, ``#H5``.
 
     9.9E37 is infinity, -9.9E37 negative infinity, and 9.91E37 NaN.
     """
@@ -72,19 +72,19 @@ def number(reply: str) -> float:
 
 
 def whole(reply: str) -> int:
-    """Return the whole number that a reply stands for: ``5``, ``+5.00E+00``, ``#HFF``, ``#Q17``, ``#B1011``."""
+    """Return the whole number in a reply: ``5``, ``+5.00E+00``, ``#HFF``, ``#Q17``, ``#B1011``."""
     return int(_INT.parse(decimal(reply.strip())))
 
 
 def boolean(reply: str) -> bool:
-    """Return the truth value that a reply stands for: ``1``, ``+0``, ``ON``, ``off``, ``TRUE``, ``1.00000E+00``."""
+    """Return the truth value in a reply: ``1``, ``+0``, ``ON``, ``off``, ``TRUE``, ``1.00000E+00``."""
     return bool(_BOOL.parse(reply.strip()))
 
 
 def text(reply: str) -> str:
-    """Return the text of a reply: of a string in quotes what is inside, where ``""`` is one quote (IEEE 488.2, 8.7.8).
+    """Return the text in a reply: of a string in quotes, the part inside, with ``""`` as one quote (IEEE 488.2, 8.7.8).
 
-    Any other reply is text as it is.
+    Any other reply is returned unchanged.
     """
     reply = reply.strip()
     quote = reply[:1]
@@ -95,7 +95,7 @@ def text(reply: str) -> str:
 
 
 def elements(reply: str) -> list[str]:
-    """Return the parts of a reply, which commas separate where they are not inside of a string (IEEE 488.2, 8.4.2)."""
+    """Return the parts of a reply between commas; a comma inside of a string does not count (IEEE 488.2, 8.4.2)."""
     parts, quote = [""], ""
     for letter in reply.strip():
         if letter == "," and not quote:
@@ -112,30 +112,30 @@ def elements(reply: str) -> list[str]:
 
 
 class ScpiDevice(VisaDevice):
-    """A VisaDevice whose instrument speaks SCPI.
+    """A VisaDevice for a SCPI instrument.
 
     Quantities that are declared with commands (``Control("VOLT?", "VOLT {}", ...)``) are read in every form that IEEE
-    488.2 allows; :meth:`_ask_value` does the same inside of a method. After each command the instrument is asked
-    whether it has accepted it, and what it says is in the error.
+    488.2 allows; :meth:`_ask_value` does the same inside of a method. After each command the error queue is read; if
+    the instrument has refused the command, the errors in the queue are in the text of the exception.
     """
 
     errors: ClassVar[Literal["always", "on_request", "never"]] = "always"
     """When the error queue is read: ``"always"`` after each command; ``"on_request"`` by :meth:`check_errors` only,
     for an instrument that must be fast; ``"never"`` for an instrument that has no such queue."""
     error_query: ClassVar[AsciiText] = "SYST:ERR?"
-    """What reads, and removes, the oldest error (SCPI-99 volume 2, 21.8)."""
+    """The query that reads and removes the oldest error (SCPI-99 volume 2, 21.8)."""
     strict: ClassVar[bool] = False
-    """Whether replies must be of exact form, so that one which was disturbed on its way is found: numbers as
-    ``1.23456789E-06``, truth values as 0 or 1. Where a character more or less makes another value that is as good
-    (whole numbers, texts, choices), the instrument is asked twice and must answer the same. IEEE 488.2 allows more than
-    this, so it is for instruments that are known to send these forms."""
+    """Whether replies must have an exact form, so that disturbed replies are detected: numbers as ``1.23456789E-06``,
+    truth values as 0 or 1. For whole numbers, texts and choices, where one character more or less gives another valid
+    value, the instrument is asked twice and must answer the same. IEEE 488.2 allows more forms, so use it only if the
+    instrument is known to send these."""
 
     @final
     def check_errors(self) -> None:
         """Read the error queue until it is empty.
 
         Raises:
-            DeviceProtocolError: there were errors; its text has all of them.
+            DeviceProtocolError: there were errors; the text has all of them.
         """
         if self.errors == "never":
             raise DeviceProtocolError("has no error queue (errors = 'never' in its driver)", **self._facts_())
@@ -151,13 +151,13 @@ class ScpiDevice(VisaDevice):
         count: int | None = None,
         timeout: float | None = None,
     ) -> Any:
-        """Send ``command`` and return the value that the reply stands for, in any form of IEEE 488.2.
+        """Send ``command`` and return the value in the reply, which may have any form of IEEE 488.2.
 
         Args:
             command: a query.
             type: ``float``, ``int``, ``bool`` or ``str``.
-            count: how many values the reply has, with commas between them; they are returned as a list. None for a
-                reply that is one value.
+            count: the number of values in the reply, with commas between them, which are returned as a list. None for
+                a reply with one value.
             timeout: seconds for the reply; the driver's ``io_timeout`` when None.
         """
         rule = Rule(type, None, None)
@@ -177,7 +177,7 @@ class ScpiDevice(VisaDevice):
     _ask_value_ = _ask_value
 
     def _ask_twice(self, command: str, parse: Callable[[str], _T]) -> _T:
-        """Ask for what a stray character would turn into something else that makes sense: two answers must agree."""
+        """Ask twice, and raise if the answers differ, for values that a wrong character turns into valid others."""
         with self._transaction_():
             one, other = self._ask_(command, parse), self._ask_(command, parse)
             self._require_same_(command, one, other)
@@ -198,9 +198,9 @@ class ScpiDevice(VisaDevice):
         Args:
             command: a query.
             dtype: how the numbers are sent; this and the next three as for :class:`~catkit_devices.properties.Array`.
-            shape: how many numbers there are, in each dimension; None for as many as come.
-            scale: what each number is multiplied by.
-            offset: what is added then.
+            shape: the number of elements in each dimension; None for one dimension of any length.
+            scale: the factor by which each number is multiplied.
+            offset: the number that is added after that.
             timeout: seconds for the reply; the driver's ``io_timeout`` when None.
         """
         kind = Array(dtype, shape=shape, scale=scale, offset=offset)
@@ -229,7 +229,7 @@ class ScpiDevice(VisaDevice):
                 if re.match(r"[+-]?0+(?!\d)", answer):
                     return found
                 found.append(answer)
-        return [*found[:3], f"and so on, {_MOST_ERRORS} errors without an end"]
+        return [*found[:3], f"and so on: the queue was not empty after {_MOST_ERRORS} errors"]
 
     def _error_entry_(self, reply: str) -> str:
         # A number and a text: -113,"Undefined header" (SCPI-99 volume 2, 21.8.1). Some send the number only.
@@ -246,9 +246,9 @@ class ScpiDevice(VisaDevice):
             except DeviceTimeoutError as error:
                 hint = "; a driver whose instrument has no error queue needs errors = 'never'"
                 raise DeviceTimeoutError(error.problem + hint, **self._facts_(error.command)) from error
-            if found:  # of the past, and so nobody's; or of a query that was not understood and had no reply
+            if found:  # errors of earlier programs, or of an identity query that the instrument does not know
                 _log.warning("device %r: in the error queue: %s", self.name, "; ".join(found))
-        super()._write("*CLS")  # an operation complete that was asked for and is not waited for any more (10.3)
+        super()._write("*CLS")  # also cancels an earlier *OPC for which nobody waits any more (IEEE 488.2, 10.3)
 
     @hook
     def _write(self, command: str) -> None:
@@ -262,7 +262,7 @@ class ScpiDevice(VisaDevice):
     def _wait_for_completion(
         self, command: str, timeout: float, done: Callable[[], bool] | None = None, *, interval: float = 0.1
     ) -> None:
-        """As that of VisaDevice; an error of the instrument has the words of its error queue."""
+        """As that of VisaDevice; if the instrument reports an error, the text has the errors of its queue."""
         try:
             super()._wait_for_completion_(command, timeout, done, interval=interval)
         except DeviceProtocolError:
@@ -277,10 +277,10 @@ class ScpiDevice(VisaDevice):
     # --- replies
 
     def _ask_for_(self, query: Callable[[str], str], command: str, rule: Rule) -> str:
-        """Return the reply to the query of a declared quantity; a strict driver asks twice where that tells more.
+        """Return the reply to the query of a declared quantity; a strict driver asks twice if its form proves nothing.
 
         Args:
-            query: sends a command and returns the reply; a component may have its own.
+            query: the function that sends a command and returns the reply; a component may have its own.
             command: of the quantity.
             rule: of the quantity.
         """
@@ -295,7 +295,7 @@ class ScpiDevice(VisaDevice):
         """Return a reply in the form that the rule reads.
 
         Raises:
-            ValueError: it is none of IEEE 488.2, or not exact enough for a strict driver.
+            ValueError: it is not a form of IEEE 488.2, or not the exact one that a strict driver needs.
         """
         reply = reply.strip()
         if rule.choices is not None:
@@ -303,7 +303,7 @@ class ScpiDevice(VisaDevice):
         if self.strict and rule.type in _EXACT:
             form, name = _EXACT[rule.type]
             if not form.fullmatch(reply):
-                raise ValueError(f"{name} was expected, in this very form (strict = True), got {reply!r}")
+                raise ValueError(f"{name} was expected, in exactly this form (strict = True), got {reply!r}")
         if rule.type is str:
             return text(reply)
         return decimal(reply) if rule.type in (float, int) or rule.flags is not None else reply

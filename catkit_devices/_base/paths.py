@@ -1,7 +1,7 @@
 """The names of operations of components: ``outputs[1].voltage``.
 
-People may write ``outputs.1.voltage`` as well, which needs no quotes in a shell or in TOML. So a path is compared by
-its words, which are the same in both.
+``outputs.1.voltage`` is accepted too, because it needs no quotes in a shell or in TOML. So paths are compared by their
+words, which are the same in both forms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WORD = re.compile(r"[\w-]+")
 def words(path: str) -> tuple[str, ...]:
     """Return the words of a path: of ``outputs[1].voltage`` they are ``outputs``, ``1`` and ``voltage``.
 
-    What is no path is one word, which names nothing.
+    A text that is not a path is returned as one word, which is the name of nothing.
     """
     if path.isidentifier():
         return (path,)
@@ -32,10 +32,10 @@ def item(path: str, key: int | str) -> str:
 
 
 def reached(thing: Any, path: tuple[str, ...]) -> Any:
-    """Return the component, or the components, to which words lead from a device, a component, or the proxy of one.
+    """Return the component or components at a path that begins at a device, a component, or the proxy of one.
 
     Raises:
-        AttributeError, KeyError: there is none.
+        AttributeError, KeyError: there is nothing at this path.
     """
     for word in path:
         by_word = getattr(type(thing), "_by_word_", None)

@@ -1,8 +1,8 @@
-"""What a device consists of: one component, or several by key, each with such parts of its own.
+"""The parts of a device: single components, or several by key. A component may have parts of its own.
 
-A class declares its parts. A device has them from the beginning, but for those that depend on the instrument: which of
-these there are is asked each time that a connection has been opened. A component is made once for each device and stays
-the same object, as long as there is one of its kind under its key.
+A class declares its parts. A device has them from the beginning, except for those that depend on the instrument: for
+these, the instrument is asked each time that a connection has been opened. A component is made once for each device. It
+stays the same object as long as there is a component of its kind under its key.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ Key: TypeAlias = int | str
 
 
 class Part:
-    """What the class of a device or component declares: one component, or several of one kind.
+    """A declaration in the class of a device or component: of one component, or of several of one kind.
 
-    Its names begin and end with an underscore: the others belong to the components themselves.
+    The names of its members begin and end with an underscore: other names belong to the components themselves.
     """
 
     _single_: bool
     """Whether it is one component, and not several by key."""
     _name_ = ""
-    """Of the attribute in the class."""
+    """The name of the attribute in the class."""
     _base_: type
     """The class of the components; some may be of a class that derives from it."""
     _fixed_: Mapping[Key, Any] | None
-    """The declared components by key, a single one under its name; None where the instrument says which there are."""
+    """The declared components by key (a single one by its name); None if the instrument must be asked."""
     _ask_: Callable[[Any], Mapping[Key, Any]] | None
-    """What asks the instrument which there are, with the owner; returns the same."""
+    """A function of the owner that asks the instrument which components it has, and returns such a mapping."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         if self._name_ not in ("", name):
@@ -55,8 +55,8 @@ class Part:
 class Group(Mapping[Key, _C], Generic[_C]):
     """The components of one part of a device, by key: ``supply.outputs[1]``.
 
-    It behaves as a dict that cannot be changed. Which components there are may be known only while the device is open;
-    then asking for one opens a device of a testbed.
+    It behaves like a dict that cannot be changed. If it depends on the instrument which components there are, this is
+    known only while the device is open; then to use one opens a device of a testbed.
     """
 
     def __init__(self, part: Part, owner: Any) -> None:
@@ -64,11 +64,11 @@ class Group(Mapping[Key, _C], Generic[_C]):
         self._owner = owner
         self._path_ = f"{owner._prefix_}{part._name_}"
         self._made: dict[Key, Any] = {}
-        """Every component that there was, and the declared one that it was made from."""
+        """Every component that was ever made, by key."""
         self._known_: dict[Key, Any] = {}
-        """Those that there are, as far as is known."""
+        """The present components, as far as they are known."""
         self._words: dict[str, Any] = {}
-        """The same, by what stands for the key in a path."""
+        """The same, by the key as text, as it is in a path."""
         if part._fixed_ is not None:
             self._make(part._fixed_)
 
@@ -81,15 +81,15 @@ class Group(Mapping[Key, _C], Generic[_C]):
         self._words = {str(key): component for key, component in self._known_.items()}
 
     def _learn_(self) -> None:
-        """Ask the instrument which there are, of those that depend on it."""
+        """If it depends on the instrument which components there are, ask it."""
         if self._part._ask_ is not None:
             self._make(finished(self._part._ask_(self._owner), f"the function that tells {self._path_}"))
 
     def _now_(self) -> dict[Key, _C]:
-        """Return the components that there are; a device of a testbed is opened to tell.
+        """Return the present components; if the instrument must be asked, a device of a testbed is opened.
 
         Raises:
-            DeviceClosedError: that depends on the instrument, and the device is closed.
+            DeviceClosedError: the instrument must be asked, and the device is closed.
         """
         device = self._owner._device_
         if self._part._ask_ is not None and not device._life_.is_open:
@@ -100,7 +100,7 @@ class Group(Mapping[Key, _C], Generic[_C]):
         found = self._now_()
         try:
             return found[key]
-        except (KeyError, TypeError):  # TypeError: nothing that can be a key
+        except (KeyError, TypeError):  # TypeError: it cannot be a key
             raise self._absent_(repr(key)) from None
 
     def __iter__(self) -> Iterator[Key]:
@@ -131,17 +131,17 @@ class Group(Mapping[Key, _C], Generic[_C]):
         return component
 
     def _there_(self) -> dict[Key, Interface]:
-        """Return what clients may do with each component that there is."""
+        """Return what clients may do with each present component."""
         return {key: component._interface_ for key, component in self._now_().items()}  # type: ignore[attr-defined]  # a component
 
     def _absent_(self, key: str) -> ComponentNotFoundError:
-        """Return the error for a component that there is not."""
+        """Return the error for a component that does not exist."""
         there = ", ".join(map(repr, self._known_)) or "none"
         problem = f"there is no {self._path_}[{key}], there are {there}"
         return ComponentNotFoundError(problem, **self._owner._device_._facts_())
 
     def _only_(self) -> _C:
-        """Return the component of a part that is a single one.
+        """Return the component, if the part is a single component.
 
         Raises:
             ComponentNotFoundError: the instrument does not have it.
@@ -155,7 +155,7 @@ class Group(Mapping[Key, _C], Generic[_C]):
 
 
 def _nothing(_device: Any) -> None:
-    """Do nothing, as an operation: what it needs is an open device."""
+    """Do nothing. As an operation, it opens a device that opens on first use."""
 
 
 def groups_of(owner: Any) -> dict[str, Group[Any]]:
@@ -168,7 +168,7 @@ def groups_of(owner: Any) -> dict[str, Group[Any]]:
 
 
 def learn(owner: Any) -> None:
-    """Ask the instrument which components there are, of those that depend on it."""
+    """Ask the instrument for the components that depend on it, and for their own components."""
     for group in groups_of(owner).values():
         group._learn_()
         for component in group._known_.values():
@@ -176,7 +176,7 @@ def learn(owner: Any) -> None:
 
 
 def components_of(owner: Any) -> Iterator[Any]:
-    """Yield every component that there is, as far as is known, each after its own."""
+    """Yield every present component, as far as they are known; a component comes after its own components."""
     for group in groups_of(owner).values():
         for component in group._known_.values():
             yield from components_of(component)
@@ -194,10 +194,10 @@ def group_of(owner: Any, name: str) -> Group[Any]:
 
 
 def component_at(owner: Any, path: Sequence[str]) -> Any:
-    """Return the component to which the words of a path lead from a device or component, which they may be themselves.
+    """Return the component at a path, which begins at a device or component; with an empty path, that one itself.
 
     Raises:
-        ComponentNotFoundError: there is none.
+        ComponentNotFoundError: there is no such component.
     """
     rest = list(path)
     while rest:
@@ -213,7 +213,7 @@ def component_at(owner: Any, path: Sequence[str]) -> Any:
 
 
 def classes(part: Part) -> set[Any]:
-    """Return the classes of which the components of a part may be, as far as its declaration tells."""
+    """Return the classes that the components of a part may have, as far as the declaration says."""
     kinds: set[Any] = {part._base_, *(type(one) for one in (part._fixed_ or {}).values())}
     if part._fixed_ is None:
         kinds |= _derived(part._base_)

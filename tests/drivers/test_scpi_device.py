@@ -245,7 +245,7 @@ def test_a_queue_without_an_end_is_an_error_that_ends(source):
 
     device, simulator = source({b"SYST:ERR?": [NO_ERROR] + [b'-350,"Queue overflow"\n'] * 200}, Full)
 
-    with pytest.raises(DeviceProtocolError, match="Queue overflow.*100 errors without an end"):
+    with pytest.raises(DeviceProtocolError, match="Queue overflow.*not empty after 100 errors"):
         device.check_errors()
     assert len(simulator.sent) == 100
 
@@ -332,7 +332,7 @@ def test_a_wait_ends_when_the_instrument_says_that_it_is_complete(source):
 def test_a_strict_driver_takes_exact_forms_only(source, name, reply):
     device, _simulator = source({f"{query(name)}".encode(): f"{reply}\n".encode()}, StrictSource)
 
-    with pytest.raises(DeviceProtocolError, match=r"in this very form \(strict = True\)"):
+    with pytest.raises(DeviceProtocolError, match=r"in exactly this form \(strict = True\)"):
         getattr(device, name)
 
 
