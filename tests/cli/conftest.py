@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ready_commands import ReadyCommands
 
 PLUGINS = Path(__file__).parent / "bench_plugins"
 CHILDREN = Path(__file__).parents[1] / "children"
@@ -118,8 +119,9 @@ print("said on import", flush=True)
 class Bench:
     """A directory with ``bench.toml``, ``work.py`` and ``talk.py``, and a runtime directory of its own."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, ready):
         self.directory = directory
+        self._ready = ready
         self.runtime = directory / "rt"
         (directory / "bench.toml").write_text(CONFIGURATION.format(plugins=PLUGINS))
         (directory / "work.py").write_text(EXPERIMENTS)
@@ -139,11 +141,7 @@ class Bench:
 
     def command(self, *arguments, exit_code=0, timeout=60, **environment):
         """Run a command to its end; it must end with that code, and never with a traceback."""
-        result = subprocess.run(
-            [sys.executable, "-m", "catkit_devices", *map(str, arguments)],
-            cwd=self.directory, env=self.environment(**environment), capture_output=True, text=True, timeout=timeout,
-            check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        result = self._ready.run(arguments, cwd=self.directory, env=self.environment(**environment), timeout=timeout)
         assert result.returncode == exit_code, (result.stdout, result.stderr)
         assert "Traceback" not in result.stderr
         return result
@@ -199,15 +197,23 @@ class Bench:
             stream.close()
 
 
+@pytest.fixture(scope="session")
+def ready():
+    """Runs commands in processes that begin with everything imported."""
+    commands = ReadyCommands({**os.environ, "PYTHONPATH": str(CHILDREN)})
+    yield commands
+    commands.close()
+
+
 @pytest.fixture
-def bench(tmp_path):
-    return Bench(tmp_path)
+def bench(tmp_path, ready):
+    return Bench(tmp_path, ready)
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
+def running(tmp_path_factory, ready):
     """A testbed that runs, for tests that leave it as it was."""
-    bench = Bench(tmp_path_factory.mktemp("bench"))
+    bench = Bench(tmp_path_factory.mktemp("bench"), ready)
     process = bench.start()
     yield bench
     bench.end(process)

@@ -1,5 +1,6 @@
 """Every mistake of a user ends in one clear error on one screen, with an exit code that means something."""
 
+import contextvars
 import json
 import os
 import subprocess
@@ -64,12 +65,15 @@ def bench(tmp_path):
     return write
 
 
-def command(directory, *arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "catkit_devices", *map(str, arguments)],
-        cwd=directory, capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "CATKIT_DEVICES_RUNTIME": str(directory / "runtime"), **environment},
-    )  # fmt: skip
+@pytest.fixture
+def command(ready):
+    """Run a command in a directory, as a process of its own."""
+
+    def run(directory, *arguments, **environment):
+        env = {**os.environ, "CATKIT_DEVICES_RUNTIME": str(directory / "runtime"), **environment}
+        return ready.run(arguments, cwd=directory, env=env, timeout=60)
+
+    return run
 
 
 @pytest.fixture
@@ -82,7 +86,8 @@ def in_process(tmp_path, monkeypatch, capsys):
     def run(*arguments):
         from catkit_devices.cli import main
 
-        code = main(arguments)
+        # A process that is one command need not give back what stdout was when its arguments are wrong.
+        code = contextvars.copy_context().run(main, arguments)
         return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
 
     yield run
@@ -105,7 +110,7 @@ def assert_one_clear_error(result, exit_code, *words):
     assert result.stdout == ""
 
 
-def test_a_good_configuration_is_reported_as_valid(bench):
+def test_a_good_configuration_is_reported_as_valid(command, bench):
     result = command(bench(), "check-config", "bench.toml")
     assert (result.returncode, result.stderr) == (0, "")
     assert "testbed 'bench' is valid: 2 devices, 1 safety check" in result.stdout
@@ -200,12 +205,12 @@ def test_wrong_usage_is_one_clear_error_with_code_2(bench, in_process, arguments
     assert_one_clear_error(in_process(*arguments), 2, *words)
 
 
-def test_without_a_testbed_the_error_says_how_to_start_one_and_has_code_3(bench):
+def test_without_a_testbed_the_error_says_how_to_start_one_and_has_code_3(command, bench):
     for arguments in (["run", "turn.py"], ["devices"], ["status"], ["locks"], ["get", "wheel.position"]):
         assert_one_clear_error(command(bench(), *arguments), 3, "no testbed is running", "start --config FILE")
 
 
-def test_a_plugin_that_cannot_be_imported_is_named_and_the_others_still_work(bench):
+def test_a_plugin_that_cannot_be_imported_is_named_and_the_others_still_work(command, bench):
     directory = bench()
     (directory / "plugins" / "broken.py").write_text("import no_such_vendor\n")
     listed = command(directory, "drivers", "--config", "bench.toml")
@@ -221,14 +226,14 @@ def test_a_plugin_that_cannot_be_imported_is_named_and_the_others_still_work(ben
     assert "no_such_vendor" in checked.stderr
 
 
-def test_a_driver_of_a_plugin_that_cannot_be_imported_is_an_error_that_says_why(bench):
+def test_a_driver_of_a_plugin_that_cannot_be_imported_is_an_error_that_says_why(command, bench):
     directory = bench()
     (directory / "plugins" / "lamp.py").write_text("import no_such_vendor\n# drivers: {'lamp': Lamp}\n")
     result = command(directory, "check-config", "bench.toml", "--set", 'devices.wheel.driver="lamp"')
     assert_one_clear_error(result, 2, "devices.wheel.driver", "lamp.py", "No module named 'no_such_vendor'")
 
 
-def test_an_address_where_nothing_answers_fails_the_run_naming_device_and_address(bench):
+def test_an_address_where_nothing_answers_fails_the_run_naming_device_and_address(command, bench):
     directory = bench(wheel="faults = { no_reply = 1.0 }")
     result = command(directory, "run", "turn.py", "--config", "bench.toml")
     assert result.returncode == 1, result.stderr
@@ -236,7 +241,7 @@ def test_an_address_where_nothing_answers_fails_the_run_naming_device_and_addres
     assert "Traceback" not in result.stderr
 
 
-def test_an_experiment_that_raises_fails_the_run_with_what_it_raised_and_where(bench):
+def test_an_experiment_that_raises_fails_the_run_with_what_it_raised_and_where(command, bench):
     directory = bench()
     (directory / "turn.py").write_text(
         "from catkit_devices.testbed import Experiment\n"
@@ -252,7 +257,7 @@ def test_an_experiment_that_raises_fails_the_run_with_what_it_raised_and_where(b
     assert "Traceback" not in result.stderr
 
 
-def test_an_experiment_that_raises_a_group_keeps_its_message_beside_each_error(bench):
+def test_an_experiment_that_raises_a_group_keeps_its_message_beside_each_error(command, bench):
     directory = bench()
     (directory / "turn.py").write_text(
         "from catkit_devices.testbed import Experiment\n"
@@ -273,7 +278,7 @@ def test_an_experiment_that_raises_a_group_keeps_its_message_beside_each_error(b
     assert summarise(run).detail == group
 
 
-def test_a_value_out_of_limits_fails_the_run_and_says_which_are_allowed(bench):
+def test_a_value_out_of_limits_fails_the_run_and_says_which_are_allowed(command, bench):
     result = command(bench(), "run", "turn.py", "--config", "bench.toml", "--to", "9")
     assert result.returncode == 1
     assert "device 'wheel'" in result.stderr
@@ -281,7 +286,7 @@ def test_a_value_out_of_limits_fails_the_run_and_says_which_are_allowed(bench):
     assert "Traceback" not in result.stderr
 
 
-def test_a_safety_check_that_fails_at_the_start_fails_the_run(bench):
+def test_a_safety_check_that_fails_at_the_start_fails_the_run(command, bench):
     result = command(bench(), "run", "turn.py", "--config", "bench.toml", "--set", "safety.humidity.maximum=5")
     assert result.returncode == 4
     assert result.stderr.count("safety check 'humidity'") == 1
@@ -289,7 +294,7 @@ def test_a_safety_check_that_fails_at_the_start_fails_the_run(bench):
     assert "Traceback" not in result.stderr
 
 
-def test_debug_shows_the_traceback_before_or_after_the_command(bench):
+def test_debug_shows_the_traceback_before_or_after_the_command(command, bench):
     directory = bench()
     for arguments in (["--debug", "check-config", "absent.toml"], ["check-config", "absent.toml", "--debug"]):
         result = command(directory, *arguments)
@@ -297,7 +302,7 @@ def test_debug_shows_the_traceback_before_or_after_the_command(bench):
         assert "Traceback" in result.stderr
 
 
-def test_an_experiment_runs_and_its_result_is_printed(bench):
+def test_an_experiment_runs_and_its_result_is_printed(command, bench):
     result = command(bench(), "run", "turn.py", "--config", "bench.toml", "--to", "4", "--json")
     assert result.returncode == 0, result.stderr
     answer = json.loads(result.stdout)
@@ -305,7 +310,7 @@ def test_an_experiment_runs_and_its_result_is_printed(bench):
     assert os.path.isdir(os.path.join(bench(), answer["run"]))
 
 
-def test_devices_are_listed_with_driver_address_and_state(bench):
+def test_devices_are_listed_with_driver_address_and_state(command, bench):
     result = command(bench(), "devices", "--config", "bench.toml", "--json")
     assert result.returncode == 0, result.stderr
     listed = json.loads(result.stdout)
@@ -319,7 +324,7 @@ def test_devices_are_listed_with_driver_address_and_state(bench):
     assert ["wheel", "thorlabs_fw102c", "ASRL3::INSTR"] in [line.split()[:3] for line in plain.stdout.splitlines()]
 
 
-def test_devices_of_a_running_testbed_are_listed_with_who_holds_them(bench):
+def test_devices_of_a_running_testbed_are_listed_with_who_holds_them(command, bench):
     directory = bench()
     (directory / "hold.py").write_text(
         "import pathlib, time\n"
@@ -352,7 +357,7 @@ def test_devices_of_a_running_testbed_are_listed_with_who_holds_them(bench):
     assert wheel["holder"]["process"] == "Hold"
 
 
-def test_drivers_are_listed_with_their_instruments(bench):
+def test_drivers_are_listed_with_their_instruments(command, bench):
     result = command(bench(), "drivers", "--json")
     assert result.returncode == 0, result.stderr
     drivers = {driver["driver"]: driver for driver in json.loads(result.stdout)["drivers"]}
@@ -360,7 +365,7 @@ def test_drivers_are_listed_with_their_instruments(bench):
     assert drivers["thorlabs_fw102c"]["summary"]
 
 
-def test_a_plugin_adds_a_command(bench):
+def test_a_plugin_adds_a_command(command, bench):
     directory = bench()
     (directory / "plugins" / "greeting.py").write_text(
         "from catkit_devices.hookspecs import hookimpl\n"
@@ -376,7 +381,7 @@ def test_a_plugin_adds_a_command(bench):
     assert "Say hello." in command(directory, "--help", **environment).stdout
 
 
-def test_a_command_of_a_plugin_that_is_a_coroutine_or_generator_is_an_error(bench):
+def test_a_command_of_a_plugin_that_is_a_coroutine_or_generator_is_an_error(command, bench):
     directory = bench()
     (directory / "plugins" / "greeting.py").write_text(
         "from catkit_devices.hookspecs import hookimpl\n"
