@@ -423,7 +423,7 @@ def refuse_result(result: Any, device: Any, what: str) -> None:
         device: whose operation it is.
         what: the operation.
     """
-    if is_undone(type(result)):
+    if is_undone(type(result)):  # type: ignore[arg-type]  # mypy takes a class for something unhashable
         raise TypeError(
             f"{what} returned a {type(result).__name__}, whose work would be done outside of the device's mutex: "
             "return a list"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from catkit_devices.lazy import importing
 
 if TYPE_CHECKING:
     from catkit_devices.demo.filter_scan import FilterScan
@@ -11,12 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FilterScan", "KeepCentred", "plot"]
 
-_HOME = {"FilterScan": "filter_scan", "KeepCentred": "keep_centred", "plot": "plotting"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = importing(
+    __name__, {"filter_scan": ("FilterScan",), "keep_centred": ("KeepCentred",), "plotting": ("plot",)}
+)

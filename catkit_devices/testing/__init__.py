@@ -6,8 +6,9 @@ The fixtures are in :mod:`catkit_devices.pytest_plugin`, the suite is
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from catkit_devices.lazy import importing
 
 if TYPE_CHECKING:
     from catkit_devices.testing.conformance import DriverConformance
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DriverConformance", "Faults", "Simulations"]
 
-_HOMES = {"DriverConformance": "conformance", "Faults": "faults", "Simulations": "simulations"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = importing(
+    __name__, {"conformance": ("DriverConformance",), "faults": ("Faults",), "simulations": ("Simulations",)}
+)

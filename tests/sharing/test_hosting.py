@@ -11,14 +11,13 @@ from shareable import Failing, GuestBook, Tally
 import catkit_devices.multiprocessing
 from catkit_devices.multiprocessing import Process
 from catkit_devices.multiprocessing.hosted import HostedObject, HostedValue
-from catkit_devices.multiprocessing.server.kinds import MAKERS
-from catkit_devices.multiprocessing.server.objects import Host
+from catkit_devices.multiprocessing.server.objects import MAKERS, Host
 
 PARAMETERS = {"barrier": {"parties": 2}, "stream": {"shape": (2,), "dtype": "<f8"}}
 
 
 def test_whatever_a_server_makes_is_a_hosted_object():
-    host = Host(MAKERS)
+    host = Host()
     for kind in MAKERS:
         host.obtain(kind, kind, PARAMETERS.get(kind, {}))
     host.obtain("object", "tally", {}, Tally)

@@ -384,7 +384,7 @@ def test_a_shared_read_cannot_set_anything_without_the_mutex():
 def test_a_setting_made_by_a_read_counts_as_a_change_and_may_be_refused(monkeypatch):
     device = Careless("driver")
     device.open()
-    host = Host({})
+    host = Host()
     host.gate = lambda name, operation, changes: PermissionError(operation) if changes else None
     monkeypatch.setattr("catkit_devices._device.access.running_server", [SimpleNamespace(host=host)])
     with pytest.raises(PermissionError, match="span"):

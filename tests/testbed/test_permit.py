@@ -248,7 +248,7 @@ class Valve(Device):
 
 
 def test_a_device_that_is_opened_again_to_make_another_one_safe_is_made_safe_too(monkeypatch, journal):
-    host = Host({})
+    host = Host()
     monkeypatch.setattr("catkit_devices._device.access.running_server", [SimpleNamespace(host=host)])
     with Lamp("lamp", journal=journal, shines=True) as lamp, Valve("valve", lamp=lamp) as valve:
         host.gate = lambda device, operation, changes: FIRE

@@ -123,7 +123,7 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.host = Host({})
+        self.host = Host()
         running_server.append(SimpleNamespace(host=self.host, name="server", address="nowhere"))
         layout = Layout(name="trial", server="nowhere", devices=())
         self.host.obtain("object", PERMIT, {}, Permit, ((layout, "server", ("monitor",), 1000.0, TOKEN), {}))

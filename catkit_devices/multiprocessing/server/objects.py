@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices._base.deferred import finished
 from catkit_devices.errors import ConfigurationError, RemoteError, TransferError
 from catkit_devices.multiprocessing.client.proxy import mutex_found
-from catkit_devices.multiprocessing.hosted import HostedObject, HostedValue
+from catkit_devices.multiprocessing.hosted import HostedMutex, HostedObject, HostedValue
 from catkit_devices.multiprocessing.locks.delivery import Deliveries
 from catkit_devices.multiprocessing.locks.lock import OwnedLock
 from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex
@@ -29,6 +29,11 @@ from catkit_devices.multiprocessing.protocol import (
     Reference,
     running_server,
 )
+from catkit_devices.multiprocessing.types.conditions import Condition
+from catkit_devices.multiprocessing.types.dicts import MutexedDict, MutexedNamespace
+from catkit_devices.multiprocessing.types.events import Barrier, Event
+from catkit_devices.multiprocessing.types.queues import Queue
+from catkit_devices.multiprocessing.types.stream_memory import StreamMemory
 from catkit_devices.multiprocessing.wire.shortage import shortage
 
 if TYPE_CHECKING:
@@ -38,7 +43,23 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.protocol import Interface, Register
     from catkit_devices.multiprocessing.wire.channel import Channel
 
-__all__ = ["Host", "Hosted"]
+__all__ = ["MAKERS", "Host", "Hosted"]
+
+MAKERS: dict[str, Callable[..., HostedObject]] = {
+    "mutex": HostedMutex,
+    "event": Event,
+    "barrier": Barrier,
+    "condition": Condition,
+    "queue": Queue,
+    "dict": lambda name, **options: MutexedDict(name=name, **options),
+    "namespace": MutexedNamespace,
+    "stream": StreamMemory,
+}
+"""How each kind of object is made that is not made by a factory of the user's.
+
+Their waiters are withdrawn when their process ends: a killed waiter swallows no item, satisfies no barrier and consumes
+no notification.
+"""
 
 
 class Hosted:
@@ -210,14 +231,9 @@ _VIEWS = frozenset({type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.item
 
 
 class Host:
-    """The objects of one server, by number and by kind and name.
+    """The objects of one server, by number and by kind and name."""
 
-    Args:
-        makers: for each kind of named object, the function that makes it from its name and parameters.
-    """
-
-    def __init__(self, makers: dict[str, Callable[..., HostedObject]]) -> None:
-        self._makers = makers
+    def __init__(self) -> None:
         self.deliveries = Deliveries()
         self._guard = threading.RLock()
         self._making: dict[tuple[str, str], _Making] = {}
@@ -322,8 +338,8 @@ class Host:
 
     def _make(self, kind: str, name: str, parameters: dict[str, Any], factory: Any, args: Any) -> Hosted:
         value: HostedObject
-        if kind in self._makers:
-            value = self._makers[kind](name, **_given(parameters))
+        if kind in MAKERS:
+            value = MAKERS[kind](name, **_given(parameters))
         elif factory is None:
             existing = ", ".join(sorted(other for other_kind, other in self._names if other_kind == kind)) or "none"
             raise ConfigurationError(f"there is no {kind} named {name!r} on this server (there are: {existing})")

@@ -36,8 +36,6 @@ from catkit_devices.multiprocessing.wire.forking import accept, private, socket_
 from catkit_devices.multiprocessing.wire.shortage import Reserve, shortage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from catkit_devices.errors import MutexTimeoutError
     from catkit_devices.multiprocessing.locks.lock import OwnedLock
     from catkit_devices.multiprocessing.locks.owner import Call, Owner
@@ -80,14 +78,13 @@ class Server(managers.Server):
         authkey: bytes,
         serializer: str,
         *,
-        makers: dict[str, Callable[..., Any]],
         registration: Registration | None,
         name: str,
     ) -> None:
         super().__init__(registry, address, authkey, serializer)
         private(socket_of(self.listener).fileno())
         self.name = name
-        self.host = Host(makers)
+        self.host = Host()
         self.host.on_timeout = _tell_timeout
         self._registration = registration
         self._sessions: dict[str, ServedSession] = {}

@@ -36,7 +36,6 @@ def serve(
     initargs: tuple[Any, ...],
 ) -> None:
     """Run the server, in its process; send its address on ``ready``."""
-    from catkit_devices.multiprocessing.server.kinds import MAKERS
     from catkit_devices.multiprocessing.server.server import Server
 
     for number in TERMINAL:
@@ -49,7 +48,7 @@ def serve(
     where: Address = (
         registration.socket_path() if registration is not None and os.name == "posix" else (address or ("127.0.0.1", 0))
     )
-    server = Server(registry, where, authkey, serializer, makers=MAKERS, registration=registration, name=name)
+    server = Server(registry, where, authkey, serializer, registration=registration, name=name)
     if registration is not None:
         registration.publish(server.address, authkey)
     ready.send(Endpoint(name, server.address, authkey, os.getpid()))
