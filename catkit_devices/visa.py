@@ -14,10 +14,12 @@ from catkit_devices._base.deferred import finished
 from catkit_devices._base.timeouts import LONGEST_TIMEOUT, default_timeout, seconds
 from catkit_devices._device.members import hook
 from catkit_devices._device.settings import AsciiText, Condition, Encoding, Pattern, PositiveWhole, Seconds
+from catkit_devices._wire.address import is_expression, matching
 from catkit_devices._wire.byte_stream import simulated_clock
 from catkit_devices._wire.exchange import Dialogue, Transport
 from catkit_devices.device import Device
 from catkit_devices.errors import (
+    DeviceError,
     DeviceOpenError,
     DeviceProtocolError,
     DeviceTimeoutError,
@@ -87,9 +89,13 @@ class VisaDevice(Device):
 
     Args:
         name: the device's name.
-        address: a VISA address, such as ``"ASRL/dev/ttyUSB0::INSTR"`` or ``"TCPIP0::10.0.0.7::2000::SOCKET"``.
+        address: a VISA address, such as ``"ASRL/dev/ttyUSB0::INSTR"`` or ``"TCPIP0::10.0.0.7::2000::SOCKET"``; or a
+            VISA resource expression, such as ``"USB::0x1313::?*::P0001::INSTR"``, that applies to one instrument only.
+            That is looked for whenever the device is opened.
         visa_library: ``"@py"`` (pyvisa-py), ``"@ivi"`` (the vendor's), or a pyvisa library object: a simulation.
         late_window: seconds by which a reply may be late.
+        serial_number: a regular expression that the reply to ``*IDN?`` must contain, too. Where ``address`` is an
+            expression that applies to several instruments, they are asked.
         **options: of :class:`~catkit_devices.device.Device`.
     """
 
@@ -124,9 +130,14 @@ class VisaDevice(Device):
         address: str,
         visa_library: str | VisaLibraryBase = "@py",
         late_window: float = 1.0,
+        serial_number: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(name, **options)
+        self._wanted_ = address
+        self._serial_number_ = _checked_pattern(serial_number)
+        self._checked_ = False
+        """Whether the driver has passed on the instrument's identity to be checked."""
         late_window = default_timeout(late_window, f"device {name!r}, a late reply")
         self._dialogue_ = Dialogue(self, self._life_, address, late_window)
         self._visa_library_ = visa_library
@@ -388,10 +399,16 @@ class VisaDevice(Device):
         self._check_identity_(self._query("*IDN?"))
 
     def _check_identity(self, reply: str) -> None:
-        """Raise DeviceOpenError unless ``reply`` matches :attr:`identity`."""
+        """Raise DeviceOpenError unless ``reply`` matches :attr:`identity`, and the serial number that was given."""
+        self._checked_ = True
         if not re.search(self.identity, reply, re.IGNORECASE):
             raise DeviceOpenError(
                 f"an instrument that calls itself {self.identity!r} was expected, found {reply!r}", **self._facts_()
+            )
+        if self._serial_number_ is not None and not re.search(self._serial_number_, reply):
+            raise DeviceOpenError(
+                f"an instrument with {self._serial_number_!r} in its identity was expected, found {reply!r}",
+                **self._facts_(),
             )
 
     _check_identity_ = _check_identity
@@ -403,7 +420,52 @@ class VisaDevice(Device):
         return self._dialogue_.address
 
     def _open(self) -> Transport:
+        if is_expression(self._wanted_):
+            self._dialogue_.address = self._wanted_
+            self._dialogue_.address = self._found_()
         return self._dialogue_.open(self._join_line_)
+
+    def _found_(self) -> str:
+        """Return the address of the one instrument to which the expression applies.
+
+        Raises:
+            DeviceOpenError: there is none, or more than one; says what was found.
+        """
+        try:
+            listed = Transport.listed(self._visa_library_)
+            found = matching(listed, self._wanted_)
+        except Exception as error:  # whatever layers of pyvisa raise
+            raise DeviceOpenError(f"instruments cannot be looked for: {error}", **self._facts_()) from error
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            there = ", ".join(listed) or "none at all"
+            raise DeviceOpenError(
+                f"found no instrument to which {self._wanted_!r} applies; this VISA library finds {there} (it cannot "
+                "find those that are reached through a plain socket)",
+                **self._facts_(),
+            )
+        answers = {address: self._answer_at_(address) for address in found}
+        right = [address for address, problem in answers.items() if problem is None]
+        if len(right) == 1:
+            return right[0]
+        self._dialogue_.address = self._wanted_
+        told = "; ".join(f"{address}: {problem or 'the right kind'}" for address, problem in answers.items())
+        raise DeviceOpenError(
+            f"found {len(right) or 'no'} right instruments to which {self._wanted_!r} applies, expected one: say more "
+            f"in the address, or give serial_number ({told})",
+            **self._facts_(),
+        )
+
+    def _answer_at_(self, address: str) -> str | None:
+        """Open an address; return why the instrument there is not the right one, None where it is."""
+        self._dialogue_.address = address
+        try:
+            self._dialogue_.open(self._join_line_)
+        except DeviceError as error:
+            return error.problem
+        self._dialogue_.close()
+        return None
 
     def _close(self) -> None:
         self._dialogue_.close()
@@ -418,7 +480,13 @@ class VisaDevice(Device):
         return self._dialogue_.is_lost()
 
     def _require_identity_(self) -> None:
+        self._checked_ = False
         finished(self._identify(), f"{type(self).__qualname__}._identify")
+        if self._serial_number_ is not None and not self._checked_:
+            raise DeviceOpenError(
+                "serial_number cannot be used: the driver does not ask the instrument for its identity",
+                **self._facts_(),
+            )
 
     def _checkpoint(self) -> None:
         super()._checkpoint_()
@@ -484,6 +552,14 @@ class VisaDevice(Device):
         if timeout is None:
             return self.io_timeout
         return min(seconds(timeout, f"device {self.name!r}, a reply"), LONGEST_TIMEOUT)
+
+
+def _checked_pattern(pattern: str | None) -> str | None:
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        raise ValueError(f"serial_number must be a regular expression, got {pattern!r}: {error}") from None
+    return pattern
 
 
 def _as_event_status(reply: str) -> EventStatus:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
-__all__ = ["normalise", "visa_address"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["example", "is_expression", "matching", "normalise", "visa_address"]
 
 _INTERFACE = re.compile(r"ASRL|GPIB-VXI|GPIB|PXI|TCPIP|USB|VICP|VXI", re.IGNORECASE)
 """The interfaces of VISA's addresses, which are not case sensitive (VPP-4.3, section 4.3)."""
@@ -85,3 +89,71 @@ def visa_address(address: str) -> str:
         return address
     windows = _COM_PORT.fullmatch(address)
     return f"ASRL{windows[1] if windows else address}::INSTR"
+
+
+# --- expressions, by which an instrument is found
+
+_SPECIAL = frozenset("?*[|")
+"""What is in a VISA resource expression and in no address (VPP-4.3, table 4.3.1)."""
+_NO_BOARD = re.compile(r"^(ASRL|GPIB|TCPIP|USB)(?=::)", re.IGNORECASE)
+"""The interface where no number of its board is said, which is 0 then."""
+
+
+def is_expression(address: str) -> bool:
+    """Return whether it is no address, but an expression for those of several instruments: ``USB?*::P0001::INSTR``."""
+    return not _SPECIAL.isdisjoint(address)
+
+
+def matching(addresses: Iterable[str], expression: str) -> list[str]:
+    """Return the addresses to which a VISA resource expression applies, each in its one spelling.
+
+    An expression may be written for any spelling: with identifiers of USB in decimal or hexadecimal digits, with or
+    without the number of the interface.
+
+    Raises:
+        ValueError: it is no expression.
+    """
+    import pyvisa
+    from pyvisa import rname
+
+    wanted = _NO_BOARD.sub(r"\g<1>0", expression)
+    found = []
+    for address in addresses:
+        try:
+            spellings = [address, normalise(address)]
+        except ValueError:
+            continue
+        spellings.append(re.sub(r"(?<=::)0x[0-9A-F]{4}(?=::)", lambda found: str(int(found[0], 16)), spellings[1]))
+        spellings += [spelling.replace("::0::INSTR", "::INSTR") for spelling in spellings]
+        try:
+            if rname.filter(spellings, wanted):
+                found.append(spellings[1])
+        except (pyvisa.Error, re.error) as error:
+            raise ValueError(f"{expression!r} is no VISA resource expression: {error}") from error
+    return list(dict.fromkeys(found))
+
+
+def example(expression: str, number: int) -> str:
+    """Return an address to which an expression applies, where a simulated instrument can be.
+
+    Args:
+        expression: a VISA resource expression.
+        number: a part of the address, so that those of several instruments differ.
+
+    Raises:
+        ValueError: none could be made of it.
+    """
+    plain = _NO_BOARD.sub(
+        r"\g<1>0", expression.split("|", maxsplit=1)[0].replace("?*", str(number)).replace("?", str(number))
+    )
+    plain = re.sub(r"\[(.)[^]]*\]", r"\1", plain).replace("*", "").replace("(", "").replace(")", "")
+    usual = {
+        "USB": f"USB0::0x1313::0x0001::SIM{number}::INSTR",
+        "GPIB": f"GPIB0::{number}::INSTR",
+        "ASRL": f"ASRL{number}::INSTR",
+        "TCPIP": f"TCPIP0::192.0.2.{number}::inst0::INSTR",  # an address that no real instrument has (RFC 5737)
+    }
+    for address in (plain, *usual.values()):
+        if matching([address], expression):
+            return normalise(address)
+    raise ValueError(f"no simulated instrument can be put where {expression!r} applies: say more of the address in it")

@@ -259,6 +259,13 @@ class Transport:
             raise
         return transport
 
+    @staticmethod
+    def listed(library: Any) -> list[str]:
+        """Return the addresses of the instruments that a VISA library finds."""
+        import pyvisa
+
+        return list(pyvisa.ResourceManager(library).list_resources("?*"))
+
     def release(self) -> None:
         """Give the transport back; the last one closes it. Errors of a connection that is gone are not raised."""
         with _guard:

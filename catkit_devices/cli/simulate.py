@@ -83,13 +83,15 @@ def simulate(
 
 def _rows(configuration: Configuration, served: Mapping[str, Served]) -> list[dict[str, Any]]:
     from catkit_devices.simulation.resource import parse_address
+    from catkit_devices.testbed.configuration.device_checks import simulated_addresses
 
     rows = []
+    addresses = simulated_addresses(configuration, configuration.plugins())
     for name, table in configuration.devices.items():
-        if table.simulator is None or table.address is None:
+        if name not in addresses:
             warn(f"device {name!r} has no simulator and is not served")
             continue
-        where = served[str(parse_address(table.address))]
+        where = served[str(parse_address(addresses[name]))]
         rows.append(
             {
                 "device": name,

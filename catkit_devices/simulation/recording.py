@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 from pyvisa import constants, highlevel, rname
 from pyvisa.constants import StatusCode
 
-from catkit_devices._wire.address import normalise
+from catkit_devices._wire.address import is_expression, matching, normalise
 from catkit_devices.simulation.resource import STREAMS
 from catkit_devices.simulation.wire_file import HEADER, escape
 
@@ -148,7 +148,12 @@ class Recordings:
     """
 
     def __init__(self, files: Path | Mapping[str, Path], clock: Callable[[], float]) -> None:
-        self._files = files if isinstance(files, Path) else {normalise(address): files[address] for address in files}
+        self._files: Path | dict[str, Path] = files if isinstance(files, Path) else {}
+        self._found: dict[str, Path] = {}
+        """The files of what is found by an expression."""
+        if not isinstance(files, Path):
+            self._found = {address: file for address, file in files.items() if is_expression(address)}
+            self._files = {normalise(address): files[address] for address in files if address not in self._found}
         self._clock = clock
         self._by_address: dict[str, Recording] = {}
         self._by_session: dict[int, Recording] = {}
@@ -180,7 +185,8 @@ class Recordings:
         if isinstance(self._files, Path):
             path: Path | None = self._files / file_name(address)
         else:
-            path = self._files.get(address)
+            found = (file for expression, file in self._found.items() if matching([address], expression))
+            path = self._files.get(address) or next(found, None)
         if path is None:
             return None
         parsed = rname.ResourceName.from_string(address)

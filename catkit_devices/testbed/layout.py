@@ -29,6 +29,8 @@ class DeviceEntry:
     visa: bool = False
     """Whether the driver takes a VISA library."""
     address: str | None = None
+    simulated_at: str | None = None
+    """The address of its simulated instrument; ``address`` may be an expression."""
     simulator: str | None = None
     stand_in: str | None = None
     simulator_options: Mapping[str, Any] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import typing
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.timeouts import LONGEST_TIMEOUT
-from catkit_devices._wire.address import normalise
+from catkit_devices._wire.address import example, is_expression, matching, normalise
 from catkit_devices.construction import option_problems, options_of
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.stand_ins import find_stand_in, takes_visa, why_real
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.configuration.model import Configuration, DeviceConfiguration
     from catkit_devices.testbed.configuration.overlay import Overlay
 
-__all__ = ["check_devices", "not_simulated", "visa_address_of"]
+__all__ = ["check_devices", "not_simulated", "simulated_addresses", "visa_address_of"]
 
 _SECONDS = frozenset({"timeout", "safe_timeout", "late_window"})
 """Options that are timeouts, of every device or of every one with a connection."""
@@ -91,7 +91,15 @@ def _address(
     if address is None:
         return
     try:
-        if table.simulator is not None:
+        if is_expression(address):
+            if not issubclass(driver, VisaDevice):
+                text = f"driver {table.driver!r} needs the address itself, not an expression for it"
+                yield overlay.problem((*path, "address"), text)
+            elif table.simulator is not None:
+                example(address, 1)
+            else:
+                matching(["ASRL1::INSTR"], address)  # whether it is an expression at all
+        elif table.simulator is not None:
             from catkit_devices.simulation.resource import parse_address
 
             parse_address(address)
@@ -201,3 +209,18 @@ def visa_address_of(table: DeviceConfiguration, driver: type[Device]) -> str | N
     if table.address is not None and issubclass(driver, SerialDevice):
         return visa_address(table.address)
     return table.address
+
+
+def simulated_addresses(configuration: Configuration, plugins: Plugins) -> dict[str, str]:
+    """Return where the simulated instruments are, by device: what an expression stands for has an address there."""
+    found: dict[str, str] = {}
+    numbers: dict[tuple[str, Any], int] = {}
+    for name, table in configuration.devices.items():
+        address = visa_address_of(table, plugins.driver(table.driver))
+        if table.simulator is None or address is None:
+            continue
+        if is_expression(address):
+            wanted = (address, table.options.get("serial_number"))
+            address = example(address, numbers.setdefault(wanted, len(numbers) + 1))
+        found[name] = address
+    return found

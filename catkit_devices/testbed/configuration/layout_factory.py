@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.stand_ins import takes_visa
 from catkit_devices.testbed.configuration.checks import start_order
-from catkit_devices.testbed.configuration.device_checks import not_simulated, visa_address_of
+from catkit_devices.testbed.configuration.device_checks import not_simulated, simulated_addresses, visa_address_of
 from catkit_devices.testbed.configuration.problems import combined
 from catkit_devices.testbed.layout import DeviceEntry, Layout, SimulationEntry
 
@@ -32,7 +32,8 @@ def lay_out(configuration: Configuration, server: str, *, simulate: bool, runs: 
     if simulate and (problems := not_simulated(configuration, plugins)):
         raise combined([ConfigurationError(text, key=f"devices.{name}") for name, text in problems.items()])
     testbed = configuration.testbed
-    entries = tuple(_entry(configuration, plugins, name, server) for name in start_order(configuration))
+    at = simulated_addresses(configuration, plugins)
+    entries = tuple(_entry(configuration, plugins, name, server, at.get(name)) for name in start_order(configuration))
     homes = sorted({entry.server for entry in entries})
     shared = configuration.simulation
     simulation = SimulationEntry(
@@ -58,7 +59,7 @@ def lay_out(configuration: Configuration, server: str, *, simulate: bool, runs: 
     )
 
 
-def _entry(configuration: Configuration, plugins: Plugins, name: str, server: str) -> DeviceEntry:
+def _entry(configuration: Configuration, plugins: Plugins, name: str, server: str, at: str | None) -> DeviceEntry:
     table = configuration.devices[name]
     driver = plugins.driver_for(table.driver, table.options)
     return DeviceEntry(
@@ -72,6 +73,7 @@ def _entry(configuration: Configuration, plugins: Plugins, name: str, server: st
         interfaces=frozenset(f"{cls.__module__}.{cls.__qualname__}" for cls in driver.__mro__),
         visa=takes_visa(driver),
         address=visa_address_of(table, driver),
+        simulated_at=at,
         simulator=table.simulator,
         stand_in=table.stand_in,
         simulator_options=table.simulator_options,

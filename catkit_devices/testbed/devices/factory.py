@@ -88,14 +88,14 @@ def build_simulation(layout: Layout, *, strict: bool = True) -> SimulatedVisaLib
     return build_library(
         [
             Instrument(
-                entry.address,
+                entry.simulated_at,
                 entry.simulator,
                 dict(entry.simulator_options),
                 dict(entry.faults),
                 driver_options=entry.options,
             )
             for entry in layout.devices
-            if entry.address is not None and entry.simulator is not None
+            if entry.simulated_at is not None and entry.simulator is not None
         ],
         bench=None if shared is None else shared.bench,
         bench_options={} if shared is None else dict(shared.options),
