@@ -58,6 +58,11 @@ _TELLING = 5.0
 """Seconds until the runs and the plugins are told of a trip."""
 _SAFE_TIMEOUT = 15.0
 """Seconds for the servers to tell that their devices are safe; they go on after that."""
+_AT_ONCE = 4
+"""How many devices that programs have made are rescued at the same time, each in a process of its own: starting very
+many processes at once would delay the rescue of the others."""
+_LOOK_AGAIN = 1.0
+"""Seconds until a server that did not answer is asked again which devices programs had made."""
 _CATCH_UP_TIMEOUT = 15.0
 """Seconds until every server was looked at twice: a trip that happened before is known by then."""
 
@@ -104,6 +109,7 @@ class SafetyWatch:
         self._guard = threading.Lock()
         self._monitor: MonitorRun | None = None
         self._standby = Standby("make safe")
+        self._rescuing = threading.Semaphore(_AT_ONCE)
         self._working: list[tuple[str, Errand]] = []
         """What makes devices safe, and which devices those are."""
         self._started = False
@@ -352,17 +358,25 @@ class SafetyWatch:
 
     def _rescue_others(self, server: str) -> None:
         """The same for those that programs have made there, each in a process of its own."""
-        try:
-            others = other_devices(self._manager, server)
-        except UNREACHABLE as error:
-            text = f"whether devices were open on server {server!r} that programs had made is not known: {error}"
-            self._not_safe(text, {"server": server})
-            return
+        others: dict[tuple[str, int], OtherDevice] | None = None
+        told = False
+        while others is None:
+            try:
+                others = other_devices(self._manager, server)
+            except UNREACHABLE as error:
+                if not told:
+                    what = f"whether devices were open on server {server!r} that programs had made"
+                    self._not_safe(f"{what} is not known: {error}", {"server": server})
+                told = True
+                if self._layout.server in self.lost or self._ending.wait(_LOOK_AGAIN):
+                    return
         for key, other in others.items():
             self._work(f"device {other.name!r}", self._rescue_other, key, other)
 
     def _rescue_other(self, key: tuple[str, int], other: OtherDevice) -> None:
-        self._rescued(key, other.name, rescue_other(self._layout, other, self._servers.token))
+        with self._rescuing:
+            failure = rescue_other(self._layout, other, self._servers.token)
+        self._rescued(key, other.name, failure)
 
     def _rescued(self, key: tuple[str, str | int], device: str, failure: BaseException | None) -> None:
         """Make known, for everybody, how it went."""
@@ -377,9 +391,10 @@ class SafetyWatch:
             self._manager.get_dict(RESCUED)[key] = text
 
     def _not_safe(self, text: str, facts: dict[str, Any]) -> None:
-        self.unsafe.append(text)
-        if self.trip is not None:
-            self.trip.add_note(text)
+        with self._guard:
+            self.unsafe.append(text)
+            if self.trip is not None:
+                self.trip.add_note(text)
         self._say(logging.CRITICAL, text, "device_fault", facts, None)
 
     def _trip_here(self, trip: SafetyError) -> None:
@@ -388,6 +403,8 @@ class SafetyWatch:
             if self.trip is not None or self._ending.is_set():
                 return
             self.trip = trip
+            for text in self.unsafe:
+                trip.add_note(text)
             self._renewal.tell(trip)
             self._work("all devices", self._tell, trip)
             started = self._started

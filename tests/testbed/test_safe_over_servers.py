@@ -169,25 +169,41 @@ def test_devices_that_programs_have_made_are_made_safe_or_named_when_their_serve
         assert why in raised.value.__notes__
 
 
-def test_what_is_on_when_a_driver_crashes_at_the_end_is_made_safe_and_the_crash_is_told(tmp_path):
+def lamp_bench(tmp_path, options):
+    """Return the configuration of a testbed with a lamp and no checks, and the file that is there while it burns."""
     burning = tmp_path / "burning"
-    (tmp_path / "crash.toml").write_text(f"""
+    (tmp_path / "lamp.toml").write_text(f"""
 [testbed]
-name = "crash"
+name = "bench"
 plugins = ["{PLUGINS}"]
 runs = "{tmp_path / "runs"}"
 
 [devices.lamp]
 driver = "lamp"
 file = "{burning}"
-crashes = true
+{options}
 """)
+    return load_configuration([tmp_path / "lamp.toml"]), burning
+
+
+def test_that_nobody_knows_which_devices_were_open_is_told_when_the_testbeds_server_is_killed_too(tmp_path, until):
+    configuration, burning = lamp_bench(tmp_path, "")
+    with pytest.raises(SafetyError) as raised, Testbed(configuration) as testbed:
+        testbed.devices.lamp.switch_on()
+        for server in (testbed.layout.server, *testbed.layout.device_servers):
+            testbed._servers.kill(server)
+        until(lambda: testbed.trip is not None and not burning.exists(), timeout=60.0)
+    assert any("that programs had made is not known" in note for note in raised.value.__notes__)
+
+
+def test_what_is_on_when_a_driver_crashes_at_the_end_is_made_safe_and_the_crash_is_told(tmp_path):
+    configuration, burning = lamp_bench(tmp_path, "crashes = true")
     with (
         pytest.RaisesGroup(
             pytest.RaisesExc(CatkitDevicesError, match="is lost"),
             pytest.RaisesExc(CatkitDevicesError, match="devices' died"),
         ),
-        Testbed(load_configuration([tmp_path / "crash.toml"])) as testbed,
+        Testbed(configuration) as testbed,
     ):
         testbed.devices.lamp.switch_on()
         assert burning.exists()

@@ -125,7 +125,8 @@ class Server(managers.Server):
             self._close_everything()
             util._exit_function()  # type: ignore[attr-defined]  # noqa: SLF001 - os._exit calls no finalizers
             if self._registration is not None:
-                self._registration.withdraw()
+                with contextlib.suppress(OSError):  # out of descriptors, say; whoever looks for it cleans up, then
+                    self._registration.withdraw()
             os._exit(0)  # threads that serve clients are still there and must not delay the end
 
     def shutdown(self, c: connection.Connection) -> None:
