@@ -155,11 +155,18 @@ def narrow(cls: type, name: str, limits: Mapping[str, Any]) -> dict[str, Limits]
     for path, wanted in limits.items():
         key = f"devices.{name}.limits.{path}"
         try:
-            found = [member for _, member in members_at(cls, path) if isinstance(member, DeviceProperty)]
+            there = [member for _, member in members_at(cls, path)]
         except ConfigurationError as error:
             raise ConfigurationError(error.problem, key=key, suggestion=error.suggestion) from None
+        found = [member for member in there if isinstance(member, DeviceProperty)]
+        if not found and any(isinstance(member, property) for member in there):
+            raise ConfigurationError(
+                "is a plain property of the driver, whose values only the driver checks: only a Control or a Setting "
+                "has limits here",
+                key=key,
+            )
         if not found:
-            raise ConfigurationError("there is no such property", key=key)
+            raise ConfigurationError("there is no such property: this is something else, such as a method", key=key)
         failure: Exception | None = None
         for member in found:  # several, where the instrument says of which class a component is
             try:

@@ -699,7 +699,9 @@ def _is_meant(choice: Any, value: Any, wanted: Any) -> bool:
     if isinstance(choice, enum.Enum):
         if isinstance(value, enum.Enum):
             return value is choice
-        if isinstance(value, str) and type(choice).__members__.get(value) is choice:
+        # Also as it is written in Python, `Colour.RED`.
+        name = value.removeprefix(f"{type(choice).__name__}.") if isinstance(value, str) else None
+        if name is not None and type(choice).__members__.get(name) is choice:
             return True
         choice = choice.value
     return bool(choice == wanted) and isinstance(choice, bool) == isinstance(wanted, bool)

@@ -30,6 +30,8 @@ you need more, derive a class. :meth:`YamlInstrument.couple` connects a property
 from __future__ import annotations
 
 import contextlib
+import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -38,7 +40,7 @@ from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices.errors import ConfigurationError, SimulationError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from pyvisa_sim.parser import Loader
 
@@ -143,8 +145,8 @@ class YamlInstrument:
 
     def _load(self, device: str | None) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         self._loader = self._read(self._path)
-        here: Mapping[str, Any] = self._loader.data.get("devices") or {}
-        resources: Mapping[str, Any] = self._loader.data.get("resources") or {}
+        here = self._table(self._loader, "devices")
+        resources = self._table(self._loader, "resources")
         resource = _at(resources, self._address)
         if device is not None and resource.get("device", device) != device:
             resource = {}
@@ -156,7 +158,8 @@ class YamlInstrument:
         known = [*definitions, *(name for name in elsewhere if name not in definitions)]
         name = device or resource.get("device") or (known[0] if len(known) == 1 else None)
         if name is None:
-            raise self._unusable(f"it has {len(known)} devices ({', '.join(map(str, known))}): say which")
+            devices = f"{len(known)} devices ({', '.join(map(str, known))}): say which" if known else "no devices"
+            raise self._unusable(f"it has {devices}")
         self._name = name
         if name not in definitions and name in elsewhere:
             definitions = self._devices_of(elsewhere[name])
@@ -173,8 +176,17 @@ class YamlInstrument:
         path = resource["filename"] if bundled else str(Path(self._path).parent / resource["filename"])
         loader = self._read(path, bundled=bundled)
         self._file = path
-        devices: Mapping[str, Any] = loader.data.get("devices") or {}
-        return devices
+        return self._table(loader, "devices")
+
+    def _table(self, loader: Loader, key: str) -> Mapping[str, Any]:
+        """Return one of the tables of a file, in which everything is a table as well; empty where there is none."""
+        found: Any = loader.data.get(key) or {}
+        if not isinstance(found, Mapping):
+            raise self._unusable(f"a mapping was expected under {key!r}, got {found!r}")
+        for name, entry in found.items():
+            if not isinstance(entry, Mapping):
+                raise self._unusable(f"a mapping was expected under {key!r}, {name!r}, got {entry!r}")
+        return found
 
     def _read(self, path: str, *, bundled: bool = False) -> Loader:
         from pyvisa_sim.parser import Loader
@@ -186,7 +198,7 @@ class YamlInstrument:
             raise ConfigurationError(f"cannot be read: {error.strerror}{named}", file=path) from error
         except Exception as error:
             self._file = path
-            raise self._unusable(error) from error
+            raise self._unusable(error if bundled else _form_problem(path) or error) from error
 
     def _choose_terminators(self) -> bytes:
         """Tell pyvisa-sim which terminators hold at this address; return that of the commands."""
@@ -238,6 +250,21 @@ class YamlInstrument:
             why = why.__context__ or str(why) or type(why).__name__
         which = f", device {self._name!r}" if self._name else ""
         return ConfigurationError(f"is not a usable pyvisa-sim file{which}: {why}", file=self._file)
+
+
+def _form_problem(path: str) -> str | None:
+    """Return what is wrong with the form of a file of which pyvisa-sim says only what failed; None if nothing is."""
+    import yaml
+
+    try:
+        content: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None  # which pyvisa-sim says well
+    if content is None:
+        return "it is empty"
+    if not isinstance(content, Mapping):
+        return f"the keys 'spec' and 'devices' were expected, got {reprlib.repr(content)}"
+    return None if "spec" in content else 'it does not say which version of the form it has, such as spec: "1.1"'
 
 
 def _at(resources: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:

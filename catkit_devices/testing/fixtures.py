@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,7 +16,7 @@ from catkit_devices.simulation.replay import Dialogue
 from catkit_devices.simulation.wire_file import Entry, read_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from catkit_devices.device import Device
     from catkit_devices.drivers import Plugins
@@ -118,13 +119,29 @@ def _line_of(failure: Exception) -> str:
 
 
 def _entries(cls: type[Device], exchanges: Iterable[Exchange]) -> Iterator[Entry]:
+    if isinstance(exchanges, Mapping) or not isinstance(exchanges, Iterable):
+        raise TypeError(f"pairs of what is sent and the answer were expected, got {exchanges!r}")
     for number, exchange in enumerate(exchanges, 1):
+        if not isinstance(exchange, tuple | list) or len(exchange) != 2:
+            raise TypeError(f"exchange {number}: a pair of what is sent and the answer was expected, got {exchange!r}")
         sent, answered = exchange
         for kind, data, termination in ((">", sent, "write_termination"), ("<", answered, "read_termination")):
-            if isinstance(data, str):
-                data = (data + getattr(cls, termination, "")).encode(getattr(cls, "encoding", "ascii"))  # noqa: PLW2901 - text as bytes
             if data is not None:
-                yield Entry(kind, data, line=number)
+                yield Entry(kind, _as_bytes(cls, data, termination, number), line=number)
+
+
+def _as_bytes(cls: type[Device], data: Any, termination: str, number: int) -> bytes:
+    """Return one side of an exchange as it goes over the wire."""
+    if isinstance(data, bytes | bytearray):
+        return bytes(data)
+    if not isinstance(data, str):
+        raise TypeError(f"exchange {number}: bytes, text or None was expected, got {data!r}")
+    encoding = getattr(cls, "encoding", "ascii")
+    try:
+        return (data + getattr(cls, termination, "")).encode(encoding)
+    except UnicodeEncodeError as error:
+        expected = f"text in {encoding!r} was expected (the driver's class attribute 'encoding')"
+        raise ValueError(f"exchange {number}: {expected}, got {data!r}") from error
 
 
 _FRAMEWORK = str(Path(__file__).parents[1])

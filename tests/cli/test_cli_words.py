@@ -97,11 +97,15 @@ def test_a_command_takes_members_of_enumerations_and_any_number_of_arguments():
 
     facts = describe_command(measure)
     assert arguments(["AC"], "measure", facts) == ([Mode.AC], {})
+    assert arguments(["Mode.AC", "order=Mode.DC"], "measure", facts) == ([Mode.AC], {"order": Mode.DC})
     assert arguments(["alternating", "AC", "1", "2.5", "order=AC", "unit=V"], "measure", facts) == (
         [Mode.AC, Mode.AC, 1, 2.5], {"order": Mode.AC, "unit": "V"},
     )  # fmt: skip
     with pytest.raises(ConfigurationError, match="measure must be one of 'DC', 'AC', got 'BC'"):
         arguments(["BC"], "measure", facts)
+    for other in ("Mode.BC", "Other.AC", "Mode.", "mode.AC"):
+        with pytest.raises(ConfigurationError, match=f"measure must be one of 'DC', 'AC', got '{other}'"):
+            arguments([other], "measure", facts)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,14 @@ class Gadget(Device):
     def _set_gain(self, value):
         self._gain = value
 
+    @property
+    def amount(self):
+        """A plain one."""
+        return 1
+
+    def home(self):
+        """Go to the first slot."""
+
 
 @pytest.fixture
 def gadget():
@@ -240,6 +248,8 @@ def test_limits_can_be_narrowed_for_one_device():
         ({"position": 3}, "int"),
         ({"speed": [0, 1]}, "no limits"),
         ({"power": [0, 1]}, "cannot be set"),
+        ({"amount": [0, 1]}, "is a plain property of the driver, whose values only the driver checks"),
+        ({"home": [0, 1]}, "this is something else, such as a method"),
         ({"postion": [1, 2]}, "no such property (did you mean 'position'?)"),
     ],
 )

@@ -8,6 +8,8 @@ import textwrap
 
 import pytest
 
+from catkit_devices.visa import VisaDevice
+
 pytest_plugins = ["pytester"]
 
 DRIVER = '''
@@ -172,6 +174,27 @@ def test_a_dialogue_that_differs_is_shown_with_the_line_that_sent_it(project):
             "exchange: nothing more is expected, got  VOLT 5.0*",
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ("exchanges", "problem"),
+    [
+        ([("A?", 5)], "exchange 1: bytes, text or None was expected, got 5"),
+        ([("A?", "5"), ("B?", ["5"])], "exchange 2: bytes, text or None was expected"),
+        (["A?"], "exchange 1: a pair of what is sent and the answer was expected, got 'A"),
+        ([("A?", "5", 1)], "exchange 1: a pair"),
+        ([5], "exchange 1: a pair"),
+        ({"A?": "5"}, "pairs of what is sent and the answer were expected"),
+        (None, "pairs of what is sent and the answer were expected"),
+        (
+            [("A?", "µ")],
+            "exchange 1: text in 'ascii' was expected",
+        ),
+    ],
+)
+def test_a_dialogue_that_is_none_is_refused_with_the_exchange_that_is_wrong(wire, exchanges, problem):
+    with pytest.raises((TypeError, ValueError), match=f"^{problem}"), wire(VisaDevice, exchanges):
+        pass
 
 
 @pytest.fixture

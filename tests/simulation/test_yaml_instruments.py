@@ -116,6 +116,19 @@ def test_half_a_message_is_forgotten_when_the_instrument_is_cleared(visa, supply
         (SUPPLY.replace("error: ERR", "bases: [{device: supply}]"), {}, "device 'supply': NotImplementedError"),
         ("spec: '9.9'\ndevices: {}", {}, "The spec version of the file is"),
         ("devices: [", {}, "while parsing"),
+        ("", {}, "is not a usable pyvisa-sim file: it is empty"),
+        ("# nothing yet", {}, "it is empty"),
+        ("hello", {}, "the keys 'spec' and 'devices' were expected, got 'hello'"),
+        ("[]", {}, "the keys 'spec' and 'devices' were expected, got []"),
+        ("devices: {}", {}, "it does not say which version of the form it has"),
+        ("spec: '1.1'", {}, "it has no devices"),
+        ("spec: '1.1'\ndevices: 3", {}, "a mapping was expected under 'devices', got '3'"),
+        ("spec: '1.1'\ndevices: {a: }", {}, "a mapping was expected under 'devices', 'a', got ''"),
+        (
+            SUPPLY + "\nresources: {ASRL1::INSTR: supply}",
+            {},
+            "a mapping was expected under 'resources'",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, text, options, message):
