@@ -425,8 +425,9 @@ def _drivers() -> str:
             "",
         ]
         lines += ["| property | access | unit | values | what it is |", "|---|---|---|---|---|"]
-        lines += [_property_row(*one) for one in about["properties"].items()]
-        commands = [_command_row(*one) for one in about["commands"].items() if not _general(driver, one[0])]
+        lines += _rows(_property_row(_any_of(name), facts) for name, facts in about["properties"].items())
+        own = ((name, facts) for name, facts in about["commands"].items() if not _general(driver, name))
+        commands = _rows(_command_row(_any_of(name), facts) for name, facts in own)
         lines += ["", "| command | what it does |", "|---|---|", *commands, ""] if commands else [""]
     return "\n".join(lines)
 
@@ -455,9 +456,19 @@ def _description(driver: type[Any]) -> dict[str, Any]:
 
 def _general(driver: type[Any], name: str) -> bool:
     """Return whether a command is that of every device which talks in text."""
-    from catkit_devices.visa import VisaDevice
+    from catkit_devices.scpi import ScpiDevice
 
-    return getattr(driver, name) is getattr(VisaDevice, name, None)
+    return getattr(driver, name, driver) is getattr(ScpiDevice, name, None)
+
+
+def _any_of(name: str) -> str:
+    """Return the name of a member of one component as that of all of its kind: ``outputs[...].voltage``."""
+    return re.sub(r"\[[^\]]*\]", "[...]", name)
+
+
+def _rows(rows: Iterable[str]) -> list[str]:
+    """Return the rows of a table; components of one kind have the same ones."""
+    return list(dict.fromkeys(rows))
 
 
 def _options(driver: type[Any]) -> list[str]:

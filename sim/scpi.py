@@ -6,11 +6,20 @@ Source: SCPI-99 volume 1 (keywords, headers, status) and volume 2, chapters 20 (
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
-__all__ = ["Commands", "Errors", "Keywords", "RefusedError", "Status", "block"]
+from catkit_devices.simulation import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catkit_devices.simulation import Bench
+
+__all__ = ["Choice", "Commands", "Errors", "Instrument", "Keywords", "Number", "RefusedError", "Status", "block"]
 
 # Numbers and texts of errors (SCPI-99 volume 2, 21.8).
 DATA_TYPE_ERROR = (-104, "Data type error")
@@ -52,7 +61,8 @@ class Commands:
 
     Args:
         spelling: as manuals spell them, ``"[SENSe:]POWer[:DC]:RANGe[:UPPer]"``: the capitals are the short form, and
-            nodes in brackets may be left out (SCPI-99 volume 1, 6.2).
+            nodes in brackets may be left out; ``#`` behind a node is a number, 1 where it is left out (SCPI-99 volume
+            1, 6.2).
     """
 
     def __init__(self, spelling: str) -> None:
@@ -64,11 +74,12 @@ class Commands:
         known = []
         for header in self._spelling.split():
             pattern, needed = "", []
-            for optional, node in re.findall(r"(\[?):?(\*?[A-Za-z]+)", header):
+            for optional, node, numbered in re.findall(r"(\[?):?(\*?[A-Za-z]+)(#?)", header):
                 short = "".join(letter for letter in node if not letter.islower())
-                pattern += f"(?::(?:{re.escape(short)}|{re.escape(node.upper())})){'?' if optional else ''}"
-                if not optional:
-                    needed.append(short)
+                number = "([0-9]*)" if numbered else ""
+                pattern += f"(?::(?:{re.escape(short)}|{re.escape(node.upper())}){number}){'?' if optional else ''}"
+                if not optional or numbered:
+                    needed.append(short + ("{}" if numbered else ""))
             known.append((re.compile(pattern), ":".join(needed)))
         return known
 
@@ -79,9 +90,10 @@ class Commands:
         """
         body, query = (header[:-1], "?") if header.endswith("?") else (header, "")
         written = f":{body.removeprefix(':').upper()}"
-        found = (canonical for pattern, canonical in self._known if pattern.fullmatch(written))
-        known = next(found, None)
-        return None if known is None else known + query
+        for pattern, canonical in self._known:
+            if found := pattern.fullmatch(written):
+                return canonical.format(*(number or "1" for number in found.groups())) + query
+        return None
 
     def split(self, message: str) -> list[tuple[str | None, str]]:
         """Return the commands of a message, each as its canonical header and its argument.
@@ -209,3 +221,188 @@ def block(data: bytes) -> bytes:
     """Return ``data`` as a definite-length block: ``#``, the number of digits, the length in bytes, the data."""
     length = str(len(data))
     return f"#{len(length)}{length}".encode() + data
+
+
+# Numbers as programs may send them (IEEE 488.2, 7.7.2), and the words that stand for some (SCPI-99 volume 1, 7.2.1.2).
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(E[+-]?\d{1,3})?", re.IGNORECASE)
+_LIMITS = {"MIN": "low", "MINIMUM": "low", "MAX": "high", "MAXIMUM": "high", "DEF": "default", "DEFAULT": "default"}
+
+
+class Number:
+    """A setting that is a number.
+
+    Args:
+        default: after ``*RST``.
+        low: the lowest that is accepted.
+        high: the highest.
+        form: how it is told.
+    """
+
+    def __init__(self, default: float, low: float, high: float, form: str = "{:+.8E}") -> None:
+        self.default, self.low, self.high, self.form = default, low, high, form
+
+    def parse(self, argument: str) -> float:
+        """Return what an argument stands for."""
+        if not argument:
+            raise RefusedError(*MISSING_PARAMETER)
+        if argument.upper() in _LIMITS:
+            return float(getattr(self, _LIMITS[argument.upper()]))
+        if not _NUMBER.fullmatch(argument):
+            raise RefusedError(*DATA_TYPE_ERROR)
+        if not self.low <= (number := float(argument)) <= self.high or not math.isfinite(number):
+            raise RefusedError(*OUT_OF_RANGE)
+        return number
+
+    def text(self, value: float) -> str:
+        """Return how a value is told."""
+        return self.form.format(value)
+
+
+class Choice:
+    """A setting that is one of some words.
+
+    Args:
+        default: after ``*RST``, as it is told.
+        words: by what may be sent, in capitals, what is told then: ``{"ON": "1", "OFF": "0", "1": "1", "0": "0"}``.
+    """
+
+    def __init__(self, default: str, words: dict[str, str]) -> None:
+        self.default, self.words = default, words
+
+    def parse(self, argument: str) -> str:
+        """Return what an argument stands for."""
+        if not argument:
+            raise RefusedError(*MISSING_PARAMETER)
+        if argument.upper() not in self.words:
+            raise RefusedError(*ILLEGAL_VALUE)
+        return self.words[argument.upper()]
+
+    def text(self, value: str) -> str:
+        """Return how a value is told."""
+        return value
+
+
+SWITCH = {"ON": "1", "OFF": "0", "1": "1", "0": "0"}
+"""Words of a Choice that is on or off."""
+
+
+class Instrument:
+    """Base of simulated instruments that speak SCPI: lines that end with LF, errors in a queue, settings.
+
+    A subclass has the text of its ``*IDN?`` reply, the ``commands`` that it knows beside those of :class:`Status`,
+    ``settings`` by their canonical headers, and :meth:`execute` for what is no plain setting. Commands of one message
+    are executed in turn, and their replies are one message with semicolons between them (IEEE 488.2, 8.4.1).
+
+    Args:
+        bench: what it belongs to.
+
+    Attributes:
+        values: of the settings, by header.
+        complete_at: when what was begun last is complete, by the clock: for ``*OPC`` and ``*OPC?``.
+        busy: seconds that the message which is executed takes before it is answered; an :meth:`execute` sets it.
+    """
+
+    message_end = b"\n"
+    identity: str
+    commands: ClassVar[Commands]
+    settings: ClassVar[dict[str, Number | Choice]] = {}
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.status = Status()
+        self.outbox = Outbox(bench.clock)
+        self.complete_at = 0.0
+        self.busy = 0.0
+        self._received = b""
+        self._announces = False
+        """Whether ``*OPC`` waits for the end of what was begun."""
+        self.values: dict[str, float | str] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Do what ``*RST`` does."""
+        self.values = {header: setting.default for header, setting in self.settings.items()}
+
+    def execute(self, header: str, argument: str) -> str | bytes | None:  # noqa: ARG002 - for those who override
+        """Carry out a command that is no plain setting, and return its reply, if it has one.
+
+        Raises:
+            KeyError: there is no such command.
+            RefusedError: it is not carried out.
+        """
+        raise KeyError(header)
+
+    def changed(self, header: str) -> None:
+        """Do what follows from a setting that was changed."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes, and return the replies that are due."""
+        *lines, self._received = (self._received + data).split(b"\n")
+        for line in lines:
+            self.busy = 0.0
+            replies = [reply for reply in self._answers(line.decode("latin-1").strip()) if reply is not None]
+            if replies:
+                self.outbox.put(b";".join(replies) + b"\n", self.busy)
+        return self.outbox.take()
+
+    def clear(self) -> None:
+        """Forget a half-received message and unread replies."""
+        self._received = b""
+        self.outbox.clear()
+
+    def number(self, header: str) -> float:
+        """Return the value of a setting that is a number."""
+        return float(self.values[header])
+
+    def _answers(self, message: str) -> list[bytes | None]:
+        answers: list[bytes | None] = []
+        for header, argument in self.commands.split(message):
+            try:
+                reply = self._answer(header, argument)
+            except RefusedError as error:
+                self.status.refuse((error.args[0], error.args[1]))
+                continue
+            answers.append(reply.encode("latin-1") if isinstance(reply, str) else reply)
+        return answers
+
+    def _answer(self, header: str | None, argument: str) -> str | bytes | None:
+        if header is None:
+            raise RefusedError(*UNDEFINED_HEADER)
+        setting = self.settings.get(header.removesuffix("?"))
+        if setting is not None and header.endswith("?"):
+            return self._tell(setting, header[:-1], argument)
+        if setting is not None:
+            self.values[header] = setting.parse(argument)
+            self.changed(header)
+            return None
+        tries: list[Callable[[str, str], str | bytes | None]] = [self.execute, self._common]
+        for attempt in tries:
+            try:
+                return attempt(header, argument)
+            except KeyError:
+                continue
+        raise RefusedError(*UNDEFINED_HEADER)
+
+    def _common(self, header: str, argument: str) -> str | None:
+        left = self.complete_at - self.bench.clock.time()
+        if self._announces and left <= 0:
+            self._announces = False
+            self.status.execute("*OPC", "")
+        if header == "*IDN?":
+            return self.identity
+        if header == "*OPC?":
+            self.busy = max(self.busy, left)
+        if header == "*OPC" and left > 0:
+            self._announces = True
+        elif header == "*RST":
+            self.complete_at, self._announces = 0.0, False
+            self.reset()
+        else:
+            self._announces = self._announces and header != "*CLS"
+            return self.status.execute(header, argument)
+        return None
+
+    def _tell(self, setting: Number | Choice, header: str, argument: str) -> str:
+        if isinstance(setting, Choice):
+            return setting.text(str(self.values[header]))
+        return setting.text(setting.parse(argument) if argument else self.number(header))

@@ -30,7 +30,7 @@ _LOOKS = 5
 """How many equal readings in a row show that a property does not change by itself."""
 
 _MOTION = 0.25
-"""Seconds on the bench's clock: setting something that takes longer is a motion, which may go on after an error."""
+"""Seconds on the bench's clock: what takes longer to do is a motion, which may go on after an error."""
 
 _RIGHT_ERRORS: dict[str, tuple[type[DeviceError], ...]] = {
     "no_reply": (DeviceTimeoutError,),
@@ -235,7 +235,7 @@ class _Trial:
 
     def _use_again(self, *, failed: bool) -> list[str]:
         problems = []
-        if failed and self._member.kind == "set" and self._takes > _MOTION:
+        if failed and self._member.kind != "get" and self._takes > _MOTION:
             return self._use_after_a_motion()
         if self._witness is not None:
             name, right = self._witness

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from catkit_devices.drivers import create_device
 from catkit_devices.simulation import Instrument, VirtualClock, build_library
 
 
@@ -61,6 +62,26 @@ def script():
 @pytest.fixture
 def frames():
     return Bytes
+
+
+@pytest.fixture
+def simulated(serve):
+    """Open a driver, on its own simulator or on another one: ``device, simulator = simulated(driver, address)``."""
+    opened = []
+
+    def build(driver, address="ASRL7::INSTR", simulator=None, *, opens=True, options=None, **simulator_options):
+        library = serve(address, simulator or driver, **simulator_options)
+        device = create_device(driver, "device", {"address": address, **(options or {})}, visa_library=library)
+        if opens:
+            device.open()
+            opened.append(device)
+        return device, library.instrument(address)
+
+    yield build
+    for device in opened:
+        if device.state == "fault":
+            device._life_.abandon()
+        device.close(force=True)
 
 
 @pytest.fixture

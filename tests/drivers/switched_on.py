@@ -7,12 +7,23 @@ import threading
 from catkit_devices.drivers import create_device
 from catkit_devices.simulation import Instrument, build_library
 
-SERIAL, SOCKET = "ASRL{}::INSTR", "TCPIP0::10.0.0.{}::5000::SOCKET"
+SERIAL, SOCKET, USB = "ASRL{}::INSTR", "TCPIP0::10.0.0.{}::5000::SOCKET", "USB0::0x1::0x1::{}::INSTR"
 
 
 def camera_exposes(device):
     device.exposure_time = 10.0
     device.frame()
+
+
+def generator_runs(device):
+    for channel in device.channels.values():
+        channel.enabled = True
+
+
+def heater_heats(device):
+    device.outputs[1].setpoint = 400.0
+    device.outputs[1].range = "high"
+    device.outputs[3].range = "on"
 
 
 def laser_shines(device):
@@ -26,6 +37,31 @@ def motor_moves(device):
     device.position = 20.0
 
 
+def picomotor_moves(device):
+    device.motors[2].velocity = 1
+    device.motors[2].position = 1000
+
+
+def scan_goes_on(device):
+    device.velocity = 36
+    device.move_by(100000)
+
+
+def sine_goes_out(device):
+    device.amplitude = 5.0
+    device.write("AUXV 3,10")
+
+
+def source_is_on(device):
+    device.voltage = 200.0
+    device.enabled = True
+
+
+def supply_is_on(device):
+    for output in device.outputs.values():
+        output.enabled = True
+
+
 def wavetable_runs(device):
     for channel in (1, 2):
         device.write_bytes(b"\xa2" + (0x11830208 + 0x1000 * channel).to_bytes(4, "little") + b"\1\0\0\0\x55")
@@ -33,10 +69,19 @@ def wavetable_runs(device):
 
 DRIVERS = {
     # driver: address, options of the simulator, what a program does with it, whether the simulator is safe then
+    "keithley_2450": (USB, {}, source_is_on, lambda source: not source.output),
+    "keysight_33500b": (
+        SOCKET, {}, generator_runs, lambda source: {source.values["OUTP1"], source.values["OUTP2"]} == {"0"}
+    ),
+    "keysight_e36312a": (SOCKET, {}, supply_is_on, lambda supply: not any(supply.outputs)),
+    "lakeshore_336": (SERIAL, {}, heater_heats, lambda controller: not controller.heating),
+    "mcpherson_789a4": (SERIAL, {}, scan_goes_on, lambda scan: not scan.axis.moving and not scan.home_circuit),
+    "newport_8742": (SOCKET, {}, picomotor_moves, lambda motors: not any(axis.moving for axis in motors.axes.values())),
     "npoint_lc400": (
         SERIAL, {}, wavetable_runs, lambda stage: not any(stage._words.get(0x11831208 + place) for place in (0, 0x1000))
     ),
     "scpi_camera": (SOCKET, {"rows": 8, "columns": 8}, camera_exposes, lambda camera: not camera._busy()),
+    "srs_sr830": (USB, {}, sine_goes_out, lambda lock_in: lock_in.values["SLVL"] == 0.004 and not any(lock_in.outputs)),
     "thorlabs_kdc101": (SERIAL, {"position": 0.0}, motor_moves, lambda motor: not motor.axis.moving),
     "thorlabs_mcls1": (SERIAL, {}, laser_shines, lambda source: not any(source.laser.enabled)),
 }  # fmt: skip

@@ -1,12 +1,14 @@
 """The bundled drivers: exact bytes against scripts written from their sources, behaviour against the simulators."""
 
 import math
+import re
 import threading
 
 import numpy as np
 import pytest
 
 from catkit_devices import interfaces, units
+from catkit_devices._base.paths import reached, words
 from catkit_devices._wire.exchange import _Stage
 from catkit_devices.drivers import Plugins, create_device
 from catkit_devices.errors import (
@@ -25,12 +27,14 @@ SOCKET = "TCPIP0::10.0.0.7::2000::SOCKET"
 ADDRESS = {
     "thorlabs_fw102c": SERIAL, "thorlabs_fw212c": SERIAL, "thorlabs_mcls1": SERIAL, "thorlabs_pm100d": USB,
     "npoint_lc400": SERIAL, "omega_ithx": SOCKET, "scpi_camera": SOCKET, "thorlabs_kdc101": SERIAL,
-    "thorlabs_mff101": SERIAL,
+    "thorlabs_mff101": SERIAL, "keithley_2450": USB, "keysight_33500b": SOCKET, "keysight_34461a": USB,
+    "keysight_e36312a": SOCKET, "lakeshore_336": SERIAL, "mcpherson_747": SERIAL, "mcpherson_789a4": SERIAL,
+    "newport_8742": SOCKET, "rigol_ds1000z": SOCKET, "srs_sr830": "GPIB0::8::INSTR", "thorlabs_tsp01": USB,
 }  # fmt: skip
 IMPLEMENTS = {
     "thorlabs_fw102c": ("FilterWheel",), "thorlabs_fw212c": ("FilterWheel",), "thorlabs_mcls1": ("LaserSource",),
     "thorlabs_pm100d": ("PowerMeter",), "npoint_lc400": ("TipTilt",), "omega_ithx": ("EnvironmentSensor",),
-    "scpi_camera": ("Camera",),
+    "scpi_camera": ("Camera",), "thorlabs_tsp01": ("EnvironmentSensor",),
 }  # fmt: skip
 
 
@@ -76,8 +80,8 @@ def test_every_property_can_be_read_from_its_simulator(bench, driver):
     device, _simulator = bench(driver)
 
     for name, facts in device.describe()["properties"].items():
-        if facts["readable"]:
-            getattr(device, name)
+        if facts["readable"] and not (driver == "lakeshore_336" and re.match(r"inputs\W+[CD]\W", name)):  # no sensor
+            reached(device, words(name))
 
 
 # --- FW102C

@@ -88,3 +88,70 @@ class TestKDC101(DriverConformance):
 
     def is_safe(self, device, simulator):
         return not simulator.axis.moving and simulator.axis.position() < 393216
+
+
+class Test789A4(DriverConformance):
+    driver = "mcpherson_789a4"
+    arguments = {"move_by": (20000,)}
+    varying = ("at_home",)  # known as long as finding it is not complete
+    undetectable = {"garbled": "values have no check sum"}
+
+    def make_unsafe(self, device):
+        device.query("A8")
+        device.query("M+1000")
+
+    def is_safe(self, device, simulator):
+        return not simulator.axis.moving and simulator.home_circuit == 0
+
+
+class TestTSP01(DriverConformance):
+    driver = "thorlabs_tsp01"
+    strict = False  # the form of its numbers is not known
+    address = "USB0::0x1313::0x80F8::M00012345::INSTR"
+    undetectable = {"garbled": "a digit is as good as another one"}
+
+
+class TestSR830(DriverConformance):
+    driver = "srs_sr830"
+    address = "GPIB0::8::INSTR"
+    strict = False  # numbers have no fixed form
+    values = {
+        "amplitude": [5.0, 0.004],  # the last is that of the safe state, in which it is after a disconnection
+        "frequency": [10.0, 0.0015, 5000.0],
+        "harmonic": [1, 2, 20],  # their product may be 102 kHz
+    }
+    resolution = {"phase": 0.006}
+    undetectable = {"garbled": "a digit is as good as another one"}
+
+    def make_unsafe(self, device):
+        device.amplitude = 2.0
+        device.write("AUXV 2,5")
+
+    def is_safe(self, device, simulator):
+        return simulator.values["SLVL"] == 0.004 and not any(simulator.outputs)
+
+
+class Test2450(DriverConformance):
+    driver = "keithley_2450"
+    address = "USB0::0x05E6::0x2450::01234567::INSTR"
+    strict = False  # the form of its numbers is not known
+    resolution = dict.fromkeys(("voltage", "current", "voltage_limit", "current_limit", "current_cycles"), 1e-6)
+    undetectable = {"garbled": "a digit is as good as another one"}
+    safe_state = {"enabled": False}
+
+
+class Test34461A(DriverConformance):
+    driver = "keysight_34461a"
+    address = "USB0::0x2A8D::0x1301::MY53200001::INSTR"
+    arguments = {"sample_dc_voltage": (3, 0.2)}
+    varying = (
+        "dc_voltage",
+        "ac_voltage",
+        "dc_current",
+        "ac_current",
+        "resistance",
+        "four_wire_resistance",
+        "frequency",
+    )
+    strict = False  # readings vary, so that asking twice shows nothing
+    undetectable = {"garbled": "a digit is as good as another one"}
