@@ -174,21 +174,40 @@ class ObjectProxy(_Proxy):
         return proxy_found, self._remote_.whereabouts()
 
 
-class ComponentProxy(_Proxy):
+class _Part:
+    """What stands for one component of an object on a server, or for several: the object, and where they are in it."""
+
+    __slots__ = ()
+    _proxy_: Any
+    """The proxy of the object."""
+    _where_: str
+    """The path in the form for the server: ``outputs.1``."""
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, _Part):
+            return (self._proxy_, self._where_) == (other._proxy_, other._where_)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self._proxy_, self._where_))
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return reached, (self._proxy_, tuple(self._where_.split(".")))
+
+
+class ComponentProxy(_Part, _Proxy):
     """Represents a component of an object on a server. Each operation is one of that object, under its mutex."""
 
     __slots__ = ("_key", "_path_", "_proxy_", "_where_")
-    _proxy_: ObjectProxy
     _key: Key
     _path_: str
     """The path in the form for people: ``outputs[1]``."""
-    _where_: str
-    """The path in the form for the server: ``outputs.1``."""
 
     @property
     def device(self) -> ObjectProxy:
         """The device of which it is a part."""
-        return self._proxy_
+        device: ObjectProxy = self._proxy_
+        return device
 
     @property
     def key(self) -> Key:
@@ -210,23 +229,12 @@ class ComponentProxy(_Proxy):
             raise AttributeError(f"{self!r} has no attribute {name!r}: it has the mutex of its device")
         return super().__getattr__(name)
 
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, ComponentProxy):
-            return (self._proxy_, self._where_) == (other._proxy_, other._where_)
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((self._proxy_, self._where_))
-
     def __repr__(self) -> str:
         remote = self._proxy_._remote_
         return f"<{self._interface.name} '{remote.name}.{self._path_}' on server {remote.server.name!r}>"
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return reached, (self._proxy_, tuple(self._where_.split(".")))
 
-
-class ComponentsProxy(Mapping["Key", ComponentProxy]):
+class ComponentsProxy(_Part, Mapping["Key", ComponentProxy]):
     """Represents several components of an object on a server, by key.
 
     Which components there are may depend on the instrument. Then the server is asked: when a component is first used,
@@ -300,19 +308,8 @@ class ComponentsProxy(Mapping["Key", ComponentProxy]):
     def __len__(self) -> int:
         return len(self._there())
 
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, ComponentsProxy):
-            return (self._proxy_, self._where_) == (other._proxy_, other._where_)
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((self._proxy_, self._where_))
-
     def __repr__(self) -> str:
         return f"<{self._path_} of {self._proxy_!r}>"
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return reached, (self._proxy_, tuple(self._where_.split(".")))
 
 
 def proxy_of(remote: Remote) -> Any:

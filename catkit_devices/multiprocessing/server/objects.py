@@ -13,7 +13,6 @@ from catkit_devices._base.deferred import finished
 from catkit_devices.errors import ConfigurationError, RemoteError, TransferError
 from catkit_devices.multiprocessing.client.proxy import mutex_found
 from catkit_devices.multiprocessing.hosted import HostedMutex, HostedObject, HostedValue
-from catkit_devices.multiprocessing.locks.delivery import Deliveries
 from catkit_devices.multiprocessing.locks.lock import OwnedLock
 from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex
 from catkit_devices.multiprocessing.locks.owner import current_call
@@ -29,6 +28,7 @@ from catkit_devices.multiprocessing.protocol import (
     Reference,
     running_server,
 )
+from catkit_devices.multiprocessing.server.deliveries import Deliveries
 from catkit_devices.multiprocessing.types.conditions import Condition
 from catkit_devices.multiprocessing.types.dicts import MutexedDict, MutexedNamespace
 from catkit_devices.multiprocessing.types.events import Barrier, Event
