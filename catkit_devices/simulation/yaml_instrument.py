@@ -254,7 +254,7 @@ class YamlInstrument:
 
 def _form_problem(path: str) -> str | None:
     """Return what is wrong with the form of a file of which pyvisa-sim says only what failed; None if nothing is."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]  # pyvisa-sim, which brings it, has no types for it
 
     try:
         content: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
