@@ -1,7 +1,7 @@
-"""Constructing what plugins provide from the keyword options of a configuration.
+"""Constructs the classes of plugins with the options of a configuration.
 
-Drivers, simulators, benches and safety tests are classes, and their options are the keyword arguments of their
-constructors. Which options a class has, and what is wrong with those that it is given, is decided here only.
+Drivers, simulators, benches and safety tests are classes; their options are the keyword arguments of their
+constructors. Only this module decides which options a class has, and which of the given options are wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _P = inspect.Parameter
 
 
 class OptionProblem(NamedTuple):
-    """What is wrong with one option, and the nearest right spelling where there is one."""
+    """The problem with one option, and the nearest right spelling, if there is one."""
 
     option: str
     problem: str
@@ -31,12 +31,12 @@ class OptionProblem(NamedTuple):
 def options_of(cls: type, without: Collection[str] = ()) -> dict[str, inspect.Parameter]:
     """Return the keyword options that ``cls`` can be constructed with.
 
-    A constructor that takes ``**options`` hands them on to the next class's, so theirs are included, up to the first
-    that takes no more; ``self`` and the device's ``name`` are left out.
+    A constructor with ``**options`` passes them on to the constructor of the next class. So the options of the next
+    classes are included, up to the first one without ``**options``. ``self`` and the device's ``name`` are left out.
 
     Args:
-        cls: what is constructed.
-        without: options that the framework gives by itself.
+        cls: the class.
+        without: options that the framework passes by itself.
     """
     options: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
@@ -58,13 +58,13 @@ def options_of(cls: type, without: Collection[str] = ()) -> dict[str, inspect.Pa
 def option_problems(
     owner: str, known: Mapping[str, inspect.Parameter], given: Collection[str], spellings: Iterable[str] = ()
 ) -> Iterator[OptionProblem]:
-    """Tell which of the given options there are not, and which are needed and not given.
+    """Yield a problem for each given option that does not exist, and for each required one that was not given.
 
     Args:
-        owner: what has the options, as a message names it: ``driver 'newport_agilis'``.
+        owner: the name of the class in messages: ``driver 'newport_agilis'``.
         known: its options, as :func:`options_of` returns them.
-        given: the names of those that it is given.
-        spellings: further names that a misspelt option may have been meant to be.
+        given: the names of the given options.
+        spellings: further names that a misspelt option may mean.
     """
     for option in given:
         if option not in known:
@@ -80,8 +80,8 @@ def bind_options(cls: type[_T], name: str, options: Mapping[str, Any]) -> _T:
     """Construct the device ``cls(name, **options)``.
 
     Raises:
-        ConfigurationError: for an option that ``cls`` does not have (with the nearest spelling), one that it needs
-            and was not given, and whatever it refuses with a ValueError or TypeError.
+        ConfigurationError: an option does not exist (with the nearest spelling) or is missing, or the constructor has
+            raised a ValueError or TypeError.
     """
     owner = f"driver {getattr(cls, 'driver', None) or cls.__name__!r}"
     for option, problem, suggestion in option_problems(owner, options_of(cls), options):

@@ -1,9 +1,9 @@
-"""Finding, checking and naming what plugins provide, and building a device from its driver's name.
+"""Finds and checks plugins, and makes a device from the name of its driver.
 
 Plugins come from four places: the modules bundled with the framework, installed distributions (entry points of the
-group ``catkit_devices``), the directories named in a configuration, and those in ``CATKIT_DEVICES_PLUGINS``. A plugin
-that cannot be imported is kept in :attr:`Plugins.problems` and takes nothing else down; a plugin that breaks the rules
-(a name given twice, a misspelt hook, a wrong signature) is an error at once, which names the culprits.
+group ``catkit_devices``), the directories named in a configuration, and those in ``CATKIT_DEVICES_PLUGINS``. If a
+plugin cannot be imported, the error is kept in :attr:`Plugins.problems`, and all other plugins work. If a plugin breaks
+the rules (a name that is used twice, a misspelt hook, a wrong signature), an error is raised at once, which names it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 @dataclass(frozen=True)
 class _Source:
-    """Where one plugin comes from: how to load it, what to call it, and the file to look into when that fails."""
+    """The source of one plugin: its name in messages, how it is loaded, and its file, to be searched if that fails."""
 
     title: str
     load: Callable[[], Any]
@@ -57,12 +57,12 @@ class _Source:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What a device is made with under simulation.
+    """How a device is made under simulation.
 
     Args:
         clock: of the simulation.
-        stand_in: ``"module:Class"`` of what stands in for an instrument that is not reached through VISA.
-        options: keyword arguments of that.
+        stand_in: ``"module:Class"`` of the stand-in, for an instrument that is not reached through VISA.
+        options: keyword arguments of the stand-in.
     """
 
     clock: Any
@@ -71,7 +71,7 @@ class Simulated:
 
 
 class _Manager(pluggy.PluginManager):
-    """Passes over what no module can have a hook in: pluggy takes longer for each name than for all the rest."""
+    """Skips members that cannot be hooks, because pluggy is slow for each name that it examines."""
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
         value = vars(plugin).get(name) if inspect.ismodule(plugin) else None
@@ -81,19 +81,19 @@ class _Manager(pluggy.PluginManager):
 
 
 class Plugins:
-    """What all plugins provide.
+    """All loaded plugins, with their drivers, simulators, benches and safety tests.
 
     Args:
-        directories: further directories, whose ``.py`` files (and packages) are plugins each. They are importable as
-            ``catkit_devices.plugins.<name>`` from then on, so what they define pickles by name. Files whose names
-            begin with ``_`` or ``test_``, and ``conftest.py``, are left alone.
+        directories: further directories; each ``.py`` file (or package) in them is a plugin. From then on they can be
+            imported as ``catkit_devices.plugins.<name>``, so their classes are pickled by name. Files whose names begin
+            with ``_`` or ``test_``, and ``conftest.py``, are ignored.
 
     Attributes:
         problems: one error for each plugin that could not be imported, with the reason as ``__cause__``.
 
     Raises:
-        PluginError: when a plugin breaks the rules.
-        ConfigurationError: when a directory does not exist.
+        PluginError: a plugin breaks the rules.
+        ConfigurationError: a directory does not exist.
     """
 
     def __init__(self, directories: Iterable[str | Path] = ()) -> None:
@@ -118,15 +118,15 @@ class Plugins:
 
     @property
     def hook(self) -> pluggy.HookRelay:
-        """The hooks of every loaded plugin: ``plugins.hook.safety_tripped(testbed=..., ...)`` calls them all."""
+        """The hooks of all loaded plugins: ``plugins.hook.safety_tripped(testbed=..., ...)`` calls each of them."""
         return self._manager.hook
 
     def driver(self, name: str) -> type[Device]:
         """Return the driver of that name.
 
         Raises:
-            ConfigurationError: naming the nearest spelling, or the plugin that would have provided it and why it
-                could not be imported.
+            ConfigurationError: there is none; the message names the nearest spelling, or the plugin that would have
+                provided it and why it could not be imported.
         """
         return self._find(self.drivers, "driver", name)
 
@@ -171,10 +171,10 @@ class Plugins:
             plugin = source.load()
         except PluginError:
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a module does when it is imported
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - importing a module may raise anything
             self._fail(source, "cannot be imported", error)
             return
-        if plugin in self._loaded:  # by way of an entry point and of a directory
+        if plugin in self._loaded:  # both through an entry point and in a directory
             return
         self._loaded[plugin] = source
         try:
@@ -216,7 +216,9 @@ class Plugins:
                 raise PluginError(f"{title}: {hook}() must return a dict, got {provided!r}")
             for name, thing in provided.items():
                 if not isinstance(name, str) or not _NAME.fullmatch(name):
-                    raise PluginError(f"{title}: {name!r} is no name for a {kind}: letters, digits and underscores")
+                    raise PluginError(
+                        f"{title}: the name of a {kind} must consist of letters, digits and underscores, got {name!r}"
+                    )
                 if name in found:
                     raise PluginError(f"{kind} {name!r} is provided twice: by {owners[name]} and by {title}")
                 if problem := check(thing):
@@ -252,14 +254,13 @@ def create_device(
         name: the device's name.
         options: keyword arguments of the driver's class, as a configuration gives them.
         plugin_directories: as for :class:`Plugins`.
-        visa_library: for drivers that use VISA: ``"@py"``, ``"@ivi"``, or a library object; None leaves the choice to
-            ``options`` and the driver.
-        simulated: what it is made with under simulation; None for real instruments.
+        visa_library: for drivers that use VISA: ``"@py"``, ``"@ivi"``, or a library object; None for the one in
+            ``options``, or the default of the driver.
+        simulated: how it is made under simulation; None for real instruments.
 
     Raises:
-        ConfigurationError: for an unknown driver, an option that it does not have (with the nearest spelling), one
-            that is missing, and whatever the driver refuses; under simulation, for one that would open the real
-            instrument.
+        ConfigurationError: the driver is unknown; an option does not exist (with the nearest spelling), is missing or
+            is refused by the driver; or, under simulation, the device would open a real instrument.
     """
     cls = Plugins(plugin_directories).driver(driver)
     given = dict(options)
@@ -295,10 +296,10 @@ def _modules(package: ModuleType, directory: Path) -> Iterator[_Source]:
 
 @functools.lru_cache(maxsize=1)
 def _entry_points(_where: tuple[tuple[str, float], ...]) -> Iterable[importlib.metadata.EntryPoint]:
-    """Return what installed distributions provide; the files of every distribution are read for it.
+    """Return the entry points of installed distributions; this reads files of every distribution.
 
     Args:
-        _where: the directories that they are looked for in, and when each was changed last.
+        _where: the directories in which distributions are searched, and when each was changed last.
     """
     return importlib.metadata.entry_points(group=PROJECT)
 
@@ -345,7 +346,7 @@ def _check_safety_test(thing: Any) -> str | None:
 
 
 def _has_methods(thing: Any, *methods: str) -> bool:
-    """Return whether something is a class with methods of these names whose bodies run when they are called."""
+    """Return whether something is a class with plain methods of these names (no coroutines or generators)."""
     found = [getattr(thing, method, None) for method in methods]
     return isinstance(thing, type) and all(callable(one) and deferred_kind(one) is None for one in found)
 

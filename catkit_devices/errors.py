@@ -1,9 +1,9 @@
-"""Every exception of the project.
+"""All exceptions of the project.
 
-Each one stores its facts as attributes, builds its text from them, survives pickling unchanged, and derives from
+Each one stores its facts as attributes, builds its text from them, and can be pickled without loss. It derives from
 :class:`CatkitDevicesError` and from the builtin that a user would catch (``TimeoutError``, ``ConnectionError``,
-``ValueError``); each timeout is both Python's ``TimeoutError`` and ``multiprocessing.TimeoutError``. This module
-imports nothing but the standard library.
+``ValueError``). Each timeout is both Python's ``TimeoutError`` and ``multiprocessing.TimeoutError``. This module
+imports only the standard library.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _E = TypeVar("_E", bound="CatkitDevicesError")
 
 
 def nearest(word: Any, candidates: Iterable[Any]) -> str | None:
-    """Return the candidate spelt most like ``word``, or None where none is close, or the word is no text."""
+    """Return the candidate with the most similar spelling; None if none is similar, or if ``word`` is not text."""
     import difflib
 
     if not isinstance(word, str):
@@ -70,7 +70,7 @@ class CatkitDevicesError(Exception):
 
     Args:
         text: what happened, in full.
-        **facts: what the text was built from; each becomes an attribute.
+        **facts: the facts in the text; each becomes an attribute.
     """
 
     def __init__(self, text: str = "", /, **facts: Any) -> None:
@@ -86,7 +86,7 @@ class CatkitDevicesError(Exception):
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return an error's class and message; of a group its own message, and then what each of its errors says."""
+    """Return an error's class and message; for a group, its own message and then those of its errors."""
     if not isinstance(error, BaseExceptionGroup):
         text = str(error)
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -97,7 +97,7 @@ def in_one_line(error: BaseException) -> str:
 
 
 _SHOWN = 10
-"""Errors of a group that are shown in one line: it shall stay readable."""
+"""Number of errors of a group that are shown in one line, so that it stays readable."""
 
 
 def _rebuild(cls: type[_E], args: tuple[Any, ...], facts: dict[str, Any]) -> _E:
@@ -126,7 +126,7 @@ class ConfigurationError(CatkitDevicesError, ValueError):
 
 
 class PluginError(ConfigurationError):
-    """A plugin cannot be loaded or breaks the rules of a hook; the text names the culprit or culprits."""
+    """A plugin cannot be loaded or breaks the rules of a hook; the text names the plugin or plugins."""
 
 
 class DataError(CatkitDevicesError):
@@ -151,8 +151,8 @@ class DeviceError(CatkitDevicesError):
         problem: what was expected and what was found.
         device: the device's name.
         driver: the driver's name, where known.
-        address: the address it was used at, where it has one.
-        command: the command or operation that failed, where there was one.
+        address: the address of its instrument, if it has one.
+        command: the command or operation that failed, if there was one.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class DeviceError(CatkitDevicesError):
 
 
 class DeviceOpenError(DeviceError, ConnectionError):
-    """The device could not be opened: nothing answers at its address, or not the instrument that was expected."""
+    """The device could not be opened: nothing answers at its address, or an unexpected instrument does."""
 
 
 class DeviceBusyError(DeviceOpenError):
@@ -198,15 +198,15 @@ class DeviceTimeoutError(DeviceError, TimeoutError, multiprocessing.TimeoutError
 
 
 class DeviceDisconnectedError(DeviceError, ConnectionError):
-    """The connection to the instrument is gone."""
+    """The connection to the instrument is lost."""
 
 
 class DeviceProtocolError(DeviceError, ValueError):
-    """The instrument answered something that its protocol does not allow, or reported an error of its own."""
+    """The instrument has sent a reply that its protocol does not allow, or has reported an error itself."""
 
 
 class DeviceValueError(DeviceError, ValueError):
-    """A value was refused before anything reached the wire: wrong type, out of limits, not among the choices."""
+    """A value was refused before anything was sent: wrong type, out of limits, or not one of the choices."""
 
 
 class ComponentNotFoundError(DeviceError, AttributeError, KeyError):
@@ -217,13 +217,13 @@ class ComponentNotFoundError(DeviceError, AttributeError, KeyError):
 
 
 class MutexError(CatkitDevicesError):
-    """Base of what can go wrong with a mutex; ``mutex`` is its name."""
+    """Base of all errors of mutexes; ``mutex`` is its name."""
 
     mutex: str
 
 
 class MutexTimeoutError(MutexError, TimeoutError, multiprocessing.TimeoutError):
-    """A mutex was not acquired in time; the text says how long was waited and who had it, since when, from where.
+    """A mutex was not acquired in time; the text says how long the wait was, and who had it, since when, from where.
 
     Args:
         mutex: its name.
@@ -255,10 +255,10 @@ class MutexNotHeldError(MutexError, RuntimeError):
 
 
 class DeadlockError(MutexError):
-    """Waiting would never have ended: the text names every party, what it holds and what it waits for.
+    """The wait would never have ended: the text names every party, what it holds and for what it waits.
 
     Args:
-        mutex: the one whose wait would have closed the cycle.
+        mutex: the mutex for which the last party wanted to wait.
         parties: one line for each party of the cycle.
     """
 
@@ -271,9 +271,9 @@ class DeadlockError(MutexError):
 
 
 class MutexBrokenError(MutexError):
-    """The mutex was taken away by force (or with the server that kept it) while this owner was in its section.
+    """The mutex was taken from this owner by force, or its server has ended, while the owner was in its section.
 
-    Raised by every later operation of that owner, and by leaving, until it has left its outermost section.
+    Every later operation of that owner raises it, and so does leaving, until it has left its outermost section.
     """
 
     def __init__(self, mutex: str, reason: str) -> None:
@@ -287,14 +287,14 @@ class MutexBrokenError(MutexError):
 
 
 class OperationCancelled(CatkitDevicesError):  # noqa: N818 - it says what happened, as concurrent.futures' does
-    """A long operation was told to end: its caller pressed Ctrl-C or died, or a stop came."""
+    """A long operation was told to end: its caller was interrupted (Ctrl-C) or died, or a stop was asked for."""
 
 
 # --- processes and servers -----------------------------------------------------------------------------------------
 
 
 class ServerError(CatkitDevicesError, ConnectionError):
-    """Base of what can go wrong between a client and a server; ``server`` is its name or address."""
+    """Base of all errors between a client and a server; ``server`` is its name or address."""
 
     def __init__(self, text: str = "", *, server: str | None = None, pid: int | None = None) -> None:
         super().__init__(text, server=server, pid=pid)
@@ -312,15 +312,15 @@ class ServerRunningError(ServerError):
 
 
 class ServerResourceError(ServerError):
-    """The server is short of something (threads, descriptors, memory) and has refused; nothing was done."""
+    """The server has not enough threads, descriptors or memory, and has refused the request; nothing was done."""
 
 
 class ServerUnresponsiveError(ServerError):
-    """The server is gone, or has been silent for longer than it may be."""
+    """The server has ended, or has not answered for too long."""
 
 
 class RemoteError(CatkitDevicesError):
-    """Stands for an exception of another process that could not be rebuilt here.
+    """Replaces an exception of another process that could not be rebuilt here.
 
     Args:
         kind: the qualified name of the original class.
@@ -344,8 +344,8 @@ class TransferError(CatkitDevicesError, TypeError):
     Args:
         operation: the property or method.
         kind: the class of what was returned, or of the part of it that cannot be loaded; None if that is not known.
-        problem: what does not go.
-        name: of the object that it belongs to, such as a device.
+        problem: why it cannot be sent.
+        name: of the object to which the operation belongs, such as a device.
     """
 
     def __init__(self, operation: str, kind: str | None, problem: str, *, name: str | None = None) -> None:
@@ -372,8 +372,8 @@ class ProcessDiedError(CatkitDevicesError):
     Args:
         process: its name.
         pid: its process id.
-        exitcode: as ``multiprocessing.Process.exitcode`` (minus the signal's number where one killed it).
-        signal: the signal's name, where one killed it.
+        exitcode: as ``multiprocessing.Process.exitcode`` (minus the signal's number if a signal killed it).
+        signal: the signal's name, if a signal killed it.
     """
 
     def __init__(self, process: str, pid: int | None, exitcode: int | None, signal: str | None = None) -> None:
@@ -400,7 +400,7 @@ class SafetyError(CatkitDevicesError):
 
     Args:
         check: the check's name.
-        problem: value against limit, or what the check raised.
+        problem: the value and the limit, or the error of the check.
     """
 
     def __init__(self, check: str, problem: str) -> None:
@@ -411,4 +411,4 @@ class SafetyError(CatkitDevicesError):
 
 
 class StopExperiment(BaseException):
-    """Raised once inside an experiment that was told to stop; `except Exception` does not eat it."""
+    """Raised once inside an experiment that was told to stop; `except Exception` does not catch it."""

@@ -1,7 +1,8 @@
-"""Every hook that a plugin can implement.
+"""All hooks that a plugin can implement.
 
-A plugin is a Python file or an installed distribution that implements any of these functions, each marked with
-:data:`hookimpl`. A hook may take fewer arguments than are listed here, never others. One is enough for a driver::
+A plugin is a Python file or an installed distribution that implements some of these functions, each marked with
+:data:`hookimpl`. An implementation may have fewer arguments than are listed here, but no others. For a driver, one hook
+is enough::
 
     from catkit_devices.hookspecs import hookimpl
 
@@ -9,11 +10,11 @@ A plugin is a Python file or an installed distribution that implements any of th
     def catkit_devices_drivers():
         return {"thorlabs_fw102c": FW102C}
 
-Names that plugins hand in (of drivers, simulators, benches, safety tests) are words of letters, digits and underscores,
-and unique over all plugins.
+Names that plugins register (of drivers, simulators, benches, safety tests) consist of letters, digits and underscores,
+and must be unique over all plugins.
 
-The hooks below whose names carry no prefix are notifications. They are queued and delivered once, in the testbed's
-process, never while a mutex is held; what one raises is logged and disturbs nobody.
+The hooks without the prefix ``catkit_devices_`` are notifications. They are put into a queue and delivered once, in the
+testbed's process, never while a mutex is held. An error in one is logged and has no other effect.
 """
 
 from __future__ import annotations
@@ -40,29 +41,29 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def catkit_devices_drivers() -> dict[str, type[Device]]:  # type: ignore[empty-body]  # no body: a spec
     """Return this plugin's drivers by name.
 
-    Called once when plugins are loaded, in every process that creates devices. The name is what a configuration gives
-    as ``driver``, and what error messages call the class.
+    Called once when plugins are loaded, in every process that creates devices. The name is used as ``driver`` in a
+    configuration, and in error messages.
     """
 
 
 @hookspec
 def catkit_devices_simulators() -> dict[str, type | Path]:  # type: ignore[empty-body]  # no body: a spec
-    """Return this plugin's simulated instruments by name: what a configuration gives as ``simulator``.
+    """Return this plugin's simulated instruments by name, which is used as ``simulator`` in a configuration.
 
-    Each is either a class with the simulator contract (constructed as ``cls(bench, **options)``, with
-    ``feed(data: bytes) -> bytes``) or the path of a pyvisa-sim YAML file, such as
+    Each is either a class (constructed as ``cls(bench, **options)``, with a method ``feed(data: bytes) -> bytes``; see
+    :class:`~catkit_devices.simulation.Simulator`) or the path of a pyvisa-sim YAML file, such as
     ``Path(__file__).with_name("my_instrument.yaml")``.
     """
 
 
 @hookspec
 def catkit_devices_benches() -> dict[str, type]:  # type: ignore[empty-body]  # no body: a spec
-    """Return this plugin's physical bench models by name: what a configuration gives as ``bench``."""
+    """Return this plugin's physical models of benches by name, which is used as ``bench`` in a configuration."""
 
 
 @hookspec
 def catkit_devices_safety_tests() -> dict[str, type]:  # type: ignore[empty-body]  # no body: a spec
-    """Return this plugin's kinds of safety test by name: what a configuration gives as ``test`` of a safety check."""
+    """Return this plugin's kinds of safety test by name, which is used as ``test`` of a safety check."""
 
 
 @hookspec
@@ -76,24 +77,24 @@ def catkit_devices_commands(cli: Any) -> None:
 
 @hookspec
 def device_opened(testbed: str, device: str, driver: str, address: str | None) -> None:
-    """Say that a device was opened.
+    """Tell that a device was opened.
 
     Args:
         testbed: the testbed's name.
         device: the device's name in it.
         driver: its driver's name.
-        address: where it was opened, for drivers that have addresses.
+        address: its address; None if it has none.
     """
 
 
 @hookspec
 def device_closed(testbed: str, device: str, driver: str, address: str | None) -> None:
-    """Say that a device was closed by its last user; the arguments are those of :func:`device_opened`."""
+    """Tell that a device was closed by its last user; the arguments are those of :func:`device_opened`."""
 
 
 @hookspec
 def experiment_started(testbed: str, experiment: str, run: Path) -> None:
-    """Say that an experiment began.
+    """Tell that an experiment began.
 
     Args:
         testbed: the testbed's name.
@@ -104,36 +105,36 @@ def experiment_started(testbed: str, experiment: str, run: Path) -> None:
 
 @hookspec
 def experiment_finished(testbed: str, experiment: str, run: Path, error: BaseException | None) -> None:
-    """Say that an experiment ended, its ``teardown`` included.
+    """Tell that an experiment ended, including its ``teardown``.
 
     Args:
         testbed: the testbed's name.
         experiment: the name of the experiment's class.
         run: its run directory.
-        error: what it failed with; where it was stopped the ``SafetyError`` of a trip, of which plugins are told first,
-            else a ``StopExperiment``; None when it ran to its end.
+        error: the error with which it failed; None if it ran to its end. If it was stopped by a trip, the
+            ``SafetyError`` (plugins are told of the trip first); if it was stopped otherwise, a ``StopExperiment``.
     """
 
 
 @hookspec
 def mutex_timeout(testbed: str, mutex: str, waited: float, holder: str | None, waiting: int) -> None:
-    """Say that somebody did not get a mutex in time.
+    """Tell that a mutex was not acquired in time.
 
     Args:
         testbed: the testbed's name.
         mutex: the mutex's name: for a device, the device's.
-        waited: for how long, in seconds.
-        holder: who had it, as text; None when it was free by then.
+        waited: how long the wait was, in seconds.
+        holder: who held it, as text; None if it was free at the end of the wait.
         waiting: how many others were waiting.
     """
 
 
 @hookspec
 def safety_tripped(testbed: str, check: str, problem: str) -> None:
-    """Say that the testbed tripped; by then its devices are refusing changes and being made safe.
+    """Tell that the testbed tripped. At this time its devices refuse changes already, and are being made safe.
 
     Args:
         testbed: the testbed's name.
-        check: which safety check failed, or what ran out.
-        problem: the value against its limit, or what was raised.
+        check: the safety check that failed, or what else has caused the trip.
+        problem: the value and its limit, or the error.
     """

@@ -1,10 +1,10 @@
-"""What a device is good for, whoever made it: the capabilities that experiments are written against.
+"""Interfaces that tell what a device can do, independent of its manufacturer; experiments use devices by them.
 
-A driver derives from the interfaces that it implements, beside its base class, and cannot be instantiated while a
-member is missing. ``testbed.devices.one(PowerMeter)`` finds a device by what it can do. A plugin may define more, by
-deriving a class directly from :class:`Capability`.
+A driver derives from the interfaces that it implements, in addition to its base class. If a member is missing, it
+cannot be instantiated. ``testbed.devices.one(PowerMeter)`` finds a device by what it can do. A plugin may define
+further interfaces: classes that derive directly from :class:`Capability`.
 
-Every number is a plain one in the unit that its docstring states.
+Every number is a plain number in the unit that its docstring states.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ __all__ = [
 
 
 class Capability(ABC):  # noqa: B024 - it only marks what derives from it
-    """Base of all interfaces. Each class derived directly from it is one, known by its name in every process."""
+    """Base of all interfaces. Each class that derives directly from it is an interface, found by its name."""
 
     _capability_: ClassVar[bool] = False
-    """In the class itself: whether it is an interface. What devices are asked for, without importing this module."""
+    """Whether the class itself is an interface; read from devices without importing this module."""
 
     _known_: ClassVar[dict[str, type[Capability]]] = {}
 
@@ -41,7 +41,7 @@ class Capability(ABC):  # noqa: B024 - it only marks what derives from it
         super().__init_subclass__(**kwargs)
         if Capability in cls.__bases__:
             cls._capability_ = True
-            # The later one of a name wins: a module that is reloaded defines its classes anew.
+            # If a name is defined twice, the later class is used: a module that is reloaded defines its classes again.
             Capability._known_[cls.__name__] = cls
 
 
@@ -82,7 +82,7 @@ class FilterWheel(Capability):
     @property
     @abstractmethod
     def position(self) -> int:
-        """Slot that is in the beam, from 1; setting it returns when the wheel has arrived."""
+        """Slot in the beam, from 1; setting it returns when the wheel has arrived."""
 
     @position.setter
     def position(self, value: int) -> None: ...
@@ -104,14 +104,14 @@ class PowerMeter(Capability):
     @property
     @abstractmethod
     def wavelength(self) -> float:
-        """Wavelength that the reading is corrected for, in nanometres; can be set."""
+        """Wavelength for which readings are corrected, in nanometres; can be set."""
 
     @wavelength.setter
     def wavelength(self, value: float) -> None: ...
 
 
 class LaserSource(Capability):
-    """One laser whose light can be switched."""
+    """A laser whose light can be switched on and off."""
 
     @property
     @abstractmethod
@@ -155,7 +155,7 @@ class TipTilt(Capability):
 
 
 class EnvironmentSensor(Capability):
-    """Measures the air."""
+    """Measures temperature and humidity of the air."""
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Modules that are imported only when they are used: every child process pays for what it imports."""
+"""Imports modules only when they are used, because imports slow down the start of every child process."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def importing(package: str, names: Mapping[str, tuple[str, ...]]) -> Callable[[s
 
 
 def imported(name: str) -> Any:
-    """Return the module of that name if this process has imported it, whole; else None.
+    """Return the module of that name if this process has imported it completely; else None.
 
-    ``sys.modules`` has a module from the moment at which its import begins. Who finds it there while another thread is
-    still importing it finds a part of it, without the names that it will have.
+    A module is in ``sys.modules`` from the beginning of its import. While another thread is still importing it, it does
+    not have all of its names.
     """
     module = sys.modules.get(name)
     if module is None or getattr(getattr(module, "__spec__", None), "_initializing", False):

@@ -1,8 +1,8 @@
-"""What a number that was read says: something measured, or that there is no measurement.
+"""Decides whether a number is a measurement, or says that there is none.
 
-This is the one place that decides it. NaN and infinities are no measurement, and neither is what stands for them in the
-replies of instruments: 9.9E37 is infinity, -9.9E37 negative infinity and 9.91E37 not a number (SCPI-99 volume 1,
-7.2.1.4 and 7.2.1.5). An instrument sends them where it has an overload, no sensor, or nothing yet.
+Only this module decides it. NaN and infinities are no measurement. Neither are the *stand-ins* that instruments send
+for them: 9.9E37 means infinity, -9.9E37 negative infinity and 9.91E37 not a number (SCPI-99 volume 1, 7.2.1.4 and
+7.2.1.5). An instrument sends them when it has an overload, no sensor, or no value yet.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ __all__ = [
 ]
 
 _INFINITY = 9.9e37
-"""What stands for infinity (SCPI-99 volume 1, 7.2.1.4)."""
+"""The stand-in for infinity (SCPI-99 volume 1, 7.2.1.4)."""
 _NOT_A_NUMBER = 9.91e37
-"""What stands for NaN (SCPI-99 volume 1, 7.2.1.5)."""
+"""The stand-in for NaN (SCPI-99 volume 1, 7.2.1.5)."""
 _ROUNDING = 1e-6
-"""By how much a stand-in may differ, as a fraction: 32-bit numbers, in which many instruments send it, have 6e-8."""
+"""Relative difference by which a stand-in may be rounded: 32-bit numbers, which many instruments send, have 6e-8."""
 
 
 def no_measurement(number: float) -> bool:
     """Return whether a number says that there is no measurement.
 
-    Everything from 9.9E37 on does: there is no instrument that measures so much, and some send 1E38 for an overload.
+    Every number from 9.9E37 on does: no instrument measures so much, and some send 1E38 for an overload.
     """
-    return not abs(number) < _INFINITY * (1 - _ROUNDING)  # so that NaN is none
+    return not abs(number) < _INFINITY * (1 - _ROUNDING)  # written so that it is true for NaN
 
 
 def without_stand_ins(number: float) -> float:
-    """Return a number with NaN and infinity in the place of what stands for them."""
+    """Return a number; for a stand-in, NaN or infinity."""
     if math.isclose(abs(number), _NOT_A_NUMBER, rel_tol=_ROUNDING):
         return math.nan
     return math.copysign(math.inf, number) if number == number and no_measurement(number) else number
 
 
 def measured(value: Any) -> Any:
-    """Return a value with NaN and infinity in the place of what stands for them, also inside of groups.
+    """Return a value with NaN and infinity instead of stand-ins, also inside of tuples, lists, mappings and arrays.
 
-    Looked into are tuples, lists, mappings and arrays; what holds no stand-in is returned itself.
+    A value without a stand-in is returned unchanged.
     """
     number = real_number(value)
     if number is not None:
@@ -70,7 +70,7 @@ def measured(value: Any) -> Any:
         return _measured_array(value)
     if type(value) is dict:
         return {key: measured(one) for key, one in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named one
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
         return type(value)(*map(measured, value))
     return type(value)(map(measured, value)) if type(value) in (tuple, list) else value
 
@@ -78,9 +78,9 @@ def measured(value: Any) -> Any:
 def _measured_array(array: Any) -> Any:
     import numpy as np
 
-    if array.dtype.kind != "f" or array.dtype.itemsize < 4:  # 16 bits cannot say a stand-in
+    if array.dtype.kind != "f" or array.dtype.itemsize < 4:  # 16-bit numbers cannot hold a stand-in
         return array
-    found = array.copy()  # it may be masked, which it stays
+    found = array.copy()  # a masked array stays masked
     plain = np.asarray(found)
     sizes = np.abs(plain)
     nan = np.isclose(sizes, _NOT_A_NUMBER, rtol=_ROUNDING, atol=0)
@@ -91,14 +91,14 @@ def _measured_array(array: Any) -> Any:
 
 
 def real_number(value: Any) -> float | None:
-    """Return a value that is one real number as a float, None for any other.
+    """Return a value as a float if it is one real number; None if it is not.
 
-    Numbers of numpy, arrays without dimensions and decimals are numbers. Truth values, text, complex numbers, arrays,
-    times, masked values and quantities (whose unit a float would not have) are none.
+    Numbers of numpy, arrays without dimensions and decimals count as numbers. Truth values, text, complex numbers,
+    arrays, times, masked values and quantities (whose unit would be lost) do not.
     """
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         if getattr(value, "mask", False):
-            return None  # item() would return what is behind the mask
+            return None  # item() would return the masked value
         if getattr(value.dtype, "kind", "") in ("m", "M"):
             return None  # item() of a time in nanoseconds is a whole number
         value = value.item()
@@ -113,10 +113,10 @@ def real_number(value: Any) -> float | None:
 
 
 def carried_unit(value: Any) -> Any:
-    """Return the unit that a value has with it, None where it has none.
+    """Return the unit of a value; None if it has none.
 
-    Units are those of quantities (pint, astropy, unyt), of astropy's NDData, columns and tables (of these the units of
-    the columns, as text), and the attribute ``units`` or ``unit`` of what has attributes (xarray, pandas, h5py).
+    It is found in quantities (pint, astropy, unyt), in astropy's NDData, columns and tables (the units of the columns,
+    as text), and in ``attrs`` with ``units`` or ``unit`` (xarray, pandas, h5py).
     """
     if isinstance(value, str | int | float | list | tuple | dict | dt.date | dt.timedelta) or value is None:
         return None
@@ -138,7 +138,7 @@ def carried_unit(value: Any) -> Any:
 
 
 def times_as_text(times: Any) -> Any:
-    """Return NumPy's datetime64, one or an array of them, as ISO 8601 text in nested lists, None for no time (NaT)."""
+    """Return NumPy's datetime64, or an array of them, as ISO 8601 text in nested lists; NaT (not a time) is None."""
     import numpy as np
 
     plain = np.asarray(times)
@@ -150,15 +150,15 @@ def times_as_text(times: Any) -> Any:
 
 
 def is_masked(value: Any) -> bool:
-    """Return whether something in a value lies behind a mask, as those of numpy and astropy have it.
+    """Return whether a value has masked elements (of numpy or astropy).
 
-    It is looked for in arrays, scalars and quantities, and in sequences and mappings of them, also nested ones: what
-    numpy makes of a list of masked arrays has lost their masks.
+    It looks in arrays, scalars and quantities, and in nested sequences and mappings of them, because numpy loses the
+    masks when it makes one array of a list of masked arrays.
     """
     if isinstance(value, Mapping):
         return any(map(is_masked, value.values()))
     if isinstance(value, Sequence):
-        # A list of a million numbers has few types, and these are found much sooner than each number is looked at.
+        # A list of a million numbers has few types; to collect these is much faster than to examine each number.
         return not _WITHOUT_MASK.issuperset(map(type, value)) and any(map(is_masked, value))
     mask = getattr(value, "mask", None)
     if getattr(mask, "dtype", None) is None:
@@ -169,21 +169,20 @@ def is_masked(value: Any) -> bool:
 
 
 _DEPTH = 20
-"""How many containers, one inside of the other, are looked into: a list that holds itself would have no end."""
+"""Depth of nested containers that are examined: a list that contains itself would have no end."""
 _WITHOUT_NUMBERS = frozenset((bool, str, bytes, type(None)))
-"""Types of which no value is a number, nor holds one."""
+"""Types whose values are not numbers and contain none."""
 
 _WITHOUT_MASK = frozenset((float, int, bool, complex, str, bytes, type(None)))
-"""Types of which nothing can be masked; text is also a sequence whose parts are sequences, without end."""
+"""Types that cannot be masked. (Text is here also because it is a sequence of texts, without end.)"""
 
 
 def missing_in(value: Any) -> str | None:
-    """Return the first number in ``value`` that is no measurement, as text; None where there is none.
+    """Return the first number in ``value`` that is no measurement, as text; None if there is no such number.
 
-    Numbers are looked for in containers of every kind that has a length, in mappings (keys too), in arrays and what can
-    be one, in quantities, and in the fields of dataclasses and namespaces, also nested ones. Complex numbers are two
-    numbers. Masked values are no measurement, and neither are times that are none (NaT). What is nested too deep to be
-    looked into is none either.
+    It examines all containers that have a length, mappings (keys too), arrays and what can be converted to one,
+    quantities, and the fields of dataclasses and namespaces, also nested. A complex number counts as two numbers.
+    Masked values and NaT (not a time) are no measurement. Neither is a value that is nested too deep to be examined.
     """
     return _missing_in(value, _DEPTH)
 
@@ -238,12 +237,12 @@ def _missing_in_array(array: Any, depth: int) -> str | None:
         return None
     plain = np.asarray(array)
     if plain.dtype.itemsize < 4:
-        plain = plain.astype(np.float32)  # 16 bits cannot say the number that it is compared with
+        plain = plain.astype(np.float32)  # 16-bit numbers cannot hold the number with which they are compared
     bad = ~(np.abs(plain) < _INFINITY * (1 - _ROUNDING))
     return f"{plain[bad][0]:g}" if bad.any() else None
 
 
 def _is_decimal(value: Any) -> bool:
-    # Decimal is deliberately not registered as Real, yet it is a number that people read from files.
-    decimal = imported("decimal")  # there is no Decimal before it was imported
+    # Python does not register Decimal as Real, but it is used for numbers that are read from files.
+    decimal = imported("decimal")  # if the module was not imported, there is no Decimal
     return decimal is not None and isinstance(value, decimal.Decimal)

@@ -1,6 +1,6 @@
-"""Devices whose drivers must speak pyserial, because a library that they use does.
+"""Devices whose drivers need a pyserial port, because they use a library that needs one.
 
-A driver that only sends and receives bytes is better off as a plain :class:`~catkit_devices.visa.VisaDevice`.
+For a driver that only sends and receives bytes, use :class:`~catkit_devices.visa.VisaDevice`.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ __all__ = ["SerialDevice"]
 class SerialDevice(VisaDevice):
     """A device on a serial port that its driver uses as a pyserial port.
 
-    Everything of :class:`~catkit_devices.visa.VisaDevice` is there, and the port beside it::
+    It has everything of :class:`~catkit_devices.visa.VisaDevice`, and in addition the port::
 
         def spin(self, speed: float) -> None:
             with self._using_port_("spin") as port:
                 vendor_library.spin(port, speed)
 
-    The block has the wire to itself, begins only on a line that can be trusted, and its errors are the device's: what
-    pyserial raises becomes a DeviceDisconnectedError or DeviceTimeoutError, a ValueError for a reply that makes no
-    sense a DeviceProtocolError. pyserial reads less than was asked for where the time is over; whoever cannot go on
-    then raises TimeoutError. After an error the line must fall silent and the instrument identify itself again, as for
-    every other exchange.
+    The block is one exchange: nobody else uses the wire meanwhile, and it begins only when the line can be trusted.
+    Errors in it become errors of the device: those of pyserial a DeviceDisconnectedError or DeviceTimeoutError, and a
+    ValueError, which you raise for a reply that makes no sense, a DeviceProtocolError. When the time is over, pyserial
+    returns fewer bytes than were asked for; raise TimeoutError if these are not enough. After an error the line must be
+    silent for a while, and the instrument must identify itself again, as after every other exchange.
 
-    With real instruments the port is pyserial's own. With simulated ones, and where the wire is recorded, it is a
+    With real instruments the port is one of pyserial. With simulated instruments, and during recording, it is a
     :class:`~catkit_devices._wire.serial_port.VisaSerialPort`.
 
     Args:
         name: the device's name.
         address: a serial VISA address (``"ASRL3::INSTR"``), the name of a port (``"/dev/ttyUSB0"``, ``"COM3"``), or a
-            URL that pyserial knows (``"socket://bench.lab:5001"``, which is how served simulators are reached).
+            URL of pyserial (``"socket://bench.lab:5001"``, for example of a simulated instrument that is served).
         visa_library: a pyvisa library object: a simulation, or a recorder. Any text means pyvisa-py.
         **options: of :class:`~catkit_devices.visa.VisaDevice`.
     """
@@ -51,10 +51,10 @@ class SerialDevice(VisaDevice):
 
     @contextlib.contextmanager
     def _using_port(self, command: str | bytes | None = None) -> Iterator[serial.SerialBase]:
-        """Have the port for one exchange; its timeouts are ``io_timeout`` when it begins.
+        """Use the port for one exchange; at its beginning, the timeouts of the port are ``io_timeout``.
 
         Args:
-            command: what errors name.
+            command: the name of the exchange in errors.
         """
         import serial
 
@@ -68,7 +68,7 @@ class SerialDevice(VisaDevice):
             except serial.SerialTimeoutException as error:  # an OSError, but the connection is not gone
                 raise TimeoutError(f"not sent in {self.io_timeout:g} s") from error
             finally:
-                resource.timeout = before  # which both kinds of port change
+                resource.timeout = before  # both kinds of port have changed it
 
 
 def _port_of(resource: Any) -> serial.SerialBase:

@@ -1,8 +1,8 @@
-"""What stands in for the instrument of a driver that does not reach it through VISA, under simulation.
+"""Stand-ins: classes that replace the instrument of a driver without VISA under simulation.
 
-A simulation takes the place of VISA. A driver that opens its instrument by itself, with a vendor's library say, would
-open the real one all the same. So under simulation it is made with a class that stands in for the instrument, or not
-at all.
+A simulation replaces VISA. A driver that opens its instrument in another way, for example with a vendor's library,
+would open the real instrument nevertheless. So under simulation such a driver needs a stand-in for its instrument;
+without one, it is not made.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def find_stand_in(text: str) -> type:
     """Return the class that ``"module:Class"`` names; the module is looked for in the plugin directories first.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is no such class.
     """
     module, _colon, name = text.partition(":")
     if not (module and name):
         raise ConfigurationError(f"expected 'module:Class', got {text!r}")
     try:
         found = importlib.import_module(f"{_PLUGINS}.{module}" if _is_plugin(module) else module)
-    except Exception as error:  # whatever a module does when it is imported
+    except Exception as error:  # importing a module may raise anything
         raise ConfigurationError(f"{module!r} cannot be imported: {type(error).__name__}: {error}") from error
     stand_in = getattr(found, name, None)
     if not isinstance(stand_in, type):
@@ -58,11 +58,11 @@ def _is_plugin(module: str) -> bool:
 
 
 def why_real(driver: type[Device], stand_in: type | None) -> str | None:
-    """Return why a driver cannot be simulated with what stands in for its instrument, and what to do; None if it can.
+    """Return why a driver cannot be simulated with a stand-in, and what to do; None if it can.
 
     Args:
         driver: its class.
-        stand_in: a class; None without one.
+        stand_in: the class of the stand-in; None without one.
     """
     name = repr(driver.driver or driver.__qualname__)
     if stand_in is None:
@@ -81,7 +81,7 @@ def why_real(driver: type[Device], stand_in: type | None) -> str | None:
         return f"expected a class that derives from the driver's, {driver.__qualname__}, or from no device, got {found}"
     same_open = inspect.getattr_static(stand_in, "_open") is inspect.getattr_static(driver, "_open")
     if same_open and driver.has_instrument and not takes_visa(driver):
-        return f"{found} has the _open() of driver {name}, which opens the real instrument: expected one of its own"
+        return f"{found} has the _open() of driver {name}, which opens the real instrument: it needs its own _open()"
     return None
 
 
@@ -97,15 +97,15 @@ def create_simulated(
 
     Args:
         driver: its class.
-        stand_in: a class: if it derives from the driver it takes the driver's place, else what it makes takes the place
-            of what ``_open`` returns.
+        stand_in: a class. If it derives from the driver, it is used instead of the driver; if not, an object of it is
+            used instead of what ``_open`` returns.
         name: of the device.
         options: keyword arguments of the driver.
-        stand_in_options: further ones of ``stand_in``; one that takes a ``clock`` is given that of the simulation.
+        stand_in_options: keyword arguments of ``stand_in``. If it has an argument ``clock``, it gets the simulation's.
         clock: of the simulation.
 
     Raises:
-        ConfigurationError: it would open a real one, or an option does not fit.
+        ConfigurationError: the device would open a real instrument, or an option is wrong.
     """
     problem = why_real(driver, stand_in)
     if problem is not None:

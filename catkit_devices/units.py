@@ -1,8 +1,8 @@
-"""The one pint registry of the process, and the conversion of whatever a user writes to a plain number.
+"""The pint registry of the process, and the conversion of numbers, quantities and text to a plain number.
 
-pint and its registry take about half a second to load, so that is done only when a unit has to be looked up: plain
-numbers never need it, nor do declarations in common units. Values inside the framework are plain Python numbers in a
-declared unit; quantities exist only at its edge.
+pint and its registry take about half a second to load. So they are loaded only when a unit must be looked up; this is
+not needed for plain numbers and for declarations in common units. Inside of the framework, values are plain Python
+numbers in a declared unit; quantities are used only where users pass or read values.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _COMMON = frozenset(
         *("deg/s", "m/s", "mm/s", "um/s"),
     }
 )
-"""Units that need not be looked up: declaring a quantity in one of them does not load pint."""
+"""Units that need not be looked up: a quantity that is declared in one of them does not load pint."""
 _TEXT = re.compile(r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*?)\s*")
 
 _EXACT = 1e15
-"""Whole numbers below this have no more digits than are kept when a unit is converted."""
+"""Whole numbers below this lose no digits when their unit is converted."""
 
 _guard = threading.Lock()
 if hasattr(os, "register_at_fork"):
@@ -55,7 +55,7 @@ if hasattr(os, "register_at_fork"):
 
 def registry() -> pint.UnitRegistry[Any]:
     """Return the registry of this process; it is pint's application registry too, so quantities pickle and compare."""
-    with _guard:  # threads that need it for the first time at once must not make one each
+    with _guard:  # so that two threads never make two registries
         return _registry()
 
 
@@ -63,7 +63,7 @@ def registry() -> pint.UnitRegistry[Any]:
 def _registry() -> pint.UnitRegistry[Any]:
     import pint
 
-    # A registry that the user's program has set already is kept: its quantities would not mix with those of another.
+    # A registry that the user's program has set is kept: quantities of two registries cannot be used together.
     holder: Any = pint.application_registry
     if not isinstance(holder.get(), pint.UnitRegistry):  # not used yet: pint's placeholder
         holder.set(pint.UnitRegistry())
@@ -90,15 +90,15 @@ def check_unit(unit: str | None) -> None:
 def convert(value: Any, unit: str | None = None) -> float:
     """Return ``value`` as a finite plain number in ``unit``.
 
-    Accepted are numbers (those of numpy and zero-dimensional arrays among them), which are taken to be in ``unit``
-    already; pint quantities; and text: ``"50 mA"``, ``"25 degC"``, ``"1e-3"`` (taken to be in ``unit``).
+    It accepts numbers (also of numpy, and arrays without dimensions), which are taken to be in ``unit``; pint
+    quantities; and text: ``"50 mA"``, ``"25 degC"``, ``"1e-3"`` (taken to be in ``unit``).
 
-    Refused are booleans (True is no number of milliamperes), NaN, infinities and what stands for them (a limit compares
-    false with NaN, and no instrument can be set to either), complex numbers, arrays of one or more dimensions, and
-    masked values.
+    It refuses booleans (True is not a number of milliamperes), NaN, infinities and their stand-ins (comparisons of a
+    limit with NaN are false, and no instrument can be set to infinity), complex numbers, arrays of one or more
+    dimensions, and masked values.
 
     Raises:
-        ValueError: for everything that is refused, an unknown unit, and one of another dimension.
+        ValueError: the value is refused, the unit is unknown, or it has another dimension.
     """
     if isinstance(value, str):
         number = _convert_text(value, unit)
@@ -110,10 +110,10 @@ def convert(value: Any, unit: str | None = None) -> float:
 
 
 def convert_exactly(value: Any, unit: str | None = None) -> Any:
-    """Return a number that :func:`convert` accepts as it was given, which may be more exactly than a float can say.
+    """Return a number that :func:`convert` accepts unchanged, if a float could not hold it exactly.
 
     Raises:
-        ValueError: as by :func:`convert`; and for one in another unit of which the conversion would lose digits.
+        ValueError: as by :func:`convert`; also if the number is in another unit and its conversion would lose digits.
     """
     number = convert(value, unit)
     if isinstance(value, str):
@@ -127,7 +127,10 @@ def convert_exactly(value: Any, unit: str | None = None) -> Any:
     elif value.units == value.to(unit or "dimensionless").units:
         return value.magnitude
     if abs(number) >= _EXACT:
-        raise ValueError(f"must be {'in ' + unit if unit else 'a plain number'} where it is so large, got {value!r}")
+        raise ValueError(
+            f"must be {'in ' + unit if unit else 'a plain number'}: a conversion of such a large number would lose "
+            f"digits, got {value!r}"
+        )
     return number
 
 
@@ -142,7 +145,7 @@ def _finite(number: float, value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"must be a finite number, got {value!r}")
     if no_measurement(number):
-        raise ValueError(f"must be below 9.9E37, which stands for infinity, got {value!r}")
+        raise ValueError(f"must be below 9.9E37, which means infinity, got {value!r}")
     return number
 
 
@@ -153,10 +156,10 @@ def is_quantity(value: Any) -> bool:
 
 
 def magnitude(value: Any, unit: str) -> Any:
-    """Return the number or the array of numbers that a quantity is in ``unit``.
+    """Return a quantity, converted to ``unit``, as a number or an array of numbers.
 
     Raises:
-        ValueError: it is of another dimension.
+        ValueError: it has another dimension.
     """
     number = real_number(value.magnitude)
     if number is not None:
@@ -186,7 +189,7 @@ def _convert_text(text: str, unit: str | None) -> float:
         return number
     if match["unit"] == unit:
         return number
-    # Number and unit are put together here rather than by pint's parser, which multiplies: degC cannot be multiplied.
+    # Number and unit are combined here and not by pint's parser, which multiplies: degC cannot be multiplied.
     try:
         given = registry().Quantity(number, _parse_unit(match["unit"]))
     except ValueError as error:
@@ -201,7 +204,7 @@ def _convert_quantity(value: Any, unit: str | None) -> float:
         converted = value.to(unit or "dimensionless")
         if converted.units == value.units:
             return _plain(value.magnitude)
-        # A factor of ten is not exact in binary: "0.635 um" must be 635 nm, and "0.05 A" within a limit of 50 mA.
+        # Powers of ten are not exact in binary: "0.635 um" must be 635 nm, and "0.05 A" must not exceed 50 mA.
         return float(f"{_plain(converted.magnitude):.15g}")
     except pint.DimensionalityError:
         raise ValueError(f"must be {'in ' + unit if unit else 'a plain number'}, got {value}") from None
@@ -214,5 +217,5 @@ def _parse_unit(unit: str) -> Any:
         raise ValueError(f"a unit is text, got {unit!r}")  # noqa: TRY004 - a value that a user gave
     try:
         return registry().Unit(unit)
-    except Exception as error:  # pint lets through whatever Python's tokenizer makes of the text
+    except Exception as error:  # besides its own errors, pint raises those of Python's tokenizer
         raise ValueError(f"{unit!r} is not a unit: {error}") from error

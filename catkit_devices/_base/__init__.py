@@ -1,1 +1,1 @@
-"""What everything else here stands on, and nobody outside of this package needs."""
+"""Small helpers for all other modules of the framework; private to it."""

@@ -1,4 +1,4 @@
-"""What a clock is, to a device and to a simulated instrument."""
+"""The interface of a clock, for devices and simulated instruments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Clock"]
 
 
 class Clock(abc.ABC):
-    """Seconds since the bench was built. Every simulated instrument takes its time from here, never from ``time``."""
+    """Seconds since the bench was built. Simulated instruments use this clock, and never the module ``time``."""
 
     @abc.abstractmethod
     def time(self) -> float:
@@ -20,17 +20,17 @@ class Clock(abc.ABC):
 
     @abc.abstractmethod
     def wait(self, seconds: float, sleep: Callable[[float], object] | None = None) -> None:
-        """Return when at least ``seconds`` more have passed on this clock.
+        """Wait until ``seconds`` have passed on this clock.
 
         Args:
             seconds: on this clock.
-            sleep: called to wait for seconds of the wall's, by one who wants to be interrupted: what it raises ends
-                the wait.
+            sleep: a function that waits for seconds of real time, for a wait that can be interrupted: an error that it
+                raises ends the wait.
         """
 
     @abc.abstractmethod
     def step(self, waited: float) -> float:
-        """Return for how long to wait before looking again, for one who has waited ``waited`` seconds already."""
+        """Return the seconds until the next look, in a wait that has lasted ``waited`` seconds already."""
 
     def exchanged(self) -> None:  # noqa: B027 - most clocks have nothing to do here
-        """Note that something was sent to an instrument; called by the backend for every write."""
+        """Called by the simulation for every write to an instrument."""

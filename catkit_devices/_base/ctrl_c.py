@@ -1,9 +1,8 @@
-"""What the main thread can wait for, and tell others by, though Ctrl-C strikes at any moment.
+"""An event that the main thread can use even if Ctrl-C comes at any moment.
 
-``threading.Event`` and ``with condition:`` run Python code between taking their lock and being able to give it back.
-Where Ctrl-C strikes there, the lock is never given back, and every other thread that sets or awaits the event hangs for
-ever. A lock of the interpreter's own, entered by ``with``, has no such gap: so a condition is made over one that is
-entered by itself.
+``threading.Event`` and ``with condition:`` run Python code after they have acquired their lock and before they can
+release it. If Ctrl-C comes there, the lock is never released, and every other thread that sets the event or waits for
+it hangs for ever. A plain lock of the interpreter has no such gap, so the event is made of plain locks.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ __all__ = ["Event"]
 
 
 class Event:
-    """As ``threading.Event``; whoever is interrupted in any of its methods leaves it as usable as it was."""
+    """As ``threading.Event``; it stays usable if any of its methods is interrupted."""
 
     def __init__(self) -> None:
         self._set = False
         self._waiting: list[threading.Lock] = []
-        """One lock for each that waits, held until the event is set: nobody else ever needs it."""
+        """One lock for each waiting thread, held until the event is set; no other thread acquires it."""
 
     def is_set(self) -> bool:
         """Return whether it is set."""
         return self._set
 
     def set(self) -> None:
-        """Let go on all that wait, and all that will."""
+        """Set it: all waits end, and new ones return at once."""
         self._set = True
         try:
             self._wake()
         finally:
-            self._wake()  # the rest, where the first was interrupted
+            self._wake()  # wakes the remaining threads if the first call was interrupted
 
     def _wake(self) -> None:
         for waiting in list(self._waiting):
@@ -40,7 +39,7 @@ class Event:
                 waiting.release()
 
     def clear(self) -> None:
-        """Let wait from now on."""
+        """Unset it: new waits wait again."""
         self._set = False
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -52,7 +51,7 @@ class Event:
         woken = False
         try:
             self._waiting.append(mine)
-            if not self._set:  # or it has been set since, perhaps before this one was on the list
+            if not self._set:  # else it was set in the meantime, perhaps before this lock was in the list
                 woken = mine.acquire(timeout=-1 if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX)))
         finally:
             with contextlib.suppress(ValueError):  # it was interrupted before it was on the list

@@ -1,8 +1,8 @@
-"""Functions whose body does not run when they are called, and results whose work is not done: coroutines, iterators.
+"""Refuses functions whose body does not run when they are called (coroutines, generators), and results of such.
 
-Where the framework calls a function for what it does, and not for what it returns, such a function does nothing, and
-nobody notices: a laser's ``async def _make_safe`` leaves it on. So it is refused where it is handed in; and where a
-plain function returns what one of these returns, that is refused when it comes back.
+If the framework calls a function for its effect, and the body does not run, nothing happens and nobody notices: a
+laser's ``async def _make_safe`` leaves it on. So such a function is refused when it is passed in. If a plain function
+returns a coroutine, an iterator or a future, the result is refused.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _INSTEAD = "write it as a plain function; what is asynchronous is run inside of 
 
 
 def deferred_kind(function: Any) -> str | None:
-    """Return what a function is whose body does not run when it is called; None for every other."""
+    """Return the kind of a function whose body does not run when it is called; None for every other function."""
     while isinstance(function, (MethodType, staticmethod, classmethod, partial)):
         function = function.func if isinstance(function, partial) else function.__func__
     code = getattr(function, "__code__", None)
     if code is None:
-        # An object that can be called. A class is none of these: calling it makes an object.
+        # An object that can be called; but not a class: to call a class makes an object.
         call = None if isinstance(function, type) else getattr(type(function), "__call__", None)  # noqa: B004 - of the class: what runs when it is called
         return deferred_kind(call) if hasattr(call, "__code__") else None
     if getattr(function, "__globals__", None) is vars(contextlib):
@@ -46,11 +46,11 @@ def deferred_kind(function: Any) -> str | None:
 
 
 def refuse_deferred(function: Any, what: str) -> None:
-    """Raise TypeError where the body of a function would not run when it is called.
+    """Raise TypeError if the body of a function would not run when it is called.
 
     Args:
-        function: any; None and what is no function are let through.
-        what: how messages call it.
+        function: any function; None, and objects that are not functions, are accepted.
+        what: its name in messages.
     """
     kind = deferred_kind(function)
     if kind is not None:
@@ -58,24 +58,24 @@ def refuse_deferred(function: Any, what: str) -> None:
 
 
 def refuse_deferred_methods(cls: type, names: Iterable[str]) -> None:
-    """Raise TypeError where the body of one of these methods of a class would not run when it is called."""
+    """Raise TypeError if the body of one of these methods of a class would not run when it is called."""
     for name in names:
         member = next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
         refuse_deferred(member, f"{cls.__qualname__}.{name}")
 
 
 def replaces_plain(cls: type, name: str, member: Any) -> bool:
-    """Return whether ``member`` of a class takes the place of an inherited method whose body runs when it is called."""
+    """Return whether ``member`` of a class replaces an inherited method whose body runs when it is called."""
     inherited = [vars(base)[name] for base in cls.__mro__ if vars(base).get(name, member) is not member]
     return any(callable(one) and deferred_kind(one) is None for one in inherited)
 
 
 @lru_cache(maxsize=256)
 def is_undone(kind: type) -> bool:
-    """Return whether values of a type stand for work that is done later, or step by step: awaited, iterated, asked for.
+    """Return whether values of a type are work that is done later or step by step: coroutines, iterators, futures.
 
-    What is a future of ``concurrent.futures`` or a result of a pool is one even when its work has ended: it may have
-    failed, which only whoever asks it is told.
+    A future of ``concurrent.futures`` or a result of a pool counts even if its work has ended: it may have failed, and
+    raises the error only when its result is asked for.
     """
     return (
         any(hasattr(kind, name) for name in ("__next__", "__anext__", "__await__"))
@@ -85,9 +85,9 @@ def is_undone(kind: type) -> bool:
 
 
 def finished(result: _T, what: str) -> _T:
-    """Return what a function has returned, if its work is done.
+    """Return the result of a function, if its work is done.
 
-    What can be read line by line and be closed, such as a file or a serial port, is no work but a connection.
+    An object that can be iterated and closed, such as a file or a serial port, is a connection and is accepted.
 
     Raises:
         TypeError: it is a coroutine, a generator, an iterator, a future, or something else whose work is not done.

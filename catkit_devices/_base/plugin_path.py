@@ -1,4 +1,4 @@
-"""Where the modules of plugins are found: ``catkit_devices.plugins`` has the user's directories on its path."""
+"""The search path of plugin modules: the user's directories are on the path of ``catkit_devices.plugins``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["make_importable"]
 
 
 def make_importable(directories: Iterable[str | Path]) -> None:
-    """Have what lies in these directories importable as ``catkit_devices.plugins.NAME``; none of it is imported."""
+    """Make modules in these directories importable as ``catkit_devices.plugins.NAME``; none of them is imported."""
     path = importlib.import_module("catkit_devices.plugins").__path__
     for directory in map(str, directories):
         if directory not in path:

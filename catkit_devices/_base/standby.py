@@ -1,4 +1,4 @@
-"""Threads that exist before they are needed: what safety does must get done also where no thread can be started."""
+"""Threads that are started before they are needed, so that devices can be made safe if no new thread can be started."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Errand", "Standby", "all_at_once", "begin"]
 
 
 class Errand:
-    """Something that is to be done in another thread.
+    """A task that is carried out in another thread.
 
     Attributes:
-        asked: when, on the monotonic clock.
-        begun: whether it has been begun.
-        failure: what it raised.
+        asked: when it was asked for, on the monotonic clock.
+        begun: whether it has begun.
+        failure: the error that it raised, or None.
     """
 
     def __init__(self, work: Callable[[], object]) -> None:
@@ -32,21 +32,21 @@ class Errand:
         self._ended = Event()
 
     def wait(self, timeout: float | None) -> bool:
-        """Return whether it has ended, after at most ``timeout`` seconds; None waits for as long as it takes."""
+        """Wait at most ``timeout`` seconds (None: without limit); return whether it has ended."""
         return self._ended.wait(timeout)
 
     def run(self) -> None:
-        """Do it, in this thread."""
+        """Carry it out, in this thread."""
         self.begun = True
         try:
             self._work()
-        except BaseException as error:  # noqa: BLE001 - whoever asked for it looks at it
+        except BaseException as error:  # noqa: BLE001 - the thread that asked for it handles the error
             self.failure = error
         self._ended.set()
 
 
 class Standby:
-    """A thread that was started beforehand and does what it is given, one after the other.
+    """A thread that is started in advance, and carries out its tasks one after the other.
 
     Args:
         name: of the thread.
@@ -57,48 +57,48 @@ class Standby:
 
     def __init__(self, name: str) -> None:
         self._errands: queue.SimpleQueue[Errand | None] = queue.SimpleQueue()
-        # The thread must not know this object, or nobody could ever drop it.
+        # The thread must have no reference to this object; otherwise the object would never be freed.
         self._thread = threading.Thread(target=_do_errands, args=(self._errands,), name=name, daemon=True)
         self._thread.start()
 
     def do(self, work: Callable[[], object]) -> Errand:
-        """Have something done, after what was given before."""
+        """Add a task, which is carried out after the earlier ones."""
         errand = Errand(work)
         self._errands.put(errand)
         return errand
 
     @property
     def alive(self) -> bool:
-        """Whether the thread is there: not in a forked child, for one."""
+        """Whether the thread is running; it is not in a forked child."""
         return self._thread.is_alive()
 
     @property
     def is_this_thread(self) -> bool:
-        """Whether it is the thread that asks."""
+        """Whether the calling thread is this thread."""
         return threading.current_thread() is self._thread
 
     def end(self) -> None:
-        """End the thread, after what it was given."""
+        """End the thread after its present tasks."""
         self._errands.put(None)
 
     def __del__(self) -> None:
-        if hasattr(self, "_thread"):  # or Ctrl-C came in the middle of starting it
+        if hasattr(self, "_thread"):  # it is missing if Ctrl-C came while the thread was started
             self.end()
 
 
 def _do_errands(errands: queue.SimpleQueue[Errand | None]) -> None:
     while (errand := errands.get()) is not None:
         errand.run()
-        del errand  # nor keep what it was about, while it waits for the next one
+        del errand  # so that the objects of a finished task are not kept while the thread waits for the next one
 
 
 def begin(work: Callable[[], object], name: str, standby: Standby) -> Errand:
-    """Begin something in a thread of its own; where none can be started, have ``standby`` do it.
+    """Begin a task in its own thread; if no thread can be started, let ``standby`` carry it out.
 
     Args:
-        work: what to do.
+        work: the task.
         name: of the thread.
-        standby: does it otherwise, after what it was given before.
+        standby: carries it out otherwise, after its earlier tasks.
     """
     errand = Errand(work)
     try:
@@ -109,11 +109,11 @@ def begin(work: Callable[[], object], name: str, standby: Standby) -> Errand:
 
 
 def all_at_once(actions: Mapping[str, Callable[[], object]], what: str) -> dict[str, Errand]:
-    """Begin several things, each in a thread of its own; where no thread can be started, do them here, at the end.
+    """Begin several tasks, each in its own thread; tasks for which no thread can be started are done here, at the end.
 
     Args:
-        actions: what to do, by name.
-        what: names the threads.
+        actions: the tasks, by name.
+        what: the first part of the threads' names.
     """
     errands = {name: Errand(action) for name, action in actions.items()}
     left: list[Errand] = []

@@ -103,7 +103,7 @@ def test_the_code_of_the_driver_uses_the_stand_in_as_its_instrument(configured, 
         ('stand_in = "_camera_stand_in:FakeCamra"', "has no class 'FakeCamra'.*FakeCamera"),
         ('stand_in = "_camera_stand_in:NO_CLASS"', "has no class 'NO_CLASS'"),
         ('stand_in = "sdk_plugin:Sum"', "expected a class that derives from the driver's, Camera"),
-        ('stand_in = "_camera_stand_in:OpensTheRealOne"', "which opens the real instrument: expected one of its own"),
+        ('stand_in = "_camera_stand_in:OpensTheRealOne"', "which opens the real instrument: it needs its own _open()"),
         ('stand_in = "_camera_stand_in:FakeCamera"\nsimulator_options = { gian = 5 }', "has no such option.*gain"),
         ('stand_in = "_camera_stand_in:FakeCamera"\nsimulator = "scpi_camera"', "expected stand_in or simulator"),
         (
