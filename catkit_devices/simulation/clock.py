@@ -48,7 +48,7 @@ class VirtualClock(Clock):
     """A clock that advances only while a program waits, so that a move of ten seconds costs a test nothing.
 
     A wait for a reply advances it until the reply comes or the timeout is over, in steps of 1 ms or 1 % of the time
-    waited so far, whichever is more. If several threads wait, each of them advances it. With one thread, everything
+    waited so far (in all reads since the last write or reply), whichever is more. If several threads wait, each of them advances it. With one thread, everything
     that depends on it is reproducible.
 
     Args:

@@ -45,6 +45,9 @@ class SimulatedSession:
         self._resource = resource
         self._serial = resource.kind[0] is InterfaceType.asrl
         self._closed = False
+        self._waited = 0.0
+        """Seconds that reads have waited in vain since something was sent or came: the pause between looks grows with it,
+        also where a driver waits for one reply in many short reads."""
         self.attributes = Attributes(resource.parsed, resource_manager, self._available)
         with resource.lock:
             self._generation = resource.generation
@@ -62,6 +65,7 @@ class SimulatedSession:
         with self._resource.lock:
             if (lost := self._lost()) is not None:
                 return 0, lost
+            self._waited = 0.0
             self._resource.clock.exchanged()
             self._resource.write(self._outgoing(data, end=end) if self._serial else data, self._receiver, end=end)
         return len(data), StatusCode.success
@@ -81,10 +85,12 @@ class SimulatedSession:
                 self._discard_nulls()
                 found = self._find(count)
                 if found is not None:
+                    self._waited = 0.0
                     return self._receiver.take(found[0]), found[1]
                 if now >= deadline:
+                    self._waited += now - start
                     return self._receiver.take(len(self._receiver)), StatusCode.error_timeout
-            clock.wait(max(min(clock.step(now - start), deadline - now), _SHORTEST))
+            clock.wait(max(min(clock.step(self._waited + now - start), deadline - now), _SHORTEST))
 
     def clear(self) -> StatusCode:
         """Discard what arrived, and clear the instrument where the interface can."""
