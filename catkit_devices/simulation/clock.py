@@ -48,8 +48,8 @@ class VirtualClock(Clock):
     """A clock that advances only while a program waits, so that a move of ten seconds costs a test nothing.
 
     A wait for a reply advances it until the reply comes or the timeout is over, in steps of 1 ms or 1 % of the time
-    waited so far (in all reads since the last write or reply), whichever is more. If several threads wait, each of them advances it. With one thread, everything
-    that depends on it is reproducible.
+    waited so far, in all reads since the last write or reply, whichever is more. If several threads wait, each of them
+    advances it. With one thread, everything that depends on it is reproducible.
 
     Args:
         tick: seconds by which every write advances it, so that time passes also for a program that polls an instrument.
