@@ -8,6 +8,7 @@ from dataclasses import asdict
 import pytest
 from rich.console import Console
 
+from catkit_devices.cli.output import SILENT, TRIPPED, code_of
 from catkit_devices.cli.picture import picture, reading
 from catkit_devices.testbed.safety.check import CheckState, PluginTest, SafetyTest
 
@@ -59,3 +60,17 @@ def test_a_device_that_is_not_known_to_be_safe_is_shown_with_the_reason():
     text = shown(CheckState(FLOW), tripped="it burns", not_safe={"laser": "the shutter is stuck"})
 
     assert re.search("NOT KNOWN TO BE SAFE.*laser: the shutter is stuck", text)
+
+
+@pytest.mark.parametrize(
+    ("tripped", "silent", "not_safe", "code"),
+    [
+        (None, [], {}, 0),
+        (None, [], {"laser": "the shutter is stuck"}, TRIPPED),
+        ("it burns", [], {"laser": "the shutter is stuck"}, TRIPPED),
+        (None, [{"what": "a server", "pid": 1, "seconds": 9.0}], {"laser": "its server does not answer"}, SILENT),
+    ],
+)
+def test_a_device_that_is_not_known_to_be_safe_is_in_the_exit_code(tripped, silent, not_safe, code):
+    safety = {"tripped": tripped, "not_safe": not_safe}
+    assert code_of({"state": "running", "silent": silent, "safety": safety}) == code

@@ -128,6 +128,12 @@ def make_lamp(name, file):
     return Lamp(name, file=file, open_on_use=True)
 
 
+def make_open_lamp(name, file):
+    lamp = make_lamp(name, file)
+    lamp.open()
+    return lamp
+
+
 def make_lamp_once(name, file):
     Path(f"{file} was made").touch(exist_ok=False)
     return make_lamp(name, file)
@@ -137,7 +143,7 @@ def test_devices_that_programs_have_made_are_made_safe_or_named_when_their_serve
     furnace_bench, until, tmp_path
 ):
     configuration, _ = furnace_bench
-    burning = {name: tmp_path / name for name in ("lamp", "by value", "once", "inner lamp", "closed")}
+    burning = {name: tmp_path / name for name in ("lamp", "by value", "opened", "once", "inner lamp", "closed")}
 
     with pytest.raises(SafetyError) as raised, Testbed(configuration) as testbed:
         manager = SharedMemoryManager(testbed.layout.device("furnace").server)
@@ -145,6 +151,7 @@ def test_devices_that_programs_have_made_are_made_safe_or_named_when_their_serve
         lamps = {
             "lamp": manager.get_object("a lamp", make_lamp, "lamp", burning["lamp"]),
             "by value": manager.get_object("another", lambda file: make_lamp("by value", file), burning["by value"]),
+            "opened": manager.get_object("opened", make_open_lamp, "opened", burning["opened"]),
             "once": manager.get_object("once", make_lamp_once, "once", burning["once"]),
             "inner lamp": manager.get_object("cabinet", Cabinet, burning["inner lamp"]),
             "closed": manager.get_object("closed", make_lamp_once, "closed", burning["closed"]),

@@ -102,6 +102,11 @@ class Register(HostedObject):
             self._recipes[hosted] = dumps((factory, args))
         except Exception:  # noqa: BLE001 - a class of a user may raise anything
             self._recipes[hosted] = None
+        with self._guard:
+            number = self._written.get(hosted)
+        if number is not None:  # its factory has opened it already
+            note = OtherDevice(hosted.name, self._recipes[hosted])
+            self._writer.do(partial(self._write, (self._server, number), note)).wait(_TIMEOUT)
 
     def _opening_(self, device: Device) -> None:
         """Record a device that is not in the configuration; called before it is opened.
