@@ -6,21 +6,21 @@
     power = Measurement("MEAS:POW?", unit="W", doc="Optical power on the sensor.")
     enabled = Setting("OUTP {:d}", type=bool, doc="Laser output.")
 
-Commands are text, for every device that has ``_query(command) -> str`` and ``_write(command)``; where that does not
-fit, functions of the device take their place::
+Commands are text, for every device that has ``_query(command) -> str`` and ``_write(command)``. If this does not fit,
+give functions of the device instead::
 
     gain = Control(lambda camera: camera._sdk.gain(), lambda camera, value: camera._sdk.set_gain(value), doc="...")
 
-One declaration may also be about several inputs, wait until the instrument has settled, depend on another quantity, or
-be many numbers::
+One declaration may also be for several inputs, wait until the instrument has settled, have limits that depend on
+another quantity, or be an array of numbers::
 
     temperature = Measurement("KRDG? {key}", arguments=("A", "B"), unit="K", doc="Temperature at the input.")
     setpoint = Control("SETP?", "SETP {}", unit="K", limits=(0, "highest"), settles_within=600.0, doc="Target.")
     trace = Measurement("CURV?", type=Array(">i2", scale=0.01), unit="V", doc="Waveform.")
 
-Either way a value is converted and checked before anything reaches the instrument, and so is the command that is made
-of it: a number that its format would round to beyond a limit is refused, and a text is never more than a text. A reply
-that is not what was declared is an error, never a guess.
+In all cases a value is converted and checked before anything is sent, and so is the command that is made of it: a
+number that the format would round beyond a limit is refused, and a text can never become a second command. A reply that
+does not fit the declaration is an error.
 
 A command may contain a value of the device itself, or of the component: ``"VOLT? (@{self.number})"``. That is a class
 attribute, a private value such as ``_channel``, or a property that is marked ``@unlocked``.
@@ -53,9 +53,9 @@ Bounds: TypeAlias = "tuple[float | str | None, float | str | None] | Callable[[A
 Arguments: TypeAlias = "Iterable[Any] | Mapping[Any, Any]"
 
 _COMPLETE = ("*OPC", "*OPC?", "*WAI")
-"""How an instrument can be asked whether it has settled (IEEE 488.2, 12.5)."""
+"""The ways to ask an instrument whether it has settled (IEEE 488.2, 12.5)."""
 _KEY = "{key}"
-"""What stands for an argument in a command."""
+"""The placeholder for an argument in a command."""
 _INSTEAD = {
     "limits=(lowest, highest) for a range, choices=(...) for a list": "values validator vals allowed_values",
     "choices={value: what stands for it on the wire}": "map_values val_mapping set_parser",
@@ -70,52 +70,53 @@ _INSTEAD = {
     "settles_within=..., in seconds": "post_delay inter_delay",
     "_identify() of the driver, for what is set when it is opened": "initial_value",
 }
-"""What a declaration has, by the words that PyMeasure and QCoDeS have for it."""
+"""The arguments of a declaration, with the names that PyMeasure and QCoDeS use for the same."""
 _OURS = {word: ours for ours, words in _INSTEAD.items() for word in words.split()}
 
 
 class Quantity(DeviceProperty):
-    """What Control, Measurement and Setting have in common.
+    """The base of Control, Measurement and Setting.
 
     Args:
         get: the command that reads it, or a function of the device that returns the value; None if it cannot be read.
             What a function returns is checked as a reply is.
         set: the command that sets it, with one ``{}`` for the value, or a function of the device and the value; None
-            if it cannot be set. A function gets a plain value of the declared type: 3.0 for 3 where that is ``float``,
-            3 for 3.0 where it is ``int``.
+            if it cannot be set. A function gets a plain value of the declared type: for ``float`` 3.0 instead of 3, for
+            ``int`` 3 instead of 3.0.
         type: ``float``, ``int``, ``bool``, ``str``, or a function from the reply's text to a value, which raises
-            ValueError when the reply makes no sense; what a function ``get`` returns is then taken as it is (``tuple``
-            or ``numpy.asarray`` for what is no single number). An Enum class means the same here as for ``choices``.
+            ValueError if the reply makes no sense. With such a function, the result of a function ``get`` is used
+            unchanged (give ``tuple`` or ``numpy.asarray`` if it is not a single number). An Enum class means the same
+            here as for ``choices``.
         unit: the unit of the plain numbers on the wire and in Python; a quantity or text such as ``"50 mA"`` is
-            converted to it. One that does not exist is a ValueError where it is declared.
-        limits: lowest and highest value, both included and in ``unit``; None on either side for no bound. Where they
-            depend on the instrument, a function of the device that returns what the driver learned when it opened it;
-            it may be called at any time while the device is open, so it must not talk to the instrument itself. Where
-            a bound is the value of another property, its name: ``limits=(0, "range")``; that property is read before
+            converted to it. A unit that does not exist is a ValueError when the class is made.
+        limits: lowest and highest value, both included and in ``unit``; None on either side for no limit. If they
+            depend on the instrument: a function of the device that returns them. It may be called at any time while the
+            device is open, so it must not use the instrument, but return what the driver has read when it opened it. If
+            a limit is the value of another property: its name, ``limits=(0, "range")``; that property is read before
             each value is set.
-        choices: the values that are allowed, or a mapping from each of them to what stands for it on the wire. An
-            Enum class is its members: the value of each stands for it on the wire, what is read is the member, and it
-            can be set by member, name or value.
-        doc: begins with the noun that is controlled or measured; states what unit and limits do not.
-        shared: whether reading it skips the mutex, so that safety checks and displays never wait for a section.
-        repeatable: whether a reading that finds the connection lost is done once more over a new one (never in a
-            section): for readings that leave no trace in the instrument.
-        arguments: where there are several of it, by what each is found: ``arguments=("A", "B")``, or a mapping to what
-            stands for it in the command, in the place of ``{key}``. Each is a property of its own, with the name
-            ``temperature['A']``; ``device.temperature["A"]`` reads it. A function in the place of a command gets the
-            argument behind the device.
-        average: how many readings one value is the mean of; between them the reading can be cancelled.
-        settles_within: seconds after which it is an error that a value which was set has not been reached; until then
-            setting it waits, and can be cancelled.
-        until: what tells that it has been reached: a function of the device and the value, asked every 0.1 s, which
-            returns whether; or, for commands of IEEE 488.2, ``"*OPC"`` (asked in short exchanges by ``*ESR?``; this is
-            what None means), ``"*OPC?"`` or ``"*WAI"``, which are one long exchange each.
+        choices: the values that are allowed, or a mapping from each of them to its form on the wire. With an Enum
+            class, the choices are its members: the value of a member is its form on the wire; a reading is a member;
+            and it can be set by member, name or value.
+        doc: begins with the noun that is controlled or measured; says what unit and limits do not.
+        shared: whether it is read without the mutex, so that safety checks and displays never wait for a section.
+        repeatable: whether a reading that finds the connection lost is repeated once over a new connection (never in a
+            section): for readings that change nothing in the instrument.
+        arguments: if there are several of it: their keys, ``arguments=("A", "B")``, or a mapping from each key to its
+            form in the command, where it replaces ``{key}``. Each is a property of its own, with the name
+            ``temperature['A']``; ``device.temperature["A"]`` reads it. A function instead of a command gets the
+            argument after the device.
+        average: number of readings of which one value is the mean; between them the operation can be cancelled.
+        settles_within: seconds within which a value that was set must be reached; otherwise it is an error. Setting it
+            waits until then, and can be cancelled.
+        until: how to know that the value is reached: a function of the device and the value that returns whether it is,
+            called every 0.1 s; or, for commands of IEEE 488.2, ``"*OPC"`` (with ``*ESR?``, in short exchanges; this is
+            the default), ``"*OPC?"`` or ``"*WAI"``, which are one long exchange each.
     """
 
     kind: ClassVar[str]
 
     def __new__(cls, *positional: Any, **named: Any) -> Self:
-        """Refuse the words of other frameworks before anything else is wrong with the declaration."""
+        """Refuse arguments with names of other frameworks before anything else is checked."""
         _refuse_foreign(cls.kind, positional, named)
         return super().__new__(cls)
 
@@ -189,10 +190,10 @@ class Quantity(DeviceProperty):
         return one
 
     def read(self, device: Any) -> Any:
-        """Ask the instrument and return the value; NaN or infinity where its number stands for them (9.91E37, 9.9E37).
+        """Ask the instrument and return the value; NaN or infinity if the number means them (9.91E37, 9.9E37).
 
         Raises:
-            DeviceProtocolError: when the reply, or what the function has returned, is not what was declared.
+            DeviceProtocolError: the reply, or the result of the function, does not fit the declaration.
         """
         value = self._read_once(device)
         if self._average == 1:
@@ -232,7 +233,7 @@ class Quantity(DeviceProperty):
         """Check ``value`` and set it.
 
         Raises:
-            DeviceValueError: when it is refused; nothing has reached the instrument.
+            DeviceValueError: it is refused; nothing was sent.
         """
         plain = self.check(device, value)
         if self._command is not None:
@@ -269,9 +270,9 @@ class Quantity(DeviceProperty):
             )
 
     def check(self, device: Any, value: Any) -> Any:
-        """Return ``value`` as a plain one in the declared unit, if it may be set; raises as :meth:`write` does."""
+        """Return ``value`` as a plain value in the declared unit, if it may be set; raises as :meth:`write` does."""
         try:
-            self._rule.convert(value)  # what is no value at all is refused before anything is asked
+            self._rule.convert(value)  # a value that is always wrong is refused before the instrument is asked
             return self.plain(value, self.limits(device, ask=True), device)
         except DeviceError:
             raise
@@ -279,12 +280,12 @@ class Quantity(DeviceProperty):
             raise DeviceValueError(f"{device._prefix_}{self.name} {error}", **device._facts_()) from None
 
     def plain(self, value: Any, limits: Limits | None = None, device: Any = None) -> Any:
-        """Return ``value`` as a plain one in the declared unit.
+        """Return ``value`` as a plain value in the declared unit.
 
         Args:
             value: to be set.
-            limits: in force; None for those of the declaration.
-            device: whose attributes are part of the command; None where there is none yet.
+            limits: the present limits; None for those of the declaration.
+            device: the device whose attributes are part of the command; None if there is none yet.
 
         Raises:
             ValueError: it may not be set.
@@ -297,14 +298,15 @@ class Quantity(DeviceProperty):
         return plain
 
     def limits(self, device: Any = None, *, ask: bool = False) -> Limits | None:
-        """Return the limits in force for ``device``, or without one those that the driver declares.
+        """Return the present limits for ``device``; without a device, those that the driver declares.
 
-        Limits that depend on the instrument are known while the device is open; before, None stands for them. A bound
-        that is another property is what was read of it last, and before that the furthest that it may be.
+        Limits that depend on the instrument are known only while the device is open; before that they are None. For a
+        limit that is another property, the last reading of that property is used, and before the first reading, its own
+        limit.
 
         Args:
-            device: whose they are.
-            ask: whether the properties that they depend on are read now.
+            device: the device, or None.
+            ask: whether the properties on which the limits depend are read now.
         """
         declared: Any = self._limits
         depends = self.depends_on()
@@ -318,11 +320,11 @@ class Quantity(DeviceProperty):
         return intersection(declared, device._narrowed_.get(self.narrowed_as))
 
     def depends_on(self) -> list[str]:
-        """Return the properties that its limits depend on."""
+        """Return the properties on which its limits depend."""
         return [] if callable(self._limits) else [bound for bound in self._limits or () if isinstance(bound, str)]
 
     def learn(self, device: Any) -> None:
-        """Read what its limits depend on."""
+        """Read the properties on which its limits depend."""
         for bound in self.depends_on():
             other = inspect.getattr_static(type(device), bound)
             if isinstance(other, Quantity):
@@ -349,7 +351,7 @@ class Quantity(DeviceProperty):
         return float(magnitude(quantity(value, unit), self._rule.unit))
 
     def _furthest(self, side: int) -> float | None:
-        """Return the lowest (side 0) or highest value that it may have; None where that is not known."""
+        """Return the lowest (side 0) or highest value that it may have; None if that is not known."""
         choices = [one for one in self._rule.choices or () if real_number(one) is not None]
         if choices:
             return float((min, max)[side](choices))
@@ -357,7 +359,7 @@ class Quantity(DeviceProperty):
         return None if limits is None else limits[side]
 
     def describe(self, device: Any = None) -> dict[str, Any]:
-        """Return everything that was declared, as plain data; with ``device``, the limits in force for it."""
+        """Return everything that was declared, as plain data; with ``device``, its present limits."""
         rule = self._rule
         shape = {"shape": rule.type.shape, "dtype": rule.type.dtype} if isinstance(rule.type, Array) else {}
         arguments = {"arguments": list(self.each)} if self.each else {}
@@ -382,10 +384,10 @@ class Quantity(DeviceProperty):
         ]
 
     def narrowed(self, limits: Sequence[Any]) -> Limits:
-        """Return ``limits``, as a configuration has them, as numbers in the declared unit.
+        """Return the limits of a configuration as numbers in the declared unit.
 
         Raises:
-            ValueError: they make no sense, or would be wider than what the driver declares.
+            ValueError: they make no sense, or are wider than the limits that the driver declares.
         """
         if not self.writable and not any(one.writable for one in self.each.values()):
             raise ValueError("cannot be set, so it has no limits")
@@ -431,7 +433,7 @@ class Measurement(Quantity):
 
 
 class Setting(Quantity):
-    """A quantity that can be set, and that the instrument does not tell: ``Setting(set, ...)``."""
+    """A quantity that can be set, but not read from the instrument: ``Setting(set, ...)``."""
 
     kind = "setting"
 
@@ -467,7 +469,7 @@ def _refuse_foreign(kind: str, positional: tuple[Any, ...], named: Mapping[str, 
         if word in _OURS:
             raise TypeError(f"a {kind} has no {word}=..., but {_OURS[word]}")
     if positional and isinstance(positional[-1], str) and len(positional) > (2 if kind == "control" else 1):
-        raise TypeError(f"a {kind} has its doc by name: doc={positional[-1]!r}")
+        raise TypeError(f"the doc of a {kind} must be given by name: doc={positional[-1]!r}")
 
 
 def _checked_bounds(limits: Bounds | None) -> Any:
@@ -499,7 +501,7 @@ def _given(function: Callable[..., Any], argument: Any, device: Any, *value: Any
 
 
 def _learned(name: str, limits: Any) -> Limits:
-    """Return limits that an instrument has told: its stand-in for NaN allows nothing, that for infinity is no bound."""
+    """Return limits that an instrument has sent: its stand-in for NaN allows nothing, that for infinity is no limit."""
     bounds = list(limits) if isinstance(limits, tuple | list) else []
     numbers = [bound if type(bound) is int else real_number(bound) for bound in bounds]
     if len(bounds) != 2 or [bound is None for bound in bounds] != [number is None for number in numbers]:
@@ -509,4 +511,4 @@ def _learned(name: str, limits: Any) -> Limits:
 
 
 def _ignore(_reason: str) -> None:
-    """Stand for what devices without a line do not need."""
+    """Do nothing: for devices without a line."""

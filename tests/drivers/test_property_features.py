@@ -472,7 +472,7 @@ def test_a_word_of_another_framework_is_an_error_that_names_ours(options, said, 
 
 
 def test_a_doc_without_its_name_is_an_error_that_says_so():
-    with pytest.raises(TypeError, match="a control has its doc by name: doc='Amplitude.'"):
+    with pytest.raises(TypeError, match="the doc of a control must be given by name: doc='Amplitude.'"):
         Control("X?", "X {}", "Amplitude.")
-    with pytest.raises(TypeError, match="a measurement has its doc by name: doc='Amplitude.'"):
+    with pytest.raises(TypeError, match="the doc of a measurement must be given by name: doc='Amplitude.'"):
         Measurement("X?", "Amplitude.")
