@@ -31,6 +31,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import math
 import reprlib
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
@@ -195,13 +196,11 @@ class Quantity(DeviceProperty):
         Raises:
             DeviceProtocolError: the reply, or the result of the function, does not fit the declaration.
         """
-        value = self._read_once(device)
-        if self._average == 1:
-            return value
-        for _ in range(self._average - 1):
+        values = [self._read_once(device)]
+        while len(values) < self._average:
             device.wait(0.0)  # others may read in between, and the operation can be cancelled
-            value = value + self._read_once(device)
-        return value / self._average
+            values.append(self._read_once(device))
+        return values[0] if len(values) == 1 else _mean(values)
 
     def _read_once(self, device: Any) -> Any:
         try:
@@ -493,6 +492,12 @@ def _checked_until(set_: Set | None, seconds: float | None, until: Any) -> Any:
     if seconds is not None and callable(set_) and not callable(until):
         raise TypeError("what a function sets needs until=..., a function of the device and the value")
     return until
+
+
+def _mean(values: list[Any]) -> Any:
+    """Return the mean of numbers or arrays; of equal numbers it is that number."""
+    finite = all(isinstance(value, float) and math.isfinite(value) for value in values)
+    return (math.fsum(values) if finite else sum(values[1:], values[0])) / len(values)
 
 
 def _given(function: Callable[..., Any], argument: Any, device: Any, *value: Any) -> Any:

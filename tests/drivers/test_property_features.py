@@ -288,6 +288,10 @@ def test_an_average_is_the_mean_of_so_many_readings():
     assert device._asked[-3:] == ["level?"] * 3
 
 
+def test_the_average_of_equal_readings_is_that_reading():
+    assert averaged(["0.1"] * 10, 10).level == 0.1
+
+
 def test_the_average_of_readings_of_which_one_is_no_measurement_is_none():
     assert math.isnan(averaged(["1", "9.91E37", "6"]).level)
     assert averaged(["1", "9.9E37", "6"]).level == math.inf
