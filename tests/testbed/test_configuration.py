@@ -148,6 +148,17 @@ def test_devices_with_one_address_live_on_one_server(bench):
     assert "devices.basin.server: expected 'devices', the server of 'tank', which has the same address" in text
 
 
+def test_devices_that_are_found_by_one_expression_may_live_on_two_servers(bench):
+    anywhere = "ASRL?*::INSTR"
+
+    found = load_configuration(
+        [bench],
+        [f"devices.tank.address={anywhere!r}", f"devices.basin.address={anywhere!r}", "devices.basin.server='other'"],
+    )
+
+    assert {device.server for device in found.devices.values()} == {"devices", "other"}
+
+
 def test_a_device_that_another_one_needs_must_be_named(bench):
     text = refusal(bench, "devices.double.driver='test_reader'")
 

@@ -55,6 +55,22 @@ def configured(tmp_path):
     return load
 
 
+def test_the_name_of_a_port_and_its_visa_address_are_one_address(configured):
+    with pytest.raises(ConfigurationError, match="expected 'devices', the server of 'meter', which has the same addr"):
+        configured(
+            """
+[devices.meter]
+driver = "port_name"
+address = "COM3"
+
+[devices.spare]
+driver = "port_name"
+address = "ASRL3::INSTR"
+server = "other"
+"""
+        )
+
+
 REFUSAL = r"camera.*driver 'sdk_camera' does not use VISA.*declare stand_in = \"module:Class\""
 
 

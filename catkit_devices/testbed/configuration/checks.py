@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._device.members import is_shared
-from catkit_devices._wire.address import normalise
+from catkit_devices._wire.address import is_expression
 from catkit_devices.construction import option_problems, options_of
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.simulation.contract import GIVEN_BY_THE_SIMULATION, SIMULATOR_FILES
 from catkit_devices.testbed.configuration.bounds import plain_bound, plain_bounds
-from catkit_devices.testbed.configuration.device_checks import check_devices
+from catkit_devices.testbed.configuration.device_checks import check_devices, one_spelling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def check(configuration: Configuration, overlay: Overlay) -> list[ConfigurationE
         *_names(configuration, overlay),
         *check_devices(configuration, plugins, overlay),
         *_uses(configuration, overlay),
-        *_shared_addresses(configuration, overlay),
+        *_shared_addresses(configuration, plugins, overlay),
         *_simulation(configuration, plugins, overlay),
         *_safety(configuration, plugins, overlay),
     ]
@@ -112,15 +112,12 @@ def _uses(configuration: Configuration, overlay: Overlay) -> Iterator[Configurat
         yield overlay.problem(str(error.key).split("."), error.problem)
 
 
-def _shared_addresses(configuration: Configuration, overlay: Overlay) -> Iterator[ConfigurationError]:
+def _shared_addresses(configuration: Configuration, plugins: Plugins, overlay: Overlay) -> Iterator[ConfigurationError]:
     first: dict[str, str] = {}
     for device, table in configuration.devices.items():
-        if table.address is None:
+        address = one_spelling(table, plugins.drivers.get(table.driver))
+        if address is None or is_expression(address):  # what an expression stands for may be several instruments
             continue
-        try:
-            address = normalise(table.address)
-        except ValueError:
-            address = table.address  # said elsewhere to be none
         other = first.setdefault(address, device)
         server = configuration.devices[other].server
         if table.server != server:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.configuration.model import Configuration, DeviceConfiguration
     from catkit_devices.testbed.configuration.overlay import Overlay
 
-__all__ = ["check_devices", "not_simulated", "simulated_addresses", "visa_address_of"]
+__all__ = ["check_devices", "not_simulated", "one_spelling", "simulated_addresses", "visa_address_of"]
 
 _SECONDS = frozenset({"timeout", "safe_timeout", "late_window"})
 """Options that are timeouts, of every device or of every one with a connection."""
@@ -55,7 +55,7 @@ def not_simulated(configuration: Configuration, plugins: Plugins) -> dict[str, s
     """
     drivers = {name: plugins.drivers[table.driver] for name, table in configuration.devices.items()
                if table.driver in plugins.drivers}  # fmt: skip
-    addresses = {name: _spelling(visa_address_of(configuration.devices[name], cls)) for name, cls in drivers.items()}
+    addresses = {name: one_spelling(configuration.devices[name], driver) for name, driver in drivers.items()}
     served = {address for name, address in addresses.items() if configuration.devices[name].simulator is not None}
     problems = {}
     for name, driver in drivers.items():
@@ -73,13 +73,6 @@ def not_simulated(configuration: Configuration, plugins: Plugins) -> dict[str, s
         if text is not None:
             problems[name] = text
     return problems
-
-
-def _spelling(address: str | None) -> str | None:
-    try:
-        return None if address is None else normalise(address)
-    except ValueError:
-        return address  # no VISA address, which is told by _address
 
 
 def _address(
@@ -209,6 +202,18 @@ def visa_address_of(table: DeviceConfiguration, driver: type[Device]) -> str | N
     if table.address is not None and issubclass(driver, SerialDevice):
         return visa_address(table.address)
     return table.address
+
+
+def one_spelling(table: DeviceConfiguration, driver: type[Device] | None) -> str | None:
+    """Return the address of a device's instrument in the one spelling that VISA addresses have here.
+
+    What is no VISA address is returned as it is; a driver that is not known (None) may have others.
+    """
+    address = table.address if driver is None else visa_address_of(table, driver)
+    try:
+        return None if address is None else normalise(address)
+    except ValueError:
+        return address
 
 
 def simulated_addresses(configuration: Configuration, plugins: Plugins) -> dict[str, str]:
