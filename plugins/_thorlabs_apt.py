@@ -38,10 +38,10 @@ class AptDevice(VisaDevice):
         if not re.search(self.identity, model):
             raise DeviceOpenError(f"a model {self.identity!r} was expected, found {model!r}", **self._facts())
 
-    def _order(self, message: int, parameter: int = 0, data: bytes | None = None) -> None:
+    def _order(self, message: int, parameter: int = 0, data: bytes | None = None, *, channel: int = CHANNEL) -> None:
         """Send a message that has no reply, for the channel: a short one, or one with ``data``."""
         if data is None:
-            self._write_bytes(struct.pack("<HBBBB", message, CHANNEL, parameter, _UNIT, _HOST))
+            self._write_bytes(struct.pack("<HBBBB", message, channel, parameter, _UNIT, _HOST))
         else:
             self._write_bytes(struct.pack("<HHBB", message, len(data), _UNIT | _LONG, _HOST) + data)
 

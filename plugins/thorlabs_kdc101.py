@@ -106,7 +106,7 @@ class KDC101(AptDevice):
     def _identify(self) -> None:
         super()._identify()
         # A message at the end of a motion could come between a query and its answer. The status is asked for instead.
-        self._order(_SUSPEND_ENDOFMOVEMSGS)
+        self._order(_SUSPEND_ENDOFMOVEMSGS, channel=0)
 
     def _status(self) -> tuple[int, int]:
         """Return position, in counts, and status bits."""

@@ -68,6 +68,7 @@ class Keysight33500B(scpi.Instrument):
         self.identity = f"Agilent Technologies,{model},MY50000001,2.09-1.19-2.00-52-00"
         self._channels = int(model[4])
         self.waveforms: dict[tuple[str, str], list[float]] = {}
+        self._selected: dict[str, str] = {}
         super().__init__(bench)
 
     def _answer(self, header: str | None, argument: str) -> str | bytes | None:
@@ -96,9 +97,12 @@ class Keysight33500B(scpi.Instrument):
                 if not 8 <= len(samples) <= 65536:
                     raise scpi.RefusedError(*scpi.OUT_OF_RANGE)
                 self.waveforms[channel, name.upper()] = samples
+            case "FUNC:ARB?":
+                return f'"{self._selected.get(channel, "")}"'
             case "FUNC:ARB":
                 if (channel, argument.upper()) not in self.waveforms:
                     raise scpi.RefusedError(*scpi.ILLEGAL_VALUE)
+                self._selected[channel] = argument.upper()
             case _:
                 raise KeyError(header)
         return None

@@ -4,7 +4,7 @@ Source: SR830 manual revision 2.5 (10/2011): p. 5-1 and 5-2 (lines, replies: sev
 each by itself), 5-4 to 5-16 (commands), 5-20 to 5-24 (status). A space between command and parameter may be left out.
 
 Its sine output goes to its input through a divider. Behind the filter, R follows with the time constant. Assumed: noise
-is none; the filter has one pole whatever its slope.
+is none; the filter has one pole whatever its slope. Offsets and expansions of the outputs cannot be set.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class SR830:
             "OUTP": lambda numbers: self._shown(int(numbers[0])),
             "SNAP": lambda numbers: ",".join(self._shown(int(number)) for number in numbers),
             "AUXV": lambda numbers: f"{self.outputs[int(numbers[0]) - 1]:.3f}",
+            "OEXP": lambda numbers: "0.00,0" if numbers[0] in ("1", "2", "3") else self._shown(0),
             "OAUX": lambda numbers: f"{[0.0, 0.5, 0.0, 0.0][int(numbers[0]) - 1]:.4f}",
         }
 
