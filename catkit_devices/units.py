@@ -39,7 +39,8 @@ _COMMON = frozenset(
             for prefix in ("", "n", "u", "m", "k", "M", "G")
         ),
         *("K", "arcsec", "cm", "count", "deg", "degC", "degF", "dB", "dBm", "h", "min", "percent", "pixel", "rpm"),
-        *("deg/s", "m/s", "mm/s", "um/s"),
+        *("1/s", "1/s^2", "K/min", "deg/s", "m/s", "mm/s", "um/s"),
+        "dimensionless",
     }
 )
 """Units that need not be looked up: a quantity that is declared in one of them does not load pint."""
