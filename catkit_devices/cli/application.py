@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - an experiment may raise anything
+    except BaseException as error:  # noqa: BLE001 - an experiment may raise anything, a group with Ctrl-C in it too
         return report(error, debug=debug)
     return 0
 

@@ -31,7 +31,7 @@ def discover(
         ),
     ] = False,
     baud_rate: Annotated[
-        int, typer.Option("--baud-rate", metavar="BAUD", help="Baud rate of serial ports, for --identify.")
+        int, typer.Option("--baud-rate", metavar="BAUD", min=1, help="Baud rate of serial ports, for --identify.")
     ] = 115200,
     timeout: Annotated[
         float, seconds_option("--timeout", 0.01, "How long to wait for each answer.")

@@ -109,7 +109,7 @@ def run(
 def _run(client: TestbedClient, instance: Experiment) -> Any:
     try:
         (result,) = client.run(instance)
-    except Exception as error:
+    except BaseException as error:
         if instance.run_path is not None:
             error.add_note(f"run directory: {short(instance.run_path)}")
         raise

@@ -278,6 +278,22 @@ def test_an_experiment_that_raises_a_group_keeps_its_message_beside_each_error(c
     assert summarise(run).detail == group
 
 
+def test_an_experiment_that_raises_what_is_no_exception_fails_the_run_in_plain_words(bench, command):
+    directory = bench()
+    (directory / "turn.py").write_text(
+        "from catkit_devices.testbed import Experiment\n"
+        "class Turn(Experiment):\n"
+        "    def experiment(self):\n"
+        "        raise BaseExceptionGroup('both ended', [KeyboardInterrupt(), ValueError('too dim')])\n"
+    )
+    result = command(directory, "run", "turn.py", "--config", "bench.toml")
+    assert result.returncode == 1
+    assert "error: both ended\nrun directory: runs/" in result.stderr
+    assert "error: KeyboardInterrupt" in result.stderr
+    assert "error: ValueError: too dim" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_value_out_of_limits_fails_the_run_and_says_which_are_allowed(command, bench):
     result = command(bench(), "run", "turn.py", "--config", "bench.toml", "--to", "9")
     assert result.returncode == 1
