@@ -23,6 +23,7 @@ from catkit_devices._base.timeouts import default_timeout, seconds
 from catkit_devices._device.access import Access, DeviceProperty
 from catkit_devices._device.connection import Lifecycle, State
 from catkit_devices._device.members import (
+    FRAMEWORK,
     PLAIN,
     DeviceType,
     check_assignment,
@@ -264,6 +265,10 @@ class Device(HostedObject, metaclass=DeviceType):
         for owner in (self, *components_of(self)):
             for member in properties_of(type(owner)):
                 member.learn(owner)
+
+    def _only_connects_(self) -> bool:
+        """Return whether opening it has no part that is the driver's own and may have changed the instrument."""
+        return self._stand_in_ is None and type(self)._open.__module__ in FRAMEWORK  # noqa: SLF001 - its own hook
 
     # --- connection -------------------------------------------------------------------------------------------------
 

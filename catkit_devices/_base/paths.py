@@ -7,9 +7,12 @@ words, which are the same in both forms.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["item", "reached", "words"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["get_at", "item", "reached", "same_path", "set_at", "words"]
 
 _IN_BRACKETS = re.compile(r"""\[\s*(?:'([^']*)'|"([^"]*)"|([^\[\]'"]*?))\s*\]""")
 _WORD = re.compile(r"[\w-]+")
@@ -41,3 +44,21 @@ def reached(thing: Any, path: tuple[str, ...]) -> Any:
         by_word = getattr(type(thing), "_by_word_", None)
         thing = getattr(thing, word) if by_word is None else by_word(thing, word)
     return thing
+
+
+def get_at(thing: Any, path: str) -> Any:
+    """Return the attribute to which a path such as ``outputs[1].voltage`` leads from a device or its proxy."""
+    *before, name = words(path)
+    return getattr(reached(thing, tuple(before)), name)
+
+
+def set_at(thing: Any, path: str, value: Any) -> None:
+    """Set the attribute to which a path leads from a device, or its proxy."""
+    *before, name = words(path)
+    setattr(reached(thing, tuple(before)), name, value)
+
+
+def same_path(path: str, paths: Iterable[str]) -> str | None:
+    """Return which of ``paths`` says the same as ``path``, in whatever spelling; None where none does."""
+    wanted = words(path)
+    return next((one for one in paths if words(one) == wanted), None)

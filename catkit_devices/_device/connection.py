@@ -59,6 +59,7 @@ class _Device(Protocol):
     def name(self) -> str: ...
     def _connect_(self) -> None: ...
     def _learn_(self) -> None: ...
+    def _only_connects_(self) -> bool: ...
     def _disconnect_(self) -> None: ...
     def _is_connected_(self) -> bool: ...
     def _can_be_made_safe_(self) -> bool: ...
@@ -341,13 +342,16 @@ class Lifecycle:
             self.device._learn_()
         except Exception as error:
             call = forwarded_call()
-            if call is None or not call.emergency:
-                if isinstance(error, DeviceError) and not isinstance(error, DeviceOpenError):
-                    problem = f"what depends on the instrument could not be read: {error.problem}"
-                    raise DeviceOpenError(problem, **self.device._facts_(error.command)) from error
-                raise
-            # To be made safe are those that it had before.
-            _log.warning("device %r: what depends on the instrument could not be read: %s", self.device.name, error)
+            if call is not None and call.emergency:
+                # To be made safe are those that it had before.
+                _log.warning("device %r: what depends on the instrument could not be read: %s", self.device.name, error)
+                return
+            if self.device._only_connects_():
+                self._disconnect()  # nothing was switched on by this; what was on before is made safe over the next one
+            if isinstance(error, DeviceError) and not isinstance(error, DeviceOpenError):
+                problem = f"what depends on the instrument could not be read: {error.problem}"
+                raise DeviceOpenError(problem, **self.device._facts_(error.command)) from error
+            raise
 
     def _disconnect(self) -> None:
         if self._to_be_closed:

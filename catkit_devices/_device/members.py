@@ -15,7 +15,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from catkit_devices._base.deferred import deferred_kind, is_undone, refuse_deferred, replaces_plain
-from catkit_devices._base.paths import words
+from catkit_devices._base.paths import item, words
 from catkit_devices._device.access import DeviceProperty
 from catkit_devices._device.parts import Part, classes, groups_of
 from catkit_devices._device.settings import check_setting, declared_settings
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.protocol import Interface
 
 __all__ = [
+    "FRAMEWORK",
     "PLAIN",
     "DeviceType",
     "check_assignment",
@@ -44,8 +45,10 @@ __all__ = [
     "members_at",
     "narrow",
     "operation",
+    "owners_at",
     "properties_of",
     "refuse_result",
+    "shared_properties",
     "unlocked",
 ]
 
@@ -84,7 +87,7 @@ _ON_THE_MUTEX = frozenset({"acquire", "lock", "mutex", "release", "wait"})
 """What a proxy does by itself, or only a driver does."""
 _OF_A_PROXY = frozenset({"device", "key", "wait"})
 """The same of a component."""
-_FRAMEWORK = {
+FRAMEWORK = {
     f"catkit_devices.{module}"
     for module in (
         "_device.parts",
@@ -187,7 +190,7 @@ def members_at(cls: type, path: str) -> list[tuple[type, Any]]:
         ConfigurationError: there is none; with the nearest spelling.
     """
     *before, name = words(path)
-    owners = _owners_at(cls, before)
+    owners = owners_at(cls, before)
     found = [(kind, member) for kind in owners if (member := inspect.getattr_static(kind, name, None)) is not None]
     if not found:
         public = {known for kind in owners for known in _public_names(kind)}
@@ -195,7 +198,23 @@ def members_at(cls: type, path: str) -> list[tuple[type, Any]]:
     return found
 
 
-def _owners_at(cls: type, path: Sequence[str]) -> set[Any]:
+def shared_properties(cls: Any, at: str = "") -> list[str]:
+    """Return the paths of the properties that can be read while somebody holds the device, as far as a class tells."""
+    members = {name: inspect.getattr_static(cls, name) for name in _public_names(cls)}
+    found = [f"{at}{name}" for name, one in members.items() if is_shared(one) and not callable(one)]
+    for name, part in cls._parts_.items():
+        for key, one in (part._fixed_ or {}).items():
+            where = f"{at}{name}" if part._single_ else item(f"{at}{name}", key)
+            found += shared_properties(type(one), f"{where}.")
+    return found
+
+
+def owners_at(cls: type, path: Sequence[str]) -> set[Any]:
+    """Return the class of the component to which words lead; several, where the instrument says which of them it is.
+
+    Raises:
+        ConfigurationError: there is no such component; with the nearest spelling.
+    """
     owners: set[Any] = {cls}
     rest, at = list(path), ""
     while rest:
@@ -295,7 +314,7 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
             raise TypeError(
                 f"{where} is a component, which is there for users: give it a name that does not begin with _"
             )
-        if cls.__module__ not in _FRAMEWORK:
+        if cls.__module__ not in FRAMEWORK:
             _check_private(cls, name, member)
         if replaces_plain(cls, name, member):
             refuse_deferred(member, where)
@@ -452,7 +471,7 @@ def is_helper(cls: type, name: str) -> bool:
     return (
         name.startswith("_")
         and not name.startswith("__")
-        and (name == "_connection" or any(name in vars(base) for base in cls.__mro__ if base.__module__ in _FRAMEWORK))
+        and (name == "_connection" or any(name in vars(base) for base in cls.__mro__ if base.__module__ in FRAMEWORK))
     )
 
 
@@ -546,7 +565,7 @@ def _hook_in(classes: tuple[type, ...], name: str) -> tuple[type, Callable[..., 
 
 def _check_private(cls: type, name: str, member: Any) -> None:
     if name.endswith("_") and not name.endswith("__"):
-        owner = next((base for base in cls.__mro__[1:] if name in vars(base) and base.__module__ in _FRAMEWORK), None)
+        owner = next((base for base in cls.__mro__[1:] if name in vars(base) and base.__module__ in FRAMEWORK), None)
         if owner is not None:
             raise TypeError(f"{cls.__qualname__}.{name} belongs to {owner.__qualname__}: give it another name")
     if name == "_connection" and hasattr(type(member), "__get__"):

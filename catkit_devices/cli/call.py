@@ -8,6 +8,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
+from catkit_devices._base.paths import get_at
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
 from catkit_devices.cli.output import console, print_json, reason_for_null
@@ -69,10 +70,10 @@ def call(
             arguments(target.rest, command, {"signature": "()", "parameters": {}})
             getattr(device, command)()
         else:
-            facts = member_of(description, "commands", target.member)
+            command, facts = member_of(description, "commands", target.member)
             positional, named = arguments(target.rest, command, facts)
             with device.lock(timeout=timeout), without_exit(f"device {description['name']!r}: {command}"):
-                result = getattr(device, command)(*positional, **named)
+                result = get_at(device, command)(*positional, **named)
     if out is not None:
         _save(result, out)
     if as_json:

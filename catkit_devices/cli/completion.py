@@ -26,6 +26,7 @@ def running(incomplete: str) -> list[str]:
 def devices_of_testbed(context: typer.Context, incomplete: str) -> list[str]:
     """Return the devices of the testbed that runs, and after a dot the members of one of them."""
     with contextlib.suppress(Exception):
+        from catkit_devices._base.paths import words
         from catkit_devices.cli.attaching import attach
 
         client = attach(context.params.get("testbed"))
@@ -34,7 +35,9 @@ def devices_of_testbed(context: typer.Context, incomplete: str) -> list[str]:
             return [name for name in client.devices if name.startswith(incomplete)]
         description = client.devices[device].describe()
         kind = "commands" if context.info_name == "call" else "properties"
-        return [name for name in (f"{device}.{member}" for member in description[kind]) if name.startswith(incomplete)]
+        # Brackets and quotes mean something to a shell: they are offered to whoever has typed one.
+        members = description[kind] if "[" in incomplete else map(".".join, map(words, description[kind]))
+        return [name for name in (f"{device}.{member}" for member in members) if name.startswith(incomplete)]
     return []
 
 

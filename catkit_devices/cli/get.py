@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from catkit_devices._base.paths import get_at, words
 from catkit_devices._base.standby import all_at_once
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
@@ -21,6 +22,7 @@ __all__ = ["EXAMPLES", "get"]
 EXAMPLES = (
     "catkit-devices get wheel.position",
     "catkit-devices get wheel",
+    "catkit-devices get supply.outputs.1.voltage",
     "catkit-devices get meter.power --config bench.toml --json",
 )
 
@@ -29,13 +31,13 @@ _LOOK = 0.1
 
 
 def get(
-    words: Annotated[
+    what: Annotated[
         list[str],
         typer.Argument(
             metavar="DEVICE[.PROPERTY]",
             show_default=False,
             autocompletion=devices_of_testbed,
-            help="What to read; a device alone: all its properties.",
+            help="What to read; a device alone, or a component of it: all its properties.",
         ),
     ],
     testbed: TestbedName = None,
@@ -54,27 +56,28 @@ def get(
     from catkit_devices.cli.words import member_of, split, text_of
     from catkit_devices.errors import ConfigurationError
 
-    target = split(words)
+    target = split(what)
     if target.rest:
         raise ConfigurationError(f"expected one property, as in `get wheel.position`, got also {target.rest[0]!r}")
     with attach_or_start(testbed, configs, overrides, simulate=simulate) as client:
         device = client.devices[target.device]
         description = device.describe()
-        if target.member is None:
-            properties = {name: facts for name, facts in description["properties"].items() if facts["readable"]}
-        else:
-            properties = {target.member: member_of(description, "properties", target.member)}
+        properties = _several(description["properties"], target.member)
+        single = None
+        if not properties and target.member is not None:
+            single, facts = member_of(description, "properties", target.member)
+            properties = {single: facts}
         values = _read(device, properties, timeout)
     failed = {name: value for name, value in values.items() if isinstance(value, Exception)}
-    if target.member is not None:
+    if single is not None:
         if failed:
-            raise failed[target.member]
-        value, unit = values[target.member], properties[target.member]["unit"]
+            raise failed[single]
+        value, unit = values[single], properties[single]["unit"]
         if as_json:
             shown = plain_json(value)
-            print_json({"device": description["name"], "property": target.member, "unit": unit, **shown})
+            print_json({"device": description["name"], "property": single, "unit": unit, **shown})
         else:
-            console().print(f"{description['name']}.{target.member} = {text_of(value, unit)}", markup=False)
+            console().print(f"{description['name']}.{single} = {text_of(value, unit)}", markup=False)
         return
     show = _as_json if as_json else text_of
     shown = {}
@@ -106,6 +109,16 @@ def get(
         )  # fmt: skip
     if failed:
         raise ExceptionGroup(f"{len(failed)} of {len(values)} properties were not read", _causes(failed))
+
+
+def _several(properties: dict[str, Any], member: str | None) -> dict[str, Any]:
+    """Return the properties of a device that can be read, or those of a component; none where one property is meant."""
+    before = () if member is None else words(member)
+    return {
+        name: facts
+        for name, facts in properties.items()
+        if facts["readable"] and len(path := words(name)) > len(before) and path[: len(before)] == before
+    }
 
 
 def _as_json(value: Any, unit: str | None) -> dict[str, Any]:
@@ -175,7 +188,7 @@ def _read_each(device: Any, names: Sequence[str], values: dict[str, Any]) -> Non
     for number, name in enumerate(names):
         try:
             with without_exit(f"device {device.name!r}: {name}"):
-                values[name] = getattr(device, name)
+                values[name] = get_at(device, name)
         except of_all as error:  # no property can be read: each try may take long
             values |= dict.fromkeys(names[number:], error)
             return

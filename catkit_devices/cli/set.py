@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from catkit_devices._base.paths import get_at, set_at
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
 from catkit_devices.cli.output import console, print_json, reason_for_null
@@ -16,6 +17,7 @@ EXAMPLES = (
     "catkit-devices set wheel.position 3",
     'catkit-devices set laser.current "50 mA"',
     "catkit-devices set laser.enabled off --testbed bench",
+    "catkit-devices set supply.outputs.1.voltage 2.5",
 )
 # A negative number is no option.
 SETTINGS = {"ignore_unknown_options": True}
@@ -55,22 +57,22 @@ def set_(
     with attach_or_start(testbed, configs, overrides, simulate=simulate) as client:
         device = client.devices[target.device]
         description = device.describe()
-        facts = member_of(description, "properties", target.member)
+        name, facts = member_of(description, "properties", target.member)
         if not facts["writable"]:
-            raise ConfigurationError(f"device {description['name']!r}: {target.member!r} can only be read")
-        with device.lock(timeout=timeout), without_exit(f"device {description['name']!r}: {target.member}"):
+            raise ConfigurationError(f"device {description['name']!r}: {name!r} can only be read")
+        with device.lock(timeout=timeout), without_exit(f"device {description['name']!r}: {name}"):
             if facts["type"] is None and facts["readable"]:
                 # Nothing says what it takes but what it is: `off` must not become a text, which counts as true.
-                facts = {**facts, "type": type(getattr(device, target.member)).__name__}
+                facts = {**facts, "type": type(get_at(device, name)).__name__}
             value = property_value(" ".join(target.rest), facts)
-            setattr(device, target.member, value)
+            set_at(device, name, value)
             if facts["readable"]:
-                value = getattr(device, target.member)
+                value = get_at(device, name)
     if as_json:
         print_json({
-            "device": description["name"], "property": target.member, "value": value, "unit": facts["unit"],
+            "device": description["name"], "property": name, "value": value, "unit": facts["unit"],
             **reason_for_null(value),
         })  # fmt: skip
         return
     unit = facts["unit"] if facts["readable"] else None
-    console().print(f"{description['name']}.{target.member} = {text_of(value, unit)}", markup=False)
+    console().print(f"{description['name']}.{name} = {text_of(value, unit)}", markup=False)

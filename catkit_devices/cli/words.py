@@ -9,6 +9,7 @@ import importlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from catkit_devices._base.paths import same_path
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.readings import no_measurement
 
@@ -45,8 +46,8 @@ def split(words: Sequence[str]) -> Target:
     return Target(device, member.removesuffix("()") or None, tuple(rest))
 
 
-def member_of(description: Mapping[str, Any], kind: str, name: str | None) -> dict[str, Any]:
-    """Return the description of a device's property or command.
+def member_of(description: Mapping[str, Any], kind: str, name: str | None) -> tuple[str, dict[str, Any]]:
+    """Return the name of a device's property or command, as the device spells it, and its description.
 
     Args:
         description: of the device, as its ``describe()`` returns it.
@@ -57,11 +58,11 @@ def member_of(description: Mapping[str, Any], kind: str, name: str | None) -> di
         ConfigurationError: there is none of that name; says what there is.
     """
     members = description[kind]
-    if name in members:
-        found: dict[str, Any] = members[name]
-        return found
+    found = None if name is None else same_path(name, members)
+    if found is not None:
+        return found, members[found]
     singular, other = ("property", "commands") if kind == "properties" else ("command", "properties")
-    if name in description[other]:
+    if name is not None and same_path(name, description[other]) is not None:
         verbs = "`call` runs" if other == "commands" else "`get` and `set` are for"
         problem = f"{name!r} is no {singular}: {verbs} {other}"
     else:

@@ -15,7 +15,6 @@ the real VISA stack, and on a virtual clock, so that no test waits.
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,10 +28,11 @@ except ImportError as error:
     ) from error
 
 from catkit_devices._base.deferred import refuse_deferred_methods
+from catkit_devices._base.paths import get_at, set_at
 from catkit_devices.device import Device
 from catkit_devices.simulation import FAULTS
 from catkit_devices.testing import fault_rules, opening_rules, overlap, safe_rules, telling_rules
-from catkit_devices.testing.members import quantities, resolution_of, same, settable
+from catkit_devices.testing.members import facts_of, quantities, resolution_of, same, settable
 from catkit_devices.testing.rig import Case, Rig
 from catkit_devices.testing.two_processes import Task, use_from_two_processes
 
@@ -108,7 +108,7 @@ class DriverConformance:
 
     def is_safe(self, device: Any, simulator: Any) -> bool:  # noqa: ARG002 - for those who override it
         """Return whether the open device is in its safe state, by ``safe_state`` or by the simulator's true state."""
-        return all(same(getattr(device, name), value) for name, value in self.safe_state.items())
+        return all(same(get_at(device, name), value) for name, value in self.safe_state.items())
 
     def make_unsafe(self, device: Any) -> None:
         """Bring the open device into an unsafe state, such as a source that is on; ``make_safe()`` must end it."""
@@ -117,7 +117,7 @@ class DriverConformance:
             unsafe = [value for value in possible.get(name, ()) if not same(value, safe)]
             if not unsafe:
                 pytest.fail(f"say how {name} is made unsafe: override make_unsafe()", pytrace=False)
-            setattr(device, name, unsafe[-1])
+            set_at(device, name, unsafe[-1])
 
     # --- fixtures
 
@@ -164,8 +164,8 @@ class DriverConformance:
                     problems.append(value_rules.round_trips(rig, name, declared[name], resolution, self.examples))
                     continue
                 for value in values:
-                    setattr(device, name, value)
-                    if not same(found := getattr(device, name), value, self.resolution.get(name, 0.0)):
+                    set_at(device, name, value)
+                    if not same(found := get_at(device, name), value, self.resolution.get(name, 0.0)):
                         problems.append(f"{name} was set to {value!r} and reads {found!r}")
         _judge(problems)
 
@@ -205,7 +205,7 @@ class DriverConformance:
         for name, quantity in declared.items():
             values = settable.get(name, [])
             if quantity.readable and len(values) > 1:
-                facts = quantity.describe(device)
+                facts = facts_of(device, name, quantity)
                 refused = [*value_rules.refused_values(facts)]
                 within = resolution_of(facts, self.resolution.get(name))
                 return Task(name, values, within, readable, "nonsense" if "nonsense" in refused else None)
@@ -242,9 +242,7 @@ class DriverConformance:
 
     def test_making_safe_reaches_the_safe_state(self, rig: Rig) -> None:
         """make_safe() and the last close() make it safe, even while another holds its mutex; a failure means FAULT."""
-        makes_safe = inspect.getattr_static(rig.device, "_make_safe") is not inspect.getattr_static(
-            Device, "_make_safe"
-        )
+        makes_safe = rig.device._can_be_made_safe_()
         told = bool(self.safe_state) or type(self).is_safe is not DriverConformance.is_safe
         if makes_safe and not told:
             pytest.fail("the driver has _make_safe(): say what the safe state is, as safe_state = {...}", pytrace=False)

@@ -6,6 +6,7 @@ import pickle
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices._base.paths import get_at, set_at
 from catkit_devices.errors import (
     DeviceDisconnectedError,
     DeviceError,
@@ -175,7 +176,7 @@ class _Trial:
     def _prepare(self) -> list[str]:
         try:
             if self._values:
-                setattr(self._device, self._member.name, self._values[0])
+                set_at(self._device, self._member.name, self._values[0])
             if self._member.kind == "set" and self._readable:
                 self._get()
         except DeviceError as error:
@@ -185,7 +186,7 @@ class _Trial:
 
     def _do(self) -> Any:
         if self._member.kind == "set" and self._values:
-            setattr(self._device, self._member.name, self._values[-1])
+            set_at(self._device, self._member.name, self._values[-1])
             return None
         return self._member.run(self._device)
 
@@ -196,16 +197,16 @@ class _Trial:
         """Return how long the operation takes on the bench's clock."""
         clock = self._rig.simulations.bench.clock
         if self._values:
-            setattr(self._device, self._member.name, self._values[0])
+            set_at(self._device, self._member.name, self._values[0])
         begun = clock.time()
         self._do()
         return clock.time() - begun
 
     def _get(self) -> Any:
-        return getattr(self._device, self._member.name)
+        return get_at(self._device, self._member.name)
 
     def _set_and_get(self, value: Any) -> Any:
-        setattr(self._device, self._member.name, value)
+        set_at(self._device, self._member.name, value)
         return self._get()
 
     def _right(self, value: Any, number: int) -> bool:
@@ -239,7 +240,7 @@ class _Trial:
             return self._use_after_a_motion()
         if self._witness is not None:
             name, right = self._witness
-            if not same(found := getattr(self._device, name), right):
+            if not same(found := get_at(self._device, name), right):
                 problems.append(f"then {name} read {_short(found)}, which is not right")
         if not self._readable:
             self._member.run(self._device)
@@ -262,7 +263,7 @@ class _Trial:
         self._do()
         if self._witness is not None:
             name, right = self._witness
-            if not same(found := getattr(self._device, name), right):
+            if not same(found := get_at(self._device, name), right):
                 problems.append(f"after the next use {name} read {_short(found)}, which is not right")
         if self._readable and not self._right(value := self._get(), -1):
             problems.append(f"the next use read {_short(value)}, which is not right")
@@ -296,7 +297,7 @@ class _Trial:
         """Do the operation in each way that a trial does it, and twice at least."""
         for value in self._values or [None, None]:
             if self._values:
-                setattr(self._device, self._member.name, value)
+                set_at(self._device, self._member.name, value)
             else:
                 self._member.run(self._device)
             self._rig.settle()

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices._base.paths import get_at, reached, set_at, words
 from catkit_devices._device.members import is_shared
 from catkit_devices.properties import Quantity
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.device import Device
 
-__all__ = ["Member", "members", "quantities", "resolution_of", "same", "settable", "values_of"]
+__all__ = ["Member", "facts_of", "members", "quantities", "resolution_of", "same", "settable", "values_of"]
 
 _OF_THE_FRAMEWORK = "catkit_devices."
 _DRIVERS = ("catkit_devices.plugins.", "catkit_devices.testing.")
@@ -63,21 +64,32 @@ def members(
     described = device.describe()
     found: list[Member] = []
     for name, facts in described["properties"].items():
-        if not _own(type(device), name):
+        if not _own(*_place(device, name)):
             continue
         if facts["readable"]:
             found.append(Member(name, "get", bool(facts["shared"]), True, _reading(name)))
         if facts["writable"]:
             wanted = values.get(name)
             found.append(Member(name, "set", False, bool(wanted), _setting(name, wanted[0] if wanted else 0)))
-    return found + [_call(type(device), name, arguments) for name in described["commands"] if _own(type(device), name)]
+    return found + [_call(device, name, arguments) for name in described["commands"] if _own(*_place(device, name))]
 
 
 def quantities(device: Device) -> dict[str, Quantity]:
     """Return what a driver has declared with Control, Measurement or Setting."""
-    cls = type(device)
     names = device.describe()["properties"]
-    return {name: member for name in names if isinstance(member := inspect.getattr_static(cls, name), Quantity)}
+    members = {name: inspect.getattr_static(*_place(device, name)) for name in names}
+    return {name: member for name, member in members.items() if isinstance(member, Quantity)}
+
+
+def facts_of(device: Device, name: str, quantity: Quantity) -> dict[str, Any]:
+    """Return what a quantity of a device, or of a component of it, tells of itself."""
+    return quantity.describe(reached(device, words(name)[:-1]))
+
+
+def _place(device: Device, path: str) -> tuple[type, str]:
+    """Return the class that has a member of a device, and its name there."""
+    *before, name = words(path)
+    return type(reached(device, tuple(before))), name
 
 
 def settable(device: Device, values: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
@@ -95,9 +107,9 @@ def settable(device: Device, values: Mapping[str, Sequence[Any]]) -> dict[str, l
         if name in values:
             found[name] = list(values[name])
         elif name in declared:
-            found[name] = values_of(declared[name].describe(device))
+            found[name] = values_of(facts_of(device, name, declared[name]))
         else:
-            value = getattr(device, name)
+            value = get_at(device, name)
             found[name] = [True, False] if isinstance(value, bool) else [value]
     return found
 
@@ -155,7 +167,7 @@ def same(one: Any, other: Any, within: float = 0.0) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def _own(cls: type[Device], name: str) -> bool:
+def _own(cls: type, name: str) -> bool:
     """Return whether a member is defined by a driver, not by the framework."""
     for base in cls.__mro__:
         if name in vars(base):
@@ -164,8 +176,8 @@ def _own(cls: type[Device], name: str) -> bool:
     return False
 
 
-def _call(cls: type[Device], name: str, arguments: Mapping[str, Sequence[Any]]) -> Member:
-    function = inspect.getattr_static(cls, name)
+def _call(device: Device, name: str, arguments: Mapping[str, Sequence[Any]]) -> Member:
+    function = inspect.getattr_static(*_place(device, name))
     shared = is_shared(function)
     if name in arguments:
         return Member(name, "call", shared, True, _calling(name, tuple(arguments[name])))
@@ -184,12 +196,12 @@ def _made_up(function: Any) -> Iterator[Any]:
 
 
 def _reading(name: str) -> Callable[[Any], Any]:
-    return lambda device: getattr(device, name)
+    return lambda device: get_at(device, name)
 
 
 def _setting(name: str, value: Any) -> Callable[[Any], Any]:
-    return lambda device: setattr(device, name, value)
+    return lambda device: set_at(device, name, value)
 
 
 def _calling(name: str, arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
-    return lambda device: getattr(device, name)(*arguments)
+    return lambda device: get_at(device, name)(*arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from catkit_devices._base.paths import get_at
 from catkit_devices.simulation import Fault
 from catkit_devices.testing.fault_rules import error_problems
 from catkit_devices.testing.members import quantities
@@ -31,7 +32,7 @@ def describes_itself(rig: Rig) -> list[str]:
         if facts["type"] in ("int", "float") and facts["writable"] and None in (facts["limits"] or (None,)):
             problems.append(f"{name} can be set and has no range: limits=(lowest, highest)")
         if name not in declared and facts["readable"]:
-            value = getattr(device, name)
+            value = get_at(device, name)
             plain = isinstance(value, int) and not isinstance(value, bool)
             if isinstance(value, float) or (plain and facts["writable"]):
                 problems.append(f"{name} is a number without unit and range: declare it with Control or Measurement")

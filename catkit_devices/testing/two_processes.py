@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices._base.paths import get_at, set_at
 from catkit_devices.errors import DeviceValueError
 
 if TYPE_CHECKING:
@@ -49,17 +50,17 @@ class Task:
         for number in range(_ROUNDS):
             with device.lock():
                 for name in self.readable:
-                    getattr(device, name)
+                    get_at(device, name)
                 if self.control is None:
                     continue
                 value = self.values[(number + turn) % len(self.values)]
-                setattr(device, self.control, value)
-                found = getattr(device, self.control)
+                set_at(device, self.control, value)
+                found = get_at(device, self.control)
                 if not same(found, value, self.within):
                     problems.append(f"one process has set {self.control} to {value!r}, and read {found!r} back")
         if self.control is not None and self.refused is not None:
             try:
-                setattr(device, self.control, self.refused)
+                set_at(device, self.control, self.refused)
             except DeviceValueError:
                 pass
             else:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from catkit_devices._base.paths import get_at, set_at
 from catkit_devices.errors import DeviceError, DeviceValueError
 from catkit_devices.properties import Quantity
-from catkit_devices.testing.members import bounds, resolution_of, same, values_of
+from catkit_devices.testing.members import bounds, facts_of, resolution_of, same, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,7 +41,7 @@ def round_trips(rig: Rig, name: str, quantity: Quantity, resolution: float | Non
         resolution: by how much what is read may differ from what was set; None for a thousandth of the range.
         examples: how many values.
     """
-    facts = quantity.describe(rig.device)
+    facts = facts_of(rig.device, name, quantity)
     strategy = _inside(facts)
     within = resolution_of(facts, resolution)
     given_values = rig.case.values.get(name)
@@ -50,17 +51,17 @@ def round_trips(rig: Rig, name: str, quantity: Quantity, resolution: float | Non
         return f"{name}: say what it can be set to: values = {{{name!r}: [...]}}"
 
     def check(value: Any) -> None:
-        setattr(rig.device, name, value)
+        set_at(rig.device, name, value)
         if not quantity.readable:
             return
-        found = getattr(rig.device, name)
+        found = get_at(rig.device, name)
         if not same(found, value, within):
             raise _ViolationError(f"{name} was set to {value!r} and reads {found!r} (resolution {within:g})")
         try:
-            setattr(rig.device, name, found)
+            set_at(rig.device, name, found)
         except DeviceValueError:  # the instrument has rounded it to a value just outside of the limits
             return
-        again = getattr(rig.device, name)
+        again = get_at(rig.device, name)
         if not same(again, found):
             raise _ViolationError(f"{name} read {found!r}, was then set to this value, and now reads {again!r}")
 
@@ -69,7 +70,7 @@ def round_trips(rig: Rig, name: str, quantity: Quantity, resolution: float | Non
 
 def refuses_outside(rig: Rig, name: str, quantity: Quantity, examples: int) -> str | None:
     """Try to set a quantity to values that it must refuse; return those that were accepted, or sent before."""
-    facts = quantity.describe(rig.device)
+    facts = facts_of(rig.device, name, quantity)
     for value in [*refused_values(facts), *rig.case.refused.get(name, ())]:
         if problem := refuses(rig, name, value):
             return problem
@@ -88,7 +89,7 @@ def refuses(rig: Rig, name: str, value: Any) -> str | None:
     """Try to set one value that must be refused; return what happened instead."""
     before = rig.written
     try:
-        setattr(rig.device, name, value)
+        set_at(rig.device, name, value)
     except DeviceValueError:
         problem = None
     except DeviceError as error:

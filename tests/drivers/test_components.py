@@ -14,12 +14,13 @@ from catkit_devices.errors import (
     ConfigurationError,
     DeviceClosedError,
     DeviceFaultError,
+    DeviceOpenError,
     DeviceProtocolError,
     DeviceValueError,
     MutexBrokenError,
     MutexTimeoutError,
 )
-from catkit_devices.simulation import Instrument, build_library
+from catkit_devices.simulation import Fault, Instrument, build_library
 
 ADDRESS = "TCPIP0::192.0.2.1::5025::SOCKET"
 
@@ -361,6 +362,30 @@ def test_what_is_plugged_in_is_asked_anew_with_every_connection(supply):
             _ = meter.label
         with pytest.raises(ComponentNotFoundError, match=r"there is no modules\[1\] any more"):
             _ = meter.sensors[1].value
+
+
+def test_an_instrument_that_does_not_answer_what_it_has_is_not_opened_and_opens_later():
+    supply = made()
+    line = supply._visa_library_.line(ADDRESS)
+    line.inject(Fault("no_reply"), 2, after=1)
+    with pytest.raises(DeviceOpenError, match=r"what depends on the instrument could not be read: no reply.*'SLOTS\?'"):
+        supply.open()
+
+    assert supply.state == "closed"
+    line.clear()
+    with supply:
+        assert list(supply.modules) == [1, 3]
+
+
+def test_a_device_is_made_safe_over_a_new_connection_that_does_not_tell_what_it_has(supply):
+    Rack.slots = {1: "meter", 2: "?"}
+    supply.outputs[1].enabled = True
+    supply._life_.lose()
+    supply._modules = lambda: 1 / 0
+    supply.make_safe()
+
+    assert Rack.heard[-1] == "OUTP 0,(@0)"
+    assert Rack.values["OUTP", "1"] == "0"
 
 
 def test_a_device_that_cannot_tell_what_it_has_is_not_opened():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING
 
 from catkit_devices import units
 from catkit_devices._device.access import DeviceProperty
+from catkit_devices._device.members import members_at
 from catkit_devices._device.values import checked
+from catkit_devices.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from catkit_devices._device.values import Limits
@@ -31,8 +32,7 @@ def plain_bound(table: SafetyConfiguration, key: str, driver: type[Device] | Non
     bound: float | str | None = getattr(table, key)
     if not isinstance(bound, str):
         return bound
-    member = inspect.getattr_static(driver, table.property or "", None)
-    unit = member.describe().get("unit") if isinstance(member, DeviceProperty) else None
+    unit = None if driver is None else _unit_of(driver, table.property or "")
     if unit is None:
         what = "a test of a plugin" if driver is None else f"{table.property!r}, which declares no unit"
         raise ValueError(f"expected a plain number for {what}, got {bound!r}")
@@ -40,6 +40,16 @@ def plain_bound(table: SafetyConfiguration, key: str, driver: type[Device] | Non
         return units.convert(bound, unit)
     except ValueError as error:
         raise ValueError(f"expected a number in the unit of {table.property!r}: {error}") from error
+
+
+def _unit_of(driver: type[Device], path: str) -> str | None:
+    """Return the unit of a property; None where it has none, or where components that may be there have several."""
+    try:
+        members = [member for _, member in members_at(driver, path)]
+    except ConfigurationError:
+        return None  # there is no such property, which is reported where that is checked
+    units_ = {member.describe().get("unit") if isinstance(member, DeviceProperty) else None for member in members}
+    return units_.pop() if len(units_) == 1 else None
 
 
 def plain_bounds(table: SafetyConfiguration, driver: type[Device] | None) -> Limits:

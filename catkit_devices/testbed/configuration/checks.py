@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._device.members import is_shared
+from catkit_devices._device.members import is_shared, members_at, shared_properties
 from catkit_devices._wire.address import is_expression
 from catkit_devices.construction import option_problems, options_of
 from catkit_devices.errors import ConfigurationError, nearest
@@ -228,20 +227,23 @@ def _checked_property(
     except ConfigurationError:
         return  # reported with the device
     yield from _bounds(path, table, driver, overlay)
-    members = {name: inspect.getattr_static(driver, name) for name in dir(driver)}
-    shared = [name for name, one in members.items() if is_shared(one) and not callable(one)]
+    shared = shared_properties(driver)
     for key in ("property", "timestamp"):
         name = getattr(table, key)
-        if name is None or name in shared:
+        if name is None:
             continue
-        exists = isinstance(inspect.getattr_static(driver, name, None), property) or hasattr(driver, name)
         listed = f"expected a shared property: {', '.join(shared) or 'there is none'}"
-        text = f"device {device!r} has no property {name!r}; {listed}"
-        if exists:
+        try:
+            members = [member for _, member in members_at(driver, name)]
+        except ConfigurationError as error:
+            text = f"device {device!r} has no property {name!r}; {listed}"
+            yield overlay.problem((*path, key), text, nearest(name, shared) or error.suggestion)
+            continue
+        if not any(is_shared(member) and not callable(member) for member in members):
             text = (
                 f"{name!r} of device {device!r} is not shared: the check would wait for who holds the device; {listed}"
             )
-        yield overlay.problem((*path, key), text, nearest(name, shared))
+            yield overlay.problem((*path, key), text, nearest(name, shared))
 
 
 def _bounds(

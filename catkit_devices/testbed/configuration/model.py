@@ -67,6 +67,20 @@ Bound = Annotated[
 Range = Annotated[tuple[float | str, float | str], Field(strict=False)]
 
 
+_RANGE_SCHEMA = {
+    "type": "array",
+    "minItems": 2,
+    "maxItems": 2,
+    "items": {"anyOf": [{"type": "number"}, {"type": "string"}]},
+}
+"""What an editor is told of a range: it has two bounds."""
+# Files may have tables within tables here, for components: what is laid over them has paths (see ``overlay``).
+Limits = Annotated[
+    dict[str, Range],
+    WithJsonSchema({"type": "object", "additionalProperties": {"anyOf": [_RANGE_SCHEMA, {"type": "object"}]}}),
+]
+
+
 class _Table(BaseModel):
     """A TOML table: unknown keys and values of another type are errors, and nothing changes after loading."""
 
@@ -145,9 +159,10 @@ class DeviceConfiguration(BaseModel):
     uses: dict[Identifier, Identifier] = Field(
         default_factory=dict, description="Other devices that it needs: argument of the driver = name of the device."
     )
-    limits: dict[str, Range] = Field(
+    limits: Limits = Field(
         default_factory=dict,
-        description="Narrower [minimum, maximum] of the driver's properties, by property; text may carry a unit.",
+        description="Narrower [minimum, maximum] of the driver's properties, by property; text may carry a unit. Of a "
+        "component: outputs.1.voltage = [0, 5].",
     )
 
     @property

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices._base.paths import words
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.simulation.contract import SIMULATOR_FILES
 
@@ -128,7 +129,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _anchored(table: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Make the paths of a table absolute: they are relative to the file that names them."""
+    """Make what a table says independent of where and how it was written.
+
+    Paths are relative to the file that names them. Limits of components have several spellings, of which one must take
+    the place of another.
+    """
     testbed = table.get("testbed")
     if isinstance(testbed, dict):
         if isinstance(testbed.get("plugins"), list):
@@ -140,7 +145,23 @@ def _anchored(table: dict[str, Any], directory: Path) -> dict[str, Any]:
         simulator = device.get("simulator") if isinstance(device, dict) else None
         if isinstance(simulator, str) and simulator.endswith(SIMULATOR_FILES):
             device["simulator"] = _absolute(simulator, directory)
+        if isinstance(device, dict) and "limits" in device:
+            device["limits"] = _by_path(device["limits"])
     return table
+
+
+def _by_path(limits: Any) -> Any:
+    """Return the limits of components, which are tables within tables, by path: ``outputs.1.voltage``."""
+    if not isinstance(limits, dict):
+        return limits
+    found: dict[str, Any] = {}
+    for key, value in limits.items():
+        at = ".".join(words(str(key)))
+        if isinstance(value, dict):
+            found |= {f"{at}.{path}": inner for path, inner in _by_path(value).items()}
+        else:
+            found[at] = value
+    return found
 
 
 def _absolute(path: Any, directory: Path) -> Any:

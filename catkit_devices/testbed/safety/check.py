@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.deferred import finished
+from catkit_devices._base.paths import get_at
 from catkit_devices._device.values import range_text, within
 from catkit_devices.errors import SafetyError, in_one_line
 from catkit_devices.readings import missing_in, no_measurement, real_number
@@ -99,11 +100,11 @@ class SafetyTest(Check):
 
     def read(self, devices: Devices) -> Any:
         """Return the property's value."""
-        return getattr(devices[self.device], self.property)
+        return get_at(devices[self.device], self.property)
 
     def read_timestamp(self, devices: Devices) -> Any:
         """Return the timestamp's value."""
-        return None if self.timestamp is None else getattr(devices[self.device], self.timestamp)
+        return None if self.timestamp is None else get_at(devices[self.device], self.timestamp)
 
     def problem(self, value: Any) -> str | None:
         """Return what is wrong with a value that was read, or None where it is safe."""
