@@ -206,9 +206,6 @@ class ServedSession(Session):
     def _end(self, session: Session, goodbye: bool) -> None:
         """Release everything that this session, or a session that is a part of it, held."""
         end_session(session)
-        for call in list(self.calls.values()):
-            if call.session is session:
-                cancel(call, OperationCancelled("the calling process has ended"))
         everything = self._objects.everything()
         for hosted in everything:
             try:
@@ -216,6 +213,10 @@ class ServedSession(Session):
             except Exception:  # noqa: BLE001 - one object that fails must not prevent the release of the locks
                 kind, name = hosted.reference.kind, hosted.reference.name
                 _log.exception("%s %r failed when client %s ended", kind, name, session.process)
+        for call in list(self.calls.values()):
+            if call.session is session:
+                # Only now: a device that is to be made safe stands in the queue of its mutex before others.
+                cancel(call, OperationCancelled("the calling process has ended"))
         for hosted in everything:  # only now: a lock shared with a device is granted only when the device is safe
             if hosted.lock is not None:
                 hosted.lock.end_session(session)
