@@ -425,11 +425,48 @@ def _drivers() -> str:
             "",
         ]
         lines += ["| property | access | unit | values | what it is |", "|---|---|---|---|---|"]
-        lines += _rows(_property_row(_any_of(name), facts) for name, facts in about["properties"].items())
-        own = ((name, facts) for name, facts in about["commands"].items() if not _general(driver, name))
-        commands = _rows(_command_row(_any_of(name), facts) for name, facts in own)
+        plugged = _plugged_in(driver)
+        properties = [*about["properties"].items(), *plugged["properties"]]
+        lines += _rows(_property_row(_any_of(name), facts) for name, facts in properties)
+        own = [(name, facts) for name, facts in about["commands"].items() if not _general(driver, name)]
+        commands = _rows(_command_row(_any_of(name), facts) for name, facts in [*own, *plugged["commands"]])
         lines += ["", "| command | what it does |", "|---|---|", *commands, ""] if commands else [""]
     return "\n".join(lines)
+
+
+def _plugged_in(cls: Any, at: str = "", inside: bool = False) -> dict[str, list[tuple[str, Any]]]:
+    """Return what the components of a driver have that are there only where the instrument says so: ``modules[...]``.
+
+    Args:
+        cls: the class of a driver or component.
+        at: the path of the component.
+        inside: whether that is itself one of those.
+    """
+    from catkit_devices._device.members import describe_command  # noqa: PLC2701 - which reads drivers for describe()
+    from catkit_devices._device.parts import classes  # noqa: PLC2701 - as above
+    from catkit_devices.components import Component
+    from catkit_devices.device import DeviceProperty
+
+    found: dict[str, list[tuple[str, Any]]] = {"properties": [], "commands": []}
+    for part_name, part in cls._parts_.items():
+        where = f"{at}{part_name}" if part._single_ else f"{at}{part_name}[...]"
+        depends = inside or part._fixed_ is None
+        for kind in sorted(classes(part), key=lambda one: one.__qualname__):
+            for name in [name for name in dir(kind) if depends and not name.startswith("_")]:
+                member = inspect.getattr_static(kind, name)
+                if hasattr(Component, name):
+                    continue
+                if isinstance(member, DeviceProperty):
+                    found["properties"].append((f"{where}.{name}", member.describe()))
+                elif isinstance(member, property):
+                    facts: dict[str, Any] = dict.fromkeys(("unit", "limits", "choices", "type", "shared"))
+                    facts |= {"readable": True, "writable": member.fset is not None, "doc": inspect.getdoc(member)}
+                    found["properties"].append((f"{where}.{name}", facts))
+                elif inspect.isfunction(member):
+                    found["commands"].append((f"{where}.{name}", describe_command(member)))
+            inner = _plugged_in(kind, f"{where}.", depends)
+            found = {key: [*rows, *inner[key]] for key, rows in found.items()}
+    return found
 
 
 def _instrument(driver: type[Any]) -> str:

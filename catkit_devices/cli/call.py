@@ -58,12 +58,12 @@ def call(
     its devices safe and closes them when it is done.
     """
     from catkit_devices.cli.attaching import attach_or_start, without_exit
-    from catkit_devices.cli.words import arguments, member_of, split, text_of
+    from catkit_devices.cli.words import arguments, description_of, member_of, split, text_of
 
     target = split(words)
     with attach_or_start(testbed, configs, overrides, simulate=simulate) as client:
         device = client.devices[target.device]
-        description = device.describe()
+        description = description_of(device, target.member)
         command = str(target.member)
         result: Any = None
         if command in _OF_EVERY_DEVICE:

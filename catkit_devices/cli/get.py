@@ -53,7 +53,7 @@ def get(
     0 only when everything was read; what was not is said on stderr, each cause once.
     """
     from catkit_devices.cli.attaching import attach_or_start
-    from catkit_devices.cli.words import member_of, split, text_of
+    from catkit_devices.cli.words import description_of, member_of, split, text_of
     from catkit_devices.errors import ConfigurationError
 
     target = split(what)
@@ -61,7 +61,7 @@ def get(
         raise ConfigurationError(f"expected one property, as in `get wheel.position`, got also {target.rest[0]!r}")
     with attach_or_start(testbed, configs, overrides, simulate=simulate) as client:
         device = client.devices[target.device]
-        description = device.describe()
+        description = description_of(device, target.member)
         properties = _several(description["properties"], target.member)
         single = None
         if not properties and target.member is not None:

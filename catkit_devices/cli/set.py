@@ -46,7 +46,7 @@ def set_(
     its devices safe and closes them when it is done.
     """
     from catkit_devices.cli.attaching import attach_or_start, without_exit
-    from catkit_devices.cli.words import member_of, property_value, split, text_of
+    from catkit_devices.cli.words import description_of, member_of, property_value, split, text_of
     from catkit_devices.errors import ConfigurationError
 
     target = split(words)
@@ -56,7 +56,7 @@ def set_(
         )
     with attach_or_start(testbed, configs, overrides, simulate=simulate) as client:
         device = client.devices[target.device]
-        description = device.describe()
+        description = description_of(device, target.member)
         name, facts = member_of(description, "properties", target.member)
         if not facts["writable"]:
             raise ConfigurationError(f"device {description['name']!r}: {name!r} can only be read")

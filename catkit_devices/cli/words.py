@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import enum
 import functools
 import importlib
@@ -10,13 +11,24 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from catkit_devices._base.paths import same_path
-from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices._base.paths import words as words_of
+from catkit_devices.errors import ComponentNotFoundError, ConfigurationError, nearest
 from catkit_devices.readings import no_measurement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Target", "arguments", "literal", "member_of", "property_value", "safe_text", "split", "text_of"]
+__all__ = [
+    "Target",
+    "arguments",
+    "description_of",
+    "literal",
+    "member_of",
+    "property_value",
+    "safe_text",
+    "split",
+    "text_of",
+]
 
 _BOOLEANS = {
     "on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False,
@@ -44,6 +56,26 @@ def split(words: Sequence[str]) -> Target:
         if equals:
             member, rest = before, [value, *rest]
     return Target(device, member.removesuffix("()") or None, tuple(rest))
+
+
+def description_of(device: Any, member: str | None) -> dict[str, Any]:
+    """Return what ``describe()`` of a device tells, with the components that are known while it is open only.
+
+    Args:
+        device: the proxy of one; it is opened where that is needed.
+        member: what is asked for; None for everything.
+    """
+    description: dict[str, Any] = device.describe()
+    unknown = [name for name, about in description["components"].items() if about["keys"] is None]
+    wanted = [name for name in unknown if member is None or words_of(member)[0] == name]
+    if not wanted:
+        return description
+    for name in wanted:
+        with contextlib.suppress(ComponentNotFoundError):  # one that is not fitted
+            found = getattr(device, name)
+            if not description["components"][name]["single"]:
+                len(found)
+    return device.describe()  # type: ignore[no-any-return]  # plain data, by whatever proxy
 
 
 def member_of(description: Mapping[str, Any], kind: str, name: str | None) -> tuple[str, dict[str, Any]]:

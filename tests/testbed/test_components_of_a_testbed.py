@@ -144,6 +144,15 @@ def command(*words, fails=False):
     return done.stderr if fails else done.stdout
 
 
+def test_what_is_plugged_in_is_known_to_the_command_line_before_the_device_is_used(racks):
+    assert command("get", "supply.modules.oven.sensors.2.value").endswith(
+        ".modules['oven'].sensors[2].value = 402.5 K\n"
+    )
+    racks.devices.supply.close(force=True)
+    shown = json.loads(command("get", "supply", "--json"))
+    assert shown["properties"]["modules['bath'].sensors[1].value"]["value"] == 701.5
+
+
 def test_components_are_read_and_set_and_called_from_the_command_line(racks):
     assert command("set", "supply.outputs[1].voltage", "2500 mV") == "supply.outputs[1].voltage = 2.5 V\n"
     assert command("get", "supply.outputs.1.voltage") == "supply.outputs[1].voltage = 2.5 V\n"
