@@ -150,6 +150,7 @@ class Quantity(DeviceProperty):
         if limits is not None and not self._rule.numeric:
             raise TypeError("limits are for numbers; for anything else there are choices")
         self._limits = _checked_bounds(limits)
+        self._depends = [] if callable(limits) else [bound for bound in limits or () if isinstance(bound, str)]
         if average < 1 or (average > 1 and type is not float and not self._rule.several):
             raise TypeError(f"average is a number of readings, of a quantity of type float or Array, got {average!r}")
         self._average = average
@@ -271,7 +272,8 @@ class Quantity(DeviceProperty):
     def check(self, device: Any, value: Any) -> Any:
         """Return ``value`` as a plain value in the declared unit, if it may be set; raises as :meth:`write` does."""
         try:
-            self._rule.convert(value)  # a value that is always wrong is refused before the instrument is asked
+            if self._depends:
+                self._rule.convert(value)  # a value that is always wrong is refused before the instrument is asked
             return self.plain(value, self.limits(device, ask=True), device)
         except DeviceError:
             raise
@@ -308,19 +310,18 @@ class Quantity(DeviceProperty):
             ask: whether the properties on which the limits depend are read now.
         """
         declared: Any = self._limits
-        depends = self.depends_on()
         if device is None:
-            return None if callable(declared) or depends else declared
+            return None if callable(declared) or self._depends else declared
         if callable(declared):
             declared = _learned(f"{device._prefix_}{self.name}", declared(device)) if device._device_.is_open else None
-        elif depends:
+        elif self._depends:
             bounds = tuple(self._bound(device, side, ask=ask) for side in (0, 1))
             declared = _learned(f"{device._prefix_}{self.name}", bounds) if device._device_.is_open else None
         return intersection(declared, device._narrowed_.get(self.narrowed_as))
 
     def depends_on(self) -> list[str]:
         """Return the properties on which its limits depend."""
-        return [] if callable(self._limits) else [bound for bound in self._limits or () if isinstance(bound, str)]
+        return self._depends
 
     def learn(self, device: Any) -> None:
         """Read the properties on which its limits depend."""

@@ -224,12 +224,20 @@ class Crate(Table):
         return self
 
 
-def test_components_have_properties_with_arguments_too():
+def test_components_have_properties_with_arguments_too_also_through_a_proxy(runtime):
     with Crate("crate") as crate:
-        assert crate.modules[2].level["y"] == 1.5
-        crate.modules[1].level["x"] = 4
-        with pytest.raises(DeviceValueError, match=r"modules\[2\].level\['x'\] must be 0 to 2 V, got 4"):
-            crate.modules[2].level["x"] = 4
+        use(crate)
+    with SharedMemoryManager() as manager:
+        crate = manager.get_object("crate", lambda: Crate("crate"))
+        with crate:
+            use(crate)
+
+
+def use(crate):
+    assert crate.modules[2].level["y"] == 1.5
+    crate.modules[1].level["x"] = 4
+    with pytest.raises(DeviceValueError, match=r"modules\[2\].level\['x'\] must be 0 to 2 V, got 4"):
+        crate.modules[2].level["x"] = 4
 
 
 # --- arrays
