@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["get_at", "item", "reached", "same_path", "set_at", "words"]
 
-_IN_BRACKETS = re.compile(r"""\[\s*(?:'([^']*)'|"([^"]*)"|([^\[\]'"]*?))\s*\]""")
-_WORD = re.compile(r"[\w-]+")
+# Compiled when they are used first, not in every child process.
+_IN_BRACKETS = r"""\[\s*(?:'([^']*)'|"([^"]*)"|([^\[\]'"]*?))\s*\]"""
+_WORD = r"[\w-]+"
 
 
 def words(path: str) -> tuple[str, ...]:
@@ -25,8 +26,8 @@ def words(path: str) -> tuple[str, ...]:
     """
     if path.isidentifier():
         return (path,)
-    found = tuple(_IN_BRACKETS.sub(lambda key: f".{key[1] or key[2] or key[3] or ''}", path).split("."))
-    return found if all(map(_WORD.fullmatch, found)) else (path,)
+    found = tuple(re.sub(_IN_BRACKETS, lambda key: f".{key[1] or key[2] or key[3] or ''}", path).split("."))
+    return found if all(re.fullmatch(_WORD, word) for word in found) else (path,)
 
 
 def item(path: str, key: int | str) -> str:
