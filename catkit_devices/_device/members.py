@@ -265,16 +265,15 @@ class DeviceType(ABCMeta):
             if base in (object, HostedObject, Part) or (base is not cls and isinstance(base, DeviceType)):
                 continue
             for member_name, member in list(vars(base).items()):
-                if inspect.getattr_static(cls, member_name) is member:  # not overridden nearer by
+                if _nearest(cls, member_name) is member:  # not overridden nearer by
                     guard = guarded(cls, member_name, member, inherited=base is not cls)
                     if guard is not member:
                         super().__setattr__(member_name, guard)
         cls._find_parts()
 
     def _find_parts(cls) -> None:
-        found = {name: None for base in reversed(cls.__mro__) for name in vars(base)}
-        members = {name: inspect.getattr_static(cls, name, None) for name in found if not name.startswith("_")}
-        parts = {name: member for name, member in members.items() if isinstance(member, Part)}
+        members = {name: member for base in reversed(cls.__mro__) for name, member in vars(base).items()}
+        parts = {name: part for name, part in members.items() if isinstance(part, Part) and not name.startswith("_")}
         type.__setattr__(cls, "_parts_", parts)
 
     def __setattr__(cls, name: str, value: Any) -> None:
@@ -285,6 +284,11 @@ class DeviceType(ABCMeta):
         super().__setattr__(name, value)
         if isinstance(value, Part) or name in cls._parts_:
             cls._find_parts()
+
+
+def _nearest(cls: type, name: str) -> Any:
+    """Return a member as the nearest class has it; quicker than ``inspect``, for every member of every driver."""
+    return next(vars(kind)[name] for kind in cls.__mro__ if name in vars(kind))
 
 
 def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made: bool = False) -> Any:

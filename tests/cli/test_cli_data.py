@@ -3,8 +3,6 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -25,17 +23,18 @@ def recorded(tmp_path):
     return tmp_path
 
 
-def command(directory, *arguments, exit_code=0, **environment):
-    result = subprocess.run(
-        [sys.executable, "-m", "catkit_devices", *map(str, arguments)],
-        cwd=directory, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment},
-    )  # fmt: skip
-    assert result.returncode == exit_code, result.stderr
-    assert "Traceback" not in result.stderr
-    return result
+@pytest.fixture
+def command(ready):
+    def run(directory, *arguments, exit_code=0, **environment):
+        result = ready.run(arguments, cwd=directory, env={**os.environ, **environment}, timeout=60)
+        assert result.returncode == exit_code, result.stderr
+        assert "Traceback" not in result.stderr
+        return result
+
+    return run
 
 
-def test_runs_are_listed_oldest_first_with_their_outcome(recorded):
+def test_runs_are_listed_oldest_first_with_their_outcome(command, recorded):
     lines = command(recorded, "runs").stdout.splitlines()
     rows = [line.split() for line in lines if "_" in line and "─" not in line]
     assert [row[1] for row in rows] == ["FilterScan", "Loop"]
@@ -43,7 +42,7 @@ def test_runs_are_listed_oldest_first_with_their_outcome(recorded):
     assert "the lamp [red] went out" in next(line for line in lines if "FilterScan" in line)
 
 
-def test_runs_for_a_script_are_json(recorded):
+def test_runs_for_a_script_are_json(command, recorded):
     first, second = json.loads(command(recorded, "runs", "--json").stdout)
     assert (first["name"], first["outcome"], first["records"]) == ("FilterScan", "failed", 4)
     assert os.path.isdir(recorded / first["run"])
@@ -54,7 +53,7 @@ def test_runs_for_a_script_are_json(recorded):
     )
 
 
-def test_one_run_is_shown_with_its_parameters_tags_and_events(recorded):
+def test_one_run_is_shown_with_its_parameters_tags_and_events(command, recorded):
     shown = command(recorded, "runs", "FilterScan").stdout
     assert "repeats = 3" in shown
     assert ["scalar", "power/1", "W", "3"] in [line.split() for line in shown.splitlines()]
@@ -63,7 +62,7 @@ def test_one_run_is_shown_with_its_parameters_tags_and_events(recorded):
     assert answer["tags"] == [{"kind": "scalar", "tag": "offset", "unit": None, "count": 1}]
 
 
-def test_a_run_that_is_not_there_is_an_error_with_code_2(recorded):
+def test_a_run_that_is_not_there_is_an_error_with_code_2(command, recorded):
     for arguments in (
         ["runs", "FilterSkan"],
         ["plot", "FilterSkan", "power"],
@@ -72,7 +71,7 @@ def test_a_run_that_is_not_there_is_an_error_with_code_2(recorded):
         assert "did you mean 'FilterScan'?" in command(recorded, *arguments, exit_code=2).stderr
 
 
-def test_plot_writes_a_file_named_after_the_tag_or_the_file_that_was_given(recorded):
+def test_plot_writes_a_file_named_after_the_tag_or_the_file_that_was_given(command, recorded):
     assert "plot of runs/" in command(recorded, "plot", "FilterScan", "power/1").stdout
     assert (recorded / "power_1.png").read_bytes().startswith(b"\x89PNG")
     result = command(recorded, "plot", "FilterScan", "frame", "--index", "0", "--out", "frame.pdf", "--json")
@@ -81,7 +80,7 @@ def test_plot_writes_a_file_named_after_the_tag_or_the_file_that_was_given(recor
     assert "did you mean 'power/1'?" in command(recorded, "plot", "FilterScan", "powr/1", exit_code=2).stderr
 
 
-def test_export_writes_the_file_and_warns_of_what_it_leaves_out(recorded):
+def test_export_writes_the_file_and_warns_of_what_it_leaves_out(command, recorded):
     result = command(recorded, "export", "FilterScan", "--to", "scan.csv")
     assert result.stderr.startswith("warning: left out: array")
     rows = list(csv.reader((recorded / "scan.csv").read_text().splitlines()))
@@ -91,7 +90,7 @@ def test_export_writes_the_file_and_warns_of_what_it_leaves_out(recorded):
     assert answer["left_out"] == []
 
 
-def test_export_to_hdf5_is_a_file_that_h5py_reads(recorded):
+def test_export_to_hdf5_is_a_file_that_h5py_reads(command, recorded):
     h5py = pytest.importorskip("h5py")
     command(recorded, "export", "FilterScan", "--to", "scan.h5", "--tag", "frame")
     with h5py.File(recorded / "scan.h5") as file:
