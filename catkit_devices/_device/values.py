@@ -267,7 +267,7 @@ class Rule:
     def _wanted(self, value: Any) -> Any:
         """Return what is compared with the choices: a number in the unit where some of them are numbers."""
         plain = [choice.value if isinstance(choice, enum.Enum) else choice for choice in self.choices or ()]
-        numeric = any(isinstance(one, numbers.Real) and not isinstance(one, bool) for one in plain)
+        numeric = any(real_number(one) is not None for one in plain)
         # An infinite load, say, may be a choice.
         named = isinstance(value, enum.Enum) or (isinstance(value, str | float) and value in plain)
         if not numeric or named:
@@ -704,6 +704,8 @@ def _is_meant(choice: Any, value: Any, wanted: Any) -> bool:
         if name is not None and type(choice).__members__.get(name) is choice:
             return True
         choice = choice.value
+    if isinstance(wanted, float) and real_number(choice) == wanted:
+        return True  # a Decimal of 0.1 is not equal to the float
     return bool(choice == wanted) and isinstance(choice, bool) == isinstance(wanted, bool)
 
 

@@ -2,6 +2,9 @@
 
 import enum
 import json
+import math
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -281,3 +284,20 @@ def test_a_whole_number_may_stand_for_flags(kind):
             rule.convert(wrong)
     with pytest.raises(ValueError, match="a whole number was expected, got 'BUSY'"):
         rule.parse("BUSY")
+
+
+class Scale(Switchboard):
+    gain = Control("?", "G {}", choices=(Decimal("0.1"), Decimal("0.2"), Fraction(1, 2)), doc="Gain.")
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"), [(0.1, "G 0.1"), ("0.1", "G 0.1"), (Decimal("0.20"), "G 0.2"), (0.5, "G 1/2"), ("0.5", "G 1/2")]
+)
+def test_a_choice_that_is_a_decimal_or_a_fraction_is_meant_by_its_number(value, sent):
+    with Scale("scale") as scale:
+        scale.gain = value
+        assert scale._sent == [sent]
+        for other in (0.3, "0.3", True, math.nan):
+            with pytest.raises(DeviceValueError, match="gain must be"):
+                scale.gain = other
+        assert scale._sent == [sent]
