@@ -31,8 +31,8 @@ for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTSTP"):
 
 
 def pytest_xdist_auto_num_workers():
-    """Return one worker more than there are processors: much of a test's time it waits for other processes."""
-    return (os.cpu_count() or 1) + 1
+    """Return two workers more than there are processors: much of a test's time it waits for other processes."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_addoption(parser):

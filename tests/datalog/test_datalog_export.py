@@ -1,6 +1,7 @@
 """A run exported to HDF5, FITS or CSV holds the numbers that were logged, with their units and times."""
 
 import csv
+import functools
 import io
 import json
 import math
@@ -153,7 +154,7 @@ def test_fits_holds_arrays_without_dimensions_and_without_elements_too(tmp_path,
 def test_fits_holds_everything(run, tmp_path):
     fits = pytest.importorskip("astropy.io.fits")
     run.log_fits("image", fits.HDUList([fits.PrimaryHDU(np.eye(3)), fits.ImageHDU(np.ones(2), name="DARK")]))
-    run.log_figure("picture", PNG)
+    run.log_figure("picture", png())
     assert export(run.path, tmp_path / "scan.fits") == []
     with fits.open(tmp_path / "scan.fits") as hdus:
         hdus.verify("exception")
@@ -168,7 +169,7 @@ def test_fits_holds_everything(run, tmp_path):
         assert hdus["spectrum"].data["Y"].tolist() == [0.5, 0.25, 1.0]
         np.testing.assert_array_equal(hdus["image"].data, np.eye(3))
         assert hdus["image DARK"].data.tolist() == [1.0, 1.0]
-        assert bytes(hdus["picture"].data["PNG"][0]) == PNG
+        assert bytes(hdus["picture"].data["PNG"][0]) == png()
         assert json.loads(bytes(hdus["state"].data["JSON"][0])) == {"gain": 0.5, "name": "größe"}
         assert hdus["EVENTS"].data["TEXT"].tolist() == ["the mutex 'wheel' was broken"]
         assert json.loads(hdus["RUN"].data["JSON"][0])["parameters"] == {"repeats": 3}
@@ -368,7 +369,8 @@ def test_a_run_is_exported_while_it_is_written(run, tmp_path):
             assert len(rows) == 2 + number
 
 
-def _png():
+@functools.cache
+def png():
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -377,6 +379,3 @@ def _png():
     buffer = io.BytesIO()
     Figure(figsize=(1, 1)).savefig(buffer, format="png")
     return buffer.getvalue()
-
-
-PNG = _png()
