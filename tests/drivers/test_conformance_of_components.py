@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from catkit_devices import Component, Components, Device, Measurement
 from catkit_devices.testing import DriverConformance
 from catkit_devices.testing.members import members
 from catkit_devices.testing.rig import Rig
+from catkit_devices.testing.telling_rules import describes_itself
 
 PLUGINS = Path(__file__).parents[1] / "testbed" / "rack_plugins"
 
@@ -17,12 +19,6 @@ class TestRack(DriverConformance):
     arguments = {f"outputs[{number}].ramp": (2.0,) for number in (1, 2)}
     safe_state = {f"outputs[{number}].enabled": False for number in (1, 2)}
     examples = 5
-
-
-class Broken(TestRack):
-    """With a component that breaks rules."""
-
-    __test__ = False
 
 
 @pytest.fixture
@@ -43,3 +39,27 @@ def test_the_operations_of_every_component_are_tried(rig):
         "outputs[2].ramp()",
         *(f"reading modules[{name!r}].sensors[{number}].value" for name in ("oven", "bath") for number in (1, 2)),
     }  # fmt: skip
+
+
+class Level(Component):
+    level = Measurement(lambda level: 1.0, doc="Level.")
+
+
+class Careless(Device):
+    """A driver that forgets to say the unit of what its components measure."""
+
+    has_instrument = False
+    tanks = Components(Level, numbers=(1, 2))
+
+    def _open(self):
+        return self
+
+
+def test_a_component_that_breaks_a_rule_is_named():
+    case = type("Careless", (DriverConformance,), {"driver": Careless, "__test__": False})()._case()
+    rig = Rig(case)
+    with rig.opened():
+        problems = describes_itself(rig)
+    rig.close()
+
+    assert problems == [f"tanks[{number}].level has no unit ('dimensionless' where it has none)" for number in (1, 2)]

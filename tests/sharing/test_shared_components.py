@@ -177,20 +177,21 @@ def test_only_what_is_shared_of_a_component_can_be_reached(rack):
             rack._do(1, name)
 
 
-def test_a_component_waits_for_its_device_and_a_shared_read_does_not(rack, manager):
+def test_a_component_waits_for_its_device_and_a_shared_read_does_not(manager):
     def hold(rack, entered, go):
         with rack.lock():
             entered.set()
             go.wait(60)
 
+    rack = manager.get_object("impatient", Rack, "impatient", timeout=0.2, open_on_use=True)
     entered, go = manager.get_event("entered"), manager.get_event("go")
     process = Process(target=hold, args=(rack, entered, go))
     process.start()
     entered.wait(30)
     try:
         assert rack.outputs[1].voltage == 0.0
-        with pytest.raises(MutexTimeoutError), rack.lock(timeout=0.05):
-            pass
+        with pytest.raises(MutexTimeoutError, match="'impatient' not acquired in 0.2 s"):
+            rack.outputs[1].voltage = 1
     finally:
         go.set()
         process.join()
