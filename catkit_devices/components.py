@@ -347,7 +347,7 @@ def _view(device: Any, component: Component) -> Any:
         component._write(command)  # noqa: SLF001 - what drivers implement
 
     kind = type(device)
-    members = {"_query": ask, "_write": write, "__module__": __name__}
+    members = {"_query": ask, "_write": write, "_device_": property(lambda _view: device), "__module__": __name__}
     derived: Any = DeviceType(kind.__name__, (kind,), members)
     view: Any = object.__new__(derived)
     object.__setattr__(view, "__dict__", vars(device))  # both have the same state; nothing is copied

@@ -223,9 +223,10 @@ class ScpiDevice(VisaDevice):
     def _read_errors_(self) -> list[str]:
         """Read the error queue until it is empty (SCPI-99 volume 2, 21.8.1), and return what it says."""
         found: list[str] = []
+        whole: Any = self._device_  # of a component: there is one queue for the whole instrument
         with self._transaction_():
             while len(found) < _MOST_ERRORS:
-                answer = self._ask_(self.error_query, self._error_entry_).strip()
+                answer = whole._ask_(self.error_query, self._error_entry_).strip()
                 if re.match(r"[+-]?0+(?!\d)", answer):
                     return found
                 found.append(answer)

@@ -342,9 +342,11 @@ class VisaDevice(Device):
         """
         timeout = self._seconds_(timeout)
         if done is None:
-            self._query("*ESR?")  # reading forgets the events of the past (10.12)
+            whole: Any = self._device_  # of a component: common commands are about the whole instrument
+            whole._ask_("*ESR?", str)  # reading forgets the events of the past (10.12)
             self._write(command)
-            self._write("*OPC")  # sets bit 0 when no operation is pending any more (10.18)
+            # It sets bit 0 when no operation is pending any more (10.18).
+            whole._write("*OPC")  # noqa: SLF001 - of this class
             done = self._is_complete_
         else:
             self._write(command)
@@ -365,15 +367,18 @@ class VisaDevice(Device):
             self._wait_for_completion_(command, seconds)
             return
         self._write(command)
+        whole: Any = self._device_
         if how == "*OPC?":
-            self._query("*OPC?", seconds)  # replies when nothing is pending any more (IEEE 488.2, 10.19)
+            whole._ask_("*OPC?", str, seconds)  # replies when nothing is pending any more (IEEE 488.2, 10.19)
             return
         # What follows *WAI is carried out when nothing is pending any more (10.39).
-        self._refuse_failed_(self._ask_("*WAI;*ESR?", _as_event_status, seconds))
+        self._refuse_failed_(whole._ask_("*WAI;*ESR?", _as_event_status, seconds))
 
     def _event_status(self) -> EventStatus:
         """Read, and so clear, the standard event status register (IEEE 488.2, 10.12)."""
-        return self._ask_("*ESR?", _as_event_status)
+        whole: Any = self._device_
+        status: EventStatus = whole._ask_("*ESR?", _as_event_status)
+        return status
 
     _event_status_ = _event_status
 

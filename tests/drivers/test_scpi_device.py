@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from catkit_devices import Control, Measurement, ScpiDevice, scpi
+from catkit_devices import Component, Components, Control, Measurement, ScpiDevice, scpi
 from catkit_devices.errors import DeviceOpenError, DeviceProtocolError, DeviceTimeoutError
 from catkit_devices.scpi import EventStatus, StatusByte
 
@@ -319,6 +319,32 @@ def test_a_wait_ends_when_the_instrument_says_that_it_is_complete(source):
     ]  # fmt: skip
     with pytest.raises(DeviceTimeoutError, match=r"not complete in 0.2 s"):
         device.tune_for_ever()
+
+
+class Channel(Component):
+    """A channel that addresses itself in every command."""
+
+    level = Control("LEV?", "LEV {}", unit="V", limits=(0, 9), settles_within=5.0, doc="Level.")
+
+    def _query(self, command, timeout=None):
+        return self.device._query(f"CH{self.number}:{command}", timeout)
+
+    def _write(self, command):
+        self.device._write(f"CH{self.number}:{command}")
+
+
+def test_errors_and_completion_of_a_channel_are_those_of_the_whole_instrument(source):
+    class Rack(Source):
+        channels = Components(Channel, numbers=(1, 2))
+
+    replies = {b"CH2:LEV?": b"3\n", b"*ESR?": [b"0\n", b"1\n"]}
+    device, simulator = source(replies, Rack)
+    device.channels[2].level = 3
+
+    assert device.channels[2].level == 3.0
+    assert [command for command in simulator.sent if command != b"SYST:ERR?"] == [
+        b"*ESR?", b"CH2:LEV 3.0", b"*OPC", b"*ESR?", b"CH2:LEV?"
+    ]  # fmt: skip
 
 
 # --- strict drivers
