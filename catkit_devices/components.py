@@ -261,6 +261,8 @@ class Component(Part, metaclass=DeviceType):
         return f"<{type(self).__name__} '{self._device_._name_}.{self._path_}'>"
 
     def __reduce__(self) -> Any:
+        if self._owner_ is None:  # part of a driver's class that travels by value
+            return _declared_again, (type(self), *self._made_with_)
         return reached, (self.device, words(self._path_))
 
 
@@ -335,6 +337,10 @@ def _check_key(key: Any, whole_number: bool) -> None:
     is_word = isinstance(key, str) and words(f"x.{key}") == ("x", key)
     if not is_word and not (isinstance(key, int) and not isinstance(key, bool)):
         raise TypeError(f"expected a word of letters, digits, _ and -, or a whole number, as key, got {key!r}")
+
+
+def _declared_again(kind: type[Component], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Component:
+    return kind(*args, **kwargs)
 
 
 def _view(device: Any, component: Component) -> Any:

@@ -277,6 +277,8 @@ class DeviceType(ABCMeta):
         type.__setattr__(cls, "_parts_", parts)
 
     def __setattr__(cls, name: str, value: Any) -> None:
+        if name == "_parts_":  # of a class that travels by value, together with what it is made from
+            return
         if any(isinstance(base, DeviceType) for base in cls.__bases__):
             value = guarded(cls, name, value, made=True)
             if isinstance(value, Part):

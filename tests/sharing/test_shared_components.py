@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from rack import Rack
+from rack import Output, Rack
 
+from catkit_devices import Components, VisaDevice
 from catkit_devices.errors import (
     ComponentNotFoundError,
     DeviceClosedError,
@@ -140,6 +141,31 @@ def test_a_component_travels_to_other_processes_and_back(rack):
     assert rack.outputs[3].voltage == 4.0
     assert pickle.loads(pickle.dumps(rack.outputs)) == rack.outputs
     assert pickle.loads(pickle.dumps(rack.modules[2])).count() == 5
+
+
+def test_a_driver_that_travels_by_value_has_its_components(manager):
+    class Local(VisaDevice):
+        outputs = Components(Output, numbers=(1, 2))
+        main = Output(7)
+        plugged = Components(Output, numbers=lambda device: [5])
+        absent = Output(8, fitted=lambda device: False)
+
+        def _open(self):
+            self._values = {}
+            return self
+
+        def _close(self):
+            pass
+
+        def _make_safe(self):
+            pass
+
+    local = manager.get_object("local", Local, "local", address="ASRL1::INSTR", open_on_use=True)
+    local.outputs[2].voltage = 2
+
+    assert [local.outputs[2].voltage, local.main.number, local.plugged[5].number] == [2.0, 7, 5]
+    assert not hasattr(local, "absent")
+    assert set(local.describe()["components"]) == {"outputs", "main", "plugged", "absent"}
 
 
 def test_on_its_server_a_component_is_the_component_itself(rack):
