@@ -42,7 +42,7 @@ class Channel(Component):
         "SOUR{self.number}:FREQ?",
         "SOUR{self.number}:FREQ {}",
         unit="Hz",
-        limits=lambda self: (1e-6, self.device.highest_frequency),
+        limits=lambda self: (1e-6, self.device._highest_frequency),  # noqa: SLF001 - of the same driver
         doc="Frequency of a sine; of other forms the instrument refuses the highest.",
     )
     amplitude = Control(
@@ -100,11 +100,6 @@ class Keysight33500B(ScpiDevice):
         super().__init__(name, **options)
         self._number_of_channels = 1
         self._highest_frequency = _FREQUENCIES["1"]
-
-    @property
-    def highest_frequency(self) -> float:
-        """Highest frequency of a sine, in Hz."""
-        return self._highest_frequency
 
     def _identify(self) -> None:
         super()._identify()

@@ -9,6 +9,11 @@ class DriverConformance(conformance.DriverConformance):
     strict = True
 
 
+def others(group, members, numbers=(2, 3, 4)):
+    """Return what leaves out the members of all components but the first: they are of one class, and time is short."""
+    return {f"{group}[{number}].{member}": "as the first" for number in numbers for member in members.split()}
+
+
 USB = "USB0::0x1313::0x8078::P0001::INSTR"
 
 
@@ -155,3 +160,59 @@ class Test34461A(DriverConformance):
     )
     strict = False  # readings vary, so that asking twice shows nothing
     undetectable = {"garbled": "a digit is as good as another one"}
+
+
+class Test8742(DriverConformance):
+    driver = "newport_8742"
+    address = "TCPIP0::10.0.0.7::23::SOCKET"
+    values = {"motors[1].position": [0, 2000, 5000]}  # steps, of which it makes 2000 in a second
+    arguments = {"motors[1].redefine": (0,)}
+    left_out = others("motors", "acceleration motor_type moving position velocity redefine stop")
+    undetectable = {"garbled": "commands have no check sum, and a digit is as good as another one"}
+    examples = 3
+
+    def make_unsafe(self, device):
+        device.write("1PR100000")
+
+    def is_safe(self, device, simulator):
+        return not any(axis.moving for axis in simulator.axes.values())
+
+
+class Test747(DriverConformance):
+    driver = "mcpherson_747"
+    simulator_options = {"initialised": True}
+    values = {"parts[1].position": [1, 2]}
+    left_out = others("parts", "initialised position initialise")
+    examples = 2
+
+
+class Test33500B(DriverConformance):
+    driver = "keysight_33500b"
+    address = "TCPIP0::10.0.0.9::5025::SOCKET"
+    strict = False  # the form of its numbers is not known
+    simulator_options = {"model": "33511B"}
+    values = {"channels[1].amplitude": [0.01, 1.0, 2.0], "channels[1].offset": [-1.0, 0.0, 2.5]}  # within 5 V together
+    arguments = {"channels[1].load_waveform": ([0.0] * 8, 1e6)}
+    resolution = {"channels[1].frequency": 1e-6, "channels[1].phase": 1e-6}
+    undetectable = {"garbled": "a digit is as good as another one"}
+    safe_state = {"channels[1].enabled": False}
+    examples = 5
+
+
+class TestE36312A(DriverConformance):
+    driver = "keysight_e36312a"
+    address = "TCPIP0::10.0.0.9::5025::SOCKET"
+    left_out = others("outputs", "voltage current_limit measured_voltage measured_current", (2, 3))
+    strict = False  # the form of its numbers is not known
+    undetectable = {"garbled": "a digit is as good as another one"}
+    safe_state = {f"outputs[{number}].enabled": False for number in (1, 2, 3)}
+    examples = 3
+
+
+class TestDS1000Z(DriverConformance):
+    driver = "rigol_ds1000z"
+    left_out = others("channels", "coupling displayed offset scale waveform")
+    address = "TCPIP0::10.0.0.9::5555::SOCKET"
+    strict = False  # the form of its numbers is not known
+    undetectable = {"garbled": "a digit is as good as another one"}
+    examples = 2
