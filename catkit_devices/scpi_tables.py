@@ -1,7 +1,7 @@
-"""A driver for a SCPI instrument that consists of the tables of a configuration, and of no program.
+"""A driver for a SCPI instrument that is described by tables in the configuration, without any Python.
 
-The tables are made into a class, once, and this is checked as every driver's class is. So what such a driver has, its
-properties and how it is made safe, is known before anything is opened.
+The tables are made into a class, once, and this class is checked like every driver's. So its properties, and how it is
+made safe, are known before anything is opened.
 """
 
 from __future__ import annotations
@@ -67,25 +67,25 @@ class TableScpiDevice(ScpiDevice):
     Args:
         name: the device's name.
         properties: a table for each property: ``get`` and ``set`` (commands), ``type`` (``"float"``, ``"int"``,
-            ``"bool"``, ``"str"`` or ``"array"``), ``unit``, ``limits``, ``choices``, ``doc`` and what else
-            :class:`~catkit_devices.properties.Control` takes; for arrays also ``dtype`` and ``shape``.
+            ``"bool"``, ``"str"`` or ``"array"``), ``unit``, ``limits``, ``choices``, ``doc``, and other arguments of
+            :class:`~catkit_devices.properties.Control`; for arrays also ``dtype`` and ``shape``.
         commands: a table for each command: ``write`` (what is sent), ``doc``, and ``completes_within`` (seconds) where
             it takes time.
         safe: the values that make it safe, by property, in the order in which they are set.
         identity: a regular expression that the reply to ``*IDN?`` must contain.
         errors: when the error queue is read: ``"always"``, ``"on_request"`` or ``"never"``.
-        error_query: what reads the oldest error.
-        strict: whether replies must be of exact form.
+        error_query: the command that reads the oldest error.
+        strict: whether only one exact form of each reply is accepted, so that disturbed replies are detected.
         io_timeout: seconds for one exchange.
-        read_termination: what ends a reply.
-        write_termination: what ends a command.
-        encoding: of text.
-        baud_rate: of a serial port, as the four below.
+        read_termination: characters that end a reply.
+        write_termination: characters that end a command.
+        encoding: encoding of text, such as ``"ascii"``.
+        baud_rate: for a serial port, in bits per second; the next four are for a serial port too.
         data_bits: 5 to 8.
         parity: ``"none"``, ``"odd"``, ``"even"``, ``"mark"`` or ``"space"``.
         stop_bits: 1, 1.5 or 2.
         flow_control: ``"none"``, ``"xon_xoff"``, ``"rts_cts"`` or ``"dtr_dsr"``.
-        **options: of :class:`~catkit_devices.visa.VisaDevice`.
+        **options: options of :class:`~catkit_devices.visa.VisaDevice`.
     """
 
     def __new__(cls, name: str, **options: Any) -> Self:  # noqa: ARG004 - for the constructor
@@ -122,7 +122,7 @@ class TableScpiDevice(ScpiDevice):
     @classmethod
     def _for_(cls, options: Mapping[str, Any]) -> type[Self]:
         if "_tables_" in vars(cls) or "properties" not in options:
-            return cls  # made already, or refused with the option that is missing
+            return cls  # the class is made already, or the call is refused because "properties" is missing
         tables = {key: options[key] for key in ("properties", "commands", "safe", *_SETTINGS) if key in options}
         made: type[Self] = _class_of(cls, json.dumps(tables, default=str))
         return made

@@ -49,11 +49,11 @@ class Keithley2450(ScpiDevice):
     limited = Measurement(
         lambda self: self._ask_value(f"SOUR:{'VOLT:ILIM' if self.source == 'voltage' else 'CURR:VLIM'}:TRIP?", bool),
         type=bool,
-        doc="Limit: whether it is what keeps the source from its value.",
+        doc="Limit: reached or not; when it is, the source does not reach its value.",
     )
     enabled = Control("OUTP?", "OUTP {:d}", type=bool, doc="Output: on or off.")
     measured_voltage = Measurement("MEAS:VOLT?", unit="V", doc="Voltage at the terminals.")
-    measured_current = Measurement("MEAS:CURR?", unit="A", doc="Current through them.")
+    measured_current = Measurement("MEAS:CURR?", unit="A", doc="Current through the terminals.")
     current_cycles = Control(
         "SENS:CURR:NPLC?",
         "SENS:CURR:NPLC {}",
@@ -76,7 +76,8 @@ class Keithley2450(ScpiDevice):
         language = self._query("*LANG?").strip()
         if language != "SCPI":
             raise DeviceOpenError(
-                f"the command set SCPI was expected, found {language!r}: send *LANG SCPI, and switch it off and on",
+                f"the command set SCPI was expected, found {language!r}: send *LANG SCPI, then switch the instrument "
+                "off and on",
                 **self._facts("*LANG?"),
             )
 

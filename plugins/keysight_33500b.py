@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Keysight33500B"]
 
 _FREQUENCIES = {"1": 20e6, "2": 30e6}
-"""Hz: the highest, by the third digit of the model."""
+"""Hz: the highest frequency of a sine, by the fourth digit of the model."""
 _POINTS = range(8, 65537)
-"""How many an arbitrary waveform may have."""
+"""Numbers of points that an arbitrary waveform may have."""
 
 
 class Channel(Component):
@@ -43,7 +43,7 @@ class Channel(Component):
         "SOUR{self.number}:FREQ {}",
         unit="Hz",
         limits=lambda self: (1e-6, self.device._highest_frequency),  # noqa: SLF001 - of the same driver
-        doc="Frequency of a sine; of other forms the instrument refuses the highest.",
+        doc="Frequency. The limit is that of a sine; for other forms the instrument refuses the highest frequencies.",
     )
     amplitude = Control(
         "SOUR{self.number}:VOLT?",
@@ -65,10 +65,10 @@ class Channel(Component):
     enabled = Control("OUTP{self.number}?", "OUTP{self.number} {:d}", type=bool, doc="Output: on or off.")
 
     def load_waveform(self, samples: Sequence[float], sample_rate: float) -> None:
-        """Make an arbitrary waveform the form of the wave.
+        """Load an arbitrary waveform, and select it.
 
         Args:
-            samples: 8 to 65536 numbers from -1 to 1, parts of half the amplitude.
+            samples: 8 to 65536 numbers from -1 to 1; 1 is half the peak-to-peak amplitude above the offset.
             sample_rate: samples per second, up to 250e6.
         """
         if len(samples) not in _POINTS or not all(-1 <= sample <= 1 for sample in samples):

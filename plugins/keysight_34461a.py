@@ -23,16 +23,16 @@ __all__ = ["Keysight34461A"]
 
 _CYCLES = (0.02, 0.2, 1.0, 10.0, 100.0)
 """Power line cycles that a reading may take."""
-_MOST_SAMPLES = 1000  # a 34460A keeps so many
+_MOST_SAMPLES = 1000  # the memory of a 34460A holds no more
 _SECONDS_PER_CYCLE = 2 / 50
-"""Of the power line: 50 Hz, and twice since the zero is measured too."""
+"""For a power line of 50 Hz; twice as long as a cycle, since the zero is measured too."""
 
 
 class Keysight34461A(ScpiDevice):
-    """A multimeter; it only measures, so making it safe does nothing. Each reading is with automatic range."""
+    """A multimeter; it only measures, so making it safe does nothing. Each reading uses the automatic range."""
 
     identity = r"^(Agilent|Keysight) Technologies,344(60|61|65|70)A"
-    #: Seconds: a reading with 10 power line cycles and automatic zero takes 0.4 s, and slow signals of AC take 2.5 s.
+    #: Seconds: a reading with 10 power line cycles and automatic zero takes 0.4 s, and one of slow AC signals 2.5 s.
     io_timeout = 10.0
 
     dc_voltage = Measurement("MEAS:VOLT:DC?", unit="V", doc="DC voltage; infinite above the highest range.")
@@ -44,15 +44,16 @@ class Keysight34461A(ScpiDevice):
     frequency = Measurement("MEAS:FREQ?", unit="Hz", doc="Frequency of an AC voltage.")
 
     def sample_dc_voltage(self, count: int, cycles: float = 1.0) -> npt.NDArray[np.float64]:
-        """Take so many readings of the DC voltage, one after the other, and return them in V.
+        """Read the DC voltage ``count`` times, one after the other, and return the readings in V.
 
         Args:
-            count: 1 to 1000.
-            cycles: of the power line that each reading takes: 0.02, 0.2, 1, 10 or 100.
+            count: number of readings, 1 to 1000.
+            cycles: power line cycles that each reading takes: 0.02, 0.2, 1, 10 or 100.
         """
         if not 1 <= count <= _MOST_SAMPLES or cycles not in _CYCLES:
             raise DeviceValueError(
-                f"1 to {_MOST_SAMPLES} readings of {', '.join(map(str, _CYCLES))} cycles, got {count} of {cycles}",
+                f"1 to {_MOST_SAMPLES} readings, each of {', '.join(map(str, _CYCLES))} cycles, are expected, got "
+                f"{count} of {cycles}",
                 **self._facts(),
             )
         for command in ("CONF:VOLT:DC AUTO", f"VOLT:DC:NPLC {cycles}", f"SAMP:COUN {count}"):

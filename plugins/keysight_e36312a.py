@@ -1,7 +1,7 @@
 """Keysight E36311A, E36312A and E36313A triple-output supplies: driver ``keysight_e36312a``.
 
 USBTMC, or TCP port 5025; LF. Commands with channel lists, ``VOLT 5,(@1)``: Keysight E36300 Series Programming Guide and
-pymeasure ``keysightE36312A.py``, which has the ranges too: 6 V and 5 A, 25 V and 1 A twice.
+pymeasure ``keysightE36312A.py``, which has the ranges too: 6 V and 5 A for output 1, 25 V and 1 A for outputs 2 and 3.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["KeysightE36312A"]
 
 _RANGES = {1: (6.0, 5.0), 2: (25.0, 1.0), 3: (25.0, 1.0)}
-"""V and A, by output."""
+"""Highest V and A, by output."""
 
 
 class Output(Component):
@@ -38,7 +38,7 @@ class Output(Component):
         "CURR {},(@{self.number})",
         unit="A",
         limits=lambda self: (0.0, _RANGES[self.number][1]),
-        doc="Current beyond which the voltage falls.",
+        doc="Highest current of the output; when it is reached, the voltage falls.",
     )
     enabled = Control("OUTP? (@{self.number})", "OUTP {:d},(@{self.number})", type=bool, doc="Output: on or off.")
     measured_voltage = Measurement(

@@ -2,8 +2,8 @@
 
 USB (virtual serial port at 57600 baud, seven data bits, odd parity), TCP port 7777, or GPIB; commands end with LF,
 replies with CR LF. Commands: Lake Shore Model 336 User's Manual, chapter 6; PyPI lakeshore 1.10.0 ``model_336.py`` of
-the manufacturer, and qcodes ``Lakeshore_model_336.py`` have the same. There is no queue of errors: what it has refused
-is told by ``*ESR?``. A reading that is not valid comes as +0, so its status is asked for in the same message.
+the manufacturer, and qcodes ``Lakeshore_model_336.py`` have the same. There is no error queue: ``*ESR?`` tells whether
+a command was refused. A reading that is not valid comes as +0, so its status is asked for in the same message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _REFUSED = 4 | 16 | 32
 """Bits of ``*ESR?``: query error, execution error, command error."""
 _STATUS = {1: "is invalid", 16: "is below the range", 32: "is above the range", 64: "has a sensor at zero",
            128: "has a sensor beyond its range"}  # fmt: skip
-"""Bits of ``RDGST?``, and what the reading then does."""
+"""Bits of ``RDGST?``, and what each says of the reading."""
 _PID = re.compile(r"([+-]\d+\.\d+),([+-]\d+\.\d+),([+-]\d+\.\d+)", re.ASCII)
 
 
@@ -53,7 +53,7 @@ class Input(Component):
 
 
 class Output(Component):
-    """What all outputs have."""
+    """An output; this is what all four have in common."""
 
     setpoint = Control(
         "SETP? {self.number}", "SETP {self.number},{:.4f}", unit="K", limits=(0.0, 1500.0), doc="Temperature to reach."
@@ -63,7 +63,7 @@ class Output(Component):
         "RAMP {self.number},1,{:.3f}",
         unit="K/min",
         limits=(0.1, 100.0),
-        doc="Rate at which the setpoint goes to a new one; setting it switches ramps on.",
+        doc="Rate at which the controller goes to a new setpoint; setting it switches ramps on.",
     )
 
     @property
@@ -92,11 +92,13 @@ class Heater(Output):
         choices={"off": 0, "low": 1, "medium": 2, "high": 3},
         doc="Range of the heater's power.",
     )
-    power = Measurement("HTR? {self.number}", unit="percent", shared=True, doc="Power of the heater, of its range.")
+    power = Measurement(
+        "HTR? {self.number}", unit="percent", shared=True, doc="Power of the heater, as a part of its range."
+    )
 
 
 class AnalogOutput(Output):
-    """An output with a voltage, for a heater elsewhere."""
+    """An output that gives a voltage, for a heater with its own supply."""
 
     range = Control("RANGE? {self.number}", "RANGE {self.number},{}", choices={"off": 0, "on": 1}, doc="Output.")
 
@@ -119,7 +121,9 @@ class LakeShore336(ScpiDevice):
             super()._write(command)
             status = self._ask_value("*ESR?", int)
         if status & _REFUSED:
-            raise DeviceProtocolError("refused: it does not exist, or not with this value", **self._facts(command))
+            raise DeviceProtocolError(
+                "refused: there is no such command, or its value is not allowed", **self._facts(command)
+            )
 
     def _make_safe(self) -> None:
         """Switch all outputs off."""

@@ -1,8 +1,8 @@
 r"""McPherson 747 device controller, for the slits and mirrors of a monochromator: driver ``mcpherson_747``.
 
-RS-232 at 9600 baud, 8N1; Koyo DirectNET in ASCII: an enquiry, a header and data, each acknowledged, with a check sum
-(the exclusive or of the characters). Frames and places of the memory: McPherson Model 747 manual p. 3-10. The manual
-numbers the bits of V40601, which tell what moves, from 16 on; any bit counts as motion here.
+RS-232 at 9600 baud, 8N1; Koyo DirectNET in ASCII: an enquiry, a header and data, each acknowledged, with a checksum
+(the exclusive or of the characters). Frames and memory addresses: McPherson Model 747 manual p. 3-10. The bits of
+V40601 tell which device moves; the manual numbers them from 16 on, and here any bit counts as motion.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = ["DeviceController747"]
 # Control characters (manual p. 4).
 _SOH, _STX, _ETX, _EOT, _ENQ, _ACK, _ETB = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05", b"\x06", b"\x17"
 _START, _STATE, _UNINITIALISED, _POSITION, _TARGET = 0o40600, 0o40601, 0o40602, 0o2240, 0o2250
-"""Places of its memory; those of devices 2 to 4 follow the last two."""
+"""Memory addresses; the positions and targets of devices 2 to 4 follow those of device 1, which are the last two."""
 _ERROR = 0x100
-"""Bit of the first of them."""
+"""Bit of the word at ``_START``."""
 _LONGEST = 60.0
-"""Seconds that a motion may take; the manual has no figure."""
+"""Seconds that a motion may take; the manual does not say how long one takes."""
 
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class _DirectNet(_HasLine):
             self._ask_for(b"0", place)
             data = self._read_bytes(8)
             if data[:1] + data[5:6] != _STX + _ETX or data[6:] != _lrc(data[1:5]):
-                raise ValueError(f"a word and its check sum were expected, got {data!r}")
+                raise ValueError(f"a word and its checksum were expected, got {data!r}")
             self._write_bytes(_ACK)
             self._expect(_EOT)
             self._write_bytes(_EOT)
@@ -59,7 +59,7 @@ class _DirectNet(_HasLine):
             self._write_bytes(_EOT)
 
     def _ask_for(self, direction: bytes, place: int) -> None:
-        """Send the enquiry and the header of one word; whole blocks come before the last, which has four digits."""
+        """Send the enquiry and the header for one word: no whole block, and a last block of four digits."""
         self._write_bytes(b"N!" + _ENQ)
         self._expect(b"N!" + _ACK)
         header = b"01" + direction + b"1" + f"{place + 1:04X}".encode() + b"00" + b"04" + b"01"
@@ -71,7 +71,7 @@ class _DirectNet(_HasLine):
             raise ValueError(f"{answer!r} was expected, got {found!r}")
 
 
-class Part(_DirectNet, Component):  # type: ignore[misc]  # it has these of its device
+class Part(_DirectNet, Component):  # type: ignore[misc]  # a component finds these methods in its device
     """One slit, mirror or filter, which has numbered positions."""
 
     position = Control(
@@ -80,13 +80,13 @@ class Part(_DirectNet, Component):  # type: ignore[misc]  # it has these of its 
         type=int,
         limits=(1, 9),
         shared=True,
-        doc="Position. Setting it returns on arrival; one that there is not is refused, and needs initialise() then.",
+        doc="Position. Setting it returns on arrival. One that does not exist is refused; then call initialise().",
     )
     initialised = Measurement(
         lambda self: not self._read_word(_UNINITIALISED) >> (self.number - 1) & 1,
         type=bool,
         shared=True,
-        doc="State: whether it was initialised since power-up, without which its position means nothing.",
+        doc="State: initialised since power-up or not; if not, the position means nothing.",
     )
 
     def initialise(self) -> None:
@@ -113,12 +113,12 @@ class Part(_DirectNet, Component):  # type: ignore[misc]  # it has these of its 
 
 
 class DeviceController747(_DirectNet, VisaDevice):
-    """Up to four parts of a monochromator that go from one numbered position to another; nothing to be made safe."""
+    """Up to four parts of a monochromator with numbered positions; making it safe does nothing."""
 
     parts = Components(Part, numbers=(1, 2, 3, 4))
 
     def _identify(self) -> None:
-        self._read_word(_UNINITIALISED)  # it does not tell what it is
+        self._read_word(_UNINITIALISED)  # it has no command for its identity; a good answer must do
 
 
 def _lrc(text: bytes) -> bytes:

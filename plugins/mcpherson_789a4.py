@@ -1,10 +1,10 @@
 """McPherson 789A-4 scan controller, the motor of a monochromator: driver ``mcpherson_789a4``.
 
 RS-232 at 9600 baud, 8N1, XON/XOFF. A command ends with CR; the unit echoes it and sends the value, if there is one, and
-CR LF. Commands, limit and motion bits, and the way home: McPherson Model 789A-4 manual p. 7-18. Echo, line end, and to
-ask no more often than every 0.8 s: github spacetelescope/catkit
-``catkit/hardware/mcpherson/scan_controller_789a4.py``. It has no error messages and no identity but what it says after
-power-up, and it tells no position.
+CR LF. Commands, limit and motion bits, and how it finds home: McPherson Model 789A-4 manual p. 7-18. Echo, line end,
+and that it must not be asked more often than every 0.8 s: github spacetelescope/catkit
+``catkit/hardware/mcpherson/scan_controller_789a4.py``. It has no error messages, it tells its identity only after
+power-up, and it has no command that reads the position.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["ScanController789A4"]
 
 _FARTHEST = 8388600  # steps of one motion
-_FAST, _SLOW = 23000, 1000  # steps per second, towards the home switch and to its edge
+_FAST, _SLOW = 23000, 1000  # steps per second: to the home switch, and then to its edge
 _BACK, _FORTH = 108000, 72000
-"""Steps away from the home switch and towards it, so that its edge is found from the same side each time."""
+"""Steps away from the home switch, and back towards it: then its edge is found from the same side each time."""
 _INTERVAL = 0.8  # seconds between two questions
 _LONGEST = 480.0
 """Seconds; from end to end it takes 470 s at 23000 steps per second."""
 _HOME, _HIGH, _LOW = 32, 64, 128
-"""Bits of the limits: switches that are touched."""
+"""Bits of the reply to ``]``: which switches are touched."""
 
 
 class ScanController789A4(VisaDevice):
@@ -40,13 +40,13 @@ class ScanController789A4(VisaDevice):
     flow_control = "xon_xoff"
 
     moving = Measurement(
-        lambda self: self._number("^") & ~16 != 0, type=bool, shared=True, doc="Motion: whether it is under way."
+        lambda self: self._number("^") & ~16 != 0, type=bool, shared=True, doc="Motion: in progress or not."
     )
     at_home = Measurement(
         lambda self: bool(self._number("]") & _HOME),
         type=bool,
         shared=True,
-        doc="Home switch: touched or not; known only while the home circuit is on, which it is while home() runs.",
+        doc="Home switch: touched or not; known only while home() runs, since only then the home circuit is on.",
     )
     at_high_limit = Measurement(
         lambda self: bool(self._number("]") & _HIGH), type=bool, shared=True, doc="High limit switch: touched or not."
@@ -60,7 +60,7 @@ class ScanController789A4(VisaDevice):
         type=int,
         limits=(36, 60000),
         unit="1/s",
-        doc="Steps in a second, of motions; 36000 make one turn of the motor.",
+        doc="Velocity of motions, in steps per second; 36000 steps make one turn of the motor.",
     )
 
     def __init__(self, name: str, **options: Any) -> None:
@@ -69,30 +69,30 @@ class ScanController789A4(VisaDevice):
 
     @property
     def position(self) -> int | None:
-        """Steps from home, counted by this driver; None where it is not known, as before :meth:`home`."""
+        """Steps from home, counted by this driver; None while it is not known, as before :meth:`home`."""
         return self._position
 
     def move_by(self, steps: int) -> None:
-        """Move by so many steps, at most 8388600 in either direction; returns when it is there."""
+        """Move by ``steps``, at most 8388600 in either direction; returns when the motor is there."""
         if not 0 < abs(steps) <= _FARTHEST:
             raise DeviceValueError(f"steps must be 1 to {_FARTHEST} either way, got {steps}", **self._facts())
         start, self._position = self._position, None
         self._write(f"{steps:+d}")
         self._come_to_rest()
         if self._number("]") & (_HIGH | _LOW):
-            raise DeviceProtocolError("a limit switch has ended the motion", **self._facts())
+            raise DeviceProtocolError("a limit switch has stopped the motion", **self._facts())
         self._position = None if start is None else start + steps
 
     def home(self) -> None:
-        """Find the edge of the home switch, as the manual says; returns when it is there."""
+        """Find the edge of the home switch, as the manual says; returns when the motor is there."""
         self._position = None
-        self._write("@")  # a motion that was given up may still go on
+        self._write("@")  # an earlier motion, whose call has ended with an error, may still go on
         self._come_to_rest()
         self._write("A8")
         touched = bool(self._number("]") & _HOME)
         self._write(f"M{'+' if touched else '-'}{_FAST}")
         if not self.wait(lambda: bool(self._number("]") & _HOME) is not touched, _LONGEST, _INTERVAL):
-            raise DeviceTimeoutError(f"no home switch in {_LONGEST:g} s", **self._facts())
+            raise DeviceTimeoutError(f"the home switch was not found in {_LONGEST:g} s", **self._facts())
         for command in ("@", f"-{_BACK}", f"+{_FORTH}", "A24", f"F{_SLOW},0"):
             self._write(command)
             self._come_to_rest()
@@ -106,7 +106,7 @@ class ScanController789A4(VisaDevice):
         self._come_to_rest()
 
     def _identify(self) -> None:
-        with self._exchange(" "):  # starts it after power-up; later it only prompts
+        with self._exchange(" "):  # after power-up this starts it; later the reply is only a prompt
             self._send(" ")
             self._read()
         self._parameter("V")
@@ -145,7 +145,7 @@ class ScanController789A4(VisaDevice):
         """Slow the motor down and stop it, and switch the home circuit off."""
         self._write("@")
         if not self.wait(lambda: not self._number("^") & ~16, 5 * self.io_timeout, 0.1):
-            raise DeviceTimeoutError("does not stop", **self._facts("@"))
+            raise DeviceTimeoutError("the motor does not stop", **self._facts("@"))
         self._write("A0")
 
 

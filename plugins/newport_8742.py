@@ -25,9 +25,9 @@ __all__ = ["Picomotor8742"]
 _FARTHEST = 2147483647  # steps
 _NO_ERROR = "0, NO ERROR DETECTED"
 _MOST_ERRORS = 10
-"""How many the unit keeps."""
+"""Errors that the unit keeps."""
 _RESERVE = 5.0
-"""Seconds that a motion may take longer than its steps at its velocity."""
+"""Seconds that a motion may take in addition to its steps divided by its velocity."""
 
 
 class Motor(Component):
@@ -39,10 +39,10 @@ class Motor(Component):
         type=int,
         limits=(-_FARTHEST, _FARTHEST),
         shared=True,
-        doc="Steps from where it was at power-up or redefined, not measured. Setting it returns on arrival.",
+        doc="Steps since power-up or redefine(), counted and not measured. Setting it returns on arrival.",
     )
     moving = Measurement(
-        lambda self: self._whole("MD?") == 0, type=bool, shared=True, doc="Motion: whether it is under way."
+        lambda self: self._whole("MD?") == 0, type=bool, shared=True, doc="Motion: in progress or not."
     )
     velocity = Control(
         lambda self: self._whole("VA?"),
@@ -50,7 +50,7 @@ class Motor(Component):
         type=int,
         limits=(1, 2000),
         unit="1/s",
-        doc="Steps in a second; the tiny motor reaches 1750.",
+        doc="Velocity, in steps per second; the tiny motor reaches 1750.",
     )
     acceleration = Control(
         lambda self: self._whole("AC?"),
@@ -58,7 +58,7 @@ class Motor(Component):
         type=int,
         limits=(1, 200000),
         unit="1/s^2",
-        doc="Steps in a second, gained in a second.",
+        doc="Acceleration, in steps per second per second.",
     )
     motor_type = Control(
         "{self.number}QM?",
@@ -68,7 +68,7 @@ class Motor(Component):
     )
 
     def redefine(self, position: int) -> None:
-        """Let the place where it is be ``position``; nothing moves."""
+        """Call the present place ``position``; nothing moves."""
         self._write(f"{self.number}DH{position:d}")
 
     def stop(self) -> None:
@@ -87,7 +87,7 @@ class Motor(Component):
             )
 
     def _whole(self, command: str) -> int:
-        """Ask twice in one message, since a stray digit would make another number."""
+        """Ask twice in one message: a digit too many or too few would otherwise pass as another number."""
         found: int = self._ask(f"{self.number}{command};{self.number}{command}", _twice)
         return found
 
@@ -109,13 +109,13 @@ class Picomotor8742(VisaDevice):
     motors = Components(Motor, numbers=(1, 2, 3, 4))
 
     def detect_motors(self) -> None:
-        """Find out which motors are connected; each makes one step and one back."""
+        """Find out which motors are connected; each moves one step and one step back."""
         self._write("MC")
         self.wait(lambda: not self._moving(), _RESERVE)
 
     def _identify(self) -> None:
         super()._identify()
-        for _ in range(_MOST_ERRORS):  # of the past, and so nobody's
+        for _ in range(_MOST_ERRORS):  # these errors are from before this connection
             if self._query("TB?") == _NO_ERROR:
                 return
 

@@ -31,7 +31,7 @@ class Channel(Component):
         "CHAN{self.number}:SCAL {}",
         unit="V",
         limits=(0.01, 100.0),
-        doc="Volts per division, with the usual probe of 10:1; eight divisions are on the screen.",
+        doc="Volts per division, with a 10:1 probe; the screen has eight divisions.",
     )
     offset = Control(
         "CHAN{self.number}:OFFS?",
@@ -48,13 +48,13 @@ class Channel(Component):
     )
 
     def waveform(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return what is on the screen: times in s, from the trigger on, and volts."""
+        """Return the trace on the screen: times in s, counted from the trigger, and volts."""
         import numpy as np
 
         with self._transaction():
             for command in (f"WAV:SOUR CHAN{self.number}", "WAV:MODE NORM", "WAV:FORM BYTE"):
                 self._write(command)
-            # Format, type, points, averages; then of time and of volts: increment, origin, reference.
+            # Format, type, points, averages; then increment, origin and reference, first of time and then of volts.
             _, _, points, _, dt, start, first, dv, origin, zero = self._ask_value("WAV:PRE?", count=10)
             volts = self._query_array("WAV:DATA?", "u1", shape=int(points), scale=dv, offset=-(origin + zero) * dv)
         return (np.arange(len(volts)) - first) * dt + start, volts
@@ -68,7 +68,11 @@ class DS1000Z(ScpiDevice):
     channels = Components(Channel, numbers=(1, 2, 3, 4))
 
     time_scale = Control(
-        "TIM:MAIN:SCAL?", "TIM:MAIN:SCAL {}", unit="s", limits=(5e-9, 50.0), doc="Time per division, of twelve."
+        "TIM:MAIN:SCAL?",
+        "TIM:MAIN:SCAL {}",
+        unit="s",
+        limits=(5e-9, 50.0),
+        doc="Time per division; the screen has twelve.",
     )
     trigger_level = Control(
         "TRIG:EDGE:LEV?",

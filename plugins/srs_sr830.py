@@ -1,7 +1,7 @@
 """Stanford Research SR830 lock-in amplifier: driver ``srs_sr830``.
 
 GPIB, LF. Commands, ranges and status bits: SR830 manual revision 2.5 (10/2011), p. 5-1 to 5-24. Its commands are not
-SCPI; there is no queue of errors, and what it has refused is told by ``*ESR?``.
+SCPI; there is no error queue, and ``*ESR?`` tells whether a command was refused.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _REFUSED = 0x10 | 0x20
 _SENSITIVITIES = [
     f"{factor * scale} {unit}" for unit in ("nV", "uV", "mV") for scale in (1, 10, 100) for factor in (1, 2, 5)
 ]
-"""As the front panel shows them: 2 nV is number 0 and 1 V number 26; 1 nV is none."""
+"""As the front panel shows them. The first, 1 nV, does not exist: 2 nV is number 0, and 1 V is number 26."""
 _TIME_CONSTANTS = ["10 us", "30 us", "100 us", "300 us", "1 ms", "3 ms", "10 ms", "30 ms", "100 ms", "300 ms", "1 s",
                    "3 s", "10 s", "30 s", "100 s", "300 s", "1 ks", "3 ks", "10 ks", "30 ks"]  # fmt: skip
 """In the order of their numbers, from 0."""
 _LEAST = 0.004
-"""V: the lowest amplitude of the sine output, which cannot be switched off."""
+"""V: the lowest amplitude of the sine output; the output cannot be switched off."""
 
 
 def _numbered(words: list[str]) -> dict[str, int]:
@@ -51,11 +51,15 @@ class SR830(ScpiDevice):
         "FREQ {:.6g}",
         unit="Hz",
         limits=(0.001, 102000.0),
-        doc="Reference frequency, to five digits or 0.1 mHz; set with the internal reference only.",
+        doc="Reference frequency, to five digits or 0.1 mHz; it can be set only with the internal reference.",
     )
     phase = Control("PHAS?", "PHAS {:.2f}", unit="deg", limits=(-179.99, 180.0), doc="Phase shift of the reference.")
     amplitude = Control(
-        "SLVL?", "SLVL {:.3f}", unit="V", limits=(_LEAST, 5.0), doc="Amplitude (rms) of the sine output, to 2 mV."
+        "SLVL?",
+        "SLVL {:.3f}",
+        unit="V",
+        limits=(_LEAST, 5.0),
+        doc="Amplitude (rms) of the sine output, in steps of 2 mV.",
     )
     harmonic = Control("HARM?", "HARM {}", type=int, limits=(1, 19999), doc="Harmonic that is detected.")
     reference = Control("FMOD?", "FMOD {}", choices={"external": 0, "internal": 1}, doc="Source of the reference.")
@@ -63,7 +67,7 @@ class SR830(ScpiDevice):
         "SENS?",
         "SENS {}",
         choices=_numbered([*_SENSITIVITIES[1:], "1 V"]),
-        doc="Signal at full scale, for a voltage input; in amperes a millionth of it.",
+        doc="Signal at full scale, for a voltage input; for a current input, 1 V stands for 1 uA.",
     )
     time_constant = Control("OFLT?", "OFLT {}", choices=_numbered(_TIME_CONSTANTS), doc="Time constant of the filter.")
     slope = Control(
@@ -80,12 +84,12 @@ class SR830(ScpiDevice):
     overloaded = Measurement(
         lambda self: bool(self._ask_value("LIAS?", int) & 0b111),
         type=bool,
-        doc="Overload of the input, the filter or the output, since this was read last.",
+        doc="Overload of the input, the filter or the output since the last time this was read.",
     )
 
     @operation(shared=True)
     def read_both(self) -> tuple[float, float]:
-        """Return X and Y in V, taken at the same instant, as reading one after the other does not."""
+        """Return X and Y in V, both of the same instant; ``x`` and ``y`` are read one after the other."""
         x, y = self._ask_value("SNAP?1,2", count=2)
         return x, y
 
@@ -98,7 +102,9 @@ class SR830(ScpiDevice):
             super()._write(command)
             status = self._ask_value("*ESR?", int)
         if status & _REFUSED:
-            raise DeviceProtocolError("refused: it does not exist, or not with this value", **self._facts(command))
+            raise DeviceProtocolError(
+                "refused: there is no such command, or its value is not allowed", **self._facts(command)
+            )
 
     def _make_safe(self) -> None:
         """Set the sine output to 4 mV, its lowest, and the auxiliary outputs to 0 V."""

@@ -1,6 +1,7 @@
 """Thorlabs TSP01 (revision A) USB temperature and humidity logger: driver ``thorlabs_tsp01``.
 
-USBTMC, LF. Commands: github QuTech-Delft/QMI ``qmi/instruments/thorlabs/tsp01.py``; no manual of them was found.
+USBTMC, LF. Commands: github QuTech-Delft/QMI ``qmi/instruments/thorlabs/tsp01.py``; no manual that lists them was
+found.
 Revision B (made since about 2018) does not speak SCPI, and is not supported.
 """
 
@@ -20,7 +21,7 @@ __all__ = ["TSP01"]
 
 
 class TSP01(ScpiDevice, EnvironmentSensor):
-    """The sensors in the logger, and the two probes that can be plugged in."""
+    """A logger with built-in sensors, and two external probes that can be plugged in."""
 
     identity = r"TSP01"
 

@@ -78,7 +78,7 @@ class Camera:
     """The simulator ``scpi_camera``.
 
     Args:
-        bench: what it belongs to; its ``spot(time)``, if it has one, is what the camera sees.
+        bench: the simulated bench that it is part of; its ``spot(time)``, if it has one, is what the camera sees.
         rows: of the sensor.
         columns: of the sensor.
         pixel: µm, the pixel pitch.

@@ -1,7 +1,7 @@
 """A simulated Keithley 2450 SourceMeter with a resistor between its terminals.
 
 Sources: Model 2450 Reference Manual 2450-901-01 Rev. B, p. 6-4 and following, B-5; pymeasure ``keithley2450.py`` and
-qcodes ``Keithley_2450.py``. Assumed: readings have no noise; with the output off, nothing flows.
+qcodes ``Keithley_2450.py``. Assumed: readings have no noise; with the output off, there is no current.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Keithley2450(scpi.Instrument):
     """The simulator ``keithley_2450``.
 
     Args:
-        bench: what it belongs to.
+        bench: the simulated bench that it is part of.
         load: ohms between the terminals.
-        language: that it was switched on with: ``"SCPI"``, ``"TSP"`` or ``"SCPI2400"``.
+        language: the command set at power-up: ``"SCPI"``, ``"TSP"`` or ``"SCPI2400"``.
     """
 
     identity = "KEITHLEY INSTRUMENTS INC.,MODEL 2450,01234567,1.0.0i"
@@ -77,12 +77,12 @@ class Keithley2450(scpi.Instrument):
         return self.values["OUTP"] == "1"
 
     def changed(self, header: str) -> None:
-        """Switch the output off where other terminals were chosen."""
+        """Switch the output off if other terminals were selected."""
         if header == "ROUT:TERM":
             self.values["OUTP"] = "0"
 
     def execute(self, header: str, argument: str) -> str | bytes | None:  # noqa: ARG002 - buffers are not simulated
-        """Measure, or tell of limits."""
+        """Measure, or tell whether a limit is reached."""
         if header.startswith("MEAS:"):
             self.values["SENS:FUNC"] = f'"{header[5:9]}:DC"'
         match header:

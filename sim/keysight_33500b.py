@@ -47,7 +47,7 @@ class Keysight33500B(scpi.Instrument):
     """The simulator ``keysight_33500b``.
 
     Args:
-        bench: what it belongs to.
+        bench: the simulated bench that it is part of.
         model: ``"33511B"``, ``"33512B"``, ``"33521B"`` or ``"33522B"``.
 
     Attributes:
@@ -86,7 +86,7 @@ class Keysight33500B(scpi.Instrument):
         return answer
 
     def execute(self, header: str, argument: str) -> str | bytes | None:
-        """Take arbitrary waveforms."""
+        """Handle the commands for arbitrary waveforms."""
         channel, _colon, command = header.partition(":")
         match command:
             case "DATA:VOL:CLE":

@@ -2,7 +2,7 @@
 
 Source: Keysight Truevolt Series Operating and Service Guide, SCPI programming reference; the form of readings
 (``+1.23456789E+00``, 9.9E+37 for an overload) is there. Assumed: a reading takes two times its power line cycles at
-50 Hz; each measured value has a noise of a millionth.
+50 Hz; the noise of a measured value is a millionth of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Keysight34461A"]
 _OVERLOAD = 9.9e37
 """SCPI-99 volume 1, 7.2.1.4."""
 _MOST_VOLTS, _MOST = 1200.0, 1.2e8
-"""Where the highest ranges end: V, and ohms, A or Hz."""
+"""Upper ends of the highest ranges: in V, and in ohms, A or Hz."""
 _CYCLE = 1 / 50  # s
 
 
@@ -34,10 +34,10 @@ class Keysight34461A(scpi.Instrument):
     """The simulator ``keysight_34461a``.
 
     Args:
-        bench: what it belongs to.
+        bench: the simulated bench that it is part of.
         voltage: V at the input.
-        current: A through it.
-        resistance: ohms; above 1e8 it is an overload.
+        current: A through the input.
+        resistance: ohms at the input; above 1.2e8 it is an overload.
     """
 
     identity = "Keysight Technologies,34461A,MY53200001,A.02.08-02.37-02.08-00.49-02-01"
@@ -65,7 +65,7 @@ class Keysight34461A(scpi.Instrument):
         super().__init__(bench)
 
     def execute(self, header: str, argument: str) -> str | bytes | None:  # noqa: ARG002 - ranges are not simulated
-        """Configure and measure."""
+        """Handle the commands that configure and measure."""
         command, _colon, function = header.removesuffix("?").partition(":")
         if command in ("MEAS", "CONF") and function:
             self.reset()
@@ -95,7 +95,7 @@ class Keysight34461A(scpi.Instrument):
         return None
 
     def _begin(self) -> None:
-        """Take the readings; they are complete when their time is over."""
+        """Take the readings; they are complete after the time that they need."""
         if self.bench.clock.time() < self.complete_at:
             raise scpi.RefusedError(*scpi.INIT_IGNORED)
         count = int(self.number("SAMP:COUN") * self.number("TRIG:COUN"))

@@ -1,7 +1,7 @@
 """A simulated Keysight E36312A supply with a resistor at each of its three outputs.
 
-Sources: Keysight E36300 Series Programming Guide; pymeasure ``keysightE36312A.py``. A channel list behind the parameter
-says which output is meant, ``VOLT 5,(@1)``; without one it is the first. Assumed: readings have no noise.
+Sources: Keysight E36300 Series Programming Guide; pymeasure ``keysightE36312A.py``. A channel list after the parameter
+selects the output, ``VOLT 5,(@1)``; without a list it is output 1. Assumed: readings have no noise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["KeysightE36312A"]
 
 _RANGES = {1: (6.18, 5.15), 2: (25.75, 1.03), 3: (25.75, 1.03)}
-"""V and A that can be programmed, by output: 3 % above what the outputs are rated for."""
+"""Highest V and A that can be set, by output: 3 % above the rating of the output."""
 
 
 def _settings(number: int) -> dict[str, scpi.Number | scpi.Choice]:
@@ -34,7 +34,7 @@ class KeysightE36312A(scpi.Instrument):
     """The simulator ``keysight_e36312a``.
 
     Args:
-        bench: what it belongs to.
+        bench: the simulated bench that it is part of.
         load: ohms at each output.
     """
 

@@ -2,11 +2,12 @@ r"""A simulated Lake Shore 336 temperature controller.
 
 Sources: Lake Shore Model 336 User's Manual, chapter 6; PyPI lakeshore 1.10.0 (``model_336.py``,
 ``temperature_controllers.py``); qcodes ``Lakeshore_model_336.py``. Commands end with LF, replies with CR LF; ``;``
-joins commands, and their replies come joined by ``;``. A command that it does not know sets bit 5 of ``*ESR?``, a value
-that it does not accept bit 4, and neither has a reply.
+joins commands, and their replies come joined by ``;``. An unknown command sets bit 5 of ``*ESR?``, a value that is not
+accepted sets bit 4, and neither has a reply.
 
-Outputs 1 and 2 heat inputs A and B: while a heater is on, its input goes to the setpoint, else to the room. Inputs C
-and D have no sensor: status 1, reading 0. Assumed: control is perfect; the power is the temperature above the room.
+Outputs 1 and 2 heat inputs A and B: while a heater is on, the temperature of its input goes to the setpoint, otherwise
+to that of the room. Inputs C and D have no sensor: status 1, reading 0. Assumed: the control loop is perfect; the power
+in percent is the number of kelvins from the room to the setpoint.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _LIMITS = {
     "SETP": ((0.0, 2000.0),), "RANGE": ((0, 3),), "PID": ((0.1, 1000.0), (0.1, 1000.0), (0.0, 200.0)),
     "RAMP": ((0, 1), (0.0, 100.0)), "MOUT": ((0.0, 100.0),), "OUTMODE": ((0, 5), (0, 4), (0, 1)),
 }  # fmt: skip
-"""What may be set of an output: lowest and highest of each number behind that of the output."""
+"""Settings of an output: lowest and highest value of each parameter after the number of the output."""
 _DEFAULTS: dict[str, list[float]] = {
     "SETP": [_ROOM],
     "RANGE": [0],
@@ -39,7 +40,7 @@ _DEFAULTS: dict[str, list[float]] = {
     "MOUT": [0.0],
     "OUTMODE": [1, 1, 0],
 }
-"""What is set at first."""
+"""Settings at power-up."""
 
 
 class _RefusedError(Exception):
@@ -50,10 +51,10 @@ class LakeShore336:
     """The simulator ``lakeshore_336``.
 
     Args:
-        bench: what it belongs to.
+        bench: the simulated bench that it is part of.
 
     Attributes:
-        temperatures: K, of the inputs that have a sensor.
+        temperatures: K, by input; only inputs that have a sensor.
     """
 
     message_end = b"\n"

@@ -4,12 +4,12 @@ Sources: McPherson Model 789A-4 manual p. 7-18, Model 747 manual p. 3-10; github
 ``catkit/hardware/mcpherson/scan_controller_789a4.py`` and ``device_driver_747.py``.
 
 789A-4: a command ends with CR and is echoed, with its value if it has one, and CR LF. SPACE starts it: the sign-on, and
-``#`` later. Motion is without ramps; the home switch is touched below 0 while the home circuit is on; limit switches
-end motions. Assumed: what it does not know is echoed and has no effect.
+``#`` later. Motions have no ramps; the home switch is touched below 0 while the home circuit is on; limit switches
+stop motions. Assumed: an unknown command is echoed and has no effect.
 
-747: DirectNET in ASCII. Enquiry, header and data are acknowledged; what is wrong is answered with NAK. One device moves
-at a time; a destination beyond its positions sets the error bit. Assumed: a device takes 2 s for each position, and 3 s
-to be initialised; bits 0 to 4 of V40601 are "any device moves" and devices 1 to 4.
+747: DirectNET in ASCII. Enquiry, header and data are acknowledged, and answered with NAK if they are wrong. One device
+moves at a time; a target beyond its positions sets the error bit. Assumed: a device takes 2 s for each position, and
+3 s to be initialised; bit 0 of V40601 says that any device moves, and bits 1 to 4 are for devices 1 to 4.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 __all__ = ["DeviceController747", "ScanController789A4"]
 
 _END = 4000000
-"""Steps from the home switch to the upper limit switch; the lower one is at a tenth of that on the other side."""
+"""Steps from the home switch to the upper limit switch; the lower one is on the other side, at a tenth of that."""
 
 
 class ScanController789A4:
     """The simulator ``mcpherson_789a4``.
 
     Args:
-        bench: what it belongs to.
+        bench: the simulated bench that it is part of.
         position: steps from the edge of the home switch, at the start.
 
     Attributes:
-        axis: where it really is, in steps from the edge of the home switch.
+        axis: its true position, in steps from the edge of the home switch.
     """
 
     def __init__(self, bench: Bench, *, position: int = 50000) -> None:
@@ -106,9 +106,9 @@ class ScanController789A4:
 _SOH, _STX, _ETX, _EOT, _ENQ, _ACK, _NAK, _ETB = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05", b"\x06", b"\x15", b"\x17"
 _ENQUIRY = b"N!" + _ENQ
 _START, _STATE, _UNINITIALISED, _POSITION, _TARGET = 0o40600, 0o40601, 0o40602, 0o2240, 0o2250
-"""Places of its memory."""
+"""Memory addresses."""
 _ERROR = 0x100
-"""Bit of the first of them."""
+"""Bit of the word at the first of these addresses."""
 _STEP, _INITIALISING = 2.0, 3.0  # seconds
 
 
@@ -116,12 +116,12 @@ class DeviceController747:
     """The simulator ``mcpherson_747``.
 
     Args:
-        bench: what it belongs to.
-        positions: of devices 1 to 4.
+        bench: the simulated bench that it is part of.
+        positions: how many positions devices 1 to 4 have.
         initialised: whether they were initialised already.
 
     Attributes:
-        axes: where the devices really are, from 1.
+        axes: true positions of the devices, counted from 1.
     """
 
     def __init__(self, bench: Bench, *, positions: Sequence[int] = (2, 2, 6, 6), initialised: bool = False) -> None:
@@ -132,7 +132,7 @@ class DeviceController747:
         self._targets = [1] * len(self.axes)
         self._received = b""
         self._place: int | None = None
-        """Where data that come are written."""
+        """Address at which the next data are written."""
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes, and return the replies."""
@@ -148,7 +148,7 @@ class DeviceController747:
         return reply
 
     def _take(self, data: bytes) -> tuple[int, bytes] | None:
-        """Return how many bytes are understood, and the answer; None where more must come."""
+        """Return how many bytes were understood, and the answer; None if more bytes are needed."""
         if data.startswith(_ENQUIRY[: len(data)]):
             return (3, b"N!" + _ACK) if len(data) >= 3 else None
         if data[:1] == _SOH:

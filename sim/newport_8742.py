@@ -5,8 +5,8 @@ table; pylablib ``devices/Newport/picomotor.py`` and github quartiq/newfocus8742
 
 * ``[axis]CC[value]`` ends with CR, LF or both, in either case; ``;`` joins commands, and the answers come back joined
   by ``; ``, ended by CR LF. On connecting the unit sends FF FB 01 FF FB 03.
-* One motor moves at a time: a second motion is not begun and leaves the error x14. The buffer has ten errors; the last
-  comes first, and each is read once.
+* One motor moves at a time: a second motion does not begin, and leaves the error x14. The buffer has ten errors; the
+  newest is read first, and each is read once.
 
 Assumed: motions have no ramps; a command for another controller (``n>``) has no answer.
 """
@@ -41,7 +41,7 @@ _TEXTS = {
 }
 """Errors of the controller."""
 _AXIS_TEXTS = {1: "PARAMETER OUT OF RANGE", 8: "MOTOR NOT CONNECTED", 14: "MOTION IN PROGRESS"}
-"""Errors of an axis, whose number is put in front."""
+"""Errors of an axis; the number of the axis is put in front."""
 
 
 class _RefusedError(Exception):
@@ -52,7 +52,7 @@ class Picomotor8742:
     """The simulator ``newport_8742``.
 
     Args:
-        bench: what it belongs to.
+        bench: the simulated bench that it is part of.
 
     Attributes:
         axes: the motors, by number.

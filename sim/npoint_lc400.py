@@ -66,7 +66,7 @@ class LC400:
     """The simulator ``npoint_lc400``.
 
     Args:
-        bench: what it belongs to; if it has an ``axis(number)``, those are the axes that move.
+        bench: the simulated bench that it is part of; if it has an ``axis(number)``, those are the axes that move.
         read_reply: first byte of the reply to reading one word: 0xA0, or 0xA4 as one driver expects.
 
     Attributes:

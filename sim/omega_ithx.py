@@ -30,7 +30,8 @@ class ITHX(YamlInstrument):
     """The simulator ``omega_ithx``; both probes are in the same place.
 
     Args:
-        bench: what it belongs to; its ``temperature()`` in °C and ``humidity()`` in %RH, if it has them, are measured.
+        bench: the simulated bench that it is part of; its ``temperature()`` in °C and ``humidity()`` in %RH, if it has
+            them, are measured.
         temperature: °C, on a bench without.
         humidity: %RH, on a bench without.
     """

@@ -1,8 +1,8 @@
 """A simulated Rigol DS1054Z oscilloscope.
 
-Source: Rigol MSO1000Z/DS1000Z Series Digital Oscilloscope Programming Guide (December 2015). Input 1 sees a sine; the
-others see nothing. Numbers of settings are told as ``1.000000e+00``. The screen has 1200 points and eight divisions of
-25 steps; a byte of 127 is the offset's place.
+Source: Rigol MSO1000Z/DS1000Z Series Digital Oscilloscope Programming Guide (December 2015). Input 1 has a sine; the
+others have no signal. Settings are sent as ``1.000000e+00``. The screen has 1200 points and eight divisions of 25
+steps; a byte of 127 is the offset.
 
 Assumed: a trigger comes within 0.1 s of a single acquisition; every state but STOP is TD.
 """
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["DS1000Z"]
 
 _POINTS = 1200
-"""On the screen; 100 in each division."""
+"""Points on the screen; 100 in each division."""
 _STEPS, _ZERO = 25, 127
-"""Values of a byte in each division, and the one in the middle of the screen."""
+"""Values of a byte in each division, and the value in the middle of the screen."""
 _ACQUISITION = 0.1  # s
 _FORM = "{:.6e}"
 _SOURCES = {f"{word}{number}": f"CHAN{number}" for word in ("CHAN", "CHANNEL") for number in (1, 2, 3, 4)}
@@ -43,9 +43,9 @@ class DS1000Z(scpi.Instrument):
     """The simulator ``rigol_ds1000z``.
 
     Args:
-        bench: what it belongs to.
+        bench: the simulated bench that it is part of.
         amplitude: V of the sine at input 1.
-        frequency: Hz of it.
+        frequency: Hz of the sine.
     """
 
     identity = "RIGOL TECHNOLOGIES,DS1054Z,DS1ZA000000001,00.04.04.SP3"
@@ -68,11 +68,11 @@ class DS1000Z(scpi.Instrument):
     def __init__(self, bench: Bench, *, amplitude: float = 2.0, frequency: float = 1000.0) -> None:
         self._amplitude, self._frequency = amplitude, frequency
         self._stopped_at = math.inf
-        """When the acquisition ends, on the clock."""
+        """Time on the clock at which the acquisition ends, in s."""
         super().__init__(bench)
 
     def execute(self, header: str, argument: str) -> str | bytes | None:  # noqa: ARG002 - none has one
-        """Acquire, and tell what is on the screen."""
+        """Handle the commands that acquire and that read the screen."""
         now = self.bench.clock.time()
         match header:
             case "RUN":
@@ -94,7 +94,7 @@ class DS1000Z(scpi.Instrument):
         return None
 
     def _axes(self) -> tuple[float, float, float, int]:
-        """Return seconds from point to point, of the first point, volts from step to step, and the origin in steps."""
+        """Return seconds between points, time of the first point in s, volts between steps, and the origin in steps."""
         source = str(self.values["WAV:SOUR"])
         dt = self.number("TIM:SCAL") / 100
         dv = self.number(f"{source}:SCAL") / _STEPS

@@ -294,7 +294,7 @@ class Instrument:
     are executed in turn, and their replies are one message with semicolons between them (IEEE 488.2, 8.4.1).
 
     Args:
-        bench: what it belongs to.
+        bench: the simulated bench that it is part of.
 
     Attributes:
         values: of the settings, by header.

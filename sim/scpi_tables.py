@@ -1,6 +1,6 @@
 """A simulated instrument made from the tables of a driver: simulator ``scpi``, for the driver ``scpi``.
 
-It knows the commands that the configuration has, keeps what is set, and answers with it. This shows that the
+It knows the commands in the configuration, keeps the values that are set, and answers with them. This shows that the
 configuration agrees with itself: **it is no proof that the instrument understands these commands**.
 """
 
@@ -24,17 +24,17 @@ __all__ = ["TableInstrument"]
 _log = logging.getLogger(__name__)
 
 _FIRST = {"float": "0.0", "int": "0", "bool": "0", "str": "text"}
-"""What a property is where nothing else is known of it, by its type."""
+"""Value of a property that has neither a limit nor choices nor a given value, by type."""
 
 
 class TableInstrument:
     """An instrument that knows the commands of a table.
 
     Args:
-        bench: the simulation's.
-        driver_options: of the device that it is for: ``properties``, ``commands``, ``identity`` and so on.
-        idn: the reply to ``*IDN?``; by default one that says what this is.
-        values: what properties are at first, by property; of those with arguments, by property and argument.
+        bench: the bench of the simulation.
+        driver_options: options of the device that it stands for: ``properties``, ``commands``, ``identity`` and others.
+        idn: the reply to ``*IDN?``; by default one that says that this is a simulation.
+        values: first values of the properties, by property; of those with arguments, by property and argument.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class TableInstrument:
             for quantity in _quantities(name, table, (values or {}).get(name))
         ]
         _log.warning(
-            "the instrument that is called %r here is made from the configuration of its driver: that they agree is no "
-            "proof that the real one understands these commands", self._idn,
+            "the simulated instrument %r is made from the configuration of its driver: that the two agree is no proof "
+            "that the real instrument understands these commands", self._idn,
         )  # fmt: skip
 
     def feed(self, data: bytes) -> bytes:
@@ -76,7 +76,7 @@ class TableInstrument:
         return b"".join(replies)
 
     def value(self, name: str, argument: Any = None) -> str:
-        """Return what a property is, as it is on the wire."""
+        """Return the value of a property, as it is sent on the wire."""
         return next(one.now for one in self._quantities if (one.name, one.argument) == (name, argument))
 
     def _obey(self, unit: str) -> bytes | None:
@@ -142,7 +142,7 @@ class _Quantity:
         self.now = str(_FIRST[self.kind] if first is None else first) if value is None else str(value)
 
     def token(self, unit: str) -> str | None:
-        """Return what a command sets it to; None where the command is not for it."""
+        """Return the value that a command sets; None if the command is for another quantity."""
         found = None if self._pattern is None else self._pattern.fullmatch(unit)
         return None if found is None else found[1]
 
@@ -177,7 +177,7 @@ def _units(line: str) -> list[str]:
 
 
 def _identity(pattern: str) -> str:
-    """Return an identity that the driver takes: what its regular expression says, where that is plain."""
+    """Return an identity that the driver accepts: the text of its regular expression, if that has no special parts."""
     plain = re.sub(r"[\^$\\]", "", pattern).replace(".*", "")
     made = f"{plain.strip('.') or 'catkit_devices'},simulated from its configuration,0,0"
     return made if re.search(pattern, made, re.IGNORECASE) else f"{plain},simulated,0,0"

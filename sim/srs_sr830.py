@@ -3,8 +3,9 @@
 Source: SR830 manual revision 2.5 (10/2011): p. 5-1 and 5-2 (lines, replies: several queries of one line are answered
 each by itself), 5-4 to 5-16 (commands), 5-20 to 5-24 (status). A space between command and parameter may be left out.
 
-Its sine output goes to its input through a divider. Behind the filter, R follows with the time constant. Assumed: noise
-is none; the filter has one pole whatever its slope. Offsets and expansions of the outputs cannot be set.
+Its sine output goes to its input through a divider. R follows changes with the time constant of the filter. Assumed:
+there is no noise; the filter has one pole, whatever slope is set. Offsets and expansions of
+the outputs cannot be set.
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ _SETTINGS = {
     "HARM": (1, 1, 19999), "RSLP": (0, 0, 2), "SENS": (26, 0, 26), "OFLT": (8, 0, 19), "OFSL": (1, 0, 3),
     "SYNC": (0, 0, 1), "RMOD": (1, 0, 2), "ISRC": (0, 0, 3), "IGND": (0, 0, 1), "ICPL": (0, 0, 1), "ILIN": (0, 0, 3),
 }  # fmt: skip
-"""Commands that set something: what is set after ``*RST``, lowest, highest."""
+"""Commands that set a value: the value after ``*RST``, the lowest, the highest."""
 _EXECUTION, _COMMAND = 0x10, 0x20
 """Bits of ``*ESR?``."""
 _OUTPUT_OVERLOAD = 4
 """Bit of ``LIAS?``."""
 _FULL_SCALE = 1.09
-"""What the output shows at most, of its sensitivity."""
+"""Highest output, as a part of the sensitivity."""
 
 
 class SR830:
     """The simulator ``srs_sr830``.
 
     Args:
-        bench: what it belongs to.
-        divider: what the amplitude of the sine output is multiplied by on its way to the input.
-        delay: degrees by which the signal is late.
+        bench: the simulated bench that it is part of.
+        divider: amplitude at the input, as a part of the amplitude of the sine output.
+        delay: phase of the signal relative to the reference, in degrees.
 
     Attributes:
-        values: of the settings, by command.
-        outputs: V, of the auxiliary outputs.
+        values: values of the settings, by command.
+        outputs: V at the auxiliary outputs.
     """
 
     message_end = b"\n"
@@ -77,7 +78,7 @@ class SR830:
         }
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes, and return the replies, each query's by itself."""
+        """Take bytes, and return the replies, one for each query."""
         *lines, self._received = (self._received + data.replace(b"\r", b"\n")).split(b"\n")
         for line in lines:
             for command in filter(None, (part.strip() for part in line.decode("latin-1").split(";"))):

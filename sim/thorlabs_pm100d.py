@@ -62,8 +62,8 @@ class PM100D(YamlInstrument):
     """The simulator ``thorlabs_pm100d``.
 
     Args:
-        bench: what it belongs to; its ``meter_power(wavelength)``, if it has one, is the light on the sensor, and its
-            ``temperature()`` the sensor's temperature.
+        bench: the simulated bench that it is part of; its ``meter_power(wavelength)``, if it has one, is the light on
+            the sensor, and its ``temperature()`` the sensor's temperature.
         power: W on the sensor, on a bench without ``meter_power``.
     """
 

@@ -33,7 +33,7 @@ class PromptInstrument:
     """Base of the simulated units; a subclass implements :meth:`get` and :meth:`set`.
 
     Args:
-        bench: what it belongs to.
+        bench: the simulated bench that it is part of.
     """
 
     IDENTIFY = "*idn"

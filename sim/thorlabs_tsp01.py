@@ -1,7 +1,7 @@
 """A simulated Thorlabs TSP01 (revision A) temperature and humidity logger.
 
 Source: github QuTech-Delft/QMI ``qmi/instruments/thorlabs/tsp01.py``. Assumed: numbers are sent as NR3, and a probe
-that is not plugged in reads 9.91E+37, what SCPI has for no number.
+that is not plugged in reads 9.91E+37, which is "not a number" in SCPI.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class TSP01(scpi.Instrument):
     """The simulator ``thorlabs_tsp01``.
 
     Args:
-        bench: what it belongs to; its ``temperature()`` and ``humidity()``, if it has them, are what is measured.
+        bench: the simulated bench that it is part of; its ``temperature()`` and ``humidity()``, if it has them, are
+            measured.
         temperature: °C, on a bench without one.
         humidity: %, on a bench without one.
         probes: °C at the external probes; None for one that is not plugged in.

@@ -34,7 +34,7 @@ class Dialogue:
     poll more often than when it was recorded.
 
     Args:
-        bench: what it belongs to.
+        bench: the simulated bench that it is part of.
         entries: the dialogue.
         title: its name in errors.
         timing: whether an answer takes as long, after the last bytes that were sent, as the times of the entries say;
@@ -184,7 +184,7 @@ class Replay(Dialogue):
     """An instrument that repeats a recording; in a configuration, ``simulator = "recordings/wheel.wire"``.
 
     Args:
-        bench: what it belongs to.
+        bench: the simulated bench that it is part of.
         path: the recording.
         timing: whether answers take as long as when it was recorded; if not, they come at once.
 

@@ -53,7 +53,7 @@ class YamlInstrument:
     """One device of a pyvisa-sim YAML file.
 
     Args:
-        bench: what it belongs to.
+        bench: the simulated bench that it is part of.
         path: the file.
         device: which of the file's devices; may be left out if the file has only one, or says which one is at
             ``address``.

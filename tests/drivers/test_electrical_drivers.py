@@ -114,7 +114,7 @@ def test_34461a_takes_many_readings_in_their_time(simulated):
     assert simulator.bench.clock.time() - begun >= 20.0
     assert readings.shape == (50,)
     assert readings == pytest.approx(-3.0, rel=1e-5)
-    with pytest.raises(DeviceValueError, match="1 to 1000 readings of 0.02, 0.2, 1.0, 10.0, 100.0 cycles, got 5 of 3"):
+    with pytest.raises(DeviceValueError, match="1 to 1000 readings, each of 0.02, 0.2, 1.0, 10.0, 100.0 cycles"):
         device.sample_dc_voltage(5, cycles=3)
 
 

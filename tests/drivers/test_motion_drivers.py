@@ -189,7 +189,7 @@ def test_789a4_finds_its_home_and_counts_from_there(simulated):
 def test_789a4_that_meets_a_limit_switch_says_so(simulated):
     device, _simulator = simulated("mcpherson_789a4", position=3900000)
 
-    with pytest.raises(DeviceProtocolError, match="a limit switch has ended the motion"):
+    with pytest.raises(DeviceProtocolError, match="a limit switch has stopped the motion"):
         device.move_by(500000)
 
     assert (device.at_high_limit, device.at_low_limit, device.position) == (True, False, None)

@@ -125,7 +125,7 @@ def test_a_simulated_instrument_says_that_it_proves_nothing_of_the_real_one(sour
     assert source[0].query("*IDN?") == "ACME,S1,simulated from its configuration,0,0"
 
     build_library([Instrument(SOCKET, "scpi", {}, driver_options=OPTIONS)])
-    assert "no proof that the real one understands these commands" in caplog.text
+    assert "no proof that the real instrument understands these commands" in caplog.text
 
 
 def test_values_and_identity_of_a_simulated_instrument_can_be_given():
