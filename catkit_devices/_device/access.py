@@ -284,6 +284,10 @@ class Several(Mapping[Any, Any]):
     def __contains__(self, argument: object) -> bool:
         return argument in self._arguments
 
+    def _by_word_(self, word: str) -> Any:
+        """Return the value for the argument that is written so: in a path, every argument is a text."""
+        return self[next((argument for argument in self._arguments if str(argument) == word), word)]
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self._arguments)
 

@@ -190,11 +190,25 @@ def members_at(cls: type, path: str) -> list[tuple[type, Any]]:
         ConfigurationError: there is none; with the nearest spelling.
     """
     *before, name = words(path)
+    with_argument = _with_argument(cls, before, name) if before else []
+    if with_argument:
+        return with_argument
     owners = owners_at(cls, before)
     found = [(kind, member) for kind in owners if (member := inspect.getattr_static(kind, name, None)) is not None]
     if not found:
         public = {known for kind in owners for known in _public_names(kind)}
         raise ConfigurationError("there is no such property", suggestion=nearest(name, public))
+    return found
+
+
+def _with_argument(cls: type, path: Sequence[str], argument: str) -> list[tuple[type, Any]]:
+    """Return the properties of one argument, as in ``temperature['A']``, with their classes; none if it is no such."""
+    *before, name = path
+    found = []
+    for kind in owners_at(cls, before):
+        member = inspect.getattr_static(kind, name, None)
+        each = member.each if isinstance(member, DeviceProperty) else {}
+        found += [(kind, one) for key, one in each.items() if str(key) == argument]
     return found
 
 

@@ -83,13 +83,20 @@ def quantities(device: Device) -> dict[str, Quantity]:
 
 def facts_of(device: Device, name: str, quantity: Quantity) -> dict[str, Any]:
     """Return what a quantity of a device, or of a component of it, tells of itself."""
-    return quantity.describe(reached(device, words(name)[:-1]))
+    return quantity.describe(reached(device, _split(name)[0]))
 
 
 def _place(device: Device, path: str) -> tuple[type, str]:
     """Return the class that has a member of a device, and its name there."""
-    *before, name = words(path)
-    return type(reached(device, tuple(before))), name
+    before, name = _split(path)
+    return type(reached(device, before)), name
+
+
+def _split(path: str) -> tuple[tuple[str, ...], str]:
+    """Return the words for the component, and the name of the member, which may have an argument: ``level['x']``."""
+    end = path.rpartition("[")[0] if path.endswith("]") else path
+    before, _, _ = end.rpartition(".")
+    return words(before) if before else (), path[len(before) + 1 if before else 0 :]
 
 
 def settable(device: Device, values: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:

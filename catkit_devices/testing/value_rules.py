@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from catkit_devices._base.paths import get_at, set_at
 from catkit_devices.errors import DeviceError, DeviceValueError
 from catkit_devices.properties import Quantity
-from catkit_devices.testing.members import bounds, facts_of, resolution_of, same, values_of
+from catkit_devices.testing.members import bounds, facts_of, quantities, resolution_of, same, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -99,8 +98,8 @@ def refuses(rig: Rig, name: str, value: Any) -> str | None:
     else:
         problem = f"{name} = {value!r} must be refused, and was accepted"
     sent = [] if rig.tap is None else [one.data for one in rig.tap.written[before:]]
-    member = inspect.getattr_static(type(rig.device), name, None)
-    if isinstance(member, Quantity) and member.depends_on():  # on what is asked for before
+    member = quantities(rig.device).get(name)
+    if member is not None and member.depends_on():  # on what is asked for before
         sent = [data for data in sent if not data.rstrip().endswith(b"?")]
     if sent:
         problem = f"{name} = {value!r} must be refused before anything is sent; {sent[0]!r} was sent"
