@@ -49,14 +49,18 @@ def reached(thing: Any, path: tuple[str, ...]) -> Any:
 
 def get_at(thing: Any, path: str) -> Any:
     """Return the attribute to which a path such as ``outputs[1].voltage`` leads from a device or its proxy."""
-    *before, name = words(path)
-    return getattr(reached(thing, tuple(before)), name)
+    return reached(thing, words(path))
 
 
 def set_at(thing: Any, path: str, value: Any) -> None:
     """Set the attribute to which a path leads from a device, or its proxy."""
     *before, name = words(path)
-    setattr(reached(thing, tuple(before)), name, value)
+    owner = reached(thing, tuple(before))
+    set_by_word = getattr(type(owner), "_set_by_word_", None)  # of a property with arguments
+    if set_by_word is None:
+        setattr(owner, name, value)
+    else:
+        set_by_word(owner, name, value)
 
 
 def same_path(path: str, paths: Iterable[str]) -> str | None:

@@ -286,7 +286,14 @@ class Several(Mapping[Any, Any]):
 
     def _by_word_(self, word: str) -> Any:
         """Return the value for the argument that is written so: in a path, every argument is a text."""
-        return self[next((argument for argument in self._arguments if str(argument) == word), word)]
+        return self[self._said_by(word)]
+
+    def _set_by_word_(self, word: str, value: Any) -> None:
+        """Set the value for the argument that is written so."""
+        self[self._said_by(word)] = value
+
+    def _said_by(self, word: str) -> Any:
+        return next((argument for argument in self._arguments if str(argument) == word), word)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._arguments)
