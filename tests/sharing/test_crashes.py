@@ -471,7 +471,7 @@ def test_a_killed_server_gives_every_client_a_clear_error_and_its_name_is_free_a
     assert f"pid {pid}" in str(outcomes[0])
     with pytest.raises((ServerUnresponsiveError, MutexBrokenError), match="server"):
         mutex.acquire()  # which of the two depends on whether this thread has noticed yet
-    with pytest.raises(MutexBrokenError, match="'m' was taken from this owner: the server"):
+    with pytest.raises(MutexBrokenError, match="'m' was taken from this owner: server "):
         mutex.acquire()
     with pytest.raises(MutexBrokenError, match="server"):
         mutex.release()
@@ -507,7 +507,7 @@ def test_what_has_ended_with_its_server_says_so_though_another_server_has_its_na
                     ServerUnresponsiveError, match=rf"{kind} has ended with its server.*pid {pid}"
                 ) as told:
                     use()
-                assert f"the server of that name that runs now (pid {second.pid}) has none" in str(told.value)
+                assert f"the server of that name that runs now (pid {second.pid}) does not have it" in str(told.value)
         with pytest.raises(ServerError, match="barrier 'meet' is not on server 'bench'"):
             pickle.loads(sent)
         second.get_barrier("meet", 1)
@@ -572,7 +572,7 @@ def test_a_section_that_ended_with_its_server_is_refused_though_another_thread_h
         thread = threading.Thread(target=go_on)
         thread.start()
         thread.join(10)
-        with pytest.raises(MutexBrokenError, match="'device' was taken from this owner: the server"):
+        with pytest.raises(MutexBrokenError, match="'device' was taken from this owner: server "):
             device.value = 3
         with pytest.raises(MutexBrokenError, match="is lost"):
             section.close()
@@ -590,7 +590,7 @@ def test_a_stopped_server_is_an_error_and_not_a_hang(manager):
     stop(pid)
     try:
         started = time.monotonic()
-        with pytest.raises(ServerUnresponsiveError, match="silent"):
+        with pytest.raises(ServerUnresponsiveError, match="has not answered"):
             mutex.acquire()
         assert time.monotonic() - started < 20
     finally:
@@ -605,7 +605,7 @@ def silent(manager):
     mutex, pid = manager.get_mutex("m"), manager.pid
     stop(pid)
     try:
-        with pytest.raises(ServerUnresponsiveError, match="silent"):
+        with pytest.raises(ServerUnresponsiveError, match="has not answered"):
             mutex.acquire()
         yield
     finally:

@@ -841,7 +841,7 @@ class RemoteLock:
 
 
 def _ended_with(ended: tuple[ClientSession, int], name: str) -> MutexBrokenError:
-    return MutexBrokenError(name, f"its server is lost ({ended[0].lost})")
+    return MutexBrokenError(name, str(ended[0].lost))
 
 
 def _leave(session: ClientSession, call: Call, target: int, depth: int) -> None:
