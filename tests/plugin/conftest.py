@@ -45,9 +45,10 @@ def python(installed, tmp_path):
 
 
 @pytest.fixture
-def distribution(python, tmp_path):
-    """The directory of a distribution that ``new-driver`` has made, which is installed."""
-    run(python, "-m", "catkit_devices", "new-driver", "acme_s1", "--package", cwd=tmp_path)
+def distribution(python, tmp_path, request):
+    """The directory of a distribution that ``new-driver`` has made, which is installed; its parameter is the kind."""
+    kind = getattr(request, "param", "scpi")
+    run(python, "-m", "catkit_devices", "new-driver", "acme_s1", "--kind", kind, "--package", cwd=tmp_path)
     project = tmp_path / "catkit-devices-acme-s1"
     site = next(tmp_path.glob("venv/lib/python*/site-packages"))
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation")

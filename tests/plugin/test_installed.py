@@ -1,26 +1,32 @@
 """New drivers, made by somebody who has installed the wheel, pass their tests and the usual checks."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 from installing import run
 
+from catkit_devices.cli.new_driver import new_driver
+
+KINDS = ("scpi", "serial", "sdk", "frames", "configuration")
 LINT = ("ANN", "B", "D", "E", "F", "I", "N", "PT", "RUF", "SIM", "UP", "W")
 
 
 @pytest.mark.timeout(240)
-def test_new_plugin_files_pass_their_tests_and_lint(python, tmp_path):
+def test_new_plugin_files_of_every_kind_pass_their_tests_and_lint(python, tmp_path):
     project = tmp_path / "project"
-    project.mkdir()
+    for kind in KINDS:
+        new_driver(f"acme_{kind}", kind, to=project)
 
-    run(python, "-m", "catkit_devices", "new-driver", "acme_s1", cwd=project)
+    quick = "not from_two_processes"  # that takes long, and is the same for all: test_whole_distribution.py
+    passed = run(python, "-m", "pytest", "-q", "-W", "error", "-k", quick, cwd=project)
 
-    assert "20 passed" in run(python, "-m", "pytest", "-q", "-W", "error", cwd=project)
+    assert "101 passed, 5 deselected" in passed
     ruff = (sys.executable, "-m", "ruff")
     settings = ("--isolated", "--config", "line-length=120", "--no-cache")
     google = ("--config", 'lint.pydocstyle.convention="google"')
-    run(*ruff, "check", *settings, *google, f"--select={','.join(LINT)}", "--ignore=D105,D107", ".", cwd=project)
+    run(*ruff, "check", *settings, *google, f"--select={','.join(LINT)}", "--ignore=ANN401,D105,D107", ".", cwd=project)
     run(*ruff, "format", *settings, "--check", ".", cwd=project)
 
 
@@ -43,3 +49,21 @@ def test_a_new_driver_overwrites_nothing(tmp_path):
         assert done.returncode == 2
         assert words in done.stderr
     assert tmp_path.joinpath("acme_s1.py").read_text() == "mine"
+
+
+def test_which_kind_it_is_is_asked_on_a_terminal_and_said_elsewhere(tmp_path):
+    command = (sys.executable, "-m", "catkit_devices", "new-driver", "acme_cam")
+    told = subprocess.check_output(command, cwd=tmp_path, stdin=subprocess.DEVNULL, text=True)
+    assert "kind: scpi" in told
+    assert f"--kind {'|'.join(KINDS)}" in " ".join(told.split())
+
+    near, far = os.openpty()
+    with subprocess.Popen((*command, "--to", "asked"), cwd=tmp_path, stdin=far, stdout=far, stderr=far) as asked:
+        os.write(near, b"camera\nsdk\n")
+        assert asked.wait(60) == 0
+    shown = os.read(near, 10_000).decode()
+    os.close(near)
+    os.close(far)
+
+    assert "expected one of scpi, serial, sdk, frames, configuration, got 'camera'" in shown
+    assert tmp_path.joinpath("asked", "_acme_cam_stand_in.py").exists()
