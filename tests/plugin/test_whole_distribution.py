@@ -19,10 +19,9 @@ def test_a_new_distribution_passes_its_tests_also_in_several_processes(python, d
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("distribution", SHAPES, indirect=True)
 def test_a_new_distribution_passes_strict_types(python, distribution):
     mypy = (sys.executable, "-m", "mypy", "--python-executable", python)
-    assert "no issues found in" in run(*mypy, "src", "tests", cwd=distribution)
+    assert "no issues found in 4 source files" in run(*mypy, "src", "tests", cwd=distribution)
 
 
 @pytest.mark.timeout(240)
