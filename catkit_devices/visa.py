@@ -59,7 +59,7 @@ class EventStatus(enum.IntFlag):
     USER_REQUEST = 64
     """Somebody has used the front panel."""
     POWER_ON = 128
-    """It was switched on since."""
+    """The instrument was switched on after this register was last read."""
 
 
 _ERRORS = (
@@ -70,7 +70,7 @@ _ERRORS = (
 )
 
 _SLICE = 0.1
-"""Seconds between two looks, by a wait that holds the wire, whether the wire is needed to make a device safe."""
+"""Seconds after which a wait that holds the wire looks again whether somebody needs the wire to make a device safe."""
 
 
 class VisaDevice(Device):
@@ -107,13 +107,13 @@ class VisaDevice(Device):
     write_termination: ClassVar[AsciiText] = "\n"
     """What ends a command."""
     encoding: ClassVar[Encoding] = "ascii"
-    """Of the text on the wire, as Python names it: ``"latin-1"`` for an instrument that sends µ or ° as one byte,
-    ``"utf-8"`` for one that sends them as two. With the default, every byte that is disturbed so that it is no text any
-    more is an error; in others most bytes are some letter."""
+    """The encoding of text on the wire, by Python's name for it: ``"latin-1"`` for an instrument that sends µ or ° as
+    one byte, ``"utf-8"`` for one that sends them as two. With ``"ascii"`` a disturbed byte above 127 is an error; in
+    other encodings most such bytes are letters, so less is found."""
     identity: ClassVar[Pattern] = "."
     """A regular expression that is searched for, whatever the case, in the reply to ``*IDN?``."""
     baud_rate: ClassVar[PositiveWhole] = 9600
-    """Of serial ports, in bits per second; elsewhere this and the four below mean nothing."""
+    """Bits per second of a serial port. This and the next four are for serial ports only."""
     data_bits: ClassVar[Literal[5, 6, 7, 8]] = 8
     """5 to 8."""
     parity: ClassVar[Literal["none", "odd", "even", "mark", "space"]] = "none"
@@ -275,7 +275,7 @@ class VisaDevice(Device):
         """Return bytes of the wire as text, by :attr:`encoding`.
 
         Raises:
-            ValueError: they are none, which in an exchange becomes a DeviceProtocolError.
+            ValueError: the bytes are no text in the encoding; in an exchange this becomes a DeviceProtocolError.
         """
         try:
             return data.decode(self.encoding)

@@ -99,7 +99,7 @@ class Test789A4(DriverConformance):
     driver = "mcpherson_789a4"
     arguments = {"move_by": (20000,)}
     varying = ("at_home",)  # known as long as finding it is not complete
-    undetectable = {"garbled": "values have no check sum"}
+    undetectable = {"garbled": "values have no checksum"}
 
     def make_unsafe(self, device):
         device.query("A8")
@@ -168,7 +168,7 @@ class Test8742(DriverConformance):
     values = {"motors[1].position": [0, 2000, 5000]}  # steps, of which it makes 2000 in a second
     arguments = {"motors[1].redefine": (0,)}
     left_out = others("motors", "acceleration motor_type moving position velocity redefine stop")
-    undetectable = {"garbled": "commands have no check sum, and a digit is as good as another one"}
+    undetectable = {"garbled": "commands have no checksum, and a digit is as good as another one"}
     examples = 3
 
     def make_unsafe(self, device):
