@@ -52,7 +52,8 @@ def call(
 ) -> None:  # fmt: skip
     """Run a command of a device, and print what it returns.
 
-    Beside its own commands every device has make_safe, and reset for when it is in fault.
+    Beside its own commands every device has make_safe, and reset for when it is in fault. A device that is closed is
+    opened to be made safe; that it cannot be opened is an error.
 
     The device belongs to a running testbed, or to one that is started from --config for this alone; that one makes
     its devices safe and closes them when it is done.
@@ -68,6 +69,10 @@ def call(
         result: Any = None
         if command in _OF_EVERY_DEVICE:
             arguments(target.rest, command, {"signature": "()", "parameters": {}})
+            if command == "make_safe" and device.state == "closed":
+                # Nothing is sent to a closed device, and who asks for this believes that the instrument may be on.
+                with device.lock(timeout=timeout):
+                    device.open()
             getattr(device, command)()
         else:
             command, facts = member_of(description, "commands", target.member)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -108,6 +109,18 @@ def test_a_device_is_used_once_without_a_running_testbed(bench):
     assert bench.json("get", "wheel.position", "-c", "bench.toml")["value"] == 1  # another testbed, another wheel
     assert bench.command("call", "tank.fill", "1", CATKIT_DEVICES_CONFIG="bench.toml").stdout == "'3'\n"
     assert "no testbed is running" in bench.error("status", exit_code=3)
+
+
+def test_a_closed_device_is_opened_when_somebody_asks_for_it_to_be_made_safe(bench):
+    """What a killed program has left on is in none of this testbed's states."""
+    plugins, lamp = Path(__file__).parents[1] / "testbed" / "bench_plugins", bench.directory / "shines"
+    (bench.directory / "lamp.toml").write_text(
+        f"[testbed]\nname = 'lamps'\nsimulate = true\nplugins = ['{plugins}']\n"
+        f"[devices.lamp]\ndriver = 'lamp'\nfile = '{lamp}'\n"
+    )
+    lamp.touch()
+    bench.command("call", "lamp.make_safe", "--config", "lamp.toml")
+    assert not lamp.exists()
 
 
 def test_a_testbed_that_run_has_started_ends_only_when_other_runs_have_left_it(bench):
