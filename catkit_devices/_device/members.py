@@ -204,8 +204,12 @@ def members_at(cls: type, path: str) -> list[tuple[type, Any]]:
 def _with_argument(cls: type, path: Sequence[str], argument: str) -> list[tuple[type, Any]]:
     """Return the properties of one argument, as in ``temperature['A']``, with their classes; none if it is no such."""
     *before, name = path
-    found = []
-    for kind in owners_at(cls, before):
+    found: list[tuple[type, Any]] = []
+    try:
+        owners = owners_at(cls, before)
+    except ConfigurationError:
+        return []  # the words lead to a component, or to nothing
+    for kind in owners:
         member = inspect.getattr_static(kind, name, None)
         each = member.each if isinstance(member, DeviceProperty) else {}
         found += [(kind, one) for key, one in each.items() if str(key) == argument]
