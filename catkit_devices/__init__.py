@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing import Mutex, Process, SharedMemoryManager, lock_all
     from catkit_devices.properties import Control, Measurement, Setting
     from catkit_devices.scpi import ScpiDevice
+    from catkit_devices.serial_device import SerialDevice
     from catkit_devices.testbed import Experiment, Testbed, load_configuration
     from catkit_devices.visa import VisaDevice
 
@@ -29,6 +30,7 @@ __all__ = [
     "Mutex",
     "Process",
     "ScpiDevice",
+    "SerialDevice",
     "Setting",
     "SharedMemoryManager",
     "Testbed",
@@ -49,6 +51,7 @@ __getattr__ = importing(
         "multiprocessing": ("Mutex", "Process", "SharedMemoryManager", "lock_all"),
         "properties": ("Control", "Measurement", "Setting"),
         "scpi": ("ScpiDevice",),
+        "serial_device": ("SerialDevice",),
         "testbed": ("Experiment", "Testbed", "load_configuration"),
         "visa": ("VisaDevice",),
     },

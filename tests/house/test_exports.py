@@ -29,7 +29,7 @@ def test_every_name_in_all_exists(name):
 def test_every_wait_times_out_with_an_error_of_this_framework():
     folder = Path(catkit_devices.__path__[0])
     for layer in ("multiprocessing", "testbed"):
-        for file in (folder / layer).glob("*.py"):
+        for file in (folder / layer).rglob("*.py"):
             assert "raise TimeoutError" not in file.read_text(), f"{file}: raise WaitTimeoutError"
 
 
