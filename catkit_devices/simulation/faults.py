@@ -148,6 +148,13 @@ class FaultyLine:
             self._outbox.drop_one()
             self._under_way = not self._ends.popleft()
 
+    def lose(self) -> None:
+        """Lose all that has been sent and has not arrived yet, as the end of a TCP connection does."""
+        while self._ends:
+            self._outbox.drop_one()
+            self._ends.popleft()
+        self._under_way = False
+
     def _decide(self, reply: bytes) -> None:
         self._decided = True
         self._fault = self._injected.popleft() if self._injected else self._draw()

@@ -149,6 +149,8 @@ class SimulatedResource:
                 data += message_end
         if self._writer is not writer:
             self.poll(writer)  # replies that have come by now belong to the session that wrote before
+            if self._writer is not None and self._writer.connection and not self._is_open(self._writer):
+                self.line.lose()  # what was still to come over a connection does not come over the next one
         self._writer = writer
         if data:
             self._exchange(data, writer)
@@ -231,9 +233,12 @@ class SimulatedResource:
                 f"the simulated instrument at {self.address} ({instrument}) failed: {type(error).__name__}: {error}"
             ) from error
 
+    def _is_open(self, receiver: Receiver) -> bool:
+        return any(one is receiver for one in self._open)
+
     def _receiver(self, session: Receiver) -> Receiver | None:
         if self._writer is None:
             return session
-        if any(receiver is self._writer for receiver in self._open):
+        if self._is_open(self._writer):
             return self._writer
         return None if self._writer.connection else session

@@ -118,6 +118,21 @@ def test_a_slow_reply_can_be_too_slow(echo):
     assert times_out(lambda: echo.query("0123456789"))
 
 
+@pytest.mark.parametrize("fault", [Fault("slow", interval=0.2), Fault("late", delay=1.5)])
+def test_what_was_still_to_come_over_a_tcp_connection_does_not_come_over_the_next_one(visa, fault):
+    address = "TCPIP::192.168.1.9::5025::SOCKET"
+    manager = visa((address, Echo))
+
+    def connected():
+        return manager.open_resource(address, read_termination="\n", write_termination="\n", timeout=1000)
+
+    old = connected()
+    old.visalib.line(address).inject(fault)
+    assert times_out(lambda: old.query("0123456789"))
+    old.close()
+    assert connected().query("next") == "next"
+
+
 def test_injected_faults_can_be_removed(echo):
     echo.line.inject(Fault("no_reply"))
     echo.line.clear()
