@@ -240,7 +240,9 @@ class Testbed(TestbedClient):
         entries = [entry for entry in self.layout.devices if entry.server in servers and entry.server not in lost]
         failures = close_devices(self.devices, entries, self.configuration.testbed.close_timeout)
         if self._watch is not None:
-            self._watch.rescue()  # closing a device may have been the end of its server
+            # Closing a device may have been the end of its server.
+            gone = {failure.pid for failure in failures if isinstance(failure, ServerUnresponsiveError)}
+            self._watch.rescue(len(gone))
             died = [text for server, text in self._watch.lost.items() if server in servers and server not in before]
             failures += [CatkitDevicesError(text) for text in (*died, *self._watch.unsafe) if trip is None]
         return failures

@@ -63,6 +63,8 @@ _AT_ONCE = 4
 many processes at once would delay the rescue of the others."""
 _LOOK_AGAIN = 1.0
 """Seconds until a server that did not answer is asked again which devices programs had made."""
+_DEATH_TIMEOUT = 5.0
+"""Seconds from the loss of a server's connections to the end of its process, on a busy computer too."""
 _CATCH_UP_TIMEOUT = 15.0
 """Seconds until every server was looked at twice: a trip that happened before is known by then."""
 
@@ -297,9 +299,17 @@ class SafetyWatch:
         for sentinel in connection.wait(list(self._sentinels), timeout):
             self._server_died(self._sentinels.pop(int(sentinel)))  # type: ignore[arg-type]  # they are numbers
 
-    def rescue(self) -> None:
-        """Make safe what was on servers that have died since this watch was ended; bounded."""
+    def rescue(self, expected: int) -> None:
+        """Make safe what was on servers that have died since this watch was ended; bounded.
+
+        Args:
+            expected: how many servers are known to be lost; the system says that a process has ended a little after
+                its connections were closed.
+        """
+        before, deadline = len(self.lost), time.monotonic() + _DEATH_TIMEOUT
         self._look_after_servers(0.0)
+        while len(self.lost) < before + expected and (left := deadline - time.monotonic()) > 0:
+            self._look_after_servers(left)
         self.wait_until_safe()
 
     def _look_after_event(self) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from catkit_devices.device import Device
@@ -24,6 +25,8 @@ class Lamp(Device):
     def _make_safe(self):
         if self._crashed is not None and not self._crashed.exists():
             self._crashed.touch()
+            os.closerange(3, 1024)  # as the end of a process that takes long: its connections are lost first
+            time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGKILL)
         self._file.unlink(missing_ok=True)
 
