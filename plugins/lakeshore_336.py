@@ -15,15 +15,15 @@ from catkit_devices.components import Component, Components
 from catkit_devices.errors import DeviceProtocolError
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.properties import Control, Measurement
-from catkit_devices.scpi import ScpiDevice
+from catkit_devices.scpi import EventStatus
+
+from ._status_register import StatusRegisterDevice
 
 if TYPE_CHECKING:
     from catkit_devices.device import Device
 
 __all__ = ["LakeShore336"]
 
-_REFUSED = 4 | 16 | 32
-"""Bits of ``*ESR?``: query error, execution error, command error."""
 _STATUS = {1: "is invalid", 16: "is below the range", 32: "is above the range", 64: "has a sensor at zero",
            128: "has a sensor beyond its range"}  # fmt: skip
 """Bits of ``RDGST?``, and what each says of the reading."""
@@ -103,11 +103,11 @@ class AnalogOutput(Output):
     range = Control("RANGE? {self.number}", "RANGE {self.number},{}", choices={"off": 0, "on": 1}, doc="Output.")
 
 
-class LakeShore336(ScpiDevice):
+class LakeShore336(StatusRegisterDevice):
     """A controller of temperatures with four inputs and four outputs; it is safe when all outputs are off."""
 
     identity = r"^LSCI,MODEL336"
-    errors = "never"
+    _refused = EventStatus.QUERY_ERROR | EventStatus.EXECUTION_ERROR | EventStatus.COMMAND_ERROR
     read_termination = "\r\n"
     baud_rate = 57600
     data_bits = 7
@@ -115,15 +115,6 @@ class LakeShore336(ScpiDevice):
 
     inputs = Components(Input, keys=("A", "B", "C", "D"))
     outputs = Components(Output, keys={1: Heater(1), 2: Heater(2), 3: AnalogOutput(3), 4: AnalogOutput(4)})
-
-    def _write(self, command: str) -> None:
-        with self._transaction():
-            super()._write(command)
-            status = self._ask_value("*ESR?", int)
-        if status & _REFUSED:
-            raise DeviceProtocolError(
-                "refused: there is no such command, or its value is not allowed", **self._facts(command)
-            )
 
     def _make_safe(self) -> None:
         """Switch all outputs off."""

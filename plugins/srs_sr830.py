@@ -9,18 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from catkit_devices.device import operation
-from catkit_devices.errors import DeviceProtocolError
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.properties import Control, Measurement
-from catkit_devices.scpi import ScpiDevice
+
+from ._status_register import StatusRegisterDevice
 
 if TYPE_CHECKING:
     from catkit_devices.device import Device
 
 __all__ = ["SR830"]
 
-_REFUSED = 0x10 | 0x20
-"""Bits of ``*ESR?``: a command cannot be executed, a command does not exist."""
 _SENSITIVITIES = [
     f"{factor * scale} {unit}" for unit in ("nV", "uV", "mV") for scale in (1, 10, 100) for factor in (1, 2, 5)
 ]
@@ -36,11 +34,10 @@ def _numbered(words: list[str]) -> dict[str, int]:
     return {word: number for number, word in enumerate(words)}
 
 
-class SR830(ScpiDevice):
+class SR830(StatusRegisterDevice):
     """A lock-in amplifier; it is safe when its sine output is at its lowest and its auxiliary outputs are at 0 V."""
 
     identity = r"^Stanford_Research_Systems,SR830"
-    errors = "never"
 
     x = Measurement("OUTP?1", unit="V", shared=True, doc="In-phase part of the signal.")
     y = Measurement("OUTP?2", unit="V", shared=True, doc="Quadrature part of the signal.")
@@ -96,15 +93,6 @@ class SR830(ScpiDevice):
     def auto_phase(self) -> None:
         """Set the phase so that Y is zero."""
         self._write("APHS")
-
-    def _write(self, command: str) -> None:
-        with self._transaction():
-            super()._write(command)
-            status = self._ask_value("*ESR?", int)
-        if status & _REFUSED:
-            raise DeviceProtocolError(
-                "refused: there is no such command, or its value is not allowed", **self._facts(command)
-            )
 
     def _make_safe(self) -> None:
         """Set the sine output to 4 mV, its lowest, and the auxiliary outputs to 0 V."""
