@@ -259,6 +259,36 @@ class VisaDevice(Device):
             self._send_(command)
             return self._read_(timeout)
 
+    def _ask_aside(self, command: str, parse: Callable[[str], _T], timeout: float, *, interval: float = 0.05) -> _T:
+        """As ``_ask``, over a connection of its own, and waiting for the reply with ``self.wait``.
+
+        For an instrument that answers some commands only when it has carried them out, and answers each of several
+        connections by itself. While it waits, shared reads run, and whoever makes the device safe has the wire at once.
+        The connection is closed at the end, also of a wait that is cancelled; that does not stop the instrument, which
+        is the business of ``_make_safe``.
+
+        Args:
+            command: text.
+            parse: makes the result of the reply; its ValueError is a DeviceProtocolError.
+            timeout: seconds until the reply begins.
+            interval: seconds between two looks whether it has come.
+
+        Raises:
+            DeviceTimeoutError: no reply came in time; the instrument works on.
+            DeviceDisconnectedError: the connection cannot be opened, or was lost.
+            DeviceProtocolError: the address is not that of a network socket (``TCPIP::...::SOCKET``).
+            OperationCancelled, MutexBrokenError, MutexTimeoutError: as for :meth:`~catkit_devices.device.Device.wait`.
+        """
+        timeout = self._seconds_(timeout)
+        data = self._bytes_of_(command)
+        with self._dialogue_.aside(command) as line:
+            self._checkpoint_()
+            line.write(data, self.io_timeout)
+            if not self.wait(lambda: bool(line.unread()), timeout, interval):
+                raise DeviceTimeoutError(f"no reply in {timeout:g} s", **self._facts_(command))
+            end = self.read_termination.encode("ascii")
+            return parse(self._decode_(line.read_message(end, self.io_timeout, self._checkpoint_)))
+
     @hook
     def _write(self, command: str) -> None:
         with self._exchange_(command, fresh=False):
@@ -537,20 +567,24 @@ class VisaDevice(Device):
         return Transport.acquire(self._visa_library_, self._dialogue_.address, settings)
 
     def _send(self, command: str) -> None:
+        data = self._bytes_of_(command)
+        self._dialogue_.opened().line.write(data, self.io_timeout)
+
+    _send_ = _send
+
+    def _bytes_of_(self, command: str) -> bytes:
+        """Return a command as it is sent; DeviceValueError where it is not one command, or cannot be sent."""
         ends = {self.write_termination, "\r", "\n"} if self.write_termination else set()
         if any(end in command for end in ends):
             raise DeviceValueError("must be one command, without what ends it", **self._facts_(command))
         try:
-            data = (command + self.write_termination).encode(self.encoding)
+            return (command + self.write_termination).encode(self.encoding)
         except UnicodeEncodeError as error:
             raise DeviceValueError(
                 f"must be text in {self.encoding!r} (the driver's class attribute 'encoding'), "
                 f"which has no {command[error.start : error.end]!r}",
                 **self._facts_(command),
             ) from error
-        self._dialogue_.opened().line.write(data, self.io_timeout)
-
-    _send_ = _send
 
     def _seconds_(self, timeout: float | None) -> float:
         """Return the seconds that a reply may take; asked before anything is sent."""

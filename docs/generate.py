@@ -87,6 +87,7 @@ HELPERS = {
             "_transaction",
             "_distrust",
             "_ask",
+            "_ask_aside",
             "_read",
             "_read_until",
             "_decode",

@@ -259,6 +259,22 @@ class Transport:
             raise
         return transport
 
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[Transport]:
+        """Open one more connection to the address, for one command, and close it afterwards.
+
+        It has a wire of its own, and nobody else can use it. The address stays in use until it is closed.
+        """
+        import pyvisa
+
+        with _guard:
+            self._users += 1
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(self.release)
+            other = Transport(self._library, self.address)
+            other._line = _open_line(pyvisa.ResourceManager(self._library), self.address, {}, cleanup)
+            yield other
+
     @staticmethod
     def listed(library: Any) -> list[str]:
         """Return the addresses of the instruments that a VISA library finds."""
@@ -300,11 +316,7 @@ class Transport:
                 cleanup.callback(owned.release)
                 if owned.inherited:
                     doubts.setdefault(self.address, "the program that had it before has died")
-            resource = manager.open_resource(self.address, open_timeout=int(_OPEN_TIMEOUT * 1000))
-            cleanup.callback(_close_quietly, resource)
-            _keep_from_children(resource)
-            cleanup.enter_context(resource.ignore_warning(*_unremarkable()))
-            self._line = Line(resource, settings)
+            self._line = _open_line(manager, self.address, settings, cleanup)
             doubt = doubts.pop(self.address, None)
             self.trust = TRUSTED if doubt is None else Trust(LineState.SUSPECT, doubt)
             self.opened_at = time.monotonic()
@@ -326,6 +338,15 @@ class _Exchange:
         self.thread = threading.get_ident()
         self.chain = None if call is None else call.chain
         self.urgent = call is not None and call.emergency
+
+
+def _open_line(manager: Any, address: str, settings: Mapping[str, Any], cleanup: contextlib.ExitStack) -> Line:
+    """Open a connection to an address, which ``cleanup`` closes."""
+    resource = manager.open_resource(address, open_timeout=int(_OPEN_TIMEOUT * 1000))
+    cleanup.callback(_close_quietly, resource)
+    _keep_from_children(resource)
+    cleanup.enter_context(resource.ignore_warning(*_unremarkable()))
+    return Line(resource, settings)
 
 
 def _in_process(library: Any) -> bool:
@@ -459,6 +480,35 @@ class Dialogue:
                 raise translated from error
             finally:
                 self._stage = before
+
+    @contextlib.contextmanager
+    def aside(self, command: str) -> Iterator[Line]:
+        """Open one more connection to the instrument for one command; errors from below become DeviceErrors.
+
+        What goes wrong there says nothing about the line of the other exchanges: the connection is closed afterwards,
+        and a reply that comes later is lost with it.
+
+        Args:
+            command: what errors name.
+
+        Raises:
+            DeviceDisconnectedError: it cannot be opened.
+        """
+        transport, facts = self.opened(), self._device._facts_(command)
+        if not normalise(self.address).endswith("::SOCKET"):
+            raise DeviceProtocolError("needs a connection of its own, which only a network socket can have", **facts)
+        with contextlib.ExitStack() as opened:
+            try:
+                other = opened.enter_context(transport.aside())
+            except Exception as error:  # whatever the layers of pyvisa raise
+                raise DeviceDisconnectedError(f"one more connection cannot be opened: {error}", **facts) from error
+            try:
+                yield other.line
+            except BaseException as error:
+                translated = self._translated(other, error, command)
+                if translated is None:
+                    raise
+                raise translated from error
 
     @contextlib.contextmanager
     def hold(self, transport: Transport, what: str) -> Iterator[None]:

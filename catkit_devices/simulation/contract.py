@@ -27,6 +27,9 @@ class Simulator(Protocol):
 
     If its constructor has an argument ``driver_options``, it is given the options of the device that it is for.
 
+    An instrument that answers each of several connections over TCP by itself has a method ``connect()`` in addition. It
+    is called for every new connection, and returns an object with a ``feed`` of its own.
+
     It may also have any of the following, which are used only where the interface has them (USB, GPIB, TCPIP INSTR):
 
     * ``message_end: bytes``: the terminator of messages. On these interfaces the end of a write marks the end of the

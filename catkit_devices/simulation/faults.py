@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catkit_devices._base.clock import Clock
     from catkit_devices.simulation.contract import Simulator
 
-__all__ = ["FAULTS", "Fault", "FaultyLine", "Piece"]
+__all__ = ["FAULTS", "Fault", "FaultyLine", "Piece", "Talk"]
 
 FAULTS: Mapping[str, str] = {
     "no_reply": "the reply is lost",
@@ -75,8 +75,35 @@ class Piece(NamedTuple):
     end: bool
 
 
+class Talk:
+    """What an instrument, or its end of one connection, sends: with the fault of the reply, and on its way.
+
+    Args:
+        end: what takes the bytes and answers.
+        clock: the bench's.
+    """
+
+    def __init__(self, end: Simulator, clock: Clock) -> None:
+        self.end = end
+        self.fault: Fault | None = None
+        self.decided = False
+        self.left = 0  # of a truncated reply
+        self.outbox = Outbox(clock)
+        self.ends: deque[bool] = deque()
+        self.under_way = False
+
+    def put(self, data: bytes, *, delay: float = 0.0, end: bool = True) -> None:
+        """Have ``data`` arrive after ``delay`` seconds; ``end`` says whether a message ends with it."""
+        if data:
+            self.outbox.put(data, delay)
+            self.ends.append(end)
+
+
 class FaultyLine:
     """The line between one instrument and the programs that use it.
+
+    Where an instrument answers each connection by itself, every connection has a :class:`Talk` of its own. Faults
+    strike the replies of all of them, in the order in which they come.
 
     Args:
         instrument: what is at its other end.
@@ -97,19 +124,18 @@ class FaultyLine:
         schedule: Mapping[str, float] | None = None,
     ) -> None:
         self.history: list[tuple[int, str]] = []
-        self._instrument = instrument
         self._rng = random.Random(f"{seed}")  # noqa: S311 - noise, not a secret
         self._schedule = {Fault(kind): _probability(kind, value) for kind, value in (schedule or {}).items()}
         if sum(self._schedule.values()) > 1:
             raise ConfigurationError(f"the probabilities of faults add up to more than 1: {dict(schedule or {})!r}")
         self._injected: deque[Fault | None] = deque()
         self._writes = 0
-        self._fault: Fault | None = None
-        self._decided = False
-        self._left = 0  # of a truncated reply
-        self._outbox = Outbox(clock)
-        self._ends: deque[bool] = deque()
-        self._under_way = False
+        self._clock = clock
+        self._common = Talk(instrument, clock)
+
+    def connection(self, end: Simulator) -> Talk:
+        """Return what belongs to a connection that the instrument answers by itself, with its ``end`` of it."""
+        return Talk(end, self._clock)
 
     def inject(self, fault: Fault, count: int = 1, *, after: int = 0) -> None:
         """Strike the next ``count`` replies, after ``after`` replies without a fault.
@@ -122,48 +148,54 @@ class FaultyLine:
         """Remove the faults that were injected and have not struck yet."""
         self._injected.clear()
 
-    def exchange(self, data: bytes) -> list[Piece]:
+    def exchange(self, data: bytes, talk: Talk | None = None) -> list[Piece]:
         """Send ``data`` to the instrument (``b""`` only asks what it has sent since) and return what arrives.
+
+        Args:
+            data: bytes.
+            talk: of the connection, where the instrument answers each by itself.
 
         Raises:
             LineDroppedError: when the connection drops.
         """
+        talk = talk or self._common
         if data:
             self._writes += 1
-            self._decided = False
-        reply = self._instrument.feed(data)
+            talk.decided = False
+        reply = talk.end.feed(data)
         if reply:
-            first = not self._decided
+            first = not talk.decided
             if first:
-                self._decide(reply)
-            self._send(reply, first=first)
-        pieces = [Piece(piece, self._ends.popleft()) for piece in self._outbox.take_pieces()]
+                self._decide(talk, reply)
+            self._send(talk, reply, first=first)
+        pieces = [Piece(piece, talk.ends.popleft()) for piece in talk.outbox.take_pieces()]
         if pieces:
-            self._under_way = not pieces[-1].end
+            talk.under_way = not pieces[-1].end
         return pieces
 
     def abort(self) -> None:
         """Stop the message that is arriving, as a device clear does; a message that has not begun still comes."""
-        while self._under_way and self._ends:
-            self._outbox.drop_one()
-            self._under_way = not self._ends.popleft()
+        talk = self._common
+        while talk.under_way and talk.ends:
+            talk.outbox.drop_one()
+            talk.under_way = not talk.ends.popleft()
 
     def lose(self) -> None:
         """Lose all that has been sent and has not arrived yet, as the end of a TCP connection does."""
-        while self._ends:
-            self._outbox.drop_one()
-            self._ends.popleft()
-        self._under_way = False
+        talk = self._common
+        while talk.ends:
+            talk.outbox.drop_one()
+            talk.ends.popleft()
+        talk.under_way = False
 
-    def _decide(self, reply: bytes) -> None:
-        self._decided = True
-        self._fault = self._injected.popleft() if self._injected else self._draw()
-        if self._fault is None:
+    def _decide(self, talk: Talk, reply: bytes) -> None:
+        talk.decided = True
+        talk.fault = fault = self._injected.popleft() if self._injected else self._draw()
+        if fault is None:
             return
-        self.history.append((self._writes, self._fault.kind))
-        if self._fault.kind == "truncated":
-            keep = self._fault.keep
-            self._left = self._rng.randrange(len(reply)) if keep is None else keep
+        self.history.append((self._writes, fault.kind))
+        if fault.kind == "truncated":
+            talk.left = self._rng.randrange(len(reply)) if fault.keep is None else fault.keep
 
     def _draw(self) -> Fault | None:
         if not self._schedule:
@@ -175,34 +207,29 @@ class FaultyLine:
             drawn -= probability
         return None
 
-    def _send(self, reply: bytes, *, first: bool) -> None:
-        fault = self._fault
+    def _send(self, talk: Talk, reply: bytes, *, first: bool) -> None:
+        fault = talk.fault
         match fault.kind if fault is not None else None, fault:
             case "no_reply", _:
                 pass
             case "disconnect", _:
-                self._fault = None  # the rest of what the instrument sends comes over the next connection
+                talk.fault = None  # the rest of what the instrument sends comes over the next connection
                 raise LineDroppedError("the simulated connection dropped", passing=True)
             case "late", Fault(delay=delay):
-                self._put(reply, delay=delay)
+                talk.put(reply, delay=delay)
             case "truncated", _:
-                kept, self._left = reply[: self._left], max(self._left - len(reply), 0)
-                self._put(kept)
+                kept, talk.left = reply[: talk.left], max(talk.left - len(reply), 0)
+                talk.put(kept)
             case "slow", Fault(interval=interval):
                 for number in range(len(reply)):
                     last = number == len(reply) - 1
-                    self._put(reply[number : number + 1], delay=(number + 1) * interval, end=last)
+                    talk.put(reply[number : number + 1], delay=(number + 1) * interval, end=last)
             case "garbled", Fault() as garbled if first:
-                self._put(self._garbled(reply, garbled))
+                talk.put(self._garbled(reply, garbled))
             case "extra", Fault() as extra if first:
-                self._put(self._with_extra(reply, extra))
+                talk.put(self._with_extra(reply, extra))
             case _:
-                self._put(reply)
-
-    def _put(self, data: bytes, *, delay: float = 0.0, end: bool = True) -> None:
-        if data:
-            self._outbox.put(data, delay)
-            self._ends.append(end)
+                talk.put(reply)
 
     def _garbled(self, reply: bytes, fault: Fault) -> bytes:
         position = self._rng.randrange(len(reply)) if fault.position is None else fault.position % len(reply)

@@ -14,11 +14,11 @@ from catkit_devices.errors import ConfigurationError, SimulationError
 from catkit_devices.simulation.contract import LineDroppedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from catkit_devices.simulation.bench import Bench
     from catkit_devices.simulation.contract import Simulator
-    from catkit_devices.simulation.faults import FaultyLine, Piece
+    from catkit_devices.simulation.faults import FaultyLine, Piece, Talk
 
 __all__ = ["STREAMS", "Receiver", "SimulatedResource", "parse_address"]
 
@@ -53,10 +53,12 @@ class Receiver:
 
     Args:
         connection: whether the session is a connection (TCP): when it is closed, replies that come later are lost.
+        talk: of a connection that the instrument answers by itself; None where all sessions share the instrument.
     """
 
-    def __init__(self, *, connection: bool) -> None:
+    def __init__(self, *, connection: bool, talk: Talk | None = None) -> None:
         self.connection = connection
+        self.talk = talk
         self._data = bytearray()
         self._ends: deque[int] = deque()  # for each message, the index after its last byte
 
@@ -103,7 +105,8 @@ class SimulatedResource:
 
     A reply goes to the session that wrote last, even if it comes late. If that session is closed, a reply over TCP is
     lost with its connection; on every other interface it goes to the session that reads next. What several sessions
-    write reaches the instrument in the order in which they wrote it.
+    write reaches the instrument in the order in which they wrote it. An instrument with a method ``connect`` answers
+    each connection over TCP by itself.
 
     Args:
         parsed: the address.
@@ -133,7 +136,12 @@ class SimulatedResource:
             connection: whether late replies are lost when it is closed; by default, only with an address over TCP.
         """
         own = self.kind[0] is InterfaceType.tcpip if connection is None else connection
-        receiver = Receiver(connection=own)
+        connect: Callable[[], Simulator] | None = getattr(self.instrument, "connect", None)
+        talk = None
+        if connect is not None and own and not self.has_end:
+            with self._blaming_instrument():
+                talk = self.line.connection(connect())
+        receiver = Receiver(connection=own, talk=talk)
         self._open.append(receiver)
         return receiver
 
@@ -207,7 +215,7 @@ class SimulatedResource:
     def _exchange(self, data: bytes, session: Receiver) -> None:
         try:
             with self._blaming_instrument():
-                pieces: list[Piece] = self.line.exchange(data)
+                pieces: list[Piece] = self.line.exchange(data, session.talk)
         except LineDroppedError as error:
             self.drop() if error.passing else self.disconnect()
             return
@@ -237,7 +245,7 @@ class SimulatedResource:
         return any(one is receiver for one in self._open)
 
     def _receiver(self, session: Receiver) -> Receiver | None:
-        if self._writer is None:
+        if self._writer is None or session.talk is not None:
             return session
         if self._is_open(self._writer):
             return self._writer

@@ -74,11 +74,12 @@ class InstrumentServer:
     """Serves the simulated instruments of one bench, each on a TCP port; a context manager.
 
     Any number of clients may be connected to one instrument. They all use the same instrument: what one sets another
-    reads, and an answer goes to the client that wrote last. Each client has its own buffers. When a client disconnects,
-    answers to it are lost. If the instrument says how a command ends (``message_end``), commands reach it whole, one
-    after the other, and an incomplete command of a client that disconnects is discarded. An instrument that does not
-    say it, such as one with a prompt on a serial line, gets the bytes of all clients in the order in which they come.
-    If a cable is pulled or a fault drops the line, its clients are disconnected.
+    reads, and an answer goes to the client that wrote last. An instrument with a method ``connect`` answers each client
+    by itself. Each client has its own buffers. When a client disconnects, answers to it are lost. If the instrument
+    says how a command ends (``message_end``), commands reach it whole, one after the other, and an incomplete command
+    of a client that disconnects is discarded. An instrument that does not say it, such as one with a prompt on a serial
+    line, gets the bytes of all clients in the order in which they come. If a cable is pulled or a fault drops the line,
+    its clients are disconnected.
 
     Everything happens in one thread. From a client that does not read its answers, no more commands are read meanwhile.
 
@@ -142,8 +143,8 @@ class InstrumentServer:
             while not self._stopped.is_set():
                 for key, events in self._selector.select(self._until_next()):
                     self._attend_to(key, events)
-                for resource in {id(client.resource): client.resource for client in self._clients}.values():
-                    self._poll(resource)
+                for client in list(self._clients):
+                    self._poll(client)
         finally:
             for client in list(self._clients):
                 self._drop(client)
@@ -193,12 +194,11 @@ class InstrumentServer:
                     client.resource.write(part, client.receiver, end=False)
         self._forward(client.resource)
 
-    def _poll(self, resource: SimulatedResource) -> None:
-        client = next(client for client in self._clients if client.resource is resource)
+    def _poll(self, client: _Client) -> None:
         with self._dropping(client):
-            with resource.lock:
-                resource.poll(client.receiver)
-            self._forward(resource)
+            with client.resource.lock:
+                client.resource.poll(client.receiver)
+            self._forward(client.resource)
 
     def _forward(self, resource: SimulatedResource) -> None:
         """Send what has arrived to the clients; disconnect those whose line was dropped."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from catkit_devices.simulation.faults import FaultyLine, Piece
+    from catkit_devices.simulation.faults import FaultyLine, Piece, Talk
     from catkit_devices.simulation.resource import Receiver, SimulatedResource
 
 __all__ = ["Tap", "Written"]
@@ -50,10 +50,10 @@ class Tap:
         self.opened += 1
         return self._attach(**options)
 
-    def _noted(self, data: bytes) -> list[Piece]:
+    def _noted(self, data: bytes, talk: Talk | None = None) -> list[Piece]:
         if data:
             self.written.append(Written(threading.get_ident(), data))
-        pieces = self._exchange(data)
+        pieces = self._exchange(data, talk)
         if data and self.on_write is not None:
             self.on_write()
         return pieces

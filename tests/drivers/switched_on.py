@@ -47,6 +47,12 @@ def scan_goes_on(device):
     device.move_by(100000)
 
 
+def stage_moves(device):
+    device.groups["S"].home()
+    device.groups["S"].positioners["P"].velocity = 0.01
+    device.groups["S"].positioners["P"].position = 20.0
+
+
 def sine_goes_out(device):
     device.amplitude = 5.0
     device.write("AUXV 3,10")
@@ -77,6 +83,9 @@ DRIVERS = {
     "lakeshore_336": (SERIAL, {}, heater_heats, lambda controller: not controller.heating),
     "mcpherson_789a4": (SERIAL, {}, scan_goes_on, lambda scan: not scan.axis.moving and not scan.home_circuit),
     "newport_8742": (SOCKET, {}, picomotor_moves, lambda motors: not any(axis.moving for axis in motors.axes.values())),
+    "newport_xps_q8": (
+        SOCKET, {"groups": {"S": ["P"]}}, stage_moves, lambda stages: not stages.groups["S"].moving
+    ),
     "npoint_lc400": (
         SERIAL, {}, wavetable_runs, lambda stage: not any(stage._words.get(0x11831208 + place) for place in (0, 0x1000))
     ),
@@ -85,6 +94,10 @@ DRIVERS = {
     "thorlabs_kdc101": (SERIAL, {"position": 0.0}, motor_moves, lambda motor: not motor.axis.moving),
     "thorlabs_mcls1": (SERIAL, {}, laser_shines, lambda source: not any(source.laser.enabled)),
 }  # fmt: skip
+
+
+OPTIONS = {"newport_xps_q8": {"groups": {"S": {"P": "mm"}}}}
+"""Of the drivers that cannot do without."""
 
 
 class Room:
@@ -108,7 +121,7 @@ def address(name):
 
 def driver(name):
     """Make a device on the server that has the room."""
-    return create_device(name, name, {"address": address(name)}, visa_library=Room.library)
+    return create_device(name, name, {"address": address(name)} | OPTIONS.get(name, {}), visa_library=Room.library)
 
 
 def switch_on(server):

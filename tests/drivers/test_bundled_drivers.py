@@ -29,8 +29,10 @@ ADDRESS = {
     "npoint_lc400": SERIAL, "omega_ithx": SOCKET, "scpi_camera": SOCKET, "thorlabs_kdc101": SERIAL,
     "thorlabs_mff101": SERIAL, "keithley_2450": USB, "keysight_33500b": SOCKET, "keysight_34461a": USB,
     "keysight_e36312a": SOCKET, "lakeshore_336": SERIAL, "mcpherson_747": SERIAL, "mcpherson_789a4": SERIAL,
-    "newport_8742": SOCKET, "rigol_ds1000z": SOCKET, "srs_sr830": "GPIB0::8::INSTR", "thorlabs_tsp01": USB,
+    "newport_8742": SOCKET, "newport_xps_q8": SOCKET, "rigol_ds1000z": SOCKET, "srs_sr830": "GPIB0::8::INSTR",
+    "thorlabs_tsp01": USB,
 }  # fmt: skip
+OPTIONS = {"newport_xps_q8": {"groups": {"Group1": {"Pos": "mm"}}}}
 IMPLEMENTS = {
     "thorlabs_fw102c": ("FilterWheel",), "thorlabs_fw212c": ("FilterWheel",), "thorlabs_mcls1": ("LaserSource",),
     "thorlabs_pm100d": ("PowerMeter",), "npoint_lc400": ("TipTilt",), "omega_ithx": ("EnvironmentSensor",),
@@ -65,7 +67,7 @@ def bench(serve):
 @pytest.mark.parametrize("driver", ADDRESS)
 def test_a_driver_says_what_it_can_do(driver):
     cls = Plugins().driver(driver)
-    described = create_device(driver, "device", {"address": ADDRESS[driver]}).describe()
+    described = create_device(driver, "device", {"address": ADDRESS[driver]} | OPTIONS.get(driver, {})).describe()
 
     assert interfaces_of(cls) == IMPLEMENTS.get(driver, ())
     assert all(issubclass(cls, interfaces.interface(name)) for name in interfaces_of(cls))
@@ -77,7 +79,7 @@ def test_a_driver_says_what_it_can_do(driver):
 
 @pytest.mark.parametrize("driver", sorted(ADDRESS))
 def test_every_property_can_be_read_from_its_simulator(bench, driver):
-    device, _simulator = bench(driver)
+    device, _simulator = bench(driver, options=OPTIONS.get(driver))
 
     for name, facts in device.describe()["properties"].items():
         if facts["readable"] and not (driver == "lakeshore_336" and re.match(r"inputs\W+[CD]\W", name)):  # no sensor
