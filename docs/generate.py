@@ -486,7 +486,8 @@ def _safe(driver: type[Any]) -> str:
 def _description(driver: type[Any]) -> dict[str, Any]:
     from catkit_devices.construction import bind_options
 
-    given = {"address": "ASRL1::INSTR", "properties": {}}  # what a driver may need to be made
+    # What a driver may need to be made.
+    given = {"address": "ASRL1::INSTR", "properties": {}, "groups": {"Group1": {"Pos": "mm"}}}
     device = bind_options(driver, "device", {name: value for name, value in given.items() if name in _options(driver)})
     description: dict[str, Any] = device.describe()
     return description

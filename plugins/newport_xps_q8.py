@@ -127,31 +127,6 @@ class _Limits(NamedTuple):
     acceleration: float
 
 
-class Positioner(_Calls, Component):
-    """One positioner of a group."""
-
-    def __init__(self, number: str, limits: _Limits) -> None:
-        super().__init__(number)
-        self._limits = limits
-
-    def _profile(self) -> list[float]:
-        """Return velocity, acceleration, and the shortest and longest time of jerk in seconds."""
-        return self._numbers("PositionerSGammaParametersGet", self.number, 4)
-
-    def _set_profile(self, velocity: float, acceleration: float) -> None:
-        jerk = self._profile()[2:]
-        values = ",".join(repr(value) for value in (velocity, acceleration, *jerk))
-        self._call(f"PositionerSGammaParametersSet({self.number},{values})")
-
-    def _move(self, target: float) -> None:
-        self._call(f"GroupMoveAbsolute({self.number},{target!r})", seconds=self._seconds_to(target))
-
-    def _seconds_to(self, target: float) -> float:
-        velocity, acceleration, _shortest, longest = self._profile()
-        way = abs(target - self._numbers("GroupPositionCurrentGet", self.number)[0])
-        return _RESERVE + way / velocity + velocity / acceleration + 2 * longest
-
-
 def _position(unit: str) -> Control:
     return Control(
         lambda self: self._numbers("GroupPositionCurrentGet", self.number)[0],
@@ -192,21 +167,42 @@ def _acceleration(unit: str) -> Control:
     )
 
 
-class Linear(Positioner):
-    """A linear stage."""
+class Positioner(_Calls, Component):
+    """One positioner of a group: a linear stage."""
 
     position, setpoint = _position("mm"), _setpoint("mm")
     velocity, acceleration = _velocity("mm"), _acceleration("mm")
 
+    def __init__(self, number: str, limits: _Limits) -> None:
+        super().__init__(number)
+        self._limits = limits
+
+    def _profile(self) -> list[float]:
+        """Return velocity, acceleration, and the shortest and longest time of jerk in seconds."""
+        return self._numbers("PositionerSGammaParametersGet", self.number, 4)
+
+    def _set_profile(self, velocity: float, acceleration: float) -> None:
+        jerk = self._profile()[2:]
+        values = ",".join(repr(value) for value in (velocity, acceleration, *jerk))
+        self._call(f"PositionerSGammaParametersSet({self.number},{values})")
+
+    def _move(self, target: float) -> None:
+        self._call(f"GroupMoveAbsolute({self.number},{target!r})", seconds=self._seconds_to(target))
+
+    def _seconds_to(self, target: float) -> float:
+        velocity, acceleration, _shortest, longest = self._profile()
+        way = abs(target - self._numbers("GroupPositionCurrentGet", self.number)[0])
+        return _RESERVE + way / velocity + velocity / acceleration + 2 * longest
+
 
 class Rotary(Positioner):
-    """A rotation stage."""
+    """A rotation stage: in degrees, what is in millimetres elsewhere."""
 
     position, setpoint = _position("deg"), _setpoint("deg")
     velocity, acceleration = _velocity("deg"), _acceleration("deg")
 
 
-_KINDS = {"mm": Linear, "deg": Rotary}
+_KINDS = {"mm": Positioner, "deg": Rotary}
 
 
 class Group(_Calls, Component):
