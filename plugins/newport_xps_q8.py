@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = ["XpsQ8"]
 
+# States of a group.
 _NOT_INITIALISED = frozenset({*range(10), 50, 63, 66, 67, 71, 72, 83, 106})
 _READY = frozenset({*range(10, 20), 70, 77})
 _NOT_REFERENCED = 42
+_AT_REST = _NOT_INITIALISED | _READY | {_NOT_REFERENCED, *range(20, 39), 74, 75, 76}  # disabled from 20 on
 _ENDED_BY_ABORT = frozenset({44, 45, 47})  # moving, on a trajectory, jogging
-_IN_MOTION = _ENDED_BY_ABORT | {40, 41, 43, 46, 48, 49, 51, 64, 68, 69, 73}
-"""Braking, initialising, homing, slave, tracking, calibrating, spinning, referencing, tuning, excitation."""
 
 _NOT_NOW = -22
+"""The error of a call that the present state of the group does not allow."""
 _ERRORS = {
     -1: "the connection is busy", -2: "time-out", -4: "unknown command", -5: "positioner error", -7: "wrong format",
     -8: "wrong type of object", -9: "wrong number of arguments", -17: "out of range", -18: "no such positioner",
@@ -105,7 +106,7 @@ class _Calls:
         """End what a group does: by an abort; where that does not help, by a kill, after which it must be homed."""
 
         def at_rest() -> bool:
-            return self._status(group) not in _IN_MOTION
+            return self._status(group) in _AT_REST
 
         if at_rest():
             return
@@ -220,7 +221,10 @@ class Group(_Calls, Component):
         lambda self: self._status(self.number) in _READY, type=bool, shared=True, doc="Whether it can be moved."
     )
     moving = Measurement(
-        lambda self: self._status(self.number) in _IN_MOTION, type=bool, shared=True, doc="Whether it is in motion."
+        lambda self: self._status(self.number) not in _AT_REST,
+        type=bool,
+        shared=True,
+        doc="Whether it is in motion, or in a state that this driver does not know.",
     )
 
     def __init__(self, number: str, units: Mapping[str, str]) -> None:

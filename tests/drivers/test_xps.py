@@ -365,3 +365,13 @@ def test_each_client_of_a_served_controller_gets_its_own_answers():
 
         assert status == b"0,44,EndOfAPI"
         assert mover.recv(100) == b"0,,EndOfAPI"
+
+
+def test_a_group_in_a_state_that_is_not_known_is_killed_when_it_is_made_safe(stages):
+    device, simulator, _library = stages("virtual")
+    simulator.groups["S"].begin(99, until=1e9, after=99)
+    assert device.groups["S"].moving is True
+
+    device.make_safe()
+
+    assert simulator.groups["S"].status == 7
