@@ -282,7 +282,6 @@ class VisaDevice(Device):
         timeout = self._seconds_(timeout)
         data = self._bytes_of_(command)
         with self._dialogue_.aside(command) as line:
-            self._checkpoint_()
             line.write(data, self.io_timeout)
             if not self.wait(lambda: bool(line.unread()), timeout, interval):
                 raise DeviceTimeoutError(f"no reply in {timeout:g} s", **self._facts_(command))

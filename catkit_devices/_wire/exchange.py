@@ -485,18 +485,21 @@ class Dialogue:
     def aside(self, command: str) -> Iterator[Line]:
         """Open one more connection to the instrument for one command; errors from below become DeviceErrors.
 
-        What goes wrong there says nothing about the line of the other exchanges: the connection is closed afterwards,
-        and a reply that comes later is lost with it.
+        It begins as every exchange does: only while the usual line is not lost and can be trusted. What goes wrong
+        later says nothing about that line: the connection is closed afterwards, and a reply that comes later is lost
+        with it.
 
         Args:
             command: what errors name.
 
         Raises:
-            DeviceDisconnectedError: it cannot be opened.
+            DeviceDisconnectedError: it cannot be opened, or the usual connection is lost.
         """
         transport, facts = self.opened(), self._device._facts_(command)
         if not normalise(self.address).endswith("::SOCKET"):
             raise DeviceProtocolError("needs a connection of its own, which only a network socket can have", **facts)
+        with self.exchange(command, fresh=True):
+            pass
         with contextlib.ExitStack() as opened:
             try:
                 other = opened.enter_context(transport.aside())

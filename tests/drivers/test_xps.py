@@ -304,6 +304,28 @@ def test_only_a_network_socket_has_a_second_connection(simulated, frames):
     assert set(simulator.sent) == {b"GroupStatusGet(G,int *)"}
 
 
+def test_no_motion_begins_before_a_suspect_line_is_in_order_again(stages):
+    device, simulator, _library = stages("virtual")
+    device._distrust("the test wants it")
+    simulator.calls.clear()
+
+    with device._dialogue_.aside("GroupMoveAbsolute(S.Pos,1)"):
+        assert [call for _connection, call in simulator.calls] == ["FirmwareVersionGet(char *)"]
+
+
+def test_no_motion_begins_where_the_connection_is_known_to_be_lost(stages):
+    device, _simulator, library = stages("virtual")
+    device._dialogue_.transport.lose("another device has found it lost")
+
+    with (
+        pytest.raises(DeviceDisconnectedError, match="another device has found it lost"),
+        device._dialogue_.aside("GroupMoveAbsolute(S.Pos,1)"),
+    ):
+        pass
+
+    assert library.open_sessions == 1
+
+
 # --- over the network
 
 
