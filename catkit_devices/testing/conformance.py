@@ -228,17 +228,16 @@ class DriverConformance:
     def test_a_fault_on_the_line_is_survived(self, rig: Rig, kind: str) -> None:
         """When a fault strikes, the operation succeeds or raises the right error; no value is wrong, then or later."""
         problems: list[str] = []
+        hints: list[str | None] = []
         with rig.opened():
+            settable = rig.settable()
             for member in rig.members():
                 if member.known:
                     detectable = kind not in self.undetectable
-                    problems += fault_rules.survives(rig, member, kind, detectable=detectable, strict=self.strict)
-        if any("not right" in problem or "cannot be tried" in problem for problem in problems):
-            problems.append(
-                "if this is how the instrument behaves: say varying = [...] for properties whose value changes by "
-                'itself, left_out = {"command": "why"} for what cannot be tested'
-            )
-        _judge(problems)
+                    found = fault_rules.survives(rig, member, kind, detectable=detectable, strict=self.strict)
+                    hints.append(fault_rules.advice(member, found, settable=member.name in settable))
+                    problems += found
+        _judge([*problems, *hints])
 
     def test_making_safe_reaches_the_safe_state(self, rig: Rig) -> None:
         """make_safe() and the last close() make it safe, even while another holds its mutex; a failure means FAULT."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.testing.rig import Rig
 
-__all__ = ["error_problems", "survives", "variants"]
+__all__ = ["advice", "error_problems", "survives", "variants"]
 
 _MOST_REPLIES = 4
 """How many of an operation's replies are struck, one after the other."""
@@ -101,6 +101,26 @@ def survives(rig: Rig, member: Member, kind: str, *, detectable: bool, strict: b
     return problems
 
 
+def advice(member: Member, problems: list[str], *, settable: bool) -> str | None:
+    """Return what may help where an operation's values were not right, or it could not be tried; None elsewhere.
+
+    Args:
+        member: the operation.
+        problems: that were found.
+        settable: whether it is a property that can be set. Such a one is never to be left out.
+    """
+    if not any("not right" in problem or "cannot be tried" in problem for problem in problems):
+        return None
+    if member.kind == "call":
+        return 'for a command that cannot be tested, as the instrument behaves: left_out = {"command": "why"}'
+    if settable:
+        return (
+            "after an error, a property that can be set must read its old value or the new one; the one of the safe "
+            "state only if the device was made safe in between"
+        )
+    return "for a property whose value changes by itself, as the instrument behaves: varying = [...]"
+
+
 def error_problems(error: BaseException, device: Any) -> list[str]:
     """Return what is wrong with an error that a device has raised: it must be a DeviceError that pickles."""
     if not isinstance(error, DeviceError):
@@ -121,7 +141,8 @@ class _Trial:
     """One operation that is repeated, each time with a fault in one of its replies, and the results that are right.
 
     A property that can be set gets a different value before each reading. So an old value, or a reply that comes late,
-    is never taken for the right one.
+    is never taken for the right one. After an operation that failed, the old value and the new one are right; and where
+    the device was made safe in between, the value that it has whenever it was made safe.
     """
 
     def __init__(self, rig: Rig, member: Member, *, detectable: bool) -> None:
@@ -138,6 +159,7 @@ class _Trial:
         if self._readable:
             self._read = [self._set_and_get(value) for value in self._values] or [self._get()]
         self._witness = self._find_witness()
+        self._made_safe_before = rig.times_made_safe
         rig.settle()
         self._comparable = self._readable and (bool(self._values) or self._is_steady())
         self._takes = self._duration()
@@ -156,6 +178,7 @@ class _Trial:
         if problems := self._prepare():
             return problems
         history = len(line.history)
+        safe_before = self._rig.times_made_safe
         if fault.kind == "late":  # not later than the driver's timeout, which includes the instrument's own time
             fault = replace(fault, delay=max(fault.delay - self._takes, 0.0))
         line.inject(fault, after=replies)
@@ -171,7 +194,7 @@ class _Trial:
             problems += self._wrong_error(error, fault)
         elif self._member.kind == "get" and not self._right(result, 0):
             problems.append(f"returned {_short(result)}, which is not right for what was set")
-        return problems + self._afterwards(fault, failed=error is not None)
+        return problems + self._afterwards(fault, safe_before, failed=error is not None)
 
     def _prepare(self) -> list[str]:
         try:
@@ -224,50 +247,76 @@ class _Trial:
             problems.append(f"must raise {wanted}, raised {type(error).__name__}: {error}")
         return problems
 
-    def _afterwards(self, fault: Fault, *, failed: bool) -> list[str]:
-        """Use the device again; return what is wrong with it."""
+    def _afterwards(self, fault: Fault, safe_before: int, *, failed: bool) -> list[str]:
+        """Use the device again; return what is wrong with it.
+
+        Args:
+            fault: that has struck.
+            safe_before: how many times the device had been made safe before that.
+            failed: whether the operation has failed.
+        """
         if fault.kind == "disconnect":
-            self._rig.reopen()
+            self._rig.repair()  # without closing it, which would make it safe: then no value of before could be found
         try:
-            return self._use_again(failed=failed)
+            return self._use_again(safe_before, failed=failed)
         except Exception as error:  # noqa: BLE001 - whatever a driver raises
             self._rig.reopen()
             return [f"the next use failed, although the fault was over: {type(error).__name__}: {error}"]
 
-    def _use_again(self, *, failed: bool) -> list[str]:
-        problems = []
+    def _use_again(self, safe_before: int, *, failed: bool) -> list[str]:
         if failed and self._member.kind != "get" and self._takes > _MOTION:
-            return self._use_after_a_motion()
-        if self._witness is not None:
-            name, right = self._witness
-            if not same(found := get_at(self._device, name), right):
-                problems.append(f"then {name} read {_short(found)}, which is not right")
+            return self._use_after_a_motion(safe_before)
+        problems = self._witness_problems("then")
         if not self._readable:
             self._member.run(self._device)
             return problems
         if self._member.kind == "set":
             value, possible = self._get(), ([0, -1] if failed and len(self._read) > 1 else [-1])
+            safe = failed and self._is_of_the_safe_state(self._member.name, value, safe_before)
         else:
             value = self._set_and_get(self._values[-1]) if self._values else self._get()
             possible = [-1]
-        if not any(self._right(value, number) for number in possible):
+            safe = not self._values and self._is_of_the_safe_state(self._member.name, value, self._made_safe_before)
+        if not safe and not any(self._right(value, number) for number in possible):
             problems.append(f"the next use read {_short(value)}, which is not right")
         return problems
 
-    def _use_after_a_motion(self) -> list[str]:
+    def _use_after_a_motion(self, safe_before: int) -> list[str]:
         """Look at what is perhaps still moving; then have it move again, and look once more."""
         problems = []
-        if self._readable and not self._between(value := self._get()):
-            problems.append(f"then it read {_short(value)}, which is not on its way")
+        if self._readable:
+            value = self._get()
+            if not (self._between(value) or self._is_of_the_safe_state(self._member.name, value, safe_before)):
+                problems.append(f"then it read {_short(value)}, which is not on its way")
         self._rig.settle()
         self._do()
-        if self._witness is not None:
-            name, right = self._witness
-            if not same(found := get_at(self._device, name), right):
-                problems.append(f"after the next use {name} read {_short(found)}, which is not right")
+        problems += self._witness_problems("after the next use")
         if self._readable and not self._right(value := self._get(), -1):
             problems.append(f"the next use read {_short(value)}, which is not right")
         return problems
+
+    def _witness_problems(self, when: str) -> list[str]:
+        if self._witness is None:
+            return []
+        name, right = self._witness
+        found = get_at(self._device, name)
+        if same(found, right) or self._is_of_the_safe_state(name, found, self._made_safe_before):
+            return []
+        return [f"{when} {name} read {_short(found)}, which is not right"]
+
+    def _is_of_the_safe_state(self, name: str, value: Any, safe_before: int) -> bool:
+        """Return whether a property reads a value because the device was made safe since a count of the rig's.
+
+        If it was, it is made safe once more now, which shows what the property reads then. Before that, the property is
+        set to another value, if it can be set: so a value that making it safe does not change is not taken for it.
+        """
+        if self._rig.times_made_safe == safe_before or not self._device._can_be_made_safe_():
+            return False
+        others = [one for one in self._rig.settable().get(name, ()) if not same(one, value)]
+        if others:
+            set_at(self._device, name, others[0])
+        self._device.make_safe()
+        return same(get_at(self._device, name), value)
 
     def _between(self, value: Any) -> bool:
         """Return whether it is one of two values that were set, or between the two."""

@@ -14,7 +14,7 @@ from catkit_devices.testing.simulations import Simulations
 from catkit_devices.testing.tap import Tap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from catkit_devices.device import Device
@@ -100,11 +100,23 @@ class Rig:
         if made.library is not None and made.address is not None:
             self.simulator = made.library.instrument(made.address)
             self.tap = Tap(made.library.resource(made.address))
+        self.times_made_safe = 0
+        """How many times it was made safe, by whomever: by the framework, or by the driver itself after an error."""
+        for name in ("_make_safe", "_make_safe_in_doubt_"):
+            vars(self.device)[name] = self._counting(getattr(self.device, name))
 
     def close(self) -> None:
         """Close the device, in whatever state the test has left it."""
         with contextlib.suppress(ExceptionGroup):  # problems are reported by the rules
             self.simulations.close()
+
+    def _counting(self, make_safe: Callable[[], Any]) -> Callable[[], Any]:
+        def counted() -> Any:
+            returned = make_safe()
+            self.times_made_safe += 1
+            return returned
+
+        return counted
 
     @property
     def written(self) -> int:

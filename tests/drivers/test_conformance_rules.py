@@ -14,7 +14,13 @@ import pyvisa
 
 from catkit_devices._wire.exchange import TRUSTED
 from catkit_devices.device import operation, unlocked
-from catkit_devices.errors import ConfigurationError, DeviceError, DeviceOpenError, DeviceTimeoutError
+from catkit_devices.errors import (
+    ConfigurationError,
+    DeviceError,
+    DeviceOpenError,
+    DeviceProtocolError,
+    DeviceTimeoutError,
+)
 from catkit_devices.properties import Control, Measurement
 from catkit_devices.sim.models import MotorAxis
 from catkit_devices.testing.conformance import DriverConformance
@@ -92,6 +98,69 @@ class TestADriverWithACommandThatToggles(Conformance):
     def make_unsafe(self, device):
         if not device.enabled:
             device.switch()
+
+
+class SimulatedAcknowledging(SimulatedSupply):
+    """Answers every setting with ``OK``."""
+
+    def _answer(self, command, space, value):
+        return super()._answer(command, space, value) or "OK"
+
+
+class Acknowledged(VisaDevice):
+    """Every setting is acknowledged by a reply; the output goes off, and the voltage to zero, when it is made safe."""
+
+    identity = "ACME,S1"
+    voltage = Control(
+        "VOLT?", lambda self, value: self._set(f"VOLT {value}"), unit="V", limits=(0, 30), doc="Output voltage."
+    )
+    enabled = Measurement("OUTP?", type=bool, doc="Output.")
+
+    def switch_on(self):
+        """Turn the output on."""
+        self._set("OUTP 1")
+
+    def _set(self, command):
+        if (reply := self._query(command)) != "OK":
+            raise DeviceProtocolError(f"{command} was answered with {reply!r}", **self._facts(command))
+
+    def _make_safe(self):
+        self._set("OUTP 0")
+        self._set("VOLT 0")
+
+
+class AcknowledgedConformance(Conformance):
+    simulator = SimulatedAcknowledging
+    safe_state = {"enabled": False, "voltage": 0.0}
+
+    def make_unsafe(self, device):
+        device.switch_on()
+        device.voltage = 30
+
+
+class TestADriverWhoseSettingsAreAcknowledged(AcknowledgedConformance):
+    """Passes: what was set before the connection was lost is there over the next one, since nobody closed it."""
+
+    driver = Acknowledged
+
+
+class SafeAfterAnError(Acknowledged):
+    """Makes itself safe when its voltage could not be set."""
+
+    def _set_voltage(self, value):
+        try:
+            self._set(f"VOLT {value}")
+        except (DeviceTimeoutError, DeviceProtocolError):
+            self._make_safe()
+            raise
+
+    voltage = Control("VOLT?", _set_voltage, unit="V", limits=(0, 30), doc="Output voltage.")
+
+
+class TestADriverThatMakesItselfSafeAfterAnError(AcknowledgedConformance):
+    """Passes: the value of the safe state is right where it was made safe in between."""
+
+    driver = SafeAfterAnError
 
 
 class SimulatedStage:
@@ -300,6 +369,51 @@ class RemembersInstead(Supply):
     voltage = Control(_read_or_remember, "VOLT {}", unit="V", limits=(0, 30), doc="Output voltage.")
 
 
+class ReadsZeroAfterAnError(Acknowledged):
+    """Says that the voltage is what it is when it was made safe, but has not made it safe."""
+
+    _failed = False
+
+    def _set(self, command):
+        self._failed = True
+        super()._set(command)
+        self._failed = False
+
+    voltage = Control(
+        lambda self: 0.0 if self._failed else self._ask("VOLT?", float),
+        lambda self, value: self._set(f"VOLT {value}"),
+        unit="V",
+        limits=(0, 30),
+        doc="Output voltage.",
+    )
+
+
+class ReadsZeroAfterItWasMadeSafe(Acknowledged):
+    """Makes itself safe after an error, and says zero then for a voltage that making it safe does not change."""
+
+    _doubtful = False
+
+    def _set_voltage(self, value):
+        self._doubtful = True
+        try:
+            self._set(f"VOLT {value}")
+        except (DeviceTimeoutError, DeviceProtocolError):
+            self._make_safe()
+            raise
+        self._doubtful = False
+
+    def _make_safe(self):
+        self._set("OUTP 0")
+
+    voltage = Control(
+        lambda self: 0.0 if self._doubtful else self._ask("VOLT?", float),
+        _set_voltage,
+        unit="V",
+        limits=(0, 30),
+        doc="Output voltage.",
+    )
+
+
 class TakesLateReplies(Supply):
     """Forgets that a reply may still come."""
 
@@ -462,6 +576,29 @@ def test_a_driver_that_breaks_a_rule_is_told_which_and_how(driver, rule, words):
 )
 def test_a_driver_that_does_not_survive_a_fault_is_told_which_and_how(driver, kind, words):
     assert words in judged(driver, "test_a_fault_on_the_line_is_survived", kind)
+
+
+def test_a_value_that_making_it_safe_does_not_set_is_wrong_although_it_was_made_safe():
+    words = judged(
+        ReadsZeroAfterItWasMadeSafe,
+        "test_a_fault_on_the_line_is_survived",
+        "no_reply",
+        simulator=SimulatedAcknowledging,
+    )
+
+    assert "setting voltage, reply 1 struck by no_reply(): the next use read 0.0, which is not right" in words
+
+
+@pytest.mark.parametrize("kind", ["disconnect", "no_reply"])
+def test_the_value_of_the_safe_state_is_wrong_where_the_device_was_not_made_safe(kind):
+    words = judged(
+        ReadsZeroAfterAnError, "test_a_fault_on_the_line_is_survived", kind, simulator=SimulatedAcknowledging
+    )
+
+    assert "setting voltage, reply 1 struck by" in words
+    assert "read 0.0, which is not right" in words
+    assert "must read its old value or the new one" in words
+    assert "left_out" not in words, "a setting must not be hidden"
 
 
 def test_a_shared_read_of_several_exchanges_is_one_operation():
