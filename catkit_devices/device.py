@@ -121,6 +121,8 @@ class Device(HostedObject, metaclass=DeviceType):
         """The clock of the simulation that the device is part of."""
         self._stand_in_: Callable[[], Any] | None = None
         """Under simulation, what makes the connection in the place of ``_open``."""
+        self._limit_reads_: list[tuple[Any, str]] | None = None
+        """While a function tells the limits of a property: what it has read so far."""
         self._reference_: Reference | None = None
 
     @classmethod

@@ -33,7 +33,7 @@ import functools
 import inspect
 import math
 import reprlib
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from catkit_devices._base.deferred import finished, refuse_deferred
 from catkit_devices._device.arrays import Array
@@ -57,6 +57,8 @@ _COMPLETE = ("*OPC", "*OPC?", "*WAI")
 """The ways to ask an instrument whether it has settled (IEEE 488.2, 12.5)."""
 _KEY = "{key}"
 """The placeholder for an argument in a command."""
+_UNKNOWN = object()
+"""Stands for the limits of a function that was not called over this connection."""
 _INSTEAD = {
     "limits=(lowest, highest) for a range, choices=(...) for a list": "values validator vals allowed_values",
     "choices={value: what stands for it on the wire}": "map_values val_mapping set_parser",
@@ -90,11 +92,12 @@ class Quantity(DeviceProperty):
             here as for ``choices``.
         unit: the unit of the plain numbers on the wire and in Python; a quantity or text such as ``"50 mA"`` is
             converted to it. A unit that does not exist is a ValueError when the class is made.
-        limits: lowest and highest value, both included and in ``unit``; None on either side for no limit. If they
-            depend on the instrument: a function of the device that returns them. It may be called at any time while the
-            device is open, so it must not use the instrument, but return what the driver has read when it opened it. If
-            a limit is the value of another property: its name, ``limits=(0, "range")``; that property is read before
-            each value is set.
+        limits: lowest and highest value, both included and in ``unit``; None on either side for no limit. If a limit
+            is the value of another property: its name, with a minus sign for the negative of it,
+            ``limits=("-range", "range")``; that property is read before each value is set. For anything else that
+            depends on the instrument: one function of the device that returns both, ``limits=lambda self: (0, 0.9 *
+            self.range)``. It is called when the device is opened and before each value is set, and may read properties
+            of the device then. It must not set anything.
         choices: the values that are allowed, or a mapping from each of them to its form on the wire. With an Enum
             class, the choices are its members: the value of a member is its form on the wire; a reading is a member;
             and it can be set by member, name or value.
@@ -150,7 +153,7 @@ class Quantity(DeviceProperty):
         if limits is not None and not self._rule.numeric:
             raise TypeError("limits are for numbers; for anything else there are choices")
         self._limits = _checked_bounds(limits)
-        self._depends = [] if callable(limits) else [bound for bound in limits or () if isinstance(bound, str)]
+        self._depends = [] if callable(limits) else _names_in(limits)
         if average < 1 or (average > 1 and type is not float and not self._rule.several):
             raise TypeError(f"average is a number of readings, of a quantity of type float or Array, got {average!r}")
         self._average = average
@@ -197,6 +200,8 @@ class Quantity(DeviceProperty):
         Raises:
             DeviceProtocolError: the reply, or the result of the function, does not fit the declaration.
         """
+        if (reads := device._device_._limit_reads_) is not None:  # a function that tells limits is running
+            reads.append((device, self.name))
         values = [self._read_once(device)]
         while len(values) < self._average:
             device.wait(0.0)  # others may read in between, and the operation can be cancelled
@@ -235,6 +240,8 @@ class Quantity(DeviceProperty):
         Raises:
             DeviceValueError: it is refused; nothing was sent.
         """
+        if device._device_._limit_reads_ is not None:
+            raise TypeError(f"a function that tells limits may read, but it sets {device._prefix_}{self.name}")
         plain = self.check(device, value)
         if self._command is not None:
             command = self._command.text(plain, owner=device)
@@ -248,9 +255,7 @@ class Quantity(DeviceProperty):
             finished(self._set(device, plain), f"the function that sets {device._prefix_}{self.name}")
         if callable(self._until):
             self._settle(device, plain, self._seconds or 0.0)
-        known = vars(device).get("_bounds_", {})
-        if self.name in known and self.readable:  # others have their limits from it
-            known[self.name] = (device._connection, self.read(device))  # noqa: SLF001 - what every device has
+        self._tell_limits_anew(device)
 
     def _complete(self, device: Any, command: str, seconds: float) -> None:
         complete = getattr(device, "_complete_", None)
@@ -272,7 +277,7 @@ class Quantity(DeviceProperty):
     def check(self, device: Any, value: Any) -> Any:
         """Return ``value`` as a plain value in the declared unit, if it may be set; raises as :meth:`write` does."""
         try:
-            if self._depends:
+            if self._depends or callable(self._limits):
                 self._rule.convert(value)  # a value that is always wrong is refused before the instrument is asked
             return self.plain(value, self.limits(device, ask=True), device)
         except DeviceError:
@@ -303,7 +308,7 @@ class Quantity(DeviceProperty):
 
         Limits that depend on the instrument are known only while the device is open; before that they are None. For a
         limit that is another property, the last reading of that property is used, and before the first reading, its own
-        limit.
+        limit; for a function that reads properties, what it returned last.
 
         Args:
             device: the device, or None.
@@ -312,43 +317,84 @@ class Quantity(DeviceProperty):
         declared: Any = self._limits
         if device is None:
             return None if callable(declared) or self._depends else declared
-        if callable(declared):
-            declared = _learned(f"{device._prefix_}{self.name}", declared(device)) if device._device_.is_open else None
-        elif self._depends:
-            bounds = tuple(self._bound(device, side, ask=ask) for side in (0, 1))
-            declared = _learned(f"{device._prefix_}{self.name}", bounds) if device._device_.is_open else None
+        if callable(declared) or self._depends:
+            declared = None
+            if device._device_.is_open:
+                if ask:
+                    self._ask_for_limits(device)
+                bounds = (self._bound(device, 0), self._bound(device, 1)) if self._depends else self._told(device)
+                declared = None if bounds is _UNKNOWN else _learned(f"{device._prefix_}{self.name}", bounds)
         return intersection(declared, device._narrowed_.get(self.narrowed_as))
 
     def depends_on(self) -> list[str]:
-        """Return the properties on which its limits depend."""
+        """Return the properties that its limits are declared to be."""
         return self._depends
 
+    def limits_read(self, device: Any) -> list[tuple[Any, str]]:
+        """Return the properties that are read for its limits, with their device or component.
+
+        Those that a function reads are known when it was called.
+        """
+        known = vars(device).get("_bounds_", {}).get(self._limits) if callable(self._limits) else None
+        if known is None:
+            return [(device, name) for name in self._depends]
+        return [(owner, name) for owner, name in known.reads if name]
+
     def learn(self, device: Any) -> None:
-        """Read the properties on which its limits depend."""
-        for bound in self.depends_on():
+        """Read the properties on which its limits depend, or have the function tell them."""
+        if callable(self._limits):
+            self._ask_for_limits(device)
+        for bound in self._depends:
             other = inspect.getattr_static(type(device), bound)
             if isinstance(other, Quantity):
-                known = vars(device).setdefault("_bounds_", {})
-                known[bound] = (device._connection, other.read(device))  # noqa: SLF001 - what every device has
+                _note(device, bound, other.read(device))
 
-    def _bound(self, device: Any, side: int, *, ask: bool) -> float | None:
+    def _ask_for_limits(self, device: Any) -> None:
+        """Read what its limits are now, and remember it for those who must not ask the instrument."""
+        if not callable(self._limits):
+            for bound in self._depends:
+                _note(device, bound, getattr(device, bound))
+            return
+        whole = device._device_
+        outer, whole._limit_reads_ = whole._limit_reads_, []
+        try:
+            told = self._limits(device)
+        finally:
+            reads, whole._limit_reads_ = whole._limit_reads_, outer
+        _note(device, self._limits, told, reads, self)
+
+    def _tell_limits_anew(self, device: Any) -> None:
+        """Read those limits of others again that depend on this property, which was just set."""
+        for of, known in list(vars(device).get("_bounds_", {}).items()):
+            if of == self.name and self.readable:
+                _note(device, of, self.read(device))
+            elif known.whose is not None and (device, self.name) in known.reads:
+                known.whose.learn(device)
+
+    def _told(self, device: Any) -> Any:
+        """Return what the function tells: now, if it does not use the instrument, and else what it told last."""
+        known = vars(device).get("_bounds_", {}).get(self._limits)
+        if known is None or known.connection is not device._connection:  # noqa: SLF001 - what every device has
+            return _UNKNOWN
+        return known.value if known.reads else self._limits(device)
+
+    def _bound(self, device: Any, side: int) -> float | None:
         bound: Any = self._limits[side]
         if not isinstance(bound, str):
             return None if bound is None else float(bound)
-        other = inspect.getattr_static(type(device), bound)
-        known = vars(device).setdefault("_bounds_", {})
-        connection = device._connection  # noqa: SLF001 - what every device has
-        if ask:
-            known[bound] = (connection, getattr(device, bound))
-        is_known = bound in known and known[bound][0] is connection
-        furthest = other._furthest(side) if isinstance(other, Quantity) else None  # noqa: SLF001 - of this class
-        value = known[bound][1] if is_known else furthest
-        unit = other._rule.unit if isinstance(other, Quantity) else None  # noqa: SLF001 - of this class
+        name, negative = bound.removeprefix("-"), bound.startswith("-")
+        other = inspect.getattr_static(type(device), name)
+        known = vars(device).get("_bounds_", {}).get(name)
+        value = unit = None
+        if isinstance(other, Quantity):
+            value, unit = other._furthest(1 - side if negative else side), other._rule.unit  # noqa: SLF001 - of this class
+        if known is not None and known.connection is device._connection:  # noqa: SLF001 - what every device has
+            value = known.value
         if value is None:
             return None
-        if unit is None or self._rule.unit is None or unit == self._rule.unit:
-            return float(value)
-        return float(magnitude(quantity(value, unit), self._rule.unit))
+        if unit is not None and self._rule.unit is not None and unit != self._rule.unit:
+            value = magnitude(quantity(value, unit), self._rule.unit)
+        return -float(value) if negative else float(value)
 
     def _furthest(self, side: int) -> float | None:
         """Return the lowest (side 0) or highest value that it may have; None if that is not known."""
@@ -472,9 +518,42 @@ def _refuse_foreign(kind: str, positional: tuple[Any, ...], named: Mapping[str, 
         raise TypeError(f"the doc of a {kind} must be given by name: doc={positional[-1]!r}")
 
 
+class _Known(NamedTuple):
+    """What was read for limits: a property, or what a function has returned.
+
+    Attributes:
+        connection: over which it was read.
+        value: of the property, or the limits.
+        reads: the properties that the function has read, each with its device or component; "" for an exchange.
+        whose: the quantity whose limits the function tells; None for a property.
+    """
+
+    connection: Any
+    value: Any
+    reads: list[tuple[Any, str]]
+    whose: Quantity | None
+
+
+def _note(
+    device: Any, of: Any, value: Any, reads: Sequence[tuple[Any, str]] = (), whose: Quantity | None = None
+) -> None:
+    known = vars(device).setdefault("_bounds_", {})
+    known[of] = _Known(device._connection, value, list(dict.fromkeys(reads)), whose)  # noqa: SLF001 - what every device has
+
+
+def _names_in(limits: Any) -> list[str]:
+    """Return the properties that are limits, each once."""
+    return list(dict.fromkeys(bound.removeprefix("-") for bound in limits or () if isinstance(bound, str)))
+
+
 def _checked_bounds(limits: Bounds | None) -> Any:
     if limits is None or callable(limits):
         return limits
+    if any(callable(bound) for bound in limits):
+        raise TypeError(
+            "limits are two numbers or names of properties, or one function of the device that returns both, got a "
+            "function as one of the two"
+        )
     if any(isinstance(bound, str) for bound in limits):
         low, high = limits
         return low, high

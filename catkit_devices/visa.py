@@ -229,6 +229,8 @@ class VisaDevice(Device):
             command: what errors name.
             fresh: whether nothing may be waiting to be read when it begins.
         """
+        if self._limit_reads_ is not None:
+            self._limit_reads_.append((self, ""))
         return self._dialogue_.exchange(command, fresh=fresh)
 
     _exchange_ = _exchange

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.device import Device
 
-__all__ = ["Member", "facts_of", "members", "quantities", "resolution_of", "same", "settable", "values_of"]
+__all__ = ["Member", "facts_of", "members", "owner_of", "quantities", "resolution_of", "same", "settable", "values_of"]
 
 _OF_THE_FRAMEWORK = "catkit_devices."
 _DRIVERS = ("catkit_devices.plugins.", "catkit_devices.testing.")
@@ -83,7 +83,12 @@ def quantities(device: Device) -> dict[str, Quantity]:
 
 def facts_of(device: Device, name: str, quantity: Quantity) -> dict[str, Any]:
     """Return what a quantity of a device, or of a component of it, tells of itself."""
-    return quantity.describe(reached(device, _split(name)[0]))
+    return quantity.describe(owner_of(device, name))
+
+
+def owner_of(device: Device, name: str) -> Any:
+    """Return the device, or the component of it, that has a member."""
+    return reached(device, _split(name)[0])
 
 
 def _place(device: Device, path: str) -> tuple[type, str]:

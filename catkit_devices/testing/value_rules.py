@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from catkit_devices._base.paths import get_at, set_at
 from catkit_devices.errors import DeviceError, DeviceValueError
 from catkit_devices.properties import Quantity
-from catkit_devices.testing.members import bounds, facts_of, quantities, resolution_of, same, values_of
+from catkit_devices.testing.members import bounds, facts_of, owner_of, quantities, resolution_of, same, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -99,11 +99,20 @@ def refuses(rig: Rig, name: str, value: Any) -> str | None:
         problem = f"{name} = {value!r} must be refused, and was accepted"
     sent = [] if rig.tap is None else [one.data for one in rig.tap.written[before:]]
     member = quantities(rig.device).get(name)
-    if member is not None and member.depends_on():  # on what is asked for before
-        sent = [data for data in sent if not data.rstrip().endswith(b"?")]
+    always_wrong = any(value is one for one in _NO_NUMBERS)  # whatever the limits are, so nothing need be asked
+    if sent and member is not None and not always_wrong:
+        sent = [data for data in sent if data not in _queries_for_limits(rig, name, member)]
     if sent:
         problem = f"{name} = {value!r} must be refused before anything is sent; {sent[0]!r} was sent"
     return problem
+
+
+def _queries_for_limits(rig: Rig, name: str, member: Quantity) -> set[bytes]:
+    """Return what is sent to read the properties that the limits of a quantity depend on."""
+    owner, before = owner_of(rig.device, name), rig.written
+    for whose, other in member.limits_read(owner):
+        getattr(whose, other)
+    return set() if rig.tap is None else {one.data for one in rig.tap.written[before:]}
 
 
 def refused_values(facts: Mapping[str, Any]) -> Iterator[Any]:

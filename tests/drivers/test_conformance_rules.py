@@ -163,6 +163,31 @@ class TestADriverThatMakesItselfSafeAfterAnError(AcknowledgedConformance):
     driver = SafeAfterAnError
 
 
+class SimulatedRanges(SimulatedSupply):
+    """Has a range, too."""
+
+    def __init__(self, bench):
+        super().__init__(bench)
+        self.state["RANG"] = "20.0"
+
+
+class Ranges(VisaDevice):
+    """Its limits depend on its range; the limits of two properties are named, or told by a function."""
+
+    identity = "ACME,S1"
+    range = Control("RANG?", "RANG {}", unit="V", choices=(2.0, 20.0), doc="Range.")
+    voltage = Control("VOLT?", "VOLT {}", unit="V", limits=("-range", "range"), doc="Output voltage.")
+    level = Control("OUTP?", "OUTP {}", unit="V", limits=lambda self: (-self.range / 2, self.range / 2), doc="Level.")
+
+
+class TestADriverWhoseLimitsDependOnARange(Conformance):
+    """Passes all rules: what the limits depend on may be asked for before a value is refused."""
+
+    driver = Ranges
+    simulator = SimulatedRanges
+    safe_state = {}
+
+
 class SimulatedStage:
     """Goes to where ``GOTO`` sends it at 1 mm/s; ``WHERE?``, ``*IDN?``; one line each."""
 
@@ -281,6 +306,16 @@ class Late(Control):
 
 class ChecksTooLate(Supply):
     voltage = Late("VOLT?", "VOLT {}", unit="V", limits=(0, 30), doc="Output voltage.")
+
+
+class SetsTooMuchForItsLimits(Ranges):
+    """Sends more than the question for its range before it refuses a value."""
+
+    def _limits(self):
+        self._write("RANG 20.0")
+        return -self.range, self.range
+
+    voltage = Control("VOLT?", "VOLT {}", unit="V", limits=_limits, doc="Output voltage.")
 
 
 class TakesNoLock(Supply):
@@ -599,6 +634,12 @@ def test_the_value_of_the_safe_state_is_wrong_where_the_device_was_not_made_safe
     assert "read 0.0, which is not right" in words
     assert "must read its old value or the new one" in words
     assert "left_out" not in words, "a setting must not be hidden"
+
+
+def test_only_what_reads_the_properties_for_the_limits_may_be_sent_before_a_value_is_refused():
+    words = judged(SetsTooMuchForItsLimits, OUTSIDE, simulator=SimulatedRanges, safe_state={})
+
+    assert r"must be refused before anything is sent; b'RANG 20.0\n' was sent" in words
 
 
 def test_a_shared_read_of_several_exchanges_is_one_operation():

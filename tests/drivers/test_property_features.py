@@ -114,6 +114,86 @@ def test_limits_on_what_is_no_property_are_refused_with_the_class():
         type("Wrong", (Bench,), {"x": Control("x?", "x={}", limits=(0, "rang"), doc="X.")})
 
 
+class Symmetric(Bench):
+    named = Setting("named={}", unit="mV", limits=("-range", "range"), doc="Voltage.")
+    told = Setting("told={}", unit="V", limits=lambda self: (-0.5 * self.range, 0.5 * self.range), doc="Voltage.")
+
+
+@pytest.fixture
+def symmetric():
+    with Symmetric("symmetric") as device:
+        yield device
+
+
+def test_a_limit_may_be_the_negative_of_another_property(symmetric):
+    symmetric._asked.clear()
+    symmetric.named = -10_000
+    assert symmetric._asked == ["range?", "named=-10000.0"], "the range is read once"
+
+    with pytest.raises(DeviceValueError, match="named must be -10000 to 10000 mV, got -10001"):
+        symmetric.named = -10_001
+    symmetric.range = 1
+    assert symmetric.describe()["properties"]["named"]["limits"] == (-1000, 1000)
+
+
+def test_a_function_that_reads_properties_for_limits_is_called_before_a_value_is_set(symmetric):
+    symmetric._asked.clear()
+    symmetric.told = -5
+    assert [*dict.fromkeys(symmetric._asked)] == ["range?", "told=-5.0"]
+
+    symmetric._values["range"] = "1"  # at the front panel
+    with pytest.raises(DeviceValueError, match="told must be -0.5 to 0.5 V, got -5"):
+        symmetric.told = -5
+
+
+def test_limits_for_which_a_function_reads_properties_are_told_without_asking(symmetric):
+    symmetric._asked.clear()
+    assert symmetric.describe()["properties"]["told"]["limits"] == (-5, 5), "as read when it was opened"
+    assert symmetric._asked == []
+
+    symmetric.range = 100
+
+    assert symmetric.describe()["properties"]["told"]["limits"] == (-50, 50)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, "much", None, [1.0], "1 A"])
+@pytest.mark.parametrize("name", ["voltage", "named", "told"])
+def test_what_is_wrong_whatever_the_limits_are_is_refused_without_asking_for_them(symmetric, name, wrong):
+    symmetric._asked.clear()
+    with pytest.raises(DeviceValueError, match=name):
+        setattr(symmetric, name, wrong)
+
+    assert symmetric._asked == []
+
+
+def test_limits_of_a_component_may_be_read_from_its_device():
+    class Output(Component):
+        level = Setting("level={}", limits=lambda self: (0, self.device.range), doc="Level.")
+
+    with type("Supply", (Bench,), {"outputs": Components(Output, numbers=(1, 2))})("supply") as supply:
+        supply._asked.clear()
+        assert supply.describe()["properties"]["outputs[1].level"]["limits"] == (0, 10)
+        assert supply._asked == []
+        supply._values["range"] = "1"
+        with pytest.raises(DeviceValueError, match=r"outputs\[1\].level must be 0 to 1, got 5"):
+            supply.outputs[1].level = 5
+
+
+def test_a_function_that_tells_limits_cannot_set_anything():
+    def sets(self):
+        self.range = 100
+        return 0, 100
+
+    wrong = type("Wrong", (Bench,), {"x": Setting("x={}", limits=sets, doc="X.")})
+    with pytest.raises(TypeError, match="a function that tells limits may read, but it sets range"):
+        wrong("wrong").open()
+
+
+def test_a_function_and_a_name_are_not_mixed_as_limits():
+    with pytest.raises(TypeError, match="one function of the device that returns both, got a function as one of"):
+        Setting("x={}", limits=(lambda self: 0, "range"), doc="X.")
+
+
 # --- arguments
 
 
