@@ -44,6 +44,7 @@ from catkit_devices.errors import (
     DeviceDisconnectedError,
     DeviceError,
     DeviceFaultError,
+    DeviceOpenError,
     OperationCancelled,
 )
 from catkit_devices.multiprocessing.hosted import HostedObject
@@ -121,6 +122,8 @@ class Device(HostedObject, metaclass=DeviceType):
         """The clock of the simulation that the device is part of."""
         self._stand_in_: Callable[[], Any] | None = None
         """Under simulation, what makes the connection in the place of ``_open``."""
+        self._has_stand_in_ = False
+        """Whether its configuration declares a stand-in, so that it could be simulated."""
         self._limit_reads_: list[tuple[Any, str]] | None = None
         """While a function tells the limits of a property: what it has read so far."""
         self._reference_: Reference | None = None
@@ -277,7 +280,12 @@ class Device(HostedObject, metaclass=DeviceType):
     def _connect_(self) -> None:
         """Have the driver open the connection; under simulation, have what stands in for the instrument made."""
         if self._stand_in_ is None:
-            opened = finished(self._open(), f"{type(self).__qualname__}._open")
+            try:
+                opened = finished(self._open(), f"{type(self).__qualname__}._open")
+            except ModuleNotFoundError as error:
+                simulated = "; --simulate uses the stand-in, which does not need it" if self._has_stand_in_ else ""
+                problem = f"the driver needs the Python module {error.name!r}, which is not installed here{simulated}"
+                raise DeviceOpenError(problem, **self._facts_()) from error
         else:
             opened = self._stand_in_()
         if opened is not None:  # or the driver keeps it by itself

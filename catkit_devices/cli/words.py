@@ -10,7 +10,7 @@ import importlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from catkit_devices._base.paths import same_path
+from catkit_devices._base.paths import item, same_path
 from catkit_devices._base.paths import words as words_of
 from catkit_devices.errors import ComponentNotFoundError, ConfigurationError, nearest
 from catkit_devices.readings import no_measurement
@@ -97,12 +97,31 @@ def member_of(description: Mapping[str, Any], kind: str, name: str | None) -> tu
     if name is not None and same_path(name, description[other]) is not None:
         verbs = "`call` runs" if other == "commands" else "`get` and `set` are for"
         problem = f"{name!r} is no {singular}: {verbs} {other}"
+    elif name is not None and (absent := _absent(description, name)) is not None:
+        raise ConfigurationError(f"device {description['name']!r}: {absent}")
     else:
-        listed = ", ".join(members) or "none"
+        of_one = [known for known in members if name and words_of(known)[:-1] == words_of(name)[:-1] != ()]
+        listed = ", ".join(of_one or members) or "none"
         problem = f"expected a {singular} ({listed}), got {name!r}" if name else f"say which {singular}: {listed}"
     raise ConfigurationError(
         f"device {description['name']!r}: {problem}", suggestion=nearest(name, members) if name else None
     )
+
+
+def _absent(description: Mapping[str, Any], path: str) -> str | None:
+    """Return, for a path to a component or an argument that does not exist, which there are; None for other paths."""
+    several = {name: about["keys"] for name, about in description.get("components", {}).items() if not about["single"]}
+    several |= {name: facts["arguments"] for name, facts in description["properties"].items() if "arguments" in facts}
+    wanted = words_of(path)
+    for name, keys in several.items():
+        known = words_of(name)
+        if wanted[: len(known)] != known or len(wanted) == len(known) or keys is None:
+            continue
+        word = wanted[len(known)]
+        if word not in map(str, keys):
+            there = ", ".join(map(repr, keys)) or "none"
+            return f"there is no {item(name, int(word) if word.isdecimal() else word)}, there are {there}"
+    return None
 
 
 def property_value(text: str, description: Mapping[str, Any]) -> Any:

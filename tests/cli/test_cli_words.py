@@ -122,6 +122,40 @@ def test_an_unknown_member_is_refused_with_the_known_ones(kind, name, text):
         member_of(DESCRIPTION, kind, name)
 
 
+OF_SEVERAL = {
+    "name": "scope",
+    "properties": {
+        "timebase": {}, "channels[1].scale": {}, "channels[2].scale": {}, "channels[2].probes['a'].gain": {},
+        "level": {"arguments": ["A", "B"]}, "level['A']": {}, "level['B']": {},
+    },
+    "components": {
+        "channels": {"single": False, "keys": [1, 2]},
+        "channels[2].probes": {"single": False, "keys": ["a"]},
+        "later": {"single": False, "keys": None},
+        "trigger": {"single": True, "keys": []},
+    },
+    "commands": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("channels.5.scale", "device 'scope': there is no channels[5], there are 1, 2"),
+        ("channels[5].scale", "device 'scope': there is no channels[5], there are 1, 2"),
+        ("channels.x.scale", "device 'scope': there is no channels['x'], there are 1, 2"),
+        ("channels.2.probes.b.gain", "device 'scope': there is no channels[2].probes['b'], there are 'a'"),
+        ("level.C", "device 'scope': there is no level['C'], there are 'A', 'B'"),
+        ("channels.1.scal", "device 'scope': expected a property (channels[1].scale), got 'channels.1.scal' (did you "),
+    ],
+)
+def test_a_component_or_an_argument_that_does_not_exist_is_refused_with_those_that_do(name, text):
+    with pytest.raises(ConfigurationError) as error:
+        member_of(OF_SEVERAL, "properties", name)
+
+    assert str(error.value).startswith(text)
+
+
 def test_values_are_shown_with_their_unit_and_large_arrays_by_type_and_shape():
     import numpy as np
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from catkit_devices.errors import ConfigurationError
+from catkit_devices.errors import ConfigurationError, DeviceOpenError
 from catkit_devices.testbed import Testbed, load_configuration
 from catkit_devices.testbed.configuration.layout_factory import lay_out
 from catkit_devices.testbed.devices.factory import make_device
@@ -210,3 +210,16 @@ def test_impossible_limits_are_an_error_of_the_configuration(configured, more, p
         configured(f"{more}\n")
 
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "hint"),
+    [('stand_in = "_camera_stand_in:FakeCamera"', "; --simulate uses the stand-in, which does not need it"), ("", "")],
+)
+def test_a_package_that_is_not_installed_is_named_with_the_stand_in_that_needs_none(configured, stand_in, hint):
+    layout = lay_out(configured(stand_in, 'devices.camera.driver="not_installed"'), "nowhere", simulate=False)
+    with pytest.raises(DeviceOpenError) as raised:
+        make_device("camera", layout, {}).open()
+
+    needs = "the driver needs the Python module 'catkit_devices_sdk_of_nobody', which is not installed here"
+    assert raised.value.problem == needs + hint

@@ -45,7 +45,7 @@ def make_device(name: str, layout: Layout, used: Mapping[str, Any]) -> Device:
     options = {**entry.options, **used, "open_on_use": True}
     if entry.limits:
         options["limits"] = dict(entry.limits)
-    return create_device(
+    device = create_device(
         entry.driver,
         name,
         options,
@@ -53,6 +53,8 @@ def make_device(name: str, layout: Layout, used: Mapping[str, Any]) -> Device:
         visa_library=_visa_library(layout, entry.server) if entry.visa else None,
         simulated=_simulated(layout, entry),
     )
+    device._has_stand_in_ = entry.stand_in is not None
+    return device
 
 
 def _simulated(layout: Layout, entry: DeviceEntry) -> Simulated | None:

@@ -49,6 +49,15 @@ class Camera(Device):
         return self.wait(self._connection.is_ready, 7200.0, 60.0)
 
 
+class NotInstalled(Camera):
+    """Needs a package that is nowhere installed."""
+
+    def _open(self):
+        import catkit_devices_sdk_of_nobody
+
+        return catkit_devices_sdk_of_nobody.open(self._serial)
+
+
 class Sum(Device):
     """Opens no instrument."""
 
@@ -97,4 +106,4 @@ class PortName(SerialDevice):
 @hookimpl
 def catkit_devices_drivers():
     return {"sdk_camera": Camera, "sum": Sum, "fixed_address": FixedAddress, "port_name": PortName,
-            "unconfigurable": Unconfigurable}  # fmt: skip
+            "unconfigurable": Unconfigurable, "not_installed": NotInstalled}  # fmt: skip
