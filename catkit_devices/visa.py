@@ -213,21 +213,32 @@ class VisaDevice(Device):
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Hold the wire for several exchanges that belong together, against every device at the same address."""
+        """Hold the wire for several exchanges that belong together, against every device at the same address.
+
+        ``with self._transaction(): ...``; each exchange in the block is one of its own, with its own errors. Nothing
+        else reaches the instrument in between, so keep it short.
+        """
         with self._dialogue_.hold(self._dialogue_.opened(), "a transaction"):
             yield
 
     _transaction_ = _transaction
 
     def _exchange(self, command: str | bytes | None, *, fresh: bool = True) -> AbstractContextManager[Line]:
-        """Hold the wire for one dialogue, which may write and read several times.
+        """Hold the wire for one question and its answer, which may be written and read in several parts.
 
-        Errors from below become DeviceErrors; so does a ValueError of the driver's own, for a reply that makes no
-        sense. Whatever ends it early leaves the line suspect.
+        ``with self._exchange(command): ...``. When the block begins, nothing from before is left that could be taken
+        for the answer: if something is, or if the last exchange went wrong, the line is recovered first, and
+        :meth:`_identify` must succeed. In the block, errors of VISA become DeviceErrors, and so does a ValueError that
+        the driver raises for a reply that makes no sense: a DeviceProtocolError. Any error that ends the block has the
+        line recovered before the next exchange. An exchange within an exchange is a part of it.
 
         Args:
-            command: what errors name.
-            fresh: whether nothing may be waiting to be read when it begins.
+            command: what errors name; it is not sent.
+            fresh: whether the line is recovered if bytes are waiting to be read when it begins.
+
+        Returns:
+            A context manager that gives the line, which drivers rarely need: in the block, use ``_write_bytes``,
+            ``_read_bytes``, ``_read_until``, ``_write`` and ``_read``.
         """
         if self._limit_reads_ is not None:
             self._limit_reads_.append((self, ""))
@@ -292,10 +303,12 @@ class VisaDevice(Device):
 
     @hook
     def _write(self, command: str) -> None:
+        """As :meth:`write`: send ``command`` with its termination; it has no reply."""
         with self._exchange_(command, fresh=False):
             self._send_(command)
 
     def _read(self, timeout: float | None = None) -> str:
+        """As :meth:`read`: return the next message as text, without its termination."""
         end, timeout = self.read_termination.encode("ascii"), self._seconds_(timeout)
         with self._exchange_(None, fresh=False) as line:
             return self._decode_(line.read_message(end, timeout, self._checkpoint_))
@@ -321,6 +334,15 @@ class VisaDevice(Device):
     _decode_ = _decode
 
     def _read_until(self, end: bytes, timeout: float | None = None) -> bytes:
+        """As :meth:`read_until`: return the bytes before ``end``; ``end`` is taken off the line, too.
+
+        Args:
+            end: one or several bytes, found as a whole.
+            timeout: seconds; the driver's ``io_timeout`` when None.
+
+        Raises:
+            DeviceTimeoutError: ``end`` did not come in time.
+        """
         timeout = self._seconds_(timeout)
         with self._exchange_(None, fresh=False) as line:
             return line.read_until(end, timeout, self._checkpoint_)
@@ -328,6 +350,15 @@ class VisaDevice(Device):
     _read_until_ = _read_until
 
     def _read_bytes(self, count: int, timeout: float | None = None) -> bytes:
+        """As :meth:`read_bytes`: return exactly ``count`` bytes, whatever they are; never fewer.
+
+        Args:
+            count: how many.
+            timeout: seconds for each 256 KiB of them; the driver's ``io_timeout`` when None.
+
+        Raises:
+            DeviceTimeoutError: not all of them came in time.
+        """
         timeout = self._seconds_(timeout)
         with self._exchange_(None, fresh=False) as line:
             return line.read_bytes(count, timeout, self._checkpoint_)
@@ -335,12 +366,14 @@ class VisaDevice(Device):
     _read_bytes_ = _read_bytes
 
     def _write_bytes(self, data: bytes) -> None:
+        """As :meth:`write_bytes`: send these bytes and no others; no termination is added."""
         with self._exchange_(data, fresh=False) as line:
             line.write(data, self.io_timeout)
 
     _write_bytes_ = _write_bytes
 
     def _query_binary(self, command: str, timeout: float | None = None) -> bytes:
+        """As :meth:`query_binary`: return the content of the block that answers ``command``."""
         timeout = self._seconds_(timeout)
         with self._exchange_(command) as line:
             self._send_(command)
