@@ -401,9 +401,10 @@ def _drivers() -> str:
         "",
         "The drivers that come with the package. `device.describe()` and `catkit-devices get DEVICE` show the same for",
         "one device. A property that is *shared* can be read while another program holds the device. The configuration",
-        "can [narrow the limits](configuration.md#devicesname) of a property. Every driver here also has the methods",
-        "of [VisaDevice](api/devices.md) (`query`, `write`, `read`, ...). Options are written as keys in [the",
-        "device's table](configuration.md#devicesname).",
+        "can [narrow the limits](configuration.md#devicesname) of a property. Drivers with a simulator also have the",
+        "methods of [VisaDevice](api/devices.md) (`query`, `write`, `read`, ...). The others do not use VISA. They",
+        "have a [stand-in](../how-to/wrap-a-vendor-sdk.md), for `stand_in = ...` in the device's table. Options are",
+        "written as keys in [the device's table](configuration.md#devicesname).",
         "",
         "| driver | instrument | making it safe |",
         "|---|---|---|",
@@ -416,15 +417,12 @@ def _drivers() -> str:
     for name, driver in plugins.drivers.items():
         about = _description(driver)
         capabilities = ", ".join(f"`{one}`" for one in interfaces_of(driver)) or "none"
-        simulator = f"`{name}`" if name in plugins.simulators else "none of that name"
         options = [option for option in _options(driver) if option not in _EVERY_DEVICE | _SET_BY_THE_TESTBED]
         says, arguments = _split(driver)
         lines += [f"## {name}", "", f"{_instrument(driver)}. {says.strip()}", ""]
         lines += [*(f"- `{one}`: {said}" for one, said in arguments if one in options), ""]
-        lines += [
-            f"Capabilities: {capabilities}. Simulator: {simulator}. Options: {', '.join(map(_code, options))}.",
-            "",
-        ]
+        simulated = _simulated(name, driver, plugins)
+        lines += [f"Capabilities: {capabilities}. {simulated}. Options: {', '.join(map(_code, options))}.", ""]
         lines += ["| property | access | unit | values | what it is |", "|---|---|---|---|---|"]
         plugged = _plugged_in(driver)
         properties = [*about["properties"].items(), *plugged["properties"]]
@@ -483,11 +481,28 @@ def _safe(driver: type[Any]) -> str:
     return "does nothing" if method is nothing else _cell(method.__doc__)
 
 
+def _simulated(name: str, driver: type[Any], plugins: Any) -> str:
+    """Return what replaces the instrument of a driver under simulation."""
+    from catkit_devices.stand_ins import takes_visa
+
+    if takes_visa(driver):
+        return f"Simulator: `{name}`" if name in plugins.simulators else "Simulator: none of that name"
+    module = importlib.import_module(f"catkit_devices.sim.{name}")
+    return f"Stand-in: `{module.__name__}:{module.__all__[0]}`"
+
+
 def _description(driver: type[Any]) -> dict[str, Any]:
     from catkit_devices.construction import bind_options
+    from catkit_devices.stand_ins import takes_visa
 
-    # What a driver may need to be made.
-    given = {"address": "ASRL1::INSTR", "properties": {}, "groups": {"Group1": {"Pos": "mm"}}}
+    given = {  # what a driver may need to be made
+        "address": "ASRL1::INSTR" if takes_visa(driver) else "http://192.0.2.1",
+        "groups": {"Group1": {"Pos": "mm"}},
+        "model": "",
+        "password": "",
+        "properties": {},
+        "serial": "",
+    }
     device = bind_options(driver, "device", {name: value for name, value in given.items() if name in _options(driver)})
     description: dict[str, Any] = device.describe()
     return description

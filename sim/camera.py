@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.simulation import Bench
 
-__all__ = ["Camera"]
+__all__ = ["Camera", "picture"]
 
 _KEYWORDS = scpi.Keywords(
     "SYSTem ERRor NEXT SENSor SIZE PIXel SATuration EXPosure ROI INITiate STATe ABORt FETCh READ MINimum MAXimum"
@@ -204,18 +204,38 @@ class Camera:
         return frame.pixels
 
     def _image(self, exposure: float, time: float) -> np.ndarray[Any, np.dtype[np.float64]]:
-        import numpy as np
-
         spot: Any = getattr(self.bench, "spot", None)
-        photons, x, y, sigma = _TEST_SPOT if spot is None else spot(time)
-        profiles = []
-        for offset, length in ((y, self._shape[0]), (x, self._shape[1])):
-            place = (np.arange(length) - (length - 1) / 2) * self._pixel
-            profiles.append(np.exp(-0.5 * ((place - offset) / sigma) ** 2))
-        peak = photons * exposure * self._pixel**2 / (2 * np.pi * sigma**2)
-        expected = peak * np.outer(*profiles) + _BACKGROUND * exposure
-        electrons = self._rng.poisson(expected) + self._rng.normal(_BIAS, _READ_NOISE, self._shape)
-        return np.asarray(np.minimum(np.maximum(np.rint(electrons), 0), _SATURATION), dtype=np.float64)
+        seen = _TEST_SPOT if spot is None else spot(time)
+        return picture(seen, self._shape, self._pixel, exposure, self._rng)
+
+
+def picture(
+    spot: tuple[float, float, float, float],
+    shape: tuple[int, int],
+    pixel: float,
+    exposure: float,
+    rng: np.random.Generator,
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return one frame of a spot, in counts.
+
+    Args:
+        spot: photons per second, x, y and sigma in µm.
+        shape: rows and columns.
+        pixel: µm, the pixel pitch.
+        exposure: seconds.
+        rng: for the noise.
+    """
+    import numpy as np
+
+    photons, x, y, sigma = spot
+    profiles = []
+    for offset, length in ((y, shape[0]), (x, shape[1])):
+        place = (np.arange(length) - (length - 1) / 2) * pixel
+        profiles.append(np.exp(-0.5 * ((place - offset) / sigma) ** 2))
+    peak = photons * exposure * pixel**2 / (2 * np.pi * sigma**2)
+    expected = peak * np.outer(*profiles) + _BACKGROUND * exposure
+    electrons = rng.poisson(expected) + rng.normal(_BIAS, _READ_NOISE, shape)
+    return np.asarray(np.minimum(np.maximum(np.rint(electrons), 0), _SATURATION), dtype=np.float64)
 
 
 @hookimpl

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 
-from catkit_devices.drivers import create_device
-from catkit_devices.simulation import Instrument, build_library
+import numpy as np
+
+from catkit_devices.drivers import Plugins, create_device
+from catkit_devices.sim import boston_dm, dli_power_switch, zwo_asi
+from catkit_devices.simulation import Instrument, RealClock, build_library
+from catkit_devices.stand_ins import create_simulated
 
 SERIAL, SOCKET, USB = "ASRL{}::INSTR", "TCPIP0::10.0.0.{}::5000::SOCKET", "USB0::0x1::0x1::{}::INSTR"
 
@@ -31,10 +35,19 @@ def laser_shines(device):
     device.enabled = True
 
 
+def mirrors_are_pushed(device):
+    device.commands = np.full((2, 34, 34), 0.5)
+
+
 def motor_moves(device):
     device.home()
     device.velocity = 0.05
     device.position = 20.0
+
+
+def outlets_are_on(device):
+    for outlet in device.outlets.values():
+        outlet.enabled = True
 
 
 def picomotor_moves(device):
@@ -95,6 +108,18 @@ DRIVERS = {
     "thorlabs_mcls1": (SERIAL, {}, laser_shines, lambda source: not any(source.laser.enabled)),
 }  # fmt: skip
 
+STAND_INS = {
+    # driver: its options, the class that stands in for its instrument, the same as above
+    "boston_dm": ({"serial": "17BW023#065"}, boston_dm.BmcDm, mirrors_are_pushed, lambda dm: not dm.sent.any()),
+    "dli_power_switch": (
+        {"address": "http://10.0.0.8", "password": ""}, dli_power_switch.PowerSwitch, outlets_are_on,
+        lambda switch: not any(switch.outlets),
+    ),
+    "zwo_asi": (
+        {"model": "ZWO ASI290MM"}, zwo_asi.Camera, camera_exposes, lambda camera: camera.get_exposure_status() != 1
+    ),
+}  # fmt: skip
+
 
 OPTIONS = {"newport_xps_q8": {"groups": {"S": {"P": "mm"}}}}
 """Of the drivers that cannot do without."""
@@ -106,13 +131,13 @@ class Room:
     def __init__(self):
         self._library = build_library([Instrument(address(name), name, DRIVERS[name][1]) for name in DRIVERS])
         type(self).library = self._library
+        type(self).stand_ins = {}
 
     def unsafe(self):
         """Return the drivers whose simulators are not in their safe state."""
         with self._library.bench.lock:
-            return [
-                name for name, (*_, is_safe) in DRIVERS.items() if not is_safe(self._library.instrument(address(name)))
-            ]
+            simulators = {name: self._library.instrument(address(name)) for name in DRIVERS} | self.stand_ins
+            return [name for name, instrument in simulators.items() if not (DRIVERS | STAND_INS)[name][3](instrument)]
 
 
 def address(name):
@@ -121,6 +146,12 @@ def address(name):
 
 def driver(name):
     """Make a device on the server that has the room."""
+    if name in STAND_INS:
+        options, stand_in, *_others = STAND_INS[name]
+        device = create_simulated(Plugins().driver(name), stand_in, name, options, {}, RealClock())
+        instrument = Room.stand_ins[name] = device._stand_in_()
+        device._stand_in_ = lambda: instrument
+        return device
     return create_device(name, name, {"address": address(name)} | OPTIONS.get(name, {}), visa_library=Room.library)
 
 
@@ -134,8 +165,8 @@ def switch_on(server):
     def use(name):
         device = manager.get_object(name, driver, name)
         device.open()
-        DRIVERS[name][2](device)
+        (DRIVERS | STAND_INS)[name][2](device)
 
-    for name in DRIVERS:
+    for name in DRIVERS | STAND_INS:
         threading.Thread(target=use, args=(name,), name=name).start()
     threading.Event().wait()

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from catkit_devices.plugins.dli_power_switch import DliPowerSwitch
+from catkit_devices.sim.boston_dm import BmcDm
+from catkit_devices.sim.dli_power_switch import PowerSwitch, Server
+from catkit_devices.sim.snmp_ups import Ups
+from catkit_devices.sim.zwo_asi import Camera
 from catkit_devices.testing import conformance
 
 
@@ -12,6 +19,13 @@ class DriverConformance(conformance.DriverConformance):
 def others(group, members, numbers=(2, 3, 4)):
     """Return what leaves out the members of all components but the first: they are of one class, and time is short."""
     return {f"{group}[{number}].{member}": "as the first" for number in numbers for member in members.split()}
+
+
+def pushed(row, column, command):
+    """Return commands for deformable mirrors: 0, but for one actuator of the second mirror."""
+    commands = np.zeros((2, 34, 34))
+    commands[1, row, column] = command
+    return commands
 
 
 USB = "USB0::0x1313::0x8078::P0001::INSTR"
@@ -216,3 +230,62 @@ class TestDS1000Z(DriverConformance):
     strict = False  # the form of its numbers is not known
     undetectable = {"garbled": "a digit is as good as another one"}
     examples = 2
+
+
+class TestSnmpUps(DriverConformance):
+    driver = "snmp_ups"
+    address = "192.0.2.1"
+    stand_in = Ups
+
+
+class OverHttp(DliPowerSwitch):
+    """The driver as it is, with a real HTTP server in the place of the switch."""
+
+    def __init__(self, name, *, clock, **options):
+        super().__init__(name, **options)
+        self._simulated = PowerSwitch(clock, outlets=2)
+
+    def _open(self):
+        self._server = Server(self._simulated)
+        self._url = self._server.url
+        return super()._open()
+
+    def _close(self):
+        super()._close()
+        self._server.close()
+
+
+class TestDliPowerSwitch(DriverConformance):
+    driver = "dli_power_switch"
+    address = "http://192.0.2.1"
+    options = {"password": "1234"}
+    stand_in = OverHttp
+    safe_state = {"outlets[1].enabled": False, "outlets[2].enabled": False}
+    examples = 3
+
+
+class TestBostonDm(DriverConformance):
+    driver = "boston_dm"
+    options = {"serial": "17BW023#065", "highest": 0.9}
+    stand_in = BmcDm
+    values = {"commands": [np.zeros((2, 34, 34)), pushed(17, 16, 0.25), pushed(0, 15, 0.9)]}
+    refused = {
+        "commands": [np.zeros((34, 34)), pushed(1, 17, 0.91), pushed(1, 17, -0.01), pushed(1, 17, np.nan), "flat"]
+    }
+    safe_state = {"commands": np.zeros((2, 34, 34))}
+    examples = 5
+
+
+class TestZwoAsi(DriverConformance):
+    driver = "zwo_asi"
+    options = {"model": "ZWO ASI290MM"}
+    stand_in = Camera
+    simulator_options = {"rows": 8, "columns": 16}
+    resolution = {"exposure_time": 1e-6}
+
+    def make_unsafe(self, device):
+        device.exposure_time = 5.0
+        device._connection.start_exposure()
+
+    def is_safe(self, device, simulator):
+        return device._connection.get_exposure_status() == 0
