@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BostonDm"]
 
-_MIRRORS, _ACROSS = 2, 34
+_MIRRORS, _ACROSS = 2, 34  # actuators
 _SHAPE = (_MIRRORS, _ACROSS, _ACROSS)
 _RADIUS = 17.5  # actuators: within it are 952
 

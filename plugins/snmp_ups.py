@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["SnmpUps"]
 
 _OUTPUT_SOURCE = {"other": 1, "none": 2, "normal": 3, "bypass": 4, "battery": 5, "booster": 6, "reducer": 7}
+"""Values of upsOutputSource, RFC 1628."""
 _BATTERY_STATUS = {"unknown": 1, "normal": 2, "low": 3, "depleted": 4}
+"""Values of upsBatteryStatus, RFC 1628."""
 
 
 def _tenths(reply: str) -> float:

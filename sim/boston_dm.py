@@ -13,6 +13,7 @@ import numpy as np
 __all__ = ["BmcDm"]
 
 _NO_ERROR, _CLOSED, _OUT_OF_RANGE = 0, 1, 2
+"""Numbers of errors; the SDK says only that 0 is none."""
 
 
 class BmcDm:

@@ -20,9 +20,12 @@ __all__ = ["Camera"]
 _SPOT = (1e7, 0.0, 0.0, 25.0)  # photons per second, x, y and sigma in µm
 _PIXEL = 2.9  # µm, of the ASI290
 _GAIN, _EXPOSURE, _TEMPERATURE = 0, 1, 8
-_RAW16 = 2
+"""Controls of the SDK."""
+_RAW16 = 2  # type of images of the SDK
 _IDLE, _WORKING, _SUCCESS = 0, 1, 2
+"""States of an exposure, of the SDK."""
 _HIGHEST = {_GAIN: 600, _EXPOSURE: 2_000_000_000}
+"""Largest values of controls: 0.1 dB and µs."""
 
 
 class Camera:
