@@ -127,6 +127,7 @@ class BostonDm(Device):
             )
         for mirror in range(_MIRRORS):
             vector[mirror * half : mirror * half + count] = wanted[mirror][mask]
+        self._checkpoint()
         self._sent = self._connection, None
         if code := self._connection.send_data(vector):
             raise DeviceProtocolError(self._connection.error_string(code), **self._facts("send_data"))

@@ -31,8 +31,9 @@ def _tenths(reply: str) -> float:
 class SnmpUps(SnmpDevice):
     """A UPS; the driver switches nothing, so making it safe does nothing.
 
-    For a safety check, use ``on_battery``, ``minutes_remaining`` or ``battery_charge``: the check fails too where the
-    UPS does not answer. Reading what a card does not have (noSuchName) is a DeviceProtocolError.
+    For a safety check, use ``seconds_on_battery`` (``maximum = 60``) or ``minutes_remaining`` (``minimum = 10``): the
+    check fails too where the UPS does not answer. Reading what a card does not have (noSuchName) is a
+    DeviceProtocolError.
 
     Args:
         address: host name or IP address of the UPS's network card.

@@ -6,6 +6,7 @@ it is sent sets objects, in the same form; it answers with an empty line.
 
 import asyncio
 import json
+import socket
 import sys
 
 from pysnmp.carrier.asyncio.dgram import udp
@@ -33,8 +34,9 @@ class Objects(AbstractMibInstrumController):
 async def main():
     objects = Objects(json.loads(sys.argv[1]))
     agent = engine.SnmpEngine()
-    transport = udp.UdpAsyncioTransport().open_server_mode(("127.0.0.1", 0))
-    config.add_transport(agent, udp.DOMAIN_NAME, transport)
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.bind(("127.0.0.1", 0))
+    config.add_transport(agent, udp.DOMAIN_NAME, udp.UdpAsyncioTransport().open_server_mode(sock=opened))
     config.add_v1_system(agent, "area", "laboratory")
     for version in (1, 2):
         config.add_vacm_user(agent, version, "area", "noAuthNoPriv", (1, 3, 6))
@@ -42,8 +44,7 @@ async def main():
     served.unregister_context_name(v2c.OctetString(""))
     served.register_context_name(v2c.OctetString(""), objects)
     cmdrsp.GetCommandResponder(agent, served)
-    await transport._lport
-    print(transport.transport.get_extra_info("sockname")[1], flush=True)
+    print(opened.getsockname()[1], flush=True)
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         objects.values.update(json.loads(line))

@@ -14,6 +14,7 @@ from catkit_devices.errors import (
     DeviceOpenError,
     DeviceProtocolError,
     DeviceValueError,
+    SafetyError,
 )
 from catkit_devices.interfaces import interfaces_of
 from catkit_devices.sim import boston_dm, zwo_asi
@@ -48,6 +49,14 @@ stand_in = "catkit_devices.sim.dli_power_switch:PowerSwitch"
 driver = "snmp_ups"
 address = "192.168.0.101"
 stand_in = "catkit_devices.sim.snmp_ups:Ups"
+simulator_options = { fails_after = 0.0, charge = 50.0 }
+
+[safety.mains]
+device = "ups"
+property = "minutes_remaining"
+minimum = 10
+interval = 0.2
+timeout = 10.0
 """
 OPTIONS = {
     "boston_dm": {"serial": "17BW023#065"}, "zwo_asi": {"model": "ZWO ASI290MM"}, "snmp_ups": {"address": "10.0.0.1"},
@@ -90,7 +99,16 @@ def test_drivers_without_visa_run_on_a_simulated_testbed(tmp_path):
         assert (frame.shape, frame.dtype) == ((64, 96), np.uint16)
         assert frame[28:36, 44:52].mean() > 2 * np.median(frame)  # the spot is in the middle
         assert power.outlets[8].enabled
-        assert (ups.on_battery, ups.input_voltage) == (False, 230.0)
+        assert (ups.on_battery, ups.output_voltage, ups.minutes_remaining) == (True, 230.0, 14.0)
+        assert bench.trip is None
+
+
+def test_a_ups_with_too_little_charge_is_a_safety_check_that_fails(tmp_path):
+    file = tmp_path / "bench.toml"
+    file.write_text(CONFIGURATION.replace("minimum = 10", "minimum = 16"))
+
+    with pytest.raises(SafetyError, match="mains.*16"), Testbed(load_configuration([file])):
+        pass
 
 
 # --- deformable mirrors
