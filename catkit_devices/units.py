@@ -39,7 +39,7 @@ _COMMON = frozenset(
             for prefix in ("", "n", "u", "m", "k", "M", "G")
         ),
         *("K", "arcsec", "cm", "count", "deg", "degC", "degF", "dB", "dBm", "h", "min", "percent", "pixel", "rpm"),
-        *("1/s", "1/s^2", "K/min", "deg/s", "m/s", "mm/s", "um/s"),
+        *("1/s", "1/s^2", "K/min", "deg/s", "deg/s^2", "m/s", "m/s^2", "mm/s", "mm/s^2", "um/s", "um/s^2"),
         "dimensionless",
     }
 )
