@@ -65,14 +65,14 @@ __all__ = ["Device", "DeviceProperty", "operation", "unlocked"]
 _log = logging.getLogger(__name__)
 
 _SHORTEST_WAIT = 1e-6
-"""Seconds; no wait for a condition is shorter, so that each makes a simulation's clock go on, however it rounds."""
+"""Seconds; no wait for a condition is shorter, so that every wait advances a simulated clock in spite of rounding."""
 
 
 class Device(HostedObject, metaclass=DeviceType):
     """An instrument. A driver derives from it and implements ``_open``, ``_close``, ``_make_safe`` and its operations.
 
-    Making one opens nothing. ``with device:`` opens and closes it; ``with device.lock():`` keeps it to oneself over
-    several operations; both mean the same on the device and on its proxy. Every public method and property of a
+    Making one opens nothing. ``with device:`` opens and closes it; ``with device.lock():`` keeps others from using it
+    over several operations; both mean the same on the device and on its proxy. Every public method and property of a
     driver is an operation: its whole body runs under the device's mutex. Values that are not operations are private.
 
     Args:
@@ -153,10 +153,11 @@ class Device(HostedObject, metaclass=DeviceType):
     @final
     @unlocked
     def open(self) -> None:
-        """Open it, and keep it open for this session (process) until as many ``close()``; counted beside ``with``.
+        """Open it, and keep it open for this session (process) until ``close()`` was called as often as ``open()``.
 
-        What it keeps open ends with the session too, however that ends. A device of this very process is made safe and
-        closed when the program ends in good order. Nothing is counted where ``open()`` raises.
+        These calls are counted separately from ``with`` blocks. When the session ends, in whatever way, its calls no
+        longer count. A device in your own process is made safe and closed when the program ends normally. A call of
+        ``open()`` that raises an error does not count.
 
         Raises:
             DeviceOpenError: nothing answers at its address, or not the instrument that was expected.
@@ -329,11 +330,11 @@ class Device(HostedObject, metaclass=DeviceType):
         return any(makes_safe(owner) for owner in (self, *components_of(self)))
 
     def _in_the_way_(self) -> str:
-        """Return what may keep it from being made safe, as the end of a sentence; nothing where there is nothing."""
+        """Return what may prevent that it is made safe, as the end of a sentence; an empty text if nothing does."""
         return ""
 
     def _make_safe_in_doubt_(self) -> None:
-        """Make it safe whatever came before; for kinds of devices whose line may be in any state."""
+        """Make it safe although the state of the line may be unknown; kinds of devices with a line override this."""
         failures: list[Exception] = []
         for owner in (*components_of(self), self):
             if not makes_safe(owner):
@@ -345,7 +346,7 @@ class Device(HostedObject, metaclass=DeviceType):
                     error.add_note(f"in making {self._name_}.{owner._path_} safe")
                 failures.append(error)
         if failures:
-            # First what is wrong with the line: over a better one, everything is tried once more.
+            # Errors of the line come first, because after these everything is tried once more over a new connection.
             failures.sort(key=lambda error: not isinstance(error, DeviceError))
             for other in failures[1:]:
                 failures[0].add_note(f"and {type(other).__name__}: {other}")
@@ -577,7 +578,8 @@ class Device(HostedObject, metaclass=DeviceType):
             daemon=True,
         )
         try:
-            clean_up.start()  # before the guardian is in the queue, which it would never leave without this thread
+            # Before the guardian enters the queue of the mutex: only this thread can take it out again.
+            clean_up.start()
         except RuntimeError as error:
             _log.error("device %r: %s, to clean up after %r; making safe", self._name_, error, session.process)
             self._secure_()
@@ -590,8 +592,8 @@ class Device(HostedObject, metaclass=DeviceType):
         queued.wait()
         if not self._access_.mutex_lock.claim(guardian, session, self._life_.safe_timeout):
             self._life_.fail(
-                f"an operation of {session.process!r} (pid {session.pid}), which has ended, does not end"
-                f" ({self._access_.mutex_lock.holder()})"
+                f"an operation of {session.process!r} (pid {session.pid}) is still running although that process"
+                f" has ended ({self._access_.mutex_lock.holder()})"
             )
             self._secure_()
             self._access_.mutex_lock.claim(guardian, session, math.inf)

@@ -57,7 +57,7 @@ class EventStatus(enum.IntFlag):
     COMMAND_ERROR = 32
     """A command was not understood."""
     USER_REQUEST = 64
-    """Somebody has used the front panel."""
+    """A key or knob of the front panel was used."""
     POWER_ON = 128
     """The instrument was switched on after this register was last read."""
 
@@ -574,7 +574,7 @@ class VisaDevice(Device):
         if transport is None or not transport.held_by(call.chain):
             super()._sleep_(call, seconds)
             return
-        # With the wire held: whoever makes a device safe must not wait for the end of it.
+        # The wire is held here, so this wait must end at once if the wire is needed to make a device safe.
         left = seconds
         while left > 0:
             super()._sleep_(call, min(left, _SLICE))

@@ -24,7 +24,7 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     sys.dont_write_bytecode = False
 
 for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTSTP"):
-    # Whatever runs in the background of a script ignores them, and so would every process that is started here.
+    # A shell starts background jobs with these signals ignored, and their children inherit this.
     number = getattr(signal, name, None)
     if number is not None and signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)

@@ -1,6 +1,7 @@
 """Who may use a device, and when: its mutex, the lock of its operations, and the permission that changes need.
 
-A property that is declared in one line asks for that access by itself; functions are made to (``members``).
+A property that is declared in one line asks for that access by itself; the public methods of a driver are wrapped so
+that they do, too (``members``).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Access:
 
     Attributes:
         mutex: says which owner may use the device, over as many operations as it likes.
-        mutex_lock: the lock that the mutex is.
+        mutex_lock: the lock of the mutex.
         operation_lock: held by each operation; a read marked ``shared`` takes only this one.
         changed_by: the session that has changed the device last; None where none has since it was opened or made safe.
         closing: calls that close the device; they may have it in FAULT too, to make it safe.
@@ -115,19 +116,20 @@ class Access:
             self.closing.discard(call)
 
     def end(self, call: Call) -> None:
-        """Give back whatever a call still has, where Ctrl-C has interrupted ``leave``."""
+        """Release all locks that a call still holds, if Ctrl-C has interrupted ``leave``."""
         self.operation_lock.end(call)
         self.mutex_lock.end(call)
 
     def begin_nested(self, call: Call, operation: str, changes: bool) -> None:
         """Begin an operation that is part of another operation of this device, under the locks of that one."""
-        self.operation_lock.take_back(call)  # where another device that it uses waits, this one lets reads in
+        # While a device that this operation uses was waiting, a shared read may have been let in: wait for its end.
+        self.operation_lock.take_back(call)
         if not changes:
             return
         if not self.mutex_lock.held_by(call):
             raise TypeError(
                 f"{self._name}.{operation} changes the device, and is used by an operation marked shared, which runs "
-                "without the mutex: take the mark from that one"
+                "without the mutex: remove shared=True there"
             )
         self.require_permission(operation, True)
         self.changed_by = call.session
@@ -169,8 +171,8 @@ class _Device(Protocol):
 class DeviceProperty:
     """Base of the properties that are declared in one line; access to one is one operation.
 
-    A subclass implements ``read``, ``write`` and ``describe``, and ``narrowed`` where it has limits; the access itself
-    is not its to define.
+    A subclass implements ``read``, ``write`` and ``describe``, and ``narrowed`` where it has limits; it must not define
+    ``__get__`` or ``__set__``.
     """
 
     readable = True

@@ -73,7 +73,7 @@ class _Device(Protocol):
 class Lifecycle:
     """The state of one device. Nothing else has its driver open, close or make safe the instrument.
 
-    Which threads may use it when is the business of the locks, except for making safe, which may come at any time.
+    The locks decide which thread may use it and when; only making safe may come at any time, without them.
 
     Args:
         device: whose it is.
@@ -98,11 +98,11 @@ class Lifecycle:
         self._access = access
         self._open_on_use = open_on_use
         self._connection: State = _CLOSED
-        """The state without FAULT, which may come to each of the others."""
+        """The state without FAULT: a device can be in FAULT in each of these states."""
         self._turning = threading.Lock()
         """Held while that is changed."""
         self._to_be_closed = False
-        """Whether the driver has opened a connection since it has closed one last."""
+        """Whether the driver's ``_close`` must still be called for the last ``_open``."""
         self._cut_off: object = None
         """The section that was held when the connection was lost."""
         self._guard = threading.RLock()
@@ -144,7 +144,7 @@ class Lifecycle:
         return not self.is_open and self.unsafe is None
 
     def _turn(self, before: State, after: State) -> None:
-        """Go from one state of the connection to another, if it is in the first."""
+        """Change the state of the connection from ``before`` to ``after``; do nothing in any other state."""
         with self._turning:
             if self._connection is before:
                 self._connection = after
@@ -197,7 +197,7 @@ class Lifecycle:
             raise refusal
 
     def make_safe_if_changes_are_refused(self, operation: str) -> None:
-        """Make a device safe that was opened although nothing may be changed: many an instrument starts up on."""
+        """Make a device safe that was opened while nothing may be changed: many instruments start with output on."""
         if self._access.refusal(operation, True) is not None:
             self.make_safe()
 
@@ -262,7 +262,7 @@ class Lifecycle:
         finally:
             self._access.changed_by = None
         if (refusal := self.refusal()) is not None:
-            raise refusal  # it is safe now, but whoever closes it must not believe that all is well
+            raise refusal  # it is safe now, but the caller must learn that the device was in FAULT
 
     def reset(self) -> None:
         """Make the device safe, over a new connection if need be; then close it and forget a fault.
@@ -279,7 +279,7 @@ class Lifecycle:
         self.fault = None
 
     def abandon(self) -> None:
-        """Close the device as it is, for whoever knows that nothing is on any more: a test, after its instrument."""
+        """Close the device without making it safe, for a test whose simulated instrument does not exist any more."""
         self.unsafe = None
         with contextlib.suppress(CatkitDevicesError):
             self._shut()
@@ -304,7 +304,7 @@ class Lifecycle:
 
     def _shut(self) -> None:
         with contextlib.ExitStack() as stack:
-            # Somebody else may have asked for it to be made safe, too; where that hangs it is not waited for.
+            # Another thread may be making it safe at the moment: wait for that, but not if it hangs.
             if self.unsafe is None and self._being_made_safe.acquire(timeout=self.safe_timeout):
                 stack.callback(self._being_made_safe.release)
             stack.enter_context(self._guard)
@@ -319,10 +319,10 @@ class Lifecycle:
                     _log.info("device %r closed", self.device.name, extra=self.device._event_record_("device_closed"))
 
     def begin_to_shut(self) -> Errand | None:
-        """Have it closed as it is, which may take its time; return what ends then, or None where nothing can be done.
+        """Have it closed as it is, which may take long; return the task, or None if nothing can be done.
 
-        That is where it is closed, and where the attempt to make it safe hangs. Where somebody else is just closing it,
-        what is returned ends when that is done.
+        Nothing can be done if it is closed already, or if making it safe hangs. If another thread is just closing it,
+        the task that is returned ends when that is done.
         """
         with self._standby_guard:
             hangs = self.unsafe is not None
@@ -343,7 +343,7 @@ class Lifecycle:
         except Exception as error:
             call = forwarded_call()
             if call is not None and call.emergency:
-                # To be made safe are those that it had before.
+                # The components that were known before are made safe.
                 _log.warning("device %r: what depends on the instrument could not be read: %s", self.device.name, error)
                 return
             if self.device._only_connects_():
@@ -454,7 +454,7 @@ class Lifecycle:
             self.finish_to_make_safe(errand)
 
     def secure(self) -> Errand | None:
-        """Begin to make it safe though operations may be running, each of which makes it safe again as it ends."""
+        """Begin to make it safe while operations may still be running; each makes it safe again when it ends."""
         access = self._access
         running = access.mutex_lock.running() if self.connected else access.running()  # a read may have to open it
         access.unsettled = {*running, *self._still_running()}
@@ -475,7 +475,7 @@ class Lifecycle:
             if self.makes_safe_here:
                 raise TypeError(f"{type(self.device).__qualname__}._make_safe() calls make_safe(), which calls it")
             errand = self._errand
-            if errand is None or errand.begun:  # one that has not begun will do for whoever asks now, too
+            if errand is None or errand.begun:  # a task that has not begun yet serves this request too
                 errand = self._errand = self._standby.do(self._make_safe)
             return errand
 
@@ -505,14 +505,16 @@ class Lifecycle:
         return self._standby is not None and self._standby.is_this_thread
 
     def doubt(self) -> str | None:
-        """Return why it is not known to be safe after it was to be made safe; None where it is."""
+        """Return why it is not known to be safe, after somebody has asked to make it safe; None if it is safe."""
         if self.unsafe is not None:
             return self.unsafe
         if not self._still_running():
             return None
         holder = self._access.mutex_lock.holder() or self._access.operation_lock.holder()
         whose = "" if holder is None else f" {holder.site or ''} of {holder.owner}"
-        return f"an operation has not ended that may change it again:{whose}; it is made safe again then"
+        return (
+            f"an operation that may change it again is still running:{whose}; it is made safe again when that has ended"
+        )
 
     def interrupt(self, reason: str) -> None:
         """Take the device from whoever has it; an operation that runs ends at its next exchange."""
@@ -525,7 +527,10 @@ class Lifecycle:
         try:
             with contextlib.suppress(DeviceFaultError):  # logged, and known as unsafe
                 self.make_safe()
-                _log.warning("device %r: made safe after an operation that was running", self.device.name)
+                _log.warning(
+                    "device %r: made safe again, after the end of an operation that was running when it was made safe",
+                    self.device.name,
+                )
         finally:
             self._access.unsettled.discard(call)
 
@@ -550,7 +555,7 @@ class Lifecycle:
         try:
             self.device._make_safe_in_doubt_()
         except (DeviceDisconnectedError, DeviceTimeoutError, DeviceProtocolError) as error:
-            # One reply that is lost or garbled must not be why a laser stays on.
+            # A laser must not stay on because one reply was lost or garbled.
             _log.warning("device %r: once more, to make it safe: %s", self.device.name, error)
             if isinstance(error, DeviceDisconnectedError) and self.loses_by(error):
                 self.restore() if self.is_open else self._connect()
@@ -583,7 +588,7 @@ class Lifecycle:
             self._access.unsettled.add(call)
 
     def refusal(self) -> BaseException | None:
-        """Return what every use raises of a device in FAULT, or of another process; None where it may be used."""
+        """Return the error of every use of a device in FAULT, or of another process; None if it may be used."""
         if self.of_parent is not None:
             return DeviceClosedError(
                 f"was open in the process that forked this one (pid {self.of_parent}), and is that one's: close it"

@@ -267,7 +267,7 @@ def _kinds_at(part: Part, key: str) -> set[Any]:
 
 
 class DeviceType(ABCMeta):
-    """The class of the classes of devices and components.
+    """The metaclass of devices and components.
 
     It puts the public members of every driver under the device's locks, also those assigned after the class body.
     """
@@ -312,7 +312,7 @@ def _nearest(cls: type, name: str) -> Any:
 
 
 def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made: bool = False) -> Any:
-    """Return one member of a driver's class as it is to be there: public ones under the device's locks.
+    """Return a member in the form in which it is stored in the class: public members run under the device's locks.
 
     Args:
         cls: the driver.
@@ -395,7 +395,7 @@ def makes_safe(owner: Any) -> bool:
 
 
 def _check_part(cls: type, where: str, part: Part) -> None:
-    """Refuse components that take hooks of the device for something else, or that the framework would never call."""
+    """Refuse components with hooks of the device, which nobody would call, or with other parameters in a hook."""
     if issubclass(cls, Part):
         return  # checked when the outermost of them becomes a part of a device
     for kind in classes(part):
@@ -536,7 +536,7 @@ def _check_bound(cls: type, where: str, bound: str) -> None:
 
 
 def _check_filled_in(cls: type, where: str, attribute: str) -> None:
-    """Refuse a command that contains an attribute which there is not, or which is an operation itself."""
+    """Refuse a command that contains an attribute that does not exist or is itself an operation."""
     if attribute.startswith("_"):
         return  # a value of one device, which its constructor or _open() may make
     member = inspect.getattr_static(cls, attribute, None)
@@ -553,7 +553,7 @@ def _check_filled_in(cls: type, where: str, attribute: str) -> None:
     if not is_value:
         raise TypeError(
             f"{where} has {attribute!r} filled into its command, which is an operation itself: "
-            "have a private value filled in, or a property that is marked @unlocked"
+            "use a private attribute, or a property that is marked @unlocked"
         )
 
 
@@ -601,7 +601,7 @@ def _check_private(cls: type, name: str, member: Any) -> None:
 
 
 def _check_hook(cls: type, name: str, member: Any, part: type | None = None) -> None:
-    """Refuse what takes the place of a hook and cannot be called as the framework calls that.
+    """Refuse a member that has the name of a hook but cannot be called as the framework calls the hook.
 
     Args:
         cls: the driver.

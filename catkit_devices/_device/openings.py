@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Openings:
-    """Opens a device for whoever enters first and closes it behind the last who leaves.
+    """Opens a device when the first user enters, and closes it when the last one leaves.
 
     Args:
         life: of the device.
@@ -52,7 +52,7 @@ class Openings:
             raise
 
     def leave_here(self, *, block: bool, force: bool = False) -> None:
-        """End what was entered last from this process, by whoever asks if there is such; raises as ``leave``.
+        """End the newest entry of this process, one of the calling thread's if it has one; raises as ``leave``.
 
         A forked child that leaves a block of its parent ends nothing.
         """
@@ -79,7 +79,7 @@ class Openings:
         self._life.require_own()
         with calling(current_call()) as call:
             if not self._life.is_open:
-                self._access.require_permission("open", False)  # before waiting for whoever has it
+                self._access.require_permission("open", False)  # refuse before waiting for the holder of the device
             self._access.enter(call, "open")
             try:
                 try:
@@ -119,12 +119,12 @@ class Openings:
                 raise
 
     def withdraw(self, session: Session, entry: Entry) -> None:
-        """Have an entry count no more, of which a client does not know whether it counts; returns at once."""
+        """Remove an entry of an interrupted call, whether or not it was counted; returns at once."""
         if self._entries.remove(session, entry):
             self._close_when_free()
 
     def end_session(self, session: Session) -> bool:
-        """Have nothing count that a session has entered; return whether the device is to be closed for that."""
+        """Remove all entries of a session; return whether the device must be closed because of that."""
         return self._entries.end_session(session) and not self._in_use and self._life.is_open
 
     def close_if_unused(self, force: bool = False) -> None:
@@ -137,7 +137,7 @@ class Openings:
         return self._kept or bool(self._entries)
 
     def _close_when_free(self) -> None:
-        """See to it that a device that nobody keeps open is closed, without waiting for it."""
+        """Have a device that nobody keeps open closed by another thread, as soon as it is free."""
         if not self._in_use and self._life.is_open:
             name = self._life.device.name
             threading.Thread(target=self._wait_and_close, name=f"close-{name}", daemon=True).start()

@@ -1,4 +1,4 @@
-"""What may be on in this process, and how all of it is made safe when the process ends.
+"""The devices of this process that may be on, and how they are made safe when the process ends.
 
 This happens when the program's last line is done, when the program raises or calls ``sys.exit``, and when it is told to
 end by SIGTERM or by SIGHUP (the end of its terminal). After a signal the main thread goes on until everything is safe:
@@ -84,7 +84,8 @@ class _Lifecycle(Protocol):
 # switch itself off when its object is deleted.
 _opened: dict[_Lifecycle, None] = {}
 _of_parent: list[_Lifecycle] = []
-"""In a forked child, what its parent had open: never destroyed, because destructors may use the connection."""
+"""In a forked child, what its parent had open: kept alive for ever, because a destructor would use the parent's
+connection."""
 
 
 class _End:
@@ -103,7 +104,7 @@ class _End:
         self.of_child: util.Finalize | None = None
         """What multiprocessing calls at the end of a child."""
         self.wake: int | None = None
-        """Where to write the number of a signal, for the thread that hears of them."""
+        """The descriptor to which signal numbers are written, for the thread that reads them."""
 
 
 _end = _End()
@@ -165,7 +166,8 @@ def forget(life: _Lifecycle) -> None:
 def watch_signals() -> None:
     """Have SIGTERM and SIGHUP make open devices safe before the process dies of them; where Python lets us do so.
 
-    That is in the main thread. What the program has said about these signals stays, and a server has its own way.
+    Python allows this in the main thread only. Handlers that the program has set itself stay, and a server handles
+    these signals differently.
     """
     if os.name != "posix" or running_server or threading.current_thread() is not threading.main_thread():
         return
@@ -228,12 +230,12 @@ def _at_exit() -> None:
         except KeyboardInterrupt:  # before it was kept away
             continue
     if _end.told is not None:
-        _die(_end.told)  # an operation that was ended by it has raised, and that has ended the main thread
+        _die(_end.told)  # the main thread has ended because the signal ended its operation with an error
 
 
 @contextlib.contextmanager
 def without_ctrl_c() -> Iterator[None]:
-    """Have Ctrl-C do nothing: what is done is bounded, and must get done."""
+    """Ignore Ctrl-C in this block: it takes a limited time and must be completed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -270,7 +272,7 @@ def _make_safe_and_die(number: int) -> None:
         _end.safe = True
         main = threading.main_thread().ident
         if main is not None:
-            signal.pthread_kill(main, number)  # only that one may give a signal its own meaning back
+            signal.pthread_kill(main, number)  # only the main thread may restore the default action of a signal
         time.sleep(_DIE)
         os._exit(128 + number)
 
@@ -286,7 +288,7 @@ def _die(number: int) -> None:
 def _make_everything_safe(reason: str) -> None:
     """Let nothing be opened or changed any more, make safe what is open, all at once, and close it; in bounded time.
 
-    Nothing of this is logged before it is done: what the program writes may be read by nobody, and then a line waits
+    Nothing of this is logged before it is done: what the program writes may be read by nobody, and then writing blocks
     for ever, or a thread that is interrupted has the lock of the log.
     """
     with _end.guard:

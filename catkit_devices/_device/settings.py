@@ -1,7 +1,7 @@
 """The plain values in a driver's class: each is declared once, as ``ClassVar``, and checked in every class below.
 
 A class that declares ``baud_rate: ClassVar[int] = 9600`` lets its subclasses say ``baud_rate = 115200``. A public value
-that nobody has declared is a misspelt one, as a rule, and would have no effect.
+that no class has declared is usually a spelling mistake, and would have no effect.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Condition(NamedTuple):
     """What a value must be beyond its type: ``ClassVar[Annotated[float, Condition("at least 1", ...)]]``."""
 
     expected: str
-    """How people say it, units included."""
+    """The condition as text for messages, with its unit."""
     holds: Callable[[Any], bool]
     """Asked with a value of the right type."""
 

@@ -63,7 +63,8 @@ _LETTERS = {"H": 16, "Q": 8, "B": 2}
 _WORDS = {"INF": "inf", "INFINITY": "inf", "NINF": "-inf", "NINFINITY": "-inf", "NAN": "nan"}
 """Numbers that are words, by what Python reads for them (SCPI-99 volume 1, 7.2.1.4 and 7.2.1.5)."""
 _ROUNDING = 1e-9
-"""By how much a number may be further from what is sent than by rounding, as a fraction: binary ones are not exact."""
+"""Relative tolerance, in addition to rounding, when what was sent is compared with the value: binary numbers are not
+exact."""
 _ORDINARY = 1e37
 """Smaller plain numbers are just that: none of them stands for infinity or NaN (9.9E37)."""
 
@@ -192,7 +193,7 @@ class Rule:
         return float(number) if fraction and not isinstance(number, self._kind) else number
 
     def check(self, value: Any, limits: Limits | None) -> None:
-        """Raise ValueError unless ``value``, which is a converted one, is within ``limits``."""
+        """Raise ValueError unless ``value``, already converted, is within ``limits``."""
         if limits is not None and not within(value, limits):
             unit = f" {self.unit}" if self.unit else ""
             raise ValueError(f"must be {range_text(limits, self.unit)}, got {value!r}{unit}")
@@ -251,7 +252,8 @@ class Rule:
     def _switched(self, value: Any) -> bool | None:
         """Return the choice among True and False that is meant: by a truth value of any kind, or a word for one.
 
-        None where there is none: also for a word that says one of them here and the other on the wire.
+        None if neither is meant; also for a word that means True in Python and False for the instrument, or the
+        reverse.
         """
         choices = self.choices or {}
         if not any(isinstance(choice, bool) for choice in choices) or (isinstance(value, str) and value in choices):
@@ -566,7 +568,7 @@ class SetCommand:
 
 
 def as_number(text: str) -> float | None:
-    """Return the number that an instrument's text stands for, an int where it is written as one; None for no number."""
+    """Return the number in an instrument's text (an int if it is written as one), or None if it is not a number."""
     if not _NUMBER.fullmatch(text):
         return None
     # Not by way of float where it can be avoided: that rounds large ones.
@@ -659,7 +661,10 @@ def _plain(token: Any) -> Any:
 
 
 def _comparable(token: Any) -> Any:
-    """Return what is equal of texts that say the same: a number, of which NaN is a text because it equals nothing."""
+    """Return a value that is equal for texts with the same meaning: a number; or a text, also for NaN.
+
+    NaN is not equal to itself.
+    """
     text = _text(token)
     number = without_stand_ins(float(text)) if _NUMBER.fullmatch(text) else math.nan
     if number == number:

@@ -16,11 +16,12 @@ _INTERFACE = re.compile(r"ASRL|GPIB-VXI|GPIB|PXI|TCPIP|USB|VICP|VXI", re.IGNOREC
 _KINDS = frozenset({"BACKPLANE", "INSTR", "INTFC", "MEMACC", "RAW", "SERVANT", "SOCKET"})
 """What an address may end with."""
 _NUMBERS = ("board", "port", "primary_address", "secondary_address", "usb_interface_number")
-"""The parts of an address that are numbers, as pyvisa calls them; USB's identifiers, perhaps hexadecimal, are apart."""
+"""The parts of an address that are numbers, as pyvisa calls them; USB identifiers are not among them, because they may
+be hexadecimal."""
 _LAN_DEVICE = re.compile(r"((?:inst|hislip)\d+)(?:,0*(\d+))?", re.IGNORECASE)
 """The names of VXI-11 and of HiSLIP for what is at a host, perhaps with the port of HiSLIP."""
 _HISLIP_PORT = "4880"
-"""Where HiSLIP is when no port is said (IVI-6.1, 3.1)."""
+"""The default port of HiSLIP (IVI-6.1, 3.1)."""
 _COM_PORT = re.compile(r"COM(\d+)", re.IGNORECASE)
 
 
@@ -100,7 +101,7 @@ _NO_BOARD = re.compile(r"^(ASRL|GPIB|TCPIP|USB)(?=::)", re.IGNORECASE)
 
 
 def is_expression(address: str) -> bool:
-    """Return whether it is no address, but an expression for those of several instruments: ``USB?*::P0001::INSTR``."""
+    """Return whether it is a VISA resource expression, which may match several addresses: ``USB?*::P0001::INSTR``."""
     return not _SPECIAL.isdisjoint(address)
 
 
@@ -156,4 +157,7 @@ def example(expression: str, number: int) -> str:
     for address in (plain, *usual.values()):
         if matching([address], expression):
             return normalise(address)
-    raise ValueError(f"no simulated instrument can be put where {expression!r} applies: say more of the address in it")
+    raise ValueError(
+        f"no address for a simulated instrument can be made from {expression!r}: write a larger part of the address, "
+        "for example USB0::0x1313::0x8078::?*::INSTR"
+    )

@@ -20,7 +20,8 @@ _SLICE = 0.1
 """Seconds for which a stream is waited on at a time, so that a cancelled operation ends soon."""
 
 _STARVED = 30.0
-"""Seconds allowed for reading bytes that are there: it takes no time, unless this process is not run meanwhile."""
+"""Seconds allowed for reading bytes that are there: this takes no time, unless the operating system does not run this
+process meanwhile."""
 
 _CHUNK = 1 << 18
 """Bytes that are asked for at a time; each chunk may take the whole timeout."""
@@ -214,7 +215,7 @@ class Line:
         while waiting := self._waiting():
             self._read_waiting(waiting)
         if self.stream and waiting is None:
-            # What a read that times out had taken is lost, which is what is wanted here.
+            # Bytes that a read has taken before it times out are lost; here they are to be discarded anyway.
             self._set_timeout(0.0)
             self._stop_at(None)
             self._visa_read(_CHUNK)
@@ -314,7 +315,7 @@ class Line:
             if error.error_code != StatusCode.error_timeout:
                 raise
             # Most libraries do not hand out what a read had taken when it timed out. The beginning of a message is of
-            # no use: it would pass for a whole one that ends wrongly, where nothing but time was missing.
+            # no use: it would look like a complete message with a wrong end, although it was only late.
             return getattr(error, "received", b"") if self.stream else b"", StatusCode.error_timeout
         return bytes(data), status
 

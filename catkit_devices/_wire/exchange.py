@@ -60,7 +60,8 @@ _GRACE = 0.5
 _transports: dict[tuple[int, str], Transport] = {}
 _guard = renewed(threading.Lock())
 
-# Why addresses were suspect when they were closed, by library: a late reply survives the closing of most interfaces.
+# By VISA library: the addresses that were suspect when they were closed, and why. On most interfaces a late reply still
+# arrives after the address is opened again.
 _doubts: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
 
 
@@ -85,11 +86,12 @@ class Trust(NamedTuple):
 TRUSTED = Trust(LineState.TRUSTED)
 
 _of_parent: list[Transport] = []
-"""In a forked child, what its parent had open: never destroyed, because a destructor may say something on the line."""
+"""In a forked child, what its parent had open: kept alive for ever, because a destructor might send something on the
+line."""
 
 
 def _forget_parent() -> None:
-    """Have no exchange of a forked child go over a connection of its parent."""
+    """Prevent that a forked child uses the connections of its parent."""
     for transport in _transports.values():
         transport.trust = Trust(LineState.LOST, "the connection is that of the process that forked this one")
         transport.wire = threading.RLock()  # some thread of the parent may hold it
@@ -302,7 +304,9 @@ class Transport:
     def _change(self) -> Iterator[None]:
         """Wait until nobody opens or closes it, and keep others from it."""
         if not self._changing.acquire(timeout=_WIRE_TIMEOUT):
-            raise TimeoutError(f"whoever had {self.address} last has not closed it in {_WIRE_TIMEOUT:g} s")
+            raise TimeoutError(
+                f"the previous user of {self.address} in this process has not closed it within {_WIRE_TIMEOUT:g} s"
+            )
         try:
             yield
         finally:
@@ -458,7 +462,7 @@ class Dialogue:
             if transport.trust.state is LineState.LOST:
                 raise DeviceDisconnectedError(transport.trust.reason, **device._facts_(command))
             if transport.opened_at != self._joined_at:
-                raise DeviceDisconnectedError("the connection was lost and made anew", **device._facts_(command))
+                raise DeviceDisconnectedError("the connection was lost and opened again", **device._facts_(command))
             self._stage = _Stage.TALKING
             try:
                 if before is _Stage.RECOVERING:
@@ -604,7 +608,7 @@ class Dialogue:
     # --- trust
 
     def require_trust(self, transport: Transport, *, fresh: bool) -> None:
-        """Make sure that what comes next is the answer to what is asked next; recover a suspect line.
+        """Make sure that the next reply belongs to the next command; recover a suspect line.
 
         Args:
             transport: of the line.
@@ -624,7 +628,9 @@ class Dialogue:
             self._recover(transport, transport.trust.reason)
 
     def hurried(self, make_safe: Callable[[], None]) -> None:
-        """Make the device safe at once, also on a suspect line; in that case again, on a line that can be trusted.
+        """Make the device safe at once, also on a suspect line.
+
+        If the line was suspect, do it once more after the line has been recovered.
 
         Args:
             make_safe: does it.
@@ -660,7 +666,8 @@ class Dialogue:
 
     def _await_silence(self, transport: Transport) -> None:
         device = self._device
-        _log.warning("%s at %s: waiting for silence: %s", device.name, self.address, transport.trust.reason)
+        text = "%s at %s: waiting until nothing more is received, because of this: %s"
+        _log.warning(text, device.name, self.address, transport.trust.reason)
         transport.trust = TRUSTED
         with self.exchange(None, fresh=False) as line:
             line.settle(self.late_window, device.io_timeout, device._checkpoint_)
@@ -672,7 +679,8 @@ class Dialogue:
         import pyvisa
         from pyvisa.constants import StatusCode
 
-        if isinstance(error, CatkitDevicesError):  # of what else was used meanwhile; some are OSErrors too
+        # An error of another device that was used in this exchange; some of these are OSErrors too.
+        if isinstance(error, CatkitDevicesError):
             return None
         facts = self._device._facts_(command)
         code = error.error_code if isinstance(error, pyvisa.VisaIOError) else None

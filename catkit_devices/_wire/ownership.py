@@ -30,7 +30,8 @@ class Ownership:
         address: as ``normalise`` of ``address`` returns it.
 
     Attributes:
-        inherited: whether the last owner died without giving it back: something that it asked may not be answered yet.
+        inherited: whether the last owner died without giving it back: the instrument may still send an answer to its
+            last command.
 
     Raises:
         DeviceBusyError: another process has it; says which.

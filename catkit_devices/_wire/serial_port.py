@@ -27,8 +27,8 @@ class VisaSerialPort(serial.SerialBase):
     """A pyserial port on an opened VISA resource of a serial line.
 
     Reading, writing, waiting, and throwing away are those of the resource, whose settings (baud rate and so on) are the
-    resource's own business, as are opening and closing it. There are no modem lines and no breaks: what is set of them
-    is forgotten.
+    resource's own business, as are opening and closing it. There are no modem lines and no breaks: setting them has no
+    effect.
 
     Args:
         resource: from pyvisa, opened, a serial one, that does not warn of VI_SUCCESS_MAX_CNT (``ignore_warning``).

@@ -66,11 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = _DEBUG in given
-    # One looks for it at the end of a command that just failed, so it is understood in every place.
+    # Users add --debug at the end of a command that has just failed, so it is accepted anywhere on the line.
     given = [argument for argument in given if argument != _DEBUG]
     _log(everything=debug)
     try:
-        # Of ours, only the one that is named is made: to make them all takes longer than the work of many a command.
+        # Only the built-in command that is named is created: creating all of them takes longer than many commands need.
         named = [name for name in given[:1] if name in COMMANDS]
         make_application(named or COMMANDS)(args=given, prog_name="catkit-devices")
     except SystemExit as end:
@@ -118,7 +118,7 @@ def make_application(names: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
 
 
 def _flowing(text: str) -> str:
-    # Where a line of the source ends is no reason for one to end on the screen.
+    # Line breaks of the source are removed, so that the text is wrapped to the width of the screen.
     return "\n\n".join(paragraph.replace("\n", " ") for paragraph in text.split("\n\n"))
 
 

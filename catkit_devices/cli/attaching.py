@@ -75,7 +75,7 @@ def find(name: str | None, configuration: Configuration | None) -> TestbedClient
     """Return the running testbed that is meant; None where that of a configuration does not run.
 
     Raises:
-        ServerUnresponsiveError: it does not answer: its instruments are in use, whatever it is doing.
+        ServerUnresponsiveError: it does not answer: its instruments may be in use.
     """
     if configuration is None:
         return attach(name)
@@ -131,9 +131,9 @@ def _check(client: TestbedClient, overrides: Sequence[str], simulate: bool | Non
 
 @contextmanager
 def without_exit(what: str) -> Iterator[None]:
-    """Have an error of what a driver does to end the program (``sys.exit``): it would end ours, without a word.
+    """Raise an error if a driver ends the program (``sys.exit``): else this command would end without a message.
 
-    The end that a signal has asked for (SIGTERM) stays one.
+    If a signal (SIGTERM) has asked for the end, the program ends.
     """
     try:
         yield
@@ -147,4 +147,4 @@ def without_exit(what: str) -> Iterator[None]:
 
 
 _OF_SIGNALS = (128 + 1, 128 + 15)
-"""Exit codes of who is asked to end by SIGHUP or SIGTERM."""
+"""Exit codes of a program that is ended by SIGHUP or SIGTERM."""

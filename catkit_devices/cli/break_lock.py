@@ -31,7 +31,7 @@ def break_lock(
     """Release a mutex by force: take it away from the program that holds it.
 
     In that program every further use of it raises MutexBrokenError, until it has left its section. The next program
-    that waits gets the mutex when the operation in flight has ended. On a terminal you are asked first.
+    that waits gets the mutex when the operation that is running has ended. On a terminal you are asked first.
     """
     from catkit_devices.cli.attaching import attach
     from catkit_devices.cli.locks import who

@@ -24,7 +24,7 @@ EXAMPLES = (
 # A negative number is no option.
 SETTINGS = {"ignore_unknown_options": True}
 
-# These wait for nobody, least of all for who holds the device.
+# These commands do not wait for the program that holds the device.
 _OF_EVERY_DEVICE = ("make_safe", "reset")
 
 
@@ -52,8 +52,8 @@ def call(
 ) -> None:  # fmt: skip
     """Run a command of a device, and print what it returns.
 
-    Beside its own commands every device has make_safe, and reset for when it is in fault. A device that is closed is
-    opened to be made safe; that it cannot be opened is an error.
+    Besides its own commands every device has make_safe and, for a device in FAULT, reset. make_safe opens the device
+    if it is closed; if it cannot be opened, that is an error.
 
     The device belongs to a running testbed, or to one that is started from --config for this alone; that one makes
     its devices safe and closes them when it is done.

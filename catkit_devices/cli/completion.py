@@ -35,7 +35,7 @@ def devices_of_testbed(context: typer.Context, incomplete: str) -> list[str]:
             return [name for name in client.devices if name.startswith(incomplete)]
         description = client.devices[device].describe()
         kind = "commands" if context.info_name == "call" else "properties"
-        # Brackets and quotes mean something to a shell: they are offered to whoever has typed one.
+        # Brackets and quotes mean something to a shell: they are offered only after the user has typed one.
         members = description[kind] if "[" in incomplete else map(".".join, map(words, description[kind]))
         return [name for name in (f"{device}.{member}" for member in members) if name.startswith(incomplete)]
     return []

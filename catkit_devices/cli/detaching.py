@@ -63,7 +63,7 @@ def start_in_background(arguments: Sequence[str], log: Path, timeout: float) -> 
         except BaseException:
             _end(process)
             raise
-    process.returncode = 0  # it is meant to outlive this process, which need not warn of that
+    process.returncode = 0  # the child continues after this process has ended; no warning about that is wanted
     return facts
 
 

@@ -1,4 +1,4 @@
-"""What instruments there are to be found on this computer."""
+"""Finds the instruments and ports of this computer."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _ask(visa_library: str, address: str, baud_rate: int, timeout: float) -> tup
                 return _query(resource)
             finally:
                 resource.close()
-    except Exception as error:  # noqa: BLE001 - backends let anything escape, and the next address is another matter
+    except Exception as error:  # noqa: BLE001 - VISA backends raise any exception; the next address must still be asked
         return None, f"{type(error).__name__}: {error}"
 
 
@@ -103,9 +103,10 @@ def _query(resource: Any) -> tuple[str | None, str | None]:
     refusal = None
     for ending in _ENDINGS:
         if ending == _ENDINGS[1]:
-            _try(resource, "", ending)  # whoever waits for this ending has the queries before it as well
+            # An instrument that waits for this line end has also received the queries before it.
+            _try(resource, "", ending)
         for query in _QUERIES:
-            # Some instruments send back what they are sent before they answer it, and a prompt behind it.
+            # Some instruments echo the query before the answer, and send a prompt after it.
             answer = _try(resource, query, ending).strip(_BLANK).removeprefix(query).strip(_BLANK)
             if answer and "error" not in answer.lower():
                 return " ".join(answer.split()), None

@@ -50,7 +50,7 @@ def get(
     """Read a property of a device, or all of them.
 
     The device belongs to a running testbed, or to one that is started from --config for this alone. The exit code is
-    0 only when everything was read; what was not is said on stderr, each cause once.
+    0 only when everything was read; the properties that could not be read are named on stderr, each cause once.
     """
     from catkit_devices.cli.attaching import attach_or_start
     from catkit_devices.cli.words import description_of, member_of, split, text_of
@@ -141,8 +141,8 @@ def _causes(failed: dict[str, Exception]) -> list[Exception]:
 def _read(device: Any, properties: dict[str, Any], timeout: float) -> dict[str, Any]:
     """Return the value of each property; where it could not be read, the error.
 
-    For others who have the device it waits ``timeout`` seconds in all, however many properties there are; for the
-    instrument itself as long as that takes.
+    It waits at most ``timeout`` seconds in total for other programs that hold the device, however many properties there
+    are; for the instrument itself as long as that takes.
     """
     from catkit_devices.errors import MutexTimeoutError
 
@@ -169,7 +169,7 @@ def _read(device: Any, properties: dict[str, Any], timeout: float) -> dict[str, 
 
 
 def _read_each(device: Any, names: Sequence[str], values: dict[str, Any]) -> None:
-    """Read properties into ``values``, or why they could not be; one that cannot be read keeps no other from it."""
+    """Put the value of each property into ``values``, or the error if it cannot be read; then read the others, too."""
     from catkit_devices.cli.attaching import without_exit
     from catkit_devices.errors import (
         DeviceClosedError,

@@ -1,7 +1,7 @@
 """What a running testbed looks like, redrawn while it runs.
 
-On a terminal a picture that stays in place. Elsewhere plain lines: one for each experiment that enters another state,
-now and then one for how far it has come, one for each safety check that begins or ceases to fail, and warnings.
+On a terminal a picture that stays in place. Otherwise plain lines: one for each experiment that enters another state,
+one from time to time with its progress, one for each safety check that begins or ceases to fail, and warnings.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _QUIET = 2.0
 class LiveView:
     """Draws a testbed while it runs, in a thread of its own; a context manager.
 
-    Whoever uses it never waits for it, nor does it wait for whoever uses it: it says that there is no news where the
-    rest of the program hangs. On leaving it draws once more.
+    The program never waits for the display, and the display never waits for the program: it shows that there is no news
+    if the rest of the program hangs. On leaving it draws once more.
 
     Args:
         testbed: what to draw.
@@ -161,7 +161,7 @@ class _Lines:
         if said == state and (state in ENDED or now - when < _REPEAT):
             return
         if not said and state in ENDED and experiment["updated"] < self._since and not self._everything:
-            return  # a run of an hour ago is no news for whoever runs something now
+            return  # experiments that ended long ago are not reported again
         self._experiments[name] = (state, now)
         line = f"{name}: {state}"
         if state == "running" and experiment["description"]:

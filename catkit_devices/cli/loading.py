@@ -20,7 +20,7 @@ __all__ = ["load_experiment"]
 
 
 def load_experiment(place: str) -> type[Experiment]:
-    """Return the experiment that ``FILE`` defines, or that one of its experiments which ``FILE:CLASS`` names.
+    """Return the experiment in ``FILE``; if there are several, the one that ``FILE:CLASS`` names.
 
     The file is imported as ``python FILE`` would run it: its directory comes first on the import path, so that it
     finds what lies beside it and so that other processes find it.

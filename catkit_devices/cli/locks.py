@@ -26,7 +26,7 @@ def locks(
 ) -> None:
     """List the mutexes of a running testbed: who holds each, since when and from where, and who waits for it.
 
-    The exit code is 6 when the testbed does not answer, or a server whose mutexes are listed.
+    The exit code is 6 if the testbed, or a server whose mutexes are listed, does not answer.
     """
     from catkit_devices.cli.attaching import attach
 

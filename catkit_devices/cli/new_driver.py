@@ -31,7 +31,7 @@ _KINDS = {
     "scpi": "SCPI commands, over TCP, USB, GPIB or a serial port",
     "serial": "other text commands on a serial port, or a library that needs a pyserial port",
     "sdk": "a package or library of the vendor",
-    "frames": "binary frames on a serial port, with length and check sum",
+    "frames": "binary frames on a serial port, with length and checksum",
     "configuration": "SCPI commands, with a table in the configuration and no program",
 }
 """How an instrument is reached; for each of them there is a directory of templates."""

@@ -104,7 +104,7 @@ def short(path: str | Path) -> str:
 
 
 def print_json(value: Any, *, one_line: bool = False) -> None:
-    """Print a value as JSON on stdout; arrays as lists, and what JSON has no word for as text.
+    """Print a value as JSON on stdout; arrays as lists, and values that JSON does not have as text.
 
     A number that is no measurement (NaN, infinity, and what stands for them) is ``null``: JSON knows none of them, and
     a script that reads one must not take it for measured.
@@ -146,7 +146,7 @@ def keep_stdout_for_json(context: typer.Context, wanted: bool) -> bool:
     """Have nothing but JSON on stdout, if that is wanted, until the command has ended.
 
     What this process and its children (experiments, device servers) write to stdout meanwhile goes to stderr, from
-    Python or from a vendor's library: a script could not read the JSON in the midst of it.
+    Python or from a vendor's library: otherwise a script could not parse the JSON between other output.
     """
     if wanted and not context.resilient_parsing:
         out = sys.stdout
@@ -322,12 +322,12 @@ def _text(error: BaseException) -> str:
 
 
 def _with_notes(text: str, error: BaseException) -> str:
-    # What is said already need not be said again.
+    # Notes that repeat the message are left out.
     return _printable("\n".join([text, *(note for note in getattr(error, "__notes__", []) if text not in note)]))
 
 
 def _printable(text: str) -> str:
-    """Return a text with everything escaped that a terminal would obey rather than show."""
+    """Return a text with the control sequences of terminals escaped, so that they are shown and not carried out."""
     return "".join(
         character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text
     )

@@ -24,9 +24,9 @@ __all__ = ["parse_parameters", "print_parameters"]
 def parse_parameters(experiment: type[Experiment], words: Sequence[str]) -> dict[str, Any]:
     """Return the parameters said as ``--name value`` or ``--name=value``; ``--flag`` and ``--no-flag`` for booleans.
 
-    Dashes in names stand for underscores. A parameter that is a list may be given several times, or once as JSON; what
-    can be no text (a dictionary, a dataclass, None) is given as JSON. What a value may be, the experiment checks when
-    it is constructed.
+    Dashes in names stand for underscores. A parameter that is a list may be given several times, or once as JSON;
+    values that are not simple text (a dictionary, a dataclass, None) are given as JSON. The experiment checks the
+    values when it is constructed.
 
     Raises:
         ConfigurationError: a word that is no parameter of the experiment, or one without its value.

@@ -21,7 +21,7 @@ ENDED = {"finished": "green", "failed": "red", "stopped": "yellow"}
 _LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 _STATES = {"open": "green", "lost": "yellow", "fault": "red"}
 _SILENT = "bold red"
-"""What is not known is never green."""
+"""An unknown state is never shown in green."""
 _BAR = 30
 """Characters; the width of a progress bar."""
 

@@ -30,7 +30,7 @@ SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 _PAUSE = 0.1
 """Seconds between two looks at the experiments, and at who still uses the testbed."""
 _LEAVING = 3.0
-"""Seconds for programs that joined to leave; one that only watches stays for longer, and is left without a testbed."""
+"""Seconds for programs that joined to leave; after that the testbed ends, even if a program still watches it."""
 
 
 def run(
@@ -48,7 +48,7 @@ def run(
     as_json: Json = False,
     testbed: TestbedName = None,
     new: Annotated[
-        bool, typer.Option("--new", help="Start another testbed from --config even if that one is running.")
+        bool, typer.Option("--new", help="Start a second testbed from --config even if one is running already.")
     ] = False,
     wants_help: Annotated[
         bool, typer.Option("--help", "-h", help="Show this message, and the parameters of the experiment.")

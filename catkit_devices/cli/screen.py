@@ -41,7 +41,7 @@ class Screen:
         self._relay: _Relay | None = None
 
     def __enter__(self) -> Self:
-        # Where there are none (Windows), or no more, prints and pictures write over each other.
+        # Without a pseudo-terminal (Windows, or none left), printed lines and the picture overwrite each other.
         with contextlib.suppress(ImportError, OSError):
             if self.console.is_terminal and os.isatty(2):
                 self._relay = _Relay(self)
@@ -115,7 +115,8 @@ class _Relay:
     def _show(self, line: str) -> None:
         from rich.text import Text
 
-        shown = line.rstrip("\r").rpartition("\r")[2]  # of a line that was written over, what one would see last
+        # Of a line that was overwritten (carriage return), keep the last version.
+        shown = line.rstrip("\r").rpartition("\r")[2]
         # A terminal that is gone must not keep those waiting who print: what they write is read on.
         with self._screen.lock, contextlib.suppress(OSError):
             self._screen.console.print(Text.from_ansi(shown))

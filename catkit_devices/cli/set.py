@@ -62,7 +62,8 @@ def set_(
             raise ConfigurationError(f"device {description['name']!r}: {name!r} can only be read")
         with device.lock(timeout=timeout), without_exit(f"device {description['name']!r}: {name}"):
             if facts["type"] is None and facts["readable"]:
-                # Nothing says what it takes but what it is: `off` must not become a text, which counts as true.
+                # The setting declares no type; its present value shows it. `off` must not become a text, because every
+                # non-empty text counts as true.
                 facts = {**facts, "type": type(get_at(device, name)).__name__}
             value = property_value(" ".join(target.rest), facts)
             set_at(device, name, value)

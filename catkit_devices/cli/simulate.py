@@ -77,7 +77,7 @@ def simulate(
         sys.stdout.flush()
         while True:
             with contextlib.suppress(queue.Empty):
-                stop.get(timeout=0.5)  # in pieces: some systems interrupt no longer wait
+                stop.get(timeout=0.5)  # in short waits, because some systems cannot interrupt a long one
                 break
 
 
@@ -117,7 +117,7 @@ def _print(configuration: Configuration, rows: list[dict[str, Any]]) -> None:
 
 
 def _overlay(rows: list[dict[str, Any]]) -> str:
-    lines = ["# Written by `catkit-devices simulate`: where it serves what it simulates."]
+    lines = ["# Written by `catkit-devices simulate`: the addresses of its simulated instruments."]
     for row in rows:
         lines += ["", f"[devices.{row['device']}]", f'address = "{row["address"]}"']
     return "\n".join(lines) + "\n"

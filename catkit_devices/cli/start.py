@@ -47,8 +47,8 @@ def start(
 ) -> None:  # fmt: skip
     """Start a testbed and keep it running until `catkit-devices stop`, or Ctrl-C.
 
-    Other commands, experiments, scripts and notebooks join it by its name. When a safety check trips it goes on
-    running, refuses to change anything, and says so, until it is stopped or `catkit-devices reset-safety` allows it.
+    Other commands, experiments, scripts and notebooks join it by its name. When a safety check trips, the testbed keeps
+    running but refuses all changes, until it is stopped or `catkit-devices reset-safety` allows it.
     """
     from catkit_devices.cli.detaching import start_in_background
     from catkit_devices.cli.screen import Screen
@@ -118,7 +118,7 @@ def _refuse_second(configuration: Configuration) -> None:
 
 
 def _refuse_beside_silent(name: str, status: dict[str, Any]) -> None:
-    """Say which process of a testbed that runs already does not answer: telling it to stop would be in vain."""
+    """Say which process of a testbed that runs already does not answer: it could not be stopped by a command."""
     from catkit_devices.cli.output import silent
     from catkit_devices.errors import ServerUnresponsiveError
     from catkit_devices.testbed.processes.finding import suspended

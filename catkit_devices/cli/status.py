@@ -39,9 +39,9 @@ def status(
 ) -> None:  # fmt: skip
     """Show a running testbed: experiments, devices and who holds them, safety checks and the last messages.
 
-    What is not known is said to be not known, and for how long there has been no news. The exit code is 0 when all is
+    An unknown state is shown as not known, with the time since the last news. The exit code is 0 when all is
     well, 3 when no such testbed runs, 4 when safety has tripped or a device is not known to be safe, and 6 when the
-    testbed or something of it does not answer.
+    testbed, or a part of it, does not answer.
     """
     from catkit_devices.cli.attaching import attach
     from catkit_devices.cli.picture import picture

@@ -45,7 +45,7 @@ def stop(
     from catkit_devices.errors import ConfigurationError
 
     if finish and not experiments:
-        raise ConfigurationError("--finish says how to stop an experiment: name it with --experiment")
+        raise ConfigurationError("--finish is for single experiments: name the experiment with --experiment NAME")
     client = attach(testbed, configs, overrides)
     name = client.name
     if experiments:

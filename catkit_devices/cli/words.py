@@ -127,7 +127,7 @@ def _absent(description: Mapping[str, Any], path: str) -> str | None:
 def property_value(text: str, description: Mapping[str, Any]) -> Any:
     """Return the value that a text stands for, for a property of that description.
 
-    A number may carry a unit (``50 mA``); whether it may be that large is for the device to say.
+    A number may carry a unit (``50 mA``); the device checks whether it is within the limits.
 
     Raises:
         ConfigurationError: a text that cannot be a truth value where one is expected.

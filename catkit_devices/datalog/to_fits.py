@@ -14,8 +14,8 @@ One extension for each tag, with its name (the card ``TAG`` has it exactly, and 
 
 FITS has printable ASCII only, and drops spaces at the end of a text. Any other text (a tag, a label, a line of the log)
 is written as JSON, which begins with a quotation mark: ``json.loads`` returns the text. A unit is written as other
-programs understand it (``um`` for ``µm``); where that is not what was logged, the card ``UNIT`` (of a curve: ``XUNIT``
-and ``YUNIT``) has it exactly.
+programs understand it (``um`` for ``µm``); if this differs from the logged unit, the card ``UNIT`` (of a curve:
+``XUNIT`` and ``YUNIT``) has it exactly.
 """
 
 from __future__ import annotations

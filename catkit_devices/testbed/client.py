@@ -97,7 +97,7 @@ class TestbedClient:
 
     @property
     def simulation(self) -> Any:
-        """The simulated instruments, to strike them with faults, pull cables, or ask the bench behind them.
+        """The simulated instruments, to inject faults, pull cables, or query the model of the bench.
 
         See :class:`~catkit_devices.simulation.SharedSimulation`.
 
@@ -127,7 +127,7 @@ class TestbedClient:
         Args:
             *experiments: what to run.
             stop_all_on_exception: whether the failure of one stops the others.
-            on_tick: called about ten times a second meanwhile, in this thread, to draw what ``progress()`` tells.
+            on_tick: called about ten times a second in this thread while it waits, for example to draw ``progress()``.
 
         Returns:
             What each experiment returned, in order; None for one that was stopped.

@@ -1,4 +1,4 @@
-"""Ending a testbed: what others run on it, and its devices, one after the other, each within a bounded time."""
+"""Ends a testbed: stops the experiments of other programs and closes the devices, each within a limited time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOOK = 0.05
 
 
 def end_other_experiments(manager: SharedMemoryManager, timeout: float) -> None:
-    """Tell the experiments that other processes have started to stop; have them killed where they do not.
+    """Tell the experiments that other processes have started to stop; kill those that do not stop.
 
     Args:
         manager: of the testbed's server.

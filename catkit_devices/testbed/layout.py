@@ -54,14 +54,14 @@ class SimulationEntry:
 class Layout:
     """A running testbed.
 
-    ``server`` is the one through which its processes find each other; devices live on servers of their own, so that the
+    ``server`` is the server through which its processes find each other. Devices are on other servers, so that the
     death of one does not keep the others from reporting it.
     """
 
     name: str
     server: str
     devices: tuple[DeviceEntry, ...]
-    """Each after those that it uses."""
+    """Devices, ordered so that each comes after the devices that it uses."""
     plugins: tuple[str, ...] = ()
     visa_library: str = "@py"
     simulation: SimulationEntry | None = None

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """Calls the notification hooks of every plugin in a thread of its own, so that none holds anything up.
+    """Calls the notification hooks of every plugin in a thread of its own, so that a slow plugin delays nothing else.
 
     What a plugin raises is logged; the others are told all the same.
 

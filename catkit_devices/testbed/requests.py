@@ -1,4 +1,4 @@
-"""What the testbed's own process is asked to do by others: to end, to forget a trip."""
+"""Requests of other programs to the testbed's process: to end, or to reset the safety."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class _Request:
 class Desk(HostedObject):
     """Where requests wait for the testbed's process, and their answers for whoever asked.
 
-    A request is there for as long as somebody waits for it: with whoever dies or gives up before it is begun it goes.
+    A request exists as long as its caller waits for it. If the caller dies or gives up before the request is begun, it
+    is removed.
 
     Args:
         server: full name of the testbed's server.
@@ -99,7 +100,9 @@ class Desk(HostedObject):
 
     def _await(self, request: _Request, timeout: float) -> None:
         deadline = time.monotonic() + seconds(timeout, f"the request {request.kind!r}")
-        looks = 0  # that found it silent; after the first, this server itself may just have gone on
+        # How often it was found silent; once is not enough, because this server itself may have been stopped until just
+        # now.
+        looks = 0
         while (left := deadline - time.monotonic()) > 0 and not request.done.wait(min(_LOOK, left)):
             if self._process.ended:
                 raise ServerUnresponsiveError(
@@ -166,7 +169,9 @@ class Desk(HostedObject):
 
 
 class Requests:
-    """Does what is asked for, one after the other, in a thread of its own; nothing that nobody waits for any more.
+    """Carries out the requests, one after the other, in a separate thread.
+
+    A request for which nobody waits any more is left out.
 
     Args:
         manager: of the testbed's server.

@@ -34,11 +34,11 @@ _KILL_TIMEOUT = 5.0
 
 
 class Servers:
-    """Starts the servers of a testbed, and ends them, those last that others need."""
+    """Starts the servers of a testbed, and ends them; a server that others need ends last."""
 
     def __init__(self) -> None:
         self.managers: dict[str, SharedMemoryManager] = {}
-        """By the full names of their servers; a manager that nobody keeps ends its server."""
+        """By the full names of their servers; they are kept here, because a manager that is deleted ends its server."""
         self.token = secrets.token_hex()
         """The token with which this process and the safety monitor may renew and reset the permits."""
 
@@ -105,7 +105,7 @@ class Servers:
         self._shut_down(list(self.managers)[1:])
 
     def shut_down(self) -> None:
-        """End every server that is left; what fails on the way does not keep the rest from being ended."""
+        """End every server that is left; an error with one server does not prevent that the others are ended."""
         self._shut_down(list(self.managers))
 
     def _shut_down(self, servers: list[str]) -> None:

@@ -1,7 +1,7 @@
 """A running testbed as plain data: for displays, scripts and people.
 
-Each server is asked on its own, and for a bounded time. What is not known is said to be not known: a display that shows
-the last that it heard as if it were so would show a bench as safe that has tripped.
+Each server is asked on its own, and for a bounded time. An unknown state is reported as not known. A display that went
+on showing the last known state could show a tripped bench as safe.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["ANSWER_TIMEOUT", "NOT_KNOWN", "Looking", "states", "unheard"]
 
 NOT_KNOWN = "not known"
-"""Beginning of every text that stands for something that is not known."""
+"""Every text about an unknown state begins with this."""
 ANSWER_TIMEOUT = 5.0
 """Seconds for the answers of all servers together."""
 _LATE = 2.0

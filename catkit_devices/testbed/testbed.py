@@ -164,7 +164,7 @@ class Testbed(TestbedClient):
         about = self.manager.get_dict(LAYOUT)
         about["configuration"] = self.configuration.model_dump(mode="json")
         about["pid"], about["host"], about["started"] = os.getpid(), socket.gethostname(), time.time()
-        about["layout"] = layout  # last: who finds it may attach
+        about["layout"] = layout  # last, because a program that finds the testbed may attach to it
 
     def _end(self, error: BaseException | None) -> None:
         """End everything that was started; what fails on the way does not keep the rest from being ended."""
@@ -190,9 +190,9 @@ class Testbed(TestbedClient):
             raise BaseExceptionGroup(f"testbed {self.configuration.testbed.name!r} had errors while it ended", failures)
 
     def _end_silent_server(self, *, in_a_hurry: bool) -> list[BaseException]:
-        """Take a last look; kill the testbed's own server if it does not answer, or each step would wait for it.
+        """Check the testbed's own server once more; kill it if it does not answer: every step would wait for it.
 
-        Nothing that is in use is lost with it: no devices live there.
+        No device is lost with it, because there are no devices on this server.
         """
         server = self.layout.server
         looks: dict[str, Callable[[], object]] = {"server": lambda: connected(server).status()}
@@ -207,10 +207,10 @@ class Testbed(TestbedClient):
         return [ServerUnresponsiveError(text, server=server, pid=self.manager.server.pid)]
 
     def _leave_at_once(self, number: int) -> None:
-        """End this process though the testbed has not ended: somebody has asked for that again."""
+        """End this process although the testbed has not ended, because it was asked to end a second time."""
         silent = [manager for manager in self._servers.managers.values() if manager.silence > SILENT]
-        text = f"testbed {self.configuration.testbed.name!r} was left before it had ended: its servers make their "
-        text += "devices safe, and end"
+        text = f"testbed {self.configuration.testbed.name!r} had not ended when its process ended: "
+        text += "its servers make their devices safe, and end"
         for manager in silent:
             text += f"; server {manager.name!r} (pid {manager.server.pid}) does not answer, its devices may be on"
         sys.stderr.write(f"{text}\n")
@@ -219,7 +219,7 @@ class Testbed(TestbedClient):
 
     def _end_work(self) -> list[BaseException]:
         """End the experiments, then whatever could still change a device; close the devices."""
-        trip = self.trip  # it says what is lost, and what is not safe
+        trip = self.trip  # its error says which server is lost and which device is not safe
         before = set() if self._watch is None else set(self._watch.lost)
         with contextlib.suppress(*UNREACHABLE):
             self.manager.get_dict(LAYOUT)["ending"] = True

@@ -1,4 +1,4 @@
-"""How a trip of the safety checks becomes known: to every device server first, and to whoever looks.
+"""How every process learns of a trip: the device servers first, then all others.
 
 The names here are those of shared objects. On the testbed's server: an event that a trip sets, and a dictionary with
 the trip and the state of every check. On each device server: its permit.
@@ -41,7 +41,7 @@ PERMIT = "safety.permit"
 """Name of the permit on each device server."""
 
 UNREACHABLE = (CatkitDevicesError, EOFError, OSError)
-"""What talking to a server raises that is ending or gone."""
+"""The errors of a call to a server that is ending or has ended."""
 
 
 def new_trip(check: str, problem: str) -> SafetyError:
@@ -73,13 +73,15 @@ def announce(trip: SafetyError, server: str) -> None:
 def spread(
     trip: SafetyError, layout: Layout, *, except_for: Iterable[str] = (), timeout: float = 2.0
 ) -> dict[str, BaseException]:
-    """Tell every device server and the testbed's server of a trip, all at once; none keeps another from hearing it.
+    """Tell every device server and the testbed's server of a trip, all at the same time.
+
+    A server that does not answer does not delay the others.
 
     Args:
         trip: what happened.
         layout: of the testbed.
         except_for: servers that know.
-        timeout: seconds after which this returns though one has not answered yet.
+        timeout: seconds after which this returns even if a server has not answered yet.
 
     Returns:
         What went wrong, by server.
@@ -99,8 +101,8 @@ def _trip(server: str, trip: SafetyError) -> None:
 def trip_of_servers(layout: Layout, timeout: float = 2.0) -> SafetyError | None:
     """Return the trip that a device server knows of, or None.
 
-    A device server knows of a trip before it acts on it: whoever has felt one finds it here, however late the others
-    are told.
+    A device server records a trip before it makes its devices safe. So a program whose lock was taken by the trip finds
+    the reason here, even if the other servers have not been told yet.
 
     Args:
         layout: of the testbed.

@@ -1,4 +1,4 @@
-"""The testbed's watch over its safety monitor and its servers: a trip is acted on, and the death of any of them."""
+"""The testbed's watch over its safety monitor and its servers: it reacts to trips, and to the death of any of them."""
 
 from __future__ import annotations
 
@@ -115,14 +115,14 @@ class SafetyWatch:
         self._working: list[tuple[str, Errand]] = []
         """What makes devices safe, and which devices those are."""
         self._started = False
-        """Whether it has begun; before that, what trips prevents everything."""
+        """Whether it has begun; before that, a trip prevents the start of the testbed."""
         self._resetting = False
         self._changing = threading.Lock()
         """Held while one monitor takes the place of another."""
         self._told = Event()
-        """Set when the trip has been told to everybody who is to hear of it."""
+        """Set when all servers, runs and plugins have been told of the trip."""
         self._rounds = {"servers": 0, "safety event": 0}
-        """How often each thread has looked."""
+        """How many rounds each watching thread has completed."""
         self._rounds_guard = threading.RLock()
         self._round_ended = threading.Condition(self._rounds_guard)
         self._threads = [
@@ -195,7 +195,7 @@ class SafetyWatch:
             working = self._still_working()
             if not working:
                 return
-            working[0][1].wait(left)  # which may have begun another by then
+            working[0][1].wait(left)  # while it was waited for, this task may have started another one
         if self.trip is not None:
             for devices, _ in self._still_working():
                 self.trip.add_note(f"{devices}: not known to be safe after {_SAFE_TIMEOUT:g} s")
@@ -245,7 +245,8 @@ class SafetyWatch:
             if duty is Duty.RESET:
                 self.trip = None
                 self._told.clear()
-        for problem in list(self.lost.values()):  # what happened while the old trip was still there is another one
+        # A server that was lost while the old trip was in force trips the testbed again.
+        for problem in list(self.lost.values()):
             self._trip_here(new_trip("server", problem))
         if run.ended.is_set():
             self._monitor_ended(run)
@@ -268,13 +269,14 @@ class SafetyWatch:
         """Have the checks read from now on so that people see them, in the place of the monitor that watched."""
         if self._tests and self._layout.server not in self.lost:
             thread = threading.Thread(target=self._replace_monitor, name="checks after a trip", daemon=True)
-            with contextlib.suppress(RuntimeError):  # there is no room for it; that they are not read is shown
+            # No process can be started for it; the status shows that the checks are not read.
+            with contextlib.suppress(RuntimeError):
                 thread.start()
 
     def _replace_monitor(self) -> None:
         with self._changing:
             if self.trip is None or self._ending.is_set():
-                return  # it was reset meanwhile, and the monitor is another one
+                return  # the safety was reset meanwhile, and another monitor is running
             if self._monitor is not None:
                 self._monitor.end(_SPREADING)
             try:
@@ -323,7 +325,7 @@ class SafetyWatch:
             self._trip_here(trip)
         deadline = time.monotonic() + _CATCH_UP_TIMEOUT
         with self._rounds_guard:
-            before = dict(self._rounds)  # the rounds that go on now may have looked already
+            before = dict(self._rounds)  # the rounds that are running now may have passed this point already
             while self.trip is None and not self._ending.is_set() and time.monotonic() < deadline:
                 if all(count >= before[name] + 2 for name, count in self._rounds.items()):
                     return
@@ -332,7 +334,7 @@ class SafetyWatch:
             self._told.wait(_TELLING)
 
     def look(self) -> None:
-        """Look whether anybody has set the safety event; have it set where that was missed."""
+        """Look whether anybody has set the safety event; set it again if the testbed's server missed it."""
         try:
             event = self._event = self._event or self._manager.get_event(SAFETY_EVENT)
             trip = self.trip
@@ -340,7 +342,7 @@ class SafetyWatch:
                 if trip is None:
                     self._trip_here(self._manager.get_dict(SAFETY_CHECKS)[SAFETY_TRIP])
             elif trip is not None and not self._resetting and self.trip is trip:
-                announce(trip, self._layout.server)  # it was silent when it was told
+                announce(trip, self._layout.server)  # the testbed's server did not answer when it was told of the trip
         except (*UNREACHABLE, KeyError) as error:
             if not self._ending.is_set() and not self._resetting:
                 self._trip_here(new_trip("server", f"the testbed's server is lost: {error}"))
@@ -389,7 +391,7 @@ class SafetyWatch:
         self._rescued(key, other.name, failure)
 
     def _rescued(self, key: tuple[str, str | int], device: str, failure: BaseException | None) -> None:
-        """Make known, for everybody, how it went."""
+        """Record for everybody whether the devices were made safe."""
         text = ""
         if failure is None:
             self._say(logging.WARNING, f"device {device!r}, whose server is gone, was made safe", None, {}, None)
@@ -447,7 +449,7 @@ class SafetyWatch:
                     trip.add_note(f"device {device!r} is not known to be safe: {failure}")
 
     def _tell_again(self, trip: SafetyError, deaf: set[str]) -> None:
-        """Tell those again that did not answer; end a device server that still does not, and rescue its devices."""
+        """Tell the servers that did not answer once more; kill a device server that is still silent; rescue devices."""
         others = {self._layout.server, *self._layout.device_servers} - deaf
         still = spread(trip, self._layout, except_for={*others, *self.lost})
         for server in set(still).intersection(self._layout.device_servers).difference(self.lost):

@@ -99,7 +99,7 @@ def is_entered(rig: Rig, member: Member) -> str | None:
         intruder.ended.wait(_TIMEOUT)
     own = tap.by(attempt.thread.ident or 0, since=before)
     if entered_at and own and own[-1] >= entered_at[0]:
-        return f"another operation got in between two exchanges of {member}"
+        return f"another operation ran between two exchanges of {member}"
     return None
 
 

@@ -20,7 +20,7 @@ __all__ = ["describes_itself", "raises_what_travels"]
 
 
 def describes_itself(rig: Rig) -> list[str]:
-    """Return what ``describe()`` of the open device does not tell."""
+    """Return what is missing in ``describe()`` of the open device."""
     device = rig.device
     described, declared = device.describe(), quantities(device)
     problems = []

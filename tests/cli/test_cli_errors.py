@@ -151,7 +151,7 @@ def test_a_wrong_configuration_is_one_clear_error(bench, in_process, where, line
         ("status", "--watch", "--json", "--interval"),
     ],
 )
-def test_a_number_of_seconds_that_nobody_can_wait_is_a_usage_error(in_process, arguments, given):
+def test_a_timeout_that_is_no_possible_number_of_seconds_is_a_usage_error(in_process, arguments, given):
     assert_one_clear_error(in_process(*arguments, given), 2, f"Invalid value for '{arguments[-1]}'")
 
 
@@ -278,7 +278,7 @@ def test_an_experiment_that_raises_a_group_keeps_its_message_beside_each_error(c
     assert summarise(run).detail == group
 
 
-def test_an_experiment_that_raises_what_is_no_exception_fails_the_run_in_plain_words(bench, command):
+def test_an_experiment_that_raises_a_base_exception_fails_the_run_without_a_traceback(bench, command):
     directory = bench()
     (directory / "turn.py").write_text(
         "from catkit_devices.testbed import Experiment\n"

@@ -220,7 +220,8 @@ def test_ctrl_c_ends_a_testbed_in_the_foreground_whose_server_is_stopped_and_its
         while "does not answer" not in line:
             line = unwatched.stderr.readline()
             assert line
-        time.sleep(max(0.0, 5.0 - float(re.search(r"no news for (\d+) s", line)[1])))  # as long as whoever looks waits
+        # For as long as the command waits.
+        time.sleep(max(0.0, 5.0 - float(re.search(r"no news for (\d+) s", line)[1])))
         took = interrupted(unwatched)
     assert f"testbed 'bench' (pid {unwatched.pid}) does not answer: no news for" in line
     assert took < AT_ONCE + SLACK

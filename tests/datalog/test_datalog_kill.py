@@ -112,7 +112,8 @@ print(count)
 
 @pytest.mark.timeout(120)
 def test_a_run_is_opened_and_closed_by_many_at_the_same_time_and_some_of_them_die(tmp_path, rounds):
-    """The first to open a database after a crash, and the last to close it, have it to themselves for a moment."""
+    """The first process that opens a database after a crash, and the last one that closes it, have exclusive access for
+    a moment."""
     seconds = rounds(3, soak=60)
     with Run.create(tmp_path, "busy") as run:
         path = run.path

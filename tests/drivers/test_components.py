@@ -318,7 +318,7 @@ def test_errors_name_the_device_and_the_component(supply):
         _ = supply.outputs[2].voltage
 
 
-def test_a_component_that_there_is_not_is_an_error_that_says_which_there_are(supply):
+def test_a_missing_component_is_an_error_that_lists_those_that_exist(supply):
     with pytest.raises(ComponentNotFoundError, match=r"there is no outputs\[0\], there are 1, 2, 3"):
         supply.outputs[0]
     with pytest.raises(KeyError, match=r"there is no pair\['C'\], there are 'A', 'B'"):
@@ -411,7 +411,7 @@ def test_components_are_made_safe_before_their_device(supply):
     ]
 
 
-def test_a_component_that_cannot_be_made_safe_keeps_no_other_from_it():
+def test_if_one_component_cannot_be_made_safe_the_others_still_are():
     class Lamp(Component):
         def _make_safe(self) -> None:
             made_safe.append(self.number)

@@ -72,7 +72,7 @@ class TestTheGoodDriver(Conformance):
 
 
 class Toggles(VisaDevice):
-    """Its output is switched by a command that turns it on and off in turn; that it rests cannot be tried."""
+    """One command toggles its output, so the rules cannot test its resting state."""
 
     identity = "ACME,S1"
     enabled = Measurement("OUTP?", type=bool, doc="Output.")
@@ -464,7 +464,7 @@ class TakesLateReplies(Supply):
 
 
 class TakesWhatCame(Supply):
-    """Makes do with half a reply."""
+    """Accepts an incomplete reply."""
 
     def _query(self, command, timeout=None):
         try:
@@ -577,7 +577,7 @@ SAFE = "test_making_safe_reaches_the_safe_state"
         (ChecksTooLate, OUTSIDE, r"must be refused before anything is sent; b'OUTP 1\n' was"),
         (TakesNoLock, ONE, "measure() used the wire while another operation was running"),
         (AnswersWhileClosed, ONE, "reading limit ended while another operation was running"),
-        (LetsOthersIn, ONE, "another operation got in between two exchanges of sweep()"),
+        (LetsOthersIn, ONE, "another operation ran between two exchanges of sweep()"),
         (ReturnsWhatCannotTravel, TWO, "another process got"),
         (HasNoDoc, TELLS, "trigger() has no doc"),
         (HasNoRange, TELLS, "offset can be set and has no range"),

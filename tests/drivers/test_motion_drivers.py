@@ -232,7 +232,7 @@ def test_747_moves_what_was_initialised(simulated):
     assert (device.parts[3].position, simulator.axes[2].position()) == (4, 4.0)
 
 
-def test_747_refuses_a_position_that_there_is_not(simulated):
+def test_747_refuses_a_position_that_does_not_exist(simulated):
     device, _simulator = simulated("mcpherson_747", initialised=True)
 
     with pytest.raises(DeviceProtocolError, match="device 1 did not go to 3: it is at 1"):

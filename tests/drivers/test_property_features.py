@@ -109,7 +109,7 @@ def test_a_limit_that_is_no_measurement_allows_nothing(bench):
         bench.voltage = 1
 
 
-def test_limits_on_what_is_no_property_are_refused_with_the_class():
+def test_limits_that_name_something_else_than_a_property_are_refused_when_the_class_is_made():
     with pytest.raises(TypeError, match=r"limits of Wrong.x depend on 'rang', which is no property .*mean 'range'\?"):
         type("Wrong", (Bench,), {"x": Control("x?", "x={}", limits=(0, "rang"), doc="X.")})
 
@@ -210,7 +210,7 @@ def test_a_property_with_arguments_is_read_and_set_by_each(bench):
 
 
 @pytest.mark.parametrize("wrong", ["C", "a", 1, True, None])
-def test_an_argument_that_there_is_not_is_an_error_that_names_those_that_there_are(bench, wrong):
+def test_an_unknown_argument_is_an_error_that_lists_the_valid_ones(bench, wrong):
     with pytest.raises(
         DeviceValueError, match=r"there is no kelvin\[.*\] of .*: there are 'A', 'B'|did you mean 'A'\?"
     ):
@@ -516,7 +516,7 @@ def test_settling_can_be_cancelled(runtime):
         assert len(ended) == 1
 
 
-def test_settling_of_what_is_no_visa_device_needs_a_function():
+def test_settles_within_needs_a_function_if_the_device_is_not_a_visa_device():
     class Wrong(Bench):
         position = Setting("pos={}", settles_within=1.0, doc="Position.")
 

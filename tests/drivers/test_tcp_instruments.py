@@ -209,7 +209,10 @@ def test_an_instrument_that_another_program_has_open_is_busy_and_the_error_names
     # The lock went with its process; what that had asked last may still be answered, so the line is settled first.
     with caplog.at_level("WARNING", "catkit_devices"), device:
         assert device.is_open
-    assert "waiting for silence: the program that had it before has died" in caplog.text
+    assert (
+        "waiting until nothing more is received, because of this: the program that had it before has died"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("ending", ["pass", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"])

@@ -110,7 +110,7 @@ def test_a_child_that_was_forked_while_another_thread_imported_can_import_too(tm
         thread.join()
 
 
-def test_a_fork_waits_in_vain_for_an_import_only_once(tmp_path, monkeypatch):
+def test_only_the_first_fork_waits_for_an_import_that_does_not_end(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("catkit_devices.multiprocessing.wire.forking._IMPORTS", 0.2)
     (tmp_path / "waits_for_a_fork.py").write_text("import sys\nsys.go_on.wait(20)\n")

@@ -483,7 +483,7 @@ def test_what_an_object_does_not_share_is_refused_by_the_server(tally):
 
 
 @pytest.mark.parametrize(("operation", "name", "kind"), OF_ANOTHER_KIND)
-def test_what_is_there_but_used_as_another_kind_of_member_is_said_to_be_what_it_is(tally, operation, name, kind):
+def test_if_a_property_is_called_or_a_method_is_set_the_error_says_which_of_the_two_it_is(tally, operation, name, kind):
     remote = tally._remote_
     with pytest.raises(AttributeError, match=f"^object 'tally': '{name}' {kind}"):
         remote.connection().call(remote.reference.target, operation, name, (1,), None)

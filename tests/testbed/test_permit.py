@@ -273,7 +273,7 @@ def test_a_device_that_was_being_opened_at_the_trip_is_made_safe_when_it_is_open
 
     shining.permit.trip(FIRE)
 
-    assert "an operation has not ended that may change it again" in shining.permit.wait_until_safe(5.0)["lamp"]
+    assert "an operation that may change it again is still running" in shining.permit.wait_until_safe(5.0)["lamp"]
     shining.lamp.rig()
     client.result()
     assert shining.lamp.is_open
@@ -290,7 +290,7 @@ def test_after_a_running_operation_the_device_is_made_safe_again_and_named_until
     bench.permit.trip(FIRE)
 
     named = bench.permit.wait_until_safe(5.0)["lamp"]
-    assert named.startswith("an operation has not ended that may change it again: lamp.shine of ")
+    assert named.startswith("an operation that may change it again is still running: lamp.shine of ")
     assert not bench.lamp.burns
     assert bench.permit.status()["not_safe"] == {"lamp": named}
     bench.lamp.rig()

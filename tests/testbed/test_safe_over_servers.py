@@ -193,7 +193,7 @@ file = "{burning}"
     return load_configuration([tmp_path / "lamp.toml"]), burning
 
 
-def test_that_nobody_knows_which_devices_were_open_is_told_when_the_testbeds_server_is_killed_too(tmp_path, until):
+def test_if_the_testbeds_server_is_killed_too_the_error_says_that_the_open_devices_are_unknown(tmp_path, until):
     configuration, burning = lamp_bench(tmp_path, "")
     with pytest.raises(SafetyError) as raised, Testbed(configuration) as testbed:
         testbed.devices.lamp.switch_on()
@@ -203,7 +203,7 @@ def test_that_nobody_knows_which_devices_were_open_is_told_when_the_testbeds_ser
     assert any("that programs had made is not known" in note for note in raised.value.__notes__)
 
 
-def test_what_is_on_when_a_driver_crashes_at_the_end_is_made_safe_and_the_crash_is_told(tmp_path):
+def test_if_a_driver_crashes_while_the_testbed_ends_its_devices_are_made_safe_and_an_error_says_so(tmp_path):
     configuration, burning = lamp_bench(tmp_path, "crashes = true")
     with (
         pytest.RaisesGroup(
@@ -217,7 +217,7 @@ def test_what_is_on_when_a_driver_crashes_at_the_end_is_made_safe_and_the_crash_
     assert not burning.exists()
 
 
-def test_a_device_that_a_program_has_made_is_not_opened_where_nobody_takes_note_of_it(tmp_path):
+def test_a_device_made_by_a_program_is_not_opened_if_it_cannot_be_recorded(tmp_path):
     with SharedMemoryManager("devices") as manager:
         manager.get_object(REGISTER, Register, "a testbed that has died", manager.name)
         lamp = manager.get_object("lamp", make_lamp, "lamp", tmp_path / "burning")

@@ -1,4 +1,4 @@
-"""Experiments that were started together: waiting for them, and what becomes of the others when one fails."""
+"""Experiments that were started together: waiting for them, and what happens to the others when one fails."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Batch:
         stop_all_on_exception: whether the failure of one stops the others.
         on_tick: called about ten times a second while waiting.
         reason_to_stop: asked as often; what it returns stops all of them, and is raised in the end.
-        reason_behind: asked when all have ended, and not all by themselves and well: the same, but it finds out what
-            has happened and is not known here yet.
+        reason_behind: called when all have ended and at least one was stopped or has failed: like ``reason_to_stop``,
+            but it first finds out what has happened and is not known here yet.
         time_to_stop: seconds in which all of them end once they were told to.
     """
 
@@ -71,7 +71,8 @@ class Batch:
                     running.finish()
             if self._on_tick is not None:
                 self._on_tick()
-        # A trip they may have heard of, or felt, sooner. What all of them have outlived is no reason any more.
+        # They may have learnt of a trip earlier than this process. If all of them have ended normally, the trip is not
+        # reported as the reason.
         if self.reason is None and not all(running.finished for running in self._experiments):
             self.reason = self._reason_behind()
 

@@ -31,11 +31,12 @@ _TERMINATE_TIMEOUT = 3.0
 _KILL_TIMEOUT = 5.0
 """Seconds to end after SIGKILL: the operating system needs milliseconds."""
 _MARGIN = 2.0
-"""Seconds on top, for the steps themselves on a busy computer."""
+"""Additional seconds for carrying out the steps on a busy computer."""
 _HEARING = 2.0
 """Seconds for the testbed's server to pass a request to an experiment."""
 _END_TIMEOUT, _SILENT_END = 20.0, 0.3
-"""Seconds for recording and reporting the end of an experiment; the second where the testbed's server is silent."""
+"""Seconds for recording and reporting the end of an experiment; the second value applies if the testbed's server does
+not answer."""
 _LOOK = 0.05
 """Seconds between two looks whether a request has arrived."""
 
@@ -92,7 +93,7 @@ class RunningExperiment:
         run_path: its run directory.
         control: the queue on which it listens.
         on_end: called, in a thread of its own, when its process has ended, before :attr:`alive` tells so.
-        silent: whether the testbed's server says nothing, so that waiting for it makes no sense.
+        silent: returns whether the testbed's server does not answer, so that it is no use to wait for it.
     """
 
     def __init__(
@@ -174,7 +175,7 @@ class RunningExperiment:
         self.advance()
 
     def hurry(self) -> None:
-        """Take the next step at once; the last one, where it could not even be told to stop."""
+        """Take the next step at once; if it could not even be told to stop, kill it."""
         word = self._word
         if self.stopping is not None and (self._deaf or self._silent() or (word is not None and not word.said)):
             self._deaf = self._forced = True
@@ -240,7 +241,7 @@ class RunningExperiment:
                 with self._lock:
                     self._deadline = 0.0
             elif word.text == STOP and os.name == "posix" and self.alive:
-                self._process.terminate()  # which it takes as a request to stop, the first time
+                self._process.terminate()  # the first SIGTERM is a request to stop
 
     def _collect(self) -> None:
         try:

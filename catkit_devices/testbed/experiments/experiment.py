@@ -52,9 +52,10 @@ class Experiment(abc.ABC):
 
         testbed.run(FilterScan(repeats=5))
 
-    The record of a run (``run.json``) keeps the parameters, so that the run can be repeated. A type that allows values
-    which look alike there (``bytes | str``, ``tuple | list``, keys that may be text or None) is therefore refused when
-    the class is made. What is annotated as ``Any`` comes back as JSON has it: bytes as text, a tuple as a list.
+    The record of a run (``run.json``) keeps the parameters, so that the run can be repeated. A type whose values cannot
+    be distinguished in JSON (``bytes | str``, ``tuple | list``, keys that may be text or None) is therefore refused
+    when the class is made. A parameter that is annotated as ``Any`` is read back in the form of JSON: bytes as text, a
+    tuple as a list.
 
     What :meth:`experiment` returns reaches the caller of ``run``; what it raises is raised there. :meth:`teardown`
     runs in every case but the death of the process. Being told to stop raises :class:`StopExperiment` once, wherever
@@ -68,8 +69,8 @@ class Experiment(abc.ABC):
     """What it is called in messages and run directories; the class's name by default."""
 
     daemon: ClassVar[bool] = False
-    """Whether it goes on for only as long as the others that were started with it: then it is told to finish, and
-    stopped where it has not finished in the testbed's ``stop_timeout``."""
+    """Whether it ends together with the others that were started with it: then it is told to finish, and
+    is stopped if it has not finished within the testbed's ``stop_timeout``."""
 
     run_forever: ClassVar[bool] = False
     """Whether :meth:`experiment` is repeated until it is told to finish or to stop; the last one's result counts."""

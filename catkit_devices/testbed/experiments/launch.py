@@ -112,13 +112,13 @@ class Launcher:
         running: RunningExperiment | None = None
         try:
             name = self._reserve(wanted, reserved)
-            # Every run of it is found by the name that it asked for; the number behind it is only the testbed's.
+            # Its runs are found under the name that was asked for; the number is added for this testbed only.
             path = experiment.run_path = self._make_run(experiment, wanted)
             experiments = self._manager.get_dict(EXPERIMENTS)
             experiments[name] = replace(experiments[name], run=str(path))
             control = self._manager.get_queue(control_queue(name))
             with contextlib.suppress(queue.Empty):
-                while True:  # what an earlier one of that name has not heard any more
+                while True:  # requests that an earlier experiment of that name did not receive
                     control.get_nowait()
             running = RunningExperiment(
                 experiment,
@@ -152,7 +152,7 @@ class Launcher:
             return run.path
 
     def _not_started(self, name: str, path: Path | None, error: BaseException) -> None:
-        """Write down that an experiment has failed before its process ran: what it was given cannot travel, say."""
+        """Record that an experiment failed before its process ran, for example if its parameters cannot be pickled."""
         error.add_note(f"experiment {name!r} was not started")
         try:
             self._conclude(name, path, "failed", f"not started: {in_one_line(error)}")
@@ -176,7 +176,8 @@ class Launcher:
             names = (wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3)))
             name = next(name for name in names if name not in taken)
             reserved.append(name)
-            self._manager.get_object(WARDEN).expect(name)  # first: it sees to the name if this process dies
+            # First, because then the testbed's server marks the experiment as failed if this process dies.
+            self._manager.get_object(WARDEN).expect(name)
             experiments[name] = Progress(name, started=time.time())
         return name
 

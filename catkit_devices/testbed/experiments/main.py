@@ -1,4 +1,4 @@
-"""An experiment's own process: from its start to what it leaves behind."""
+"""What runs in the process of an experiment, from its start to its end."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
     # What the experiment does with the sharing layer on its own happens on its testbed's server.
     os.environ["CATKIT_DEVICES_SERVER"] = layout.server
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # what it prints into a file or a pipe is seen when it happens
+        sys.stdout.reconfigure(line_buffering=True)  # what it prints into a file or a pipe then appears at once
     with StopGuard() as guard:
         manager = SharedMemoryManager(layout.server)
         manager.connect()
@@ -125,7 +125,7 @@ def _run(experiment: Experiment, context: Context, guard: StopGuard) -> Experime
         _do(experiment, "teardown")
     except BaseException as error:
         _log.exception("%s failed", context.name)
-        # Whether or not that can still be said, what went wrong first is what is raised.
+        # The first error is raised, even if reporting it to the testbed fails.
         with contextlib.suppress(CatkitDevicesError):
             _end(context, "failed", in_one_line(error))
         raise
@@ -191,7 +191,7 @@ def _listen(guard: StopGuard, manager: SharedMemoryManager, name: str) -> None:
 
 
 def _heed_safety(guard: StopGuard, manager: SharedMemoryManager) -> None:
-    """Stop at a trip of the safety checks, also when nobody is left to say so."""
+    """Stop at a trip of the safety checks, also if the testbed's process has died and cannot tell it to stop."""
     event = manager.get_event(SAFETY_EVENT)
 
     def wait() -> None:
@@ -199,6 +199,6 @@ def _heed_safety(guard: StopGuard, manager: SharedMemoryManager) -> None:
             event.wait()
             guard.stop(str(manager.get_dict(SAFETY_CHECKS).get(SAFETY_TRIP)))
         except UNREACHABLE:
-            return  # the one who listens to the control queue says so
+            return  # the thread that listens to the control queue reports the loss
 
     threading.Thread(target=wait, name="safety", daemon=True).start()

@@ -51,12 +51,13 @@ class Progress:
 class Reporter:
     """Publishes an experiment's progress, no faster than anybody could read it; a thread of its own does so.
 
-    An experiment does not wait for a server that is silent only to say how far it has come.
+    An experiment does not wait for a silent server just to report its progress.
 
     Args:
         progress: where it starts.
-        publish: called with each progress that is to be seen; what it raises is somebody else's concern.
-        silent: whether whoever it is published on says nothing, so that waiting for it makes no sense.
+        publish: called with each progress that is to be seen; an error that it raises is ignored; another part reports
+            that the testbed is lost.
+        silent: returns whether the server does not answer, so that waiting for it makes no sense.
     """
 
     def __init__(self, progress: Progress, publish: Callable[[Progress], None], silent: Callable[[], bool]) -> None:

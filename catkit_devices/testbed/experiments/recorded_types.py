@@ -17,7 +17,7 @@ UNIONS = (typing.Union, types.UnionType)
 
 
 class Form(enum.Enum):
-    """What JSON has words for."""
+    """The kinds of values that JSON has."""
 
     NOTHING = "null"
     TRUTH = "a truth value"
@@ -38,7 +38,7 @@ class _Alternative:
     kind: Any
     """The class, without what it is a container of."""
     forms: frozenset[Form]
-    """As what its values are written, or are read from."""
+    """The kinds of JSON values as which its values are written, or from which they are read."""
     annotation: Any
     listed: tuple[Any, ...] = ()
     """All values that there are: the members of an enumeration, the choice of a Literal."""
@@ -124,7 +124,10 @@ def _refuse_keys(what: str, annotations: list[Any]) -> None:
 
 
 def _refuse_words(what: str, alternatives: list[_Alternative]) -> None:
-    """Look at the words of members and choices; within one enumeration only a text is refused, when it is given."""
+    """Refuse two types of which a member or a choice is written with the same text.
+
+    A text that is ambiguous within one enumeration is refused only when it is given as a value.
+    """
     known: dict[Any, Any] = {}
     for one in alternatives:
         for choice in one.listed:
@@ -220,7 +223,10 @@ def _listed_apart(one: _Alternative, other: _Alternative) -> bool:
 
 
 def _would_take(one: _Alternative, other: _Alternative) -> bool:
-    """Return whether the first, which pydantic tries first, makes a value of its own of what the second wrote."""
+    """Return whether the first, which pydantic tries first, accepts what was written for the second.
+
+    Then the value would have the wrong type.
+    """
     if one.listed:
         return False
     if one.kind in (int, float, bool):  # it takes "5" and "true"

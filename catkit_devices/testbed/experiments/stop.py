@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StopGuard"]
 
-# A signal is what wakes a main thread that sleeps, waits for a lock or reads a socket. The terminal's Ctrl-C is not for
+# Only a signal wakes a main thread that sleeps, waits for a lock or reads a socket. The terminal's Ctrl-C is not for
 # experiments, so where there is a choice it is another signal; where there is none, one that nobody asked for is
 # ignored.
 _WAKE: signal.Signals = getattr(signal, "SIGUSR1", signal.SIGINT)
@@ -32,7 +32,7 @@ class StopGuard:
     The terminal's signals are ignored throughout the block: the testbed's process receives them too, and decides.
     SIGTERM is a request to stop; it ends the process at once where that had been told to stop before, by SIGTERM or by
     whoever started it. A stop for a reason that the process found by itself (a lost server, a trip) does not count:
-    whoever sends SIGTERM may not know of it, and the code that is ending deserves its time.
+    the sender of SIGTERM may not know of it, and the code that is ending needs time to end.
 
     Used as a context manager in the main thread; requests may come from any thread. A request that comes before the
     guard is armed is raised by arming it; one that comes after it was disarmed is dropped.
@@ -100,7 +100,8 @@ class StopGuard:
 
     def _terminated(self, number: int, frame: FrameType | None) -> None:
         if self._armed and self._told and self._asked is None:
-            signal.signal(signal.SIGTERM, told_to_end)  # devices of its own are made safe first
+            # Devices that this process has opened itself are made safe first.
+            signal.signal(signal.SIGTERM, told_to_end)
             signal.raise_signal(signal.SIGTERM)
             return
         self._told = True

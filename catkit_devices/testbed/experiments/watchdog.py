@@ -1,8 +1,8 @@
 """Who ends experiments when the process that started them no longer can: an object of the testbed's server.
 
-Experiments are told to stop, interrupted, terminated and killed by whoever started them. When that process is stopped
-or dead itself, nobody would; and code that never lets go of the interpreter hears nothing. So every experiment enlists
-here, and one that is still there long after a trip, or after the end of the testbed's process, is killed.
+Experiments are told to stop, interrupted, terminated and killed by whoever started them. If that process is stopped or
+dead, nobody does this; and code that blocks the interpreter gets no request. So every experiment enlists here, and one
+that is still there long after a trip, or after the end of the testbed's process, is killed.
 
 How an experiment ended is written down by itself, or by the program that started it. Where both are dead, that is done
 here: else it would be shown as starting or running, and keep its name, for as long as the testbed runs.
@@ -50,14 +50,15 @@ class Warden(HostedObject):
         self._stop_timeout = stop_timeout
         self._guard = threading.Lock()
         self._starters: dict[str, Session] = {}
-        """By name of an experiment, the program that has started it, or is about to, while that is there."""
+        """By the name of an experiment: the session of the program that has started it or is going to, as long as that
+        program runs."""
         self._enlisted: dict[str, tuple[str, int]] = {}
         """By session, the name and the pid of each experiment that runs."""
         self._ends: dict[str, float] = {}
-        """When, on the monotonic clock, each session that was given notice is killed."""
+        """By session, when an experiment that must end is killed, on the monotonic clock."""
 
     def expect(self, name: str) -> None:
-        """Take note that the calling process is about to start an experiment of that name."""
+        """Register the calling process as the one that starts an experiment of that name."""
         with self._guard:
             self._starters[name] = current_call().session
 
@@ -114,7 +115,7 @@ class Warden(HostedObject):
         return names.difference(self._starters, (name for name, _ in self._enlisted.values()))
 
     def _conclude(self, names: set[str], pid: int) -> None:
-        """Write down that experiments have ended of which nobody else can do so.
+        """Record the end of experiments if no other process is left that can record it.
 
         Args:
             names: of the experiments.
@@ -126,7 +127,8 @@ class Warden(HostedObject):
         experiments = hosted.object
         with experiments:
             with self._guard:
-                names = self._without_anybody(names)  # it may have begun meanwhile, or another one of that name
+                # The experiment, or another one of that name, may have begun meanwhile.
+                names = self._without_anybody(names)
             for name in names.intersection(experiments.copy()):
                 progress = experiments[name]
                 if progress.state not in ENDED:
@@ -144,5 +146,5 @@ class Warden(HostedObject):
 
 
 def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # gone in this moment
+    with contextlib.suppress(ProcessLookupError):  # it has ended just now
         os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))

@@ -26,7 +26,7 @@ _guard = renewed(threading.RLock())
 def children_of(layout: Layout) -> Iterator[None]:
     """Start processes of a testbed in this block: they find its plugins, and the terminal's signals do not reach them.
 
-    What is sent to them may be an object of a plugin's class, so it is from the environment that they must know where
+    They may be sent an object of a plugin's class before anything else, so the environment must tell them where
     the plugins are.
     """
     with kept_from_children(), _guard:

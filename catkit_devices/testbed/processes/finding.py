@@ -1,4 +1,4 @@
-"""Finding the testbeds that run, those that do not answer included."""
+"""Finds the running testbeds, including those that do not answer."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _ANSWER_TIMEOUT = 5.0
 
 
 QUIET = 5.0
-"""Seconds; a process that runs says something about once a second to every server that it uses, on a busy computer a
+"""Seconds; a running process sends a message about once a second to every server that it uses, on a busy computer a
 little later."""
 
 SILENT = 3.0
@@ -81,7 +81,7 @@ def running_testbeds(timeout: float = _ANSWER_TIMEOUT) -> list[str]:
     One that does not answer is among them: its instruments are still in use.
 
     Args:
-        timeout: seconds after which one that does not answer counts as one that does not.
+        timeout: seconds to wait for an answer; after that the testbed counts as one that does not answer.
     """
     found = {server: one for server, one in _found(timeout).items() if one.silent or one.layout is not None}
     benches = [server.rpartition("-")[0] for server in found]
@@ -184,7 +184,7 @@ def _found(timeout: float) -> dict[str, _Found]:
     found: dict[str, _Found | None] = {}
     names = [name for name in everything if "." not in name and "-" in name]
     looks = all_at_once({name: partial(_look, name, everything, found, timeout) for name in names}, "look for")
-    deadline = time.monotonic() + timeout + 1.0  # what it takes to say that there was no answer
+    deadline = time.monotonic() + timeout + 1.0  # time for reporting that there was no answer
     for name, look in looks.items():
         look.wait(max(0.0, deadline - time.monotonic()))
         if name not in found:
@@ -198,7 +198,7 @@ def _look(name: str, everything: list[str], found: dict[str, _Found | None], tim
     one = None
     try:
         manager.connect()
-        # Looked for, not asked for: asking would make one on a server that is no testbed's.
+        # Do not get it first: that would create the dictionary on a server that belongs to no testbed.
         if any((one["kind"], one["name"]) == ("dict", LAYOUT) for one in manager.status()["objects"]):
             one = _Found(manager, manager.get_dict(LAYOUT).get("layout"))
     except ServerNotFoundError:  # its process was killed
@@ -214,7 +214,7 @@ def _look(name: str, everything: list[str], found: dict[str, _Found | None], tim
 
 
 def _silent(name: str) -> _Found | None:
-    """Return a silent server if it is a testbed's: that it cannot be asked, so it is its name that tells."""
+    """Return a silent server if it belongs to a testbed. It cannot be asked, so this is decided by its name."""
     return None if process_of(name) is None else _Found(SharedMemoryManager(name), silent=True)
 
 

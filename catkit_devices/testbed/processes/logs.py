@@ -1,8 +1,8 @@
 """Messages of the servers and of the safety monitor: brought to the testbed's process, and into the log of every run.
 
-Their terminal is not theirs to write to, and each of their messages belongs to whatever runs at the time. A record with
-an ``event`` (and ``facts``) tells of something that happened, such as a device that was opened: it is kept with the
-runs as an event, and plugins are told.
+They must not write to the terminal, and each of their messages belongs in the log of every run that is going on at that
+time. A record with an ``event`` (and ``facts``) tells of something that happened, such as a device that was opened: it
+is kept with the runs as an event, and plugins are told.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NO_EVENT_OF_A_RUN = frozenset({"device_closed", "device_opened", "experiment_fi
 
 
 class _Forwarder(logging.Handler):
-    """Hands records to a thread, since whoever logs may hold locks that talking to a server would need."""
+    """Passes records to a thread, because the thread that logs may hold locks that a call to a server needs."""
 
     def __init__(self, server: str) -> None:
         super().__init__()
@@ -64,11 +64,12 @@ class _Forwarder(logging.Handler):
                 records.put(record)
             except UNREACHABLE:
                 if logging.lastResort is not None and record.levelno >= logging.WARNING:
-                    logging.lastResort.handle(record)  # nobody is left to tell it to but the terminal
+                    # The testbed's process has ended, so it is written to the terminal.
+                    logging.lastResort.handle(record)
 
 
 def _as_text(record: logging.LogRecord, handler: logging.Handler) -> logging.LogRecord:
-    """Return the record with its message made: what it was made of may not travel."""
+    """Return the record with its final text, because its arguments may not be picklable."""
     record.msg = handler.format(record)
     record.args = record.exc_info = record.exc_text = record.stack_info = None
     return record
@@ -224,7 +225,7 @@ def _write(
 
 
 def _plain(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return facts as JSON can say them; a run has words of its own for ``kind``, ``text`` and ``at``."""
+    """Return facts as values that JSON can hold; the names ``kind``, ``text`` and ``at`` are used by the run itself."""
     return {
         name: value if value is None or isinstance(value, (bool, int, float, str, list)) else str(value)
         for name, value in facts.items()

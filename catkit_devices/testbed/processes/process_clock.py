@@ -1,4 +1,7 @@
-"""The time during which a process ran: one that was suspended must not blame others for messages that it missed."""
+"""A clock that counts only the time in which this process runs.
+
+So a process that was suspended does not report others as silent because it missed their messages.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ __all__ = ["deferred", "deliver_again", "ended_by_signals", "ignore_terminal", "
 _AGAIN = 0.01
 """Seconds until a signal comes again: the finalizer has ended by then, as a rule."""
 _LONG = 2.0
-"""Seconds after which another Ctrl-C means that somebody will not wait, and is not the same one pressed twice."""
+"""Seconds after which a second Ctrl-C counts as a new one, from a user who does not want to wait longer."""
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the 
 def ended_by_signals() -> Iterator[None]:
     """Have a request to end (SIGTERM, the end of the terminal) raise ``SystemExit`` in the main thread meanwhile.
 
-    What the program has said itself about these signals stays. Nothing in a thread other than the main one.
+    What the program has said itself about these signals stays. It does nothing in a thread other than the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -91,7 +91,7 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextmanager
 def _heard_of_in_the_end() -> Iterator[None]:
-    """Have a signal come again that Python could not raise where it came: in a finalizer, or in a weak reference's."""
+    """Send a signal again that came in a finalizer or a weak-reference callback, where Python cannot raise anything."""
     before = sys.unraisablehook
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
@@ -118,12 +118,12 @@ def _signal_behind(error: BaseException | None) -> int | None:
 
 @contextmanager
 def deferred(hurry: Callable[[int], None] | None = None) -> Iterator[None]:
-    """Finish the block whatever is typed: Ctrl-C is raised after it, and so is a request to end.
+    """Finish the block even if Ctrl-C or SIGTERM comes; both are raised after it.
 
     For clean-up whose every step is bounded.
 
     Args:
-        hurry: called with the signal where one comes when the block has lasted for long already.
+        hurry: called with the signal if one comes when the block has already lasted long.
     """
     begun = time.monotonic()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Questions to a process that may not answer, asked in a thread of their own so that nobody waits for long."""
+"""Asks a process that may not answer, in a separate thread, so that the caller does not wait long."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _SHORT = 0.05
 class News(Generic[T]):
     """The answers of a process that is asked again and again.
 
-    There is one question at a time, however many want to know: one that stays unanswered holds up one thread, and tells
-    since when there has been no news.
+    There is one question at a time, for all callers together. A question that stays unanswered blocks one thread only,
+    and tells since when there has been no news.
 
     Args:
         ask: asks and returns the answer; may take for ever.
@@ -63,7 +63,7 @@ class News(Generic[T]):
         """Return its newest answer.
 
         Args:
-            timeout: seconds; hardly any where there has been no answer for long already.
+            timeout: seconds; if there has been no answer for long already, it waits only briefly.
             number: of the question, where it was put by :meth:`want`.
 
         Raises:
@@ -99,7 +99,7 @@ class News(Generic[T]):
             answer: T | BaseException
             try:
                 answer = self._ask()
-            except Exception as error:  # noqa: BLE001 - it belongs to whoever wanted to know
+            except Exception as error:  # noqa: BLE001 - it is raised in the caller of `get`
                 answer = error
             with self._guard:
                 if not isinstance(answer, ServerUnresponsiveError):

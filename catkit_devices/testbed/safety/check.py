@@ -1,4 +1,7 @@
-"""Safety checks: values that must stay between two limits, judged here and read elsewhere."""
+"""Safety checks: values that must stay between two limits.
+
+This module decides whether a value is safe; the safety monitor reads it.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class Check:
     """Seconds for which the timestamp may stay the same."""
 
     def started(self) -> Check:
-        """Return what reads, made in the safety monitor's process."""
+        """Return the check, ready to read (called in the safety monitor's process)."""
         return self
 
     def read(self, devices: Devices) -> Any:
@@ -70,7 +73,7 @@ class Check:
         return f"{self.what()} is old: its {self.timestamp!r} is {stamp!r}, expected another within {self.max_age:g} s"
 
     def no_time(self, stamp: Any) -> str:
-        """Return what is wrong with a timestamp of which it cannot be told whether it has changed."""
+        """Return what is wrong with a timestamp that cannot be compared with the previous one."""
         return (
             f"{self.what()} may be old: its {self.timestamp!r} is {reprlib.repr(stamp)}, which is not equal to a copy "
             "of itself; expected a number, a text or a time"
@@ -154,8 +157,8 @@ class PluginTest(Check):
     def problem(self, value: Any) -> str | None:
         """Return what the plugin's class finds wrong with it.
 
-        A number in it that is no measurement is a problem before the class is asked: few comparisons are written so
-        that NaN fails them. Whatever the class returns but None is a problem, too.
+        If it contains a number that is no measurement, the check fails without asking the class: few comparisons are
+        written so that NaN fails them. Any result other than None is a problem, too.
         """
         missing = missing_in(value)
         if missing is not None:
@@ -226,7 +229,7 @@ def _compares_by_value(stamp: Any) -> bool:
     """Return whether a timestamp equals a copy of itself: if not, it would seem to be another one at every look."""
     try:
         return bool(stamp == copy.deepcopy(stamp))
-    except Exception:  # noqa: BLE001 - an object of whatever kind: then nothing can be told
+    except Exception:  # noqa: BLE001 - objects of any class may raise here; then it counts as not comparable
         return False
 
 

@@ -1,6 +1,6 @@
 """The safety monitor: a process of its own that reads what must stay in range, and renews the devices' permits.
 
-Whatever ends or stops this process without having been told to counts as a trip: the testbed watches it, and without
+If this process ends or stops without having been told to, this counts as a trip: the testbed watches it, and without
 it the permits of the device servers run out. After a trip another one goes on reading, so that people see what the
 values are; it renews nothing.
 """
@@ -59,7 +59,7 @@ OPEN_TIMEOUT = 30.0
 _LOOK = 0.05
 """Seconds between two looks at the clock."""
 _GIVING = 10.0
-"""Seconds for giving the permits, where something trips meanwhile."""
+"""Seconds to wait until the permits have been given, if a check trips while they are being given."""
 _STEP = 0.5
 """Seconds between two looks at the clock; when more have passed, this process itself was not running."""
 
@@ -106,7 +106,9 @@ def monitor(layout: Layout, tests: Sequence[Check], token: str, duty: Duty = Dut
         spread(trip, layout)
     if giving is not None:
         giving.wait(_GIVING)
-        spread(trip, layout)  # what had been spread may have been forgotten, with what was there before
+        # The permits may have been reset meanwhile, and have then forgotten this trip together with the old one; so
+        # tell them again.
+        spread(trip, layout)
     raise trip
 
 
@@ -144,7 +146,8 @@ class _Monitor:
 
     def run(self) -> SafetyError | None:
         """Check until told to stop (None), or until something trips."""
-        # Who only shows values opens nothing after a trip: of a device that is closed it shows that it cannot be read.
+        # A monitor that only shows values opens no device after a trip; for a closed device it shows that it cannot be
+        # read.
         servers = [] if self._duty is Duty.SHOW else self._layout.device_servers
         deaf = at_once({server: partial(self._be_admitted, server) for server in servers}, OPEN_TIMEOUT)
         for server, failure in deaf.items():
@@ -180,7 +183,8 @@ class _Monitor:
                 trip = self._hear(kind, name, content)
                 if trip is not None:
                     return trip
-            # Nothing waits to be heard now: what hangs must not be what this thread had no time for.
+            # All messages have been handled. So if a reading is missing, the device has really not answered: it is not
+            # that this thread was too busy to notice the answer.
             problem = self._renewal.silent()
             trip = self._hung() or (None if problem is None else new_trip("permit", problem))
             if trip is not None and self._duty is not Duty.SHOW:
@@ -234,7 +238,7 @@ class _Monitor:
             first = {"event": "safety_failure", "facts": {"check": name, "problem": problem}}
             _log.warning("safety check %r: %s", name, problem, extra=first if state.failures == 1 else None)
         if not self._ready and problem is not None:
-            return new_trip(name, problem)  # nothing starts in a state that is not safe
+            return new_trip(name, problem)  # a check that fails at the start trips at once
         passed = all(known.passed and self._freshness[one].confirmed for one, known in self._states.items())
         if passed and not self._ready:
             self._ready = True
@@ -254,7 +258,7 @@ class _Monitor:
         threading.Thread(target=run, name=name, daemon=True).start()
 
     def _begin(self) -> None:
-        """Give the permits, now that every check has passed; listen to what others notice from then on."""
+        """Give the permits, now that every check has passed; from then on, act on what the servers report."""
         try:
             self._give()
         finally:

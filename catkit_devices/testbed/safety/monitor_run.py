@@ -69,7 +69,7 @@ class MonitorRun:
             self.failure = trip
         except ProcessDiedError as died:
             self.failure = new_trip("monitor", f"the safety monitor died: {died}")
-        except BaseException as error:  # noqa: BLE001 - whatever ended it, nobody checks any more
+        except BaseException as error:  # noqa: BLE001 - the checks are not read any more, whatever the error is
             self.failure = new_trip("monitor", f"the safety monitor failed: {type(error).__name__}: {error}")
         else:
             self.failure = new_trip("monitor", "the safety monitor ended")

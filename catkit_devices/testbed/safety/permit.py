@@ -90,13 +90,13 @@ class Permit(HostedObject):
         """The process that may open devices to read them while it is not given."""
         self._stopped = False
         self._due = False
-        """Whether a trip has not been acted on yet."""
+        """Whether there is a trip for which the devices have not been made safe yet."""
         self._safe = Event()
         self._given = Event()
         self._speaker = Standby("last word")
         self._messenger = Standby("spread")
         self._said: Errand | None = None
-        """Says, once, that the testbed's process has died."""
+        """The task that logs, once, that the testbed's process has died."""
         self._give_if_due()
         host = running_server[0].host
         host.gate, host.emergency_token = self.refusal, token
@@ -149,7 +149,7 @@ class Permit(HostedObject):
             self._give_if_due()
 
     def admit(self, token: str = "") -> None:
-        """Let the calling process open devices to read them, also while the permit is not given.
+        """Let the calling process open devices to read them, even while the permit is not given.
 
         What it opens then is made safe at once.
 
@@ -232,7 +232,8 @@ class Permit(HostedObject):
     def _server_stops_(self) -> None:
         """Close what was opened again since the server closed it; log why it ends."""
         if self._orphaned(0.0) and self._said is not None:
-            self._said.wait(_SAY_TIMEOUT)  # the server ends for the same reason, and could be quicker than the watch
+            # The server ends because the testbed's process has died too, and may notice it earlier than this thread.
+            self._said.wait(_SAY_TIMEOUT)
         self._end("its server is ending")
         at_once({device.name: device._server_stops_ for device in open_devices()}, _SAFE_TIMEOUT)
         with self._guard:
@@ -264,7 +265,7 @@ class Permit(HostedObject):
             try:
                 if self._orphaned(_LOOK):
                     return
-            except Exception:  # noqa: BLE001 - whatever keeps it from looking there must not keep it from the time
+            except Exception:  # noqa: BLE001 - an error here must not prevent that the expiry of the permit is checked
                 _log.exception("watching the testbed's process failed; trying again")
                 time.sleep(_LOOK)
             self._check_time()
@@ -286,7 +287,7 @@ class Permit(HostedObject):
 
     def _say(self, trip: SafetyError) -> None:
         if self._layout.device_servers[:1] == [self._server]:
-            sys.stderr.write(f"{trip}\n")  # nobody is left who would show it
+            sys.stderr.write(f"{trip}\n")  # no other process is left that could show this message
 
     def _check_time(self) -> None:
         with self._guard:
@@ -298,13 +299,13 @@ class Permit(HostedObject):
         self._trip_here(new_trip("permit", problem))
 
     def _trip_here(self, trip: SafetyError) -> None:
-        """Act on what this server was the first to notice; then tell the others."""
+        """Trip because of something that this server noticed first; then tell the other servers."""
         self.trip(trip)
         _log.critical("%s", trip)
         self._messenger.do(partial(self._spread, trip))
 
     def _spread(self, trip: SafetyError) -> None:
-        """Tell the others, again and again where that fails; one that only does not answer hears it when it can."""
+        """Tell the other servers, again if it fails; one that is only stopped gets the message when it continues."""
         everybody = {self._layout.server, *self._layout.device_servers}
         left, pause = everybody - {self._server}, _RETRY
         while left and not self._stopped:
@@ -332,7 +333,7 @@ class Permit(HostedObject):
                     pause = min(2 * pause, _LONGEST_RETRY)
                 else:
                     pause = _RETRY
-            except Exception:  # noqa: BLE001 - whatever it is, it must not be the end of it
+            except Exception:  # noqa: BLE001 - this thread must continue after any error
                 _log.exception("making the devices of server %r safe failed; trying again", self._server)
                 time.sleep(_LOOK)
 
@@ -341,7 +342,7 @@ class Permit(HostedObject):
         for device in devices:
             try:
                 break_lock(device._access_.mutex_lock, reason)
-            except Exception:  # noqa: BLE001 - none must keep the others from being made safe
+            except Exception:  # noqa: BLE001 - an error with one device must not prevent that the others are made safe
                 _log.exception("the mutex of device %r could not be taken from its holder", device.name)
         _make_safe(devices)
         with self._guard:

@@ -1,4 +1,4 @@
-"""Renewing the permits of all device servers, for as long as there is reason to."""
+"""Renews the permits of all device servers as long as every check passes and the testbed is not ending."""
 
 from __future__ import annotations
 
@@ -62,10 +62,12 @@ class Renewal:
             threading.Thread(target=self._renew, args=(server,), name=f"renew {server}", daemon=True).start()
 
     def tell(self, trip: SafetyError | None) -> None:
-        """Tell every server of a trip, on the line that it is renewed on: a server may be unable to accept another.
+        """Tell every server of a trip, over the connection that renews its permit.
+
+        The server may be unable to accept a new connection.
 
         Args:
-            trip: None for none any more.
+            trip: None if the trip was reset.
         """
         with self._guard:
             self._trip = trip

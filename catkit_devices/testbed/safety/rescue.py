@@ -37,7 +37,7 @@ def rescue(layout: Layout, names: Iterable[str], token: str) -> dict[str, BaseEx
     Args:
         layout: of the testbed.
         names: of the devices.
-        token: shows the servers of devices that these use that this is making safe.
+        token: proves to other device servers, whose devices are needed for this, that the call is part of making safe.
     """
     return _elsewhere(layout, _rescue, tuple(names), token)
 
@@ -45,7 +45,8 @@ def rescue(layout: Layout, names: Iterable[str], token: str) -> dict[str, BaseEx
 def rescue_other(layout: Layout, device: OtherDevice, token: str) -> BaseException | None:
     """Make a device safe that is not in the configuration and whose server is gone; return what went wrong.
 
-    In a process of its own: what a program's factory does must not be why a device of the configuration stays on.
+    In a process of its own: if the factory of a program hangs or crashes, the devices of the configuration are still
+    made safe.
 
     Args:
         layout: of the testbed.
