@@ -18,7 +18,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
@@ -44,6 +44,9 @@ VARIABLE = "CATKIT_DEVICES_PLUGINS"
 _T = TypeVar("_T")
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+_HOOKABLE = (FunctionType, MethodType, classmethod, staticmethod)
+"""What pluggy calls as a hook, if it is marked."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,13 @@ class Simulated:
 
 
 class _Manager(pluggy.PluginManager):
-    """Skips members that cannot be hooks, because pluggy is slow for each name that it examines."""
+    """Skips what is no hook in a module, because pluggy is slow for each name that it examines."""
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
-        value = vars(plugin).get(name) if inspect.ismodule(plugin) else None
-        if inspect.isclass(value) or inspect.ismodule(value) or isinstance(value, str | int | float | None):
-            return None
+        if inspect.ismodule(plugin):
+            value = vars(plugin).get(name)
+            if not isinstance(value, _HOOKABLE) or not hasattr(value, f"{PROJECT}_impl"):
+                return None
         return super().parse_hookimpl_opts(plugin, name)
 
 
@@ -87,6 +91,9 @@ class Plugins:
         directories: further directories; each ``.py`` file (or package) in them is a plugin. From then on they can be
             imported as ``catkit_devices.plugins.<name>``, so their classes are pickled by name. Files whose names begin
             with ``_`` or ``test_``, and ``conftest.py``, are ignored.
+        only: the names that will be asked for, so that a process that makes one device starts sooner: of the bundled
+            plugins, those whose files mention none of them are not imported. A name that is not found then is looked
+            up among all plugins. None to import all.
 
     Attributes:
         problems: one error for each plugin that could not be imported, with the reason as ``__cause__``.
@@ -96,25 +103,12 @@ class Plugins:
         ConfigurationError: a directory does not exist.
     """
 
-    def __init__(self, directories: Iterable[str | Path] = ()) -> None:
-        self.problems: list[PluginError] = []
+    def __init__(self, directories: Iterable[str | Path] = (), *, only: Iterable[str] | None = None) -> None:
+        self._directories = tuple(directories)
         self._loaded: dict[Any, _Source] = {}
-        self._failed: list[tuple[_Source, PluginError]] = []
         self._manager = _Manager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        for source in self._sources(directories):
-            self._register(source)
-        self.drivers: Mapping[str, type[Device]] = self._collect("catkit_devices_drivers", "driver", _check_driver)
-        self.simulators: Mapping[str, type | Path] = self._collect(
-            "catkit_devices_simulators", "simulator", _check_simulator
-        )
-        self.benches: Mapping[str, type] = self._collect("catkit_devices_benches", "bench", _check_class)
-        self.safety_tests: Mapping[str, type] = self._collect(
-            "catkit_devices_safety_tests", "safety test", _check_safety_test
-        )
-        for name, cls in self.drivers.items():
-            if vars(cls).get("driver") != name:
-                cls.driver = name
+        self._load(only)
 
     @property
     def hook(self) -> pluggy.HookRelay:
@@ -128,7 +122,7 @@ class Plugins:
             ConfigurationError: there is none; the message names the nearest spelling, or the plugin that would have
                 provided it and why it could not be imported.
         """
-        return self._find(self.drivers, "driver", name)
+        return self._find(lambda plugins: plugins.drivers, "driver", name)
 
     def driver_for(self, name: str, options: Mapping[str, Any]) -> type[Device]:
         """Return the class of a device with this driver and these options.
@@ -141,27 +135,48 @@ class Plugins:
 
     def simulator(self, name: str) -> type | Path:
         """Return the simulator of that name; the errors are those of :meth:`driver`."""
-        return self._find(self.simulators, "simulator", name)
+        return self._find(lambda plugins: plugins.simulators, "simulator", name)
 
     def bench(self, name: str) -> type:
         """Return the bench model of that name; the errors are those of :meth:`driver`."""
-        return self._find(self.benches, "bench", name)
+        return self._find(lambda plugins: plugins.benches, "bench", name)
 
     def safety_test(self, name: str) -> type:
         """Return the kind of safety test of that name; the errors are those of :meth:`driver`."""
-        return self._find(self.safety_tests, "safety test", name)
+        return self._find(lambda plugins: plugins.safety_tests, "safety test", name)
 
     # --- loading
 
-    def _sources(self, directories: Iterable[str | Path]) -> Iterator[_Source]:
+    def _load(self, only: Iterable[str] | None) -> None:
+        names = None if only is None else tuple(only)
+        self._complete = names is None
+        self.problems: list[PluginError] = []
+        self._failed: list[tuple[_Source, PluginError]] = []
+        for source in self._sources(names):
+            self._register(source)
+        self.drivers: Mapping[str, type[Device]] = self._collect("catkit_devices_drivers", "driver", _check_driver)
+        self.simulators: Mapping[str, type | Path] = self._collect(
+            "catkit_devices_simulators", "simulator", _check_simulator
+        )
+        self.benches: Mapping[str, type] = self._collect("catkit_devices_benches", "bench", _check_class)
+        self.safety_tests: Mapping[str, type] = self._collect(
+            "catkit_devices_safety_tests", "safety test", _check_safety_test
+        )
+        for name, cls in self.drivers.items():
+            if vars(cls).get("driver") != name:
+                cls.driver = name
+
+    def _sources(self, only: Sequence[str] | None) -> Iterator[_Source]:
         plugins = importlib.import_module("catkit_devices.plugins")
         simulators = importlib.import_module("catkit_devices.sim")
-        yield from _modules(plugins, Path(str(plugins.__file__)).parent)
-        yield from _modules(simulators, Path(str(simulators.__file__)).parent)
+        for package in (plugins, simulators):
+            for source in _modules(package, Path(str(package.__file__)).parent):
+                if only is None or any(_mentions(source, name) for name in only):
+                    yield source
         for entry_point in _entry_points(tuple((directory, _changed(directory)) for directory in sys.path)):
             distribution = f" of {entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else ""
             yield _Source(f"entry point {entry_point.name!r}{distribution}", entry_point.load)
-        found = _directories(directories)
+        found = _directories(self._directories)
         make_importable(found)
         for directory in found:
             yield from _modules(plugins, directory)
@@ -228,7 +243,10 @@ class Plugins:
 
     # --- naming
 
-    def _find(self, things: Mapping[str, _T], kind: str, name: str) -> _T:
+    def _find(self, listed: Callable[[Plugins], Mapping[str, _T]], kind: str, name: str) -> _T:
+        if name not in listed(self) and not self._complete:
+            self._load(None)
+        things = listed(self)
         if name in things:
             return things[name]
         for source, problem in self._failed:
@@ -262,7 +280,7 @@ def create_device(
         ConfigurationError: the driver is unknown; an option does not exist (with the nearest spelling), is missing or
             is refused by the driver; or, under simulation, the device would open a real instrument.
     """
-    cls = Plugins(plugin_directories).driver(driver)
+    cls = Plugins(plugin_directories, only=[driver]).driver(driver)
     given = dict(options)
     if visa_library is not None:
         given["visa_library"] = visa_library

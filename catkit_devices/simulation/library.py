@@ -83,7 +83,9 @@ def build_library(
     from catkit_devices.simulation.resource import SimulatedResource, parse_address
     from catkit_devices.simulation.visa_library import SimulatedVisaLibrary
 
-    names = _Names(plugins, plugin_directories)
+    instruments = list(instruments)
+    wanted = [name for name in (bench, *(one.simulator for one in instruments)) if isinstance(name, str)]
+    names = _Names(plugins, plugin_directories, wanted)
     model = build_bench(
         names.bench(bench) if isinstance(bench, str) else bench,
         bench_options or {},
@@ -163,11 +165,12 @@ def _build_instrument(instrument: Instrument, names: _Names, bench: Bench) -> Si
 
 
 class _Names:
-    """Plugins, loaded when the first name is looked up."""
+    """Plugins, loaded when the first of the wanted names is looked up."""
 
-    def __init__(self, plugins: Plugins | None, directories: Iterable[str | Path]) -> None:
+    def __init__(self, plugins: Plugins | None, directories: Iterable[str | Path], wanted: Iterable[str]) -> None:
         self._plugins = plugins
         self._directories = tuple(directories)
+        self._wanted = tuple(wanted)
 
     def simulator(self, name: str) -> type | Path:
         return self._load().simulator(name)
@@ -179,7 +182,7 @@ class _Names:
         if self._plugins is None:
             from catkit_devices.drivers import Plugins
 
-            self._plugins = Plugins(self._directories)
+            self._plugins = Plugins(self._directories, only=self._wanted)
         return self._plugins
 
 

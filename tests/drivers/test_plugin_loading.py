@@ -196,6 +196,34 @@ def test_an_unknown_driver_gets_the_nearest_spelling(directory):
         Plugins().driver("thorlabs_fw102")
 
 
+def test_making_one_device_imports_no_other_bundled_plugin():
+    code = (
+        "import sys; from catkit_devices.drivers import create_device;"
+        "create_device('thorlabs_fw102c', 'wheel', {'address': 'ASRL3::INSTR'});"
+        "loaded = [name.split('.')[-1] for name in sys.modules if name.startswith('catkit_devices.plugins.')];"
+        "print(*sorted(name for name in loaded if not name.startswith('_')))"
+    )
+
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert child.stdout.split() == ["thorlabs_fw102c"]
+
+
+def test_a_name_that_no_bundled_file_mentions_is_looked_up_among_all_plugins():
+    driver = Plugins(only=["snmp_ups"]).driver("thorlabs_fw102c")
+
+    assert driver is Plugins().driver("thorlabs_fw102c")
+    with pytest.raises(ConfigurationError, match=r"no driver 'thorlabs_fw102' \(did you mean 'thorlabs_fw102c'\?\)"):
+        create_device("thorlabs_fw102", "wheel", {})
+
+
+def test_making_one_device_finds_its_name_used_twice(directory):
+    folder = directory(mine=EMPTY_DRIVER.replace('"mine"', '"thorlabs_fw102c"'))
+
+    with pytest.raises(PluginError, match=r"driver 'thorlabs_fw102c' is provided twice: .*mine\.py"):
+        create_device("thorlabs_fw102c", "wheel", {}, plugin_directories=[folder])
+
+
 def test_a_hook_that_raises_is_reported_and_the_others_work(directory):
     folder = directory(bad=EMPTY_DRIVER.replace('return {"mine": Mine}', "return 1 / 0"))
 

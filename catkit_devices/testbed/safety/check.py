@@ -148,7 +148,8 @@ class PluginTest(Check):
 
         from catkit_devices.drivers import Plugins
 
-        return replace(self, implementation=Plugins(self.plugins).safety_test(self.test)(**self.options))
+        cls = Plugins(self.plugins, only=[self.test]).safety_test(self.test)
+        return replace(self, implementation=cls(**self.options))
 
     def read(self, devices: Devices) -> Any:
         """Return what the plugin's class reads."""
