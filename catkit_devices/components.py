@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, final, over
 from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices._base.paths import reached, words
 from catkit_devices._device.access import DeviceProperty
+from catkit_devices._device.bounds import KnownBounds
 from catkit_devices._device.members import (
     DeviceType,
     check_assignment,
@@ -72,6 +73,8 @@ class Component(Part, metaclass=DeviceType):
     _fitted_: Callable[[Any], bool] | None = None
     _made_with_: tuple[tuple[Any, ...], dict[str, Any]]
     _narrowed_: Mapping[str, Limits]
+    _bounds_: KnownBounds
+    """What is known of the limits of its properties that depend on others."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Store the arguments: for each device, a component of its own is made with them."""
@@ -176,6 +179,7 @@ class Component(Part, metaclass=DeviceType):
         component.__dict__.update(
             _owner_=owner, _device_=owner._device_, _group_=group, _key_=key, _path_=path, _prefix_=f"{path}."
         )
+        component._bounds_ = KnownBounds(owner._bounds_.connection)
         component._narrowed_ = component._limits_of_configuration_()
         component.__init__(*self._made_with_[0], **self._made_with_[1])  # type: ignore[misc]  # as it was declared
         return component

@@ -21,6 +21,7 @@ from catkit_devices._base.paths import words
 from catkit_devices._base.standby import all_at_once
 from catkit_devices._base.timeouts import default_timeout, seconds
 from catkit_devices._device.access import Access, DeviceProperty
+from catkit_devices._device.bounds import KnownBounds
 from catkit_devices._device.connection import Lifecycle, State
 from catkit_devices._device.members import (
     FRAMEWORK,
@@ -53,7 +54,7 @@ from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex, l
 from catkit_devices.multiprocessing.locks.owner import calling, current_call, emergency_call, forwarded_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from catkit_devices._base.clock import Clock
     from catkit_devices.multiprocessing.locks.entries import Entry
@@ -92,6 +93,16 @@ class Device(HostedObject, metaclass=DeviceType):
     it runs as it is, and nothing has to stand in for it."""
 
     _name_: str
+    _access_: Access
+    """Its locks, and the permission to change it."""
+    _life_: Lifecycle
+    """Its connection, and what makes it safe."""
+    _bounds_: KnownBounds
+    """What is known of the limits of its properties that depend on others."""
+    _limits_: dict[tuple[str, ...], Any]
+    """The narrower limits, as they were given: those of the components too."""
+    _limit_reads_: list[tuple[Any, str]] | None = None
+    """While a function tells the limits of a property: what it has read so far."""
     _connection: Any
     _prefix_: ClassVar[str] = ""
     """What the names of its operations begin with in messages; of a component it is ``outputs[1].``."""
@@ -110,23 +121,34 @@ class Device(HostedObject, metaclass=DeviceType):
         self._name_ = name
         self._narrowed_ = narrow(type(self), name, limits or {})
         self._limits_ = {words(path): wanted for path, wanted in (limits or {}).items()}
-        """As they were given, for the components too."""
         self._connection = None
         self._access_ = Access(name, timeout)
         self._mutex_ = self._access_.mutex
-        self._access_.operation_lock.may_give_way = self._may_give_way_
         safe_timeout = default_timeout(safe_timeout, f"device {name!r}, making it safe")
         self._life_ = Lifecycle(self, self._access_, safe_timeout, open_on_use=open_on_use)
         self._openings_ = Openings(self._life_, self._access_, kept=open_on_use)
         self._clock_: Clock | None = None
         """The clock of the simulation that the device is part of."""
+        self._bounds_ = KnownBounds(lambda: self._connection)
         self._stand_in_: Callable[[], Any] | None = None
         """Under simulation, what makes the connection in the place of ``_open``."""
         self._has_stand_in_ = False
         """Whether its configuration declares a stand-in, so that it could be simulated."""
-        self._limit_reads_: list[tuple[Any, str]] | None = None
-        """While a function tells the limits of a property: what it has read so far."""
         self._reference_: Reference | None = None
+
+    def _configured_(self, *, has_stand_in: bool) -> None:
+        """Note what its configuration says; called on a testbed when the device has been made."""
+        self._has_stand_in_ = has_stand_in
+
+    def _simulated_(self, clock: Clock, stand_in: Callable[[], Any] | None = None) -> None:
+        """Make it part of a simulation; called when the device has been made.
+
+        Args:
+            clock: of the simulation.
+            stand_in: makes the connection in the place of ``_open``; None where ``_open`` opens a simulated instrument.
+        """
+        self._clock_ = clock
+        self._stand_in_ = stand_in
 
     @classmethod
     def _for_(cls, options: Mapping[str, Any]) -> type[Device]:  # noqa: ARG003 - for a driver that is made from them
@@ -276,6 +298,16 @@ class Device(HostedObject, metaclass=DeviceType):
         """Return whether opening it has no part that is the driver's own and may have changed the instrument."""
         return self._stand_in_ is None and type(self)._open.__module__ in FRAMEWORK  # noqa: SLF001 - its own hook
 
+    @contextlib.contextmanager
+    def _limit_reads_noted_(self) -> Iterator[list[tuple[Any, str]]]:
+        """While a function tells the limits of a property: note in the list that is given what the function reads."""
+        outer, reads = self._limit_reads_, list[tuple[Any, str]]()
+        self._limit_reads_ = reads
+        try:
+            yield reads
+        finally:
+            self._limit_reads_ = outer
+
     # --- connection -------------------------------------------------------------------------------------------------
 
     def _connect_(self) -> None:
@@ -390,7 +422,7 @@ class Device(HostedObject, metaclass=DeviceType):
             try:
                 life.ready(name, changes)
                 if changes:
-                    access.changed_by = call.session
+                    access.note_change(call)
                 try:
                     result = body(self, *args, **kwargs)
                 except DeviceDisconnectedError as error:
@@ -607,7 +639,7 @@ class Device(HostedObject, metaclass=DeviceType):
                     )  # fmt: skip
                     with contextlib.suppress(DeviceFaultError):  # logged, and every later use is refused
                         self._life_.make_safe()
-                    self._access_.changed_by = None
+                    self._access_.forget_changes()
                 with contextlib.suppress(CatkitDevicesError):
                     self._openings_.close_if_unused()
         finally:

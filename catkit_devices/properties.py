@@ -33,7 +33,7 @@ import functools
 import inspect
 import math
 import reprlib
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from catkit_devices._base.deferred import finished, refuse_deferred
 from catkit_devices._device.arrays import Array
@@ -335,7 +335,7 @@ class Quantity(DeviceProperty):
 
         Those that a function reads are known when it was called.
         """
-        known = vars(device).get("_bounds_", {}).get(self._limits) if callable(self._limits) else None
+        known = device._bounds_.last(self._limits) if callable(self._limits) else None
         if known is None:
             return [(device, name) for name in self._depends]
         return [(owner, name) for owner, name in known.reads if name]
@@ -347,34 +347,30 @@ class Quantity(DeviceProperty):
         for bound in self._depends:
             other = inspect.getattr_static(type(device), bound)
             if isinstance(other, Quantity):
-                _note(device, bound, other.read(device))
+                device._bounds_.note(bound, other.read(device))
 
     def _ask_for_limits(self, device: Any) -> None:
         """Read what its limits are now, and remember it for those who must not ask the instrument."""
         if not callable(self._limits):
             for bound in self._depends:
-                _note(device, bound, getattr(device, bound))
+                device._bounds_.note(bound, getattr(device, bound))
             return
-        whole = device._device_
-        outer, whole._limit_reads_ = whole._limit_reads_, []
-        try:
+        with device._device_._limit_reads_noted_() as reads:
             told = self._limits(device)
-        finally:
-            reads, whole._limit_reads_ = whole._limit_reads_, outer
-        _note(device, self._limits, told, reads, self)
+        device._bounds_.note(self._limits, told, reads, self)
 
     def _tell_limits_anew(self, device: Any) -> None:
         """Read those limits of others again that depend on this property, which was just set."""
-        for of, known in list(vars(device).get("_bounds_", {}).items()):
+        for of, known in device._bounds_.all():
             if of == self.name and self.readable:
-                _note(device, of, self.read(device))
+                device._bounds_.note(of, self.read(device))
             elif known.whose is not None and (device, self.name) in known.reads:
                 known.whose.learn(device)
 
     def _told(self, device: Any) -> Any:
         """Return what the function tells: now, if it does not use the instrument, and else what it told last."""
-        known = vars(device).get("_bounds_", {}).get(self._limits)
-        if known is None or known.connection is not device._connection:  # noqa: SLF001 - what every device has
+        known = device._bounds_.now(self._limits)
+        if known is None:
             return _UNKNOWN
         return known.value if known.reads else self._limits(device)
 
@@ -384,11 +380,11 @@ class Quantity(DeviceProperty):
             return None if bound is None else float(bound)
         name, negative = bound.removeprefix("-"), bound.startswith("-")
         other = inspect.getattr_static(type(device), name)
-        known = vars(device).get("_bounds_", {}).get(name)
+        known = device._bounds_.now(name)
         value = unit = None
         if isinstance(other, Quantity):
             value, unit = other._furthest(1 - side if negative else side), other._rule.unit  # noqa: SLF001 - of this class
-        if known is not None and known.connection is device._connection:  # noqa: SLF001 - what every device has
+        if known is not None:
             value = known.value
         if value is None:
             return None
@@ -516,29 +512,6 @@ def _refuse_foreign(kind: str, positional: tuple[Any, ...], named: Mapping[str, 
             raise TypeError(f"a {kind} has no {word}=..., but {_OURS[word]}")
     if positional and isinstance(positional[-1], str) and len(positional) > (2 if kind == "control" else 1):
         raise TypeError(f"the doc of a {kind} must be given by name: doc={positional[-1]!r}")
-
-
-class _Known(NamedTuple):
-    """What was read for limits: a property, or what a function has returned.
-
-    Attributes:
-        connection: over which it was read.
-        value: of the property, or the limits.
-        reads: the properties that the function has read, each with its device or component; "" for an exchange.
-        whose: the quantity whose limits the function tells; None for a property.
-    """
-
-    connection: Any
-    value: Any
-    reads: list[tuple[Any, str]]
-    whose: Quantity | None
-
-
-def _note(
-    device: Any, of: Any, value: Any, reads: Sequence[tuple[Any, str]] = (), whose: Quantity | None = None
-) -> None:
-    known = vars(device).setdefault("_bounds_", {})
-    known[of] = _Known(device._connection, value, list(dict.fromkeys(reads)), whose)  # noqa: SLF001 - what every device has
 
 
 def _names_in(limits: Any) -> list[str]:

@@ -110,6 +110,7 @@ def create_simulated(
     problem = why_real(driver, stand_in)
     if problem is not None:
         raise ConfigurationError(f"device {name!r}: {problem}", key=f"devices.{name}")
+    instead = None
     if stand_in is None:
         device = bind_options(driver, name, options)
     else:
@@ -118,6 +119,6 @@ def create_simulated(
             device = bind_options(stand_in, name, {**options, **given})
         else:
             device = bind_options(driver, name, options)
-            device._stand_in_ = functools.partial(stand_in, **given)
-    device._clock_ = clock
+            instead = functools.partial(stand_in, **given)
+    device._simulated_(clock, instead)
     return device

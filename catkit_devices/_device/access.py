@@ -18,7 +18,7 @@ from catkit_devices.multiprocessing.locks.mutex import Mutex
 from catkit_devices.multiprocessing.protocol import running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from catkit_devices._device.values import Limits
     from catkit_devices.multiprocessing.locks.owner import Call, Session
@@ -52,12 +52,7 @@ class Access:
         mutex_lock: the lock of the mutex.
         operation_lock: held by each operation; a read marked ``shared`` takes only this one.
         changed_by: the session that has changed the device last; None where none has since it was opened or made safe.
-        closing: calls that close the device; they may have it in FAULT too, to make it safe.
-        unsettled: operations that ran when the device was made safe in an emergency, or that put it into FAULT.
-        settle: called for each of the unsettled operations, before it gives its locks back.
     """
-
-    settle: Callable[[Call], None]
 
     def __init__(self, name: str, timeout: float) -> None:
         self._name = name
@@ -65,8 +60,29 @@ class Access:
         self.mutex = Mutex.over(self.mutex_lock, default_timeout(timeout, f"mutex {name!r}"))
         self.operation_lock = OwnedLock(f"{name} (operation)", by_chain=True, timeout=self.mutex.timeout)
         self.changed_by: Session | None = None
-        self.closing: set[Call] = set()
-        self.unsettled: set[Call] = set()
+        self._closing: set[Call] = set()
+        """Calls that close the device; they may have it in FAULT too, to make it safe."""
+        self._unsettled: set[Call] = set()
+        """Operations that ran when the device was made safe in an emergency, or that put it into FAULT."""
+        self._settle: Callable[[Call], None] = _nothing
+
+    def ask(
+        self,
+        *,
+        refusal: Callable[[], BaseException | None],
+        may_give_way: Callable[[object], bool],
+        settle: Callable[[Call], None],
+    ) -> None:
+        """Have the locks ask the device.
+
+        Args:
+            refusal: called before anybody gets the mutex; returns why nobody may have it, or None.
+            may_give_way: called with the chain that waits; returns whether shared reads may run meanwhile.
+            settle: called for each operation that was noted by ``unsettle``, before it gives its locks back.
+        """
+        self.mutex_lock.refusal = refusal
+        self.operation_lock.may_give_way = may_give_way
+        self._settle = settle
 
     # --- locks
 
@@ -89,8 +105,8 @@ class Access:
     def leave(self, call: Call, *, shared: bool = False) -> None:
         """Give the locks back; before that, have the device made safe if the operation is unsettled."""
         try:
-            if self.unsettled:
-                self.settle(call)
+            if self._unsettled:
+                self._end_unsettled(call)
         finally:
             if shared:
                 self.operation_lock.leave(call)
@@ -105,7 +121,7 @@ class Access:
             call: on whose behalf.
             timeout: seconds to wait; None for those of the mutex.
         """
-        self.closing.add(call)
+        self._closing.add(call)
         try:
             self.enter(call, "close", timeout=timeout)
             try:
@@ -113,7 +129,7 @@ class Access:
             finally:
                 self.leave(call)
         finally:
-            self.closing.discard(call)
+            self._closing.discard(call)
 
     def end(self, call: Call) -> None:
         """Release all locks that a call still holds, if Ctrl-C has interrupted ``leave``."""
@@ -132,11 +148,44 @@ class Access:
                 "without the mutex: remove shared=True there"
             )
         self.require_permission(operation, True)
-        self.changed_by = call.session
+        self.note_change(call)
 
     def running(self) -> list[Call]:
         """Return the operations that run now."""
         return [*self.mutex_lock.running(), *self.operation_lock.running()]
+
+    def is_closing(self, call: Call | None) -> bool:
+        """Return whether a call is there to close the device."""
+        return call in self._closing
+
+    # --- who has changed the device, and what has to be made safe once more
+
+    def note_change(self, call: Call) -> None:
+        """Note that an operation is about to change the device."""
+        self.changed_by = call.session
+
+    def forget_changes(self) -> None:
+        """Note that the device is in a known state: it was made safe."""
+        self.changed_by = None
+
+    def unsettle(self, calls: Iterable[Call]) -> None:
+        """Have ``settle`` called as each of these operations ends."""
+        noted = list(self._unsettled)
+        running = self.running()
+        self._unsettled.difference_update(call for call in noted if call not in running)  # Ctrl-C has ended these
+        self._unsettled.update(calls)
+
+    def unsettled(self) -> list[Call]:
+        """Return the operations that were noted by ``unsettle`` and have not ended."""
+        return [call for call in self.running() if call in self._unsettled]
+
+    def _end_unsettled(self, call: Call) -> None:
+        if call not in self._unsettled:
+            return
+        try:
+            self._settle(call)
+        finally:
+            self._unsettled.discard(call)
 
     # --- permission
 
@@ -158,6 +207,10 @@ class Access:
         """What is to be told, on a server of a testbed, before the device is opened and when it is closed."""
         register: Register | None = running_server[0].host.register if running_server else None
         return register
+
+
+def _nothing(_: object) -> None:
+    """Do nothing."""
 
 
 class _Device(Protocol):

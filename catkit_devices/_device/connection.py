@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import threading
 import time
 from enum import StrEnum
@@ -63,6 +64,7 @@ class _Device(Protocol):
     def _disconnect_(self) -> None: ...
     def _is_connected_(self) -> bool: ...
     def _can_be_made_safe_(self) -> bool: ...
+    def _may_give_way_(self, chain: object) -> bool: ...
     def _make_safe_in_doubt_(self) -> None: ...
     def _in_the_way_(self) -> str: ...
     def _connection_replaced_at_(self) -> float | None: ...
@@ -113,8 +115,7 @@ class Lifecycle:
         self._errand: Errand | None = None
         """The last request to make the device safe."""
         self._being_made_safe = threading.RLock()
-        access.mutex_lock.refusal = self._refusal_to_enter
-        access.settle = self._settle
+        access.ask(refusal=self._refusal_to_enter, may_give_way=device._may_give_way_, settle=self._settle)
 
     # --- the state
 
@@ -260,7 +261,7 @@ class Lifecycle:
                 # Not after Ctrl-C: the connection is needed for as long as it is being made safe.
                 self._shut_elsewhere()
         finally:
-            self._access.changed_by = None
+            self._access.forget_changes()
         if (refusal := self.refusal()) is not None:
             raise refusal  # it is safe now, but the caller must learn that the device was in FAULT
 
@@ -457,12 +458,8 @@ class Lifecycle:
         """Begin to make it safe while operations may still be running; each makes it safe again when it ends."""
         access = self._access
         running = access.mutex_lock.running() if self.connected else access.running()  # a read may have to open it
-        access.unsettled = {*running, *self._still_running()}
+        access.unsettle(running)
         return self.begin_to_make_safe()
-
-    def _still_running(self) -> list[Call]:
-        """Return those of the unsettled operations that have not ended."""
-        return [call for call in self._access.running() if call in self._access.unsettled]
 
     def begin_to_make_safe(self) -> Errand | None:
         """Have it made safe; return what ``finish_to_make_safe`` waits for, or None where there is nothing to do."""
@@ -499,6 +496,10 @@ class Lifecycle:
         self.fail(text)
         raise DeviceFaultError(text, **self.device._facts_("make_safe")) from failure
 
+    def cannot_secure(self, error: Exception) -> None:
+        """Note that making it safe could not even begin: it is not known to be safe."""
+        self.unsafe = f"{type(error).__name__}: {error}"
+
     @property
     def makes_safe_here(self) -> bool:
         """Whether this thread is the one that makes the device safe."""
@@ -508,7 +509,7 @@ class Lifecycle:
         """Return why it is not known to be safe, after somebody has asked to make it safe; None if it is safe."""
         if self.unsafe is not None:
             return self.unsafe
-        if not self._still_running():
+        if not self._access.unsettled():
             return None
         holder = self._access.mutex_lock.holder() or self._access.operation_lock.holder()
         whose = "" if holder is None else f" {holder.site or ''} of {holder.owner}"
@@ -520,19 +521,14 @@ class Lifecycle:
         """Take the device from whoever has it; an operation that runs ends at its next exchange."""
         self._access.mutex_lock.break_(reason)
 
-    def _settle(self, call: Call) -> None:
+    def _settle(self, _: Call) -> None:
         """Make it safe, now that an operation ends which ran when it was made safe before, or put it into FAULT."""
-        if call not in self._access.unsettled:
-            return
-        try:
-            with contextlib.suppress(DeviceFaultError):  # logged, and known as unsafe
-                self.make_safe()
-                _log.warning(
-                    "device %r: made safe again, after the end of an operation that was running when it was made safe",
-                    self.device.name,
-                )
-        finally:
-            self._access.unsettled.discard(call)
+        with contextlib.suppress(DeviceFaultError):  # logged, and known as unsafe
+            self.make_safe()
+            _log.warning(
+                "device %r: made safe again, after the end of an operation that was running when it was made safe",
+                self.device.name,
+            )
 
     def _make_safe(self) -> None:
         # A call of its own: the one that is running may be cancelled, this one must get through.
@@ -569,6 +565,10 @@ class Lifecycle:
             self.restore() if self.is_open else self._connect()
             self.device._make_safe_in_doubt_()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: note that the device is that of the process that has forked this one."""
+        self.of_parent = os.getppid()
+
     def require_own(self) -> None:
         """Raise DeviceClosedError where the device is of the process that has forked this one."""
         if self.of_parent is not None and (refusal := self.refusal()) is not None:
@@ -585,7 +585,7 @@ class Lifecycle:
         self.fail(reason)
         call = forwarded_call()
         if call is not None and not call.emergency:
-            self._access.unsettled.add(call)
+            self._access.unsettle([call])
 
     def refusal(self) -> BaseException | None:
         """Return the error of every use of a device in FAULT, or of another process; None if it may be used."""
@@ -601,6 +601,6 @@ class Lifecycle:
 
     def _refusal_to_enter(self) -> BaseException | None:
         """Return why nobody may have the device; None where it may be used, and in FAULT for whoever closes it."""
-        if self.of_parent is None and (self.fault is None or forwarded_call() in self._access.closing):
+        if self.of_parent is None and (self.fault is None or self._access.is_closing(forwarded_call())):
             return None
         return self.refusal()

@@ -69,10 +69,10 @@ class _Lifecycle(Protocol):
 
     device: Any
     safe_timeout: float
-    of_parent: int | None
 
     @property
     def opening(self) -> bool: ...
+    def leave_to_parent(self) -> None: ...
     def interrupt(self, reason: str) -> None: ...
     def begin_to_make_safe(self) -> Errand | None: ...
     def finish_to_make_safe(self, errand: Errand) -> None: ...
@@ -125,7 +125,7 @@ def _forget_parent() -> None:
         _wake_by(-1, instead_of=_end.wake)
     _end = _End()
     for life in _opened:
-        life.of_parent = os.getppid()
+        life.leave_to_parent()
     _of_parent.extend(_opened)
     _opened.clear()
     refuse_everything(None)

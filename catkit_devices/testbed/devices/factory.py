@@ -53,7 +53,7 @@ def make_device(name: str, layout: Layout, used: Mapping[str, Any]) -> Device:
         visa_library=_visa_library(layout, entry.server) if entry.visa else None,
         simulated=_simulated(layout, entry),
     )
-    device._has_stand_in_ = entry.stand_in is not None
+    device._configured_(has_stand_in=entry.stand_in is not None)
     return device
 
 

@@ -79,6 +79,7 @@ class Experiment(abc.ABC):
     """The directory of its run, for whoever has started it; None before."""
 
     _context_: Context | None = None
+    """Where it runs; None before."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -199,6 +200,10 @@ class Experiment(abc.ABC):
     def log(self, tag: str, value: Any) -> None:
         """Record anything that JSON can say; see :meth:`catkit_devices.datalog.Run.log`."""
         self._running.run.log(tag, value)
+
+    def _run_in_(self, context: Context) -> None:
+        """Note where it runs; called before anything of it runs."""
+        self._context_ = context
 
     @property
     def _running(self) -> Context:

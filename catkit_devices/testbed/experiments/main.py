@@ -111,7 +111,7 @@ def log_to_run(run_path: str) -> None:
 
 
 def _run(experiment: Experiment, context: Context, guard: StopGuard) -> ExperimentOutcome:
-    experiment._context_ = context
+    experiment._run_in_(context)
     context.reporter.state("running")
     _log.info("%s started", context.name)
     try:

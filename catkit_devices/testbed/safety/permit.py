@@ -358,7 +358,7 @@ def _make_safe(devices: list[Device]) -> None:
         try:
             errand = device._life_.secure()
         except Exception as error:  # noqa: BLE001 - as above
-            device._life_.unsafe = f"{type(error).__name__}: {error}"
+            device._life_.cannot_secure(error)
         else:
             if errand is not None:
                 errands[device] = errand

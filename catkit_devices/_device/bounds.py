@@ -1,0 +1,62 @@
+"""What a device, or a component, knows of limits that depend on its properties."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["KnownBound", "KnownBounds"]
+
+
+class KnownBound(NamedTuple):
+    """What was read for limits: a property, or what a function has returned.
+
+    Attributes:
+        connection: over which it was read.
+        value: of the property, or the limits.
+        reads: the properties that the function has read, each with its device or component; "" for an exchange.
+        whose: the property whose limits the function tells; None for a property that was read.
+    """
+
+    connection: Any
+    value: Any
+    reads: list[tuple[Any, str]]
+    whose: Any
+
+
+class KnownBounds:
+    """What was read for the limits of one device or component.
+
+    Args:
+        connection: returns the connection of the device: what was read over another one counts no more.
+    """
+
+    def __init__(self, connection: Callable[[], Any]) -> None:
+        self.connection = connection
+        self._known: dict[Any, KnownBound] = {}
+
+    def note(self, of: Any, value: Any, reads: Sequence[tuple[Any, str]] = (), whose: Any = None) -> None:
+        """Note what was read now.
+
+        Args:
+            of: name of a property that is a limit, or a function that tells limits.
+            value: of the property, or the limits.
+            reads: what the function has read.
+            whose: the property whose limits the function tells.
+        """
+        self._known[of] = KnownBound(self.connection(), value, list(dict.fromkeys(reads)), whose)
+
+    def last(self, of: Any) -> KnownBound | None:
+        """Return what was read last, over whatever connection."""
+        return self._known.get(of)
+
+    def now(self, of: Any) -> KnownBound | None:
+        """Return what was read over the connection that the device has now."""
+        known = self._known.get(of)
+        return None if known is None or known.connection is not self.connection() else known
+
+    def all(self) -> list[tuple[Any, KnownBound]]:
+        """Return what was read last, of everything."""
+        return list(self._known.items())
