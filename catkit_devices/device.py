@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices._base.deferred import finished
 from catkit_devices._base.paths import words
 from catkit_devices._base.standby import all_at_once
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from catkit_devices._base.clock import Clock
-    from catkit_devices.multiprocessing.locks.entries import Entry
+    from catkit_devices.multiprocessing.locks.entries import OpenEntry
     from catkit_devices.multiprocessing.locks.owner import Call, Session
     from catkit_devices.multiprocessing.protocol import Interface, Reference
 
@@ -568,14 +568,14 @@ class Device(HostedObject, metaclass=DeviceType):
     def _hosted_as_(self, reference: Reference) -> None:
         self._reference_ = reference
 
-    def _enter_entry_(self, entry: Entry) -> None:
+    def _enter_entry_(self, entry: OpenEntry) -> None:
         """What a proxy asks for: keep it open, for what the client counts as ``entry``."""
         self._openings_.enter(entry)
 
-    def _leave_entry_(self, entry: Entry | None, force: bool) -> None:
+    def _leave_entry_(self, entry: OpenEntry | None, force: bool) -> None:
         self._openings_.leave(entry, force)
 
-    def _withdraw_entry_(self, session: Session, entry: Entry) -> None:
+    def _withdraw_entry_(self, session: Session, entry: OpenEntry) -> None:
         self._openings_.withdraw(session, entry)
 
     def _interface_(self, kind: str) -> Interface:
@@ -602,7 +602,7 @@ class Device(HostedObject, metaclass=DeviceType):
         if not (due or last):
             self._access_.mutex_lock.end_session(session)
             return
-        queued = Event()
+        queued = InterruptSafeEvent()
         clean_up = threading.Thread(
             target=self._clean_up_,
             args=(session, guardian, in_use, died, queued),
@@ -620,7 +620,9 @@ class Device(HostedObject, metaclass=DeviceType):
         self._access_.mutex_lock.end_session(session, guardian)
         queued.set()
 
-    def _clean_up_(self, session: Session, guardian: Call, in_use: bool, died: bool, queued: Event) -> None:
+    def _clean_up_(
+        self, session: Session, guardian: Call, in_use: bool, died: bool, queued: InterruptSafeEvent
+    ) -> None:
         queued.wait()
         if not self._access_.mutex_lock.claim(guardian, session, self._life_.safe_timeout):
             self._life_.fail(

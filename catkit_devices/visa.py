@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, fi
 from catkit_devices._base.deferred import finished
 from catkit_devices._base.timeouts import LONGEST_TIMEOUT, default_timeout, seconds
 from catkit_devices._device.members import hook
-from catkit_devices._device.settings import AsciiText, Condition, Encoding, Pattern, PositiveWhole, Seconds
+from catkit_devices._device.settings import AsciiText, Encoding, Pattern, PositiveWhole, Requirement, Seconds
 from catkit_devices._wire.address import is_expression, matching
 from catkit_devices._wire.byte_stream import simulated_clock
-from catkit_devices._wire.exchange import Dialogue, Transport
+from catkit_devices._wire.exchange import Exchanges, Transport
 from catkit_devices.device import Device
 from catkit_devices.errors import (
     DeviceError,
@@ -79,7 +79,7 @@ class VisaDevice(Device):
     A driver sets the class attributes below, declares its quantities, and overrides :meth:`_identify` where ``*IDN?``
     is not understood. :meth:`query`, :meth:`write` and their relatives are operations, for users; inside a driver the
     same without the operation are :meth:`_query`, :meth:`_write` and so on, and ``with self._exchange(command):`` makes
-    one dialogue of several of them. Each such exchange has the wire to itself, begins only on a line that can be
+    one exchange of several of them. Each such exchange has the wire to itself, begins only on a line that can be
     trusted, and fails with a DeviceError that names device, address and command.
 
     After a timeout, an unreadable reply, or bytes that nobody asked for, the line must fall silent for ``late_window``
@@ -118,7 +118,7 @@ class VisaDevice(Device):
     """5 to 8."""
     parity: ClassVar[Literal["none", "odd", "even", "mark", "space"]] = "none"
     """``"none"``, ``"odd"``, ``"even"``, ``"mark"`` or ``"space"``."""
-    stop_bits: ClassVar[Annotated[float, Condition("1, 1.5 or 2", {1, 1.5, 2}.__contains__)]] = 1
+    stop_bits: ClassVar[Annotated[float, Requirement("1, 1.5 or 2", {1, 1.5, 2}.__contains__)]] = 1
     """1, 1.5 or 2."""
     flow_control: ClassVar[Literal["none", "xon_xoff", "rts_cts", "dtr_dsr"]] = "none"
     """``"none"``, ``"xon_xoff"``, ``"rts_cts"`` or ``"dtr_dsr"``."""
@@ -139,11 +139,11 @@ class VisaDevice(Device):
         self._checked_ = False
         """Whether the driver has passed on the instrument's identity to be checked."""
         late_window = default_timeout(late_window, f"device {name!r}, a late reply")
-        self._dialogue_ = Dialogue(self, self._life_, address, late_window)
+        self._exchanges_ = Exchanges(self, self._life_, address, late_window)
         self._visa_library_ = visa_library
         self._clock_ = simulated_clock(visa_library)
 
-    # --- the dialogue
+    # --- exchanges
 
     @final
     def query(self, command: str, timeout: float | None = None) -> str:
@@ -218,7 +218,7 @@ class VisaDevice(Device):
         ``with self._transaction(): ...``; each exchange in the block is one of its own, with its own errors. Nothing
         else reaches the instrument in between, so keep it short.
         """
-        with self._dialogue_.hold(self._dialogue_.opened(), "a transaction"):
+        with self._exchanges_.hold(self._exchanges_.opened(), "a transaction"):
             yield
 
     _transaction_ = _transaction
@@ -242,14 +242,14 @@ class VisaDevice(Device):
         """
         if self._limit_reads_ is not None:
             self._limit_reads_.append((self, ""))
-        return self._dialogue_.exchange(command, fresh=fresh)
+        return self._exchanges_.exchange(command, fresh=fresh)
 
     _exchange_ = _exchange
 
     def _distrust(self, reason: str) -> None:
         """Have the line recovered before the next exchange."""
-        if self._dialogue_.transport is not None:
-            self._dialogue_.transport.doubt(reason)
+        if self._exchanges_.transport is not None:
+            self._exchanges_.transport.doubt(reason)
 
     _distrust_ = _distrust
 
@@ -294,7 +294,7 @@ class VisaDevice(Device):
         """
         timeout = self._seconds_(timeout)
         data = self._bytes_of_(command)
-        with self._dialogue_.aside(command) as line:
+        with self._exchanges_.aside(command) as line:
             line.write(data, self.io_timeout)
             if not self.wait(lambda: bool(line.unread()), timeout, interval):
                 raise DeviceTimeoutError(f"no reply in {timeout:g} s", **self._facts_(command))
@@ -486,13 +486,13 @@ class VisaDevice(Device):
 
     @property
     def _address_(self) -> str | None:
-        return self._dialogue_.address
+        return self._exchanges_.address
 
     def _open(self) -> Transport:
         if is_expression(self._wanted_):
-            self._dialogue_.address = self._wanted_
-            self._dialogue_.address = self._found_()
-        return self._dialogue_.open(self._join_line_)
+            self._exchanges_.address = self._wanted_
+            self._exchanges_.address = self._found_()
+        return self._exchanges_.open(self._join_line_)
 
     def _found_(self) -> str:
         """Return the address of the one instrument to which the expression applies.
@@ -518,7 +518,7 @@ class VisaDevice(Device):
         right = [address for address, problem in answers.items() if problem is None]
         if len(right) == 1:
             return right[0]
-        self._dialogue_.address = self._wanted_
+        self._exchanges_.address = self._wanted_
         told = "; ".join(f"{address}: {problem or 'the right kind'}" for address, problem in answers.items())
         raise DeviceOpenError(
             f"found {len(right) or 'no'} right instruments to which {self._wanted_!r} applies, expected one: say more "
@@ -528,25 +528,25 @@ class VisaDevice(Device):
 
     def _answer_at_(self, address: str) -> str | None:
         """Open an address; return why the instrument there is not the right one, None where it is."""
-        self._dialogue_.address = address
+        self._exchanges_.address = address
         try:
-            self._dialogue_.open(self._join_line_)
+            self._exchanges_.open(self._join_line_)
         except DeviceError as error:
             return error.problem
-        self._dialogue_.close()
+        self._exchanges_.close()
         return None
 
     def _close(self) -> None:
-        self._dialogue_.close()
+        self._exchanges_.close()
 
     def _connection_replaced_at_(self) -> float | None:
-        return self._dialogue_.replaced_at()
+        return self._exchanges_.replaced_at()
 
     def _is_connected_(self) -> bool:
-        return self._dialogue_.transport is not None
+        return self._exchanges_.transport is not None
 
     def _line_is_lost_(self) -> bool:
-        return self._dialogue_.is_lost()
+        return self._exchanges_.is_lost()
 
     def _require_identity_(self) -> None:
         self._checked_ = False
@@ -559,18 +559,18 @@ class VisaDevice(Device):
 
     def _checkpoint(self) -> None:
         super()._checkpoint_()
-        transport = self._dialogue_.transport
+        transport = self._exchanges_.transport
         if transport is not None and transport.is_needed():
             raise OperationCancelled(f"device {self.name!r}: a device at {self._address_} is made safe first")
 
     _checkpoint_ = _checkpoint
 
     def _may_give_way_(self, chain: object) -> bool:
-        transport = self._dialogue_.transport
+        transport = self._exchanges_.transport
         return super()._may_give_way_(chain) and not (transport is not None and transport.held_by(chain))
 
     def _sleep_(self, call: Call, seconds: float) -> None:
-        transport = self._dialogue_.transport
+        transport = self._exchanges_.transport
         if transport is None or not transport.held_by(call.chain):
             super()._sleep_(call, seconds)
             return
@@ -582,11 +582,11 @@ class VisaDevice(Device):
             left -= _SLICE
 
     def _in_the_way_(self) -> str:
-        transport = self._dialogue_.transport
+        transport = self._exchanges_.transport
         return "" if transport is None else transport.in_use()
 
     def _make_safe_in_doubt_(self) -> None:
-        self._dialogue_.hurried(super()._make_safe_in_doubt_)
+        self._exchanges_.hurried(super()._make_safe_in_doubt_)
 
     def _join_line_(self) -> Transport:
         from pyvisa import constants
@@ -598,11 +598,11 @@ class VisaDevice(Device):
             "stop_bits": constants.StopBits(round(self.stop_bits * 10)),
             "flow_control": constants.ControlFlow[self.flow_control],
         }
-        return Transport.acquire(self._visa_library_, self._dialogue_.address, settings)
+        return Transport.acquire(self._visa_library_, self._exchanges_.address, settings)
 
     def _send(self, command: str) -> None:
         data = self._bytes_of_(command)
-        self._dialogue_.opened().line.write(data, self.io_timeout)
+        self._exchanges_.opened().line.write(data, self.io_timeout)
 
     _send_ = _send
 

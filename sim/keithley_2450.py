@@ -23,7 +23,7 @@ _TERMINALS = {"FRON": "FRON", "FRONT": "FRON", "REAR": "REAR"}
 _LINE = 50.0  # Hz
 
 
-class Keithley2450(scpi.Instrument):
+class Keithley2450(scpi.ScpiSimulator):
     """The simulator ``keithley_2450``.
 
     Args:

@@ -43,7 +43,7 @@ def _settings(channel: int) -> dict[str, scpi.Number | scpi.Choice]:
     }
 
 
-class Keysight33500B(scpi.Instrument):
+class Keysight33500B(scpi.ScpiSimulator):
     """The simulator ``keysight_33500b``.
 
     Args:

@@ -30,7 +30,7 @@ _MEASURED = " ".join(
 )
 
 
-class Keysight34461A(scpi.Instrument):
+class Keysight34461A(scpi.ScpiSimulator):
     """The simulator ``keysight_34461a``.
 
     Args:

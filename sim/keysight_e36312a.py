@@ -30,7 +30,7 @@ def _settings(number: int) -> dict[str, scpi.Number | scpi.Choice]:
     }
 
 
-class KeysightE36312A(scpi.Instrument):
+class KeysightE36312A(scpi.ScpiSimulator):
     """The simulator ``keysight_e36312a``.
 
     Args:

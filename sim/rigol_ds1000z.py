@@ -39,7 +39,7 @@ def _channel(number: int) -> dict[str, scpi.Number | scpi.Choice]:
     }
 
 
-class DS1000Z(scpi.Instrument):
+class DS1000Z(scpi.ScpiSimulator):
     """The simulator ``rigol_ds1000z``.
 
     Args:

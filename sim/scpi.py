@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.simulation import Bench
 
-__all__ = ["Choice", "Commands", "Errors", "Instrument", "Keywords", "Number", "RefusedError", "Status", "block"]
+__all__ = ["Choice", "Commands", "Errors", "Keywords", "Number", "RefusedError", "ScpiSimulator", "Status", "block"]
 
 # Numbers and texts of errors (SCPI-99 volume 2, 21.8).
 DATA_TYPE_ERROR = (-104, "Data type error")
@@ -286,7 +286,7 @@ SWITCH = {"ON": "1", "OFF": "0", "1": "1", "0": "0"}
 """Words of a Choice that is on or off."""
 
 
-class Instrument:
+class ScpiSimulator:
     """Base of simulated instruments that speak SCPI: lines that end with LF, errors in a queue, settings.
 
     A subclass has the text of its ``*IDN?`` reply, the ``commands`` that it knows beside those of :class:`Status`,

@@ -20,7 +20,7 @@ _NO_NUMBER = 9.91e37
 """SCPI-99 volume 1, 7.2.1.5."""
 
 
-class TSP01(scpi.Instrument):
+class TSP01(scpi.ScpiSimulator):
     """The simulator ``thorlabs_tsp01``.
 
     Args:

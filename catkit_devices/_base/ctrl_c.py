@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import threading
 
-__all__ = ["Event"]
+__all__ = ["InterruptSafeEvent"]
 
 
-class Event:
+class InterruptSafeEvent:
     """As ``threading.Event``; it stays usable if any of its methods is interrupted."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ class Errand:
         self.begun = False
         self.failure: BaseException | None = None
         self._work = work
-        self._ended = Event()
+        self._ended = InterruptSafeEvent()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait at most ``timeout`` seconds (None: without limit); return whether it has ended."""

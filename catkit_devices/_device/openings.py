@@ -15,7 +15,7 @@ from catkit_devices.multiprocessing.locks.owner import calling, current_call, em
 if TYPE_CHECKING:
     from catkit_devices._device.access import Access
     from catkit_devices._device.connection import Lifecycle
-    from catkit_devices.multiprocessing.locks.entries import Entry
+    from catkit_devices.multiprocessing.locks.entries import OpenEntry
     from catkit_devices.multiprocessing.locks.owner import Session
 
 __all__ = ["Openings"]
@@ -67,7 +67,7 @@ class Openings:
             if entry is not None:
                 self._here.discard(entry)
 
-    def enter(self, entry: Entry) -> None:
+    def enter(self, entry: OpenEntry) -> None:
         """Open the device if it is not open, and keep it open for the caller's session; may be done twice.
 
         Raises:
@@ -93,7 +93,7 @@ class Openings:
             finally:
                 self._access.leave(call)
 
-    def leave(self, entry: Entry | None, force: bool = False) -> None:
+    def leave(self, entry: OpenEntry | None, force: bool = False) -> None:
         """End what ``enter`` began, and close the device behind the last one; may be done twice.
 
         Args:
@@ -118,7 +118,7 @@ class Openings:
                 self._close_when_free()
                 raise
 
-    def withdraw(self, session: Session, entry: Entry) -> None:
+    def withdraw(self, session: Session, entry: OpenEntry) -> None:
         """Remove an entry of an interrupted call, whether or not it was counted; returns at once."""
         if self._entries.remove(session, entry):
             self._close_when_free()

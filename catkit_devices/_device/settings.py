@@ -21,10 +21,10 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "AsciiText",
-    "Condition",
     "Encoding",
     "Pattern",
     "PositiveWhole",
+    "Requirement",
     "Seconds",
     "check_setting",
     "declared_settings",
@@ -33,8 +33,8 @@ __all__ = [
 _CLASS_VARIABLE = re.compile(r"\b(?:ClassVar|Final)\b")
 
 
-class Condition(NamedTuple):
-    """What a value must be beyond its type: ``ClassVar[Annotated[float, Condition("at least 1", ...)]]``."""
+class Requirement(NamedTuple):
+    """What a value must be beyond its type: ``ClassVar[Annotated[float, Requirement("at least 1", ...)]]``."""
 
     expected: str
     """The condition as text for messages, with its unit."""
@@ -63,19 +63,19 @@ def _contains_ascii(encoding: str) -> bool:
 
 Seconds = Annotated[
     float,
-    Condition(
+    Requirement(
         f"a number of seconds above 0, at most {LONGEST_TIMEOUT:.0f}", lambda value: 0 < value <= LONGEST_TIMEOUT
     ),
 ]
-PositiveWhole = Annotated[int, Condition("a whole number above 0", lambda value: value > 0)]
-AsciiText = Annotated[str, Condition("text in ASCII", str.isascii)]
+PositiveWhole = Annotated[int, Requirement("a whole number above 0", lambda value: value > 0)]
+AsciiText = Annotated[str, Requirement("text in ASCII", str.isascii)]
 Encoding = Annotated[
     str,
-    Condition(
+    Requirement(
         "an encoding that Python knows and in which ASCII is as it is, such as 'latin-1' or 'utf-8'", _contains_ascii
     ),
 ]
-Pattern = Annotated[str, Condition("a regular expression", _compiles)]
+Pattern = Annotated[str, Requirement("a regular expression", _compiles)]
 
 
 def declared_settings(cls: type) -> dict[str, list[tuple[type, Any]]]:
@@ -139,7 +139,7 @@ def _unmet(hint: Any, value: Any) -> str | None:
     """Return what was expected where ``value`` is not of the type ``hint``; None where it is, or cannot be told."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        conditions = [one for one in arguments[1:] if isinstance(one, Condition)]
+        conditions = [one for one in arguments[1:] if isinstance(one, Requirement)]
         wrong = _unmet(arguments[0], value)
         for condition in conditions:
             if wrong is not None or not condition.holds(value):

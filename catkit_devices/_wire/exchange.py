@@ -5,7 +5,7 @@ for, the line is *suspect*: before the next exchange it must fall silent, is cle
 itself again.
 
 An opened address is one :class:`Transport` for the whole process, shared by every device that has the address; each of
-these has a :class:`Dialogue` over it.
+these does its :class:`Exchanges` over it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices._wire.address import normalise
 from catkit_devices._wire.byte_stream import Line
 from catkit_devices._wire.ownership import Ownership
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from catkit_devices._device.connection import Lifecycle
     from catkit_devices.multiprocessing.locks.owner import Call
 
-__all__ = ["TRUSTED", "Dialogue", "LineState", "Transport", "Trust"]
+__all__ = ["TRUSTED", "Exchanges", "LineState", "Transport", "Trust"]
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Transport:
         """The exchange that holds the wire; None while it is free."""
         self._urgent: dict[int, float] = {}
         """Who waits for the wire to make a device safe: thread, and since when on the monotonic clock."""
-        self._calm = Event()
+        self._calm = InterruptSafeEvent()
         """Set while nobody waits so."""
         self._calm.set()
         self.trust = TRUSTED
@@ -384,7 +384,7 @@ def _close_quietly(resource: Any) -> None:
 
 
 class _Stage(enum.Enum):
-    """Where a dialogue is."""
+    """What a device does with its line at the moment."""
 
     IDLE = enum.auto()
     TALKING = enum.auto()
@@ -404,7 +404,7 @@ class _Haste(enum.Enum):
 
 
 class _Device(Protocol):
-    """What a dialogue needs of its device; ``catkit_devices.visa.VisaDevice`` says what each does."""
+    """What the exchanges need of their device; ``catkit_devices.visa.VisaDevice`` says what each does."""
 
     io_timeout: ClassVar[float]
 
@@ -415,7 +415,7 @@ class _Device(Protocol):
     def _require_identity_(self) -> None: ...
 
 
-class Dialogue:
+class Exchanges:
     """The exchanges of one device with its instrument.
 
     Args:

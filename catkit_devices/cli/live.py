@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices.cli.output import console, silent
 from catkit_devices.cli.picture import ENDED, count, limits, picture, reading, source
 from catkit_devices.errors import ServerUnresponsiveError
@@ -52,7 +52,7 @@ class LiveView:
     """
 
     def __init__(self, testbed: TestbedClient, screen: Screen | None = None, *, everything: bool = False) -> None:
-        self.gone = Event()
+        self.gone = InterruptSafeEvent()
         """Set when the testbed is not there any more."""
         self.last: dict[str, Any] | None = None
         """Its last status."""
@@ -62,7 +62,7 @@ class LiveView:
         self._live: Any = None
         self._heard = time.monotonic()
         self._lines = _Lines(lambda line: self._console.print(line, markup=False), everything=everything)
-        self._ending = Event()
+        self._ending = InterruptSafeEvent()
         self._thread = threading.Thread(target=self._go_on_drawing, name="view", daemon=True)
 
     def __enter__(self) -> Self:

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices.datalog import database
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Checkpointer:
         self._lock = lock
         self._pages = 0
         self._thread: threading.Thread | None = None
-        self._wake = Event()
+        self._wake = InterruptSafeEvent()
         self._ending = False
 
     def note(self, size: int = 0) -> None:

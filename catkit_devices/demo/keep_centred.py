@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from catkit_devices.demo.spot import Spot
+    from catkit_devices.demo.spot import FoundSpot
 
 __all__ = ["KeepCentred"]
 
@@ -113,7 +113,7 @@ class KeepCentred(Experiment):
             time.sleep(self.interval)
         return {"steps": steps, "skipped": skipped, "response": self._response.tolist()}
 
-    def _record(self, at: float, spot: Spot, power: float) -> None:
+    def _record(self, at: float, spot: FoundSpot, power: float) -> None:
         moved = self._response @ (self._target - self._start)
         for tag, value, unit in (
             ("offset_x", spot.x, "pixel"),
@@ -128,7 +128,7 @@ class KeepCentred(Experiment):
     def _everything(self) -> Any:
         return self.lock(*LIGHT, "camera", "tiptilt")
 
-    def _look(self, *, keep: bool = False) -> Spot:
+    def _look(self, *, keep: bool = False) -> FoundSpot:
         frame = self.devices.camera.frame()
         if keep:
             self.log_array("frame", frame, "count")

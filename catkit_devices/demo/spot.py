@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Spot", "find_spot"]
+__all__ = ["FoundSpot", "find_spot"]
 
 _SIGNIFICANT = 5.0
 """A pixel counts as light when it is above the background by this many standard deviations of the noise there."""
 
 
-class Spot(NamedTuple):
+class FoundSpot(NamedTuple):
     """The spot on a frame: its offset from the frame's centre (pixels; x right, y down), and its light in counts."""
 
     x: float
@@ -21,7 +21,7 @@ class Spot(NamedTuple):
     light: float
 
 
-def find_spot(frame: npt.NDArray[Any]) -> Spot:
+def find_spot(frame: npt.NDArray[Any]) -> FoundSpot:
     """Return the centre of gravity of the pixels that are above the background, and their sum above it.
 
     For a frame without light, the light is 0 and the centre is NaN.
@@ -35,8 +35,8 @@ def find_spot(frame: npt.NDArray[Any]) -> Spot:
     above[above < _SIGNIFICANT * max(noise, 1.0)] = 0.0
     light = float(above.sum())
     if light == 0.0:
-        return Spot(float("nan"), float("nan"), 0.0)
+        return FoundSpot(float("nan"), float("nan"), 0.0)
     rows, columns = counts.shape
     x = float(above.sum(axis=0) @ (np.arange(columns) - (columns - 1) / 2)) / light
     y = float(above.sum(axis=1) @ (np.arange(rows) - (rows - 1) / 2)) / light
-    return Spot(x, y, light)
+    return FoundSpot(x, y, light)

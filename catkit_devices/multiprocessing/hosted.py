@@ -13,7 +13,7 @@ from catkit_devices.multiprocessing.locks.mutex import Mutex
 from catkit_devices.multiprocessing.protocol import RESERVED, SPECIAL, Interface
 
 if TYPE_CHECKING:
-    from catkit_devices.multiprocessing.locks.entries import Entry
+    from catkit_devices.multiprocessing.locks.entries import OpenEntry
     from catkit_devices.multiprocessing.locks.owner import Session
     from catkit_devices.multiprocessing.protocol import Reference
 
@@ -105,13 +105,13 @@ class HostedObject:
         """Return descriptor and size, in bytes, of the memory that its clients map; None if there is none."""
         return None
 
-    def _enter_entry_(self, entry: Entry) -> None:
+    def _enter_entry_(self, entry: OpenEntry) -> None:
         """Open it, and keep it open for ``entry``, which the client has numbered. Used if ``Interface.entered``."""
 
-    def _leave_entry_(self, entry: Entry | None, force: bool) -> None:
+    def _leave_entry_(self, entry: OpenEntry | None, force: bool) -> None:
         """End an entry of ``_enter_entry_``; ``force`` ends all entries. After the last one it is closed."""
 
-    def _withdraw_entry_(self, session: Session, entry: Entry) -> None:
+    def _withdraw_entry_(self, session: Session, entry: OpenEntry) -> None:
         """End an entry whose call the client has interrupted; it may not have been counted yet."""
 
 

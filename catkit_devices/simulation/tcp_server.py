@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.simulation.clock import VirtualClock
 
@@ -98,7 +98,7 @@ class InstrumentServer:
             raise ConfigurationError("a bench whose clock is virtual cannot be served: its clients run in real time")
         self._selector = selectors.DefaultSelector()
         self._clients: list[_Client] = []
-        self._stopped = Event()
+        self._stopped = InterruptSafeEvent()
         self._active = time.monotonic()
         served: dict[str, Served] = {}
         with contextlib.ExitStack() as cleanup:

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices._base.timeouts import seconds
 from catkit_devices.errors import ConfigurationError, ServerResourceError, ServerUnresponsiveError, WaitTimeoutError
 from catkit_devices.multiprocessing.hosted import HostedObject
@@ -42,7 +42,7 @@ class _Request:
         self.kind = kind
         self.text = text
         self.begun = False
-        self.done = Event()
+        self.done = InterruptSafeEvent()
         """Set when it is answered, or when whoever asked waits no longer."""
         self.answer: tuple[bool, bytes] | None = None
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerUnresponsiveError, in_one_line
 from catkit_devices.testbed.client import TestbedClient
@@ -93,7 +93,7 @@ class Testbed(TestbedClient):
         self._told: SafetyError | None = None
         """The trip that the caller knows of."""
         self._end_request: CatkitDevicesError | None = None
-        self._end_requested = Event()
+        self._end_requested = InterruptSafeEvent()
 
     @staticmethod
     def attach(name: str) -> TestbedClient:

@@ -10,7 +10,7 @@ from functools import partial
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices._base.standby import Standby, begin
 from catkit_devices.errors import SafetyError
 from catkit_devices.testbed.safety.monitor import MONITOR_STOP, OPEN_TIMEOUT, SAFETY_READY, Duty
@@ -106,7 +106,7 @@ class SafetyWatch:
         self._tests = tests
         self._say = say
         self._on_trip = on_trip
-        self._ending = Event()
+        self._ending = InterruptSafeEvent()
         self._event: Any = None
         self._guard = threading.Lock()
         self._monitor: MonitorRun | None = None
@@ -119,7 +119,7 @@ class SafetyWatch:
         self._resetting = False
         self._changing = threading.Lock()
         """Held while one monitor takes the place of another."""
-        self._told = Event()
+        self._told = InterruptSafeEvent()
         """Set when all servers, runs and plugins have been told of the trip."""
         self._rounds = {"servers": 0, "safety event": 0}
         """How many rounds each watching thread has completed."""

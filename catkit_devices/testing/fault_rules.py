@@ -53,8 +53,8 @@ def variants(kind: str, device: Any, *, strict: bool = False) -> Iterator[Fault]
         strict: whether there are also faults that put extra digits in front of replies.
     """
     timeout: float = getattr(type(device), "io_timeout", 2.0)
-    dialogue = getattr(device, "_dialogue_", None)
-    window: float = 1.0 if dialogue is None else dialogue.late_window
+    exchanges = getattr(device, "_exchanges_", None)
+    window: float = 1.0 if exchanges is None else exchanges.late_window
     end = getattr(type(device), "read_termination", "\n").encode("ascii")
     match kind:
         case "late":

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ class _Attempt:
 
     def __init__(self, do: Callable[[], object]) -> None:
         self._do = do
-        self.ended = Event()
+        self.ended = InterruptSafeEvent()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -49,7 +49,7 @@ class _Attempt:
 def gets_in(rig: Rig, member: Member) -> str | None:
     """Begin an operation while another one is running; return how the two overlapped, None if they did not."""
     device: Any = rig.device
-    begun, may_end = Event(), Event()
+    begun, may_end = InterruptSafeEvent(), InterruptSafeEvent()
 
     def occupy(_device: Any) -> None:
         begun.set()
@@ -105,7 +105,7 @@ def is_entered(rig: Rig, member: Member) -> str | None:
 
 def while_held(device: Any, do: Callable[[], object]) -> bool:
     """Call ``do`` while another thread holds the device; return whether the call had to wait for that thread."""
-    held, may_end = Event(), Event()
+    held, may_end = InterruptSafeEvent(), InterruptSafeEvent()
 
     def hold() -> None:
         with device.lock():

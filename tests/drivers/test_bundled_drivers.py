@@ -369,7 +369,7 @@ def test_lc400_moves_the_stage(serve):
 # --- operations that are cancelled
 
 
-def cancel(device, begin, until, begun=lambda device: device._dialogue_._stage is _Stage.TALKING):
+def cancel(device, begin, until, begun=lambda device: device._exchanges_._stage is _Stage.TALKING):
     """Begin an operation in another thread, break the device's mutex while it waits, and return what it raised."""
     caught = []
 

@@ -250,7 +250,7 @@ class StartsAThreadWhenMade(Supply):
 
 class StaysOpen(Supply):
     def _close(self):
-        self._dialogue_.transport = None
+        self._exchanges_.transport = None
 
 
 class StaysOpenWhenOpeningFails(Supply):
@@ -398,7 +398,7 @@ class RemembersInstead(Supply):
         try:
             self._last = self._ask("VOLT?", float)
         except DeviceError:
-            self._dialogue_.transport.trust = TRUSTED
+            self._exchanges_.transport.trust = TRUSTED
         return self._last
 
     voltage = Control(_read_or_remember, "VOLT {}", unit="V", limits=(0, 30), doc="Output voltage.")
@@ -454,13 +454,13 @@ class TakesLateReplies(Supply):
 
     def __init__(self, name, **options):
         super().__init__(name, **options)
-        self._dialogue_.require_trust = lambda transport, *, fresh: None
+        self._exchanges_.require_trust = lambda transport, *, fresh: None
 
     def _query(self, command, timeout=None):
         try:
             return super()._query(command, timeout)
         finally:
-            self._dialogue_.transport.trust = TRUSTED
+            self._exchanges_.transport.trust = TRUSTED
 
 
 class TakesWhatCame(Supply):
@@ -492,8 +492,8 @@ class DoesNotLookBefore(Supply):
 
     def __init__(self, name, **options):
         super().__init__(name, **options)
-        require_trust = self._dialogue_.require_trust
-        self._dialogue_.require_trust = lambda transport, *, fresh: require_trust(transport, fresh=False)
+        require_trust = self._exchanges_.require_trust
+        self._exchanges_.require_trust = lambda transport, *, fresh: require_trust(transport, fresh=False)
 
 
 class LosesTheConnection(Supply):

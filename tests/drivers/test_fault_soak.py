@@ -129,7 +129,7 @@ def test_no_fault_ever_makes_a_driver_return_a_wrong_value(serve, rounds, driver
         if device.state == "fault":
             device.reset()
         library.reconnect(address)
-        if device._dialogue_.is_lost():
+        if device._exchanges_.is_lost():
             attempt(lambda: device.close(force=True))
         if not device.is_open:
             attempt(lambda: device.open() and None)

@@ -227,7 +227,7 @@ def test_make_safe_gets_the_wire_before_everybody_else_who_waits(make, until):
     laser, instrument = make()
     others = [make(name=f"other {number}")[0] for number in range(4)]
     while_it_waited = []
-    transport = laser._dialogue_.transport
+    transport = laser._exchanges_.transport
     instrument.note = lambda: while_it_waited.append(instrument.asked[-1]) if transport._urgent else None
     ended = threading.Event()
     greedy = [Meanwhile(other.ask_again_and_again, ended.is_set) for other in others]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 import pytest
 
 from catkit_devices import Control, Device, VisaDevice
-from catkit_devices._device.settings import Condition
+from catkit_devices._device.settings import Requirement
 from catkit_devices.multiprocessing import SharedMemoryManager
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Family(Device):
 
     PROMPT: Final = b"> "
     prompt: ClassVar[bytes] = b"> "
-    retries: ClassVar[Annotated[int, Condition("1 to 9", range(1, 10).__contains__)]] = 3
+    retries: ClassVar[Annotated[int, Requirement("1 to 9", range(1, 10).__contains__)]] = 3
     known: "ClassVar[Known | None]" = None
     either: ClassVar[int | str] = 1
 

@@ -93,7 +93,7 @@ def test_a_reply_of_megabytes_over_a_socket_is_read_whole(server):
 
 def test_small_writes_leave_at_once(server):
     with Widget("widget", address=server().address) as device:
-        line = _socket_of(device._dialogue_.transport.line.resource)
+        line = _socket_of(device._exchanges_.transport.line.resource)
 
         assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 

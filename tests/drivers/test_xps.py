@@ -62,7 +62,7 @@ class TestXPS(conformance.DriverConformance):
     examples = 5
 
     def make_unsafe(self, device):
-        with device._dialogue_.aside("a motion that nobody waits for") as line:
+        with device._exchanges_.aside("a motion that nobody waits for") as line:
             line.write(b"GroupMoveAbsolute(S.P,25)", 1.0)
 
     def is_safe(self, device, simulator):
@@ -309,17 +309,17 @@ def test_no_motion_begins_before_a_suspect_line_is_in_order_again(stages):
     device._distrust("the test wants it")
     simulator.calls.clear()
 
-    with device._dialogue_.aside("GroupMoveAbsolute(S.Pos,1)"):
+    with device._exchanges_.aside("GroupMoveAbsolute(S.Pos,1)"):
         assert [call for _connection, call in simulator.calls] == ["FirmwareVersionGet(char *)"]
 
 
 def test_no_motion_begins_where_the_connection_is_known_to_be_lost(stages):
     device, _simulator, library = stages("virtual")
-    device._dialogue_.transport.lose("another device has found it lost")
+    device._exchanges_.transport.lose("another device has found it lost")
 
     with (
         pytest.raises(DeviceDisconnectedError, match="another device has found it lost"),
-        device._dialogue_.aside("GroupMoveAbsolute(S.Pos,1)"),
+        device._exchanges_.aside("GroupMoveAbsolute(S.Pos,1)"),
     ):
         pass
 
@@ -353,7 +353,7 @@ def test_the_address_is_in_use_until_the_connection_of_a_motion_is_closed():
         device = create_device("newport_xps_q8", "stages", {"address": address, "groups": GROUPS})
         device.open()
 
-        with device._dialogue_.aside("GroupMoveAbsolute(S.Pos,20)"):
+        with device._exchanges_.aside("GroupMoveAbsolute(S.Pos,20)"):
             device.close()
             with pytest.raises(DeviceBusyError, match=f"in use by .*pid {os.getpid()}"):
                 Ownership(normalise(address))

@@ -9,7 +9,7 @@ import time
 import pytest
 from instruments import Instrument
 
-from catkit_devices._base.ctrl_c import Event as CtrlCEvent
+from catkit_devices._base.ctrl_c import InterruptSafeEvent as CtrlCEvent
 from catkit_devices.errors import OperationCancelled
 from catkit_devices.multiprocessing import Mutex, MutexedDict, Process, SharedMemoryManager, lock_all
 from catkit_devices.multiprocessing.locks.lock import OwnedLock, cancel

@@ -230,7 +230,7 @@ class Subject:
 
     def ready(self):
         """Open the device, again where the last error was one that takes this."""
-        lost = self.device._dialogue_.is_lost()
+        lost = self.device._exchanges_.is_lost()
         if lost or self.device.state == "fault":
             self.line.clear()
             self.library.bench.clock.wait(60.0)  # as long as a person takes; a slow reply may still be coming

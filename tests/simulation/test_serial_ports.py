@@ -98,7 +98,7 @@ def test_a_pyserial_driver_works_on_it(wheel):
             assert isinstance(port, kind)
             assert port.timeout == device.io_timeout
             port.timeout = None
-        assert device._dialogue_.transport.line.resource.timeout < 60_000  # not for ever
+        assert device._exchanges_.transport.line.resource.timeout < 60_000  # not for ever
 
 
 def test_silence_is_a_timeout_and_its_late_answer_is_never_taken_for_the_next_one(wheel):

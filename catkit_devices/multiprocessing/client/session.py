@@ -13,7 +13,7 @@ from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices.errors import ServerNotFoundError, ServerUnresponsiveError
 from catkit_devices.multiprocessing.locks.lock import give_way, sequence_of
 from catkit_devices.multiprocessing.locks.owner import local_session, process_id, process_name
@@ -30,7 +30,7 @@ from catkit_devices.multiprocessing.wire.forking import renewed
 from catkit_devices.multiprocessing.wire.shortage import shortage
 
 if TYPE_CHECKING:
-    from catkit_devices.multiprocessing.locks.entries import Entry
+    from catkit_devices.multiprocessing.locks.entries import OpenEntry
     from catkit_devices.multiprocessing.locks.owner import Call, OwnerKey
     from catkit_devices.multiprocessing.wire.endpoint import Address
 
@@ -88,12 +88,12 @@ class ClientSession:
         self.lost: ServerUnresponsiveError | None = None
         self.silence = 0.0
         """Seconds since the last message of the server; it sends one about every second."""
-        self._gone = Event()
+        self._gone = InterruptSafeEvent()
         self.sections: dict[OwnerKey, dict[int, int]] = {}
         """For every owner of this process, the number of its sections by the number of the lock on the server."""
         self.names: dict[int, str] = {}
         """The names of these locks, for messages."""
-        self.opened: dict[int, list[Entry]] = {}
+        self.opened: dict[int, list[OpenEntry]] = {}
         """The ``open()``s of this process that keep an object of the server open."""
         self.nested: dict[int, Nested] = {}
         """The call of each connection that is part of an operation in this process."""
@@ -242,7 +242,7 @@ class _Attempt:
     __slots__ = ("done", "silent")
 
     def __init__(self) -> None:
-        self.done = Event()
+        self.done = InterruptSafeEvent()
         self.silent: ServerUnresponsiveError | None = None
         """Set if the server did not answer: then it would not answer the waiting threads either."""
 

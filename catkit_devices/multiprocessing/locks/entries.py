@@ -18,12 +18,12 @@ from catkit_devices.multiprocessing.locks.owner import current_call, process_id
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.locks.owner import Call, OwnerKey, Session
 
-__all__ = ["Entries", "Entry", "OwnEntries", "new_entry"]
+__all__ = ["Entries", "OpenEntry", "OwnEntries", "new_entry"]
 
 _numbers = itertools.count(1)
 
 
-class Entry(NamedTuple):
+class OpenEntry(NamedTuple):
     """One block, or one ``open()``."""
 
     process: str
@@ -33,21 +33,21 @@ class Entry(NamedTuple):
     """Whether it is a ``with`` block, which only its own end removes."""
 
 
-def new_entry(*, block: bool) -> Entry:
+def new_entry(*, block: bool) -> OpenEntry:
     """Return an entry that is not yet counted."""
-    return Entry(process_id(), next(_numbers), block)
+    return OpenEntry(process_id(), next(_numbers), block)
 
 
 class Entries:
     """The entries of each session. An entry that has ended, or was abandoned, never counts again."""
 
     def __init__(self) -> None:
-        self._of: dict[str, set[Entry]] = {}
+        self._of: dict[str, set[OpenEntry]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._of)
 
-    def add(self, call: Call, entry: Entry) -> None:
+    def add(self, call: Call, entry: OpenEntry) -> None:
         """Count an entry for the session of a call.
 
         Raises:
@@ -59,7 +59,7 @@ class Entries:
                 raise OperationCancelled("the calling process has ended")
             self._of.setdefault(call.session.carrier.id, set()).add(entry)
 
-    def remove(self, session: Session, entry: Entry) -> bool:
+    def remove(self, session: Session, entry: OpenEntry) -> bool:
         """Remove an entry; return whether it was there."""
         with guard:
             entries = self._of.get(session.carrier.id, set())
@@ -84,7 +84,7 @@ class Entries:
 class Entered(NamedTuple):
     """One entry, with its owner and its session."""
 
-    entry: Entry
+    entry: OpenEntry
     owner: OwnerKey
     session: object
 
@@ -101,7 +101,7 @@ class OwnEntries:
     def __init__(self) -> None:
         self._all: list[Entered] = []
 
-    def add(self, entry: Entry, session: object = None) -> None:
+    def add(self, entry: OpenEntry, session: object = None) -> None:
         """Record an entry of the current owner."""
         self._all.append(Entered(entry, current_call().owner.key, session))
 
@@ -119,7 +119,7 @@ class OwnEntries:
         own = [one for one in found if one.owner == mine]
         return next(reversed(own or found), None)
 
-    def discard(self, entry: Entry) -> None:
+    def discard(self, entry: OpenEntry) -> None:
         """Record that an entry was left; may be repeated."""
         for one in [one for one in self._all if one.entry == entry]:
             with contextlib.suppress(ValueError):  # another thread is quicker

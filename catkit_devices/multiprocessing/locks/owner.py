@@ -18,7 +18,7 @@ from multiprocessing import process as _process
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +127,7 @@ class Call:
         """Whether it makes a device safe: then it acquires no lock but the one of the wire."""
         self.hands_over = False
         """Whether its answer is a value that is removed from an object, and goes back if it does not arrive."""
-        self._wake: Event | None = None
+        self._wake: InterruptSafeEvent | None = None
         self._on_cancel: Callable[[], None] | None = None
 
     def cancel(self, reason: BaseException) -> None:
@@ -148,7 +148,7 @@ class Call:
     def wait(self, timeout: float | None) -> None:
         """Sleep for ``timeout`` seconds; end early, raising the reason, when the call is cancelled."""
         if self._wake is None:
-            self._wake = Event()
+            self._wake = InterruptSafeEvent()
         if self.reason is None:
             self._wake.wait(timeout)
         self.check()

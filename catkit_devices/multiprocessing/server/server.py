@@ -18,7 +18,7 @@ from collections import OrderedDict
 from multiprocessing import AuthenticationError, connection, current_process, managers, parent_process, util
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices.errors import ServerError, ServerResourceError
 from catkit_devices.multiprocessing.client import wait_graph
 from catkit_devices.multiprocessing.locks import lock as locks
@@ -106,8 +106,8 @@ class Server(managers.Server):
         running_server.append(self)
         current_process()._manager_server = self  # type: ignore[attr-defined]  # noqa: SLF001 - as the base does
         wait_graph.own_address.append(self.address)
-        self.stop_event = Event()
-        # A signal handler interrupts this thread at any place, and must not wait for the lock of an Event that this
+        self.stop_event = InterruptSafeEvent()
+        # A signal handler interrupts this thread at any place, and must not wait for the lock of an event that this
         # thread may hold at that moment. SimpleQueue.put() may be called in a signal handler.
         told: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._told = told

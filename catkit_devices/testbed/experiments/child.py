@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices._base.standby import all_at_once
 from catkit_devices.errors import ProcessDiedError
 from catkit_devices.multiprocessing import Process
@@ -127,7 +127,7 @@ class RunningExperiment:
         self._steps = self._ways_to_end()
         self._deadline = float("inf")
         self._forced = False
-        self._ended = Event()
+        self._ended = InterruptSafeEvent()
         self._process = Process(target=run_experiment, args=(experiment, name, layout, str(run_path)), name=name)
         self._process.grace = layout.stop_timeout  # it tears down when this process dies
         self._lock = threading.Lock()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices._base.deferred import refuse_deferred_methods
 from catkit_devices.testbed.experiments.parameters import collect, fill, refuse_ambiguous
 
@@ -36,7 +36,7 @@ class Context:
     manager: SharedMemoryManager
     run: Run
     reporter: Reporter
-    finishing: Event
+    finishing: InterruptSafeEvent
 
 
 @dataclass_transform(kw_only_default=True)

@@ -8,7 +8,7 @@ import time
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Self
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices._device.process_end import told_to_end
 from catkit_devices.errors import StopExperiment
 from catkit_devices.testbed.processes.signals import deliver_again, ignore_terminal
@@ -39,7 +39,7 @@ class StopGuard:
     """
 
     def __init__(self) -> None:
-        self.finishing = Event()
+        self.finishing = InterruptSafeEvent()
         """Set when the experiment is to end with its current step."""
         self._armed = False
         self._asked: BaseException | None = None

@@ -18,7 +18,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices.errors import SafetyError
 from catkit_devices.testbed.devices.devices import Devices
 from catkit_devices.testbed.processes.logs import forward_logs
@@ -132,9 +132,9 @@ class _Monitor:
         self._reading: set[str] = set()
         self._looked = 0.0
         self._ready = False
-        self._gave: Event | None = None
+        self._gave: InterruptSafeEvent | None = None
         """Set when the permits have been given, or could not be; None before that has begun."""
-        self._ending = Event()
+        self._ending = InterruptSafeEvent()
         self._renewal = Renewal(
             MONITOR,
             layout.device_servers,
@@ -165,7 +165,7 @@ class _Monitor:
             self._ending.set()
             self._renewal.end()
 
-    def giving(self) -> Event | None:
+    def giving(self) -> InterruptSafeEvent | None:
         """Return the event that is set when the permits have been given; None where none is being given now."""
         return None if self._gave is None or self._gave.is_set() else self._gave
 
@@ -242,7 +242,7 @@ class _Monitor:
         passed = all(known.passed and self._freshness[one].confirmed for one, known in self._states.items())
         if passed and not self._ready:
             self._ready = True
-            self._gave = Event()
+            self._gave = InterruptSafeEvent()
             self._in_thread(self._begin, "begin")
         return state.tripped
 

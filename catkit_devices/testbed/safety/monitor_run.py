@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices.errors import ProcessDiedError, SafetyError
 from catkit_devices.multiprocessing import Process
 from catkit_devices.testbed.processes.environment import children_of
@@ -43,7 +43,7 @@ class MonitorRun:
         """Whether it was told to end."""
         self.failure: SafetyError | None = None
         """Why it ended without having been told to."""
-        self.ended = Event()
+        self.ended = InterruptSafeEvent()
         self._layout = layout
         self._on_end = on_end
         self._process = Process(target=monitor, args=(layout, tests, token, duty), name=MONITOR)

@@ -21,7 +21,7 @@ from functools import partial
 from multiprocessing import connection, parent_process
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._base.ctrl_c import Event
+from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices._base.standby import Standby
 from catkit_devices._device.process_end import open_devices
 from catkit_devices.device import Device
@@ -91,8 +91,8 @@ class Permit(HostedObject):
         self._stopped = False
         self._due = False
         """Whether there is a trip for which the devices have not been made safe yet."""
-        self._safe = Event()
-        self._given = Event()
+        self._safe = InterruptSafeEvent()
+        self._given = InterruptSafeEvent()
         self._speaker = Standby("last word")
         self._messenger = Standby("spread")
         self._said: Errand | None = None
