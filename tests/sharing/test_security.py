@@ -6,6 +6,7 @@ import hmac
 import os
 import pickle
 import shutil
+import signal
 import socket
 import stat
 import struct
@@ -430,6 +431,40 @@ def test_clients_with_the_key_can_connect_while_others_without_it_keep_trying(ma
 
 
 # --- after authentication --------------------------------------------------------------------------------------------
+
+
+def test_a_program_that_was_suspended_while_it_connected_connects_again(tmp_path):
+    """The server closed the first connection because its handshake took too long: that is not the fault of the server."""
+    address, key = str(tmp_path / "s.sock"), b"key"
+    source = f"""
+import os, signal
+from multiprocessing import connection
+from catkit_devices.multiprocessing.wire.connecting import connect
+from catkit_devices.multiprocessing.wire.endpoint import Endpoint
+answer = connection.answer_challenge
+def suspended(*arguments):
+    connection.answer_challenge = answer
+    os.kill(os.getpid(), signal.SIGSTOP)
+    answer(*arguments)
+connection.answer_challenge = suspended
+connect(Endpoint("late", {address!r}, {key!r}, 1), 0.5)
+"""
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind(address)
+        listening.listen()
+        listening.settimeout(30)
+        with subprocess.Popen([sys.executable, "-c", source], stderr=subprocess.PIPE, text=True) as program:
+            first, _ = listening.accept()
+            os.waitpid(program.pid, os.WUNTRACED)
+            time.sleep(0.6)  # longer than it waits
+            first.close()
+            program.send_signal(signal.SIGCONT)
+            second, _ = listening.accept()
+            with connection.Connection(second.detach()) as conn:
+                connection.deliver_challenge(conn, key)
+                connection.answer_challenge(conn, key)
+            _, errors = program.communicate(timeout=30)
+    assert (program.returncode, errors) == (0, "")
 
 
 def test_a_request_that_the_server_does_not_know_is_refused(manager):

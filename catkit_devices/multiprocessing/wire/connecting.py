@@ -42,12 +42,18 @@ def connect(server: Endpoint, timeout: float) -> connection.Connection:
         AuthenticationError: the server has another key.
     """
     deadline = time.monotonic() + timeout
+    suspended = False
     while True:
+        began = time.monotonic()
         try:
             return _connect_once(server, timeout)
         except _CrowdedError as crowded:
             # Too many connect at once: the queue of the Unix socket is full, or the server has dropped the oldest one.
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now - began > timeout and not suspended:
+                # The server gave up this connection while this process was suspended; that says nothing about it.
+                deadline, suspended = now + timeout, True
+            if now > deadline:
                 raise ServerUnresponsiveError(str(crowded), server=server.name, pid=server.pid) from crowded
             time.sleep(0.005)
 
