@@ -434,7 +434,7 @@ def test_clients_with_the_key_can_connect_while_others_without_it_keep_trying(ma
 
 
 def test_a_program_that_was_suspended_while_it_connected_connects_again(tmp_path):
-    """The server closed the first connection because its handshake took too long: that is not the fault of the server."""
+    """Its first connection was closed because the handshake took too long, which is not the fault of the server."""
     address, key = str(tmp_path / "s.sock"), b"key"
     source = f"""
 import os, signal
