@@ -27,6 +27,7 @@ from catkit_devices._device.members import (
     FRAMEWORK,
     PLAIN,
     DeviceType,
+    can_make_safe,
     check_assignment,
     describe,
     hook,
@@ -154,6 +155,11 @@ class Device(HostedObject, metaclass=DeviceType):
     def _for_(cls, options: Mapping[str, Any]) -> type[Device]:  # noqa: ARG003 - for a driver that is made from them
         """Return the class of a device with these options; a driver that consists of them makes one."""
         return cls
+
+    @classmethod
+    def _why_not_made_safe_(cls) -> str | None:
+        """Return why making devices of this class safe does nothing; None where it does something, or need not."""
+        return None if can_make_safe(cls) else "the driver has nothing to make safe"
 
     # --- what a driver implements -----------------------------------------------------------------------------------
 

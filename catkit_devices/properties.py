@@ -60,21 +60,35 @@ _KEY = "{key}"
 _UNKNOWN = object()
 """Stands for the limits of a function that was not called over this connection."""
 _INSTEAD = {
-    "limits=(lowest, highest) for a range, choices=(...) for a list": "values validator vals allowed_values",
-    "choices={value: what stands for it on the wire}": "map_values val_mapping set_parser",
-    "the command that reads it, first": "get_cmd get_command",
+    "limits=(lowest, highest) for a range, choices=(...) for a list": "values validator vals valid_range",
+    "choices={value: what stands for it on the wire}": "map_values val_mapping inst_true inst_false",
+    "choices=..., with an Enum class": "enum",
+    "the command that reads it, first": "get_cmd get_command command",
     "the command that sets it": "set_cmd set_command",
-    "type=..., a function from the reply to the value": "get_parser get_process preprocess_reply cast",
-    "a function of the device and the value in the place of the command": "set_process",
+    "type=..., a function from the reply to the value": "get_parser get_process preprocess_reply cast input_decoration",
+    "a function of the device and the value in the place of the command": "set_process command_process set_parser "
+    "output_decoration scale offset",
+    "the format in the command that sets it, such as {:.3f}": "format_code set_fmt",
     "type=Array(...), for a reply with several numbers": "separator maxsplit values_kwargs get_process_list",
     "ScpiDevice with errors = 'always' in the class": "check_set_errors check_get_errors",
     "limits=(0, 'other_property'), or a function of the device": "dynamic",
-    "doc=...": "docs docstring label",
+    "unit=...": "units",
+    "doc=...": "docs docstring label description",
+    "Measurement for what is only read, and Setting for what is only set": "readonly writeonly",
     "settles_within=..., in seconds": "post_delay inter_delay",
-    "_identify() of the driver, for what is set when it is opened": "initial_value",
+    "a method that goes there in steps": "step",
+    "_identify() of the driver, for what is set when it is opened": "initial_value initial_cache_value",
 }
-"""The arguments of a declaration, with the names that PyMeasure and QCoDeS use for the same."""
-_OURS = {word: ours for ours, words in _INSTEAD.items() for word in words.split()}
+"""The arguments of a declaration, with the names that PyMeasure, QCoDeS and InstrumentKit use for the same."""
+_NOT_NEEDED = {
+    "every reading asks the instrument": "max_val_age",
+    "its name in the class is enough": "name instrument",
+    "an experiment says what is recorded": "snapshot_value snapshot_get snapshot_exclude",
+}
+"""Why some of their arguments have no counterpart."""
+_OURS = {word: f", but {ours}" for ours, words in _INSTEAD.items() for word in words.split()} | {
+    word: f", because {why}" for why, words in _NOT_NEEDED.items() for word in words.split()
+}
 
 
 class Quantity(DeviceProperty):
@@ -509,7 +523,7 @@ class Setting(Quantity):
 def _refuse_foreign(kind: str, positional: tuple[Any, ...], named: Mapping[str, object]) -> None:
     for word in named:
         if word in _OURS:
-            raise TypeError(f"a {kind} has no {word}=..., but {_OURS[word]}")
+            raise TypeError(f"a {kind} has no {word}=...{_OURS[word]}")
     if positional and isinstance(positional[-1], str) and len(positional) > (2 if kind == "control" else 1):
         raise TypeError(f"the doc of a {kind} must be given by name: doc={positional[-1]!r}")
 

@@ -91,10 +91,22 @@ def plugin_directories(pytestconfig: pytest.Config) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def _catkit_devices_plugins(plugin_directories: list[Path]) -> Plugins:
+def _catkit_devices_loaded() -> dict[tuple[Path, ...], Plugins]:
+    # Loading takes time, so it is done once for the same directories.
+    return {}
+
+
+@pytest.fixture
+def _catkit_devices_plugins(
+    plugin_directories: list[Path], _catkit_devices_loaded: dict[tuple[Path, ...], Plugins]
+) -> Plugins:
+    # Not for the whole session: modules and tests may have directories of their own.
     from catkit_devices.drivers import Plugins
 
-    return Plugins(plugin_directories)
+    directories = tuple(plugin_directories)
+    if directories not in _catkit_devices_loaded:
+        _catkit_devices_loaded[directories] = Plugins(directories)
+    return _catkit_devices_loaded[directories]
 
 
 @pytest.fixture

@@ -43,6 +43,8 @@ _PROPERTY = frozenset(
 """Keys of the table of a property."""
 _COMMAND = frozenset(("write", "doc", "completes_within"))
 """Keys of the table of a command."""
+_NOTHING = "nothing"
+"""The value of ``safe`` for an instrument of which nothing needs to be made safe."""
 _SETTINGS = (
     "identity",
     "errors",
@@ -71,7 +73,8 @@ class TableScpiDevice(ScpiDevice):
             :class:`~catkit_devices.properties.Control`; for arrays also ``dtype`` and ``shape``.
         commands: a table for each command: ``write`` (what is sent), ``doc``, and ``completes_within`` (seconds) where
             it takes time.
-        safe: the values that make it safe, by property, in the order in which they are set.
+        safe: the values that make it safe, by property, in the order in which they are set; or ``"nothing"``, if
+            nothing of it needs to be made safe.
         identity: a regular expression that the reply to ``*IDN?`` must contain.
         errors: when the error queue is read: ``"always"``, ``"on_request"`` or ``"never"``.
         error_query: the command that reads the oldest error.
@@ -98,7 +101,7 @@ class TableScpiDevice(ScpiDevice):
         *,
         properties: dict[str, Any],
         commands: dict[str, Any] | None = None,
-        safe: dict[str, Any] | None = None,
+        safe: dict[str, Any] | str | None = None,
         identity: str = ".",
         errors: str = "always",
         error_query: str = "SYST:ERR?",
@@ -127,6 +130,15 @@ class TableScpiDevice(ScpiDevice):
         made: type[Self] = _class_of(cls, json.dumps(tables, default=str))
         return made
 
+    @classmethod
+    def _why_not_made_safe_(cls) -> str | None:
+        """Return that its table does not say what is safe, unless nothing can be changed."""
+        tables = vars(cls).get("_tables_", {})
+        can_be_set = any("set" in table for table in (tables.get("properties") or {}).values())
+        if tables.get("safe") is None and (can_be_set or tables.get("commands")):
+            return f'the table has no safe = {{ ... }}, which says what is set then (or safe = "{_NOTHING}")'
+        return None
+
 
 @functools.lru_cache(maxsize=256)
 def _class_of(base: type[TableScpiDevice], tables: str) -> Any:
@@ -140,7 +152,7 @@ def _class_of(base: type[TableScpiDevice], tables: str) -> Any:
         if name in members:
             _refuse(("commands", name), "there is a property of this name")
         members[name] = _made(("commands", name), _command, name, table)
-    safe = options.get("safe") or {}
+    safe = _safe_values(options.get("safe"))
     for name, value in safe.items():
         _check_safe(members, name, value)
     if safe:
@@ -219,6 +231,14 @@ def _setting(safe: Mapping[str, Any]) -> Callable[[Any], None]:
             setattr(self, name, value)
 
     return _make_safe
+
+
+def _safe_values(safe: Any) -> dict[str, Any]:
+    if safe is None or safe == _NOTHING:
+        return {}
+    if not isinstance(safe, dict):
+        _refuse(("safe",), f'expected {{ property = value, ... }} or "{_NOTHING}", got {safe!r}')
+    return safe
 
 
 def _check_safe(members: Mapping[str, Any], name: str, value: Any) -> None:

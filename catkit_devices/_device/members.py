@@ -32,6 +32,7 @@ __all__ = [
     "FRAMEWORK",
     "PLAIN",
     "DeviceType",
+    "can_make_safe",
     "check_assignment",
     "describe",
     "describe_command",
@@ -390,7 +391,15 @@ def _root_of(cls: type) -> type:
 
 def makes_safe(owner: Any) -> bool:
     """Return whether a device or component has a ``_make_safe`` of its own."""
-    cls = type(owner)
+    return _has_make_safe(type(owner))
+
+
+def can_make_safe(cls: Any) -> bool:
+    """Return whether devices of a class, or components that they may have, have a ``_make_safe`` of their own."""
+    return _has_make_safe(cls) or any(can_make_safe(kind) for part in cls._parts_.values() for kind in classes(part))
+
+
+def _has_make_safe(cls: type) -> bool:
     return getattr(cls, "_make_safe") is not getattr(_root_of(cls), "_make_safe")  # noqa: B009 - of classes unknown here
 
 

@@ -33,7 +33,7 @@ def check_config(
 ) -> None:
     """Check a configuration without touching any hardware, and say everything that is wrong with it."""
     from catkit_devices.errors import ConfigurationError
-    from catkit_devices.testbed.configuration.device_checks import not_simulated
+    from catkit_devices.testbed.configuration.device_checks import not_made_safe, not_simulated
     from catkit_devices.testbed.configuration.layout_factory import lay_out
     from catkit_devices.testbed.configuration.loader import load_configuration
     from catkit_devices.testbed.configuration.model import json_schema
@@ -46,6 +46,7 @@ def check_config(
         raise ConfigurationError("say which configuration: FILE...")
     configuration = load_configuration(files, overrides)
     plugins = configuration.plugins()
+    left_alone = not_made_safe(configuration, plugins)
     real_only = not_simulated(configuration, plugins)
     kept = {name: table for name, table in configuration.devices.items() if name not in real_only}
     simulated = configuration.model_copy(update={"devices": kept})
@@ -57,11 +58,15 @@ def check_config(
             "devices": list(configuration.devices),
             "safety": list(configuration.safety),
             "plugin_problems": plugin_problems,
+            "not_made_safe": left_alone,
             "not_simulated": real_only,
         })  # fmt: skip
         return
     counts = f"{_count(configuration.devices, 'device')}, {_count(configuration.safety, 'safety check')}"
     console().print(f"{', '.join(map(str, files))}: testbed {configuration.testbed.name!r} is valid: {counts}")
+    for reason in dict.fromkeys(left_alone.values()):
+        names = ", ".join(name for name, why in left_alone.items() if why == reason)
+        console().print(f"making safe does nothing to {names}: {reason}")
     for problem in plugin_problems:
         warn(problem)
     for name, problem in real_only.items():

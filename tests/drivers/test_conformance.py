@@ -223,6 +223,21 @@ class TestE36312A(DriverConformance):
     examples = 3
 
 
+class TestLakeShore336(DriverConformance):
+    driver = "lakeshore_336"
+    strict = False  # a reading may have any digits
+    varying = ("inputs['A'].temperature", "inputs['A'].sensor")  # they follow the heater
+    arguments = {"outputs[1].set_pid": (50.0, 20.0, 0.0)}
+    left_out = (
+        others("outputs", "setpoint ramp_rate pid set_pid")
+        | {f"inputs['{key}'].{member}": "as A" for key in "BCD" for member in ("temperature", "sensor")}
+        | {"outputs[2].range": "as 1", "outputs[2].power": "as 1", "outputs[4].range": "as 3"}
+    )
+    undetectable = {"garbled": "a digit is as good as another one"}
+    safe_state = {"outputs[1].range": "off", "outputs[3].range": "off"}
+    examples = 3
+
+
 class TestDS1000Z(DriverConformance):
     driver = "rigol_ds1000z"
     left_out = others("channels", "coupling displayed offset scale waveform")

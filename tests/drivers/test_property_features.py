@@ -1,5 +1,6 @@
 """Quantities that depend on others, have arguments, are many numbers, are averaged, or take time to settle."""
 
+import inspect
 import math
 import threading
 import time
@@ -555,12 +556,43 @@ def test_a_way_to_settle_that_is_none_is_refused_where_it_is_declared(options, s
         ({"check_set_errors": True}, "ScpiDevice with errors = 'always'"),
         ({"dynamic": True}, r"limits=\(0, 'other_property'\)"),
         ({"docs": "X."}, "doc="),
+        ({"label": "X"}, "doc="),
+        ({"cast": int}, "type=..., a function from the reply to the value"),
+        ({"preprocess_reply": str.strip}, "type=..., a function from the reply to the value"),
+        ({"command_process": str}, "a function of the device and the value"),
+        ({"scale": 1e3}, "a function of the device and the value"),
+        ({"separator": ";"}, r"type=Array\(...\), for a reply with several numbers"),
+        ({"step": 0.1}, "a method that goes there in steps"),
+        ({"units": "V"}, "unit="),
+        ({"readonly": True}, "Measurement for what is only read"),
     ],
 )
 @pytest.mark.parametrize("given", [("X?", "X {}"), ()])
 def test_a_word_of_another_framework_is_an_error_that_names_ours(options, said, given):
     with pytest.raises(TypeError, match=f"a control has no {next(iter(options))}=..., but .*{said[-30:]}|{said}"):
         Control(*given, **options)
+
+
+WORDS_OF_QCODES = (
+    "initial_cache_value initial_value inter_delay docstring get_cmd get_parser label max_val_age name offset "
+    "post_delay scale set_cmd set_parser snapshot_exclude snapshot_get snapshot_value step val_mapping vals"
+)
+"""Arguments of its Parameter."""
+
+
+@pytest.mark.parametrize("declare", [Control, Measurement, Setting])
+def test_every_word_of_pymeasure_and_qcodes_is_an_error_or_means_the_same_here(declare):
+    from pymeasure.instruments.common_base import CommonBase  # slow, and for this test only
+
+    foreign = {
+        name
+        for function in (CommonBase.control, CommonBase.measurement, CommonBase.setting)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    }
+    for word in sorted(foreign | {*WORDS_OF_QCODES.split()}):
+        with pytest.raises(TypeError, match=f"has no {word}=..., (but|because) "):
+            declare("X?", **{word: 1})
 
 
 def test_a_doc_without_its_name_is_an_error_that_says_so():

@@ -164,6 +164,7 @@ def test_a_configuration_with_such_tables_is_accepted(tmp_path):
         ("enabled = false,", "enable = false,", r"source.safe.enable: .*did you mean 'enabled'\?"),
         ("enabled = false,", 'enabled = "maybe",', "source.safe.enabled: must be true or false, got 'maybe'"),
         ("voltage = 0 }", "temperature = 0 }", "source.safe.temperature: expected a property that can be set"),
+        ("safe = { enabled = false, voltage = 0 }", 'safe = "off"', 'source.safe: expected .*or "nothing"'),
         ('write = "LOG:CLE"', "", "source.commands.clear: needs write ="),
         ("[commands.clear]", "[commands.voltage]", "source.commands.voltage: there is a property of this name"),
         ('dtype = ">i2"', 'dtype = "i2"', "source.properties.trace: .*needs a byte order"),

@@ -134,6 +134,26 @@ def test_a_marker_chooses_the_bench(project):
     result.assert_outcomes(passed=1)
 
 
+def test_each_module_may_have_plugin_directories_of_its_own(project, pytester):
+    pytester.mkdir("others").joinpath("acme_s2.py").write_text(DRIVER.replace("acme_s1", "acme_s2"))
+    pytester.makepyfile(
+        test_before="""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def plugin_directories():
+            return ["others"]
+
+        def test_its_own(simulated_device):
+            assert simulated_device("acme_s2").voltage == 0
+        """
+    )
+
+    result = project("def test_that_of_the_project(simulated_device): assert simulated_device('acme_s1').voltage == 0")
+
+    result.assert_outcomes(passed=2)
+
+
 def test_a_dialogue_that_differs_is_shown_with_the_line_that_sent_it(project):
     result = project(
         """

@@ -187,6 +187,34 @@ def test_check_config_names_what_cannot_be_simulated(configured, real, tmp_path)
     assert not real.exists()
 
 
+SUPPLY = """
+[devices.supply]
+driver = "scpi"
+address = "TCPIP::10.0.0.7::5025::SOCKET"
+simulator = "scpi"
+properties.voltage.get = "VOLT?"
+properties.voltage.set = "VOLT {}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (SUPPLY, "making safe does nothing to supply: the table has no safe = { ... }"),
+        (f"{SUPPLY}safe = {{ voltage = 0 }}\n", None),
+        (f'{SUPPLY}safe = "nothing"\n', None),
+        (SUPPLY.replace('properties.voltage.set = "VOLT {}"', ""), None),  # there is nothing to set
+        ('[devices.supply]\ndriver = "sum"\n', "making safe does nothing to supply: the driver has nothing to make"),
+        ('[devices.supply]\ndriver = "keysight_e36312a"\naddress = "TCPIP::10.0.0.7::5025::SOCKET"\n', None),
+    ],
+)
+def test_check_config_says_which_devices_have_no_safe_state(configured, tmp_path, table, said):
+    configured(table)
+    printed = " ".join(check_config(tmp_path).stdout.split())
+    assert said in printed if said else "to supply" not in printed
+    assert ("supply" in json.loads(check_config(tmp_path, "--json").stdout)["not_made_safe"]) is (said is not None)
+
+
 def test_limits_are_narrowed_by_the_configuration_for_a_driver_without_visa_too(configured, real, fake):
     more = 'stand_in = "_camera_stand_in:FakeCamera"\nlimits = { gain = [0, 10] }\n'
     with Testbed(configured(more), simulate=True) as testbed:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.configuration.model import Configuration, DeviceConfiguration
     from catkit_devices.testbed.configuration.overlay import Overlay
 
-__all__ = ["check_devices", "not_simulated", "one_spelling", "simulated_addresses", "visa_address_of"]
+__all__ = ["check_devices", "not_made_safe", "not_simulated", "one_spelling", "simulated_addresses", "visa_address_of"]
 
 _SECONDS = frozenset({"timeout", "safe_timeout", "late_window"})
 """Options that are timeouts, of every device or of every one with a connection."""
@@ -73,6 +73,13 @@ def not_simulated(configuration: Configuration, plugins: Plugins) -> dict[str, s
         if text is not None:
             problems[name] = text
     return problems
+
+
+def not_made_safe(configuration: Configuration, plugins: Plugins) -> dict[str, str]:
+    """Return why nothing happens when devices are made safe, by device."""
+    drivers = {name: plugins.driver_for(table.driver, table.options) for name, table in configuration.devices.items()}
+    reasons = {name: driver._why_not_made_safe_() for name, driver in drivers.items()}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def _address(

@@ -1,0 +1,35 @@
+"""What every bundled driver has: conformance tests, something that stands for its instrument, and a named source."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from catkit_devices.drivers import Plugins
+from catkit_devices.stand_ins import takes_visa
+
+PLUGINS = Plugins()
+SOURCE = re.compile(r"[Mm]anual|Guide|Reference|Protocol|RFC \d+|\.h of|github \w+|PyPI \w+")
+OF_NO_INSTRUMENT = {"scpi", "scpi_camera"}
+"""Of a table in the configuration, and of the simulated bench."""
+
+
+def test_every_bundled_driver_has_conformance_tests():
+    files = Path(__file__).parent.glob("test_*.py")
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    tested = {name for text in texts for name in re.findall(r'^    driver = "(\w+)"$', text, re.MULTILINE)}
+    assert set(PLUGINS.drivers) <= tested
+
+
+@pytest.mark.parametrize("name", sorted(PLUGINS.drivers))
+def test_every_bundled_driver_has_a_simulator_or_a_stand_in(name):
+    if takes_visa(PLUGINS.driver(name)):
+        assert name in PLUGINS.simulators
+    else:
+        assert importlib.import_module(f"catkit_devices.sim.{name}").__all__
+
+
+@pytest.mark.parametrize("name", sorted(set(PLUGINS.drivers) - OF_NO_INSTRUMENT))
+def test_every_bundled_driver_names_the_source_of_its_commands(name):
+    assert SOURCE.search(importlib.import_module(PLUGINS.driver(name).__module__).__doc__)
