@@ -349,7 +349,7 @@ class Quantity(DeviceProperty):
 
         Those that a function reads are known when it was called.
         """
-        known = device._bounds_.last(self._limits) if callable(self._limits) else None
+        known = device._bounds_.get(self._limits) if callable(self._limits) else None
         if known is None:
             return [(device, name) for name in self._depends]
         return [(owner, name) for owner, name in known.reads if name]
@@ -375,7 +375,7 @@ class Quantity(DeviceProperty):
 
     def _tell_limits_anew(self, device: Any) -> None:
         """Read those limits of others again that depend on this property, which was just set."""
-        for of, known in device._bounds_.all():
+        for of, known in list(device._bounds_.items()):
             if of == self.name and self.readable:
                 device._bounds_.note(of, self.read(device))
             elif known.whose is not None and (device, self.name) in known.reads:

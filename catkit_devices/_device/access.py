@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -193,8 +194,13 @@ class Access:
         """Return why an operation may not be done now: on a testbed whose safety checks have tripped, for example."""
         if _process_ends is not None:
             return CatkitDevicesError(f"{operation!r} of device {self._name!r} is refused: {_process_ends}")
-        gate: Gate | None = running_server[0].host.gate if running_server else None
-        return None if gate is None else gate(self._name, operation, changes)
+        if not running_server:
+            return None
+        host = running_server[0].host
+        if host.gate is None or time.monotonic() < host.changes_until:
+            return None
+        refusal: BaseException | None = host.gate(self._name, operation, changes)
+        return refusal
 
     def require_permission(self, operation: str, changes: bool) -> None:
         """Raise why an operation may not be done now, if it may not."""

@@ -26,16 +26,16 @@ class KnownBound(NamedTuple):
     whose: Any
 
 
-class KnownBounds:
-    """What was read for the limits of one device or component.
+class KnownBounds(dict[Any, KnownBound]):
+    """What was read for the limits of one device or component, by the property or function that was asked.
 
     Args:
         connection: returns the connection of the device: what was read over another one counts no more.
     """
 
     def __init__(self, connection: Callable[[], Any]) -> None:
+        super().__init__()
         self.connection = connection
-        self._known: dict[Any, KnownBound] = {}
 
     def note(self, of: Any, value: Any, reads: Sequence[tuple[Any, str]] = (), whose: Any = None) -> None:
         """Note what was read now.
@@ -46,17 +46,9 @@ class KnownBounds:
             reads: what the function has read.
             whose: the property whose limits the function tells.
         """
-        self._known[of] = KnownBound(self.connection(), value, list(dict.fromkeys(reads)), whose)
-
-    def last(self, of: Any) -> KnownBound | None:
-        """Return what was read last, over whatever connection."""
-        return self._known.get(of)
+        self[of] = KnownBound(self.connection(), value, list(dict.fromkeys(reads)), whose)
 
     def now(self, of: Any) -> KnownBound | None:
         """Return what was read over the connection that the device has now."""
-        known = self._known.get(of)
+        known = self.get(of)
         return None if known is None or known.connection is not self.connection() else known
-
-    def all(self) -> list[tuple[Any, KnownBound]]:
-        """Return what was read last, of everything."""
-        return list(self._known.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import secrets
 import threading
 from functools import partial
@@ -243,7 +244,9 @@ class Host:
         self.objects: dict[int, Hosted] = {}
         self.on_timeout: Callable[[Any], None] | None = None
         self.gate: Callable[[str, str, bool], BaseException | None] | None = None
-        """Asked by every device of this process before it is opened or changed; see ``Gate``."""
+        """Asked by every device of this process before it is opened or changed, from ``changes_until`` on."""
+        self.changes_until = -math.inf
+        """Until when, on the monotonic clock, devices may be opened and changed without asking ``gate``."""
         self.register: Register | None = None
         """Told of every object that is made, and of every device that is opened and closed."""
         self.emergency_token: str | None = None

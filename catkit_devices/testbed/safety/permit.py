@@ -82,8 +82,6 @@ class Permit(HostedObject):
         """When each watcher has renewed it, in this process's own time."""
         self._sent: dict[str, float] = {}
         """When each watcher has said so, on the clock that all processes of this computer share."""
-        self._expires = math.inf
-        """Until when changes are allowed, on that clock: a server that was stopped may have missed a trip."""
         self._trip: SafetyError | None = None
         self._ended: str | None = None
         self._reader: str | None = None
@@ -97,9 +95,9 @@ class Permit(HostedObject):
         self._messenger = Standby("spread")
         self._said: Errand | None = None
         """The task that logs, once, that the testbed's process has died."""
+        self._host = running_server[0].host
+        self._host.gate, self._host.emergency_token = self.refusal, token
         self._give_if_due()
-        host = running_server[0].host
-        host.gate, host.emergency_token = self.refusal, token
         emergency_token[:] = [token]
         for target, name in ((self._act, "make safe"), (self._watch, "permit")):
             threading.Thread(target=target, name=name, daemon=True).start()
@@ -117,7 +115,7 @@ class Permit(HostedObject):
         """
         if self._ended is not None:
             return CatkitDevicesError(f"device {device!r}: {operation!r} is refused: {self._ended}")
-        if self._given.is_set() and time.monotonic() < self._expires:
+        if time.monotonic() < self._host.changes_until:
             return None
         call = forwarded_call()
         if not changes and call is not None and call.owner.key[0] == self._reader:
@@ -194,7 +192,7 @@ class Permit(HostedObject):
             if self._trip is not None:
                 return
             self._trip = trip
-            self._given.clear()
+            self._take()
             self._due = True
             self._changed.notify_all()
 
@@ -220,9 +218,10 @@ class Permit(HostedObject):
         """Return whether it is given, for how many seconds it lasts, what tripped, and which devices may be on."""
         with self._guard:
             given = self._given.is_set() and self._ended is None
+            remaining = self._host.changes_until - time.monotonic()
             return {
                 "given": given,
-                "remaining": max(0.0, self._expires - time.monotonic()) if given and self._watchers else None,
+                "remaining": max(0.0, remaining) if given and self._watchers else None,
                 "tripped": None if self._trip is None else str(self._trip),
                 "not_safe": _in_doubt(),
             }
@@ -251,12 +250,19 @@ class Permit(HostedObject):
     def _end(self, reason: str) -> None:
         with self._guard:
             self._ended = self._ended or reason
+            self._host.changes_until = -math.inf
 
     def _give_if_due(self) -> None:
-        if self._trip is not None or not all(name in self._renewed for name in self._watchers):
+        taken = self._trip is not None or self._ended is not None
+        if taken or not all(name in self._renewed for name in self._watchers):
             return
-        self._expires = min((sent + self._timeout for sent in self._sent.values()), default=math.inf)
+        # On the clock of all processes: a server that was stopped meanwhile may have missed a trip.
+        self._host.changes_until = min((sent + self._timeout for sent in self._sent.values()), default=math.inf)
         self._given.set()
+
+    def _take(self) -> None:
+        self._host.changes_until = -math.inf
+        self._given.clear()
 
     # --- what takes it away
 
