@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, final, over
 
 from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices._base.paths import reached, words
-from catkit_devices._device.access import DeviceProperty
 from catkit_devices._device.bounds import KnownBounds
 from catkit_devices._device.members import (
     DeviceType,
-    check_assignment,
     hook,
     interface_of_component,
     is_helper,
+    narrowed_limits,
     unlocked,
 )
 from catkit_devices._device.parts import Group, Key, Part, groups_of
-from catkit_devices.errors import ComponentNotFoundError, ConfigurationError, nearest
+from catkit_devices.device import Device
+from catkit_devices.errors import ComponentNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -196,14 +196,7 @@ class Component(Part, metaclass=DeviceType):
         return limits
 
     def _narrow_(self, name: str, wanted: Any) -> Limits:
-        member = vars(type(self)).get(name) or getattr(type(self), name, None)
-        key = f"devices.{self._device_._name_}.limits.{self._prefix_}{name}"
-        if not isinstance(member, DeviceProperty):
-            raise ConfigurationError("there is no such property", key=key, suggestion=nearest(name, dir(type(self))))
-        try:
-            return member.narrowed(wanted)
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(str(error), key=key) from error
+        return narrowed_limits(type(self), name, wanted, f"devices.{self._device_._name_}.limits.{self._prefix_}{name}")
 
     def _perform_(self, body: Callable[..., Any], name: str, args: Any, kwargs: Any, **how: Any) -> Any:
         """Run the body of one operation as an operation of the device."""
@@ -253,11 +246,7 @@ class Component(Part, metaclass=DeviceType):
         hint = ": it has the mutex of its device" if name in ("acquire", "lock", "mutex", "release") else ""
         raise AttributeError(f"{self!r} has no attribute {name!r}{hint}")
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        member = getattr(type(self), name, None)  # None for most private values; what has __set__ checks by itself
-        if not hasattr(type(member), "__set__") and (member is not None or not name.startswith("_")):
-            check_assignment(self, name, value)
-        object.__setattr__(self, name, value)
+    __setattr__ = Device.__setattr__  # the same values may be assigned as to a device
 
     def __repr__(self) -> str:
         if self._owner_ is None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from catkit_devices._device.members import interfaces_of
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -48,11 +50,6 @@ class Capability(ABC):  # noqa: B024 - it only marks what derives from it
 def interface(name: str) -> type[Capability] | None:
     """Return the interface of that name, if this process has loaded one."""
     return Capability._known_.get(name)
-
-
-def interfaces_of(cls: type) -> tuple[str, ...]:
-    """Return the names of the interfaces that ``cls`` implements, in the order of its bases."""
-    return tuple(base.__name__ for base in cls.__mro__ if vars(base).get("_capability_"))
 
 
 class Camera(Capability):

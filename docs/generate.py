@@ -388,12 +388,12 @@ def _arguments(text: str) -> list[tuple[str, str]]:
 # --- drivers -------------------------------------------------------------------------------------------------------
 
 _EVERY_DEVICE = frozenset({"safe_timeout", "timeout"})
-_SET_BY_THE_TESTBED = frozenset({"limits", "open_on_use", "visa_library"})
 
 
 def _drivers() -> str:
     from catkit_devices.drivers import Plugins
     from catkit_devices.interfaces import interfaces_of
+    from catkit_devices.testbed.configuration.device_checks import SET_BY_THE_TESTBED
 
     plugins = Plugins()
     lines = [
@@ -417,7 +417,7 @@ def _drivers() -> str:
     for name, driver in plugins.drivers.items():
         about = _description(driver)
         capabilities = ", ".join(f"`{one}`" for one in interfaces_of(driver)) or "none"
-        options = [option for option in _options(driver) if option not in _EVERY_DEVICE | _SET_BY_THE_TESTBED]
+        options = [option for option in _options(driver) if option not in _EVERY_DEVICE | SET_BY_THE_TESTBED]
         says, arguments = _split(driver)
         lines += [f"## {name}", "", f"{_instrument(driver)}. {says.strip()}", ""]
         lines += [*(f"- `{one}`: {said}" for one, said in arguments if one in options), ""]

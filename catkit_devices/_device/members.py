@@ -40,11 +40,13 @@ __all__ = [
     "hook_of",
     "interface_of",
     "interface_of_component",
+    "interfaces_of",
     "is_helper",
     "is_shared",
     "makes_safe",
     "members_at",
     "narrow",
+    "narrowed_limits",
     "operation",
     "owners_at",
     "properties_of",
@@ -158,28 +160,47 @@ def narrow(cls: type, name: str, limits: Mapping[str, Any]) -> dict[str, Limits]
     narrowed: dict[str, Limits] = {}
     for path, wanted in limits.items():
         key = f"devices.{name}.limits.{path}"
+        value = narrowed_limits(cls, path, wanted, key)
+        if len(words(path)) == 1:
+            narrowed[path] = value
+    return narrowed
+
+
+def narrowed_limits(cls: type, path: str, wanted: Sequence[Any], key: str) -> Limits:
+    """Return the limits that a configuration narrows for one property of a device or component.
+
+    Args:
+        cls: class of the device or component.
+        path: of the property.
+        wanted: the limits.
+        key: in the configuration, for the error.
+
+    Raises:
+        ConfigurationError: the property does not exist or has no limits, or these limits are wider.
+    """
+    try:
+        there = [member for _, member in members_at(cls, path)]
+    except ConfigurationError as error:
+        raise ConfigurationError(error.problem, key=key, suggestion=error.suggestion) from None
+    found = [member for member in there if isinstance(member, DeviceProperty)]
+    if not found and any(isinstance(member, property) for member in there):
+        raise ConfigurationError(
+            "is a plain property of the driver, whose values only the driver checks: only a Control or a Setting "
+            "has limits here",
+            key=key,
+        )
+    if not found:
+        raise ConfigurationError("there is no such property: this is something else, such as a method", key=key)
+    limits: list[Limits] = []
+    failure: Exception | None = None
+    for member in found:  # several, where the instrument says of which class a component is
         try:
-            there = [member for _, member in members_at(cls, path)]
-        except ConfigurationError as error:
-            raise ConfigurationError(error.problem, key=key, suggestion=error.suggestion) from None
-        found = [member for member in there if isinstance(member, DeviceProperty)]
-        if not found and any(isinstance(member, property) for member in there):
-            raise ConfigurationError(
-                "is a plain property of the driver, whose values only the driver checks: only a Control or a Setting "
-                "has limits here",
-                key=key,
-            )
-        if not found:
-            raise ConfigurationError("there is no such property: this is something else, such as a method", key=key)
-        failure: Exception | None = None
-        for member in found:  # several, where the instrument says of which class a component is
-            try:
-                narrowed[".".join(words(path))] = member.narrowed(wanted)
-            except (TypeError, ValueError) as error:
-                failure = error
-        if failure is not None and ".".join(words(path)) not in narrowed:
-            raise ConfigurationError(str(failure), key=key) from failure
-    return {path: value for path, value in narrowed.items() if "." not in path}
+            limits.append(member.narrowed(wanted))
+        except (TypeError, ValueError) as error:
+            failure = error
+    if not limits:
+        raise ConfigurationError(str(failure), key=key) from failure
+    return limits[-1]
 
 
 def members_at(cls: type, path: str) -> list[tuple[type, Any]]:
@@ -814,9 +835,14 @@ def _type_of(member: property) -> str | None:
     return returned.__name__ if returned in (bool, float, int, str) else None
 
 
+def interfaces_of(cls: type) -> tuple[str, ...]:
+    """Return the names of the interfaces that ``cls`` implements, in the order of its bases."""
+    return tuple(base.__name__ for base in cls.__mro__ if vars(base).get("_capability_"))
+
+
 def interface_of(cls: Any, kind: str) -> Interface:
     """Return what clients may reach of a device of this class, hosted as an object of this kind."""
-    capabilities = tuple(base.__name__ for base in cls.__mro__ if vars(base).get("_capability_"))
+    capabilities = interfaces_of(cls)
     shown = _interface(cls, kind, {})
     methods = shown.methods | {"_enter_entry_": None, "_leave_entry_": None, "_there_": None}
     return shown._replace(methods=methods, capabilities=capabilities, entered=True)

@@ -356,20 +356,34 @@ def _local(hosted: HostedHere, server_name: str) -> Any:
     return _make_proxy(here, interface, hosted.mutex)
 
 
-class _Here:
+class _Found:
+    """What is known of an object of a server by which it is found."""
+
+    __slots__ = ("components", "kind", "name", "reference", "server")
+
+    def __init__(self, server: Endpoint, kind: str, name: str, reference: Reference) -> None:
+        self.server = server
+        self.kind = kind
+        self.name = name
+        self.reference = reference
+        self.components: dict[str, Mapping[Key, Interface]] = {}
+        """The components that depend on the instrument, as the server has sent them last."""
+
+    def whereabouts(self) -> tuple[str, Address, str, str]:
+        """Return by what any process finds it: the server's name and address, and its own kind and name."""
+        return self.server.name, self.server.address, self.kind, self.name
+
+
+class _Here(_Found):
     """Replaces ``Remote`` for an object of this same server: its calls acquire its lock, but need no connection."""
 
-    __slots__ = ("_hosted", "components", "kind", "name", "reference", "server")
+    __slots__ = ("_hosted",)
     session = None
     """There is no session, because there is no connection."""
 
     def __init__(self, hosted: HostedHere, server: Endpoint) -> None:
+        super().__init__(server, hosted.reference.kind, hosted.reference.name, hosted.reference)
         self._hosted = hosted
-        self.reference = hosted.reference
-        self.kind = hosted.reference.kind
-        self.name = hosted.reference.name
-        self.server = server
-        self.components: dict[str, Mapping[Key, Interface]] = {}
 
     def connection(self) -> _Here:
         """Return itself: there is no connection."""
@@ -378,10 +392,6 @@ class _Here:
     def call(self, target: int, operation: int, name: str, args: tuple[Any, ...], kwargs: Any) -> Any:  # noqa: ARG002 - as ``CallConnection.call``
         """As ``CallConnection.call``."""
         return self._hosted.perform(operation, name, args, kwargs)
-
-    def whereabouts(self) -> tuple[str, Address, str, str]:
-        """As ``Remote.whereabouts``."""
-        return self.server.name, self.server.address, self.kind, self.name
 
 
 def _make_proxy(remote: Remote | _Here, interface: Interface, mutex: Mutex | None) -> ObjectProxy:
@@ -565,7 +575,7 @@ def _wait_for(self: Any, predicate: Callable[[], Any], timeout: float | None = N
     return result
 
 
-class Remote:
+class Remote(_Found):
     """How one object of a server is found. If the server was started again, the object is found again by its name.
 
     If an owner held the object's lock when the server ended, it holds nothing any more, and may not know that yet. So
@@ -573,19 +583,14 @@ class Remote:
     and also the same object if it is got again from the manager.
     """
 
-    __slots__ = ("_ended", "_entered", "components", "kind", "name", "reference", "server", "session")
+    __slots__ = ("_ended", "_entered", "session")
 
     def __init__(self, server: Endpoint, kind: str, name: str, reference: Reference, session: ClientSession) -> None:
-        self.server = server
-        self.kind = kind
-        self.name = name
-        self.reference = reference
+        super().__init__(server, kind, name, reference)
         self.session = session
         self._ended: list[tuple[ClientSession, int | None]] = []
         """The earlier sessions, and the number of the lock in each."""
         self._entered = OwnEntries()
-        self.components: dict[str, Mapping[Key, Interface]] = {}
-        """The components that depend on the instrument, as the server has sent them last."""
 
     def connection(self, *, refuse: bool = True) -> CallConnection:
         """Return this thread's connection to the server; ``reference`` is then valid for this connection.
@@ -675,10 +680,6 @@ class Remote:
                 self._entered.discard(found.entry)
             if entry is not None and entry in opened:
                 opened.remove(entry)
-
-    def whereabouts(self) -> tuple[str, Address, str, str]:
-        """Return by what any process finds it: the server's name and address, and its own kind and name."""
-        return self.server.name, self.server.address, self.kind, self.name
 
 
 def reach(name: str, address: Address | None = None, authkey: bytes | None = None) -> Endpoint:

@@ -22,11 +22,20 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.configuration.model import Configuration, DeviceConfiguration
     from catkit_devices.testbed.configuration.overlay import Overlay
 
-__all__ = ["check_devices", "not_made_safe", "not_simulated", "one_spelling", "simulated_addresses", "visa_address_of"]
+__all__ = [
+    "SET_BY_THE_TESTBED",
+    "check_devices",
+    "not_made_safe",
+    "not_simulated",
+    "one_spelling",
+    "simulated_addresses",
+    "visa_address_of",
+]
 
 _SECONDS = frozenset({"timeout", "safe_timeout", "late_window"})
 """Options that are timeouts, of every device or of every one with a connection."""
-_SET_BY_THE_TESTBED = frozenset({"visa_library", "limits", "open_on_use"})
+SET_BY_THE_TESTBED = frozenset({"visa_library", "limits", "open_on_use"})
+"""Options of a device that have no place in its table: the testbed gives them."""
 
 
 def check_devices(configuration: Configuration, plugins: Plugins, overlay: Overlay) -> Iterator[ConfigurationError]:
@@ -133,7 +142,7 @@ def _stand_in(
 def _options(
     path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
 ) -> Iterator[ConfigurationError]:
-    accepted = options_of(driver, _SET_BY_THE_TESTBED)
+    accepted = options_of(driver, SET_BY_THE_TESTBED)
     hints = _type_hints(driver)
     given = table.options
     owner = f"driver {table.driver!r}"
