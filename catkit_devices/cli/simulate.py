@@ -18,7 +18,8 @@ from catkit_devices.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from catkit_devices.simulation import Served
+    from catkit_devices.gateway import HislipServer, InstrumentDoor
+    from catkit_devices.simulation import Served, SimulatedVisaLibrary
     from catkit_devices.testbed.configuration.model import Configuration
 
 __all__ = ["EXAMPLES", "simulate"]
@@ -40,6 +41,13 @@ def simulate(
         int | None,
         typer.Option("--port-base", metavar="PORT", show_default=False, help="First port; else free ones are chosen."),
     ] = None,
+    hislip_port: Annotated[
+        int | None,
+        typer.Option(
+            "--hislip-port", metavar="PORT", show_default=False,
+            help="Port of HiSLIP, for all instruments; else a free one is chosen. 4880 is what programs expect.",
+        ),
+    ] = None,
     overlay: Annotated[
         Path | None,
         typer.Option(
@@ -51,9 +59,11 @@ def simulate(
 ) -> None:  # fmt: skip
     """Serve the simulated instruments of a configuration over TCP until Ctrl-C.
 
-    Any VISA or pyserial program can use them, several at once. With --write-config, so can another testbed:
+    Any VISA or pyserial program can use them, several at once: each instrument on a port of its own, and those with
+    TCPIP INSTR, USB or GPIB addresses also over HiSLIP. With --write-config, so can another testbed:
     `run FILE --config bench.toml --config served.toml --hardware`.
     """
+    from catkit_devices.gateway import HislipServer
     from catkit_devices.simulation import InstrumentServer
     from catkit_devices.testbed.configuration.layout_factory import lay_out
     from catkit_devices.testbed.configuration.loader import load_configuration
@@ -66,8 +76,11 @@ def simulate(
     stop: queue.SimpleQueue[None] = queue.SimpleQueue()  # an Event's lock may be taken where the handler strikes
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.put(None))
-    with InstrumentServer(library, host=host, port_base=port_base) as server:
-        rows = _rows(configuration, server.served)
+    with (
+        InstrumentServer(library, host=host, port_base=port_base) as server,
+        HislipServer(_doors(configuration, library), host=host, port=hislip_port or 0) as hislip,
+    ):
+        rows = _rows(configuration, server.served, hislip)
         if overlay is not None:
             overlay.write_text(_overlay(rows), encoding="utf-8")
         if as_json:
@@ -81,12 +94,30 @@ def simulate(
                 break
 
 
-def _rows(configuration: Configuration, served: Mapping[str, Served]) -> list[dict[str, Any]]:
-    from catkit_devices.simulation.resource import parse_address
+def _doors(configuration: Configuration, library: SimulatedVisaLibrary) -> dict[str, InstrumentDoor]:
+    """Return the instruments that can be served over HiSLIP, by device; devices at one address share one."""
+    from catkit_devices.gateway.simulated import SimulatedInstrument
+
+    doors: dict[str, InstrumentDoor] = {}
+    at: dict[str, InstrumentDoor] = {}
+    for name, address in _addresses(configuration).items():
+        resource = library.resource(address)
+        if resource.has_end:
+            doors[name] = at.setdefault(resource.address, SimulatedInstrument(resource))
+    return doors
+
+
+def _addresses(configuration: Configuration) -> dict[str, str]:
     from catkit_devices.testbed.configuration.device_checks import simulated_addresses
 
+    return dict(simulated_addresses(configuration, configuration.plugins()))
+
+
+def _rows(configuration: Configuration, served: Mapping[str, Served], hislip: HislipServer) -> list[dict[str, Any]]:
+    from catkit_devices.simulation.resource import parse_address
+
     rows = []
-    addresses = simulated_addresses(configuration, configuration.plugins())
+    addresses = _addresses(configuration)
     for name, table in configuration.devices.items():
         if name not in addresses:
             warn(f"device {name!r} has no simulator and is not served")
@@ -102,6 +133,7 @@ def _rows(configuration: Configuration, served: Mapping[str, Served]) -> list[di
                 "address": where.visa,
                 "serial_address": where.serial,
                 "url": where.url,
+                "hislip_address": hislip.address(name),
             }
         )
     return rows
@@ -110,8 +142,8 @@ def _rows(configuration: Configuration, served: Mapping[str, Served]) -> list[di
 def _print(configuration: Configuration, rows: list[dict[str, Any]]) -> None:
     print_table(
         f"simulated instruments of {configuration.testbed.name!r}",
-        ["device", "simulates", "VISA address", "pyserial URL"],
-        [(row["device"], row["simulates"], row["address"], row["url"]) for row in rows],
+        ["device", "simulates", "VISA address", "over HiSLIP", "pyserial URL"],
+        [(row["device"], row["simulates"], row["address"], row["hislip_address"] or "", row["url"]) for row in rows],
     )
     console(stderr=True).print("Ctrl-C ends it")
 

@@ -102,6 +102,9 @@ def test_any_program_can_use_what_is_simulated_until_it_is_told_to_end(directory
             assert [wheel.query("pos?"), wheel.read()] == ["pos?", "5"]
         with manager.open_resource(served["meter"]["address"], read_termination="\n", write_termination="\n") as meter:
             assert meter.query("*IDN?").startswith("THORLABS,PM100D")
+        with manager.open_resource(served["meter"]["hislip_address"]) as meter:
+            assert meter.query("*IDN?").startswith("THORLABS,PM100D")
+        assert served["wheel"]["hislip_address"] is None  # a serial line marks no ends of messages
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((served["wheel"]["host"], served["wheel"]["port"]), timeout=5)
 
