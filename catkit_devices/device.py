@@ -1,8 +1,8 @@
 """The base class of every instrument: each public operation runs, whole, under the device's mutex.
 
-Three locks, each for one thing. The *mutex* says which owner may use the device, over as many operations as it likes.
+Three locks, each for one purpose. The *mutex* says which owner may use the device, over as many operations as it likes.
 The *operation lock* lets one operation body run at a time; a read marked ``shared`` takes only this one, so it runs
-between the operations of whoever has the mutex. The *wire lock* of a transport (see ``visa``) keeps one exchange of
+between the operations of the holder of the mutex. The *wire lock* of a transport (see ``visa``) keeps one exchange of
 bytes whole; emergencies take only that.
 """
 
@@ -81,7 +81,7 @@ class Device(HostedObject, metaclass=DeviceType):
         name: of the device, unique on its testbed.
         timeout: seconds that an operation waits for the mutex unless told otherwise.
         safe_timeout: seconds that making safe may take.
-        open_on_use: open at the first operation and stay open, whoever opens and closes it besides, until
+        open_on_use: open at the first operation and stay open, even if others open and close it, until
             ``close(force=True)`` (devices of a testbed); otherwise an operation on a closed device raises
             ``DeviceClosedError``.
         limits: limits narrowed for this device, by property; they may be quantities or text with units.
@@ -91,7 +91,7 @@ class Device(HostedObject, metaclass=DeviceType):
     """The name under which the driver is registered."""
     has_instrument: ClassVar[bool] = True
     """Whether the driver opens an instrument. False for one that only computes, or uses other devices: under simulation
-    it runs as it is, and nothing has to stand in for it."""
+    it runs unchanged, and nothing has to replace it."""
 
     _name_: str
     _access_: Access
@@ -158,7 +158,7 @@ class Device(HostedObject, metaclass=DeviceType):
 
     @classmethod
     def _why_not_made_safe_(cls) -> str | None:
-        """Return why making devices of this class safe does nothing; None where it does something, or need not."""
+        """Return why making devices of this class safe does nothing; None if it does something, or need not."""
         return None if can_make_safe(cls) else "the driver has nothing to make safe"
 
     # --- what a driver implements -----------------------------------------------------------------------------------
@@ -317,7 +317,7 @@ class Device(HostedObject, metaclass=DeviceType):
     # --- connection -------------------------------------------------------------------------------------------------
 
     def _connect_(self) -> None:
-        """Have the driver open the connection; under simulation, have what stands in for the instrument made."""
+        """Have the driver open the connection; under simulation, make the stand-in or the simulated instrument."""
         if self._stand_in_ is None:
             try:
                 opened = finished(self._open(), f"{type(self).__qualname__}._open")
@@ -354,7 +354,7 @@ class Device(HostedObject, metaclass=DeviceType):
     @final
     @unlocked
     def make_safe(self) -> None:
-        """Make it safe now, whoever has the mutex: an emergency.
+        """Make it safe now, even if somebody else holds the mutex: an emergency.
 
         Does nothing on a closed device, unless it was closed without being made safe.
 
@@ -421,7 +421,7 @@ class Device(HostedObject, metaclass=DeviceType):
             access.begin_nested(call, name, changes)
             return body(self, *args, **kwargs)
         if changes:
-            access.require_permission(name, changes)  # before waiting for whoever has it
+            access.require_permission(name, changes)  # refuse before waiting for the holder
         before, call.changes = call.changes, changes
         try:
             access.enter(call, name, shared=shared)
@@ -475,7 +475,7 @@ class Device(HostedObject, metaclass=DeviceType):
     _facts_ = _facts
 
     def _event_record_(self, kind: str, **facts: Any) -> dict[str, Any]:
-        """Return what marks a log record as something that happened, for whoever follows the log."""
+        """Return the fields that mark a log record as an event, for programs that follow the log."""
         about = self._facts_()
         del about["command"]
         return {"event": kind, "facts": {**about, **facts}}
@@ -654,14 +654,14 @@ class Device(HostedObject, metaclass=DeviceType):
             self._access_.mutex_lock.leave(guardian)
 
     def _secure_(self) -> None:
-        """Make it safe whoever uses it; when an operation that is running ends, it is made safe again."""
+        """Make it safe even if it is in use; when an operation that is running ends, it is made safe again."""
         errand = self._life_.secure()
         if errand is not None:
             with contextlib.suppress(DeviceFaultError):  # logged, and every later use is refused
                 self._life_.finish_to_make_safe(errand)
 
     def _server_stops_(self) -> None:
-        """Make safe and close, whoever holds the device, bounded in time: the server is ending."""
+        """Make safe and close within a limited time, even if the device is held: the server is ending."""
         seconds = self._life_.safe_timeout + 5.0
         if not all_at_once({self._name_: self._close_quietly_}, "close")[self._name_].wait(seconds):
             _log.error("device %r: not closed in %g s", self._name_, seconds)
@@ -677,7 +677,7 @@ class Device(HostedObject, metaclass=DeviceType):
 
         if self._reference_ is None:
             raise TypeError(
-                f"device {self._name_!r} lives in this process only and cannot be sent to another; "
+                f"device {self._name_!r} is in this process only and cannot be sent to another; "
                 "have a SharedMemoryManager make it: manager.get_object(name, factory)"
             )
         return hosted_reference(self._reference_)

@@ -197,7 +197,7 @@ class Quantity(DeviceProperty):
         if not isinstance(key, int | str) or isinstance(key, bool):
             raise TypeError(f"an argument must be a whole number or a text, got {key!r}")
         if not str(token).isprintable() or {*"{}"} & {*str(token)}:
-            raise TypeError(f"an argument stands in the command as {token!r}, which cannot be part of a command")
+            raise TypeError(f"an argument would be sent as {token!r}, which cannot be part of a command")
         commands: list[Any] = []
         for command in (get, set):
             if isinstance(command, str) and _KEY not in command:
@@ -573,7 +573,7 @@ def _given(function: Callable[..., Any], argument: Any, device: Any, *value: Any
 
 
 def _learned(name: str, limits: Any) -> Limits:
-    """Return limits that an instrument has sent: its stand-in for NaN allows nothing, that for infinity is no limit."""
+    """Return limits that an instrument has sent: a number for NaN allows nothing, one for infinity is no limit."""
     bounds = list(limits) if isinstance(limits, tuple | list) else []
     numbers = [bound if type(bound) is int else real_number(bound) for bound in bounds]
     if len(bounds) != 2 or [bound is None for bound in bounds] != [number is None for number in numbers]:

@@ -220,7 +220,7 @@ def testbed(
 ) -> Iterator[Testbed]:
     """A running testbed of the configuration, simulated unless ``--hardware`` is given; ended after the test.
 
-    The ini setting ``testbed_scope`` makes it live longer than one test.
+    The ini setting ``testbed_scope`` lets it run for longer than one test.
     """
     from catkit_devices.testbed import Testbed
 

@@ -1,6 +1,6 @@
 """Devices that are reached through VISA.
 
-Whether the backend is real or simulated is decided by whoever gives ``visa_library``, never by the driver.
+The caller who gives ``visa_library`` decides whether the backend is real or simulated, never the driver.
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ class VisaDevice(Device):
         """As ``_ask``, over a connection of its own, and waiting for the reply with ``self.wait``.
 
         For an instrument that answers some commands only when it has carried them out, and answers each of several
-        connections by itself. While it waits, shared reads run, and whoever makes the device safe has the wire at once.
+        connections by itself. While it waits, shared reads run, and making the device safe gets the wire at once.
         The connection is closed at the end, also of a wait that is cancelled; that does not stop the instrument, which
         is the business of ``_make_safe``.
 
@@ -527,7 +527,7 @@ class VisaDevice(Device):
         )
 
     def _answer_at_(self, address: str) -> str | None:
-        """Open an address; return why the instrument there is not the right one, None where it is."""
+        """Open an address; return why the instrument there is not the right one, None if it is."""
         self._exchanges_.address = address
         try:
             self._exchanges_.open(self._join_line_)
@@ -607,7 +607,7 @@ class VisaDevice(Device):
     _send_ = _send
 
     def _bytes_of_(self, command: str) -> bytes:
-        """Return a command as it is sent; DeviceValueError where it is not one command, or cannot be sent."""
+        """Return a command as it is sent; DeviceValueError if it is not exactly one command, or cannot be sent."""
         ends = {self.write_termination, "\r", "\n"} if self.write_termination else set()
         if any(end in command for end in ends):
             raise DeviceValueError("must be one command, without what ends it", **self._facts_(command))

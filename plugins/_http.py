@@ -57,7 +57,7 @@ class HttpDevice(Device):
 
     Args:
         address: of the instrument, such as ``http://192.168.0.100``.
-        user: the user on the instrument. The password stands in the configuration, so let it be a user who may do no
+        user: the user on the instrument. The password is in the configuration, so choose a user who may do no
             more than needed.
         password: of that user.
     """

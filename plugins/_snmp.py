@@ -75,7 +75,7 @@ class _Agent:
                 number, error = snmp.apiPDU.get_request_id(reply), snmp.apiPDU.get_error_status(reply)
                 values = {str(name): value.prettyPrint() for name, value in snmp.apiPDU.get_varbinds(reply)}
             except self._wrong:
-                continue  # what is no SNMP message may be a reply that was damaged: the request is sent again
+                continue  # bytes that are no SNMP message may be a damaged reply: the request is sent again
             if number != request_id:
                 continue  # a late reply to an earlier request
             if error:

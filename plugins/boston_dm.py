@@ -32,7 +32,7 @@ class BostonDm(Device):
 
     Args:
         serial: of the driver box, such as ``"17BW023#065"``.
-        highest: the highest command that is accepted, a fraction of the full voltage: what these mirrors stand.
+        highest: the highest command that is accepted, a fraction of the full voltage; the mirrors are damaged by more.
     """
 
     commands = Control(
@@ -46,7 +46,7 @@ class BostonDm(Device):
         lambda self: self._mask().astype("u1"),
         type=Array("u1", shape=(_ACROSS, _ACROSS)),
         shared=True,
-        doc="Places of the actuators of a mirror: 1 where there is one, by row and column.",
+        doc="Places of the actuators of a mirror: 1 if there is one, by row and column.",
     )
 
     def __init__(self, name: str, *, serial: str, highest: float = 1.0, **options: Any) -> None:

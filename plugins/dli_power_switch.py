@@ -67,7 +67,7 @@ class DliPowerSwitch(HttpDevice):
 
     Args:
         address: of the switch, such as ``http://192.168.0.100``.
-        user: the user on the switch. The password stands in the configuration, so let it be a user who may only switch.
+        user: the user on the switch. The password is in the configuration, so choose a user who may only switch.
         password: of that user.
         stay_on: numbers of outlets that making safe leaves as they are, because what they supply must not lose its
             power suddenly: a computer, a cooler, a vacuum pump.

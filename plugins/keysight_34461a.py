@@ -39,7 +39,9 @@ class Keysight34461A(ScpiDevice):
     ac_voltage = Measurement("MEAS:VOLT:AC?", unit="V", doc="AC voltage (rms).")
     dc_current = Measurement("MEAS:CURR:DC?", unit="A", doc="DC current.")
     ac_current = Measurement("MEAS:CURR:AC?", unit="A", doc="AC current (rms).")
-    resistance = Measurement("MEAS:RES?", unit="ohm", doc="Resistance, with two wires; infinite where it is open.")
+    resistance = Measurement(
+        "MEAS:RES?", unit="ohm", doc="Resistance, with two wires; infinite if the circuit is open."
+    )
     four_wire_resistance = Measurement("MEAS:FRES?", unit="ohm", doc="Resistance, with four wires.")
     frequency = Measurement("MEAS:FREQ?", unit="Hz", doc="Frequency of an AC voltage.")
 

@@ -33,7 +33,7 @@ _HOME, _HIGH, _LOW = 32, 64, 128
 
 
 class ScanController789A4(VisaDevice):
-    """The motor of a monochromator; it is safe when it stands still and its home circuit is off."""
+    """The motor of a monochromator; it is safe when it does not move and its home circuit is off."""
 
     read_termination = "\r\n"
     write_termination = "\r"

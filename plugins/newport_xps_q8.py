@@ -72,7 +72,7 @@ class _Calls:
         Args:
             call: the text.
             *results: a regular expression for each of them.
-            seconds: that it may take, where it is answered only when it has ended.
+            seconds: that it may take, if it is answered only when it has ended.
             harmless: the number of an error that is none here.
         """
         right = re.compile("0," + ",".join(f"({result})" for result in results))
@@ -103,7 +103,7 @@ class _Calls:
         return int(self._call(f"GroupStatusGet({group},int *)", r"\d{1,3}")[0])
 
     def _stop(self: Any, group: str) -> None:
-        """End what a group does: by an abort; where that does not help, by a kill, after which it must be homed."""
+        """End what a group does: by an abort; if that does not help, by a kill, after which the group must be homed."""
 
         def at_rest() -> bool:
             return self._status(group) in _AT_REST
@@ -306,7 +306,7 @@ class XpsQ8(_Calls, VisaDevice):
 
     def _known_groups(self) -> dict[str, Group]:
         for group in self._layout:
-            self._status(group)  # an error where the controller has no such group
+            self._status(group)  # an error if the controller has no such group
         return {group: Group(group, units) for group, units in self._layout.items()}
 
     def _make_safe(self) -> None:

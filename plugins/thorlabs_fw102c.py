@@ -42,7 +42,7 @@ class FW102C(PromptDevice, FilterWheel):
         "sensors?",
         "sensors={}",
         type=bool,
-        doc="Position sensors while the wheel stands still: on, or off (False) so that they emit no stray light.",
+        doc="Position sensors while the wheel does not turn: on, or off (False) so that they emit no stray light.",
     )
     trigger = Control("trig?", "trig={}", choices={"input": 0, "output": 1}, doc="Direction of the BNC trigger.")
 

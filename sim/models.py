@@ -180,7 +180,7 @@ class PiezoAxis:
         Args:
             target: µrad from the middle of the range.
             closed: whether the servo loop is closed.
-            gain: of the loop, relative to the gain that gives the time constant; with 0 it stands still.
+            gain: of the loop, relative to the gain that gives the time constant; with 0 it does not move.
         """
         reachable = min(max(target, -self.full_range / 2), self.full_range / 2)
         if not closed:
@@ -219,7 +219,7 @@ class MotorAxis:
         self._speed = math.copysign(speed, target - self._from)
 
     def stop(self) -> None:
-        """Stand still where it is."""
+        """Stay where it is."""
         self._from = self._target = self.position()
         self._arrival = self._clock.time()
 

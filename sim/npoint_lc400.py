@@ -18,7 +18,7 @@ firmware's name in five words. The words of the wavetable registers and memories
 stage here.
 
 Assumed: after a bad frame, bytes are skipped until a frame is valid; there is no answer for addresses outside of the
-memories that these sources name; the default gains; with P = I = 0 a closed loop stands still.
+memories that these sources name; the default gains; with P = I = 0 a closed loop does not move.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _RANGE_UNIT, _RANGE, _SERVO, _COMMAND, _INVERSE_SCALE, _SENSOR = 0x044, 0x078, 0
 _GAINS = {0x720: 0.0, 0x728: 100.0, 0x730: 0.0}
 """Offsets of the registers of the gains of P, I and D, and their values at the start."""
 _POSITION_GAINS = (0x720, 0x728)
-"""Offsets of the gains without which the stage stands still: P and I."""
+"""Offsets of the gains without which the stage does not move: P and I."""
 _MOVERS = {_SERVO, _COMMAND, *(offset + word for offset in _GAINS for word in (0, 4))}
 """Registers that move the stage when they are written."""
 _MICRORADIANS = 2

@@ -61,7 +61,7 @@ class Commands:
 
     Args:
         spelling: as manuals spell them, ``"[SENSe:]POWer[:DC]:RANGe[:UPPer]"``: the capitals are the short form, and
-            nodes in brackets may be left out; ``#`` behind a node is a number, 1 where it is left out (SCPI-99 volume
+            nodes in brackets may be left out; ``#`` behind a node is a number, 1 if it is left out (SCPI-99 volume
             1, 6.2).
     """
 
@@ -86,7 +86,7 @@ class Commands:
     def canonical(self, header: str) -> str | None:
         """Return a header in short form, without nodes that may be left out and without a leading colon.
 
-        None stands for a header that the instrument does not know.
+        None means a header that the instrument does not know.
         """
         body, query = (header[:-1], "?") if header.endswith("?") else (header, "")
         written = f":{body.removeprefix(':').upper()}"
@@ -242,7 +242,7 @@ class Number:
         self.default, self.low, self.high, self.form = default, low, high, form
 
     def parse(self, argument: str) -> float:
-        """Return what an argument stands for."""
+        """Return what an argument means."""
         if not argument:
             raise RefusedError(*MISSING_PARAMETER)
         if argument.upper() in _LIMITS:
@@ -263,14 +263,15 @@ class Choice:
 
     Args:
         default: after ``*RST``, as it is told.
-        words: by what may be sent, in capitals, what is told then: ``{"ON": "1", "OFF": "0", "1": "1", "0": "0"}``.
+        words: by what may be sent, in capitals, what is then sent as the answer: ``{"ON": "1", "OFF": "0", "1": "1",
+            "0": "0"}``.
     """
 
     def __init__(self, default: str, words: dict[str, str]) -> None:
         self.default, self.words = default, words
 
     def parse(self, argument: str) -> str:
-        """Return what an argument stands for."""
+        """Return what an argument means."""
         if not argument:
             raise RefusedError(*MISSING_PARAMETER)
         if argument.upper() not in self.words:

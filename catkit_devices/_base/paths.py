@@ -64,6 +64,6 @@ def set_at(thing: Any, path: str, value: Any) -> None:
 
 
 def same_path(path: str, paths: Iterable[str]) -> str | None:
-    """Return which of ``paths`` says the same as ``path``, in whatever spelling; None where none does."""
+    """Return which of ``paths`` says the same as ``path``, in whatever spelling; None if none does."""
     wanted = words(path)
     return next((one for one in paths if words(one) == wanted), None)

@@ -52,7 +52,7 @@ class Access:
         mutex: says which owner may use the device, over as many operations as it likes.
         mutex_lock: the lock of the mutex.
         operation_lock: held by each operation; a read marked ``shared`` takes only this one.
-        changed_by: the session that has changed the device last; None where none has since it was opened or made safe.
+        changed_by: the session that has changed the device last; None if none has since it was opened or made safe.
     """
 
     def __init__(self, name: str, timeout: float) -> None:
@@ -88,7 +88,7 @@ class Access:
     # --- locks
 
     def enter(self, call: Call, operation: str, *, shared: bool = False, timeout: float | None = None) -> None:
-        """Begin an operation: under both locks, or where it is shared under the operation lock only.
+        """Begin an operation: under both locks, or under the operation lock only if it is shared.
 
         Args:
             call: on whose behalf.

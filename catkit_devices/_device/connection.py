@@ -185,7 +185,7 @@ class Lifecycle:
                 self._access.require_permission(operation, changes)  # opening takes its time
 
     def open_if_allowed(self) -> None:
-        """Open the device if it is not open, where that is permitted.
+        """Open the device if it is not open and opening is permitted.
 
         Raises:
             DeviceFaultError: it is in FAULT.
@@ -253,7 +253,7 @@ class Lifecycle:
         try:
             if self.is_open or self.unsafe is not None:
                 try:
-                    # Not under the guard: what makes safe may have to restore the connection.
+                    # Not under the guard: making safe may have to restore the connection.
                     self.make_safe()
                 except Exception:
                     self._shut_elsewhere()
@@ -348,7 +348,8 @@ class Lifecycle:
                 _log.warning("device %r: what depends on the instrument could not be read: %s", self.device.name, error)
                 return
             if self.device._only_connects_():
-                self._disconnect()  # nothing was switched on by this; what was on before is made safe over the next one
+                # Opening has switched nothing on; outputs that were on before are made safe over the next connection.
+                self._disconnect()
             if isinstance(error, DeviceError) and not isinstance(error, DeviceOpenError):
                 problem = f"what depends on the instrument could not be read: {error.problem}"
                 raise DeviceOpenError(problem, **self.device._facts_(error.command)) from error
@@ -416,8 +417,8 @@ class Lifecycle:
             operation: for which it is.
 
         Raises:
-            DeviceDisconnectedError: the caller is in a section that it held when the connection was lost. Whoever
-                else may use the device meanwhile, for a shared read, is not told of it.
+            DeviceDisconnectedError: the caller is in a section that it held when the connection was lost. Other owners,
+                who use the device for a shared read, do not get this error.
             DeviceOpenError: the instrument does not answer yet.
         """
         if self._connection is not _LOST and self._cut_off is None:
@@ -462,7 +463,7 @@ class Lifecycle:
         return self.begin_to_make_safe()
 
     def begin_to_make_safe(self) -> Errand | None:
-        """Have it made safe; return what ``finish_to_make_safe`` waits for, or None where there is nothing to do."""
+        """Have it made safe; return what ``finish_to_make_safe`` waits for, or None if there is nothing to do."""
         self.require_own()
         with self._standby_guard:
             if not (self.is_open or self.unsafe is not None) or not self.device._can_be_made_safe_():
@@ -518,7 +519,7 @@ class Lifecycle:
         )
 
     def interrupt(self, reason: str) -> None:
-        """Take the device from whoever has it; an operation that runs ends at its next exchange."""
+        """Take the device from its holder; an operation that is running ends at its next exchange."""
         self._access.mutex_lock.break_(reason)
 
     def _settle(self, _: Call) -> None:
@@ -600,7 +601,7 @@ class Lifecycle:
         return DeviceFaultError(f"is in FAULT: {self.fault}; reset() it after looking at it", **self.device._facts_())
 
     def _refusal_to_enter(self) -> BaseException | None:
-        """Return why nobody may have the device; None where it may be used, and in FAULT for whoever closes it."""
+        """Return why nobody may have the device; None if it may be used, or if the caller may close it in FAULT."""
         if self.of_parent is None and (self.fault is None or self._access.is_closing(forwarded_call())):
             return None
         return self.refusal()

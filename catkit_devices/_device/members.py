@@ -406,7 +406,7 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
 
 
 def _root_of(cls: type) -> type:
-    """Return Device or Component: what a driver's class or that of a component derives from in the end."""
+    """Return the base class, Device or Component, of a driver's class or a component's class."""
     return next(base for base in reversed(cls.__mro__) if isinstance(base, DeviceType))
 
 
@@ -597,7 +597,7 @@ def _final_in(cls: type, name: str) -> type | None:
 
 
 def hook_of(cls: type, name: str) -> str | None:
-    """Return what people call the hook of that name which a class inherits or has; None where there is none."""
+    """Return the hook of that name that a class has or inherits, as text for a message; None if there is none."""
     found = _hook_in(cls.__mro__, name)
     if found is None:
         return None
@@ -827,7 +827,7 @@ def describe_command(command: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _type_of(member: property) -> str | None:
-    """Return the name of the plain type that a property's getter is annotated with; None where it is no plain one."""
+    """Return the name of the type with which a property's getter is annotated; None if it is not a plain type."""
     try:
         returned = get_type_hints(member.fget).get("return")
     except Exception:  # noqa: BLE001 - an annotation may name what exists for type checkers only

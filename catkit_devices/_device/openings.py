@@ -94,11 +94,11 @@ class Openings:
                 self._access.leave(call)
 
     def leave(self, entry: OpenEntry | None, force: bool = False) -> None:
-        """End what ``enter`` began, and close the device behind the last one; may be done twice.
+        """End what ``enter`` began, and close the device after the last one; may be done twice.
 
         Args:
-            entry: None where there is none to end.
-            force: end everybody's.
+            entry: None if there is none to end.
+            force: end the entries of all sessions.
 
         Raises:
             MutexTimeoutError: somebody has it; it is closed when it is free.
@@ -128,7 +128,7 @@ class Openings:
         return self._entries.end_session(session) and not self._in_use and self._life.is_open
 
     def close_if_unused(self, force: bool = False) -> None:
-        """Close the device where nobody keeps it open, or ``force`` says so; under its mutex."""
+        """Close the device if nobody keeps it open, or if ``force``; the caller holds its mutex."""
         if force or not self._in_use:
             self._life.close()
 

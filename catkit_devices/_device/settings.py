@@ -125,7 +125,7 @@ def _is_class_variable(annotation: Any) -> bool:
 
 
 def _resolved(base: type, name: str, annotation: Any) -> Any:
-    """Return what an annotation stands for; Any where that is known to type checkers only."""
+    """Return the type of an annotation; Any if only type checkers know it."""
     alone = type("_", (), {"__annotations__": {name: annotation}, "__module__": base.__module__})
     try:
         hint = typing.get_type_hints(alone, include_extras=True)[name]
@@ -136,7 +136,7 @@ def _resolved(base: type, name: str, annotation: Any) -> Any:
 
 
 def _unmet(hint: Any, value: Any) -> str | None:
-    """Return what was expected where ``value`` is not of the type ``hint``; None where it is, or cannot be told."""
+    """Return what was expected if ``value`` is not of the type ``hint``; None if it is, or may be."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         conditions = [one for one in arguments[1:] if isinstance(one, Requirement)]

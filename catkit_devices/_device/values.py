@@ -1,7 +1,7 @@
 """What a value may be: its type, unit, choices and limits, and how it is written on the wire and read back from there.
 
 A value is checked before a command is made of it, and what is sent is checked once more: a format may round a number to
-beyond its limit, and a quote inside of a text may end the string that it stands in.
+beyond its limit, and a quote inside of a text may end the string in which it is.
 
 Nothing here knows of devices; every refusal is a ValueError whose text goes behind the name of what was set.
 """
@@ -37,12 +37,12 @@ __all__ = [
     "within",
 ]
 
-#: Lowest and highest value allowed, both included; None where there is no bound.
+#: Lowest and highest value allowed, both included; None if there is no bound.
 Limits: TypeAlias = "tuple[float | None, float | None]"
 
 _Flags: TypeAlias = "type[enum.Flag]"
 
-# Stricter than float(), which takes "1_0" and "infinity": what instruments send, and nothing else.
+# Stricter than float(), which takes "1_0" and "infinity": only what instruments send.
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf)", re.IGNORECASE | re.ASCII)
 _HEXADECIMAL = re.compile(r"[0-9a-f]+", re.IGNORECASE)
 """A reply that may be a hexadecimal number."""
@@ -66,11 +66,11 @@ _ROUNDING = 1e-9
 """Relative tolerance, in addition to rounding, when what was sent is compared with the value: binary numbers are not
 exact."""
 _ORDINARY = 1e37
-"""Smaller plain numbers are just that: none of them stands for infinity or NaN (9.9E37)."""
+"""Smaller numbers are ordinary ones: only larger ones can stand for infinity or NaN (9.9E37)."""
 
 
 class Rule:
-    """What values a quantity has.
+    """Which values a quantity can have.
 
     Args:
         type: ``float``, ``int``, ``bool``, ``str``, or a function from a reply's text to a value, which raises
@@ -79,8 +79,8 @@ class Rule:
             be hexadecimal (``1E40``) is what the function makes of it. An Enum class says that its members are the
             choices.
         unit: of the plain numbers; None for those without, and for what is no number.
-        choices: the values that are allowed, or a mapping from each of them to what stands for it on the wire. Those
-            that are members of an Enum stand on the wire as their value.
+        choices: the values that are allowed, or a mapping from each of them to what is sent for it. For a member of an
+            Enum its value is sent.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Rule:
             raise TypeError(f"a {type.__name__} has no unit")
         self.type: Callable[[str], Any] = type
         self.flags: _Flags | None = None
-        """The class of the flags that a whole number stands for."""
+        """The class of the flags, if a whole number is read as flags."""
         if isinstance(type, enum.EnumType) and issubclass(type, enum.Flag):
             self.flags = type
         self.several = bool(getattr(type, "several", False))
@@ -102,7 +102,7 @@ class Rule:
         kind: Any = type
         of_numbers = self.flags is None and isinstance(kind, builtins.type) and issubclass(kind, numbers.Number)
         self._kind: Any = kind if of_numbers else None
-        """The class of numbers that the type is (int, Decimal, numpy's int16); None where it is none."""
+        """The class of numbers that the type is (int, Decimal, numpy's int16); None if it is none."""
         self._whole_only = self._kind not in (None, bool) and issubclass(self._kind, numbers.Integral)
         self.choices: dict[Any, Any] | None = None
         if choices is None and isinstance(type, enum.EnumType) and self.flags is None:
@@ -112,7 +112,7 @@ class Rule:
 
     @property
     def choice_names(self) -> list[Any] | None:
-        """The choices as plain data: members of an Enum by their names; None where there are no choices."""
+        """The choices as plain data: members of an Enum by their names; None if there are no choices."""
         if self.flags is not None:
             return [str(flag.name) for flag in self.flags]
         return None if self.choices is None else [_name_of(choice) for choice in self.choices]
@@ -124,7 +124,7 @@ class Rule:
 
     @property
     def type_name(self) -> str:
-        """What people call the type of the values."""
+        """The name of the type of the values, for messages."""
         if self.choices is not None:
             return "choice"
         if self.flags is not None:
@@ -183,7 +183,7 @@ class Rule:
         return whole
 
     def _of_kind(self, value: Any) -> Any:
-        """Return a number as it was given, or as a float where it is of a kind that the declared one cannot say."""
+        """Return a number as it was given, or as a float if the declared type cannot hold it."""
         if issubclass(self._kind, numbers.Complex) and not issubclass(self._kind, numbers.Real):
             if isinstance(value, bool) or not isinstance(value, numbers.Complex):
                 raise ValueError(f"must be a number, got {value!r}")  # noqa: TRY004 - a value that a user gave
@@ -199,7 +199,7 @@ class Rule:
             raise ValueError(f"must be {range_text(limits, self.unit)}, got {value!r}{unit}")
 
     def token(self, value: Any) -> Any:
-        """Return what stands for ``value``, which is a converted one, on the wire."""
+        """Return what is sent for ``value``, which is already converted."""
         return _plain(value if self.choices is None else self.choices[value])
 
     def examples(self) -> list[Any]:
@@ -284,12 +284,12 @@ class Rule:
     # --- from the wire to Python
 
     def parse(self, reply: str) -> Any:
-        """Return the value that ``reply``, which has no white space around it, stands for.
+        """Return the value that ``reply`` means; it has no white space around it.
 
         A number that stands for infinity or NaN becomes that.
 
         Raises:
-            ValueError: it stands for none.
+            ValueError: it is none.
         """
         if self.choices is not None:
             # The very text first: 1E40 and 1E41, of a register in hexadecimal, are both infinity as numbers.
@@ -391,10 +391,10 @@ class Rule:
 class Command:
     """The text of a command, with values of the device or component in it: ``"VOLT? (@{self.number})"``.
 
-    What is filled in stays what it is: braces in it mean nothing.
+    A value that is filled in is not changed: braces in it have no meaning.
 
     Args:
-        text: as the driver's author has written it; every other brace stands for itself.
+        text: as the driver's author has written it; every other brace is sent as it is.
 
     Raises:
         TypeError: what is to be filled in is not just one attribute.
@@ -484,7 +484,7 @@ class SetCommand:
             owner: the device or component whose attributes are filled in.
 
         Raises:
-            ValueError: what would be sent is beyond the limits, or says another value, or could be more than one
+            ValueError: what would be sent is beyond the limits, is another value, or could be more than one
                 command.
         """
         token = self._rule.token(value)
@@ -508,7 +508,7 @@ class SetCommand:
             )
 
     def _number(self, sent: str) -> float | None:
-        """Return the number that the instrument will read; None where that cannot be told."""
+        """Return the number that the instrument will read; None if that cannot be told."""
         if self._format[-1:] in _BASES:
             try:
                 return int(sent, _BASES[self._format[-1]])
@@ -530,12 +530,12 @@ class SetCommand:
         return abs(number - value) <= last / 2 + _ROUNDING * abs(value) or number == value
 
     def _says(self, sent: str, token: Any, *, rounded: bool = False) -> bool:
-        """Return whether what is sent, read back, is what stands for a value on the wire, or that number rounded."""
+        """Return whether what is sent, read back, is the value's form on the wire, or that number rounded."""
         if isinstance(token, str):
             return sent.strip() == token.strip()
         real = real_number(token)
         if real is None:
-            return True  # what a type of the driver's own makes: only the driver knows how it is read
+            return True  # only the driver knows how a value of its own type is read
         number = self._number(sent)
         if number is not None and (number == real or (rounded and self._rounded(sent, number, real))):
             return True
@@ -545,7 +545,7 @@ class SetCommand:
             return False
 
     def _harmless(self, sent: str) -> str:
-        """Return a text as it can stand in the command without being taken for more than a text."""
+        """Return a text in the form in which it can be part of a command and cannot become a second command."""
         if not sent.isprintable():
             raise ValueError(f"must be printable text, got {sent!r}")
         if self._quote:
@@ -571,12 +571,12 @@ def as_number(text: str) -> float | None:
     """Return the number in an instrument's text (an int if it is written as one), or None if it is not a number."""
     if not _NUMBER.fullmatch(text):
         return None
-    # Not by way of float where it can be avoided: that rounds large ones.
+    # Not through float if it can be avoided: float rounds large numbers.
     return int(text) if text.lstrip("+-").isdigit() else float(text)
 
 
 def decimal(reply: str) -> str:
-    """Return a number in decimal digits, where it is sent in another base (IEEE 488.2, 8.7.5 to 8.7.7) or is a word."""
+    """Return a number in decimal digits if it was sent in another base (IEEE 488.2, 8.7.5 to 8.7.7) or as a word."""
     found = _IN_A_BASE.fullmatch(reply)
     if found is None:
         return _WORDS.get(reply.upper().removeprefix("+"), reply)
@@ -602,7 +602,7 @@ def _flags(kind: type[enum.Flag], value: Any) -> enum.Flag:
 
 
 def _whole(value: Any) -> int | None:
-    """Return the whole number that a number, or its text, is; None where it is none.
+    """Return a number, or its text, as a whole number; None if it is not one.
 
     Not by way of float, which rounds those beyond 2**53.
     """
@@ -673,12 +673,12 @@ def _comparable(token: Any) -> Any:
 
 
 def _text(token: Any) -> str:
-    """Return a text or what stands for a choice on the wire as a text in which upper and lower case are the same."""
+    """Return a text, or what is sent for a choice, as a text in which upper and lower case are the same."""
     return str(_plain(token)).strip().casefold()
 
 
 def _truth(text: str) -> bool | None:
-    """Return the truth value that a text stands for, in any form that instruments use; None where it is none."""
+    """Return the truth value that a text means, in any form that instruments use; None if it means none."""
     word = text.lower()
     if word in _BOOLEANS:
         return _BOOLEANS[word]
@@ -687,7 +687,7 @@ def _truth(text: str) -> bool | None:
 
 
 def _is_on_or_off(choice: Any, token: Any) -> bool:
-    """Return whether a choice is the state of a switch, by what it is called or by what stands for it on the wire."""
+    """Return whether a choice is the state of a switch, by its name or by what is sent for it."""
     names = (str(_name_of(choice)).lower(), str(_plain(token)).lower())
     return isinstance(choice, bool) or any(name in _BOOLEANS and not name.isdigit() for name in names)
 

@@ -76,7 +76,7 @@ def _identifier(text: str) -> str:
 
 
 def _lan_device(name: str) -> str:
-    """Return the one spelling of a LAN device's name; what a gateway calls its devices stays as it is."""
+    """Return the name of a LAN device in one spelling; names that a gateway gives to its devices are not changed."""
     match = _LAN_DEVICE.fullmatch(name)
     if match is None:
         return name
@@ -95,7 +95,7 @@ def visa_address(address: str) -> str:
 # --- expressions, by which an instrument is found
 
 _SPECIAL = frozenset("?*[|")
-"""What is in a VISA resource expression and in no address (VPP-4.3, table 4.3.1)."""
+"""Characters that are in VISA resource expressions and in no address (VPP-4.3, table 4.3.1)."""
 _NO_BOARD = re.compile(r"^(ASRL|GPIB|TCPIP|USB)(?=::)", re.IGNORECASE)
 """The interface where no number of its board is said, which is 0 then."""
 

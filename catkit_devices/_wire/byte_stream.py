@@ -41,7 +41,7 @@ class IncompleteReplyError(TimeoutError):
 
 
 class Line:
-    """An opened VISA resource, as bytes. Whoever uses it holds the wire lock of its address.
+    """An opened VISA resource, as bytes. Its user holds the wire lock of the address.
 
     A *stream* (a serial port, a socket) carries plain bytes; every other interface carries messages, whose ends it
     marks itself. Waiting is counted by what the library was asked to wait, which in a simulation need not be the
@@ -49,7 +49,7 @@ class Line:
 
     Args:
         resource: from pyvisa, opened; it stays the caller's to close.
-        settings: attributes of the resource that are set where it is a serial port.
+        settings: attributes of the resource that are set if it is a serial port.
 
     Attributes:
         resource: the same.
@@ -62,7 +62,7 @@ class Line:
         self.resource = resource
         self._timeout: float | None = None
         self._stop: int | None = None
-        """The byte at which the library ends a read; None for none, or where that was never said."""
+        """The byte at which the library ends a read; None for none, or if it was never set."""
         self._received = bytearray()
         self._serial = resource.interface_type == constants.InterfaceType.asrl
         self._socket: socket.socket | None = None
@@ -226,12 +226,12 @@ class Line:
         return taken
 
     def _fill(self, deadline: _Budget, check: Callable[[], None], count: int = 0, end: bytes = b"") -> None:
-        """Receive at least one byte: a whole message where there are messages, else what is there.
+        """Receive at least one byte: a complete message if the interface has messages, else the bytes that are there.
 
         Args:
             deadline: of the wait.
             check: called every 0.1 s.
-            count: how many bytes are sure to come; 0 where that is not known.
+            count: how many bytes are sure to come; 0 if that is not known.
             end: what ends the reply, where its length is not known.
         """
         while deadline.left > 0:
@@ -283,7 +283,7 @@ class Line:
     def _read_waiting(self, count: int) -> bytes:
         """Return bytes that are there.
 
-        They are not waited for. But a library counts the time, and where this process is not run for longer than the
+        They are not waited for. But a library counts the time, and if this process is not run for longer than the
         timeout in the middle of it, pyvisa-py reports one, and what it had taken is lost.
         """
         if count == 0:
@@ -341,7 +341,7 @@ class Line:
         return True
 
     def _waiting(self) -> int | None:
-        """Return how many bytes can be read without waiting; None where the interface cannot tell.
+        """Return how many bytes can be read without waiting; None if the interface cannot tell.
 
         Raises:
             ConnectionResetError: the other end has closed the connection, which pyvisa-py shows as mere silence.

@@ -56,7 +56,7 @@ _WIRE_TIMEOUT = 60.0
 _GRACE = 0.5
 """Seconds for which an exchange may go on when the wire is needed to make a device safe; most take less."""
 
-# The one registry of open connections: an address is one thing for the whole process, whoever opens it.
+# The one registry of open connections: all devices of this process that have an address use the same connection to it.
 _transports: dict[tuple[int, str], Transport] = {}
 _guard = renewed(threading.Lock())
 
@@ -69,7 +69,7 @@ class LineState(enum.Enum):
     """How far the line of an address can be trusted."""
 
     TRUSTED = enum.auto()
-    """What comes is the answer to what was asked last."""
+    """The next reply is the answer to the last command."""
     SUSPECT = enum.auto()
     """A reply may still come that is not the answer to what was asked last."""
     LOST = enum.auto()
@@ -143,7 +143,7 @@ class Transport:
 
     @contextlib.contextmanager
     def hold(self, what: str = "something") -> Iterator[None]:
-        """Hold the wire; one thread may do so several times over. Whoever makes a device safe has it next.
+        """Hold the wire; one thread may do so several times. A thread that makes a device safe gets it first.
 
         Args:
             what: it is held for, shown to those who wait.
@@ -191,7 +191,7 @@ class Transport:
                     self._calm.set()
 
     def in_use(self) -> str:
-        """Return what the wire is held for and since when, as the end of a sentence; nothing where it is free."""
+        """Return what the wire is held for and since when, as the end of a sentence; nothing if it is free."""
         exchange = self._exchange
         if exchange is None:
             return ""
@@ -236,7 +236,7 @@ class Transport:
                 attribute ``machine_wide`` that is false is a simulation in this process, and is not locked against
                 other processes.
             address: any spelling of a VISA address.
-            settings: attributes of the resource that are set where it is a serial port.
+            settings: attributes of the resource that are set if it is a serial port.
 
         Raises:
             DeviceBusyError: another process has it.
@@ -289,7 +289,7 @@ class Transport:
         with _guard:
             self._users -= 1
             if self._users or not self._changing.acquire(blocking=False):
-                return  # whoever changes it now sees that nobody uses it any more
+                return  # the thread that changes it now sees that nobody uses it any more
             if self.trust.state is LineState.SUSPECT:
                 self._keep_doubt(self.trust.reason)
         try:
@@ -388,17 +388,17 @@ class _Stage(enum.Enum):
 
     IDLE = enum.auto()
     TALKING = enum.auto()
-    """In an exchange: what begins now is part of that."""
+    """In an exchange: an exchange that begins now is part of it."""
     RECOVERING = enum.auto()
-    """The line was suspect: it has to fall silent, and the instrument to identify itself."""
+    """The line was suspect: nothing more must be received, and the instrument must identify itself."""
 
 
 class _Haste(enum.Enum):
-    """Whether the device is made safe in a hurry: on a line that is suspect, at the first try."""
+    """Whether the device is made safe at once, at the first try even on a suspect line."""
 
     NONE = enum.auto()
     ALLOWED = enum.auto()
-    """Where the line is suspect, it is used as it is."""
+    """If the line is suspect, it may be used as it is."""
     TAKEN = enum.auto()
     """It was suspect, and was used as it is."""
 
@@ -427,7 +427,7 @@ class Exchanges:
     Attributes:
         address: of the instrument.
         late_window: seconds by which a reply may be late.
-        transport: what the address is opened as; None while the device is closed.
+        transport: the opened address; None while the device is closed.
     """
 
     def __init__(self, device: _Device, life: Lifecycle, address: str, late_window: float) -> None:
@@ -578,7 +578,7 @@ class Exchanges:
             transport.release()
 
     def replaced_at(self) -> float | None:
-        """Return when another device at the address has opened a new connection; None where none has."""
+        """Return when another device at the address has opened a new connection; None if none has."""
         transport = self.transport
         return None if transport is None or transport.opened_at == self._joined_at else transport.opened_at
 

@@ -44,11 +44,12 @@ class Ownership:
 
         directory = runtime_directory() / "instruments"
         directory.mkdir(mode=0o700, exist_ok=True)
-        # Readable for whoever lists the directory, and unique: two addresses may differ by a character left out here.
+        # Readable for people who list the directory, and unique: two addresses may differ only by a character that is
+        # left out here.
         readable = re.sub(r"[^A-Za-z0-9.-]+", "_", address)[:80]
         name = f"{readable}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
         self._facts = directory / f"{name}.owner"
-        # Not per thread: whoever closes a device need not be the thread that opened it.
+        # Not per thread: another thread than the one that opened a device may close it.
         self._lock: filelock.BaseFileLock = filelock.FileLock(directory / f"{name}.lock", thread_local=False)
         try:
             self._lock.acquire(timeout=0)

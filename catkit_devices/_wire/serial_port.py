@@ -1,4 +1,4 @@
-"""A pyserial port that is a VISA session: for code that wants a ``serial.Serial`` where there is none.
+"""A pyserial port that is a VISA session: for code that needs a ``serial.Serial`` although there is no real port.
 
 A simulated instrument has no port of the operating system, and neither has one whose wire is recorded.
 """
@@ -94,7 +94,7 @@ class VisaSerialPort(serial.SerialBase):
         return len(content)
 
     def flush(self) -> None:
-        """Return at once: what was written is on its way."""
+        """Return at once: the bytes that were written are sent already."""
         self._do(lambda: None)
 
     def reset_input_buffer(self) -> None:
@@ -102,7 +102,7 @@ class VisaSerialPort(serial.SerialBase):
         self._do(lambda: self._resource.flush(BufferOperation.discard_read_buffer))
 
     def reset_output_buffer(self) -> None:
-        """Do nothing: what was written cannot be taken back."""
+        """Do nothing: bytes that were written cannot be taken back."""
 
     def _read(self, count: int, timeout: float) -> bytes:
         def read() -> bytes:

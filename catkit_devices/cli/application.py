@@ -139,9 +139,7 @@ def _general(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
-    debug: Annotated[
-        bool, typer.Option(_DEBUG, help="Show tracebacks; may stand anywhere on the command line.")
-    ] = False,
+    debug: Annotated[bool, typer.Option(_DEBUG, help="Show tracebacks; may be anywhere on the command line.")] = False,
 ) -> None:
     """Laboratory instruments shared by many programs."""
 

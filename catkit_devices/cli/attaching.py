@@ -72,7 +72,7 @@ def attach_or_start(
 
 
 def find(name: str | None, configuration: Configuration | None) -> TestbedClient | None:
-    """Return the running testbed that is meant; None where that of a configuration does not run.
+    """Return the running testbed that is meant; None if the testbed of the configuration does not run.
 
     Raises:
         ServerUnresponsiveError: it does not answer: its instruments may be in use.

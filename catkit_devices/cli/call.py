@@ -125,7 +125,7 @@ def _save_several(stream: IO[bytes], arrays: Mapping[str, Any]) -> None:
 
 
 def _parts(result: Any) -> list[tuple[str, Any]] | None:
-    """Return several arrays, and what belongs to them, by name; None where there is no array."""
+    """Return several arrays, and what belongs to them, by name; None if there is no array."""
     if isinstance(result, Mapping):
         parts = [(str(name), part) for name, part in result.items()]
     elif isinstance(result, tuple | list):

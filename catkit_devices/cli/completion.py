@@ -1,4 +1,4 @@
-"""What a shell offers when one presses tab: testbeds, devices, runs. Nothing here may fail, or take long."""
+"""What a shell offers when the user presses tab: testbeds, devices, runs. Nothing here may fail, or take long."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def start_in_background(arguments: Sequence[str], log: Path, timeout: float) -> 
     Raises:
         DataError: the log cannot be written.
         ServerUnresponsiveError: it was not ready in time.
-        typer.Exit: it failed, with its exit code; what it said is on stderr.
+        typer.Exit: it failed, with its exit code; its output is on stderr.
     """
     with tempfile.TemporaryDirectory(prefix="catkit-devices-") as directory:
         ready = Path(directory) / "ready.json"

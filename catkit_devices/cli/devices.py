@@ -74,6 +74,6 @@ def _row(name: str, facts: dict[str, Any]) -> dict[str, Any]:
         "state": facts.get("state", "not running"),
         "holder": facts.get("holder"),
         "aliases": list(facts["aliases"]),
-        # Of a running testbed's servers the full name is known; what the configuration calls it stands behind the dot.
+        # The servers of a running testbed have full names; the name in the configuration is the part after the dot.
         "server": facts["server"].rpartition(".")[2],
     }

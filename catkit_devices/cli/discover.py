@@ -27,7 +27,7 @@ def discover(
         typer.Option(
             "--identify",
             help="Ask each for its identity. This writes to every port that no program of ours has open: *IDN? and, "
-            "where that gets no answer, *idn?",
+            "if that gets no answer, *idn?",
         ),
     ] = False,
     baud_rate: Annotated[

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["Resource", "ask_identity", "find_resources"]
 
 _QUERIES = ("*IDN?", "*idn?")
-"""The identity query of SCPI, and as some serial instruments spell it; both are harmless to whoever does not know them.
+"""The identity query of SCPI, and as some serial instruments spell it; both are harmless to an instrument that does not
+know them.
 """
 _ENDINGS = ("\n", "\r")
 _BLANK = " \t\r\n>"
@@ -26,7 +27,7 @@ _SILENCE = 100.0
 
 
 class Resource(NamedTuple):
-    """One resource: its VISA address (empty where it has none), the serial port that it is, and what it is."""
+    """One resource: its VISA address (empty if it has none), the serial port that it is, and what it is."""
 
     address: str
     port: str | None
@@ -51,7 +52,7 @@ def find_resources(visa_library: str) -> tuple[list[Resource], list[str]]:
             raise ConfigurationError(f"VISA library {visa_library!r} cannot be used: {error}") from error
     notes = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     ports = {visa_address(port.device): port for port in list_ports.comports()}
-    # What a GPIB adapter on a serial port might be is no resource of its own.
+    # A serial port that might be a GPIB adapter is not listed a second time.
     addresses = [address for address in addresses if not address.startswith("PRLGX")]
     found = [_described(address, ports.pop(address, None)) for address in addresses]
     return [*found, *(Resource("", port.device, _facts(port)) for port in ports.values())], list(dict.fromkeys(notes))

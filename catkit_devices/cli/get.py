@@ -139,7 +139,7 @@ def _causes(failed: dict[str, Exception]) -> list[Exception]:
 
 
 def _read(device: Any, properties: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """Return the value of each property; where it could not be read, the error.
+    """Return the value of each property, or the error if it could not be read.
 
     It waits at most ``timeout`` seconds in total for other programs that hold the device, however many properties there
     are; for the instrument itself as long as that takes.
@@ -149,7 +149,7 @@ def _read(device: Any, properties: dict[str, Any], timeout: float) -> dict[str, 
     values: dict[str, Any] = {}
     deadline = time.monotonic() + timeout
     shared = [name for name, facts in properties.items() if facts["shared"]]
-    # They run between the operations of whoever has the device, while this thread waits until it is free.
+    # They run between the operations of the holder, while this thread waits until the device is free.
     aside = all_at_once({"reads": partial(_read_each, device, shared, values)}, "shared")["reads"]
     exclusive = [name for name in properties if name not in shared]
     if exclusive:

@@ -97,7 +97,7 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]
 
 
 def short(path: str | Path) -> str:
-    """Return a path as one would type it here: relative to the current directory, where it lies in that."""
+    """Return a path as one would type it here: relative to the current directory if it is inside of it."""
     absolute = Path(path).absolute()
     here = Path.cwd()
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
@@ -125,7 +125,7 @@ def print_json(value: Any, *, one_line: bool = False) -> None:
 
 
 def plain_json(value: Any) -> dict[str, Any]:
-    """Return a value that was read as entries of a JSON object: ``value``, and ``reason`` where it has no number.
+    """Return a value that was read as entries of a JSON object: ``value``, and ``reason`` if it is no measurement.
 
     Raises:
         ValueError: it cannot be written, one that holds itself for example.
@@ -315,7 +315,7 @@ def _text(error: BaseException) -> str:
 
     text = str(error)
     if not isinstance(error, CatkitDevicesError):
-        # Somebody's own exception: its class is part of what it says, and so is where it was raised.
+        # An exception of a user's own class: the name of the class and the place are part of the message.
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
         text += _place(error)
     return _with_notes(text, error)

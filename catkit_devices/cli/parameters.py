@@ -131,7 +131,7 @@ def _type_name(parameter: Parameter) -> str:
 
 
 def _documented(experiment: type[Experiment]) -> dict[str, str]:
-    """Return the texts that stand below parameters in the source, where there is a source."""
+    """Return the docstrings below the parameters in the source, if the source can be read."""
     found: dict[str, str] = {}
     for ancestor in reversed(experiment.__mro__):
         try:

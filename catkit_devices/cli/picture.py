@@ -61,7 +61,7 @@ def limits(test: dict[str, Any]) -> str:
 
 
 def reading(check: dict[str, Any]) -> str:
-    """Return what a safety check has read last; in words where that is not one number."""
+    """Return the last value of a safety check; in words if it is not one number."""
     value = check["value"]
     if value is not None:
         return f"{value:.4g}" if isinstance(value, int | float) else str(value)

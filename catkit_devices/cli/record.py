@@ -16,7 +16,7 @@ __all__ = ["EXAMPLES", "SETTINGS", "record"]
 
 EXAMPLES = ("catkit-devices record scan.py:FilterScan --config bench.toml --hardware --to recordings",)
 
-# What this command does not know is for the experiment.
+# Options that this command does not know are parameters of the experiment.
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 

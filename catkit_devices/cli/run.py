@@ -117,7 +117,7 @@ def _run(client: TestbedClient, instance: Experiment) -> Any:
 
 
 def _let_others_end(client: TestbedClient) -> None:
-    """Wait for the experiments of others that joined meanwhile: their testbed ends with this process."""
+    """Wait for the experiments of other programs that have joined: their testbed ends with this process."""
     from catkit_devices.cli.picture import ENDED
     from catkit_devices.errors import CatkitDevicesError
 

@@ -117,7 +117,7 @@ class _Relay:
 
         # Of a line that was overwritten (carriage return), keep the last version.
         shown = line.rstrip("\r").rpartition("\r")[2]
-        # A terminal that is gone must not keep those waiting who print: what they write is read on.
+        # If the terminal is gone, programs that print must not wait: their output is still read.
         with self._screen.lock, contextlib.suppress(OSError):
             self._screen.console.print(Text.from_ansi(shown))
 

@@ -62,7 +62,7 @@ def description_of(device: Any, member: str | None) -> dict[str, Any]:
     """Return what ``describe()`` of a device tells, with the components that are known while it is open only.
 
     Args:
-        device: the proxy of one; it is opened where that is needed.
+        device: the proxy of one; it is opened if that is needed.
         member: what is asked for; None for everything.
     """
     description: dict[str, Any] = device.describe()
@@ -125,7 +125,7 @@ def _absent(description: Mapping[str, Any], path: str) -> str | None:
 
 
 def property_value(text: str, description: Mapping[str, Any]) -> Any:
-    """Return the value that a text stands for, for a property of that description.
+    """Return the value that a text means, for a property with that description.
 
     A number may carry a unit (``50 mA``); the device checks whether it is within the limits.
 

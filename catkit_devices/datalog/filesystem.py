@@ -57,7 +57,7 @@ def mount_of(path: Path, mounts: str) -> Mount | None:
 def refuse_network(path: Path) -> None:
     """Make sure that a run can be recorded at ``path``, which need not exist yet.
 
-    Does nothing where the system does not tell what is mounted (Windows, macOS).
+    Does nothing if the system does not tell what is mounted (Windows, macOS).
 
     Raises:
         DataError: it lies on a network file system; the text says which.

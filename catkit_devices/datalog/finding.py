@@ -25,7 +25,7 @@ class RunSummary:
 
     ``outcome`` is how the run ended: ``finished``, ``failed`` or ``stopped``. It is ``running`` while the run goes on,
     ``killed`` where its processes are gone, ``unknown`` for a run of another computer that has no outcome, and
-    ``unreadable`` where its files are damaged. ``detail`` says why, where that is known.
+    ``unreadable`` if its files are damaged. ``detail`` says why, if that is known.
     """
 
     path: Path

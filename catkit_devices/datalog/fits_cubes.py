@@ -33,7 +33,7 @@ _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 
 def image_type(dtype: np.dtype[Any]) -> ImageType | None:
-    """Return how FITS can store numbers of a type exactly, or None where it cannot."""
+    """Return how FITS can store numbers of a type exactly, or None if it cannot."""
     return None if dtype.names else _TYPES.get(f"{dtype.kind}{dtype.itemsize}")
 
 

@@ -60,7 +60,7 @@ def versions() -> dict[str, str]:
 def git_revision(place: Path) -> str | None:
     """Return the commit that is checked out where ``place`` lies, followed by ``-dirty`` where files differ from it.
 
-    None where there is no repository, no git, or no answer within 5 s.
+    None if there is no repository, no git, or no answer within 5 s.
     """
     directory = place if place.is_dir() else place.parent
     try:

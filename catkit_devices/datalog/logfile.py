@@ -37,7 +37,7 @@ def in_time_order(text: str) -> str:
 class LogFileHandler(logging.Handler):
     """Appends log records to a file that other processes append to as well.
 
-    Each record is one write at the end of the file, so records of several processes never mix, and stand in the order
+    Each record is one write at the end of the file, so records of several processes never mix, and are in the order
     in which they were written. A record that was handled is in the file even if the process is then killed (SIGKILL).
 
     A record that cannot be written, because the disk is full for example, is lost. The first of them is told on stderr,

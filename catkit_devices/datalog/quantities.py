@@ -30,7 +30,7 @@ def magnitude(value: Any, unit: Any, what: str) -> tuple[Any, str | None]:
     time for which no unit is given stays as it is.
 
     Returns:
-        The bare value and the unit as text, or None where there is none.
+        The bare value and the unit as text, or None if there is none.
 
     Raises:
         DataError: the value cannot be converted to ``unit``, ``unit`` is neither text nor a unit, or the value is a
@@ -161,10 +161,10 @@ def _name_for_pint(base: Any) -> str:
 
 
 def conversion(refusal: str, given: str, known: str | None) -> Callable[[Any], Any] | None:
-    """Return a function that converts numbers from one unit to another; None where the two are the same unit.
+    """Return a function that converts numbers from one unit to another; None if the two are the same unit.
 
     Args:
-        refusal: the message where this is impossible.
+        refusal: the message of the error if this is impossible.
         given: the unit of the numbers.
         known: the unit that they must have; None and empty are no unit.
 

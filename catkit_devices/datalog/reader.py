@@ -79,7 +79,7 @@ class RunReader:
             return outcome
 
     def log_text(self) -> str:
-        """Return the whole log, of all processes, in time order; empty where nothing was logged."""
+        """Return the whole log, of all processes, in time order; empty if nothing was logged."""
         try:
             return logfile.in_time_order(
                 (self._path / logfile.FILE_NAME).read_text(encoding="utf-8", errors="backslashreplace")

@@ -267,7 +267,7 @@ class Run:
                 return
         if self._handler is not None and self._handler.lost:
             lost = self._handler.lost
-            with contextlib.suppress(DataError):  # the disk is full; whoever watches has been told
+            with contextlib.suppress(DataError):  # the disk is full; the reader of the log has been told already
                 self.log_event("log_incomplete", f"{lost} records could not be written to the log", records=lost)
         with self._lock:
             self._closed = True

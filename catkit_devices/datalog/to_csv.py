@@ -18,7 +18,7 @@ __all__ = ["write"]
 def write(reader: RunReader, tags: list[Tag], file: Path) -> list[str]:
     """Write time (ISO 8601, UTC), tag, value and unit of every scalar; return what was left out, as sentences.
 
-    The lines of a tag stand together, in the order in which they were recorded. Numbers are written so that reading
+    The lines of a tag are together, in the order in which they were recorded. Numbers are written so that reading
     them gives the same number again.
     """
     scalars = [tag for tag in tags if tag.kind == "scalar"]

@@ -211,7 +211,7 @@ _COLUMNS = {
 
 
 def _column_code(values: npt.NDArray[Any]) -> str | None:
-    """Return the type of table column that stores such numbers exactly, or None where there is none."""
+    """Return the type of table column that stores such numbers exactly, or None if there is none."""
     return _COLUMNS.get(f"{values.dtype.kind}{values.dtype.itemsize}")
 
 
@@ -252,7 +252,7 @@ def _unit(card: str, unit: str | None) -> dict[str, Any]:
 
 
 def _exactly(text: str) -> str:
-    """Return a text in printable ASCII: itself, or JSON where it is something else or would not come back as it is."""
+    """Return a text in printable ASCII: the text itself, or JSON if it could not be read back exactly."""
     plain = all(" " <= character <= "~" for character in text)
     return text if plain and not text.endswith(" ") and not text.startswith('"') else json.dumps(text)
 

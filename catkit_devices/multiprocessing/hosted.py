@@ -1,4 +1,4 @@
-"""What may live on a server, what clients may do with it, and which of its methods the server calls, and when.
+"""Objects that a server may host: what clients may do with them, and which of their methods the server calls, and when.
 
 Whatever a server hosts is a `HostedObject`: devices, mutexes, events, barriers, conditions, queues, dicts, namespaces,
 frame streams, simulations, and what a testbed keeps on its servers. An object of any other class is hosted inside of a

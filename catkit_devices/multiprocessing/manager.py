@@ -37,7 +37,7 @@ class SharedMemoryManager(managers.SyncManager):
 
     It has everything that ``multiprocessing.managers.SyncManager`` has. In addition there are named objects, which
     every process can use: mutexes, events, barriers, conditions, queues, dicts, namespaces and objects of the user's
-    own classes. A named object exists once. It is made for the first process that asks for it, and lives until it is
+    own classes. A named object exists once. It is made for the first process that asks for it, and exists until it is
     forgotten (``forget``) or the server ends. When a process ends, however it ends, its mutexes are released and its
     waits are withdrawn.
 
@@ -205,7 +205,7 @@ class SharedMemoryManager(managers.SyncManager):
         """Share a class of your own: ``manager.<typeid>(...)`` then makes a new object on the server.
 
         If only a class is given, it is shared as by ``get_object``: every public method, property and attribute, each
-        under the object's mutex. The object has no name; when it is sent, its proxy is sent. It lives until it is
+        under the object's mutex. The object has no name; when it is sent, its proxy is sent. It exists until it is
         forgotten (``forget``) or the server ends. With a proxy type or a list of exposed names, this is the standard
         library's ``BaseManager.register``.
         """

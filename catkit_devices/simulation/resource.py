@@ -53,7 +53,7 @@ class Receiver:
 
     Args:
         connection: whether the session is a connection (TCP): when it is closed, replies that come later are lost.
-        talk: of a connection that the instrument answers by itself; None where all sessions share the instrument.
+        talk: of a connection that the instrument answers by itself; None if all sessions share the instrument.
     """
 
     def __init__(self, *, connection: bool, talk: Talk | None = None) -> None:

@@ -39,7 +39,7 @@ class SessionAttributes(Protocol):
 
 
 class InstrumentSession(Protocol):
-    """One open session on one instrument. Its methods return a status where there is one, and do not raise."""
+    """One open session on one instrument. Its methods return a status if there is one, and do not raise."""
 
     @property
     def attributes(self) -> SessionAttributes:

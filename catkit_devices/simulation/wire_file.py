@@ -50,7 +50,7 @@ class Entry:
         kind: ``">"``, ``"<"`` or ``"!"``.
         data: the bytes, or the name of what happened.
         time: seconds since the recording began.
-        line: where it is in its file, from 1; 0 where there is none.
+        line: where it is in its file, from 1; 0 if there is none.
     """
 
     kind: str
@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def status(self) -> int | None:
-        """The status byte that was read, 0 to 255; None where it is something else."""
+        """The status byte that was read, 0 to 255; None if it is something else."""
         found = _STATUS.fullmatch(self.data) if self.kind == "!" else None
         return int(found[1]) if found is not None and int(found[1]) < 256 else None
 

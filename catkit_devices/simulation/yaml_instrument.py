@@ -179,7 +179,7 @@ class YamlInstrument:
         return self._table(loader, "devices")
 
     def _table(self, loader: Loader, key: str) -> Mapping[str, Any]:
-        """Return one of the tables of a file, in which everything is a table as well; empty where there is none."""
+        """Return one of the tables of a file, in which everything is a table as well; empty if there is none."""
         found: Any = loader.data.get(key) or {}
         if not isinstance(found, Mapping):
             raise self._unusable(f"a mapping was expected under {key!r}, got {found!r}")
@@ -268,7 +268,7 @@ def _form_problem(path: str) -> str | None:
 
 
 def _at(resources: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
-    """Return the entry of a file for one address, in any spelling; empty where there is none."""
+    """Return the entry of a file for one address, in any spelling; empty if there is none."""
     for address, resource in resources.items():
         with contextlib.suppress(ConfigurationError):  # a kind of address that cannot be simulated: not this one
             if _canonical(address) == _canonical(wanted):

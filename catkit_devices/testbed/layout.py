@@ -19,7 +19,7 @@ class DeviceEntry:
     name: str
     driver: str
     server: str
-    """The full name of the server that it lives on."""
+    """The full name of its server."""
     aliases: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     uses: Mapping[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class DeviceEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationEntry:
-    """What the simulated instruments share, and the full name of the server that they live on."""
+    """What the simulated instruments share, and the full name of their server."""
 
     server: str
     bench: str | None
@@ -78,7 +78,7 @@ class Layout:
 
     @property
     def device_servers(self) -> list[str]:
-        """The full names of the servers that devices live on, in the order in which they are needed."""
+        """The full names of the servers of the devices, in the order in which they are needed."""
         return list(dict.fromkeys(entry.server for entry in self.devices))
 
     @property

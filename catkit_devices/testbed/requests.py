@@ -36,19 +36,19 @@ _PAUSE = 1.0
 
 
 class _Request:
-    """What somebody has asked for, and waits for."""
+    """One request, for whose answer a program waits."""
 
     def __init__(self, kind: str, text: str) -> None:
         self.kind = kind
         self.text = text
         self.begun = False
         self.done = InterruptSafeEvent()
-        """Set when it is answered, or when whoever asked waits no longer."""
+        """Set when it is answered, or when the caller no longer waits."""
         self.answer: tuple[bool, bytes] | None = None
 
 
 class Desk(HostedObject):
-    """Where requests wait for the testbed's process, and their answers for whoever asked.
+    """Where requests wait for the testbed's process, and their answers for the callers.
 
     A request exists as long as its caller waits for it. If the caller dies or gives up before the request is begun, it
     is removed.
@@ -175,7 +175,8 @@ class Requests:
 
     Args:
         manager: of the testbed's server.
-        handlers: for each kind of request what is called with its text; what that raises reaches whoever asked.
+        handlers: for each kind of request, the function that is called with its text; an error that it raises is raised
+            in the caller.
     """
 
     def __init__(self, manager: SharedMemoryManager, handlers: Mapping[str, Callable[[str], Any]]) -> None:
@@ -201,7 +202,7 @@ class Requests:
             return False, encode(ConfigurationError(f"a testbed's process can be asked for {known}; got {kind!r}"))
         try:
             return True, dumps(handle(text))
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+        except Exception as error:  # noqa: BLE001 - it is raised in the caller
             return False, encode(error)
 
 

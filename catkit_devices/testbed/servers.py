@@ -1,4 +1,4 @@
-"""The server processes of a testbed: its own, through which its processes meet, and those that devices live on."""
+"""The server processes of a testbed: its own, through which its processes find each other, and those of the devices."""
 
 from __future__ import annotations
 

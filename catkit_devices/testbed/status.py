@@ -157,7 +157,7 @@ def unheard(last: Mapping[str, Any], seconds: float, trip: SafetyError | None = 
     Args:
         last: its last status.
         seconds: for how long there has been no news of it.
-        trip: that it has tripped, where that is known.
+        trip: the trip, if it is known to have tripped.
     """
     problem = f"no news for {seconds:.0f} s"
     tripped = last["safety"]["tripped"] if trip is None else str(trip)

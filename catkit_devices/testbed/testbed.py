@@ -167,7 +167,7 @@ class Testbed(TestbedClient):
         about["layout"] = layout  # last, because a program that finds the testbed may attach to it
 
     def _end(self, error: BaseException | None) -> None:
-        """End everything that was started; what fails on the way does not keep the rest from being ended."""
+        """End everything that was started; if one step fails, the others are done all the same."""
         failures: list[BaseException] = []
         known = hasattr(self, "layout")
         if known:
@@ -248,7 +248,7 @@ class Testbed(TestbedClient):
         return failures
 
     def serve(self, on_tick: Callable[[], None] | None = None) -> None:
-        """Serve whoever attaches, until somebody calls ``shutdown``, or Ctrl-C or SIGTERM comes.
+        """Serve programs that attach, until one of them calls ``shutdown``, or Ctrl-C or SIGTERM comes.
 
         A trip of the safety checks does not end it: devices can be looked at, not changed, until the safety is reset.
 

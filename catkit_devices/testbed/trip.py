@@ -120,7 +120,7 @@ def trip_of_servers(layout: Layout, timeout: float = 2.0) -> SafetyError | None:
 
 
 def at_once(actions: dict[str, Callable[[], object]], timeout: float) -> dict[str, BaseException]:
-    """Do several things, each in a thread of its own where one can be started; return what went wrong, by name.
+    """Call several functions, each in a thread of its own if one can be started; return their errors, by name.
 
     Whatever has not returned in ``timeout`` seconds is a ``TimeoutError``, and goes on.
     """

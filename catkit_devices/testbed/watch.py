@@ -72,7 +72,7 @@ _log = logging.getLogger(__name__)
 
 
 class SafetyWatch:
-    """Runs the safety monitor where there are checks, renews the permits, and watches everybody.
+    """Runs the safety monitor if there are checks, renews the permits, and watches all processes of the testbed.
 
     Args:
         layout: of the testbed.
@@ -201,7 +201,7 @@ class SafetyWatch:
                 self.trip.add_note(f"{devices}: not known to be safe after {_SAFE_TIMEOUT:g} s")
 
     def end(self) -> None:
-        """End the monitor, in good order where that is possible; bounded. Ending it twice is harmless."""
+        """End the monitor, in good order if that is possible; bounded. Ending it twice is harmless."""
         if self._ending.is_set():
             return
         self._ending.set()

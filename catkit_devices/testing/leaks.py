@@ -50,7 +50,7 @@ class Leaks:
         self._before = {kind.title: frozenset(kind.find()) for kind in _KINDS}
 
     def found(self, grace: float | None = None) -> list[str]:
-        """Return one line for each thing that was not there before and still exists after ``grace`` seconds.
+        """Return one line for each object that was not there before and still exists after ``grace`` seconds.
 
         Args:
             grace: None for a few seconds; 0 checks once.

@@ -145,7 +145,7 @@ def values_of(facts: Mapping[str, Any]) -> list[Any]:
 
 
 def bounds(facts: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the limits of a number; where it has none, finite ones."""
+    """Return the limits of a number, or finite ones if it has none."""
     low, high = facts["limits"] or (None, None)
     if low is None:
         return (-_UNBOUNDED, _UNBOUNDED) if high is None else (high - _UNBOUNDED, high)

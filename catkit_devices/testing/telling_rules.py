@@ -28,7 +28,7 @@ def describes_itself(rig: Rig) -> list[str]:
         if not facts["doc"]:
             problems.append(f"{name} has no doc")
         if facts["type"] == "float" and not facts["unit"]:
-            problems.append(f"{name} has no unit ('dimensionless' where it has none)")
+            problems.append(f"{name} has no unit (write 'dimensionless' if it has none)")
         if facts["type"] in ("int", "float") and facts["writable"] and None in (facts["limits"] or (None,)):
             problems.append(f"{name} can be set and has no range: limits=(lowest, highest)")
         if name not in declared and facts["readable"]:

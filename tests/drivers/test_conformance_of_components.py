@@ -62,4 +62,6 @@ def test_a_component_that_breaks_a_rule_is_named():
         problems = describes_itself(rig)
     rig.close()
 
-    assert problems == [f"tanks[{number}].level has no unit ('dimensionless' where it has none)" for number in (1, 2)]
+    assert problems == [
+        f"tanks[{number}].level has no unit (write 'dimensionless' if it has none)" for number in (1, 2)
+    ]

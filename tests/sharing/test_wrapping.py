@@ -695,5 +695,5 @@ def test_waiting_for_a_condition_ends_when_it_holds_or_the_time_is_over():
 
 
 def test_a_local_device_cannot_be_sent_to_another_process():
-    with pytest.raises(TypeError, match="'driver' lives in this process only.*manager.get_object"):
+    with pytest.raises(TypeError, match="'driver' is in this process only.*manager.get_object"):
         pickle.dumps(Driver("driver"))

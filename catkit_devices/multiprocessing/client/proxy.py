@@ -175,7 +175,7 @@ class ObjectProxy(_Proxy):
 
 
 class _Part:
-    """What stands for one component of an object on a server, or for several: the object, and where they are in it."""
+    """Represents one component of an object on a server, or several: the object, and their place in it."""
 
     __slots__ = ()
     _proxy_: Any

@@ -779,7 +779,7 @@ class OwnedLock:
         waiter.wake.release()
 
     def withdraw(self, waiter: Waiter, failure: BaseException) -> None:
-        """Remove a waiter from where it waits; its wait ends with ``failure``."""
+        """Remove a waiter from its queue; its wait ends with ``failure``."""
         waiter.failure = failure
         for hold in [*self.guests, self.hold]:
             if hold is not None and hold.returning is waiter:

@@ -215,7 +215,7 @@ class Mutex:
         way = self.underlying.found_by
         if way is None:
             raise TypeError(
-                f"mutex {self.name!r} lives in this process only and cannot be sent to another; "
+                f"mutex {self.name!r} is in this process only and cannot be sent to another; "
                 "get one by name from a SharedMemoryManager: manager.get_mutex(name)"
             )
         find, place = way

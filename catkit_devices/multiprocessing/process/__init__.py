@@ -1,1 +1,1 @@
-"""Child processes whose exception reaches whoever joins them."""
+"""Child processes whose exception is raised in the process that joins them."""

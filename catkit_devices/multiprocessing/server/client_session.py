@@ -215,7 +215,7 @@ class ServedSession(Session):
                 _log.exception("%s %r failed when client %s ended", kind, name, session.process)
         for call in list(self.calls.values()):
             if call.session is session:
-                # Only now: a device that is to be made safe stands in the queue of its mutex before others.
+                # Only now: in the queue of its mutex, a device that is to be made safe comes before others.
                 cancel(call, OperationCancelled("the calling process has ended"))
         for hosted in everything:  # only now: a lock shared with a device is granted only when the device is safe
             if hosted.lock is not None:

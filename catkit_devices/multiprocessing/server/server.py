@@ -125,7 +125,8 @@ class Server(managers.Server):
             self._close_everything()
             util._exit_function()  # type: ignore[attr-defined]  # noqa: SLF001 - os._exit calls no finalizers
             if self._registration is not None:
-                with contextlib.suppress(OSError):  # out of descriptors, say; whoever looks for it cleans up, then
+                # For example out of descriptors; the next program that looks for it cleans up.
+                with contextlib.suppress(OSError):
                     self._registration.withdraw()
             os._exit(0)  # threads that serve clients are still there and must not delay the end
 

@@ -43,11 +43,11 @@ def plain_bound(table: SafetyConfiguration, key: str, driver: type[Device] | Non
 
 
 def _unit_of(driver: type[Device], path: str) -> str | None:
-    """Return the unit of a property; None where it has none, or where components that may be there have several."""
+    """Return the unit of a property; None if it has none, or if its components have different units."""
     try:
         members = [member for _, member in members_at(driver, path)]
     except ConfigurationError:
-        return None  # there is no such property, which is reported where that is checked
+        return None  # there is no such property; another check reports that
     units_ = {member.describe().get("unit") if isinstance(member, DeviceProperty) else None for member in members}
     return units_.pop() if len(units_) == 1 else None
 

@@ -115,7 +115,7 @@ def _shared_addresses(configuration: Configuration, plugins: Plugins, overlay: O
     first: dict[str, str] = {}
     for device, table in configuration.devices.items():
         address = one_spelling(table, plugins.drivers.get(table.driver))
-        if address is None or is_expression(address):  # what an expression stands for may be several instruments
+        if address is None or is_expression(address):  # an expression may match several instruments
             continue
         other = first.setdefault(address, device)
         server = configuration.devices[other].server

@@ -60,7 +60,7 @@ def check_devices(configuration: Configuration, plugins: Plugins, overlay: Overl
 def not_simulated(configuration: Configuration, plugins: Plugins) -> dict[str, str]:
     """Return why devices cannot be simulated, by device: they would open a real instrument, or find none.
 
-    What is wrong with a stand-in that is declared is not told here.
+    Mistakes in a declared stand-in are not reported here.
     """
     drivers = {name: plugins.drivers[table.driver] for name, table in configuration.devices.items()
                if table.driver in plugins.drivers}  # fmt: skip
@@ -211,7 +211,7 @@ def _limits(
 
 
 def visa_address_of(table: DeviceConfiguration, driver: type[Device]) -> str | None:
-    """Return the VISA address of a device's instrument; None where it has none."""
+    """Return the VISA address of a device's instrument; None if it has none."""
     from catkit_devices._wire.address import visa_address
     from catkit_devices.serial_device import SerialDevice
 
@@ -223,7 +223,7 @@ def visa_address_of(table: DeviceConfiguration, driver: type[Device]) -> str | N
 def one_spelling(table: DeviceConfiguration, driver: type[Device] | None) -> str | None:
     """Return the address of a device's instrument in the one spelling that VISA addresses have here.
 
-    What is no VISA address is returned as it is; a driver that is not known (None) may have others.
+    An address that is not a VISA address is returned unchanged; an unknown driver (None) may have such addresses.
     """
     address = table.address if driver is None else visa_address_of(table, driver)
     try:
@@ -233,7 +233,7 @@ def one_spelling(table: DeviceConfiguration, driver: type[Device] | None) -> str
 
 
 def simulated_addresses(configuration: Configuration, plugins: Plugins) -> dict[str, str]:
-    """Return where the simulated instruments are, by device: what an expression stands for has an address there."""
+    """Return the addresses of the simulated instruments, by device; for an expression, an address that it matches."""
     found: dict[str, str] = {}
     numbers: dict[tuple[str, Any], int] = {}
     for name, table in configuration.devices.items():

@@ -37,7 +37,7 @@ def lay_out(configuration: Configuration, server: str, *, simulate: bool, runs: 
     homes = sorted({entry.server for entry in entries})
     shared = configuration.simulation
     simulation = SimulationEntry(
-        # What several servers use lives beside them, so that none of them takes it along when it dies.
+        # Devices that several servers use have a server of their own, so that they do not die with one of the others.
         server=homes[0] if len(homes) == 1 else f"{server}.simulation",
         bench=shared.bench,
         seed=shared.seed,

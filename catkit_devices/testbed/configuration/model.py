@@ -73,8 +73,8 @@ _RANGE_SCHEMA = {
     "maxItems": 2,
     "items": {"anyOf": [{"type": "number"}, {"type": "string"}]},
 }
-"""What an editor is told of a range: it has two bounds."""
-# Files may have tables within tables here, for components: what is laid over them has paths (see ``overlay``).
+"""The JSON schema of a range, for editors: two bounds."""
+# Files may have tables within tables here, for components; values that override them have paths (see ``overlay``).
 Limits = Annotated[
     dict[str, Range],
     WithJsonSchema({"type": "object", "additionalProperties": {"anyOf": [_RANGE_SCHEMA, {"type": "object"}]}}),
@@ -88,7 +88,7 @@ class _Table(BaseModel):
 
 
 class TestbedConfiguration(_Table):
-    """``[testbed]``: what the bench is called and where things are."""
+    """``[testbed]``: the name of the bench, and where its files are."""
 
     __test__ = False  # the name is no test class of pytest's
 
@@ -167,7 +167,7 @@ class DeviceConfiguration(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the driver is constructed with beside its name: the extra keys, and the address where there is one."""
+        """What the driver is constructed with beside its name: the extra keys, and the address if there is one."""
         address = {} if self.address is None else {"address": self.address}
         return address | dict(self.model_extra or {})
 
@@ -213,7 +213,7 @@ class Configuration(_Table):
     safety: dict[Identifier, SafetyConfiguration] = Field(default_factory=dict)
 
     def device_name(self, name: str) -> str | None:
-        """Return the name of the device that is called so, by name or alias; None where there is none."""
+        """Return the name of the device that is called so, by name or alias; None if there is none."""
         if name in self.devices:
             return name
         return next((device for device, table in self.devices.items() if name in table.aliases), None)

@@ -57,7 +57,7 @@ class Overlay:
         return overlay
 
     def add_file(self, path: Path) -> None:
-        """Lay a file over what is there, then the ``local.toml`` beside it where there is one."""
+        """Lay a file over what is there, then the ``local.toml`` beside it if there is one."""
         self._add(_anchored(_read(path), path.parent), str(path))
         self.files.append(path)
         local = path.with_name(LOCAL_FILE)
@@ -79,7 +79,7 @@ class Overlay:
         self._add(_anchored(table, Path.cwd()), SET_OPTION)
 
     def source(self, path: Iterable[object]) -> str | None:
-        """Return where the key was set last: a file's name, ``--set``, or None where it was not."""
+        """Return where the key was set last: a file's name, ``--set``, or None if it was not."""
         parts = tuple(str(part) for part in path)
         for length in range(len(parts), 0, -1):
             if parts[:length] in self._sources:

@@ -23,7 +23,7 @@ _MAX_SHOWN = 20
 
 
 def combined(problems: Sequence[ConfigurationError]) -> ConfigurationError:
-    """Return one error that lists the problems, or the problem itself where it is the only one."""
+    """Return one error that lists the problems, or the problem itself if it is the only one."""
     if len(problems) == 1:
         return problems[0]
     shown = [f"  {problem}" for problem in problems[:_MAX_SHOWN]]
@@ -33,7 +33,7 @@ def combined(problems: Sequence[ConfigurationError]) -> ConfigurationError:
 
 
 def explain(error: ValidationError, model: type[BaseModel], overlay: Overlay) -> list[ConfigurationError]:
-    """Return one problem for each thing that pydantic found, with where it was said and the nearest right spelling."""
+    """Return the problems that pydantic found, each with its place in the file and the nearest right spelling."""
     found = [_explain_one(detail, model, overlay) for detail in error.errors(include_url=False)]
     return list({str(problem): problem for problem in found}.values())
 
@@ -50,7 +50,7 @@ def _explain_one(detail: Any, model: type[BaseModel], overlay: Overlay) -> Confi
 
 
 def reworded(detail: Any) -> str:
-    """Return one thing that pydantic found in our words: what was expected, and what was found."""
+    """Return one problem that pydantic found in the words of this framework: what was expected, and what was found."""
     text = str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return text

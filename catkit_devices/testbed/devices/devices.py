@@ -30,7 +30,7 @@ class Devices(Mapping[str, Any]):
         devices.one(PowerMeter)        # the only one that is a power meter
         devices.all(FilterWheel)       # every filter wheel, in the order of the configuration
 
-    What comes back is a proxy; the device lives on its server. Its first operation opens it, whoever asks for that,
+    What comes back is a proxy; the device is on its server. Its first operation opens it, no matter who calls it,
     and it stays open until the testbed closes it. Threads may share this object.
 
     Args:

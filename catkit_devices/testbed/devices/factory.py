@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["SIMULATION", "build_simulation", "make_device", "make_simulation"]
 
 SIMULATION = "simulation"
-"""Name of the shared simulation on the server that it lives on."""
+"""Name of the shared simulation on its server."""
 
 # By testbed: a process serves one, and a process that serves several (a test) keeps them apart. One object each, since
 # whoever has the same address uses it through the same library.
@@ -68,7 +68,7 @@ def _simulated(layout: Layout, entry: DeviceEntry) -> Simulated | None:
 
 
 def make_simulation(layout: Layout) -> SharedSimulation:
-    """Make the simulated instruments, in the server that they live on."""
+    """Make the simulated instruments, in the process of their server."""
     from catkit_devices.simulation import SharedSimulation
 
     return SharedSimulation(_simulation_here(layout))

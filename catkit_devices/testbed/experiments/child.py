@@ -252,7 +252,7 @@ class RunningExperiment:
                 self.outcome = ExperimentOutcome("stopped", message=f"{self.stopping}; it had to be ended by force")
             else:
                 self.error = error
-        except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the results
+        except BaseException as error:  # noqa: BLE001 - raised in the program that asks for the results
             self.error = error
         finally:
             told = _Word("end", lambda: self._on_end(self))

@@ -76,7 +76,7 @@ class Experiment(abc.ABC):
     """Whether :meth:`experiment` is repeated until it is told to finish or to stop; the last one's result counts."""
 
     run_path: Path | None = None
-    """The directory of its run, for whoever has started it; None before."""
+    """The directory of its run, for the program that has started it; None before that."""
 
     _context_: Context | None = None
     """Where it runs; None before."""
@@ -202,7 +202,7 @@ class Experiment(abc.ABC):
         self._running.run.log(tag, value)
 
     def _run_in_(self, context: Context) -> None:
-        """Note where it runs; called before anything of it runs."""
+        """Record where it runs; called before anything of it runs."""
         self._context_ = context
 
     @property

@@ -127,10 +127,10 @@ def _converted(owner: str, parameter: Parameter, value: Any) -> Any:
 
 
 def _meant(annotation: Any, value: Any) -> Any:
-    """Return what the words of a command line or of ``run.json`` mean, wherever in the type a choice or bytes stand.
+    """Return the values that the texts of a command line or of ``run.json`` mean, also inside of other types.
 
-    ``"1"`` is 1 of ``Literal[1, 2]``, ``"FAST"`` the member of that name of an enumeration. What has no such word in
-    it is returned itself.
+    ``"1"`` is 1 of ``Literal[1, 2]``, ``"FAST"`` the member of that name of an enumeration. A value without such a text
+    is returned unchanged.
 
     Raises:
         ValueError: a text is the name of one member of an enumeration and the value of another.
@@ -177,7 +177,7 @@ def _meant_by_mapping(annotation: Any, value: Mapping[Any, Any]) -> Any:
 
 
 def _member(kind: enum.EnumMeta, text: str) -> Any:
-    """Return the member of an enumeration that a text says, by name or value; the text where it says none."""
+    """Return the member of an enumeration with this name or value; the text itself if there is none."""
     members: Mapping[str, Any] = kind.__members__
     behind = text.removeprefix(f"{kind.__name__}.")
     if behind != text and behind in members:

@@ -45,7 +45,7 @@ class Progress:
     updated: float = 0.0
     """Seconds since 1970 UTC."""
     message: str = ""
-    """How it ended, where that needs saying."""
+    """How it ended, if that needs words."""
 
 
 class Reporter:

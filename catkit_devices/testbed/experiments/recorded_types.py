@@ -142,7 +142,7 @@ def _refuse_words(what: str, alternatives: list[_Alternative]) -> None:
 
 
 def _words(member: enum.Enum) -> set[tuple[type, Any]]:
-    """Return what stands for a member in a record or on a command line, each with its type."""
+    """Return what is written for a member in a record or on a command line, each with its type."""
     words: set[tuple[type, Any]] = {(str, member.name)}
     if isinstance(member.value, str):
         words.add((str, member.value))

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["StopGuard"]
 
 # Only a signal wakes a main thread that sleeps, waits for a lock or reads a socket. The terminal's Ctrl-C is not for
-# experiments, so where there is a choice it is another signal; where there is none, one that nobody asked for is
-# ignored.
+# experiments, so if the system has another signal, that one is used; if not, a SIGINT for which this module has not
+# asked is ignored.
 _WAKE: signal.Signals = getattr(signal, "SIGUSR1", signal.SIGINT)
 _WAKE_INTERVAL = 0.1
 """Seconds between two signals: one may come just before the main thread goes to sleep."""
@@ -30,9 +30,9 @@ class StopGuard:
     """Raises :class:`StopExperiment` in the main thread of an experiment's process, at most once, while it is armed.
 
     The terminal's signals are ignored throughout the block: the testbed's process receives them too, and decides.
-    SIGTERM is a request to stop; it ends the process at once where that had been told to stop before, by SIGTERM or by
-    whoever started it. A stop for a reason that the process found by itself (a lost server, a trip) does not count:
-    the sender of SIGTERM may not know of it, and the code that is ending needs time to end.
+    SIGTERM is a request to stop; it ends the process at once if this was told to stop before, by SIGTERM or by the
+    program that started it. A stop for a reason that the process found by itself (a lost server, a trip) does not
+    count: the sender of SIGTERM may not know of it, and the code that is ending needs time to end.
 
     Used as a context manager in the main thread; requests may come from any thread. A request that comes before the
     guard is armed is raised by arming it; one that comes after it was disarmed is dropped.
@@ -71,7 +71,8 @@ class StopGuard:
 
         Args:
             reason: the message of the exception.
-            told: whether whoever started the experiment asks; then SIGTERM from now on ends the process at once.
+            told: whether the program that started the experiment asks; then SIGTERM ends the process at once from now
+                on.
         """
         self._told = self._told or told
         if not self._stopped:

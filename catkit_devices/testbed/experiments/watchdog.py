@@ -1,8 +1,8 @@
 """Who ends experiments when the process that started them no longer can: an object of the testbed's server.
 
-Experiments are told to stop, interrupted, terminated and killed by whoever started them. If that process is stopped or
-dead, nobody does this; and code that blocks the interpreter gets no request. So every experiment enlists here, and one
-that is still there long after a trip, or after the end of the testbed's process, is killed.
+Experiments are told to stop, interrupted, terminated and killed by the program that started them. If that process is
+stopped or dead, nobody does this; and code that blocks the interpreter gets no request. So every experiment enlists
+here, and one that is still there long after a trip, or after the end of the testbed's process, is killed.
 
 How an experiment ended is written down by itself, or by the program that started it. Where both are dead, that is done
 here: else it would be shown as starting or running, and keep its name, for as long as the testbed runs.

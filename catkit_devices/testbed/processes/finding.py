@@ -57,7 +57,7 @@ SILENT = 3.0
 
 
 def silence_of(sessions: Iterable[Mapping[str, Any]], pid: int | None) -> float | None:
-    """Return for how many seconds a process has said nothing to a server; None where it does not use it.
+    """Return for how many seconds a process has said nothing to a server; None if it does not use it.
 
     Args:
         sessions: of the server, as its status tells them.
@@ -91,7 +91,7 @@ def running_testbeds(timeout: float = _ANSWER_TIMEOUT) -> list[str]:
 
 
 def find_testbed(name: str) -> tuple[Layout, SharedMemoryManager]:
-    """Return a running testbed by its name, or by the name of its server (``bench-4242``) where there are several.
+    """Return a running testbed by its name, or by the name of its server (``bench-4242``) if there are several.
 
     Raises:
         ServerNotFoundError: none is running, it is just starting, or several are; names those that are.
@@ -168,7 +168,7 @@ def process_of(server: str) -> int | None:
 
 
 def suspended(pid: int) -> bool:
-    """Return whether a process was stopped by a signal or a debugger, where that can be found out (Linux)."""
+    """Return whether a process was stopped by a signal or a debugger, if that can be found out (Linux)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:

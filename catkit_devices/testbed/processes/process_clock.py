@@ -16,7 +16,7 @@ __all__ = ["OwnTime"]
 
 
 class OwnTime:
-    """Seconds during which this process ran: a clock that stands still while the process is stopped or starved.
+    """Seconds during which this process ran: a clock that stops while the process is stopped or gets no processor time.
 
     It must be looked at regularly; between two looks at most ``longest`` seconds pass. Threads may share it.
 

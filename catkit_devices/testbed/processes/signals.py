@@ -148,5 +148,5 @@ def deferred(hurry: Callable[[int], None] | None = None) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if came:  # also where the block has failed: whoever handles that would go on as if nothing had been typed
+        if came:  # also if the block has failed: the code that handles that error would not know of the signal
             signal.raise_signal(signal.Signals(came[0]))

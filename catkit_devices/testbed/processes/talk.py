@@ -64,7 +64,7 @@ class News(Generic[T]):
 
         Args:
             timeout: seconds; if there has been no answer for long already, it waits only briefly.
-            number: of the question, where it was put by :meth:`want`.
+            number: of the question, if it was asked by :meth:`want`.
 
         Raises:
             ServerUnresponsiveError: there is no answer in that time; says for how long there has been none.

@@ -40,7 +40,7 @@ class Check:
     """Failures in a row that are tolerated."""
 
     timestamp: str | None = None
-    """Name of a property that changes with every new value; None where the device measures when it is asked."""
+    """Name of a property that changes with every new value; None if the device measures when it is asked."""
     max_age: float | None = None
     """Seconds for which the timestamp may stay the same."""
 
@@ -53,11 +53,11 @@ class Check:
         raise NotImplementedError
 
     def read_timestamp(self, devices: Devices) -> Any:  # noqa: ARG002 - for those that have one
-        """Return when the device has measured the value; None where it does so when it is asked."""
+        """Return when the device has measured the value; None if it does so when it is asked."""
         return None
 
     def problem(self, value: Any) -> str | None:
-        """Return what is wrong with a value that was read, or None where it is safe."""
+        """Return what is wrong with a value that was read, or None if it is safe."""
         raise NotImplementedError
 
     def failed_reading(self, error: BaseException) -> str:
@@ -92,8 +92,8 @@ class Check:
 class SafetyTest(Check):
     """A property that must stay between two limits, both included.
 
-    NaN, infinities and what stands for them, anything that is not one plain number, and a reading that raises fail the
-    check as a value out of range does.
+    NaN, infinities and the numbers that stand for them, anything that is not one plain number, and a reading that
+    raises an error fail the check as a value out of range does.
     """
 
     device: str
@@ -110,7 +110,7 @@ class SafetyTest(Check):
         return None if self.timestamp is None else get_at(devices[self.device], self.timestamp)
 
     def problem(self, value: Any) -> str | None:
-        """Return what is wrong with a value that was read, or None where it is safe."""
+        """Return what is wrong with a value that was read, or None if it is safe."""
         number = real_number(value)
         if number is None:
             return f"{self.what()} is {reprlib.repr(value)}, expected a number {self.limits()}"
@@ -176,7 +176,7 @@ class CheckState:
 
     test: Check
     value: float | None = None
-    """None where there was none, and where it is not one number."""
+    """None if there was none, or if it is not one number."""
     problem: str | None = None
     failures: int = 0
     time: float = 0.0

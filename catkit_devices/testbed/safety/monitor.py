@@ -84,7 +84,7 @@ def monitor(layout: Layout, tests: Sequence[Check], token: str, duty: Duty = Dut
         layout: of the testbed.
         tests: what to check.
         token: shows to the permits that this is the safety monitor.
-        duty: what for.
+        duty: its purpose.
 
     Raises:
         SafetyError: a check tripped; by then every server has been told.
@@ -166,7 +166,7 @@ class _Monitor:
             self._renewal.end()
 
     def giving(self) -> InterruptSafeEvent | None:
-        """Return the event that is set when the permits have been given; None where none is being given now."""
+        """Return the event that is set when the permits have been given; None if none is being given now."""
         return None if self._gave is None or self._gave.is_set() else self._gave
 
     def _be_admitted(self, server: str) -> None:

@@ -42,7 +42,7 @@ __all__ = ["Permit"]
 _LOOK = 0.1
 """Seconds between two looks at the clock."""
 _LONGEST = 0.25
-"""Seconds that the clock goes on between two looks, at most: it stands still while this process does."""
+"""Seconds by which the clock advances between two looks, at most: it stops while this process is stopped."""
 _SAFE_TIMEOUT = 60.0
 """Seconds; what a device may take is bounded by its own ``safe_timeout``."""
 _SAY_TIMEOUT = 1.0
@@ -63,7 +63,7 @@ class Permit(HostedObject):
         server: the full name of this server.
         watchers: who must renew it.
         timeout: seconds for which a renewal lasts.
-        token: what shows that somebody may renew it, reset it or end it.
+        token: proves that the caller may renew it, reset it or end it.
 
     Raises:
         RuntimeError: the threads that it needs cannot be started.
@@ -324,7 +324,7 @@ class Permit(HostedObject):
     # --- making safe
 
     def _act(self) -> None:
-        """Make all devices safe at every trip, and try again where that failed, for as long as the server runs."""
+        """Make all devices safe at every trip, and try again if that failed, as long as the server runs."""
         pause = _RETRY
         while not self._stopped:
             with self._changed:

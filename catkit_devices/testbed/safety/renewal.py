@@ -19,7 +19,7 @@ __all__ = ["Renewal"]
 _SHARE = 4
 """How often a permit is renewed in the time that it lasts."""
 _LONGEST = 0.25
-"""Seconds that the clock goes on between two looks, at most: it stands still while this process does."""
+"""Seconds by which the clock advances between two looks, at most: it stops while this process is stopped."""
 
 
 class Renewal:
