@@ -1,4 +1,4 @@
-"""What a device, or a component, knows of limits that depend on its properties."""
+"""The values that a device or component has read for limits that depend on its properties."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class KnownBounds(dict[Any, KnownBound]):
     """What was read for the limits of one device or component, by the property or function that was asked.
 
     Args:
-        connection: returns the connection of the device: what was read over another one counts no more.
+        connection: returns the connection of the device: values that were read over another connection no longer count.
     """
 
     def __init__(self, connection: Callable[[], Any]) -> None:

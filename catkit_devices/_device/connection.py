@@ -50,7 +50,7 @@ class State(StrEnum):
 
 
 _CLOSED, _OPEN, _LOST, _FAULT = State
-"""By these names because every operation compares them, and Python 3.11 takes long to find a member of an enum."""
+"""Plain names, because every operation compares them, and Python 3.11 takes long to look up a member of an enum."""
 
 
 class _Device(Protocol):
@@ -78,13 +78,13 @@ class Lifecycle:
     The locks decide which thread may use it and when; only making safe may come at any time, without them.
 
     Args:
-        device: whose it is.
+        device: the device.
         access: the device's locks and permission.
         safe_timeout: seconds that making safe may take.
         open_on_use: whether the first operation opens the device.
 
     Attributes:
-        device: whose it is.
+        device: the device.
         safe_timeout: seconds that making safe may take.
         fault: why the device is in FAULT; None while it is not.
         unsafe: why the device could not be made safe; None since it was.
@@ -102,7 +102,7 @@ class Lifecycle:
         self._connection: State = _CLOSED
         """The state without FAULT: a device can be in FAULT in each of these states."""
         self._turning = threading.Lock()
-        """Held while that is changed."""
+        """Held while the state is changed."""
         self._to_be_closed = False
         """Whether the driver's ``_close`` must still be called for the last ``_open``."""
         self._cut_off: object = None
@@ -162,7 +162,7 @@ class Lifecycle:
         if (replaced := self.device._connection_replaced_at_()) is not None:
             self.lose(replaced)
         anew = self._connection is not _OPEN
-        if changes and not running_server:  # which is told to end in its own way
+        if changes and not running_server:  # a server handles the signals itself
             process_end.watch_signals_again()
         if changes or anew:
             self._access.require_permission(operation, changes)
@@ -182,7 +182,7 @@ class Lifecycle:
         if anew:
             self.make_safe_if_changes_are_refused(operation)
             if changes:
-                self._access.require_permission(operation, changes)  # opening takes its time
+                self._access.require_permission(operation, changes)  # the permission may have ended while it was opened
 
     def open_if_allowed(self) -> None:
         """Open the device if it is not open and opening is permitted.
@@ -222,7 +222,8 @@ class Lifecycle:
                     register._opening_(self.device)
                 self._connect()
                 self._turn(_CLOSED, _OPEN)
-                process_end.note(self)  # again: opening may have registered with atexit what ends the connection
+                # Again, because opening may have registered a function with atexit that ends the connection.
+                process_end.note(self)
             except BaseException:
                 self._undo_opening()
                 raise
@@ -287,7 +288,7 @@ class Lifecycle:
         self.fault = None
 
     def _shut_elsewhere(self) -> None:
-        """Have it closed by the thread that makes it safe, as part of this call: Ctrl-C does not come there."""
+        """Close it in the thread that makes it safe, as part of this call: Ctrl-C does not interrupt that thread."""
         call, errand = current_call(), None
         with self._standby_guard:
             if self._standby is not None and self._standby.alive and not self._standby.is_this_thread:
@@ -406,7 +407,7 @@ class Lifecycle:
         if not self.concerns(error):
             return False
         if error.device is None:
-            error.device = self.device.name  # or each device that uses this one would take the error for its own
+            error.device = self.device.name  # else each device that uses this one would take the error for its own
         self.lose()
         return True
 
@@ -434,7 +435,7 @@ class Lifecycle:
         self.restore()
 
     def restore(self) -> None:
-        """Open a new connection where the last one is known to be lost, or where a closed device is to be made safe."""
+        """Open a new connection if the last one is known to be lost, or if a closed device is to be made safe."""
         with self._guard:
             if self.connected or (not self.is_open and (self._to_be_closed or self.unsafe is None)):
                 return
@@ -444,7 +445,7 @@ class Lifecycle:
     # --- safety
 
     def make_safe(self) -> None:
-        """Have the driver make the device safe: twice if need be, over a new connection where the old one is lost.
+        """Have the driver make the device safe: twice if necessary, over a new connection if the old one is lost.
 
         A closed one is left alone, unless it was closed without being made safe: then it is opened for this.
 
@@ -523,7 +524,7 @@ class Lifecycle:
         self._access.mutex_lock.break_(reason)
 
     def _settle(self, _: Call) -> None:
-        """Make it safe, now that an operation ends which ran when it was made safe before, or put it into FAULT."""
+        """Make it safe at the end of an operation that was running when it was made safe, or that put it into FAULT."""
         with contextlib.suppress(DeviceFaultError):  # logged, and known as unsafe
             self.make_safe()
             _log.warning(
@@ -567,11 +568,11 @@ class Lifecycle:
             self.device._make_safe_in_doubt_()
 
     def leave_to_parent(self) -> None:
-        """In a forked child: note that the device is that of the process that has forked this one."""
+        """In a forked child: note that the device belongs to the parent process."""
         self.of_parent = os.getppid()
 
     def require_own(self) -> None:
-        """Raise DeviceClosedError where the device is of the process that has forked this one."""
+        """Raise DeviceClosedError if the device belongs to the parent process, which has forked this one."""
         if self.of_parent is not None and (refusal := self.refusal()) is not None:
             raise refusal
 
@@ -592,8 +593,8 @@ class Lifecycle:
         """Return the error of every use of a device in FAULT, or of another process; None if it may be used."""
         if self.of_parent is not None:
             return DeviceClosedError(
-                f"was open in the process that forked this one (pid {self.of_parent}), and is that one's: close it"
-                " before the fork, or let a server have it: SharedMemoryManager.get_object(name, factory)",
+                f"was open in the process that forked this one (pid {self.of_parent}), and belongs to that process: "
+                "close it before the fork, or let a server have it: SharedMemoryManager.get_object(name, factory)",
                 **self.device._facts_(),
             )
         if self.fault is None:

@@ -87,9 +87,9 @@ _RESERVED = frozenset(
 )
 """The special methods that mean the same for every device."""
 _ON_THE_MUTEX = frozenset({"acquire", "lock", "mutex", "release", "wait"})
-"""What a proxy does by itself, or only a driver does."""
+"""Members that a proxy implements itself, or that are for drivers only."""
 _OF_A_PROXY = frozenset({"device", "key", "wait"})
-"""The same of a component."""
+"""The same for components."""
 FRAMEWORK = {
     f"catkit_devices.{module}"
     for module in (
@@ -105,7 +105,7 @@ FRAMEWORK = {
 }
 """Where the base classes of drivers are. Their own names begin and end with one underscore, as in enum."""
 PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
-"""Types of results that need no second look."""
+"""Types of results that need not be checked any further."""
 _SEVERAL = frozenset({dict, list, tuple})
 _OF_THE_DEVICE = frozenset({"_open", "_close", "_identify"})
 """The hooks that a component does not have: it is opened and closed with its device."""
@@ -224,7 +224,7 @@ def members_at(cls: type, path: str) -> list[tuple[type, Any]]:
 
 
 def _with_argument(cls: type, path: Sequence[str], argument: str) -> list[tuple[type, Any]]:
-    """Return the properties of one argument, as in ``temperature['A']``, with their classes; none if it is no such."""
+    """Return the properties of one argument, as in ``temperature['A']``, with their classes, if there are any."""
     *before, name = path
     found: list[tuple[type, Any]] = []
     try:
@@ -305,7 +305,7 @@ class DeviceType(ABCMeta):
             if base in (object, HostedObject, Part) or (base is not cls and isinstance(base, DeviceType)):
                 continue
             for member_name, member in list(vars(base).items()):
-                if _nearest(cls, member_name) is member:  # not overridden nearer by
+                if _nearest(cls, member_name) is member:  # no nearer class has overridden it
                     guard = guarded(cls, member_name, member, inherited=base is not cls)
                     if guard is not member:
                         super().__setattr__(member_name, guard)
@@ -317,7 +317,7 @@ class DeviceType(ABCMeta):
         type.__setattr__(cls, "_parts_", parts)
 
     def __setattr__(cls, name: str, value: Any) -> None:
-        if name == "_parts_":  # of a class that travels by value, together with what it is made from
+        if name == "_parts_":  # a class that is sent by value is set together with the members from which this is made
             return
         if any(isinstance(base, DeviceType) for base in cls.__bases__):
             value = guarded(cls, name, value, made=True)
@@ -373,7 +373,7 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
         if name not in settings:
             _refuse_helpers(cls, where, member)
         if made and name not in settings:
-            return member  # of a class that travels by value: its annotations may come later
+            return member  # of a class that is sent by value: its annotations may be set later
         check_setting(cls, name, member)
         return member
     if name in settings:
@@ -427,7 +427,7 @@ def _has_make_safe(cls: type) -> bool:
 def _check_part(cls: type, where: str, part: Part) -> None:
     """Refuse components with hooks of the device, which nobody would call, or with other parameters in a hook."""
     if issubclass(cls, Part):
-        return  # checked when the outermost of them becomes a part of a device
+        return  # checked when the outermost component becomes a part of a device
     for kind in classes(part):
         of_component = [base for base in kind.__mro__ if isinstance(base, DeviceType) and base is not _root_of(kind)]
         for base in of_component:
@@ -487,7 +487,7 @@ def _has_methods(kind: type) -> bool:
 
 
 def _talks(cls: type, kind: type) -> bool:
-    """Return whether the methods of a class, which is no device's, use what a driver sends and receives with."""
+    """Return whether methods of a class that is not a device use the methods with which drivers send and receive."""
     if isinstance(kind, DeviceType):
         return False
     functions = [member for base in kind.__mro__ for member in vars(base).values() if isinstance(member, FunctionType)]
@@ -555,7 +555,7 @@ def check_assignment(owner: Any, name: str, value: object) -> None:
 
 
 def _check_bound(cls: type, where: str, bound: str) -> None:
-    """Refuse limits that depend on what is no property that can be read."""
+    """Refuse limits that depend on a name which is not a readable property."""
     member = inspect.getattr_static(cls, bound, None)
     if not isinstance(member, property) and not (isinstance(member, DeviceProperty) and member.readable):
         near = nearest(bound, _public_names(cls))
@@ -858,7 +858,7 @@ def _interface(cls: Any, kind: str, known: dict[type, Interface]) -> Interface:
 
     Args:
         cls: its class.
-        kind: as what it is known.
+        kind: its kind as an object of a server.
         known: of the classes of components that were looked at already.
     """
     from catkit_devices.multiprocessing.protocol import Interface, PartInterface

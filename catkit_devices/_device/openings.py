@@ -38,7 +38,7 @@ class Openings:
         self._kept = kept
         self._entries = Entries()
         self._here = OwnEntries()
-        """Those of this very process; a client on a server keeps its own."""
+        """The entries of this process; each client of a server keeps its own."""
 
     def enter_here(self, *, block: bool) -> None:
         """Enter from this process: by ``with``, or by ``open()``; raises as ``enter``, and then nothing is counted."""

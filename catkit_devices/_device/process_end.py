@@ -53,7 +53,7 @@ _SAY = 2.0
 _LOOK = 0.01
 """Seconds between two looks whether the main thread has let the signal through."""
 _BEFORE_GOODBYE = 10
-"""Exit priority among multiprocessing's: what a device needs on other servers must still be reachable."""
+"""Priority among the exit functions of multiprocessing: other servers that a device needs must still be reachable."""
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals by which a program is told to end: by an operator, and by the end of its terminal."""
@@ -80,8 +80,8 @@ class _Lifecycle(Protocol):
     def fail(self, reason: str) -> None: ...
 
 
-# The end of a process concerns all that is open in it, also what nobody refers to any more: an instrument does not
-# switch itself off when its object is deleted.
+# At the end of a process all its open devices are made safe, also those to which nothing refers any more: an instrument
+# does not switch itself off when its object is deleted.
 _opened: dict[_Lifecycle, None] = {}
 _of_parent: list[_Lifecycle] = []
 """In a forked child, what its parent had open: kept alive for ever, because a destructor would use the parent's
@@ -94,7 +94,7 @@ class _End:
     def __init__(self) -> None:
         self.guard = threading.RLock()
         self.reason: str | None = None
-        """Why nothing is opened or changed any more."""
+        """The reason why nothing may be opened or changed any more."""
         self.asked: set[int] = set()
         """Signals for which our handler was called, by the interpreter or by a handler of the program's own."""
         self.told: int | None = None
@@ -111,7 +111,7 @@ _end = _End()
 
 
 def _hold_signals() -> None:
-    """Before a fork: a signal to the child, before that has forgotten its parent, would be told to the parent."""
+    """Hold signals back at a fork: one to the child before ``_forget_parent`` would be reported to the parent."""
     _held.before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
 
@@ -164,7 +164,7 @@ def forget(life: _Lifecycle) -> None:
 
 
 def watch_signals() -> None:
-    """Have SIGTERM and SIGHUP make open devices safe before the process dies of them; where Python lets us do so.
+    """Have SIGTERM and SIGHUP make open devices safe before the process dies of them; if Python allows it.
 
     Python allows this in the main thread only. Handlers that the program has set itself stay, and a server handles
     these signals differently.
@@ -182,7 +182,7 @@ def watch_signals() -> None:
 
 
 def _wake_by(descriptor: int, instead_of: int) -> None:
-    """Have the numbers of signals written to a descriptor, unless somebody else uses another one (asyncio, say)."""
+    """Have the numbers of signals written to a descriptor, unless another library (asyncio) has set its own."""
     before = signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
     if before not in (instead_of, descriptor):
         signal.set_wakeup_fd(before)
@@ -210,14 +210,14 @@ def _hear(reading: int) -> None:
 
 
 def watch_signals_again() -> None:
-    """Watch SIGTERM and SIGHUP again where asyncio has put them back to their default, as it does when it is done."""
+    """Watch SIGTERM and SIGHUP again if asyncio has restored their default action, as it does at its end."""
     if _opened:
         for number in _NUMBERS:
             if _handler_of(number) == signal.SIG_DFL:
                 watch_signals()
 
 
-# --- how it comes
+# --- how the end comes
 
 
 def _at_exit() -> None:
@@ -227,7 +227,7 @@ def _at_exit() -> None:
                 with without_ctrl_c():
                     _make_everything_safe("the program has ended")
             break
-        except KeyboardInterrupt:  # before it was kept away
+        except KeyboardInterrupt:  # it came before Ctrl-C was ignored
             continue
     if _end.told is not None:
         _die(_end.told)  # the main thread has ended because the signal ended its operation with an error
@@ -247,7 +247,7 @@ def without_ctrl_c() -> Iterator[None]:
 
 
 def _at_end_of_child() -> None:
-    if not running_server:  # which ends at once
+    if not running_server:  # a server ends at once
         for thread in threading.enumerate():
             if not thread.daemon and thread is not threading.current_thread():
                 thread.join()  # as Python does before atexit: until then it may need its devices
@@ -260,7 +260,7 @@ def told_to_end(number: int, frame: FrameType | None = None) -> None:  # noqa: A
         _die(number)
         return
     _end.asked.add(number)
-    with contextlib.suppress(BlockingIOError):  # full of signals, then
+    with contextlib.suppress(BlockingIOError):  # the pipe is full of signals already
         os.write(_end.wake, bytes([number]))
 
 
@@ -336,7 +336,7 @@ def _make_safe(lives: Iterable[_Lifecycle], lines: list[Callable[[], None]]) -> 
     for life in lives:
         try:
             errand = life.begin_to_make_safe()
-        except RuntimeError as error:  # no thread for it
+        except RuntimeError as error:  # no thread can be started for it
             life.fail(f"could not be made safe ({error})")
             lines.append(partial(life.fail, f"could not be made safe ({error})"))
             continue

@@ -3,7 +3,7 @@
 A value is checked before a command is made of it, and what is sent is checked once more: a format may round a number to
 beyond its limit, and a quote inside of a text may end the string in which it is.
 
-Nothing here knows of devices; every refusal is a ValueError whose text goes behind the name of what was set.
+This module does not know devices; every refusal is a ValueError, before whose text the name of the quantity is put.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ class Rule:
 
     Args:
         type: ``float``, ``int``, ``bool``, ``str``, or a function from a reply's text to a value, which raises
-            ValueError when the reply makes no sense. Where the reply is what instruments send for infinity or NaN
+            ValueError when the reply makes no sense. If the reply is what instruments send for infinity or NaN
             (``9.91E37``), a number that the function makes of it is that, scaled or not; but a reply that may as well
             be hexadecimal (``1E40``) is what the function makes of it. An Enum class says that its members are the
             choices.
-        unit: of the plain numbers; None for those without, and for what is no number.
+        unit: of the plain numbers; None for numbers without a unit, and for other types.
         choices: the values that are allowed, or a mapping from each of them to what is sent for it. For a member of an
             Enum its value is sent.
     """
@@ -267,7 +267,7 @@ class Rule:
         return truth if isinstance(value, bool) or _truth(str(_plain(choices[truth]))) is not (not truth) else None
 
     def _wanted(self, value: Any) -> Any:
-        """Return what is compared with the choices: a number in the unit where some of them are numbers."""
+        """Return what is compared with the choices: a number in the unit if some of them are numbers."""
         plain = [choice.value if isinstance(choice, enum.Enum) else choice for choice in self.choices or ()]
         numeric = any(real_number(one) is not None for one in plain)
         # An infinite load, say, may be a choice.
@@ -340,9 +340,9 @@ class Rule:
     def returned(self, value: Any) -> Any:
         """Return ``value``, which a driver's function has read, as a plain one of the declared type.
 
-        A number that stands for infinity or NaN becomes that, a quantity a number in the unit. A text is the reply that
-        it is where the type is ``bool`` or a class of numbers. Where the type is a function, the value is kept, unless
-        the quantity has a unit and the value another library's, such as astropy's.
+        A number that stands for infinity or NaN becomes that, a quantity a number in the unit. If the type is ``bool``
+        or a class of numbers, a text is converted as a reply is. If the type is a function, the value is kept, unless
+        the quantity has a unit and the value has one of another library, such as astropy.
 
         Raises:
             ValueError: it is of another type.
@@ -376,7 +376,7 @@ class Rule:
         return real_number(units.magnitude(value, self.unit or "dimensionless") if units.is_quantity(value) else value)
 
     def _measured(self, value: Any) -> Any:
-        """Return what a type of a driver's own has made of a reply, or its function has returned."""
+        """Check and return a value that a driver's own type has made of a reply, or its function has returned."""
         if self.unit is not None and (value is None or isinstance(value, str | bytes | bool)):
             raise ValueError(f"a number in {self.unit} was expected, got {value!r}")
         if self.unit is not None and units.is_quantity(value):
@@ -480,7 +480,7 @@ class SetCommand:
 
         Args:
             value: converted.
-            limits: that what is sent must be within, too.
+            limits: the number that is sent must be within them, too.
             owner: the device or component whose attributes are filled in.
 
         Raises:
@@ -731,7 +731,7 @@ def _put_back(text: str, own: Sequence[str]) -> str:
 
 
 def _open_quote(text: str) -> str:
-    """Return the quote of the string that is still open at the end of ``text``; empty where none is."""
+    """Return the quote of the string that is still open at the end of ``text``; empty if none is open."""
     quote = ""
     for letter in text:
         if quote:

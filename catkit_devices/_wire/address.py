@@ -19,7 +19,7 @@ _NUMBERS = ("board", "port", "primary_address", "secondary_address", "usb_interf
 """The parts of an address that are numbers, as pyvisa calls them; USB identifiers are not among them, because they may
 be hexadecimal."""
 _LAN_DEVICE = re.compile(r"((?:inst|hislip)\d+)(?:,0*(\d+))?", re.IGNORECASE)
-"""The names of VXI-11 and of HiSLIP for what is at a host, perhaps with the port of HiSLIP."""
+"""The names that VXI-11 and HiSLIP have for the devices of a host, perhaps with the port of HiSLIP."""
 _HISLIP_PORT = "4880"
 """The default port of HiSLIP (IVI-6.1, 3.1)."""
 _COM_PORT = re.compile(r"COM(\d+)", re.IGNORECASE)
@@ -97,7 +97,7 @@ def visa_address(address: str) -> str:
 _SPECIAL = frozenset("?*[|")
 """Characters that are in VISA resource expressions and in no address (VPP-4.3, table 4.3.1)."""
 _NO_BOARD = re.compile(r"^(ASRL|GPIB|TCPIP|USB)(?=::)", re.IGNORECASE)
-"""The interface where no number of its board is said, which is 0 then."""
+"""An interface without a board number, which then is 0."""
 
 
 def is_expression(address: str) -> bool:
@@ -108,7 +108,7 @@ def is_expression(address: str) -> bool:
 def matching(addresses: Iterable[str], expression: str) -> list[str]:
     """Return the addresses to which a VISA resource expression applies, each in its one spelling.
 
-    An expression may be written for any spelling: with identifiers of USB in decimal or hexadecimal digits, with or
+    The spelling of the expression does not matter: with identifiers of USB in decimal or hexadecimal digits, with or
     without the number of the interface.
 
     Raises:

@@ -1,6 +1,7 @@
 """The bytes of one opened VISA resource, counted, matched and waited for.
 
-This module knows bytes only. What they mean, and which error is raised when they do not come, is decided above it.
+This module knows bytes only. The modules above it decide what they mean, and which error is raised when they do not
+come.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ class Line:
         Args:
             end: any number of bytes, at least one.
             timeout: seconds for the whole of it.
-            check: called at least every 0.1 s until the reply begins; what it raises ends the wait. Where the library
-                cannot say how much has come (a vendor's, on a socket) the rest is waited for in one read.
+            check: called at least every 0.1 s until the reply begins; what it raises ends the wait. If the library
+                cannot say how much has come (a vendor's, on a socket), the rest is waited for in one read.
 
         Raises:
             IncompleteReplyError: it did not come in time.
@@ -232,7 +233,7 @@ class Line:
             deadline: of the wait.
             check: called every 0.1 s.
             count: how many bytes are sure to come; 0 if that is not known.
-            end: what ends the reply, where its length is not known.
+            end: what ends the reply, if its length is not known.
         """
         while deadline.left > 0:
             check()
@@ -247,13 +248,13 @@ class Line:
                 if self.stream:
                     self._fill_up(deadline, count - 1, b"" if data == end[-1:] else end[-1:])
                 return
-            self._waiting()  # raises where the connection is gone
+            self._waiting()  # raises an error if the connection is gone
         raise IncompleteReplyError(deadline.total, bytes(self._received))
 
     def _fill_up(self, deadline: _Budget, count: int, stop: bytes) -> None:
-        """Receive what else is there.
+        """Receive the other bytes that are there.
 
-        Where the interface cannot tell how much that is, all of ``count`` bytes, or everything up to the byte
+        If the interface cannot tell how many, receive ``count`` bytes, or everything up to the byte
         ``stop``: the library takes nothing behind it from the line, and a read that ends so does not time out.
         """
         from pyvisa.constants import StatusCode
@@ -390,7 +391,7 @@ def _send_at_once(resource: Any, line: socket.socket | None) -> None:
 
 
 def _refuse_endless(received: bytearray, end: str) -> None:
-    """Raise ValueError where so much has come that no end is to be expected any more."""
+    """Raise ValueError if so many bytes have come that an end is not expected any more."""
     if len(received) > _LONGEST_REPLY:
         raise ValueError(
             f"{end} was expected within {_LONGEST_REPLY} bytes, the longest reply that is read; got {len(received)} "
@@ -399,12 +400,12 @@ def _refuse_endless(received: bytearray, end: str) -> None:
 
 
 def simulated_clock(library: Any) -> Any:
-    """Return the clock of a VISA library, where a simulation brings one, else None."""
+    """Return the clock of a VISA library if it is a simulation that has one, else None."""
     return getattr(getattr(library, "bench", None), "clock", None)
 
 
 def _sleep(library: Any, seconds: float, check: Callable[[], None]) -> None:
-    """Wait on the library's own clock, where a simulation brings one."""
+    """Wait on the clock of the library if it is a simulation that has one."""
     clock = simulated_clock(library)
     wait = time.sleep if clock is None else clock.wait
     left = seconds

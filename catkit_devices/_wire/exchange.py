@@ -1,8 +1,8 @@
 """Question and answer with an instrument: one exchange at a time, on a line that can be trusted.
 
 A reply that did not come in time may still come. So after a timeout, an unreadable reply, or bytes that nobody asked
-for, the line is *suspect*: before the next exchange it must fall silent, is cleared, and the instrument must identify
-itself again.
+for, the line is *suspect*: before the next exchange nothing more must be received for a while, the line is cleared, and
+the instrument must identify itself again.
 
 An opened address is one :class:`Transport` for the whole process, shared by every device that has the address; each of
 these does its :class:`Exchanges` over it.
@@ -123,7 +123,7 @@ class Transport:
         self._urgent: dict[int, float] = {}
         """Who waits for the wire to make a device safe: thread, and since when on the monotonic clock."""
         self._calm = InterruptSafeEvent()
-        """Set while nobody waits so."""
+        """Set while no thread waits for that."""
         self._calm.set()
         self.trust = TRUSTED
         self.opened_at = 0.0
@@ -224,7 +224,7 @@ class Transport:
         self.trust = Trust(LineState.LOST, reason)
 
     def _keep_doubt(self, reason: str) -> None:
-        """Have the line suspect when it is opened again."""
+        """Mark the line as suspect for the time when it is opened again."""
         _doubts.setdefault(self._library, {})[self.address] = reason
 
     @classmethod
@@ -366,7 +366,7 @@ def _unremarkable() -> tuple[Any, ...]:
 
 
 def _keep_from_children(resource: Any) -> None:
-    """Have no forked child keep the connection: it could use it, and keeps it alive when this process has died."""
+    """Close the connection in forked children: else a child could use it, and would keep it open."""
     # pyvisa-py keeps a socket or a serial port there, or what has the socket; other libraries do not say.
     session = getattr(resource.visalib, "sessions", {}).get(resource.session)
     interface = getattr(session, "interface", None)
@@ -419,7 +419,7 @@ class Exchanges:
     """The exchanges of one device with its instrument.
 
     Args:
-        device: whose they are.
+        device: the device.
         life: of the device.
         address: of the instrument.
         late_window: seconds by which a reply may be late.
@@ -448,7 +448,7 @@ class Exchanges:
         """Hold the wire for one exchange; errors from below become DeviceErrors.
 
         Args:
-            command: what errors name.
+            command: named in errors.
             fresh: whether nothing may be waiting to be read when it begins.
         """
         transport = self.opened()
@@ -471,7 +471,7 @@ class Exchanges:
                     self.require_trust(transport, fresh=fresh)
                 yield transport.line
             except DeviceError as error:
-                if not self._life.concerns(error):  # an error of another device that was used meanwhile
+                if not self._life.concerns(error):  # an error of another device that was used in this exchange
                     transport.doubt(f"{command!r} was interrupted")
                 elif isinstance(error, DeviceProtocolError):
                     transport.doubt(error.problem)
@@ -494,7 +494,7 @@ class Exchanges:
         with it.
 
         Args:
-            command: what errors name.
+            command: named in errors.
 
         Raises:
             DeviceDisconnectedError: it cannot be opened, or the usual connection is lost.
@@ -532,7 +532,7 @@ class Exchanges:
             yield
 
     def opened(self) -> Transport:
-        """Return the transport; DeviceClosedError where the device is closed."""
+        """Return the transport; DeviceClosedError if the device is closed."""
         if self.transport is None:
             raise DeviceClosedError("is not open", **self._device._facts_())
         return self.transport

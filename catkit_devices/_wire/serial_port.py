@@ -129,10 +129,10 @@ class VisaSerialPort(serial.SerialBase):
         """Leave the resource's settings as they are."""
 
     def _update_break_state(self) -> None:
-        """Forget it."""
+        """Do nothing: there is no such line."""
 
     def _update_rts_state(self) -> None:
-        """Forget it."""
+        """Do nothing: there is no such line."""
 
     def _update_dtr_state(self) -> None:
-        """Forget it."""
+        """Do nothing: there is no such line."""

@@ -2,7 +2,7 @@
 
 Exit codes: 0 when all went well, 1 for a run or an operation that failed, 2 for a usage or configuration error, 3 when
 no such testbed is running, 4 when safety has tripped, 5 when somebody else had the device for too long, 6 when a
-testbed or something of it does not answer, 130 after Ctrl-C.
+testbed, or a part of it, does not answer, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:  # some versions of what typer builds on make code 1 of it
+        except KeyboardInterrupt:  # some versions of click, on which typer builds, turn it into code 1
             typer.echo("interrupted", err=True)
             raise typer.Exit(_INTERRUPTED) from None
 

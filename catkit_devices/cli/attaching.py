@@ -41,7 +41,7 @@ def attach_or_start(
     runs: Path | None = None,
     join: bool = True,
 ) -> Iterator[TestbedClient]:
-    """Join a running testbed as :func:`attach` does; where the testbed of the configuration is not running, start it.
+    """Join a running testbed as :func:`attach` does; if the testbed of the configuration is not running, start it.
 
     Args:
         name: of a running testbed.
@@ -91,7 +91,7 @@ def runs(name: str) -> bool:
     """Return whether one testbed of that name runs, or several."""
     from catkit_devices.testbed.processes.finding import running_testbeds
 
-    # Of several, the names of their servers are told: the name with a number behind it.
+    # If there are several, they are listed by the names of their servers: the name with a number after it.
     return any(name in (found, found.rpartition("-")[0]) for found in running_testbeds())
 
 

@@ -21,7 +21,7 @@ EXAMPLES = (
     "catkit-devices call tiptilt.move -3.5 2 --testbed bench",
     "catkit-devices call camera.frame --out frame.npy",
 )
-# A negative number is no option.
+# A negative number is a value, not an option.
 SETTINGS = {"ignore_unknown_options": True}
 
 # These commands do not wait for the program that holds the device.
@@ -70,7 +70,8 @@ def call(
         if command in _OF_EVERY_DEVICE:
             arguments(target.rest, command, {"signature": "()", "parameters": {}})
             if command == "make_safe" and device.state == "closed":
-                # Nothing is sent to a closed device, and who asks for this believes that the instrument may be on.
+                # make_safe sends nothing to a closed device; but the caller believes that the instrument may be on, so
+                # open it first.
                 with device.lock(timeout=timeout):
                     device.open()
             getattr(device, command)()
@@ -113,7 +114,7 @@ def _save(result: Any, file: Path) -> None:
 
 
 def _save_several(stream: IO[bytes], arrays: Mapping[str, Any]) -> None:
-    """Write arrays as ``numpy.savez`` does, which takes names as its own parameters: some could not be used."""
+    """Write arrays as ``numpy.savez`` does, which cannot take an array that has the name of one of its parameters."""
     import zipfile
 
     import numpy as np
@@ -125,7 +126,7 @@ def _save_several(stream: IO[bytes], arrays: Mapping[str, Any]) -> None:
 
 
 def _parts(result: Any) -> list[tuple[str, Any]] | None:
-    """Return several arrays, and what belongs to them, by name; None if there is no array."""
+    """Return several arrays, and values that belong to them, by name; None if there is no array."""
     if isinstance(result, Mapping):
         parts = [(str(name), part) for name, part in result.items()]
     elif isinstance(result, tuple | list):

@@ -38,7 +38,7 @@ def start_in_background(arguments: Sequence[str], log: Path, timeout: float) -> 
 
     Args:
         arguments: behind ``start``.
-        log: the file to which it appends what it has to say.
+        log: the file to which it appends its output.
         timeout: seconds that it has to be ready; it is ended if it is not.
 
     Returns:

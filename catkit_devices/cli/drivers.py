@@ -28,7 +28,7 @@ def drivers(
     """List the drivers that a configuration can name, and the plugins that could not be loaded.
 
     Drivers come with the package, with installed distributions, and from directories of plugins: those given here, in
-    a configuration, or in CATKIT_DEVICES_PLUGINS. The exit code is 2 where a plugin could not be loaded.
+    a configuration, or in CATKIT_DEVICES_PLUGINS. The exit code is 2 if a plugin could not be loaded.
     """
     from catkit_devices.drivers import Plugins
 

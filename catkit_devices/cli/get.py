@@ -112,7 +112,8 @@ def get(
 
 
 def _several(properties: dict[str, Any], member: str | None) -> dict[str, Any]:
-    """Return the properties of a device that can be read, or those of a component; none where one property is meant."""
+    """Return the properties of a device that can be read, or those of a component; none if a single property is
+    meant."""
     before = () if member is None else words(member)
     return {
         name: facts
@@ -159,7 +160,7 @@ def _read(device: Any, properties: dict[str, Any], timeout: float) -> dict[str, 
         except Exception as error:  # noqa: BLE001 - somebody else has it, or it was taken away
             values |= {name: error for name in exclusive if name not in values}
     aside.wait(max(0.0, deadline - time.monotonic()))
-    while not aside.wait(_LOOK):  # the instrument takes its time
+    while not aside.wait(_LOOK):  # the instrument itself is slow
         holder = device.mutex.holder
         if holder is not None:
             late = MutexTimeoutError(device.name, timeout, str(holder))

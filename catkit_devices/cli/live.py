@@ -47,8 +47,8 @@ class LiveView:
 
     Args:
         testbed: what to draw.
-        screen: where to draw it; by default on stdout, with nobody else who writes there.
-        everything: whether the lines off a terminal also tell of devices that change hands.
+        screen: where to draw it; by default on stdout, if nothing else is printed there.
+        everything: whether the lines off a terminal also tell which program holds each device.
     """
 
     def __init__(self, testbed: TestbedClient, screen: Screen | None = None, *, everything: bool = False) -> None:

@@ -35,7 +35,7 @@ def seconds_option(name: str, least: float, description: str) -> Any:
 
 
 def _a_number(given: float) -> float:
-    if math.isnan(given):  # which is neither above nor below any limit
+    if math.isnan(given):  # NaN is neither above nor below any limit
         raise typer.BadParameter("nan is not a number of seconds.")
     return given
 

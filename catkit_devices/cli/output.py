@@ -56,7 +56,7 @@ USAGE = 2  # the command line or the configuration is wrong
 NOT_RUNNING = 3  # there is no such testbed
 TRIPPED = 4  # safety
 BUSY = 5  # somebody else had the device for too long
-SILENT = 6  # something of the testbed does not answer
+SILENT = 6  # a part of the testbed does not answer
 
 _CODES = (
     (ConfigurationError, USAGE),
@@ -128,7 +128,7 @@ def plain_json(value: Any) -> dict[str, Any]:
     """Return a value that was read as entries of a JSON object: ``value``, and ``reason`` if it is no measurement.
 
     Raises:
-        ValueError: it cannot be written, one that holds itself for example.
+        ValueError: it cannot be written, for example a list that contains itself.
     """
     try:
         return {"value": _plain(value), **reason_for_null(value)}
@@ -232,9 +232,9 @@ def _by_text(value: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def code_of(status: dict[str, Any]) -> int:
-    """Return the exit code for a testbed's status: whether it has tripped, or something of it does not answer.
+    """Return the exit code for a testbed's status: whether it has tripped, or a part of it does not answer.
 
-    A device that is not known to be safe, without a trip, is as bad as one.
+    A device that is not known to be safe counts as a trip.
     """
     if status["safety"]["tripped"]:
         return SILENT if status["state"] == "silent" else TRIPPED
@@ -301,7 +301,7 @@ def _failures(error: BaseException) -> Iterator[BaseException]:
 
 
 def _texts(error: BaseException) -> Iterator[str]:
-    """Say what an error says: a group first its own message, and then each of its errors."""
+    """Return the text of an error: of a group its own message first, and then that of each of its errors."""
     if not isinstance(error, BaseExceptionGroup):
         yield _text(error)
         return

@@ -22,7 +22,7 @@ __all__ = ["parse_parameters", "print_parameters"]
 
 
 def parse_parameters(experiment: type[Experiment], words: Sequence[str]) -> dict[str, Any]:
-    """Return the parameters said as ``--name value`` or ``--name=value``; ``--flag`` and ``--no-flag`` for booleans.
+    """Return the parameters given as ``--name value`` or ``--name=value``; ``--flag`` and ``--no-flag`` for booleans.
 
     Dashes in names stand for underscores. A parameter that is a list may be given several times, or once as JSON;
     values that are not simple text (a dictionary, a dataclass, None) are given as JSON. The experiment checks the
@@ -113,7 +113,7 @@ def _without_none(annotation: Any) -> Any:
 
 
 _NONE = object()
-"""Stands for what a text that is no JSON says."""
+"""Stands for the result of a text that is not JSON."""
 
 
 def _from_json(text: str) -> Any:

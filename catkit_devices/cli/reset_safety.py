@@ -25,8 +25,8 @@ def reset_safety(
 ) -> None:
     """Allow a testbed to change the state of its devices again, after a safety check tripped.
 
-    Every check is read anew. Where one fails the reset is refused, and the check is named with its value. Nothing that
-    was stopped is started again.
+    Every check is read anew. If one fails, the reset is refused, and the error names the check with its value. Nothing
+    that was stopped is started again.
     """
     from catkit_devices.cli.attaching import attach
 

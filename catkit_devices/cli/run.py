@@ -24,7 +24,7 @@ EXAMPLES = (
     "catkit-devices run scan.py:FilterScan --repeats 5",
     "catkit-devices run scan.py --help",
 )
-# What this command does not know is for the experiment, and its help tells the experiment's parameters too.
+# Options that this command does not know are parameters of the experiment, which its help lists too.
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 _PAUSE = 0.1

@@ -21,7 +21,7 @@ __all__ = ["Screen"]
 _CHUNK = 65536
 """Bytes that are read at once."""
 _LAST = 2.0
-"""Seconds for what has come to be shown, when the command ends."""
+"""Seconds for showing what has arrived, when the command ends."""
 _PARTIAL = 0.3
 """Seconds after which a line that has not ended is shown as it is."""
 
@@ -75,7 +75,7 @@ class _Relay:
         self._thread.start()
 
     def end(self) -> None:
-        """Have what is written go to the terminal again, when all that has come is shown."""
+        """Show everything that has arrived; then output goes to the terminal again."""
         _flush()
         for descriptor, kept in self._kept.items():
             os.dup2(kept, descriptor)

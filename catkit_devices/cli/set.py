@@ -19,7 +19,7 @@ EXAMPLES = (
     "catkit-devices set laser.enabled off --testbed bench",
     "catkit-devices set supply.outputs.1.voltage 2.5",
 )
-# A negative number is no option.
+# A negative number is a value, not an option.
 SETTINGS = {"ignore_unknown_options": True}
 
 

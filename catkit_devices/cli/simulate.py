@@ -73,7 +73,7 @@ def simulate(
         raise ConfigurationError("say which testbed, with --config FILE")
     configuration = load_configuration(configs, overrides)
     library = build_simulation(lay_out(configuration, "simulate", simulate=True))
-    stop: queue.SimpleQueue[None] = queue.SimpleQueue()  # an Event's lock may be taken where the handler strikes
+    stop: queue.SimpleQueue[None] = queue.SimpleQueue()  # no Event: the signal handler may run while its lock is held
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.put(None))
     with (

@@ -109,7 +109,7 @@ def member_of(description: Mapping[str, Any], kind: str, name: str | None) -> tu
 
 
 def _absent(description: Mapping[str, Any], path: str) -> str | None:
-    """Return, for a path to a component or an argument that does not exist, which there are; None for other paths."""
+    """Return which components or arguments exist, if the path names one that does not; None for other paths."""
     several = {name: about["keys"] for name, about in description.get("components", {}).items() if not about["single"]}
     several |= {name: facts["arguments"] for name, facts in description["properties"].items() if "arguments" in facts}
     wanted = words_of(path)
@@ -212,7 +212,7 @@ def text_of(value: Any, unit: str | None = None) -> str:
 
 
 def safe_text(value: Any) -> str:
-    """Return ``str(value)``; where a class of a driver's own raises there, which class that is."""
+    """Return ``str(value)``; if a driver's own class raises an error there, the name of that class."""
     try:
         return str(value)
     except Exception as error:  # noqa: BLE001 - it may raise anything

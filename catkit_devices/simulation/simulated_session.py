@@ -46,8 +46,8 @@ class SimulatedSession:
         self._serial = resource.kind[0] is InterfaceType.asrl
         self._closed = False
         self._waited = 0.0
-        """Seconds that reads have waited in vain since something was sent or came. The pause between looks grows with
-        it, also where a driver waits for one reply in many short reads."""
+        """Seconds that reads have waited without success since something was last sent or received. The pause between
+        looks grows with it, also where a driver waits for one reply in many short reads."""
         self.attributes = Attributes(resource.parsed, resource_manager, self._available)
         with resource.lock:
             self._generation = resource.generation

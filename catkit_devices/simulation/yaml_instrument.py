@@ -259,7 +259,7 @@ def _form_problem(path: str) -> str | None:
     try:
         content: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
-        return None  # which pyvisa-sim says well
+        return None  # pyvisa-sim explains this mistake well itself
     if content is None:
         return "it is empty"
     if not isinstance(content, Mapping):

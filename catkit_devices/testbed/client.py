@@ -60,11 +60,11 @@ class TestbedClient:
         manager: connected to the testbed's server.
     """
 
-    __test__ = False  # the name is no test class of pytest's
+    __test__ = False  # pytest must not take this class for a test because of its name
 
     def __init__(self, layout: Layout, manager: SharedMemoryManager) -> None:
         self.layout = layout
-        make_importable(layout.plugins)  # what a device returns may be of a class of its driver's
+        make_importable(layout.plugins)  # a device may return an object of a class that its driver defines
         self.devices = Devices(layout)
         """The devices: by attribute, by name or alias in brackets, by what they can do with ``one`` and ``all``."""
         self.manager = manager
@@ -119,8 +119,8 @@ class TestbedClient:
     ) -> list[Any]:
         """Run experiments at the same time, each in a process and with a run directory of its own.
 
-        They are children of the calling process, beside those of everybody else who uses the testbed. Ctrl-C tells
-        them all to stop and waits for them; a second one makes that quicker. One that does not stop in
+        They are children of the calling process. Other programs can run experiments on the testbed at the same time.
+        Ctrl-C tells them all to stop and waits for them; a second one makes that quicker. One that does not stop in
         ``stop_timeout`` seconds is interrupted, then terminated, then killed. Afterwards each has its directory as
         ``run_path``.
 
@@ -202,8 +202,8 @@ class TestbedClient:
         """Return devices, experiments, safety checks and messages as plain data.
 
         What cannot be known says so: a device whose server does not answer, a check that is not read any more.
-        ``silent`` lists who does not answer, each with pid and seconds (None: it is gone); ``state`` is ``silent``
-        then, unless it is ``tripped`` or ``ending``.
+        ``silent`` lists the processes that do not answer, each with pid and seconds (None: it is gone); ``state`` is
+        ``silent`` then, unless it is ``tripped`` or ``ending``.
 
         Args:
             timeout: seconds for the answers of all servers together.
@@ -216,7 +216,7 @@ class TestbedClient:
     def locks(self) -> list[dict[str, Any]]:
         """Return every mutex, devices' and plain named ones, with who has it and who waits for it.
 
-        ``unknown`` says why that is not known, where the server of a device does not answer; else it is None.
+        If the server of a device does not answer, ``unknown`` says so; else it is None.
 
         Raises:
             ServerUnresponsiveError: the testbed's own server does not answer; names its processes.
@@ -228,7 +228,7 @@ class TestbedClient:
 
         Args:
             name: of a device (or an alias), else of a mutex on the testbed's server.
-            reason: why, for the one who had it and for the logs.
+            reason: why, for its holder and for the logs.
 
         Returns:
             Who had it; None when nobody did.
@@ -240,7 +240,7 @@ class TestbedClient:
         if name in mutexes and name not in self.devices:
             mutex = self.manager.get_mutex(name)
         else:
-            device = self.devices.made(name)  # raises where there is none
+            device = self.devices.made(name)  # raises if there is no such device
             if device is None:
                 return None
             mutex = device.mutex

@@ -27,7 +27,7 @@ class Notifier:
 
     Args:
         plugins: whom to tell.
-        testbed: the testbed's name, which every notification begins with.
+        testbed: the testbed's name, the first argument of every notification.
     """
 
     def __init__(self, plugins: Plugins, testbed: str) -> None:
@@ -42,7 +42,7 @@ class Notifier:
         self._queue.put((hook, {"testbed": self._testbed, **facts}))
 
     def tell_if_it_is_one(self, event: str, facts: dict[str, Any]) -> None:
-        """Queue what happened where plugins are told of that kind of event."""
+        """Queue an event, if plugins are told of events of this kind."""
         if hasattr(self._plugins.hook, event):
             self.tell(event, **facts)
 

@@ -32,7 +32,7 @@ _DESK = "requests"
 _LOOK = 1.0
 """Seconds between two looks whether the testbed's process is silent."""
 _PAUSE = 1.0
-"""Seconds until the next request is taken, where the server was short of something."""
+"""Seconds until the next request is taken, if the server was short of memory, threads or files."""
 
 
 class _Request:

@@ -135,7 +135,7 @@ class Looking:
         return found
 
     def _ask(self, deadline: float) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what the testbed's server and each of the others say; an error in the place of what did not answer."""
+        """Return what the testbed's server and each of the others say; an error for each that did not answer."""
         number = self._own.want()
         numbers = {server: news.want() for server, news in self._news.items()}
         try:
@@ -152,7 +152,7 @@ class Looking:
 
 
 def unheard(last: Mapping[str, Any], seconds: float, trip: SafetyError | None = None) -> dict[str, Any]:
-    """Return what is known of a testbed that does not answer, from its last status: hardly anything.
+    """Return the little that is known of a testbed that does not answer, from its last status.
 
     Args:
         last: its last status.

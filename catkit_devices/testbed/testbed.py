@@ -55,7 +55,7 @@ _DEAF = (TimeoutError, ServerUnresponsiveError)
 
 
 class Testbed(TestbedClient):
-    """A testbed of one's own, for the duration of a ``with`` block.
+    """A testbed that this program starts, for the duration of a ``with`` block.
 
     ::
 
@@ -63,9 +63,9 @@ class Testbed(TestbedClient):
             scan, loop = testbed.run(FilterScan(repeats=5), ClosedLoop())
 
     Entering starts the device servers and the safety monitor; every safety check has passed once when it returns.
-    Leaving, however that comes about, ends what runs, makes every device safe and closes it, last made first, each
-    within a bounded time, and ends every process that was started. Ctrl-C and SIGTERM are this process's business
-    alone: its children never see the terminal's signals.
+    Leaving, however that comes about, ends what runs, makes every device safe and closes it, in the reverse order of
+    their making, each within a bounded time, and ends every process that was started. Only this process handles Ctrl-C
+    and SIGTERM: its children never see the terminal's signals.
 
     Args:
         configuration: what the testbed consists of.
@@ -318,7 +318,7 @@ class Testbed(TestbedClient):
         return self._trip_behind() or self._end_request
 
     def _tell_of(self, event: str, facts: dict[str, Any]) -> None:
-        """Have plugins told of something that happened; of a trip before what ended by it."""
+        """Tell plugins of an event; of a trip before they are told of the experiments that it ended."""
         if event == "experiment_finished" and facts.get("error") is not None:
             self._trip_behind()
         self._notifier.tell_if_it_is_one(event, facts)
@@ -334,8 +334,8 @@ class Testbed(TestbedClient):
     ) -> list[Any]:
         """Run experiments at the same time; see :meth:`TestbedClient.run`.
 
-        After a trip it returns when the devices were made safe (within a bounded time); where that failed is noted on
-        the ``SafetyError``.
+        After a trip it returns when the devices were made safe (within a bounded time); failures are notes of the
+        ``SafetyError``.
         """
         try:
             return super().run(*experiments, stop_all_on_exception=stop_all_on_exception, on_tick=on_tick)

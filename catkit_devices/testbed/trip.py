@@ -122,7 +122,7 @@ def trip_of_servers(layout: Layout, timeout: float = 2.0) -> SafetyError | None:
 def at_once(actions: dict[str, Callable[[], object]], timeout: float) -> dict[str, BaseException]:
     """Call several functions, each in a thread of its own if one can be started; return their errors, by name.
 
-    Whatever has not returned in ``timeout`` seconds is a ``TimeoutError``, and goes on.
+    A function that has not returned in ``timeout`` seconds counts as a ``TimeoutError``; it continues.
     """
     errands = all_at_once(actions, "alarm")
     deadline = time.monotonic() + timeout

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["TESTBED", "SafetyWatch"]
 
 TESTBED = "testbed's process"
-"""What this process is called among those who renew permits."""
+"""The name of this process as one of those that renew permits."""
 
 _INTERVAL = 0.1
 """Seconds between two looks at the safety event."""
@@ -64,7 +64,7 @@ many processes at once would delay the rescue of the others."""
 _LOOK_AGAIN = 1.0
 """Seconds until a server that did not answer is asked again which devices programs had made."""
 _DEATH_TIMEOUT = 5.0
-"""Seconds from the loss of a server's connections to the end of its process, on a busy computer too."""
+"""Seconds from the loss of a server's connections to the end of its process, also on a busy computer."""
 _CATCH_UP_TIMEOUT = 15.0
 """Seconds until every server was looked at twice: a trip that happened before is known by then."""
 
@@ -100,9 +100,9 @@ class SafetyWatch:
         self._servers = servers
         self._sentinels = {sentinel: name for name, sentinel in servers.sentinels().items()}
         self.lost: dict[str, str] = {}
-        """Servers that have died, and what is to be said of that."""
+        """Servers that have died, each with a message."""
         self.unsafe: list[str] = []
-        """What is to be said of devices of those servers that could not be made safe."""
+        """The messages about devices of these servers that could not be made safe."""
         self._tests = tests
         self._say = say
         self._on_trip = on_trip
@@ -113,7 +113,7 @@ class SafetyWatch:
         self._standby = Standby("make safe")
         self._rescuing = threading.Semaphore(_AT_ONCE)
         self._working: list[tuple[str, Errand]] = []
-        """What makes devices safe, and which devices those are."""
+        """The tasks that make devices safe, each with the names of its devices."""
         self._started = False
         """Whether it has begun; before that, a trip prevents the start of the testbed."""
         self._resetting = False
@@ -258,7 +258,7 @@ class SafetyWatch:
         return run
 
     def _monitor_ended(self, run: MonitorRun) -> None:
-        """Act when a monitor ends: unless it was told to, nobody checks any more."""
+        """Act when a monitor ends: unless it was told to end, the checks are not read any more."""
         if run.duty is Duty.SHOW:
             if not run.told:
                 self._say(logging.ERROR, f"the checks are not read any more: {run.failure}", None, {}, None)
@@ -266,7 +266,7 @@ class SafetyWatch:
             self._trip_here(run.failure)
 
     def _show_on(self) -> None:
-        """Have the checks read from now on so that people see them, in the place of the monitor that watched."""
+        """Start a monitor that only reads the checks, so that people see the values."""
         if self._tests and self._layout.server not in self.lost:
             thread = threading.Thread(target=self._replace_monitor, name="checks after a trip", daemon=True)
             # No process can be started for it; the status shows that the checks are not read.
@@ -281,7 +281,7 @@ class SafetyWatch:
                 self._monitor.end(_SPREADING)
             try:
                 self._new_monitor(Duty.SHOW).start()
-            except (OSError, RuntimeError) as error:  # this computer has no room for another process
+            except (OSError, RuntimeError) as error:  # no other process can be started
                 self._say(logging.ERROR, f"the checks are not read any more: {error}", None, {}, None)
 
     # --- everybody
@@ -290,7 +290,7 @@ class SafetyWatch:
         while not self._ending.is_set():
             try:
                 look()
-            except Exception:  # noqa: BLE001 - whatever it is, it must not be the end of looking
+            except Exception:  # noqa: BLE001 - the watch must go on after any error
                 _log.exception("the safety watch could not look at the %s; trying again", name)
                 self._ending.wait(_INTERVAL)
             with self._rounds_guard:
@@ -319,7 +319,7 @@ class SafetyWatch:
         self._ending.wait(_INTERVAL)
 
     def catch_up(self) -> None:
-        """Return when a trip that has happened by now is known here and told, or the death of a server; bounded."""
+        """Wait, for a limited time, until every trip or death of a server that has happened by now is known here."""
         trip = trip_of_servers(self._layout)
         if trip is not None:
             self._trip_here(trip)
@@ -399,7 +399,7 @@ class SafetyWatch:
             why = f"{type(failure).__name__}: {failure}"
             text = f"device {device!r}, whose server is gone, could not be made safe: {why}"
             self._not_safe(text, {"device": device})
-        with contextlib.suppress(*UNREACHABLE):  # then nobody can ask for it either
+        with contextlib.suppress(*UNREACHABLE):  # the server has ended, so no program can read it either
             self._manager.get_dict(RESCUED)[key] = text
 
     def _not_safe(self, text: str, facts: dict[str, Any]) -> None:

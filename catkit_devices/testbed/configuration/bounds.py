@@ -53,5 +53,5 @@ def _unit_of(driver: type[Device], path: str) -> str | None:
 
 
 def plain_bounds(table: SafetyConfiguration, driver: type[Device] | None) -> Limits:
-    """Return both; raises as :func:`plain_bound` does, and where the lowest is above the highest."""
+    """Return both; raises as :func:`plain_bound` does, and if the lowest is above the highest."""
     return checked((plain_bound(table, "minimum", driver), plain_bound(table, "maximum", driver)))

@@ -28,7 +28,7 @@ def check(configuration: Configuration, overlay: Overlay) -> list[ConfigurationE
     """Return every problem of a well-formed configuration, in the order of the file."""
     missing = list(_plugin_directories(configuration, overlay))
     if missing:
-        return missing  # without their plugins every driver of theirs would be reported as well
+        return missing  # without these plugins, each of their drivers would be reported, too
     plugins = configuration.plugins()
     return [
         *_names(configuration, overlay),
@@ -225,7 +225,7 @@ def _checked_property(
     try:
         driver = plugins.driver_for(configuration.devices[device].driver, configuration.devices[device].options)
     except ConfigurationError:
-        return  # reported with the device
+        return  # the mistake is reported with the device
     yield from _bounds(path, table, driver, overlay)
     shared = shared_properties(driver)
     for key in ("property", "timestamp"):

@@ -35,7 +35,7 @@ __all__ = [
 _SECONDS = frozenset({"timeout", "safe_timeout", "late_window"})
 """Options that are timeouts, of every device or of every one with a connection."""
 SET_BY_THE_TESTBED = frozenset({"visa_library", "limits", "open_on_use"})
-"""Options of a device that have no place in its table: the testbed gives them."""
+"""Options of a device that may not be in its table, because the testbed sets them."""
 
 
 def check_devices(configuration: Configuration, plugins: Plugins, overlay: Overlay) -> Iterator[ConfigurationError]:
@@ -107,7 +107,7 @@ def _address(
             elif table.simulator is not None:
                 example(address, 1)
             else:
-                matching(["ASRL1::INSTR"], address)  # whether it is an expression at all
+                matching(["ASRL1::INSTR"], address)  # raises an error if it is not a valid expression
         elif table.simulator is not None:
             from catkit_devices.simulation.resource import parse_address
 
@@ -135,7 +135,7 @@ def _stand_in(
         yield overlay.problem((*path, "simulator"), "expected stand_in or simulator, got both")
     given = table.simulator_options
     for option, problem, suggestion in option_problems(repr(table.stand_in), options_of(stand_in, {"clock"}), given):
-        if option in given:  # one that is missing may be an option of the driver that it derives from
+        if option in given:  # an option that is missing may be one of the driver from which the stand-in derives
             yield overlay.problem((*path, "simulator_options", option), problem, suggestion)
 
 
@@ -163,7 +163,7 @@ def _options(
 
 
 def _type_hints(driver: type[Device]) -> dict[str, Any]:
-    """Return what the constructors' arguments are declared as; those that only type checkers can tell are left out."""
+    """Return the declared types of the constructors' arguments, without those that only type checkers know."""
     hints: dict[str, Any] = {}
     for cls in reversed(driver.__mro__):
         constructor = vars(cls).get("__init__")

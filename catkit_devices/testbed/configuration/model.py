@@ -90,7 +90,7 @@ class _Table(BaseModel):
 class TestbedConfiguration(_Table):
     """``[testbed]``: the name of the bench, and where its files are."""
 
-    __test__ = False  # the name is no test class of pytest's
+    __test__ = False  # pytest must not take this class for a test because of its name
 
     name: PlainName = Field(description="Name of the bench; its servers and runs are named after it.")
     plugins: Annotated[tuple[str, ...], Field(strict=False)] = Field(
@@ -213,7 +213,7 @@ class Configuration(_Table):
     safety: dict[Identifier, SafetyConfiguration] = Field(default_factory=dict)
 
     def device_name(self, name: str) -> str | None:
-        """Return the name of the device that is called so, by name or alias; None if there is none."""
+        """Return the name of the device with this name or alias; None if there is none."""
         if name in self.devices:
             return name
         return next((device for device, table in self.devices.items() if name in table.aliases), None)

@@ -67,7 +67,7 @@ def _missing(
     if misspelt is not None:
         text += f", found {misspelt!r} instead"
         return overlay.problem(path, text, key)
-    # A table of which nothing else is known was most probably meant to be another one.
+    # If the table has no other key, its name is most probably spelt wrongly.
     siblings = _table_at(overlay.data, path[:-2])
     others = [name for name, sibling in siblings.items() if isinstance(sibling, dict) and key in sibling]
     return overlay.problem(path, text, nearest(str(path[-2]), others) if len(path) > 1 else None)

@@ -85,7 +85,7 @@ class Devices(Mapping[str, Any]):
         return self[found[0].name]
 
     def all(self, interface: type) -> list[Any]:
-        """Return every device that is an ``interface``; none is no error."""
+        """Return every device that is an ``interface``; an empty list if there is none."""
         return [self[entry.name] for entry in self._providing(interface)]
 
     @property

@@ -21,8 +21,8 @@ __all__ = ["SIMULATION", "build_simulation", "make_device", "make_simulation"]
 SIMULATION = "simulation"
 """Name of the shared simulation on its server."""
 
-# By testbed: a process serves one, and a process that serves several (a test) keeps them apart. One object each, since
-# whoever has the same address uses it through the same library.
+# By testbed: a process serves one testbed, but a test may serve several. One object for each testbed, so that all
+# devices with the same address use the same library.
 _simulations: dict[str, SimulatedVisaLibrary] = {}
 _libraries: dict[tuple[str, str], Any] = {}
 _guard = renewed(threading.RLock())

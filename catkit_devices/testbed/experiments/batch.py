@@ -26,7 +26,7 @@ class Batch:
         experiments: those that were started; may grow until :meth:`wait` is called.
         stop_all_on_exception: whether the failure of one stops the others.
         on_tick: called about ten times a second while waiting.
-        reason_to_stop: asked as often; what it returns stops all of them, and is raised in the end.
+        reason_to_stop: called as often; the error that it returns stops all of them, and is raised in the end.
         reason_behind: called when all have ended and at least one was stopped or has failed: like ``reason_to_stop``,
             but it first finds out what has happened and is not known here yet.
         time_to_stop: seconds in which all of them end once they were told to.

@@ -129,14 +129,14 @@ class RunningExperiment:
         self._forced = False
         self._ended = InterruptSafeEvent()
         self._process = Process(target=run_experiment, args=(experiment, name, layout, str(run_path)), name=name)
-        self._process.grace = layout.stop_timeout  # it tears down when this process dies
+        self._process.grace = layout.stop_timeout  # it runs its teardown if this process dies
         self._lock = threading.Lock()
 
     def start(self) -> None:
         """Start its process, which Ctrl-C never reaches."""
         with children_of(self._layout):
             self._process.start()
-            # A thread waits for each: what a child says last may be large, and is read while it still runs.
+            # A thread waits for each: the result of a child may be large, and must be read while the child still runs.
             threading.Thread(target=self._collect, name=f"join {self.name}", daemon=True).start()
 
     @property
@@ -228,7 +228,7 @@ class RunningExperiment:
         self._word = _Word(word, lambda: self._control.put((word, reason)))
 
     def _see_to_word(self) -> None:
-        """Take the next step where a request could not be sent."""
+        """Take the next step if a request could not be sent."""
         word = self._word
         if word is None:
             return

@@ -44,9 +44,11 @@ class Launcher:
         layout: of the testbed.
         manager: of the testbed's server.
         tell: called with the kind and the facts of what plugins are told: beginning and end of each.
-        reason_to_stop: asked about ten times a second while some run; what it returns stops them all, and is raised.
-        trip_behind: asked when one has not ended well: the trip, if there is one; finds out what is not known here yet.
-        reason_behind: asked when some have not ended well; see :class:`.Batch`.
+        reason_to_stop: called about ten times a second while some run; the error that it returns stops them all, and is
+            raised.
+        trip_behind: called when one has not ended well; returns the trip, if there is one, also if this process did not
+            know of it yet.
+        reason_behind: called when some have not ended well; see :class:`.Batch`.
     """
 
     def __init__(
@@ -171,7 +173,7 @@ class Launcher:
             taken = experiments.copy()
             for name in _forgotten(taken.values()):
                 del experiments[name], taken[name]
-                with contextlib.suppress(ConfigurationError):  # its process is there still: next time
+                with contextlib.suppress(ConfigurationError):  # its process still exists: try again next time
                     self._manager.forget(self._manager.get_queue(control_queue(name)))
             names = (wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3)))
             name = next(name for name in names if name not in taken)
@@ -182,7 +184,7 @@ class Launcher:
         return name
 
     def _ended(self, running: RunningExperiment) -> None:
-        """Tell that an experiment has ended, and write down how where its process could not do that itself."""
+        """Report that an experiment has ended; record how, if its process could not record it itself."""
         facts = {"experiment": running.kind, "run": running.run_path, "error": self._why(running)}
         try:
             self._tell("experiment_finished", f"{running.name} ended", facts)
@@ -200,7 +202,7 @@ class Launcher:
             return None
         trip = self._trip_behind()
         message = "" if running.outcome is None else running.outcome.message
-        return trip or running.error or StopExperiment(message)  # what `run` raises as well
+        return trip or running.error or StopExperiment(message)  # the same error as `run` raises
 
     def _conclude(self, name: str, path: Path | None, state: Literal["failed", "stopped"], message: str) -> None:
         """Write down how an experiment ended, for everybody and in its run directory, if it has one."""

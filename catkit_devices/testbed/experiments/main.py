@@ -64,7 +64,7 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
     Raises:
         Exception: what the experiment raised.
     """
-    # What the experiment does with the sharing layer on its own happens on its testbed's server.
+    # A SharedMemoryManager that the experiment makes itself uses the server of its testbed.
     os.environ["CATKIT_DEVICES_SERVER"] = layout.server
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what it prints into a file or a pipe then appears at once

@@ -36,7 +36,7 @@ class Parameter:
     annotation: Any
     default: Any = REQUIRED
     constrained: Any = None
-    """The annotation with what ``Annotated`` adds to types, limits for example; ``annotation`` is without."""
+    """The annotation with what ``Annotated`` adds, for example limits; ``annotation`` is without them."""
 
     @property
     def required(self) -> bool:
@@ -92,9 +92,9 @@ def fill(owner: str, parameters: Mapping[str, Parameter], given: Mapping[str, An
 
 
 def refuse_ambiguous(cls: type) -> None:
-    """Raise TypeError where the record of a run could not say which alternative of a parameter's type was meant.
+    """Raise TypeError if the record of a run could not say which alternative of a parameter's type was meant.
 
-    An annotation whose names are not known yet cannot be looked at.
+    An annotation whose names are not known yet cannot be checked.
     """
     with contextlib.suppress(NameError):
         hints = typing.get_type_hints(cls)
@@ -161,7 +161,7 @@ def _meant(annotation: Any, value: Any) -> Any:
 
 
 def _meant_by_mapping(annotation: Any, value: Mapping[Any, Any]) -> Any:
-    """Return a dictionary whose keys and values are what their words mean; so for the fields of a class."""
+    """Return a dictionary with keys and values converted by ``_meant``; likewise the fields of a class."""
     arguments = typing.get_args(annotation)
     if len(arguments) == 2:
         of_keys, of_values = arguments

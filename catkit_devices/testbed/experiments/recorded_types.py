@@ -1,4 +1,4 @@
-"""What a record of a run, which is JSON, can say of the types of parameters: no two types may look alike in it."""
+"""Which types parameters may have: in the record of a run, which is JSON, no two types may look alike."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Alternative:
     """One of the types that a value may be of."""
 
     kind: Any
-    """The class, without what it is a container of."""
+    """The class, without the types of its items."""
     forms: frozenset[Form]
     """The kinds of JSON values as which its values are written, or from which they are read."""
     annotation: Any
@@ -45,7 +45,7 @@ class _Alternative:
 
 
 def form_of(value: Any) -> Form:
-    """Return what a value that was read from JSON is."""
+    """Return the kind of a value that was read from JSON."""
     if value is None:
         return Form.NOTHING
     for kind, form in _PLAIN:
@@ -58,7 +58,7 @@ _PLAIN = ((bool, Form.TRUTH), (int, Form.WHOLE), (float, Form.NUMBER), (str, For
 
 
 def forms(annotation: Any) -> set[Form]:
-    """Return everything that values of a type are in JSON; nothing for a type that may be anything."""
+    """Return all kinds that values of a type have in JSON; none for a type that may be anything."""
     return {form for one in _alternatives(annotation) for form in one.forms}
 
 
@@ -68,7 +68,7 @@ def is_named_tuple(annotation: Any) -> bool:
 
 
 def refuse_alike(what: str, annotation: Any) -> None:
-    """Raise TypeError where a record could not say which alternative of a type was meant, however deep in the type.
+    """Raise TypeError if a record could not say which alternative of a type was meant, however deep in the type.
 
     Args:
         what: is of that type; for the message.
@@ -78,7 +78,7 @@ def refuse_alike(what: str, annotation: Any) -> None:
 
 
 def _refuse(what: str, annotations: list[Any], seen: set[Any]) -> None:
-    """Look at types of which one place in a record may hold any."""
+    """Check types that the same place in a record may have."""
     alternatives = [one for annotation in annotations for one in _alternatives(annotation)]
     _refuse_words(what, alternatives)
     for one, other in itertools.combinations(alternatives, 2):
@@ -101,7 +101,7 @@ def _refuse(what: str, annotations: list[Any], seen: set[Any]) -> None:
         for place, inner in _inside(one):
             places.setdefault((one.kind, place), []).append(inner)
     for (kind, place), inner in places.items():
-        if (kind, place) in seen and isinstance(place, str):  # a class that holds itself
+        if (kind, place) in seen and isinstance(place, str):  # a class that contains itself
             continue
         if place is Form.TEXT:
             _refuse_keys(what, inner)
@@ -109,7 +109,7 @@ def _refuse(what: str, annotations: list[Any], seen: set[Any]) -> None:
 
 
 def _refuse_keys(what: str, annotations: list[Any]) -> None:
-    """Look at types of which the keys of a dictionary may be: each is written as a text."""
+    """Check types that the keys of a dictionary may have: each key is written as a text."""
     alternatives = [one for annotation in annotations for one in _alternatives(annotation)]
     for one, other in itertools.combinations(alternatives, 2):
         numbers = (one.forms | other.forms) & _NUMBERS
@@ -147,7 +147,7 @@ def _words(member: enum.Enum) -> set[tuple[type, Any]]:
     if isinstance(member.value, str):
         words.add((str, member.value))
     elif isinstance(member, int | float):
-        words |= {(kind, member.value) for kind in (bool, int, float)}  # each is taken for it
+        words |= {(kind, member.value) for kind in (bool, int, float)}  # pydantic accepts each of these for the member
     return words
 
 
@@ -237,12 +237,12 @@ def _would_take(one: _Alternative, other: _Alternative) -> bool:
 
 
 def _made_of_digits(kind: Any) -> bool:
-    """Return whether a text of digits may be the text of a value, as it may be that of a path or a decimal."""
+    """Return whether a text of digits may be a value of the class, as for a path or a decimal."""
     if issubclass(kind, str | bytes | bytearray):  # looked for first, before any number
         return False
     try:
         kind("5")
-    except Exception:  # noqa: BLE001 - a class of anybody's
+    except Exception:  # noqa: BLE001 - a user's class may raise any error
         return False
     return True
 
@@ -259,7 +259,7 @@ def _tell_themselves(one: _Alternative, other: _Alternative) -> bool:
 
 
 def _inside(alternative: _Alternative) -> list[tuple[Any, Any]]:
-    """Return the types of what a container holds, each with its place; keys of a dictionary are at ``Form.TEXT``."""
+    """Return the types of a container's items, each with its place; keys of a dictionary are at ``Form.TEXT``."""
     kind, arguments = alternative.kind, typing.get_args(alternative.annotation)
     if alternative.listed:
         return []

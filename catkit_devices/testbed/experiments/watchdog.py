@@ -1,11 +1,11 @@
-"""Who ends experiments when the process that started them no longer can: an object of the testbed's server.
+"""Ends experiments if the process that started them no longer can; an object of the testbed's server.
 
 Experiments are told to stop, interrupted, terminated and killed by the program that started them. If that process is
 stopped or dead, nobody does this; and code that blocks the interpreter gets no request. So every experiment enlists
 here, and one that is still there long after a trip, or after the end of the testbed's process, is killed.
 
-How an experiment ended is written down by itself, or by the program that started it. Where both are dead, that is done
-here: else it would be shown as starting or running, and keep its name, for as long as the testbed runs.
+The experiment itself, or the program that started it, records how it ended. If both are dead, this object does: else
+the experiment would be shown as starting or running, and keep its name, as long as the testbed runs.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Warden(HostedObject):
             self._starters[name] = current_call().session
 
     def enlist(self, name: str) -> None:
-        """Take note of the calling process, which runs the experiment ``name``."""
+        """Register the calling process, which runs the experiment ``name``."""
         session = current_call().session
         if session.host == socket.gethostname():
             with self._guard:
@@ -94,7 +94,8 @@ class Warden(HostedObject):
                 del self._ends[session]
                 name, pid = self._enlisted[session]
                 _log.warning("%s (pid %d) did not end in %g s: killed", name, pid, self._stop_timeout)
-                _kill(pid)  # the guard is held: its session is still there, so the number is still its own
+                # The guard is held, and its session still exists, so the pid is still that of the experiment.
+                _kill(pid)
 
     def _session_ended_(self, session: Session, goodbye: bool) -> None:  # noqa: ARG002 - the server's call
         with self._guard:
@@ -111,7 +112,7 @@ class Warden(HostedObject):
             threading.Thread(target=self._conclude, args=(names, session.pid), name="warden", daemon=True).start()
 
     def _without_anybody(self, names: set[str]) -> set[str]:
-        """Return those of which neither the process nor the program that started it is there; the guard is held."""
+        """Return those of which neither the process nor the program that started it still runs; the guard is held."""
         return names.difference(self._starters, (name for name, _ in self._enlisted.values()))
 
     def _conclude(self, names: set[str], pid: int) -> None:
@@ -138,7 +139,7 @@ class Warden(HostedObject):
                     experiments[name] = replace(progress, state="failed", message=message, updated=time.time())
 
     def _server_stops_(self) -> None:
-        """Wait for the experiments of a testbed that has died: they tear down, and their progress is still seen."""
+        """Wait for the experiments of a testbed that has died: they run their teardown, and still report progress."""
         self.notice()
         deadline = time.monotonic() + self._stop_timeout + 1.0
         while self.running() and time.monotonic() < deadline:

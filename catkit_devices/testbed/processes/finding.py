@@ -76,7 +76,7 @@ class _Found:
 
 
 def running_testbeds(timeout: float = _ANSWER_TIMEOUT) -> list[str]:
-    """Return the names of the running testbeds; where several have one name, those of their servers instead.
+    """Return the names of the running testbeds; if several have the same name, the names of their servers instead.
 
     One that does not answer is among them: its instruments are still in use.
 

@@ -93,7 +93,7 @@ def report(manager: SharedMemoryManager, text: str, event: str, facts: dict[str,
 
 
 class LogCollector:
-    """Takes what the other processes of a testbed log: into the log of each run, and to this process's own logging.
+    """Takes the log records of the other processes of a testbed, for the log of each run and for this process's log.
 
     Args:
         manager: of the testbed's server.
@@ -133,7 +133,7 @@ class LogCollector:
         self._keep(record)
 
     def end(self) -> None:
-        """Take what has come, within a bounded time, and end."""
+        """Take the records that have arrived, within a limited time, and end."""
         try:
             self._queue.put(None)
         except UNREACHABLE:
@@ -179,7 +179,7 @@ class LogCollector:
             try:
                 self._messages["newest"] = list(self._newest)
             except UNREACHABLE:
-                return  # nobody looks any more
+                return  # the testbed's server has ended, and with it all displays
 
 
 def _record(level: int, text: str, event: str | None, facts: dict[str, Any]) -> logging.LogRecord:

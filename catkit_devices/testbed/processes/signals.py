@@ -38,7 +38,7 @@ def kept_from_children() -> Iterator[None]:
             return
         from multiprocessing import resource_tracker
 
-        # The first spawn of a process starts it, and unblocks Ctrl-C on the way whatever was asked for.
+        # The first process that is spawned starts the resource tracker, which unblocks Ctrl-C; so start it before.
         resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL)
         try:
@@ -69,9 +69,9 @@ def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Have a request to end (SIGTERM, the end of the terminal) raise ``SystemExit`` in the main thread meanwhile.
+    """In this block a request to end (SIGTERM, the end of the terminal) raises ``SystemExit`` in the main thread.
 
-    What the program has said itself about these signals stays. It does nothing in a thread other than the main thread.
+    Handlers that the program has set for these signals stay. It does nothing in a thread other than the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -18,9 +18,9 @@ T = TypeVar("T")
 _IDLE = 5.0
 """Seconds without a question after which the thread ends, and with it its connection."""
 _LATE = 1.0
-"""Seconds after which a question counts as unanswered: the next one who asks hardly waits any more."""
+"""Seconds after which a question counts as unanswered: the next caller then waits only briefly."""
 _SHORT = 0.05
-"""Seconds that the next who asks waits while a question is unanswered."""
+"""Seconds that the next caller waits while a question is unanswered."""
 
 
 class News(Generic[T]):
@@ -31,7 +31,7 @@ class News(Generic[T]):
 
     Args:
         ask: asks and returns the answer; may take for ever.
-        name: of the one who is asked, for messages.
+        name: of the process that is asked, for messages.
     """
 
     def __init__(self, ask: Callable[[], T], name: str) -> None:
@@ -44,13 +44,13 @@ class News(Generic[T]):
         self._asked = 0
         """Number of the question that was asked last."""
         self._since: float | None = None
-        """When the first question was put that was not answered, on the monotonic clock; None when there is none."""
+        """When the first unanswered question was asked, on the monotonic clock; None if there is none."""
         self._answered = 0
         self._answer: T | BaseException | None = None
         self._running = False
 
     def want(self) -> int:
-        """Have it asked soon, without waiting; return the number of the question."""
+        """Ask soon, without waiting; return the number of the question."""
         with self._guard:
             self._wanted = self._asked + 1
             if not self._running:
@@ -84,7 +84,7 @@ class News(Generic[T]):
 
     @property
     def silence(self) -> float:
-        """For how many seconds there has been no answer; 0 where none is waited for."""
+        """For how many seconds there has been no answer; 0 if no answer is awaited."""
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 

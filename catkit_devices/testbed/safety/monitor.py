@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["MONITOR", "MONITOR_STOP", "OPEN_TIMEOUT", "SAFETY_READY", "Duty", "monitor"]
 
 MONITOR = "safety monitor"
-"""What it is called, as a process and among those who renew permits."""
+"""Its name, as a process and as one of those that renew permits."""
 SAFETY_READY = "safety.ready"
 """Name of the event that is set when every check has passed for the first time and the permits are given."""
 MONITOR_STOP = "safety.stop"
@@ -290,7 +290,7 @@ class _Monitor:
                 stamp = started.read_timestamp(self._devices)
                 value = started.read(self._devices)
                 problem = started.problem(value)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure of the check
+            except Exception as error:  # noqa: BLE001 - any error is a failure of the check
                 problem = test.failed_reading(error)
             self._messages.put(("end", test.name, (value, problem, stamp)))
             self._ending.wait(test.interval)

@@ -48,15 +48,16 @@ _SAFE_TIMEOUT = 60.0
 _SAY_TIMEOUT = 1.0
 """Seconds for the last message, which a terminal that nobody reads may delay."""
 _RETRY, _LONGEST_RETRY = 1.0, 30.0
-"""Seconds until what failed is tried again; then after twice as long, ... and at least every so many seconds."""
+"""Seconds until making safe is tried again after a failure: each pause is twice the last one, up to the second
+value."""
 
 _log = logging.getLogger(__name__)
 
 
 class Permit(HostedObject):
-    """Whether the devices of this server may be opened and changed; an object of the server, which must be one.
+    """Whether the devices of this server may be opened and changed; an object of the device server.
 
-    Before the first renewal by everybody in ``watchers`` it is not given; without watchers it is given at once.
+    It is given when all ``watchers`` have renewed it once; without watchers it is given at once.
 
     Args:
         layout: of the testbed.
@@ -81,7 +82,7 @@ class Permit(HostedObject):
         self._renewed: dict[str, float] = {}
         """When each watcher has renewed it, in this process's own time."""
         self._sent: dict[str, float] = {}
-        """When each watcher has said so, on the clock that all processes of this computer share."""
+        """When each watcher has sent its renewal, on the clock that all processes of this computer share."""
         self._trip: SafetyError | None = None
         self._ended: str | None = None
         self._reader: str | None = None
@@ -158,7 +159,7 @@ class Permit(HostedObject):
         self._reader = current_call().owner.key[0]
 
     def reset(self, token: str = "") -> None:
-        """Forget the trip; the permit is given again when everybody has renewed it.
+        """Forget the trip; the permit is given again when all watchers have renewed it.
 
         Raises:
             SafetyError: it is not the right token.
@@ -226,7 +227,7 @@ class Permit(HostedObject):
                 "not_safe": _in_doubt(),
             }
 
-    # --- life on a server
+    # --- called by the server
 
     def _server_stops_(self) -> None:
         """Close what was opened again since the server closed it; log why it ends."""

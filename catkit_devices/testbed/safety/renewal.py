@@ -23,7 +23,7 @@ _LONGEST = 0.25
 
 
 class Renewal:
-    """Renews the permit of every device server regularly; one that does not answer keeps no other waiting.
+    """Renews the permit of every device server regularly; one that does not answer does not delay the others.
 
     Args:
         watcher: on whose behalf.

@@ -66,7 +66,7 @@ def _elsewhere(
             process.start()
         process.join(2 * _TIMEOUT)
         failures = process.result
-    except Exception as error:  # noqa: BLE001 - of drivers and factories; whatever it is, these may still be on
+    except Exception as error:  # noqa: BLE001 - any error of a driver or a factory: these devices may still be on
         failures = dict.fromkeys(names, error)
     if process.is_alive():
         process.kill()
@@ -107,7 +107,7 @@ def _rescue(layout: Layout, names: tuple[str, ...], token: str) -> dict[str, Bas
     for name in names:
         try:
             device(name)
-        except Exception as error:  # noqa: BLE001 - of a driver; the others are made safe nevertheless
+        except Exception as error:  # noqa: BLE001 - any error of a driver; the others are made safe nevertheless
             failures[name] = error
     entries = [layout.device(name) for name in names if name not in failures]
     return {**failures, **at_once({entry.name: partial(make_safe, entry) for entry in entries}, _TIMEOUT)}
