@@ -112,8 +112,7 @@ def get(
 
 
 def _several(properties: dict[str, Any], member: str | None) -> dict[str, Any]:
-    """Return the properties of a device that can be read, or those of a component; none if a single property is
-    meant."""
+    """Return the properties of a device that can be read, or those of a component; none if one is meant."""
     before = () if member is None else words(member)
     return {
         name: facts
