@@ -92,7 +92,7 @@ class Dialogue:
         return self._take()
 
     def read_stb(self) -> int:
-        """Return the next status byte at this place in the dialogue; if there is none, bit 4 says if it has an answer."""
+        """Return the next status byte at this place in the dialogue; without one, bit 4 says if it has an answer."""
         if self._statuses:
             self._status = self._statuses.popleft()
             return self._status
