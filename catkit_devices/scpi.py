@@ -43,6 +43,16 @@ and 8.7.2), as instruments send them, and SCPI-99 volume 1, 7.3."""
 _MOST_ERRORS = 100
 """Number of errors after which the queue is not read further: instruments keep 2 to about 30."""
 
+_REGISTER = "*ESR?"
+"""The standard event status register, for instruments without an error queue (IEEE 488.2, 11.5.1)."""
+_REFUSED = {
+    EventStatus.COMMAND_ERROR: "command error (there is no such command)",
+    EventStatus.EXECUTION_ERROR: "execution error (its value is not allowed, or not now)",
+    EventStatus.DEVICE_DEPENDENT_ERROR: "error of the instrument itself",
+    EventStatus.QUERY_ERROR: "query error (a reply was not read)",
+}
+"""The bits that mean an error, as SCPI-99 has errors of these four classes in its queue (volume 2, 21.8.8)."""
+
 _FLOAT, _INT, _BOOL, _STR = (Rule(kind, None, None) for kind in (float, int, bool, str))
 
 
@@ -123,7 +133,8 @@ class ScpiDevice(VisaDevice):
     """When the error queue is read: ``"always"`` after each command; ``"on_request"`` by :meth:`check_errors` only,
     for an instrument that must be fast; ``"never"`` for an instrument that has no such queue."""
     error_query: ClassVar[AsciiText] = "SYST:ERR?"
-    """The query that reads and removes the oldest error (SCPI-99 volume 2, 21.8)."""
+    """The query that reads and removes the oldest error (SCPI-99 volume 2, 21.8). For an instrument without an error
+    queue: ``"*ESR?"``, the register that tells whether a command was refused (IEEE 488.2, 11.5.1)."""
     strict: ClassVar[bool] = False
     """Whether replies must have an exact form, so that disturbed replies are detected: numbers as ``1.23456789E-06``,
     truth values as 0 or 1. For whole numbers, texts and choices, where one character more or less gives another valid
@@ -224,6 +235,9 @@ class ScpiDevice(VisaDevice):
         """Read the error queue until it is empty (SCPI-99 volume 2, 21.8.1), and return what it says."""
         found: list[str] = []
         whole: Any = self._device_  # of a component: there is one queue for the whole instrument
+        if self.error_query == _REGISTER:
+            status: int = whole._ask_(_REGISTER, int)  # once, also by a strict driver: reading it clears it
+            return [meaning for bit, meaning in _REFUSED.items() if status & bit]
         with self._transaction_():
             while len(found) < _MOST_ERRORS:
                 answer = whole._ask_(self.error_query, self._error_entry_).strip()

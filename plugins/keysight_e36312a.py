@@ -1,12 +1,14 @@
 """Keysight E36311A, E36312A and E36313A triple-output supplies: driver ``keysight_e36312a``.
 
-USBTMC, or TCP port 5025; LF. Commands with channel lists, ``VOLT 5,(@1)``: Keysight E36300 Series Programming Guide and
-pymeasure ``keysightE36312A.py``, which has the ranges too: 6 V and 5 A for output 1, 25 V and 1 A for outputs 2 and 3.
+USBTMC, or TCP port 5025; LF. Commands with channel lists, ``VOLT 5,(@1)``: Keysight E36300 Series Programming Guide
+(E36311-90008), Channels and Channel Lists; [SOURce:]VOLTage, [SOURce:]CURRent, OUTPut and MEASure subsystems. pymeasure
+``keysightE36312A.py`` and ``keysightE36311A.py`` have the same. The instrument is asked for the ranges, since they are
+not the same for the models: output 3 of the E36311A has 0 to -25 V.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from catkit_devices.components import Component, Components
 from catkit_devices.errors import DeviceProtocolError
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["KeysightE36312A"]
 
-_RANGES = {1: (6.0, 5.0), 2: (25.0, 1.0), 3: (25.0, 1.0)}
-"""Highest V and A, by output."""
-
 
 class Output(Component):
     """One output of the supply."""
@@ -30,14 +29,14 @@ class Output(Component):
         "VOLT? (@{self.number})",
         "VOLT {},(@{self.number})",
         unit="V",
-        limits=lambda self: (0.0, _RANGES[self.number][0]),
+        limits=lambda self: self._range("VOLT"),
         doc="Voltage that the output is set to.",
     )
     current_limit = Control(
         "CURR? (@{self.number})",
         "CURR {},(@{self.number})",
         unit="A",
-        limits=lambda self: (0.0, _RANGES[self.number][1]),
+        limits=lambda self: self._range("CURR"),
         doc="Highest current of the output; when it is reached, the voltage falls.",
     )
     enabled = Control("OUTP? (@{self.number})", "OUTP {:d},(@{self.number})", type=bool, doc="Output: on or off.")
@@ -47,6 +46,9 @@ class Output(Component):
     measured_current = Measurement(
         "MEAS:CURR? (@{self.number})", unit="A", shared=True, doc="Current through the terminals."
     )
+
+    def _range(self, command: str) -> tuple[float, float]:
+        return self.device._ranges[command, self.number]  # noqa: SLF001 - of its driver
 
     def _make_safe(self) -> None:
         self._write(f"OUTP 0,(@{self.number})")
@@ -60,6 +62,17 @@ class KeysightE36312A(ScpiDevice):
     identity = r"^(Keysight|Agilent) Technologies,E3631[123]A"
 
     outputs = Components(Output, numbers=(1, 2, 3))
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self._ranges: dict[tuple[str, int], tuple[float, float]] = {}
+
+    def _identify(self) -> None:
+        super()._identify()
+        for command in ("VOLT", "CURR"):
+            for number in self.outputs:
+                ends = [self._ask_value(f"{command}? {end},(@{number})") for end in ("MIN", "MAX")]
+                self._ranges[command, int(number)] = min(ends), max(ends)  # a negative output has MAX below MIN
 
     def _make_safe(self) -> None:
         """Switch the outputs off."""

@@ -15,9 +15,7 @@ from catkit_devices.components import Component, Components
 from catkit_devices.errors import DeviceProtocolError
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.properties import Control, Measurement
-from catkit_devices.scpi import EventStatus
-
-from ._status_register import StatusRegisterDevice
+from catkit_devices.scpi import ScpiDevice
 
 if TYPE_CHECKING:
     from catkit_devices.device import Device
@@ -39,16 +37,16 @@ class Input(Component):
     )
 
     def _reading(self, query: str) -> float:
-        def parse(reply: str) -> float:
+        def parse(reply: str) -> tuple[float, int]:
             found = re.fullmatch(r"([+-]\d+\.?\d*(?:E[+-]?\d+)?);(\d{3})", reply)
             if found is None:
                 raise ValueError(f"a reading and its status, such as +295.123;000, were expected, got {reply!r}")
-            told = [text for bit, text in _STATUS.items() if int(found[2]) & bit]
-            if told:
-                raise ValueError(f"input {self.key}: the reading {' and '.join(told)}")
-            return float(found[1])
+            return float(found[1]), int(found[2])
 
-        reading: float = self._ask(f"{query} {self.number};RDGST? {self.number}", parse)
+        command = f"{query} {self.number};RDGST? {self.number}"
+        reading, status = self._ask(command, parse)
+        if told := [text for bit, text in _STATUS.items() if status & bit]:
+            raise DeviceProtocolError(f"input {self.key}: the reading {' and '.join(told)}", **self._facts(command))
         return reading
 
 
@@ -103,11 +101,11 @@ class AnalogOutput(Output):
     range = Control("RANGE? {self.number}", "RANGE {self.number},{}", choices={"off": 0, "on": 1}, doc="Output.")
 
 
-class LakeShore336(StatusRegisterDevice):
+class LakeShore336(ScpiDevice):
     """A controller of temperatures with four inputs and four outputs; it is safe when all outputs are off."""
 
     identity = r"^LSCI,MODEL336"
-    _refused = EventStatus.QUERY_ERROR | EventStatus.EXECUTION_ERROR | EventStatus.COMMAND_ERROR
+    error_query = "*ESR?"
     read_termination = "\r\n"
     baud_rate = 57600
     data_bits = 7

@@ -82,7 +82,10 @@ class DS1000Z(ScpiDevice):
         doc="Level of the edge that triggers; the instrument refuses what is off the screen.",
     )
     trigger_source = Control(
-        "TRIG:EDGE:SOUR?", "TRIG:EDGE:SOUR {}", choices=("CHAN1", "CHAN2", "CHAN3", "CHAN4"), doc="Input that triggers."
+        "TRIG:EDGE:SOUR?",
+        "TRIG:EDGE:SOUR {}",
+        choices=("CHAN1", "CHAN2", "CHAN3", "CHAN4", "AC", *(f"D{number}" for number in range(16))),
+        doc="Input that triggers: a channel, the mains, or, with a logic probe (MSO1000Z), a digital input.",
     )
     trigger_state = Measurement(
         "TRIG:STAT?", choices=("TD", "WAIT", "RUN", "AUTO", "STOP"), shared=True, doc="State of the trigger."

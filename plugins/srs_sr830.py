@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from catkit_devices.device import operation
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.properties import Control, Measurement
-
-from ._status_register import StatusRegisterDevice
+from catkit_devices.scpi import ScpiDevice
 
 if TYPE_CHECKING:
     from catkit_devices.device import Device
@@ -34,10 +33,11 @@ def _numbered(words: list[str]) -> dict[str, int]:
     return {word: number for number, word in enumerate(words)}
 
 
-class SR830(StatusRegisterDevice):
+class SR830(ScpiDevice):
     """A lock-in amplifier; it is safe when its sine output is at its lowest and its auxiliary outputs are at 0 V."""
 
     identity = r"^Stanford_Research_Systems,SR830"
+    error_query = "*ESR?"
 
     x = Measurement("OUTP?1", unit="V", shared=True, doc="In-phase part of the signal.")
     y = Measurement("OUTP?2", unit="V", shared=True, doc="Quadrature part of the signal.")

@@ -2,8 +2,9 @@
 
 The frames are those of :mod:`catkit_devices.plugins._thorlabs_apt`. Messages and status bits: Thorlabs "APT Controllers
 Host-Controller Communications Protocol" (MOT_MOVE_ABSOLUTE, MOT_MOVE_HOME, MOT_MOVE_STOP, MOT_REQ_DCSTATUSUPDATE,
-MOT_SET_VELPARAMS, MOT_SUSPEND_ENDOFMOVEMSGS) and PyPI thorlabs-apt-protocol 29.0.0. Encoder counts of the stages, and
-the units of velocity and acceleration (2048/6e6 s, 1/65536): the same, and pylablib ``devices/Thorlabs/kinesis.py``.
+MOT_SET_VELPARAMS, MOT_SUSPEND_ENDOFMOVEMSGS) and PyPI thorlabs-apt-protocol 29.0.0. Units of velocity (2048/6e6 s,
+1/65536): the same. Encoder counts of the stages: the protocol's issue of 28 November 2022, for MTS25-Z8, MTS50-Z8 and
+Z8xx. Issue 15 of 2015 has 34304 for them, and so has pylablib; that is a gear of 67 to 1, which is one of 67.49 to 1.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _MOVING, _HOMED = 0x2F0, 0x400
 """Status bits: of motion, jogging and homing; of a stage that has been homed since it was switched on."""
 _TRAVEL = {"Z806": 6.0, "Z812": 12.0, "Z825": 25.0, "MTS25-Z8": 25.0, "MTS50-Z8": 50.0}
 """Travel in millimetres, by stage; all have the same encoder and gear."""
-_COUNTS = 34304  # per millimetre
+_COUNTS = 34554.96  # per millimetre: 512 for each turn of the motor, a gear of 67.49 to 1, a thread of 1 mm
 _VELOCITY = _COUNTS * 2048 / 6e6 * 65536
 """The value in the protocol for 1 mm/s."""
 _LOOKS = 3

@@ -1,7 +1,8 @@
-"""A simulated Keysight E36312A supply with a resistor at each of its three outputs.
+"""A simulated Keysight E36311A, E36312A or E36313A supply with a resistor at each of its three outputs.
 
-Sources: Keysight E36300 Series Programming Guide; pymeasure ``keysightE36312A.py``. A channel list after the parameter
-selects the output, ``VOLT 5,(@1)``; without a list it is output 1. Assumed: readings have no noise.
+Sources: Keysight E36300 Series Programming Guide; pymeasure ``keysightE36312A.py``, ``keysightE36311A.py``. A channel
+list after the parameter selects the output, ``VOLT 5,(@1)``; without a list it is output 1. Assumed: readings have no
+noise; MAX is the end of a range that is farther from zero, as it is in the E3631A's manual.
 """
 
 from __future__ import annotations
@@ -17,17 +18,36 @@ if TYPE_CHECKING:
 
 __all__ = ["KeysightE36312A"]
 
-_RANGES = {1: (6.18, 5.15), 2: (25.75, 1.03), 3: (25.75, 1.03)}
-"""Highest V and A that can be set, by output: 3 % above the rating of the output."""
+_RATINGS = {
+    "E36311A": ((6, 5), (25, 1), (-25, 1)),
+    "E36312A": ((6, 5), (25, 1), (25, 1)),
+    "E36313A": ((6, 10), (25, 2), (25, 2)),
+}
+"""V and A of outputs 1 to 3, by model."""
+_ABOVE = 1.03
+"""What can be set is 3 % above the rating."""
 
 
-def _settings(number: int) -> dict[str, scpi.Number | scpi.Choice]:
-    volts, amperes = _RANGES[number]
-    return {
-        f"VOLT@{number}": scpi.Number(0.0, 0.0, volts),
-        f"CURR@{number}": scpi.Number(amperes / 1.03 / 10, 0.0, amperes),
-        f"OUTP@{number}": scpi.Choice("0", scpi.SWITCH),
-    }
+class _FromZero(scpi.Number):
+    """A setting from 0 to ``end``, which is its MAX even where it is negative."""
+
+    def __init__(self, default: float, end: float) -> None:
+        super().__init__(default, min(end, 0.0), max(end, 0.0))
+        self.nearest, self.farthest = 0.0, end
+
+    def parse(self, argument: str) -> float:
+        """Return what an argument stands for."""
+        named = {"MIN": self.nearest, "MAX": self.farthest}
+        return named[argument.upper()] if argument.upper() in named else super().parse(argument)
+
+
+def _settings(model: str) -> dict[str, scpi.Number | scpi.Choice]:
+    settings: dict[str, scpi.Number | scpi.Choice] = {}
+    for number, (volts, amperes) in enumerate(_RATINGS[model], 1):
+        settings[f"VOLT@{number}"] = _FromZero(0.0, _ABOVE * volts)
+        settings[f"CURR@{number}"] = _FromZero(amperes / 10, _ABOVE * amperes)
+        settings[f"OUTP@{number}"] = scpi.Choice("0", scpi.SWITCH)
+    return settings
 
 
 class KeysightE36312A(scpi.ScpiSimulator):
@@ -36,24 +56,27 @@ class KeysightE36312A(scpi.ScpiSimulator):
     Args:
         bench: the simulated bench that it is part of.
         load: ohms at each output.
+        model: ``"E36311A"``, ``"E36312A"`` or ``"E36313A"``.
     """
 
-    identity = "Keysight Technologies,E36312A,MY57000001,2.1.3-1.0.4-1.12"
-    settings = _settings(1) | _settings(2) | _settings(3)
     commands = scpi.Commands(
         f"""{scpi.Status.COMMON} *IDN *RST {scpi.Status.STATUS} SYSTem:ERRor[:NEXT]
         [SOURce:]VOLTage[:LEVel][:IMMediate][:AMPLitude] [SOURce:]CURRent[:LEVel][:IMMediate][:AMPLitude] OUTPut[:STATe]
         MEASure[:SCALar][:VOLTage][:DC] MEASure[:SCALar]:VOLTage[:DC] MEASure[:SCALar]:CURRent[:DC]"""
     )
 
-    def __init__(self, bench: Bench, *, load: float = 10.0) -> None:
+    def __init__(self, bench: Bench, *, load: float = 10.0, model: str = "E36312A") -> None:
+        if model not in _RATINGS:
+            raise ValueError(f"model must be one of {', '.join(_RATINGS)}, got {model!r}")
         self._load = load
+        self.identity = f"Keysight Technologies,{model},MY57000001,2.1.3-1.0.4-1.12"
+        self.settings = _settings(model)
         super().__init__(bench)
 
     @property
     def outputs(self) -> list[bool]:
         """Whether each output is on."""
-        return [self.values[f"OUTP@{number}"] == "1" for number in _RANGES]
+        return [self.values[f"OUTP@{number}"] == "1" for number in (1, 2, 3)]
 
     def _answer(self, header: str | None, argument: str) -> str | bytes | None:
         if header is None or header.startswith(("*", "STAT", "SYST")):
@@ -73,7 +96,8 @@ class KeysightE36312A(scpi.ScpiSimulator):
         if argument:
             raise scpi.RefusedError(*scpi.PARAMETER_NOT_ALLOWED)
         on = self.values[f"OUTP@{number}"] == "1"
-        current = min(self.number(f"VOLT@{number}") / self._load, self.number(f"CURR@{number}")) if on else 0.0
+        wanted, limit = self.number(f"VOLT@{number}") / self._load, self.number(f"CURR@{number}")
+        current = max(-limit, min(wanted, limit)) if on else 0.0
         return f"{current if quantity == 'MEAS:CURR' else current * self._load:+.8E}"
 
 

@@ -27,6 +27,8 @@ _STEPS, _ZERO = 25, 127
 _ACQUISITION = 0.1  # s
 _FORM = "{:.6e}"
 _SOURCES = {f"{word}{number}": f"CHAN{number}" for word in ("CHAN", "CHANNEL") for number in (1, 2, 3, 4)}
+_OTHER_TRIGGERS = {word: word for word in ("AC", *(f"D{number}" for number in range(16)))}
+"""The mains, and the inputs of a logic probe."""
 
 
 def _channel(number: int) -> dict[str, scpi.Number | scpi.Choice]:
@@ -53,7 +55,7 @@ class DS1000Z(scpi.ScpiSimulator):
         **_channel(1), **_channel(2), **_channel(3), **_channel(4),
         "TIM:SCAL": scpi.Number(1e-3, 5e-9, 50.0, _FORM),
         "TRIG:EDG:LEV": scpi.Number(0.0, -500.0, 500.0, _FORM),
-        "TRIG:EDG:SOUR": scpi.Choice("CHAN1", _SOURCES),
+        "TRIG:EDG:SOUR": scpi.Choice("CHAN1", _SOURCES | _OTHER_TRIGGERS),
         "WAV:SOUR": scpi.Choice("CHAN1", _SOURCES),
         "WAV:MODE": scpi.Choice("NORM", {"NORM": "NORM", "NORMAL": "NORM"}),
         "WAV:FORM": scpi.Choice("BYTE", {"BYTE": "BYTE", "WORD": "WORD", "ASC": "ASC", "ASCII": "ASC"}),

@@ -85,7 +85,7 @@ class TableInstrument:
                 return quantity.reply()
         if unit == "*IDN?":
             return self._idn.encode()
-        if unit == self._error_query:
+        if unit == self._error_query != "*ESR?":
             return self._status.errors.next().encode()
         if unit in self._commands:
             return None

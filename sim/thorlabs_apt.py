@@ -158,7 +158,7 @@ class MFF101(_AptUnit):
 
 
 class KDC101(_AptUnit):
-    """The simulator ``thorlabs_kdc101``: a stage with 34304 counts for each millimetre.
+    """The simulator ``thorlabs_kdc101``: a stage with 34554.96 counts for each millimetre.
 
     Args:
         bench: the bench to which it belongs.
@@ -172,7 +172,7 @@ class KDC101(_AptUnit):
 
     model = b"KDC101"
     serial_number = 27000001
-    _counts_per_mm: ClassVar[float] = 34304.0
+    _counts_per_mm: ClassVar[float] = 34554.96
     _velocity_unit: ClassVar[float] = 2048 / 6e6 * 65536
     _acceleration_unit: ClassVar[float] = (2048 / 6e6) ** 2 * 65536
 

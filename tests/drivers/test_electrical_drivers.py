@@ -159,16 +159,38 @@ def test_33500b_takes_an_arbitrary_waveform(simulated):
 
 def test_e36312a_says_which_output_is_meant(simulated, script):
     replies = {b"*IDN?": b"Keysight Technologies,E36312A,MY1,2.1.3\n", b"SYST:ERR?": NO_ERROR,
-               **{b"OUTP? (@%d)" % number: b"0\n" for number in (1, 2, 3)}}  # fmt: skip
+               **{b"OUTP? (@%d)" % number: b"0\n" for number in (1, 2, 3)},
+               **{b"%b? MIN,(@%d)" % (what, number): b"0\n" for number in (1, 2, 3) for what in (b"VOLT", b"CURR")},
+               **{b"CURR? MAX,(@%d)" % number: b"+1.03E+00\n" for number in (1, 2, 3)},
+               b"VOLT? MAX,(@1)": b"6.18\n", b"VOLT? MAX,(@2)": b"25.75\n",
+               b"VOLT? MAX,(@3)": b"-25.75\n"}  # fmt: skip
     device, simulator = simulated("keysight_e36312a", SOCKET, script, replies=replies)
     simulator.sent.clear()
 
     device.outputs[2].voltage = 12
     device.outputs[2].enabled = True
 
-    assert simulator.sent == [b"VOLT 12.0,(@2)", b"SYST:ERR?", b"OUTP 1,(@2)", b"SYST:ERR?"]
-    with pytest.raises(DeviceValueError, match=r"outputs\[1\]\.voltage must be 0 to 6 V, got 12"):
+    assert [line for line in simulator.sent if b"MIN" not in line and b"MAX" not in line] == [
+        b"VOLT 12.0,(@2)", b"SYST:ERR?", b"OUTP 1,(@2)", b"SYST:ERR?"
+    ]  # fmt: skip
+    with pytest.raises(DeviceValueError, match=r"outputs\[1\]\.voltage must be 0 to 6.18 V, got 12"):
         device.outputs[1].voltage = 12
+    with pytest.raises(DeviceValueError, match=r"outputs\[3\]\.voltage must be -25.75 to 0 V, got 12"):
+        device.outputs[3].voltage = 12
+
+
+@pytest.mark.parametrize(
+    ("model", "highest", "third"), [("E36311A", 5.15, -25.75), ("E36312A", 5.15, 25.75), ("E36313A", 10.3, 25.75)]
+)
+def test_e36312a_has_the_ranges_of_its_model(simulated, model, highest, third):
+    device, _simulator = simulated("keysight_e36312a", SOCKET, model=model)
+
+    device.outputs[1].current_limit = highest
+    device.outputs[3].voltage, device.outputs[3].enabled = third, True
+
+    assert device.outputs[3].measured_voltage * third > 0
+    with pytest.raises(DeviceValueError, match=r"outputs\[1\]\.current_limit must be 0 to"):
+        device.outputs[1].current_limit = highest + 0.01
 
 
 def test_e36312a_limits_the_current(simulated):
@@ -192,7 +214,7 @@ def test_336_asks_for_a_reading_and_its_status_in_one_message(simulated, script)
     assert device.inputs["A"].temperature == 295.123
     with pytest.raises(DeviceProtocolError, match="input A: the reading is below the range"):
         _ = device.inputs["A"].temperature
-    assert simulator.sent[0] == b"KRDG? A;RDGST? A"
+    assert simulator.sent == 2 * [b"KRDG? A;RDGST? A"]  # the line is in order, so nothing else is asked
 
 
 def test_336_heats_to_its_setpoint_and_is_switched_off(simulated):

@@ -18,6 +18,7 @@ from catkit_devices.simulation import Bench, VirtualClock
 # PyMeasure asks its users for what it does not know of some instruments.
 pytestmark = pytest.mark.filterwarnings("ignore:It is not known whether this device support SCPI:FutureWarning")
 
+COUNTS = 34554.96  # per mm
 SOCKET = "TCPIP0::10.0.0.9::5025::SOCKET"
 USB = "USB0::0x0957::0x0407::MY0001::INSTR"
 LINES = {"read_termination": "\n", "write_termination": "\n"}
@@ -190,18 +191,18 @@ def test_thorlabs_apt_protocol_understands_the_mff101(apt):
 def test_thorlabs_apt_protocol_understands_the_kdc101(apt):
     motor = apt("thorlabs_kdc101", homed=True, position=1.0)
 
-    assert motor.mot_move_absolute(1, 3 * 34304) == []
+    assert motor.mot_move_absolute(1, round(3 * COUNTS)) == []
     [status] = motor.mot_req_dcstatusupdate(1)
-    assert (status["moving_forward"], status["homed"], status["position"]) == (True, True, 34304)
+    assert (status["moving_forward"], status["homed"], status["position"]) == (True, True, round(COUNTS))
     motor.clock.wait(2.0)
     ended, status = motor.mot_req_dcstatusupdate(1)
-    assert (ended["msg"], ended["position"]) == ("mot_move_completed", 3 * 34304)
-    assert (status["moving_forward"], status["position"]) == (False, 3 * 34304)
+    assert (ended["msg"], ended["position"]) == ("mot_move_completed", round(3 * COUNTS))
+    assert (status["moving_forward"], status["position"]) == (False, round(3 * COUNTS))
     assert motor.mot_suspend_endofmovemsges() == []
     assert motor.mot_move_home(1) == []
     motor.clock.wait(10.0)
     [velocity] = motor.mot_req_velparams(1)
-    assert velocity["max_velocity"] == pytest.approx(2.0 * 767367.49, abs=1)
+    assert velocity["max_velocity"] == pytest.approx(2.0 * 772981.3692, abs=1)
 
 
 class RecordedMotor(KDC101):
@@ -228,7 +229,7 @@ def test_the_driver_of_the_kdc101_sends_what_thorlabs_apt_protocol_does(simulate
     expected = [
         protocol.hw_req_info(*to),
         protocol.mot_suspend_endofmovemsges(*to),
-        protocol.mot_move_absolute(*to, 1, 6 * 34304),
+        protocol.mot_move_absolute(*to, 1, round(6 * COUNTS)),
         protocol.mot_req_dcstatusupdate(*to, 1),
         protocol.mot_req_velparams(*to, 1),
         protocol.mot_move_home(*to, 1),

@@ -86,8 +86,9 @@ def test_kdc101_waits_until_it_has_arrived(simulated):
     device.position = 4
 
     assert simulator.bench.clock.time() - begun >= 4.0
-    assert simulator.axis.position() == 4 * 34304
-    assert (device.position, device.moving, device.homed) == (4.0, False, True)
+    assert simulator.axis.position() == round(4 * 34554.96)
+    assert device.position == pytest.approx(4.0, abs=2e-5)  # one count is 0.03 um
+    assert (device.moving, device.homed) == (False, True)
 
 
 def test_kdc101_is_not_moved_before_it_was_homed(simulated):
@@ -96,7 +97,7 @@ def test_kdc101_is_not_moved_before_it_was_homed(simulated):
     with pytest.raises(DeviceProtocolError, match=r"must be homed before it is moved: home\(\)"):
         device.position = 4
 
-    assert simulator.axis.position() == 3 * 34304
+    assert simulator.axis.position() == 3 * 34554.96
 
 
 def test_kdc101_that_is_made_safe_on_its_way_stops_and_says_so(simulated, until):
@@ -108,7 +109,7 @@ def test_kdc101_that_is_made_safe_on_its_way_stops_and_says_so(simulated, until)
     )
 
     assert not simulator.axis.moving
-    assert 0 < simulator.axis.position() < 20 * 34304
+    assert 0 < simulator.axis.position() < 20 * 34554.96
     assert raised == [] or "stopped at" in raised[0]
 
 

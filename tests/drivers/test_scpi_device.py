@@ -284,6 +284,23 @@ def test_that_an_instrument_has_no_error_queue_is_said_when_it_is_opened(serve, 
         Source("source", address=USB, visa_library=library).open()
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_instrument_without_an_error_queue_tells_by_its_status_register(source, strict):
+    class OfStatus(Source):
+        error_query = "*ESR?"
+
+    OfStatus.strict = strict
+    device, simulator = source({b"*ESR?": [b"129\n", b"1\n", b"16\n", b"36\n", b"0\n"]}, OfStatus)
+
+    device.voltage = 1  # 1 is "operation complete", which is no error
+    with pytest.raises(DeviceProtocolError, match=r"refused: execution error .*'VOLT 2\.0'"):
+        device.voltage = 2
+    with pytest.raises(DeviceProtocolError, match="refused: command error .*; query error"):
+        device.check_errors()
+    device.check_errors()
+    assert simulator.sent == [b"VOLT 1.0", b"*ESR?", b"VOLT 2.0", b"*ESR?", b"*ESR?", b"*ESR?"]
+
+
 def test_errors_of_the_past_are_nobodys_and_are_logged(source, caplog):
     device, _simulator = source({b"SYST:ERR?": [b'-113,"Undefined header"\n', NO_ERROR, NO_ERROR]})
     device.voltage = 3
