@@ -16,6 +16,14 @@ from catkit_devices.cli.application import COMMANDS
 from catkit_devices.drivers import Plugins
 from catkit_devices.testbed import Configuration
 
+SEARCHED = (
+    "error queue", "*opc?", "operation complete", "averaging", "channels", "binary blocks", "waveforms",
+    "query with a parameter", "status bits", "status byte", "dependent limits", "several instruments on one bus",
+    "rs-485", "daisy chain", "a device that uses other", "vendor sdk", "ctypes", "dll", "toggle", "scripts", "notebook",
+    "checksum", "settling", "axes", "sub-modules", "serial number", "driver for scripts",
+)  # fmt: skip
+"""What authors of drivers search for, in small letters: each leads to a how-to page."""
+
 
 @pytest.fixture(scope="module")
 def reference():
@@ -43,6 +51,9 @@ def test_the_site_is_built_with_warnings_as_errors(tmp_path):
     )
     assert f"catkit_devices {version('catkit-devices')}" in home
     assert '<td data-label="what to do">' in troubleshooting  # what a phone shows above the cell
+    index = json.loads((tmp_path / "site" / "search" / "search_index.json").read_text(encoding="utf-8"))["docs"]
+    recipes = [f"{page['title']} {page['text']}".casefold() for page in index if page["location"].startswith("how-to/")]
+    assert [words for words in SEARCHED if not any(words in recipe for recipe in recipes)] == []
     assert not list((tmp_path / "site").rglob("*.py"))
     pages = list((tmp_path / "site" / "reference").rglob("*.html"))
     assert len(pages) > 10
