@@ -125,6 +125,7 @@ class Device(HostedObject, metaclass=DeviceType):
         self._connection = None
         self._access_ = Access(name, timeout)
         self._mutex_ = self._access_.mutex
+        self._access_.mutex_lock.session_ended = self._session_ended_
         safe_timeout = default_timeout(safe_timeout, f"device {name!r}, making it safe")
         self._life_ = Lifecycle(self, self._access_, safe_timeout, open_on_use=open_on_use)
         self._openings_ = Openings(self._life_, self._access_, kept=open_on_use)
@@ -581,8 +582,8 @@ class Device(HostedObject, metaclass=DeviceType):
     def _leave_entry_(self, entry: OpenEntry | None, force: bool) -> None:
         self._openings_.leave(entry, force)
 
-    def _withdraw_entry_(self, session: Session, entry: OpenEntry) -> None:
-        self._openings_.withdraw(session, entry)
+    def _withdraw_entry_(self, entry: OpenEntry) -> None:
+        self._openings_.withdraw(entry)
 
     def _interface_(self, kind: str) -> Interface:
         return interface_of(type(self), kind)

@@ -43,6 +43,7 @@ __all__ = [
     "ServerResourceError",
     "ServerRunningError",
     "ServerUnresponsiveError",
+    "SessionEndedError",
     "SimulationError",
     "StopExperiment",
     "TransferError",
@@ -288,6 +289,15 @@ class MutexBrokenError(MutexError):
 
 class OperationCancelled(CatkitDevicesError):  # noqa: N818 - it says what happened, as concurrent.futures' does
     """A long operation was told to end: its caller was interrupted (Ctrl-C) or died, or a stop was asked for."""
+
+
+class SessionEndedError(OperationCancelled):
+    """The session for which this code acts has been closed or abandoned: what it held was given back."""
+
+    def __init__(self, session: str) -> None:
+        super().__init__(f"session {session!r} has ended: it was closed or abandoned", session=session)
+
+    session: str
 
 
 # --- processes and servers -----------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ class Openings:
             self._here.add(entry, current_call().session)
         except BaseException:
             self._here.discard(entry)
-            self.withdraw(current_call().session, entry)
+            self.withdraw(entry)
             raise
 
     def leave_here(self, *, block: bool, force: bool = False) -> None:
@@ -86,7 +86,7 @@ class Openings:
                     self._life.open_if_allowed()
                     self._entries.add(call, entry)
                 except BaseException:
-                    self._entries.remove(call.session, entry)
+                    self._entries.remove(entry)
                     with contextlib.suppress(CatkitDevicesError):  # logged
                         self.close_if_unused()
                     raise
@@ -107,7 +107,7 @@ class Openings:
         with calling(current_call()) as call:
             try:
                 if entry is not None:
-                    self._entries.remove(call.session, entry)
+                    self._entries.remove(entry)
                 if not force and self._in_use:
                     return
                 with self._access.to_close(call):
@@ -118,9 +118,9 @@ class Openings:
                 self._close_when_free()
                 raise
 
-    def withdraw(self, session: Session, entry: OpenEntry) -> None:
+    def withdraw(self, entry: OpenEntry) -> None:
         """Remove an entry of an interrupted call, whether or not it was counted; returns at once."""
-        if self._entries.remove(session, entry):
+        if self._entries.remove(entry):
             self._close_when_free()
 
     def end_session(self, session: Session) -> bool:

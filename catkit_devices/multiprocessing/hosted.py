@@ -111,7 +111,7 @@ class HostedObject:
     def _leave_entry_(self, entry: OpenEntry | None, force: bool) -> None:
         """End an entry of ``_enter_entry_``; ``force`` ends all entries. After the last one it is closed."""
 
-    def _withdraw_entry_(self, session: Session, entry: OpenEntry) -> None:
+    def _withdraw_entry_(self, entry: OpenEntry) -> None:
         """End an entry whose call the client has interrupted; it may not have been counted yet."""
 
 

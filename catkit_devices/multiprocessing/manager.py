@@ -11,6 +11,7 @@ from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices._base.timeouts import LONGEST_TIMEOUT, default_timeout, seconds
 from catkit_devices.errors import ConfigurationError, ServerNotFoundError
 from catkit_devices.multiprocessing.client.calls import connection_to
+from catkit_devices.multiprocessing.client.named_session import NamedSession
 from catkit_devices.multiprocessing.client.proxy import obtain, proxy_of, reach, remote_of
 from catkit_devices.multiprocessing.client.session import silence
 from catkit_devices.multiprocessing.process.process import spawning
@@ -330,11 +331,30 @@ class SharedMemoryManager(managers.SyncManager):
         data = self._ask("get_exception", pid)
         return None if data is None else decode(data)
 
+    def session(self, name: str, host: str | None = None) -> NamedSession:
+        """Open one more session of this process, to act for somebody else: ``with session:``. See ``NamedSession``.
+
+        It ends by ``close()`` in good order, and by ``abandon()`` or the end of this process as a process that dies. It
+        is a session with other servers too, if it uses them.
+
+        Args:
+            name: shown in messages and in ``status()``: for whom the process acts.
+            host: from where that one comes, if it is another computer.
+
+        Raises:
+            ServerNotFoundError, ServerUnresponsiveError: the server cannot be reached.
+        """
+        session = NamedSession(name, host)
+        with session:
+            self._ask("hear_of_session")
+        return session
+
     def status(self) -> dict[str, Any]:
         """Return every object of the server with its holder and waiters, and every session.
 
         A session's ``silent`` is the number of seconds since the last message of its process, which sends one about
-        every second as long as it runs.
+        every second as long as it runs. Its ``origin`` is empty for a process; of one that a process has opened to act
+        for somebody else, it says from where it comes and who has opened it.
         """
         status: dict[str, Any] = self._ask("status")
         return status

@@ -138,7 +138,7 @@ class Model(RuleBasedStateMachine):
         entry = self.has[session]["sent"].pop()
         for _ in range(times):
             if by_word:  # the client was interrupted, and says so on its lifeline
-                self.device._withdraw_entry_(self.sessions[session], entry)
+                self.device._withdraw_entry_(entry)
                 self.settle()
             else:
                 self.leave(session, lambda: self.device._leave_entry_(entry, False))
@@ -428,7 +428,7 @@ def interrupted_in_blocks(seed, rounds):
                     lamp.open()
                     lamp.close()
         except KeyboardInterrupt:
-            while lamp._remote_.connection().session.opened.get(lamp._remote_.reference.target):
+            while any(lamp._remote_.connection().session.opened.values()):
                 lamp.close()  # an open() without its close()
         deadline = time.monotonic() + 20
         while lamp.is_open and time.monotonic() < deadline:

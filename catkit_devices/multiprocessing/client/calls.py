@@ -22,14 +22,20 @@ from catkit_devices.errors import (
 )
 from catkit_devices.multiprocessing.client.session import Nested, open_sessions, session_with
 from catkit_devices.multiprocessing.locks.lock import take_back
-from catkit_devices.multiprocessing.locks.owner import current_owner, forwarded_call, running_loop
+from catkit_devices.multiprocessing.locks.owner import (
+    announced_owner,
+    current_owner,
+    forwarded_call,
+    local_session,
+    thread_owner,
+)
 from catkit_devices.multiprocessing.protocol import CALL, HANDED_OVER, REFUSED, RETURNED, ROOT, emergency_token
 from catkit_devices.multiprocessing.wire.channel import last_class
 from catkit_devices.multiprocessing.wire.shortage import shortage
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.client.session import ClientSession
-    from catkit_devices.multiprocessing.locks.owner import Call
+    from catkit_devices.multiprocessing.locks.owner import Call, Session
     from catkit_devices.multiprocessing.wire.channel import Arrived, Channel
     from catkit_devices.multiprocessing.wire.endpoint import Endpoint
 
@@ -75,10 +81,12 @@ class CallConnection:
         from_call = forwarded_call()
         origin = None
         if from_call is not None:
+            self._introduce(from_call.session)
             emergency = "".join(emergency_token) if from_call.emergency else None
-            origin = (from_call.owner, from_call.chain, from_call.apart, self.session.ends_told, emergency)
-        elif running_loop() is not None:
-            origin = (current_owner(), None, False, 0, None)
+            origin = (from_call.owner, from_call.chain, from_call.apart, self.session.told, emergency)
+        elif (announced := announced_owner()) is not None:
+            self._introduce(local_session())
+            origin = (announced[0], None, announced[1], self.session.told, None)
         if self.unfinished:
             self.abandon()
         number = next(_numbers)
@@ -127,7 +135,7 @@ class CallConnection:
             return value
         if status == HANDED_OVER:
             try:
-                self.session.say(("arrived", self.thread, number))
+                self._acknowledge(local_session() if from_call is None else from_call.session, number)
             except BaseException:
                 self.unfinished = number
                 self.abandon()
@@ -145,6 +153,15 @@ class CallConnection:
             raise from_call.reason from raised  # the other server does not know why the call was cancelled
         raise raised
 
+    def _introduce(self, session: Session) -> None:
+        if session.introduce is not None:
+            session.introduce(self.session)
+
+    def _acknowledge(self, session: Session, number: int) -> None:
+        """Tell the server that a value has arrived."""
+        session.require_open()  # if it has ended, the server takes the value back
+        self.session.say(("arrived", self.thread, number))
+
     def _take_back(self, from_call: Call, number: int) -> None:
         try:
             take_back(from_call)
@@ -155,7 +172,7 @@ class CallConnection:
 
     def _open(self) -> Channel:
         if self.channel is None:
-            self.channel = self.session.open_channel((self.thread, current_owner(), self.void))
+            self.channel = self.session.open_channel((self.thread, thread_owner(), self.void))
             self.void = None
         return self.channel
 

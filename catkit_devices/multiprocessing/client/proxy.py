@@ -28,7 +28,7 @@ from catkit_devices.errors import (
     TransferError,
 )
 from catkit_devices.multiprocessing.client.calls import connection_to
-from catkit_devices.multiprocessing.locks.entries import OwnEntries, new_entry
+from catkit_devices.multiprocessing.locks.entries import OwnEntries, new_entry, opener
 from catkit_devices.multiprocessing.locks.mutex import Mutex, acquire_again, exit_section
 from catkit_devices.multiprocessing.locks.owner import current_call, current_owner
 from catkit_devices.multiprocessing.protocol import (
@@ -639,7 +639,7 @@ class Remote(_Found):
     def enter(self, *, block: bool) -> None:
         """Open the object, and keep it open for this process: for a `with` block, or until ``close()``."""
         connection = self.connection()
-        opened = connection.session.opened.setdefault(self.reference.target, [])
+        opened = connection.session.opened.setdefault((opener(), self.reference.target), [])
         entry = new_entry(block=block)
         try:
             connection.call(self.reference.target, CALL, "_enter_entry_", (entry,), None)
@@ -660,7 +660,7 @@ class Remote(_Found):
         If none was made through this object, ``close()`` ends the newest ``open()`` of this process.
         """
         connection = self.connection()
-        opened = connection.session.opened.get(self.reference.target, [])
+        opened = connection.session.opened.get((opener(), self.reference.target), [])
         found = self._entered.newest(block=block)
         if found is not None:
             entry = found.entry if found.session is connection.session else None  # None: it ended with its server
@@ -785,6 +785,9 @@ class RemoteLock:
             if not sections:
                 connection.session.sections.pop(call.owner.key, None)
             raise
+        if call.session.ended:  # meanwhile, and the server has given the lock to others
+            connection.session.sections.pop(call.owner.key, None)
+            raise call.session.end_error()
 
     def release(self, call: Call, depth: int | None = None) -> None:
         """As ``OwnedLock.release``."""

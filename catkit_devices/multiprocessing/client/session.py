@@ -16,7 +16,7 @@ from weakref import WeakSet
 from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices.errors import ServerNotFoundError, ServerUnresponsiveError
 from catkit_devices.multiprocessing.locks.lock import give_way, sequence_of
-from catkit_devices.multiprocessing.locks.owner import local_session, process_id, process_name
+from catkit_devices.multiprocessing.locks.owner import own_session, process_id, process_name
 from catkit_devices.multiprocessing.wire.channel import Channel, take_over
 from catkit_devices.multiprocessing.wire.connecting import (
     SILENCE,
@@ -31,10 +31,10 @@ from catkit_devices.multiprocessing.wire.shortage import shortage
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.locks.entries import OpenEntry
-    from catkit_devices.multiprocessing.locks.owner import Call, OwnerKey
+    from catkit_devices.multiprocessing.locks.owner import Call, OwnerKey, Session
     from catkit_devices.multiprocessing.wire.endpoint import Address
 
-__all__ = ["ClientSession", "open_sessions", "session_with", "silence"]
+__all__ = ["ClientSession", "open_sessions", "session_with", "silence", "waits_here"]
 
 _BEAT = 1.0
 """Seconds between two messages on the lifeline."""
@@ -93,12 +93,14 @@ class ClientSession:
         """For every owner of this process, the number of its sections by the number of the lock on the server."""
         self.names: dict[int, str] = {}
         """The names of these locks, for messages."""
-        self.opened: dict[int, list[OpenEntry]] = {}
-        """The ``open()``s of this process that keep an object of the server open."""
+        self.opened: dict[tuple[str, int], list[OpenEntry]] = {}
+        """The ``open()``s that keep an object of the server open, by the id of the session of this process."""
         self.nested: dict[int, Nested] = {}
         """The call of each connection that is part of an operation in this process."""
-        self.ends_told = 0
-        """If this process is a server itself: how many ends of its own clients it has reported to the other server."""
+        self.told = 0
+        """How many messages were sent on the lifeline. Calls on other connections may arrive before them."""
+        self.introduced: set[str] = set()
+        """The sessions of this process that the server has been told of, by their ids."""
         self._channels: WeakSet[Channel] = WeakSet()
         self._sending = threading.Lock()
         self._lifeline = connect(server, SILENCE)
@@ -107,7 +109,7 @@ class ClientSession:
         with borrowed_socket(self._lifeline) as sock:
             set_receive_timeout(sock, 0)
         threading.Thread(target=self._watch, name=f"catkit-lifeline-{server.name}", daemon=True).start()
-        local_session().long_wait = _waits_here
+        own_session().long_wait = waits_here
 
     @property
     def descriptor(self) -> int | None:
@@ -147,23 +149,31 @@ class ClientSession:
             try:
                 with self._sending:
                     if not self._lifeline.closed:
+                        self.told += 1
                         self._lifeline.send(word)
             except OSError as error:
                 self._lose(f"its connection was lost ({error})")
 
-    def tell_of_end(self, process: str, goodbye: bool) -> None:
-        """Tell the server that a client of this process, which is a server itself, has ended.
+    def introduce(self, session: Session) -> None:
+        """Tell the server of a session of this process, unless it knows it already. May be repeated."""
+        if session.id not in self.introduced:
+            self.say(("session", session.id, session.process, session.origin))
+            self.introduced.add(session.id)
 
-        This process may have used the server for the client.
+    def tell_of_end(self, process: str, goodbye: bool) -> None:
+        """Tell the server that a session of this process has ended, or, if it is a server, one of its clients.
+
+        This process may have used the server for it.
 
         Args:
-            process: id of the client's process.
+            process: id of the session, or of the client's process.
             goodbye: whether it ended in order.
         """
         for owner in [owner for owner in list(self.sections) if owner[0] == process]:
             self.sections.pop(owner, None)
-        with _sessions_lock:
-            self.ends_told += 1
+        for key in [key for key in list(self.opened) if key[0] == process]:
+            self.opened.pop(key, None)
+        self.introduced.discard(process)
         self.say(("client ended", process, goodbye))
 
     def ending(self) -> ServerUnresponsiveError | None:
@@ -317,7 +327,7 @@ def _look_for_deadlock(*wait: Any) -> None:
     look_for(LongWait(*wait), open_sessions)
 
 
-def _waits_here(call: Call, attempt: int) -> None:
+def waits_here(call: Call, attempt: int) -> None:
     """Look for a deadlock because a thread of this process waits for long for a mutex of this process."""
     sequence = sequence_of(call)
     if sequence is not None:

@@ -15,7 +15,7 @@ from multiprocessing import AuthenticationError
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from catkit_devices.multiprocessing.locks.lock import end_deadlock, is_waited_for, waits
-from catkit_devices.multiprocessing.locks.owner import process_id
+from catkit_devices.multiprocessing.locks.owner import process_id, process_of
 from catkit_devices.multiprocessing.wire.connecting import ask
 from catkit_devices.multiprocessing.wire.endpoint import endpoints
 
@@ -123,7 +123,7 @@ def _may_be_a_party(wait: LongWait, sessions: Sequence[OpenSession]) -> bool:
     """
     if wait.waited_for or is_waited_for(wait.owner):
         return True
-    if wait.owner[0] != process_id():
+    if process_of(wait.owner[0]) != process_id():
         return True  # it waits in a nested call of another process: what it holds elsewhere is not known here
     for session in sessions:
         if wait.owner in session.sections:
@@ -165,8 +165,8 @@ def _picture(servers: Iterable[Endpoint]) -> list[Wait]:
 
 def _due(edges: list[Wait], wait: LongWait) -> list[Wait] | None:
     """Return the cycle of which a wait is a part, if this process is to end it."""
-    cycle = find_cycle(edges, wait.owner)
-    if cycle is None or cycle[0].sequence != wait.sequence:
+    cycle = find_cycle(edges, wait.owner, wait.sequence)
+    if cycle is None:
         return None
     newest = _newest(cycle)
     if newest.waiter != wait.owner and newest not in waits() and wait.attempt < _ANYBODY:
@@ -189,14 +189,29 @@ def _end(wait: LongWait, cycle: list[Wait], sessions: dict[Address, OpenSession]
         end_deadlock(wait.owner, wait.sequence, parties)
 
 
-def find_cycle(edges: Iterable[Wait], start: OwnerKey) -> list[Wait] | None:
-    """Return the edges of the cycle through ``start``, beginning with its own wait, or None."""
-    graph: dict[Any, Wait] = {edge.waiter: edge for edge in edges}
-    cycle = []
-    key = start
-    while (edge := graph.get(key)) is not None and edge not in cycle:
-        cycle.append(edge)
-        key = edge.holder
-        if key == start:
-            return cycle
+def find_cycle(edges: Iterable[Wait], start: OwnerKey, sequence: int | None = None) -> list[Wait] | None:
+    """Return the edges of the cycle through ``start``, beginning with its own wait, or None.
+
+    Args:
+        edges: all waits.
+        start: the owner.
+        sequence: number of the wait with which the cycle begins; None for any wait of the owner.
+    """
+    graph: dict[OwnerKey, list[Wait]] = {}
+    for edge in edges:
+        graph.setdefault(edge.waiter, []).append(edge)
+    for first in graph.get(start, ()):
+        if sequence is not None and first.sequence != sequence:
+            continue
+        paths = [[first]]
+        seen = {first}
+        while paths:
+            path = paths.pop()
+            last = path[-1]
+            if last.holder == start and (last.chains is None or first.chain in last.chains):
+                return path
+            for edge in graph.get(last.holder, ()):
+                if edge not in seen and (last.chains is None or edge.chain in last.chains):
+                    seen.add(edge)
+                    paths.append([*path, edge])
     return None

@@ -11,14 +11,19 @@ import contextlib
 import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
-from catkit_devices.errors import OperationCancelled
 from catkit_devices.multiprocessing.locks.lock import guard
-from catkit_devices.multiprocessing.locks.owner import current_call, process_id
+from catkit_devices.multiprocessing.locks.owner import (
+    current_call,
+    forwarded_call,
+    local_session,
+    own_session,
+    process_id,
+)
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.locks.owner import Call, OwnerKey, Session
 
-__all__ = ["Entries", "OpenEntry", "OwnEntries", "new_entry"]
+__all__ = ["Entries", "OpenEntry", "OwnEntries", "new_entry", "opener"]
 
 _numbers = itertools.count(1)
 
@@ -39,46 +44,55 @@ def new_entry(*, block: bool) -> OpenEntry:
 
 
 class Entries:
-    """The entries of each session. An entry that has ended, or was abandoned, never counts again."""
+    """The entries of all sessions. An entry that has ended, or was abandoned, never counts again."""
 
     def __init__(self) -> None:
-        self._of: dict[str, set[OpenEntry]] = {}
+        self._sessions: dict[OpenEntry, str] = {}
+        """The id of the session of each."""
 
     def __bool__(self) -> bool:
-        return bool(self._of)
+        return bool(self._sessions)
 
     def add(self, call: Call, entry: OpenEntry) -> None:
         """Count an entry for the session of a call.
+
+        If the call is part of an operation of the process that has sent it, the entry is that process's own: it does
+        not end with the session for which the operation is done.
 
         Raises:
             BaseException: the reason, if the call was cancelled; then nothing is counted.
         """
         with guard:
             call.check()
-            if call.session.ended:
-                raise OperationCancelled("the calling process has ended")
-            self._of.setdefault(call.session.carrier.id, set()).add(entry)
+            call.session.require_open()
+            session = call.session.carrier if call.nested else call.session
+            self._sessions[entry] = session.id
 
-    def remove(self, session: Session, entry: OpenEntry) -> bool:
+    def remove(self, entry: OpenEntry) -> bool:
         """Remove an entry; return whether it was there."""
         with guard:
-            entries = self._of.get(session.carrier.id, set())
-            if entry not in entries:
-                return False
-            entries.discard(entry)
-            if not entries:
-                del self._of[session.carrier.id]
-            return True
+            return self._sessions.pop(entry, None) is not None
 
     def end_session(self, session: Session) -> bool:
         """Remove all entries of a session; return whether it had any."""
         with guard:
-            return self._of.pop(session.id, None) is not None
+            ended = [entry for entry, identity in self._sessions.items() if identity == session.id]
+            for entry in ended:
+                del self._sessions[entry]
+            return bool(ended)
 
     def clear(self) -> None:
         """Remove all entries."""
         with guard:
-            self._of.clear()
+            self._sessions.clear()
+
+
+def opener() -> str:
+    """Return the id of the session of this process that keeps open what this code opens on a server.
+
+    A part of an operation opens it for the process, whoever asked for the operation.
+    """
+    return (local_session() if forwarded_call() is None else own_session()).id
 
 
 class Entered(NamedTuple):
@@ -87,6 +101,7 @@ class Entered(NamedTuple):
     entry: OpenEntry
     owner: OwnerKey
     session: object
+    opener: str
 
 
 class OwnEntries:
@@ -103,7 +118,7 @@ class OwnEntries:
 
     def add(self, entry: OpenEntry, session: object = None) -> None:
         """Record an entry of the current owner."""
-        self._all.append(Entered(entry, current_call().owner.key, session))
+        self._all.append(Entered(entry, current_call().owner.key, session, opener()))
 
     def newest(self, *, block: bool, session: object = None) -> Entered | None:
         """Return the entry to leave next: the current owner's newest, else the newest of all; None if there is none.
@@ -114,6 +129,8 @@ class OwnEntries:
         """
         here, mine = process_id(), current_call().owner.key
         found = [one for one in self._all if one.entry.block == block and one.entry.process == here]
+        opened = opener()
+        found = [one for one in found if one.opener == opened]
         if session is not None:
             found = [one for one in found if one.session is session]
         own = [one for one in found if one.owner == mine]

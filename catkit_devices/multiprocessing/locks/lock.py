@@ -30,6 +30,7 @@ from catkit_devices.errors import (
     MutexTimeoutError,
     OperationCancelled,
 )
+from catkit_devices.multiprocessing.locks.owner import process_of
 from catkit_devices.multiprocessing.wire.forking import renewed
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ __all__ = [
     "cancel",
     "end_deadlock",
     "end_session",
+    "end_session_here",
     "give_way",
     "giving_way",
     "guard",
@@ -61,7 +63,8 @@ LONGEST_PAUSE = 5.0
 """Seconds between two such looks, at most."""
 
 guard = renewed(threading.Lock())
-_waiting: dict[OwnerKey, Waiter] = {}
+_waiting: dict[OwnerKey, tuple[Waiter, ...]] = {}
+"""The waits of each owner: several if several threads act for it; used under the guard."""
 _sequence = itertools.count(1)
 _LAST_READ = 1.0
 """Seconds that an operation whose wait was cancelled waits for the shared read inside of it to end: most take less."""
@@ -117,6 +120,10 @@ class Wait(NamedTuple):
     """A new number for each wait of the waiter."""
     since: float
     """Wall-clock time at which the wait began."""
+    chain: object
+    """The chain of calls that waits."""
+    chains: tuple[object, ...] | None
+    """The chains of calls of the holder's operations; None if the holder is in a section."""
 
 
 class Hold:
@@ -151,6 +158,10 @@ class Hold:
         calls = list(self.calls)
         calls.remove(call)
         self.calls = calls
+
+    def chains(self) -> tuple[object, ...] | None:
+        """Return the chains of calls whose end ends the hold; None if it is a section that the owner must leave."""
+        return None if self.sections else tuple(call.chain for call in self.calls)
 
     def described(self) -> Holder:
         """Return it in the form that is shown to people."""
@@ -209,7 +220,8 @@ class Waiter:
     def begin(self) -> None:
         """Add it to the wait graph, now that it is in the queue; the caller holds the guard."""
         self.sequence = next(_sequence)
-        _waiting[self.call.owner.key] = self
+        owner = self.call.owner.key
+        _waiting[owner] = (*_waiting.get(owner, ()), self)
         self.call.waiter = self
 
     def wait(self, timeout: float) -> None:
@@ -228,17 +240,27 @@ class Waiter:
 
     def go_on(self, inside: Hold) -> None:
         """Let an operation that gave way continue, now that its guest has ended; the caller holds the guard."""
-        owner = self.call.owner.key
+        owner, others = self.others()
         inside.returning = None
         self.granted = True
-        if owner in _waiting and _waiting[owner] is self:
+        if others:
+            _waiting[owner] = others
+        elif owner in _waiting:
             del _waiting[owner]
         self.wake.release()
 
+    def others(self) -> tuple[OwnerKey, tuple[Waiter, ...]]:
+        """Return its owner, and what else this owner waits for; the caller holds the guard."""
+        owner = self.call.owner.key
+        return owner, tuple(waiter for waiter in _waiting.get(owner, ()) if waiter is not self)
+
     def leave_graph(self) -> None:
         """Remove it from the wait graph; the caller holds the guard."""
-        if _waiting.get(self.call.owner.key) is self:
-            del _waiting[self.call.owner.key]
+        owner, others = self.others()
+        if others:
+            _waiting[owner] = others
+        elif owner in _waiting:
+            del _waiting[owner]
 
 
 class OwnedLock:
@@ -259,6 +281,7 @@ class OwnedLock:
 
     Attributes:
         may_give_way: called under the guard, with the chain that waits; returns whether guests may enter. None: always.
+        session_ended: called when a session of this process has ended, and whether in good order. None: not needed.
     """
 
     __slots__ = (
@@ -273,6 +296,7 @@ class OwnedLock:
         "name",
         "on_timeout",
         "refusal",
+        "session_ended",
         "timeout",
     )
 
@@ -282,6 +306,7 @@ class OwnedLock:
         self.may_give_way: Callable[[object], bool] | None = None
         self.refusal: Callable[[], BaseException | None] | None = None
         self.on_timeout: Callable[[MutexTimeoutError], None] | None = None
+        self.session_ended: Callable[[Session, bool], None] | None = None
         self.found_by: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
         """A function by which other processes find the lock, and its first arguments; None if they cannot."""
         self.by_chain = by_chain
@@ -676,8 +701,7 @@ class OwnedLock:
     def _refuse_cancelled(self, call: Call) -> None:
         if call.reason is not None:
             raise call.reason
-        if call.session.ended:
-            raise OperationCancelled("the calling process has ended")
+        call.session.require_open()
 
     def _refuse_newcomer(self, call: Call) -> None:
         if self._fences and call.owner.key in self._fences:
@@ -719,7 +743,7 @@ class OwnedLock:
             if waiter.granted:
                 failure = waiter.call.reason
                 if failure is None and waiter.call.session.ended:
-                    failure = OperationCancelled("the calling process has ended")
+                    failure = waiter.call.session.end_error()
                 if failure is None:
                     return
                 waiter.granted, waiter.failure = False, failure
@@ -765,7 +789,8 @@ class OwnedLock:
 
     def _grant(self, waiter: Waiter, hold: Hold, *, guest: bool = False) -> None:
         """Give a waiter the lock, or let it in as a guest."""
-        owner, place = waiter.call.owner.key, self._queue.index(waiter)
+        place = self._queue.index(waiter)
+        owner, others = waiter.others()
         # No function is called from here to the last line, so that Ctrl-C cannot come in between: see the module.
         if guest:
             self.guests = [*self.guests, hold]
@@ -774,7 +799,9 @@ class OwnedLock:
         del self._queue[place]
         waiter.hold = hold
         waiter.granted = True
-        if owner in _waiting and _waiting[owner] is waiter:
+        if others:
+            _waiting[owner] = others
+        elif owner in _waiting:
             del _waiting[owner]
         waiter.wake.release()
 
@@ -818,44 +845,62 @@ class OwnedLock:
 def find_cycle_here(lock: OwnedLock, call: Call) -> list[str] | None:
     """Return the parties of the cycle that ``call`` would close by waiting for ``lock``, or None.
 
+    An owner in a section counts as waiting if any of the threads that act for it waits. An owner that only has
+    operations under a lock counts as waiting if one of these operations waits.
+
     The caller holds the guard.
     """
-    # Follow the holder to the lock for which it waits, and so on, until that leads back to this owner.
-    wanted = lock.name
-    parties = []
+    # Follow the holder to the locks for which it waits, and so on, until that leads back to this owner.
+    paths: list[tuple[OwnedLock, list[str]]] = [(lock, [])]
     seen: set[int] = set()
-    while True:
-        hold = lock.innermost()
+    while paths:
+        lock_there, parties = paths.pop()
+        hold = lock_there.innermost()
         if hold is None:
-            return None
-        if hold.owner.key == call.owner.key:
-            if hold.broken is not None or (lock.by_chain and hold.key != call.chain):
-                return None  # this owner has abandoned that operation, which ends by itself
-            parties.append(f"{call.owner} holds {lock.name!r} and waits for {wanted!r}")
-            return parties
-        if not call.apart and hold.owner.key[:2] == call.owner.key[:2]:
-            parties.append(f"{hold.owner} holds {lock.name!r} and needs this thread: wait with 'async with'")
-            return parties
-        waiter = _waiting.get(hold.owner.key)
-        if waiter is None or id(waiter) in seen:
-            return None
-        seen.add(id(waiter))
-        parties.append(f"{hold.owner} holds {lock.name!r} and waits for {waiter.lock.name!r}")
-        lock = waiter.lock
+            continue
+        own = hold.owner.key == call.owner.key
+        if own and hold.broken is not None:
+            continue  # this owner has abandoned that operation, which ends by itself
+        chains = hold.chains()
+        if own and (chains is None or call.chain in chains):
+            return [*parties, f"{call.owner} holds {lock_there.name!r} and waits for {lock.name!r}"]
+        if not own and not call.apart and _share_thread(hold.owner.key, call.owner.key):
+            text = f"{hold.owner} holds {lock_there.name!r} and needs this thread: wait with 'async with'"
+            return [*parties, text]
+        for waiter in _waiting.get(hold.owner.key, ()):
+            if id(waiter) not in seen and (chains is None or waiter.call.chain in chains):
+                seen.add(id(waiter))
+                text = f"{hold.owner} holds {lock_there.name!r} and waits for {waiter.lock.name!r}"
+                paths.append((waiter.lock, [*parties, text]))
+    return None
+
+
+def _share_thread(holder: OwnerKey, waiter: OwnerKey) -> bool:
+    """Whether two owners are tasks of the same thread, so that one cannot go on while the other blocks the thread."""
+    same = process_of(holder[0]) == process_of(waiter[0]) and holder[1] == waiter[1]
+    # A thread that acted for another session before may have lent that owner to another thread.
+    return same and (holder[0] == waiter[0] or (holder[2] != 0 and waiter[2] != 0))
 
 
 def is_waited_for(owner: OwnerKey) -> bool:
     """Whether somebody in this process waits for a lock that the owner holds."""
     with guard:
         return any(
-            (hold := waiter.lock.innermost()) is not None and hold.owner.key == owner for waiter in _waiting.values()
+            (hold := waiter.lock.innermost()) is not None and hold.owner.key == owner for waiter in _all_waiting()
         )
+
+
+def _all_waiting() -> list[Waiter]:
+    """Return all waits of this process; the caller holds the guard."""
+    return [waiter for waiters in _waiting.values() for waiter in waiters]
 
 
 def waits() -> list[Wait]:
     """Return the wait graph of this process."""
     with guard:
-        edges = [(waiter, hold) for waiter in _waiting.values() if (hold := waiter.lock.innermost()) is not None]
+        edges = [
+            (waiter, hold, hold.chains()) for waiter in _all_waiting() if (hold := waiter.lock.innermost()) is not None
+        ]
     return [  # without the guard, because with hundreds of waiters the texts take milliseconds
         Wait(
             waiter.call.owner.key,
@@ -863,8 +908,10 @@ def waits() -> list[Wait]:
             f"{hold.owner} holds {waiter.lock.name!r}, for which {waiter.call.owner} waits",
             waiter.sequence,
             waiter.asked,
+            waiter.call.chain,
+            chains,
         )
-        for waiter, hold in edges
+        for waiter, hold, chains in edges
     ]
 
 
@@ -887,23 +934,42 @@ def end_session(session: Session) -> None:
     """Mark a session as ended, and withdraw all its waits: none of them is granted from now on."""
     with guard:
         session.ended = True
-        for waiter in [waiter for waiter in _waiting.values() if waiter.call.session is session]:
-            waiter.lock.fail(waiter, OperationCancelled("the waiting process has ended"))
+        for waiter in [waiter for waiter in _all_waiting() if waiter.call.session is session]:
+            waiter.lock.fail(waiter, session.end_error())
+
+
+def end_session_here(session: Session, goodbye: bool) -> None:
+    """Release everything that a session of this process holds in this process; ``end_session`` was called before.
+
+    Args:
+        session: the session.
+        goodbye: whether it ended in good order.
+    """
+    with guard:
+        locks = list(_locks)
+    for lock in locks:
+        if lock.session_ended is not None:
+            lock.session_ended(session, goodbye)
+    for lock in locks:
+        for call in lock.running():
+            if call.session is session:
+                cancel(call, session.end_error())
+    for lock in locks:
+        lock.end_session(session)
 
 
 def end_deadlock(owner: OwnerKey, sequence: int, parties: list[str]) -> None:
     """End an owner's wait with a DeadlockError, if it is still the wait with this sequence number."""
     with guard:
-        waiter = _waiting.get(owner)
-        if waiter is not None and waiter.sequence == sequence:
-            waiter.lock.fail(waiter, DeadlockError(waiter.lock.name, parties))
+        for waiter in _waiting.get(owner, ()):
+            if waiter.sequence == sequence:
+                waiter.lock.fail(waiter, DeadlockError(waiter.lock.name, parties))
 
 
 def sequence_of(call: Call) -> int | None:
     """Return the sequence number of a call's present wait; None if it does not wait."""
     with guard:
-        waiter = _waiting.get(call.owner.key)
-        return waiter.sequence if waiter is not None and waiter.call is call else None
+        return next((waiter.sequence for waiter in _waiting.get(call.owner.key, ()) if waiter.call is call), None)
 
 
 def _forget_parent() -> None:

@@ -1,9 +1,12 @@
 """Sessions, owners and calls: who asks a server for something.
 
 An *owner* is the thread of a process, or the asyncio task, to which a mutex belongs. The client sends it with every
-nested call, so that nested use of the same mutex does not block. A *session* is one process as a server knows it; when
-it ends, the server releases what the process held. A *call* is one operation that is being carried out, possibly on
-several servers; it can be cancelled.
+nested call, so that nested use of the same mutex does not block. A *session* is one process as a server knows it, or
+one of those for whom the process acts; when it ends, the server releases what it held. A *call* is one operation that
+is being carried out, possibly on several servers; it can be cancelled.
+
+A thread or task acts for its process and is its own owner, unless it says otherwise: ``with session:`` makes it act for
+another session, ``with acting_as(owner):`` for another owner.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ import sys
 import threading
 from contextvars import ContextVar
 from multiprocessing import process as _process
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from catkit_devices._base.ctrl_c import InterruptSafeEvent
+from catkit_devices.errors import OperationCancelled, SessionEndedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,32 +32,58 @@ __all__ = [
     "Owner",
     "OwnerKey",
     "Session",
+    "acting_as",
+    "announced_owner",
     "calling",
     "current_call",
     "current_owner",
     "emergency_call",
     "forwarded_call",
     "local_session",
+    "own_session",
+    "process_of",
     "running_loop",
+    "thread_owner",
 ]
 
 OwnerKey = tuple[str, int, int]
-"""Process id (globally unique), number of the thread in it, number of the asyncio task (0 for the thread itself)."""
+"""Id of the process or of its session (globally unique), number of the thread in the process, number of the asyncio
+task (0 for the thread itself)."""
 
 
 class Session:
-    """One process as a server (or the process itself) knows it.
+    """One process as a server (or the process itself) knows it, or one of those for whom a process acts.
 
     ``ended`` is set, under the guard of the locks, before anything that it held is released.
+
+    Args:
+        identity: globally unique.
+        process: name of the process, or of the session if a process has opened it to act for somebody else.
+        pid, host: of the process.
+        origin: of such a session: from where it comes and who opened it, as a text; empty for a process.
     """
 
-    __slots__ = ("__weakref__", "carrier", "ended", "gives_way", "gone", "host", "id", "long_wait", "pid", "process")
+    __slots__ = (
+        "__weakref__",
+        "carrier",
+        "ended",
+        "gives_way",
+        "gone",
+        "host",
+        "id",
+        "introduce",
+        "long_wait",
+        "origin",
+        "pid",
+        "process",
+    )
 
-    def __init__(self, identity: str, process: str, pid: int, host: str) -> None:
+    def __init__(self, identity: str, process: str, pid: int, host: str, origin: str = "") -> None:
         self.id = identity
         self.process = process
         self.pid = pid
         self.host = host
+        self.origin = origin
         self.ended = False
         self.carrier: Session = self
         """The session of which it is a part; another one if a server makes a call on behalf of its own client."""
@@ -63,28 +93,70 @@ class Session:
         """Called when a call of the session waits long, so that a deadlock over several servers is looked for."""
         self.gives_way: Callable[[Call], None] | None = None
         """Called when a call waits, to tell the process to whose operation the call belongs."""
+        self.introduce: Callable[[Any], None] | None = None
+        """Called before a call is sent to a server, with the connection to it: the server may not know the session."""
+
+    def require_open(self) -> None:
+        """Raise the error of ``end_error`` if it has ended."""
+        if self.ended:
+            raise self.end_error()
+
+    def end_error(self) -> OperationCancelled:
+        """Return the error for a call of the session that comes after its end."""
+        return SessionEndedError(self.process) if self.origin else OperationCancelled("the calling process has ended")
 
 
 class Owner:
-    """One thread (or asyncio task) of one process. Two owners with the same key are the same owner."""
+    """One thread (or asyncio task), acting for its process or a session. Owners with the same key are the same owner.
 
-    __slots__ = ("ended", "host", "key", "pid", "process", "thread")
+    Args:
+        key: identifies it.
+        process: name of the process, or of the session.
+        pid, host: of the process.
+        thread: name of the thread, or of thread and task.
+        origin: of the session; see ``Session``.
+    """
 
-    def __init__(self, key: OwnerKey, process: str, pid: int, host: str, thread: str) -> None:
+    __slots__ = ("_in_sessions", "ended", "host", "key", "lender", "origin", "pid", "process", "thread")
+
+    def __init__(self, key: OwnerKey, process: str, pid: int, host: str, thread: str, origin: str = "") -> None:
         self.key = key
         self.process = process
         self.pid = pid
         self.host = host
         self.thread = thread
+        self.origin = origin
         self.ended = False
+        self.lender: tuple[_Identity, ReferenceType[Session]] | None = None
+        """The process and the session in which ``acting_as`` may be used with it; None for one that was sent here."""
+        self._in_sessions: WeakKeyDictionary[Session, Owner] | None = None
 
-    def __reduce__(self) -> tuple[type[Owner], tuple[OwnerKey, str, int, str, str]]:
-        return Owner, (self.key, self.process, self.pid, self.host, self.thread)
+    def in_session(self, session: Session) -> Owner:
+        """Return the owner that this thread or task is while it acts for a session of its process."""
+        if self._in_sessions is None:
+            self._in_sessions = WeakKeyDictionary()
+        owner = self._in_sessions.get(session)
+        if owner is None:
+            key = (session.id, *self.key[1:])
+            owner = Owner(key, session.process, self.pid, self.host, self.thread, session.origin)
+            owner.lender = (_identity, ref(session))
+            self._in_sessions[session] = owner
+        return owner
+
+    def end(self) -> None:
+        """Record that its thread has ended."""
+        self.ended = True
+        for owner in list((self._in_sessions or {}).values()):
+            owner.ended = True
+
+    def __reduce__(self) -> tuple[type[Owner], tuple[OwnerKey, str, int, str, str, str]]:
+        return Owner, (self.key, self.process, self.pid, self.host, self.thread, self.origin)
 
     def __str__(self) -> str:
+        origin = f"{self.origin}, " if self.origin else ""
         where = "" if self.host == _HOST else f" on {self.host}"
         ended = ", thread ended" if self.ended else ""
-        return f"{self.process!r} (pid {self.pid}{where}, {self.thread}{ended})"
+        return f"{self.process!r} ({origin}pid {self.pid}{where}, {self.thread}{ended})"
 
 
 class Call:
@@ -162,11 +234,24 @@ class Call:
 
 _HOST = socket.gethostname()
 _call: ContextVar[Call | None] = ContextVar("catkit_devices_call", default=None)
+_acting: ContextVar[_Acting | None] = ContextVar("catkit_devices_acting", default=None)
 _numbers = itertools.count(1)
 _threads = threading.local()
 _task_owners: WeakKeyDictionary[Any, Owner] = WeakKeyDictionary()
 _NOTEBOOKS = ("IPython", "ipykernel")
 """Packages whose tasks run the cells of a notebook. All cells are one owner: they share what they acquire."""
+
+
+class _Acting(NamedTuple):
+    """For whom a thread or task acts, if not for its process and as its own owner."""
+
+    session: Session
+    owner: Owner | None
+    """None: it is an owner of its own in that session."""
+    call: Call | None
+    """The call that the code around is part of."""
+    outer: _Acting | None
+    """For whom the code around acts."""
 
 
 class _Identity:
@@ -185,6 +270,7 @@ def _forget_parent() -> None:
     _identity = _Identity()
     _threads = threading.local()
     _call.set(None)
+    _acting.set(None)
 
 
 if hasattr(os, "register_at_fork"):
@@ -207,20 +293,42 @@ def process_name() -> str:
     return "python" if script in {"", "-", "-c"} else script
 
 
+def process_of(identity: str) -> str:
+    """Return the id of the process to which an id, of the process itself or of a session that it opened, belongs."""
+    return identity.partition(_PART)[0]
+
+
+_PART = "#"
+"""Separates the id of a process from the number of a session that the process has opened."""
+
+
+def new_session_id() -> str:
+    """Return the id of a further session of this process."""
+    return f"{_identity.id}{_PART}{next(_numbers)}"
+
+
 def local_session() -> Session:
-    """Return the session under which this process uses its own objects."""
+    """Return the session for which this code acts: the one of ``with session:``, else the process itself."""
+    acting = _acting.get()
+    return own_session() if acting is None else acting.session
+
+
+def own_session() -> Session:
+    """Return the session of this process itself."""
     session = _identity.session
     if not session.process:
         session.process = process_name()
     return session
 
 
-def _thread_owner() -> Owner:
+def thread_owner() -> Owner:
+    """Return the owner that this thread is itself, whatever task it runs and for whom it acts."""
     owner: Owner | None = getattr(_threads, "owner", None)
     if owner is None:
         key = (_identity.id, next(_numbers), 0)
         thread = threading.current_thread().name
         owner = _threads.owner = Owner(key, process_name(), os.getpid(), _HOST, thread)
+        owner.lender = (_identity, ref(own_session()))
         _threads.mark = _ThreadEnd(owner)
     return owner
 
@@ -232,24 +340,37 @@ class _ThreadEnd:
         self._owner = owner
 
     def __del__(self) -> None:
-        self._owner.ended = True
+        self._owner.end()
 
 
 def current_owner() -> Owner:
-    """Return the owner for whom this code runs: the one of a forwarded call, else the asyncio task, else the thread.
+    """Return the owner for whom this code runs; another thread or task of the process can act for it: ``acting_as``.
 
-    The cells of a notebook belong to the thread that runs them, whatever tasks the notebook makes for them.
+    It is the one of ``acting_as`` or of a forwarded call, else the asyncio task, else the thread. Inside of
+    ``with session:`` a thread or task is another owner than outside. The cells of a notebook belong to the thread that
+    runs them, whatever tasks the notebook makes for them.
     """
     call = _call.get()
     if call is not None:
-        return call.owner
+        owner = call.owner
+        if owner.lender is None:
+            owner.lender = (_identity, ref(call.session))
+        return owner
+    acting = _acting.get()
+    if acting is None:
+        return _own_owner()
+    return acting.owner or _own_owner().in_session(acting.session)
+
+
+def _own_owner() -> Owner:
+    """Return the owner that this task or thread is itself."""
     if running_loop() is not None:
         import asyncio
 
         task = asyncio.current_task()
         if task is not None:
             return _task_owner(task)
-    return _thread_owner()
+    return thread_owner()
 
 
 def running_loop() -> Any:
@@ -265,11 +386,12 @@ def running_loop() -> Any:
 def _task_owner(task: Any) -> Owner:
     owner = _task_owners.get(task)
     if owner is None and _runs_cells(task):
-        owner = _task_owners[task] = _thread_owner()
+        owner = _task_owners[task] = thread_owner()
     if owner is None:
-        thread = _thread_owner()
+        thread = thread_owner()
         key = (thread.key[0], thread.key[1], next(_numbers))
         owner = Owner(key, thread.process, thread.pid, thread.host, f"{thread.thread}, task {task.get_name()}")
+        owner.lender = thread.lender
         _task_owners[task] = owner
     return owner
 
@@ -283,7 +405,7 @@ def _runs_cells(task: Any) -> bool:
 def emergency_call() -> Call:
     """Return a call with its own owner, to make something safe no matter who holds it."""
     key = (_identity.id, -next(_numbers), 0)
-    call = Call(Owner(key, process_name(), os.getpid(), _HOST, "making safe"), key, local_session())
+    call = Call(Owner(key, process_name(), os.getpid(), _HOST, "making safe"), key, own_session())
     call.emergency = True
     return call
 
@@ -297,13 +419,91 @@ def current_call() -> Call:
     """Return the call that this code is part of; at the outermost level a new one."""
     call = _call.get()
     if call is None:
-        call = Call(current_owner(), (_identity.id, next(_numbers)), local_session())
+        owner = current_owner()
+        call = Call(owner, (_identity.id, next(_numbers)), local_session())
+        call.apart = _acts_apart(owner)
     return call
+
+
+def announced_owner() -> tuple[Owner, bool] | None:
+    """Return what a server must be told of the owner of a call: the owner, and whether it is ``apart``; see ``Call``.
+
+    None if the owner is this thread, which the server knows already.
+    """
+    if _acting.get() is None and running_loop() is None:
+        return None
+    owner = current_owner()
+    return owner, _acts_apart(owner)
+
+
+def _acts_apart(owner: Owner) -> bool:
+    """Whether this thread acts for an owner that is in another thread, which is free while this one waits."""
+    acting = _acting.get()
+    return acting is not None and acting.owner is not None and owner.key[1] != thread_owner().key[1]
 
 
 def set_call(call: Call) -> None:
     """Make ``call`` the current call of this thread from now on: a server's thread carries out one after another."""
     _call.set(call)
+
+
+def begin_acting(session: Session, owner: Owner | None = None) -> None:
+    """Make this thread or task act for a session, or for an owner in it, until ``end_acting``.
+
+    Raises:
+        SessionEndedError: the session has ended.
+    """
+    session.require_open()
+    before, call = _acting.get(), _call.get()
+    try:
+        _acting.set(_Acting(session, owner, call, before))
+        _call.set(None)
+    except BaseException:  # Ctrl-C
+        _acting.set(before)
+        _call.set(call)
+        raise
+
+
+def end_acting() -> None:
+    """Make this thread or task act again as before ``begin_acting``."""
+    acting = _acting.get()
+    if acting is not None:
+        _call.set(acting.call)
+        _acting.set(acting.outer)
+
+
+class acting_as:  # noqa: N801 - reads as a statement: with acting_as(owner):
+    """Act for an owner of this process during the block: what it holds is entered again, and not waited for.
+
+    Two threads that act for one owner at the same time exclude each other's operations, but not each other's
+    sections: the mutex belongs to the owner, and so to both. The tasks that are started and the functions that are
+    passed to ``asyncio.to_thread`` in the block act for the owner too.
+
+    Args:
+        owner: as ``current_owner()`` has returned it, in another thread or task.
+
+    Raises:
+        SessionEndedError: the session of the owner has ended.
+        ValueError: the owner is of another process.
+    """
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+
+    def __enter__(self) -> Owner:
+        lender = self._owner.lender
+        if lender is None or lender[0] is not _identity:
+            raise ValueError(f"{self._owner} is of another process: an owner can only be lent within its process")
+        session = lender[1]()
+        if session is None:
+            raise SessionEndedError(self._owner.process)
+        begin_acting(session, self._owner)
+        return self._owner
+
+    def __exit__(self, *_: object) -> None:
+        end_acting()
 
 
 class calling:  # noqa: N801 - reads as a statement: with calling(call):

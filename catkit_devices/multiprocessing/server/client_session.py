@@ -13,10 +13,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import OperationCancelled
+from catkit_devices.errors import OperationCancelled, SessionEndedError
 from catkit_devices.multiprocessing.client.session import open_sessions
 from catkit_devices.multiprocessing.locks.lock import cancel, end_deadlock, end_session, is_waited_for, sequence_of
-from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session, set_call
+from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session, process_of, set_call
 from catkit_devices.multiprocessing.protocol import LOCK, RAISED, REFUSED, RETURNED
 from catkit_devices.multiprocessing.wire.channel import Channel, dumps
 from catkit_devices.multiprocessing.wire.exceptions import encode
@@ -48,8 +48,8 @@ class ServedSession(Session):
 
     __slots__ = (
         "_cancelled",
-        "_ends_heard",
         "_lifeline",
+        "_named",
         "_newest",
         "_objects",
         "_perform",
@@ -60,6 +60,7 @@ class ServedSession(Session):
         "_sending",
         "_void",
         "_voiding",
+        "_words",
         "calls",
         "heard",
     )
@@ -80,10 +81,12 @@ class ServedSession(Session):
         self._perform = perform
         self._process_id = identity.partition(".")[0]
         self._represented: dict[str, Session] = {}
-        """If this client is a server itself: the sessions of its own clients, by the ids of their processes."""
+        """If this client is a server itself: the sessions of its own clients, by their ids."""
+        self._named: dict[str, Session] = {}
+        """The sessions that this client has opened beside its own, to act for others, by their ids."""
         self._representing = threading.Condition(threading.Lock())
-        self._ends_heard = 0
-        """How many ends of such clients were reported by this client and have been handled."""
+        self._words = 0
+        """How many messages have come on the lifeline and were handled."""
         self._sending = threading.Lock()
         self._voiding = threading.Lock()
         self._said_goodbye = False
@@ -113,6 +116,9 @@ class ServedSession(Session):
                     self._hear(word)
                 except Exception:  # noqa: BLE001 - a message that fails must not end the session, and release its locks
                     _log.exception("the message %r of client %s could not be handled", word, self.process)
+                with self._representing:
+                    self._words += 1
+                    self._representing.notify_all()
         except (EOFError, OSError):
             return  # the client has died
 
@@ -158,12 +164,14 @@ class ServedSession(Session):
                     self._objects.deliveries.connection_ended(self, number)
                 elif call.number != number:
                     self._objects.deliveries.forget(self, number)
-            case ("client ended", process, goodbye):
-                self._end_represented(process, goodbye)
+            case ("session", identity, name, origin):
+                self._begin_named(identity, name, origin)
+            case ("client ended", identity, goodbye):
+                self._end_represented(identity, goodbye)
             case ("withdraw", target, entry):
                 hosted = self._objects.objects.get(target)
                 if hosted is not None:
-                    hosted.object._withdraw_entry_(self, entry)
+                    hosted.object._withdraw_entry_(entry)
             case ("goodbye",):
                 self._said_goodbye = True
 
@@ -187,7 +195,9 @@ class ServedSession(Session):
             if call is not None and call.number <= number:
                 cancel(call, OperationCancelled("the caller interrupted the operation"))
             self._objects.deliveries.give_back(self, given_up)
-            session = self._represented.get(owner[0], self)
+            session = self if owner[0] == self._process_id else self._further(owner[0])
+            if session is None:
+                return
             for hosted in self._objects.everything():
                 if hosted.lock is not None and hosted.reference.lock is not None:
                     hosted.lock.set_depth(owner, session, sections.get(hosted.reference.lock, 0))
@@ -196,10 +206,15 @@ class ServedSession(Session):
         """Release everything that the session held; devices that it left unsafe are made safe first."""
         with self._representing:
             represented = list(self._represented.values())
+            named = list(self._named.values())
             self._represented.clear()
+            self._named.clear()
             end_session(self)  # from here on no session of a client of this client is added
         _tell_of_end(self._process_id, self._said_goodbye)
         self._objects.deliveries.end_session(self)
+        for session in named:  # they were not closed, so they have not ended in good order
+            _tell_of_end(session.id, False)
+            self._end(session, False)
         for session in (*represented, self):
             self._end(session, self._said_goodbye)
 
@@ -216,47 +231,72 @@ class ServedSession(Session):
         for call in list(self.calls.values()):
             if call.session is session:
                 # Only now: in the queue of its mutex, a device that is to be made safe comes before others.
-                cancel(call, OperationCancelled("the calling process has ended"))
+                cancel(call, session.end_error())
         for hosted in everything:  # only now: a lock shared with a device is granted only when the device is safe
             if hosted.lock is not None:
                 hosted.lock.end_session(session)
 
     # --- clients of this client -------------------------------------------------------------------------------------
 
+    def sessions(self) -> list[Session]:
+        """Return this session, and those that its process has opened to act for others."""
+        with self._representing:
+            return [self, *self._named.values()]
+
+    def _begin_named(self, identity: str, name: str, origin: str) -> None:
+        session = self._part(identity, name, self.pid, self.host, origin)
+        with self._representing:
+            if not self.ended:
+                self._named.setdefault(identity, session)
+
+    def _part(self, identity: str, process: str, pid: int, host: str, origin: str = "") -> Session:
+        session = Session(identity, process, pid, host, origin)
+        session.carrier = self
+        session.gone, session.long_wait, session.gives_way = self.gone, self.long_wait, self.gives_way
+        return session
+
+    def _further(self, identity: str) -> Session | None:
+        """Return a session beside this one, which its process has opened or represents."""
+        with self._representing:
+            return self._named.get(identity) or self._represented.get(identity)
+
     def _session_for(self, owner: Owner) -> Session:
-        """Return the session of an owner: this one, or the one of another process that is a client of this client."""
+        """Return the session of an owner: this one, one that its process has opened, or one of a client of this client.
+
+        Raises:
+            SessionEndedError: it was opened by this client and has ended.
+        """
         process = owner.key[0]
         if process == self._process_id:
             return self
+        if process_of(process) == self._process_id:
+            named = self._further(process)
+            if named is None:
+                raise SessionEndedError(owner.process)
+            return named
         with self._representing:
             session = self._represented.get(process)
             if session is None and not self.ended:
-                session = Session(f"{self.id}/{process}", owner.process, owner.pid, owner.host)
-                session.carrier = self
-                session.gone, session.long_wait, session.gives_way = self.gone, self.long_wait, self.gives_way
+                session = self._part(f"{self.id}/{process}", owner.process, owner.pid, owner.host, owner.origin)
                 self._represented[process] = session
         return session or self
 
-    def _end_represented(self, process: str, goodbye: bool) -> None:
+    def _end_represented(self, identity: str, goodbye: bool) -> None:
         with self._representing:
-            session = self._represented.pop(process, None)
-        try:
-            if session is not None:
-                _tell_of_end(process, goodbye)
-                self._end(session, goodbye)
-        finally:
-            with self._representing:
-                self._ends_heard += 1
-                self._representing.notify_all()
+            session = self._named.pop(identity, None) or self._represented.pop(identity, None)
+        if session is not None:
+            _tell_of_end(identity, goodbye)
+            self._end(session, goodbye)
 
-    def _hear_ends(self, told: int) -> None:
-        """Wait until all ends were handled that the client had reported before it sent a call.
+    def _wait_for_words(self, told: int) -> None:
+        """Wait until all messages were handled that the client had sent on the lifeline before it sent a call.
 
-        A call may arrive before messages that were sent earlier on the lifeline.
+        A call may arrive before messages that were sent earlier on the lifeline: that a session has begun or ended, or
+        that another thread of the same owner has abandoned a call.
         """
-        if self._ends_heard < told:
+        if self._words < told:
             with self._representing:
-                self._representing.wait_for(lambda: self._ends_heard >= told, _HEARD)
+                self._representing.wait_for(lambda: self._words >= told, _HEARD)
 
     # --- its connections --------------------------------------------------------------------------------------------
 
@@ -283,14 +323,13 @@ class ServedSession(Session):
         except BaseException as error:  # noqa: BLE001 - an argument that cannot be loaded is an error of the caller
             channel.send(_refusal(error))
             return
-        if origin is None:
-            call = Call(owner, (owner.key, number), self, number)
-        else:
-            first, chain, apart, told, emergency = origin
-            self._hear_ends(told)
-            call = Call(first, chain or (first.key, number), self._session_for(first), number)
-            call.apart, call.nested = apart, chain is not None
-            call.emergency = emergency is not None and self._objects.is_emergency(emergency)
+        call = Call(owner, (owner.key, number), self, number)
+        refusal: BaseException | None = None
+        if origin is not None:
+            try:
+                call = self._call_of(number, *origin)
+            except SessionEndedError as error:
+                refusal = error
         self._newest[thread] = number
         last = self.calls.get(thread)
         self.calls[thread] = call
@@ -300,6 +339,9 @@ class ServedSession(Session):
             self._objects.deliveries.forget(self, last.number)
         if number <= self._void.get(thread, 0):
             raise EOFError  # the client has abandoned this call before it was begun, and this connection too
+        if refusal is not None:
+            channel.send(_failure(refusal))
+            return
         try:
             set_call(call)
             hosted = self._objects.objects.get(target)
@@ -312,6 +354,14 @@ class ServedSession(Session):
         if call.session.ended:  # the call may have used other servers since they were told
             _tell_of_end(call.owner.key[0], False)
         channel.send(reply)
+
+    def _call_of(self, number: int, owner: Owner, chain: object, apart: bool, told: int, emergency: str | None) -> Call:
+        """Return the call that was sent with its owner: as part of a chain of calls, or as the first one of it."""
+        self._wait_for_words(told)
+        call = Call(owner, chain or (owner.key, number), self._session_for(owner), number)
+        call.apart, call.nested = apart, chain is not None
+        call.emergency = emergency is not None and self._objects.is_emergency(emergency)
+        return call
 
 
 def _tell_of_end(process: str, goodbye: bool) -> None:

@@ -343,11 +343,22 @@ class Server(managers.Server):
                 entry["waiters"] = [waiter._asdict() for waiter in hosted.lock.waiters()]
             objects.append(entry | hosted.object._status_())
         with self._sessions_guard:
-            sessions = [
-                {"process": one.process, "pid": one.pid, "host": one.host, "silent": time.monotonic() - one.heard}
-                for one in self._sessions.values()
-            ]
+            clients = list(self._sessions.values())
+        sessions = [
+            {
+                "process": one.process,
+                "pid": one.pid,
+                "host": one.host,
+                "origin": one.origin,
+                "silent": time.monotonic() - client.heard,
+            }
+            for client in clients
+            for one in client.sessions()
+        ]
         return {"server": self.name, "pid": os.getpid(), "time": time.time(), "sessions": sessions, "objects": objects}
+
+    def _root_hear_of_session(self) -> None:
+        """Do nothing: by calling this in a new session, a client knows that the server has heard of it."""
 
     def _root_break_mutex(self, name: str, reason: str) -> str | None:
         locks = {
@@ -370,7 +381,9 @@ class Server(managers.Server):
         return self.exceptions.get(pid)
 
 
-_ROOT_VERBS = frozenset({"obtain", "forget", "status", "break_mutex", "post_exception", "get_exception"})
+_ROOT_VERBS = frozenset(
+    {"break_mutex", "forget", "get_exception", "hear_of_session", "obtain", "post_exception", "status"}
+)
 _LOCK_VERBS = frozenset({"acquire", "release", "holder", "waiters", "break_"})
 
 
