@@ -138,11 +138,11 @@ def test_several_arrays_that_a_command_returns_are_saved_together(running):
         (["get", "wheel.position", "--testbed", "bensh"], ""),
     ],
 )
-def test_what_a_device_does_not_have_is_one_clear_error(running, words, text):
+def test_a_member_that_a_device_does_not_have_is_one_clear_error(running, words, text):
     assert text in running.error(*words, exit_code=3 if "bensh" in words else 2)
 
 
-def test_what_a_device_refuses_or_raises_is_one_clear_error(running):
+def test_an_error_that_a_device_raises_is_one_clear_error(running):
     assert "1 to 6, got 9" in running.error("set", "wheel.position", "9", exit_code=1)
     assert "ZeroDivisionError: no bottom" in running.error("call", "tank.leak", exit_code=1)
 

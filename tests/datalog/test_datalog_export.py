@@ -258,7 +258,7 @@ def test_a_logged_fits_file_is_exported_with_its_stored_numbers_and_every_card(t
         assert hdus["several C"].header["ZIMAGE"] is True
 
 
-def test_what_fits_cannot_hold_is_reported_and_the_rest_is_written(run, tmp_path):
+def test_values_that_fits_cannot_hold_are_reported_and_the_rest_is_written(run, tmp_path):
     fits = pytest.importorskip("astropy.io.fits")
     run.log_array("names", np.array(["a", "b"]))
     run.log_array("long", np.array([np.longdouble(1) / 3 + 1j]))

@@ -74,7 +74,7 @@ def test_a_tag_is_a_text_that_is_not_empty(tmp_path, tag):
         run.log_scalar(tag, 1.0)
 
 
-def test_what_is_not_a_run_is_an_error(tmp_path):
+def test_a_directory_that_is_not_a_run_is_an_error(tmp_path):
     for use in (RunReader, Run.open):
         with pytest.raises(DataError, match="is not a run"):
             use(tmp_path)
@@ -129,7 +129,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", list(DAMAGES))
-def test_whatever_is_damaged_in_a_run_is_one_error_that_names_the_run_and_the_file(tmp_path, damage):
+def test_any_damage_of_a_run_is_one_error_that_names_the_run_and_the_file(tmp_path, damage):
     with Run.create(tmp_path, "scan") as run:
         run.log_scalar("n", 1)
         run.log_array("a", [1.0, 2.0])
@@ -154,7 +154,7 @@ def test_a_run_that_does_not_say_which_process_made_it_has_an_unknown_outcome(tm
 
 
 @pytest.mark.parametrize("written", [b"\xff\xfe of a vendor's library\n", b"no time\n", b""])
-def test_a_log_is_shown_whatever_stands_in_it(tmp_path, written):
+def test_a_log_is_shown_even_if_it_contains_bytes_that_are_no_text(tmp_path, written):
     with Run.create(tmp_path, "scan") as run:
         (run.path / "log.txt").write_bytes(written)
         with RunReader(run.path) as reader:
@@ -179,7 +179,7 @@ for use in (
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o555])
-def test_what_belongs_to_somebody_else_is_an_error_that_names_it(mode):
+def test_a_run_of_another_user_that_cannot_be_read_is_an_error_that_names_it(mode):
     with tempfile.TemporaryDirectory() as root:
         place = Path(root)
         place.chmod(0o755)

@@ -90,7 +90,7 @@ def test_a_logged_figure_is_written_unchanged(run, tmp_path):
         ("cube", r"expected numbers in one or two dimensions, got float64 of shape \(2, 3, 4\)"),
     ],
 )
-def test_what_cannot_be_drawn_is_one_clear_error(run, tmp_path, tag, text):
+def test_a_record_that_cannot_be_drawn_is_one_clear_error(run, tmp_path, tag, text):
     with pytest.raises(ConfigurationError, match=text):
         plot(run.path, tag, tmp_path / "picture.png")
 

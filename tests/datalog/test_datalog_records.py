@@ -67,7 +67,7 @@ def test_integers_stay_exact_and_truth_values_become_numbers(run, reader):
 
 
 @pytest.mark.parametrize("value", [2**63, "1.5", None, 1j, [1.0, 2.0], np.zeros(2)])
-def test_what_is_not_one_real_number_is_refused_as_a_scalar(run, reader, value):
+def test_a_value_that_is_not_one_real_number_is_refused_as_a_scalar(run, reader, value):
     with pytest.raises(DataError, match="scalar 'power' must be"):
         run.log_scalar("power", value)
     assert reader.tags() == []

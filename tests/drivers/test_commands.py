@@ -158,7 +158,7 @@ def test_a_command_that_cannot_say_its_values_fails_where_it_is_written(template
         ("C {!s:.3}", Rule(str.strip, None, None), 123456, "123"),
     ],
 )
-def test_what_a_format_cuts_off_is_not_sent(template, rule, value, sent):
+def test_a_value_that_the_format_would_cut_off_is_not_sent(template, rule, value, sent):
     command = SetCommand(template, rule)
 
     with pytest.raises(ValueError, match=f"cannot be .*: that would be sent as '{sent}'"):
@@ -253,7 +253,7 @@ def test_only_the_quote_of_the_string_around_it_is_doubled(template, sent):
 
 
 @pytest.mark.parametrize("value", ["x\nOUTP ON", "x;OUTP ON"])
-def test_what_a_type_of_the_drivers_own_lets_through_is_checked_as_it_is_sent(value):
+def test_a_value_that_a_drivers_own_type_accepts_is_checked_as_it_is_sent(value):
     class Name:
         def __str__(self):
             return value
@@ -353,7 +353,7 @@ def test_a_value_of_the_device_that_cannot_be_in_a_command_is_not_sent(slot):
         ("VOLT? {self.query}", r"has 'query' filled into its command, which is an operation itself"),
     ],
 )
-def test_a_command_with_what_cannot_be_filled_in_is_refused_with_the_class(command, problem):
+def test_a_command_with_an_attribute_that_cannot_be_filled_in_is_refused_when_the_class_is_made(command, problem):
     with pytest.raises(TypeError, match=problem):
         type(
             "Driver",

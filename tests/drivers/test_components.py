@@ -253,7 +253,7 @@ def test_an_operation_of_a_component_waits_for_the_mutex_of_the_device_and_is_na
     assert "'supply' not acquired" in str(error)
 
 
-def test_who_holds_the_device_is_shown_with_the_operation_of_the_component():
+def test_the_holder_of_a_device_is_shown_with_the_operation_of_the_component():
     class Slow(Component):
         def measure(self) -> str:
             """Tell who holds the device."""
@@ -330,7 +330,7 @@ def test_a_missing_component_is_an_error_that_lists_those_that_exist(supply):
 # --- what the instrument says that it has
 
 
-def test_what_is_plugged_in_is_known_when_the_device_is_open():
+def test_plugged_in_components_are_known_when_the_device_is_open():
     supply = made()
     with pytest.raises(DeviceClosedError, match="'modules' needs it open"):
         supply.modules[1]
@@ -342,7 +342,7 @@ def test_what_is_plugged_in_is_known_when_the_device_is_open():
             _ = supply.fan
 
 
-def test_a_device_that_opens_on_use_is_opened_to_tell_what_it_has():
+def test_a_device_that_opens_on_use_is_opened_to_tell_its_components():
     supply = made(open_on_use=True)
 
     assert list(supply.modules) == [1, 3]
@@ -350,7 +350,7 @@ def test_a_device_that_opens_on_use_is_opened_to_tell_what_it_has():
     supply.close(force=True)
 
 
-def test_what_is_plugged_in_is_asked_anew_with_every_connection(supply):
+def test_plugged_in_components_are_asked_for_with_every_new_connection(supply):
     meter, switch = supply.modules[1], supply.modules[3]
     supply.close(force=True)
     Rack.slots = {3: "switch", 4: "meter", 5: "fan"}
@@ -364,7 +364,7 @@ def test_what_is_plugged_in_is_asked_anew_with_every_connection(supply):
             _ = meter.sensors[1].value
 
 
-def test_an_instrument_that_does_not_answer_what_it_has_is_not_opened_and_opens_later():
+def test_an_instrument_that_does_not_tell_its_components_is_not_opened_and_opens_later():
     supply = made()
     line = supply._visa_library_.line(ADDRESS)
     line.inject(Fault("no_reply"), 2, after=1)
@@ -377,7 +377,7 @@ def test_an_instrument_that_does_not_answer_what_it_has_is_not_opened_and_opens_
         assert list(supply.modules) == [1, 3]
 
 
-def test_a_device_is_made_safe_over_a_new_connection_that_does_not_tell_what_it_has(supply):
+def test_a_device_is_made_safe_over_a_new_connection_that_does_not_tell_its_components(supply):
     Rack.slots = {1: "meter", 2: "?"}
     supply.outputs[1].enabled = True
     supply._life_.lose()
@@ -388,7 +388,7 @@ def test_a_device_is_made_safe_over_a_new_connection_that_does_not_tell_what_it_
     assert Rack.values["OUTP", "1"] == "0"
 
 
-def test_a_device_that_cannot_tell_what_it_has_is_not_opened():
+def test_a_device_that_cannot_tell_its_components_is_not_opened():
     supply = made()
     Rack.slots = {1: "something"}
     supply._modules = lambda: {1: Output(1)}
@@ -488,7 +488,7 @@ def test_describe_tells_the_operations_of_components_too(supply):
     assert json.loads(json.dumps(described))["components"]["modules[1].sensors"]["keys"] == [1, 2]
 
 
-def test_describe_of_a_closed_device_says_what_is_known_when_it_is_open():
+def test_describe_of_a_closed_device_names_the_components_that_are_known_only_while_it_is_open():
     described = made().describe()
 
     assert described["components"]["modules"]["keys"] is None
@@ -541,7 +541,7 @@ def returns_component(self) -> Output:
         ({"channel": component(_identify=lambda self: None)()}, r"Channel\._identify would never be called"),
     ],
 )  # fmt: skip
-def test_a_driver_with_what_would_run_outside_of_the_mutex_is_refused(members, problem):
+def test_a_driver_with_members_that_would_run_outside_of_the_mutex_is_refused(members, problem):
     with pytest.raises(TypeError, match=problem):
         driver(**members)
 
@@ -587,7 +587,7 @@ def test_a_declaration_of_components_that_makes_no_sense_is_refused(arguments, p
         Components(**arguments)
 
 
-def test_what_only_the_driver_uses_need_not_be_a_component():
+def test_an_object_that_only_the_driver_uses_need_not_be_a_component():
     class Reading(SimpleNamespace):
         def mean(self) -> float:
             return 1.0

@@ -286,7 +286,7 @@ def test_a_process_whose_target_returns_a_coroutine_has_failed():
 
 
 @every_kind
-def test_what_loads_a_dict_is_called_where_it_is_needed(function):
+def test_the_function_that_loads_a_dict_must_be_a_plain_function(function):
     with pytest.raises(TypeError, match=REFUSED):
         MutexedDict(load=function)
 

@@ -127,7 +127,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 
 
 @pytest.mark.parametrize("answer", [OK + b"[1", OK + b"[1, 2", OK + b"12345", b"SSH-2.0-dropbear\r\n", b""])
-def test_what_is_no_answer_of_a_switch_is_an_error(answer):
+def test_an_answer_that_is_not_one_of_a_switch_is_an_error(answer):
     with socket.create_server(("127.0.0.1", 0)) as other:
 
         def serve():

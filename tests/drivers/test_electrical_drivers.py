@@ -15,7 +15,7 @@ NO_ERROR = b'+0,"No error"\n'
 # --- TSP01
 
 
-def test_tsp01_reads_no_number_where_no_probe_is_plugged_in(simulated):
+def test_tsp01_reads_nan_if_no_probe_is_plugged_in(simulated):
     device, _simulator = simulated("thorlabs_tsp01", USB, temperature=23.5, probes=(None, 30.0))
 
     assert (device.temperature, device.humidity, device.probe_2) == (23.5, 40.0, 30.0)

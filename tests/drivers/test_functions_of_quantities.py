@@ -66,7 +66,7 @@ def wrapped():
         ("exact", Decimal("0.1"), Decimal("0.1")), ("exact", " 0.1", Decimal("0.1")), ("exact", 2, 2),
     ],
 )  # fmt: skip
-def test_what_a_function_returns_becomes_a_plain_value_of_the_declared_type(wrapped, name, found, value):
+def test_the_result_of_a_function_becomes_a_plain_value_of_the_declared_type(wrapped, name, found, value):
     wrapped._found = found
 
     got = getattr(wrapped, name)

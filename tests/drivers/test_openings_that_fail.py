@@ -49,7 +49,7 @@ class Laser(VisaDevice):
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), ValueError("no such model"), SystemExit()])
-def test_what_was_switched_on_by_an_opening_that_failed_is_made_safe(interruption):
+def test_an_output_that_a_failed_opening_has_switched_on_is_made_safe(interruption):
     library = build_library([Instrument(ADDRESS, LaserInstrument)], clock="virtual")
     laser = Laser("laser", address=ADDRESS, visa_library=library, interruption=interruption)
     with pytest.raises(type(interruption)):

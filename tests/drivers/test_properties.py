@@ -221,7 +221,7 @@ def test_limits_that_a_function_tells_must_be_two_numbers(told):
         odd.odd = 1
 
 
-def test_what_cannot_be_set_or_read_says_so(gadget):
+def test_a_quantity_that_cannot_be_set_or_read_says_so(gadget):
     with pytest.raises(AttributeError, match="can be read, not set"):
         gadget.power = 1
     with pytest.raises(AttributeError, match="can be set, not read"):

@@ -159,7 +159,7 @@ def test_limits_for_which_a_function_reads_properties_are_told_without_asking(sy
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, "much", None, [1.0], "1 A"])
 @pytest.mark.parametrize("name", ["voltage", "named", "told"])
-def test_what_is_wrong_whatever_the_limits_are_is_refused_without_asking_for_them(symmetric, name, wrong):
+def test_a_value_that_no_limits_could_allow_is_refused_without_asking_for_the_limits(symmetric, name, wrong):
     symmetric._asked.clear()
     with pytest.raises(DeviceValueError, match=name):
         setattr(symmetric, name, wrong)
@@ -267,7 +267,7 @@ def test_a_configuration_narrows_the_limits_of_all_arguments():
         ({"arguments": (1.5,), "get": "K? {key}"}, "must be a whole number or a text"),
     ],
 )
-def test_arguments_that_cannot_be_are_refused_where_they_are_declared(options, said):
+def test_impossible_arguments_are_refused_where_they_are_declared(options, said):
     with pytest.raises(TypeError, match=said):
         Measurement(options.pop("get"), doc="K.", **options)
 
@@ -381,7 +381,7 @@ def test_the_average_of_equal_readings_is_that_reading():
     assert averaged(["0.1"] * 10, 10).level == 0.1
 
 
-def test_the_average_of_readings_of_which_one_is_no_measurement_is_none():
+def test_the_average_is_no_measurement_if_one_of_the_readings_is_none():
     assert math.isnan(averaged(["1", "9.91E37", "6"]).level)
     assert averaged(["1", "9.9E37", "6"]).level == math.inf
 
@@ -417,7 +417,7 @@ def test_an_average_can_be_cancelled_and_lets_shared_reads_in(runtime):
 
 
 @pytest.mark.parametrize("options", [{"type": int, "average": 2}, {"average": 0}, {"type": str, "average": 2}])
-def test_what_has_no_mean_is_not_averaged(options):
+def test_a_quantity_that_has_no_mean_cannot_be_averaged(options):
     with pytest.raises(TypeError, match="average is a number of readings, of a quantity of type float or Array"):
         Measurement("?", doc="X.", **options)
 
@@ -533,7 +533,7 @@ def test_settles_within_needs_a_function_if_the_device_is_not_a_visa_device():
         ({"settles_within": 1, "until": "*OPC!"}, r"until must be a function .*got '\*OPC!'"),
     ],
 )
-def test_a_way_to_settle_that_is_none_is_refused_where_it_is_declared(options, said):
+def test_invalid_arguments_for_settling_are_refused_where_they_are_declared(options, said):
     with pytest.raises(TypeError, match=said):
         Setting("X {}", doc="X.", **options)
 

@@ -124,7 +124,7 @@ def test_a_group_keeps_its_kind():
     assert measured(whole) is whole
 
 
-def test_an_infinite_choice_is_read_from_what_stands_for_it(meter):
+def test_an_infinite_choice_is_read_from_the_number_that_means_infinity(meter):
     meter._reply = "+9.90000000E+37"
     assert meter.load == math.inf
     meter._reply = 9.9e37

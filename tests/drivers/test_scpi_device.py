@@ -74,14 +74,14 @@ def test_a_number_is_read_in_every_form_of_the_standard(source, reply, value):
 
 
 @pytest.mark.parametrize("reply", ["9.91E37", "+9.91000000E+37", "NAN"])
-def test_what_stands_for_no_number_is_nan(source, reply):
+def test_a_reply_that_means_not_a_number_is_nan(source, reply):
     device, _simulator = source({b"VOLT?": f"{reply}\n".encode()})
 
     assert math.isnan(device.voltage)
 
 
 @pytest.mark.parametrize("reply", ["", "volts", "1,2", "#HXY", "#Q8", "#B2", "#", "1_0", "0x10", '"5"', "5 V"])
-def test_what_is_no_number_is_an_error(source, reply):
+def test_a_reply_that_is_no_number_is_an_error(source, reply):
     device, _simulator = source({b"VOLT?": f"{reply}\n".encode()})
 
     with pytest.raises(DeviceProtocolError, match="a number was expected, got"):
@@ -133,7 +133,7 @@ def test_a_choice_may_be_sent_in_quotes(source, reply):
     assert device.function == "voltage"
 
 
-def test_a_choice_that_stands_in_quotes_on_the_wire_is_itself(source):
+def test_a_choice_that_is_answered_in_quotes_is_recognised(source):
     class Meter(Source):
         sense = Measurement("SENS?", choices={"volts": '"VOLT"', "amperes": '"CURR"'}, doc="What is measured.")
 
@@ -277,7 +277,7 @@ def test_an_instrument_without_an_error_queue_is_never_asked(source):
         device.check_errors()
 
 
-def test_that_an_instrument_has_no_error_queue_is_said_when_it_is_opened(serve, script):
+def test_an_instrument_without_an_error_queue_is_reported_when_it_is_opened(serve, script):
     library = serve(USB, script, replies={b"*IDN?": b"ACME,Source,7,1.0\n"})
 
     with pytest.raises(DeviceOpenError, match=r"no reply.*errors = 'never'.*SYST:ERR\?"):
@@ -301,14 +301,14 @@ def test_an_instrument_without_an_error_queue_tells_by_its_status_register(sourc
     assert simulator.sent == [b"VOLT 1.0", b"*ESR?", b"VOLT 2.0", b"*ESR?", b"*ESR?", b"*ESR?"]
 
 
-def test_errors_of_the_past_are_nobodys_and_are_logged(source, caplog):
+def test_errors_that_are_in_the_queue_before_the_opening_are_logged_and_not_raised(source, caplog):
     device, _simulator = source({b"SYST:ERR?": [b'-113,"Undefined header"\n', NO_ERROR, NO_ERROR]})
     device.voltage = 3
 
     assert '-113,"Undefined header"' in caplog.text
 
 
-def test_what_fails_while_it_is_waited_for_is_told_in_the_words_of_the_instrument(source):
+def test_a_command_that_fails_while_it_is_waited_for_raises_the_text_of_the_instrument(source):
     class Oven(Source):
         def tune(self):
             self._wait_for_completion("TUNE", 5.0)
@@ -382,7 +382,7 @@ def test_a_strict_driver_takes_exact_forms_only(source, name, reply):
 @pytest.mark.parametrize(
     ("name", "replies"), [("count", ["12", "1"]), ("label", ["red", "redo"]), ("function", ["VOLT", "CURR"])]
 )
-def test_a_strict_driver_asks_twice_for_what_a_character_more_or_less_makes_another_value(source, name, replies):
+def test_a_strict_driver_asks_twice_if_one_character_more_or_less_gives_another_valid_value(source, name, replies):
     device, simulator = source({query(name).encode(): [f"{one}\n".encode() for one in replies]}, StrictSource)
 
     with pytest.raises(DeviceProtocolError, match="the same answer twice was expected"):
@@ -395,7 +395,7 @@ def test_a_strict_driver_asks_twice_for_what_a_character_more_or_less_makes_anot
     [("voltage", "1.5E+00", 1.5), ("voltage", "9.90000000E+37", math.inf), ("count", "+12", 12),
      ("enabled", "0", False), ("label", '"red"', "red"), ("function", '"CURR"', "current")],
 )  # fmt: skip
-def test_a_strict_driver_reads_what_is_exact(source, name, reply, value):
+def test_a_strict_driver_reads_exact_forms(source, name, reply, value):
     device, _simulator = source({query(name).encode(): f"{reply}\n".encode()}, StrictSource)
 
     assert getattr(device, name) == value

@@ -182,14 +182,14 @@ def test_commands_go_to_952_actuators_of_each_mirror_row_by_row():
         ("flat", r"commands must be numbers of shape \(2, 34, 34\), got str"),
     ],
 )
-def test_commands_that_the_mirrors_do_not_stand_are_refused(commands, message):
+def test_commands_that_would_damage_the_mirrors_are_refused(commands, message):
     with simulated("boston_dm", boston_dm.BmcDm, highest=0.5) as device:
         with pytest.raises(DeviceValueError, match=message):
             device.commands = commands
         assert not device._connection.sent.any()
 
 
-def test_after_a_command_that_failed_the_mirrors_are_not_said_to_have_any(monkeypatch):
+def test_after_a_failed_command_the_present_commands_of_the_mirrors_are_not_known(monkeypatch):
     with simulated("boston_dm", boston_dm.BmcDm) as device:
         monkeypatch.setattr(device._connection, "send_data", lambda _commands: 1)
         with pytest.raises(DeviceProtocolError, match="the driver box is closed"):

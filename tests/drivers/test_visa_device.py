@@ -222,7 +222,7 @@ def test_a_pulled_cable_is_a_disconnection_and_opening_again_works(widget, addre
     assert device.a == 1.5
 
 
-def test_after_a_lost_connection_the_next_operation_opens_it_anew(widget):
+def test_after_a_lost_connection_the_next_operation_opens_it_again(widget):
     device, library = widget("ASRL7::INSTR")
     device.open()
     library.disconnect("ASRL7::INSTR")

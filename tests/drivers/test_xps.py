@@ -199,7 +199,7 @@ def test_position_and_status_are_read_while_it_moves(stages, until):
     moving.join()
 
 
-def test_what_is_made_safe_on_its_way_stops_at_once_and_the_motion_says_so(stages, until):
+def test_an_axis_that_is_made_safe_while_it_moves_stops_at_once_and_the_motion_says_so(stages, until):
     device, simulator, _library = stages()
     moving = begin_slow_motion(device, until)
 

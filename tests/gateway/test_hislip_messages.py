@@ -43,7 +43,7 @@ def test_messages_are_the_same_however_the_bytes_are_cut(messages, chance):
 
 
 @given(st.integers(65, 2**64 - 1), st.binary(min_size=1, max_size=500))
-def test_of_a_message_that_is_too_long_nothing_is_kept(length, piece):
+def test_a_message_that_is_too_long_is_not_kept(length, piece):
     parser = MessageParser(64)
     header = HEADER.pack(b"HS", 7, 0, 0, length)
     assert list(parser.feed(header + piece[:length])) == [Oversized(MessageType.DATA_END, length)]
@@ -206,7 +206,7 @@ def test_a_message_that_is_too_long_in_all_is_refused_once_and_the_next_one_is_d
     (Message(MessageType.ASYNC_MAXIMUM_MESSAGE_SIZE, 0, 0, b"1"), True, ErrorCode.UNIDENTIFIED),
     (Message(MessageType.DEVICE_CLEAR_COMPLETE), False, ErrorCode.UNIDENTIFIED),
 ])  # fmt: skip
-def test_what_is_not_understood_is_an_error_that_does_not_end_the_connection(message, asynchronous, code):
+def test_a_message_that_is_not_understood_is_an_error_that_does_not_end_the_connection(message, asynchronous, code):
     machine = Machine()
     machine.take(message, asynchronous=asynchronous)
     assert machine.errors() == [code]

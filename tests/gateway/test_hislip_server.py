@@ -165,7 +165,7 @@ def test_locks_are_granted_in_the_order_in_which_they_were_asked_for(talker, pro
         assert after.asyn.hear(MessageType.ASYNC_LOCK_RESPONSE).control == LockAnswer.SUCCESS
 
 
-def test_shared_locks_exclude_all_who_do_not_share_them(talker, program):
+def test_shared_locks_exclude_all_programs_that_do_not_share_them(talker, program):
     instrument, server = talker
     one, two, other = (program(server.port) for _ in range(3))
     assert one.lock(key=b"us") == two.lock(key=b"us") == LockAnswer.SUCCESS
@@ -184,7 +184,7 @@ def test_shared_locks_exclude_all_who_do_not_share_them(talker, program):
     assert other.query(b"ECHO? 3") == b"3\n"
 
 
-def test_who_no_longer_waits_for_a_lock_does_not_get_it(talker, program):
+def test_an_owner_that_no_longer_waits_for_a_lock_does_not_get_it(talker, program):
     _instrument, server = talker
     one, other = program(server.port), program(server.port)
     one.lock()
@@ -270,7 +270,7 @@ def test_a_device_clear_does_not_clear_what_another_program_has_locked(talker, p
     assert instrument.clears == 0
 
 
-def test_what_was_written_last_before_closing_is_carried_out(talker, until):
+def test_the_last_command_before_closing_is_carried_out(talker, until):
     instrument, server = talker
     for number in range(20):
         one = Program(server.port)
@@ -310,7 +310,7 @@ def alive(port, name="hislip0"):
     Message(MessageType.INITIALIZE, 0, 0, bytes(257)).encode(), Message(MessageType.ASYNC_INITIALIZE, 0, 7).encode(),
     Message(MessageType.INITIALIZE, 0, 1 << 24, b"hislip_nobody").encode(),
 ])  # fmt: skip
-def test_who_begins_wrongly_is_told_so_and_disconnected(talker, first):
+def test_a_client_that_begins_wrongly_is_told_so_and_disconnected(talker, first):
     _instrument, server = talker
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as stranger:
         stranger.sendall(first)
@@ -341,7 +341,7 @@ def test_data_before_the_second_connection_is_refused(talker):
     line.close()
 
 
-def test_nobody_joins_the_session_of_another(talker, program):
+def test_a_program_cannot_join_the_session_of_another_program(talker, program):
     _instrument, server = talker
     one = program(server.port)
     for number in (one.session, (one.session + 1) % 65536):

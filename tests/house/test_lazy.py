@@ -117,7 +117,7 @@ def use_numpy():
 
 
 @pytest.mark.parametrize("use", [see_what_is_imported, use_pytest, use_numpy])
-def test_what_only_tests_need_is_imported_by_their_child_processes_when_they_use_it(use):
+def test_modules_for_tests_are_imported_in_a_child_process_only_when_it_uses_them(use):
     """Or it would take half of the time that a child takes to begin."""
     process = Process(target=use)
     process.start()

@@ -17,13 +17,13 @@ def names(extra):
     return found
 
 
-def test_whoever_tests_a_driver_installs_three_packages():
+def test_the_extra_for_tests_of_drivers_installs_three_packages():
     assert names("pytest") == {"hypothesis", "psutil", "pytest"}
 
 
-def test_whoever_builds_the_documentation_has_what_the_pages_about_testing_import():
+def test_the_extra_for_the_documentation_has_all_packages_that_the_pages_about_testing_import():
     assert names("pytest") < names("docs")
 
 
-def test_whoever_works_on_the_project_has_every_extra_but_that_of_the_benchmarks():
+def test_the_extra_for_development_contains_every_extra_but_that_of_the_benchmarks():
     assert set().union(*(names(extra) for extra in EXTRAS if extra != "bench")) == names("dev")

@@ -74,7 +74,7 @@ def stores(tree):
                 inside = inside.value
 
 
-def test_what_is_the_frameworks_own_is_set_by_the_module_of_its_class_only():
+def test_private_values_of_the_framework_are_set_only_by_the_module_of_their_class():
     wrong = [
         f"{file}:{node.lineno}: {ast.unparse(node)}"
         for file, tree in FRAMEWORK.items()
@@ -85,7 +85,7 @@ def test_what_is_the_frameworks_own_is_set_by_the_module_of_its_class_only():
     assert wrong == []
 
 
-def test_what_other_modules_use_is_stated_in_the_body_of_its_class():
+def test_members_that_other_modules_use_are_declared_in_the_body_of_their_class():
     stated = set().union(*map(declared, FRAMEWORK.values()))
     wrong = [
         f"{file}:{node.lineno}: {ast.unparse(node)}"

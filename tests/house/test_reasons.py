@@ -45,7 +45,7 @@ def test_every_number_that_has_a_name_has_a_unit_or_a_reason():
     assert [problem for file in FILES for problem in numbers_without_a_reason(file)] == []
 
 
-def test_what_silences_a_checker_says_why():
+def test_a_comment_that_silences_a_checker_says_why():
     silenced = [
         f"{file}:{number}: {line.strip()}"
         for file in FILES

@@ -51,7 +51,7 @@ def test_a_new_driver_overwrites_nothing(tmp_path):
     assert tmp_path.joinpath("acme_s1.py").read_text() == "mine"
 
 
-def test_which_kind_it_is_is_asked_on_a_terminal_and_said_elsewhere(tmp_path):
+def test_the_kind_of_driver_is_asked_for_on_a_terminal_only(tmp_path):
     command = (sys.executable, "-m", "catkit_devices", "new-driver", "acme_cam")
     told = subprocess.check_output(command, cwd=tmp_path, stdin=subprocess.DEVNULL, text=True)
     assert "kind: scpi" in told

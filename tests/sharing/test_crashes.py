@@ -493,7 +493,7 @@ def end_by_a_kill(manager, pid):
     manager.shutdown()
 
 
-def test_what_has_ended_with_its_server_says_so_though_another_server_has_its_name(runtime):
+def test_an_object_that_ended_with_its_server_says_so_even_if_another_server_has_the_name(runtime):
     first = SharedMemoryManager("bench")
     first.start()
     pid = first.pid
@@ -766,7 +766,7 @@ def test_a_device_that_cannot_be_made_safe_goes_to_fault_and_refuses(manager, un
         stubborn.value = 3
 
 
-def test_what_cannot_be_made_safe_stays_in_fault_through_opening_and_resetting_until_it_is_safe(manager):
+def test_a_device_that_cannot_be_made_safe_stays_in_fault_until_it_is_safe(manager):
     stubborn = manager.get_object("instrument", Stubborn, "instrument")
     with stubborn.lock():
         stubborn.open()

@@ -16,7 +16,7 @@ from catkit_devices.multiprocessing.server.objects import MAKERS, Host
 PARAMETERS = {"barrier": {"parties": 2}, "stream": {"shape": (2,), "dtype": "<f8"}}
 
 
-def test_whatever_a_server_makes_is_a_hosted_object():
+def test_every_object_that_a_server_makes_is_a_hosted_object():
     host = Host()
     for kind in MAKERS:
         host.obtain(kind, kind, PARAMETERS.get(kind, {}))

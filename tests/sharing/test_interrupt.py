@@ -283,7 +283,7 @@ class Waits:
         return self._outcome
 
 
-def test_an_operation_that_is_cancelled_while_it_waits_for_a_condition_has_it_until_it_has_left(
+def test_an_operation_that_is_cancelled_while_it_waits_for_a_condition_holds_it_until_it_has_left(
     manager, second_manager, until
 ):
     for where in (manager, second_manager):

@@ -542,7 +542,7 @@ def test_a_local_dict_shares_the_mutex_of_something_else():
         assert (d["a"], d.mutex.holder.depth, both.mutex.holder.depth) == (1, 1, 1)
 
 
-def test_what_a_killed_process_held_is_free_again(manager, start):
+def test_the_mutexes_of_a_killed_process_are_free_again(manager, start):
     d = manager.get_dict("counts")
     child = start(shareable.die_holding, "counts")
     with pytest.raises(ProcessDiedError):

@@ -187,7 +187,7 @@ def test_an_unpicklable_result_is_an_error_only_when_it_is_read():
     assert "result" in caught.value.__notes__[0]
 
 
-def test_what_cannot_be_sent_to_a_child_is_an_error_of_start_and_leaves_nothing(until):
+def test_an_argument_that_cannot_be_sent_to_a_child_is_an_error_of_start_and_leaves_nothing(until):
     resource_tracker.ensure_running()  # it keeps a descriptor of its own from the first start on
     before = psutil.Process().num_fds()
     process = Process(target=_echo, args=(threading.Lock(),))

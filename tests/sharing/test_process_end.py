@@ -165,7 +165,7 @@ def test_a_device_that_another_thread_opened_is_made_safe_too(program):
 
 
 @pytest.mark.parametrize("ending", ["sys.exit(4)", "end_oneself(signal.SIGTERM)"])
-def test_what_cannot_be_made_safe_is_named_in_bounded_time(program, ending):
+def test_a_device_that_cannot_be_made_safe_is_named_within_a_limited_time(program, ending):
     ended = program(f"""
         lamp = Lamp("lamp", journal=journal, safe_seconds=60, safe_timeout=0.5)
         other = Lamp("other", journal=journal)

@@ -507,7 +507,7 @@ def test_private_names_are_refused_by_the_server(tally):
     assert tally.add() == 1
 
 
-def test_what_an_object_does_not_share_is_refused_by_the_server(tally):
+def test_a_member_that_an_object_does_not_share_is_refused_by_the_server(tally):
     remote = tally._remote_
     for operation, name in NOT_SHARED:
         with pytest.raises(AttributeError, match=f"shares no '{name}'"):

@@ -89,7 +89,7 @@ def test_components_are_a_mapping_that_needs_no_server(rack, asked):
     assert asked == []
 
 
-def test_what_is_plugged_in_is_learned_once(rack, asked):
+def test_plugged_in_components_are_asked_for_once(rack, asked):
     assert [rack.modules[1].label for _ in range(3)] == 3 * ["Meter"]
     assert rack.modules[1].sensors[2].value == 2.0
     assert rack.modules[2].count() == 5
@@ -100,7 +100,7 @@ def test_what_is_plugged_in_is_learned_once(rack, asked):
         rack.modules[3]
 
 
-def test_what_is_plugged_in_anew_is_learned_anew(rack, plugged):
+def test_components_that_are_exchanged_are_learned_when_the_device_is_opened_again(rack, plugged):
     meter, switch = rack.modules[1], rack.modules[2]
     rack.close(force=True)
     plugged.write_text("switch switch fan")
@@ -174,7 +174,7 @@ def test_on_its_server_a_component_is_the_component_itself(rack):
     assert rack.outputs[1].ramp(2.0) == rack.outputs[1]
 
 
-def test_what_a_component_refuses_is_told_as_by_its_device(rack):
+def test_a_value_that_a_component_refuses_is_reported_as_by_its_device(rack):
     with pytest.raises(DeviceValueError, match=r"device 'rack' \(Rack\): outputs\[1\]\.voltage must be 0 to 30 V"):
         rack.outputs[1].voltage = 31
     with pytest.raises(AttributeError, match=r"object 'rack' shares no 'outputs\.1\.volage' \(it has .*voltage"):
@@ -235,7 +235,7 @@ def test_a_broken_section_refuses_the_components(rack):
 
 
 @pytest.mark.parametrize("_", range(6))  # who waits came first once in four times, when it did
-def test_components_are_safe_before_who_waits_for_a_killed_client_gets_their_device(rack, tmp_path, _):
+def test_components_are_made_safe_before_the_next_waiter_gets_the_device_of_a_killed_client(rack, tmp_path, _):
     entered = tmp_path / "entered"
     rack.outputs[1].voltage = 12
     program = (

@@ -194,7 +194,7 @@ class Patient(Device):
         ((lambda: True,), {"interval": float("nan")}),
     ],
 )
-def test_a_wait_of_no_number_of_seconds_is_refused(wait, until):
+def test_a_wait_is_refused_if_its_time_is_no_number_of_seconds(wait, until):
     with Patient("patient") as patient, pytest.raises(ValueError, match="device 'patient', .*a number of seconds, got"):
         patient.pause(*wait, **until)
 

@@ -60,7 +60,7 @@ class TestFW102C:
     def test_the_dialogue_is_echo_answer_prompt(self, wheel, sent, received):
         assert talk(wheel, sent) == received
 
-    def test_nothing_comes_before_the_line_is_complete(self, wheel):
+    def test_no_reply_comes_before_the_line_is_complete(self, wheel):
         assert talk(wheel, b"po") == b""
         assert talk(wheel, b"s?\r") == b"pos?\r1\r> "
 

@@ -119,7 +119,7 @@ def test_a_slow_reply_can_be_too_slow(echo):
 
 
 @pytest.mark.parametrize("fault", [Fault("slow", interval=0.2), Fault("late", delay=1.5)])
-def test_what_was_still_to_come_over_a_tcp_connection_does_not_come_over_the_next_one(visa, fault):
+def test_the_rest_of_a_reply_does_not_come_over_the_next_tcp_connection(visa, fault):
     address = "TCPIP::192.168.1.9::5025::SOCKET"
     manager = visa((address, Echo))
 

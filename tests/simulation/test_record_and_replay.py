@@ -144,7 +144,7 @@ def test_a_replay_gives_every_driver_what_it_got_when_it_was_recorded(tmp_path, 
     replayed.instrument(address).finish()
 
 
-def test_what_real_sockets_carry_is_recorded_too(tmp_path):
+def test_the_bytes_of_real_sockets_are_recorded_too(tmp_path):
     library = build_library([Instrument(SOCKET, "scpi_camera", {"rows": 50, "columns": 40})])
     with InstrumentServer(library) as server:
         address = server.served[SOCKET].visa

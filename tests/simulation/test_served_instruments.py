@@ -261,6 +261,6 @@ def test_closing_disconnects_every_client(connect):
     ({"host": "nowhere.invalid"}, "cannot be served on nowhere.invalid:0"),
     ({"port_base": 65536}, "65536"),
 ])  # fmt: skip
-def test_what_cannot_be_served_is_refused(serve, options, message):
+def test_arguments_for_serving_that_are_not_possible_are_refused(serve, options, message):
     with pytest.raises(ConfigurationError, match=message):
         serve((SERIAL, Parrot), **options)

@@ -152,7 +152,7 @@ def test_a_bug_in_a_simulator_arrives_as_a_simulation_error(remote):
         talk(resource).write("boom")
 
 
-def test_what_one_process_sets_another_one_sees(shared, remote):
+def test_a_value_that_one_process_sets_is_seen_by_another_one(shared, remote):
     def write():
         manager = SharedMemoryManager("sim")
         manager.connect()

@@ -147,7 +147,7 @@ def test_without_json_a_table_says_where_instruments_are(directory):
     (("--config", "bench.toml", "--port-base", "70000"), "a port must be 0 to 65535, got 70000"),
     (("--config", "bench.toml", "--set", 'simulation.clock="virtual"'), "whose clock is virtual cannot be served"),
 ])  # fmt: skip
-def test_what_cannot_be_simulated_is_one_clear_error(directory, arguments, problem):
+def test_a_device_that_cannot_be_simulated_is_one_clear_error(directory, arguments, problem):
     result = run(directory, "simulate", *arguments)
     assert result.returncode == 2
     assert problem in result.stderr

@@ -236,7 +236,7 @@ def test_the_rest_of_a_message_ends_where_the_message_does(visa):
 
 
 @pytest.mark.parametrize("address", WITH_ENDS)
-def test_the_end_of_a_write_stands_for_the_terminator_where_there_is_one(visa, address):
+def test_the_end_of_a_write_replaces_the_terminator_if_there_is_one(visa, address):
     replies = {"*IDN?": b"it is me\n"}
     resource = visa((address, ScriptWithEnd, {"replies": replies})).open_resource(address)
     assert resource.write("*IDN?", termination="\n") == 6
@@ -245,7 +245,7 @@ def test_the_end_of_a_write_stands_for_the_terminator_where_there_is_one(visa, a
     assert resource.read_raw() == b"it is me\n"
 
 
-def test_the_end_of_a_write_stands_for_nothing_on_a_serial_line(visa):
+def test_the_end_of_a_write_does_not_replace_a_terminator_on_a_serial_line(visa):
     manager = visa((SERIAL, ScriptWithEnd, {"replies": {"*IDN?": b"it is me\n"}}))
     resource = manager.open_resource(SERIAL, write_termination="", read_termination="\n")
     resource.write("*ID")

@@ -66,7 +66,7 @@ def test_a_message_may_come_in_pieces_and_two_in_one_write(supply):
     assert instrument.feed(b"D?\nV?\nBEEP\n") == b"supply of ours\n1.50\n"
 
 
-def test_what_is_not_text_is_an_unknown_command(supply):
+def test_bytes_that_are_not_text_are_an_unknown_command(supply):
     instrument = YamlInstrument(bench(), supply, address="USB::1::2::3::INSTR")
     assert instrument.feed(b"\xff\xfe\n") == b"ERR\n"
     assert instrument.feed(b"V?\n") == b"1.50\n"
@@ -78,7 +78,7 @@ def test_text_is_sent_and_taken_in_the_encoding_of_the_instrument(visa, supply):
     assert instrument.feed("ID?\n°\nµ\n".encode("latin-1")) == "5 µA\nERR\n".encode("latin-1")
 
 
-def test_the_end_of_a_usb_message_stands_for_its_terminator(visa, supply):
+def test_the_end_of_a_usb_message_replaces_its_terminator(visa, supply):
     resource = visa(("USB::1::2::3::INSTR", supply)).open_resource("USB::1::2::3::INSTR")
     resource.write("V?", termination="")
     assert resource.read_raw() == b"1.50\n"

@@ -494,7 +494,7 @@ class Meets(Experiment):
             pass
 
 
-def test_what_happened_to_mutexes_is_kept_with_the_run(shared_testbed, tmp_path):
+def test_events_of_mutexes_are_kept_with_the_run(shared_testbed, tmp_path):
     mark = tmp_path / "mark"
     meets = Meets(mark=mark)
 

@@ -108,7 +108,7 @@ def test_limits_that_make_no_sense_are_named_with_their_file_and_key(tmp_path, t
         ("10000 mV", "10 K", r"safety\.output\.maximum: expected a number in the unit of 'outputs\.2\.voltage'"),
     ],
 )  # fmt: skip
-def test_a_safety_check_of_what_a_component_does_not_have_is_refused(tmp_path, before, after, problem):
+def test_a_safety_check_of_a_property_that_a_component_does_not_have_is_refused(tmp_path, before, after, problem):
     path = tmp_path / "bench.toml"
     path.write_text((BENCH + WATCHED).replace(before, after))
 
@@ -144,7 +144,7 @@ def command(*words, fails=False):
     return done.stderr if fails else done.stdout
 
 
-def test_what_is_plugged_in_is_known_to_the_command_line_before_the_device_is_used(racks):
+def test_plugged_in_components_are_known_to_the_command_line_before_the_device_is_used(racks):
     assert command("get", "supply.modules.oven.sensors.2.value").endswith(
         ".modules['oven'].sensors[2].value = 402.5 K\n"
     )
@@ -188,7 +188,7 @@ def complete(*words):
     return done.stdout
 
 
-def test_the_shell_completes_components_without_what_means_something_to_it(racks):
+def test_the_shell_completes_components_without_brackets_and_quotes(racks):
     racks.devices.supply.open()
     offered = complete("get", "supply.outputs.1.")
     assert "supply.outputs.1.voltage" in offered

@@ -169,7 +169,7 @@ class Counts(Experiment):
         return step
 
 
-def test_a_failure_does_not_stop_the_others_if_told_so(shared_testbed, tmp_path):
+def test_a_failure_does_not_stop_the_others_if_this_is_wanted(shared_testbed, tmp_path):
     with pytest.raises(ValueError, match="no such thing"):
         shared_testbed.run(Counts(steps=30), Fails(mark=tmp_path / MARK), stop_all_on_exception=False)
 
@@ -498,7 +498,7 @@ def test_an_experiment_that_is_not_running_says_so():
         _ = Returns(value=1).devices
 
 
-def test_a_class_that_does_not_say_what_it_does_cannot_be_made():
+def test_an_experiment_without_the_method_experiment_cannot_be_made():
     class Nothing(Experiment):
         pass
 

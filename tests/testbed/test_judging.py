@@ -50,7 +50,7 @@ def test_a_number_of_another_library_is_a_number(value):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 9.9e37, -9.9e37, 9.91e37, 1e38, np.float32(9.9e37)])
 @pytest.mark.parametrize("limit", ["minimum", "maximum"])
-def test_what_is_no_measurement_fails_a_check_with_one_limit(limit, value):
+def test_a_number_that_is_no_measurement_fails_a_check_with_one_limit(limit, value):
     test = SafetyTest(name="n", device="tank", property="level", **{limit: 1})
 
     assert "which is no measurement, expected at " in test.problem(value)
@@ -185,7 +185,7 @@ def test_a_permit_lasts_for_twice_the_longest_interval_unless_told_otherwise(ben
     assert permit_timeout(load_configuration([bench], overrides)) == expected
 
 
-def test_own_time_stands_still_while_the_process_is_stopped():
+def test_the_process_clock_stops_while_the_process_is_stopped():
     moments = iter([100.0, 100.2, 100.4, 160.0, 160.1])
     own_time = OwnTime(0.5, lambda: next(moments))
 

@@ -25,7 +25,7 @@ SOON = 5.0
     ("sent", "overrides"),
     [(signal.SIGINT, ()), (signal.SIGINT, (CHECK,)), (signal.SIGTERM, (CHECK,)), (signal.SIGHUP, ())],
 )
-def test_a_signal_that_asks_it_to_end_ends_everything_in_order(bench, journal, until, runtime, sent, overrides):
+def test_a_signal_to_end_ends_everything_in_order(bench, journal, until, runtime, sent, overrides):
     process = run_until_lit(bench, journal, until, *overrides)
 
     if sent == signal.SIGTERM:  # from an operator, to this process; the others come to all that are on the terminal
