@@ -58,8 +58,11 @@ _BEFORE_GOODBYE = 10
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals by which a program is told to end: by an operator, and by the end of its terminal."""
 _NUMBERS = tuple(map(int, ENDING))
-_handler_of = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-"""As ``signal.getsignal``, without the time it takes to make a member of an enum: every change of a device asks."""
+_handler_of = getattr(signal, "_signal", signal).getsignal
+"""As ``signal.getsignal``, which takes three times as long because it makes a member of an enum: every change of a device
+asks."""
+_DEFAULT = int(signal.SIG_DFL)
+"""What it returns for a signal that nobody handles."""
 
 _log = logging.getLogger(__name__)
 
@@ -213,7 +216,7 @@ def watch_signals_again() -> None:
     """Watch SIGTERM and SIGHUP again if asyncio has restored their default action, as it does at its end."""
     if _opened:
         for number in _NUMBERS:
-            if _handler_of(number) == signal.SIG_DFL:
+            if _handler_of(number) == _DEFAULT:
                 watch_signals()
 
 
