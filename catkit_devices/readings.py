@@ -7,7 +7,6 @@ for them: 9.9E37 means infinity, -9.9E37 negative infinity and 9.91E37 not a num
 
 from __future__ import annotations
 
-import datetime as dt
 import inspect
 import math
 import numbers
@@ -118,7 +117,10 @@ def carried_unit(value: Any) -> Any:
     It is found in quantities (pint, astropy, unyt), in astropy's NDData, columns and tables (the units of the columns,
     as text), and in ``attrs`` with ``units`` or ``unit`` (xarray, pandas, h5py).
     """
-    if isinstance(value, str | int | float | list | tuple | dict | dt.date | dt.timedelta) or value is None:
+    if isinstance(value, str | int | float | list | tuple | dict) or value is None:
+        return None
+    datetime = imported("datetime")
+    if datetime is not None and isinstance(value, datetime.date | datetime.timedelta):
         return None
     attributes = getattr(value, "attrs", None)
     if isinstance(attributes, Mapping):

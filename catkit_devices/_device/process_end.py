@@ -59,8 +59,7 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 """The signals by which a program is told to end: by an operator, and by the end of its terminal."""
 _NUMBERS = tuple(map(int, ENDING))
 _handler_of = getattr(signal, "_signal", signal).getsignal
-"""As ``signal.getsignal``, which takes three times as long because it makes a member of an enum: every change of a device
-asks."""
+"""As ``signal.getsignal``, without the time it takes to make a member of an enum: every change of a device asks."""
 _DEFAULT = int(signal.SIG_DFL)
 """What it returns for a signal that nobody handles."""
 

@@ -47,7 +47,10 @@ def imported_by(statement):
             "from catkit_devices.multiprocessing import Process, SharedMemoryManager, Mutex",
             {"numpy", "pyvisa", "pint", "pydantic", "cloudpickle", "tblib", "logging", "inspect", "pluggy"},
         ),
-        ("from catkit_devices import Device, Control", {"numpy", "pyvisa", "pint", "pydantic", "matplotlib"}),
+        (
+            "from catkit_devices import Device, Control",
+            {"numpy", "pyvisa", "pint", "pydantic", "matplotlib", "datetime"},
+        ),
         ("from catkit_devices.testbed import Experiment", {"numpy", "pyvisa", "pint", "pydantic", "matplotlib"}),
     ],
 )
