@@ -133,7 +133,7 @@ class Device(HostedObject, metaclass=DeviceType):
         """The clock of the simulation that the device is part of."""
         self._bounds_ = KnownBounds(lambda: self._connection)
         self._stand_in_: Callable[[], Any] | None = None
-        """Under simulation, what makes the connection in the place of ``_open``."""
+        """Under simulation, the function that makes the connection instead of ``_open``."""
         self._has_stand_in_ = False
         """Whether its configuration declares a stand-in, so that it could be simulated."""
         self._reference_: Reference | None = None
@@ -147,7 +147,7 @@ class Device(HostedObject, metaclass=DeviceType):
 
         Args:
             clock: of the simulation.
-            stand_in: makes the connection in the place of ``_open``; None where ``_open`` opens a simulated instrument.
+            stand_in: makes the connection in the place of ``_open``; None if ``_open`` opens a simulated instrument.
         """
         self._clock_ = clock
         self._stand_in_ = stand_in
@@ -228,7 +228,7 @@ class Device(HostedObject, metaclass=DeviceType):
     @property
     @final
     def is_open(self) -> bool:
-        """Whether it is open; a forked child is not told that of a device that its parent had open."""
+        """Whether it is open; raises DeviceClosedError in a forked child if its parent had it open."""
         self._life_.require_own()
         return self._life_.is_open
 
@@ -237,7 +237,7 @@ class Device(HostedObject, metaclass=DeviceType):
     def state(self) -> str:
         """``"closed"``, ``"open"``, ``"lost"`` (open, and the next operation has to connect anew) or ``"fault"``.
 
-        A forked child is not told that of a device that its parent had open.
+        Raises DeviceClosedError in a forked child if its parent had it open.
         """
         self._life_.require_own()
         state = self._life_.state
@@ -293,7 +293,7 @@ class Device(HostedObject, metaclass=DeviceType):
     def _learn_(self) -> None:
         """Ask the instrument which components it has, of those that depend on it; called with each new connection.
 
-        And what the limits of properties are that depend on other properties, so that it can be told.
+        It also reads the limits that depend on other properties, so that ``describe()`` can tell them.
         """
         if type(self)._parts_:
             learn(self)
@@ -302,12 +302,12 @@ class Device(HostedObject, metaclass=DeviceType):
                 member.learn(owner)
 
     def _only_connects_(self) -> bool:
-        """Return whether opening it has no part that is the driver's own and may have changed the instrument."""
+        """Return whether opening it runs no code of the driver that may have changed the instrument."""
         return self._stand_in_ is None and type(self)._open.__module__ in FRAMEWORK  # noqa: SLF001 - its own hook
 
     @contextlib.contextmanager
     def _limit_reads_noted_(self) -> Iterator[list[tuple[Any, str]]]:
-        """While a function tells the limits of a property: note in the list that is given what the function reads."""
+        """While a function tells the limits of a property, collect what it reads in the list that this returns."""
         outer, reads = self._limit_reads_, list[tuple[Any, str]]()
         self._limit_reads_ = reads
         try:
@@ -415,7 +415,7 @@ class Device(HostedObject, metaclass=DeviceType):
                 return self._perform_(body, name, args, kwargs, shared=shared, changes=changes, repeatable=repeatable)
         access, life = self._access_, self._life_
         if call.emergency or access.operation_lock.held_by(call):
-            # Part of an operation of this device already, under the locks that this one has.
+            # This is part of an operation of this device, and runs under the locks of that operation.
             call.check()
             if call.emergency:
                 return self._perform_in_emergency_(body, args, kwargs)
@@ -450,7 +450,7 @@ class Device(HostedObject, metaclass=DeviceType):
         return result
 
     def _perform_in_emergency_(self, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Run a part of making safe: of this device, or of another one that uses this one for that."""
+        """Run an operation that is part of making this device safe, or another device that uses this one."""
         life = self._life_
         if life.is_open and not life.connected:
             life.restore()
@@ -542,7 +542,7 @@ class Device(HostedObject, metaclass=DeviceType):
         try:
             self._clock_.wait(seconds, call.wait)
         except OperationCancelled:
-            call.check()  # where the clock is in another process, that says less
+            call.check()  # raises the reason; a clock in another process does not know it
             raise
 
     def _may_give_way_(self, chain: object) -> bool:  # noqa: ARG002 - some kinds of devices want to know
@@ -570,13 +570,14 @@ class Device(HostedObject, metaclass=DeviceType):
             check_assignment(self, name, value)
         object.__setattr__(self, name, value)
 
-    # --- life on a server -------------------------------------------------------------------------------------------
+    # --- called by the server
+    # -------------------------------------------------------------------------------------------
 
     def _hosted_as_(self, reference: Reference) -> None:
         self._reference_ = reference
 
     def _enter_entry_(self, entry: OpenEntry) -> None:
-        """What a proxy asks for: keep it open, for what the client counts as ``entry``."""
+        """Called for a proxy: keep it open for ``entry``, which the client counts."""
         self._openings_.enter(entry)
 
     def _leave_entry_(self, entry: OpenEntry | None, force: bool) -> None:
@@ -600,7 +601,7 @@ class Device(HostedObject, metaclass=DeviceType):
         return {"state": self.state, "driver": type(self).driver, "address": self._address_, "fault": self._life_.fault}
 
     def _session_ended_(self, session: Session, goodbye: bool) -> None:
-        """Make it safe, before anybody else can use it, where the ended session leaves it in an unknown state."""
+        """Make it safe, before anybody else can use it, if the ended session leaves it in an unknown state."""
         guardian = emergency_call()
         in_use = self._access_.mutex_lock.in_use_by(session)
         died = not goodbye or in_use

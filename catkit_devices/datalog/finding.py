@@ -24,7 +24,7 @@ class RunSummary:
     """The main facts of a run, as lists of runs show them.
 
     ``outcome`` is how the run ended: ``finished``, ``failed`` or ``stopped``. It is ``running`` while the run goes on,
-    ``killed`` where its processes are gone, ``unknown`` for a run of another computer that has no outcome, and
+    ``killed`` if its processes are gone, ``unknown`` for a run of another computer that has no outcome, and
     ``unreadable`` if its files are damaged. ``detail`` says why, if that is known.
     """
 

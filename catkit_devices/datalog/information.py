@@ -58,7 +58,7 @@ def versions() -> dict[str, str]:
 
 
 def git_revision(place: Path) -> str | None:
-    """Return the commit that is checked out where ``place`` lies, followed by ``-dirty`` where files differ from it.
+    """Return the commit that is checked out at ``place``, followed by ``-dirty`` if files differ from it.
 
     None if there is no repository, no git, or no answer within 5 s.
     """

@@ -32,7 +32,7 @@ _STYLE: Any = {
 _MANY = 300
 """Points of a curve over time, above which they are not marked by dots: the dots would hide the line."""
 _PREFERRED = ("scalar", "curve", "array", "figure")
-"""Where a tag has records of several kinds, the first kind in this list is drawn."""
+"""If a tag has records of several kinds, the first kind in this list is drawn."""
 
 
 def plot(

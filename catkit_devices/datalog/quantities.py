@@ -207,7 +207,7 @@ def _checked(convert: Callable[[Any], Any], refusal: str) -> Callable[[Any], Any
 
 
 def refuse_masked(value: Any, what: str) -> None:
-    """Raise DataError where a value has masked elements."""
+    """Raise DataError if a value has masked elements."""
     if is_masked(value):
         raise DataError(
             f"{what} has masked elements, whose values mean nothing: log array.filled(numpy.nan), or log the mask "

@@ -90,7 +90,7 @@ class RunReader:
             raise DataError(f"run {self._path}: the log cannot be read: {error}") from error
 
     def tags(self, kind: str | None = None) -> list[Tag]:
-        """Return every tag (of one kind, where given) that has a record, in the order of their first appearance."""
+        """Return every tag (of one kind, if given) that has a record, in the order of their first appearance."""
         counts: dict[int, int] = {}
         for table in ("scalars", "arrays", "objects"):
             counts.update(self._query(f"SELECT tag, count(*) FROM {table} GROUP BY tag", ()))  # noqa: S608 - names
@@ -158,7 +158,7 @@ class RunReader:
             return [Value(tag, time_ns, from_json(data)) for time_ns, data in rows]
 
     def events(self, kind: str | None = None) -> list[Event]:
-        """Return what happened to the run (of one kind, where given), in the order in which it was recorded."""
+        """Return the events of the run (of one kind, if given), in the order in which it was recorded."""
         rows = self._query(
             "SELECT tags.tag, time, data FROM objects JOIN tags ON tags.id = objects.tag "
             "WHERE tags.kind = 'event' AND ? IN (tags.tag, '') ORDER BY objects.id",
@@ -168,7 +168,7 @@ class RunReader:
             return [Event(found, time_ns, **from_json(data)) for found, time_ns, data in rows]
 
     def to_pandas(self, *tags: str) -> Any:
-        """Return scalars as a pandas DataFrame over time: a column for each tag, of all tags where none is given.
+        """Return scalars as a pandas DataFrame over time: a column for each tag, of all tags if none is given.
 
         At a time at which another tag has a record and this one has none, there is NaN. If a column with such gaps has
         whole numbers that a float cannot hold exactly (beyond 2**53), they stay exact: the column's type is ``Int64``,
@@ -237,7 +237,7 @@ class RunReader:
 
     @contextlib.contextmanager
     def _understanding(self, what: str) -> Iterator[None]:
-        """Raise a DataError where what was read is not what a run writes."""
+        """Raise a DataError if what was read is not what a run writes."""
         try:
             yield
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, EOFError, RecursionError) as error:

@@ -147,7 +147,8 @@ class _Writer:
 
     def _fits(self, tag: Tag) -> None:
         for number, logged in enumerate(self._reader.fits(tag.tag)):
-            # With the numbers as they are stored, neither scaled nor unpacked: to do that, and undo it, rounds them.
+            # The numbers are copied as they are stored, neither scaled nor unpacked: scaling and undoing it would round
+            # them.
             with self._astropy.open(
                 io.BytesIO(logged.data), lazy_load_hdus=False, do_not_scale_image_data=True,
                 disable_image_compression=True,
@@ -165,7 +166,7 @@ class _Writer:
                     self._append(extension)
 
     def _extension(self, hdu: Any) -> Any:
-        """Return what a logged file has as an extension, which a primary one is not."""
+        """Return an HDU of a logged file as an extension: of a primary one, an image extension is made."""
         if not isinstance(hdu, self._astropy.PrimaryHDU):
             return hdu
         extension = self._astropy.ImageHDU(hdu.data, hdu.header)
@@ -247,7 +248,7 @@ def _cards(tag: Tag) -> dict[str, Any]:
 
 
 def _unit(card: str, unit: str | None) -> dict[str, Any]:
-    """Return a card with a unit, where FITS has no place for it as it is."""
+    """Return a card with a unit that FITS cannot hold in the usual place."""
     return {} if unit is None or _exactly(unit) == unit else {card: _exactly(unit)}
 
 

@@ -286,7 +286,7 @@ def _needs_json(array: npt.NDArray[Any]) -> bool:
 
 
 def _describe(thing: Any, attribute: str, text: str) -> None:
-    """Set an attribute to a text; to the text as JSON where HDF5 cannot hold it."""
+    """Set an attribute to a text; to the text as JSON if HDF5 cannot hold it."""
     if is_plain_text(text):
         thing.attrs[attribute] = text
     else:

@@ -182,7 +182,7 @@ def is_plain_text(text: object) -> bool:
 
 
 def _with_text_keys(value: Any, anything: bool) -> Any:
-    """Return the value with the keys of its dictionaries as text; TypeError where two keys become the same."""
+    """Return the value with the keys of its dictionaries as text; TypeError if two keys become the same."""
     if isinstance(value, enum.Enum) and isinstance(value, str):
         return _member_text(value)
     if isinstance(value, dict):
