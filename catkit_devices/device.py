@@ -368,6 +368,11 @@ class Device(HostedObject, metaclass=DeviceType):
         """Return whether its driver has a way to make it safe, or a component of it."""
         return any(makes_safe(owner) for owner in (self, *components_of(self)))
 
+    @classmethod
+    def _says_how_safe_(cls) -> bool:
+        """Return whether it is said how devices of this class are made safe, if only that they need nothing for it."""
+        return True
+
     def _in_the_way_(self) -> str:
         """Return what may prevent that it is made safe, as the end of a sentence; an empty text if nothing does."""
         return ""

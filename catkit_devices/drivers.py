@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
 
-__all__ = ["Plugins", "Simulated", "create_device"]
+    from catkit_devices.foreign.description import DriverSource
+
+__all__ = ["Plugins", "Simulated", "create_device", "share"]
 
 #: Directories with plugin files, separated as in PATH; see also ``plugins/__init__.py``, which makes them importable.
 VARIABLE = "CATKIT_DEVICES_PLUGINS"
@@ -85,7 +87,7 @@ class _Manager(pluggy.PluginManager):
 
 
 class Plugins:
-    """All loaded plugins, with their drivers, simulators, benches and safety tests.
+    """All loaded plugins, with their drivers, sources of drivers, simulators, benches and safety tests.
 
     Args:
         directories: further directories; each ``.py`` file (or package) in them is a plugin. From then on they can be
@@ -116,13 +118,26 @@ class Plugins:
         return self._manager.hook
 
     def driver(self, name: str) -> type[Device]:
-        """Return the driver of that name.
+        """Return the driver of that name; ``"PREFIX:rest"`` is a driver of another framework.
 
         Raises:
             ConfigurationError: there is none; the message names the nearest spelling, or the plugin that would have
                 provided it and why it could not be imported.
         """
+        prefix, colon, rest = name.partition(":")
+        if colon:
+            return self._foreign(prefix, rest)
         return self._find(lambda plugins: plugins.drivers, "driver", name)
+
+    def _foreign(self, prefix: str, rest: str) -> type[Device]:
+        from catkit_devices.foreign.generate import device_class
+
+        source = self._find(lambda plugins: plugins.sources, "source of drivers", prefix)
+        cls = device_class(source, source.find(rest))
+        name = f"{prefix}:{rest}"
+        if vars(cls).get("driver") != name:
+            cls.driver = name
+        return cls
 
     def driver_for(self, name: str, options: Mapping[str, Any]) -> type[Device]:
         """Return the class of a device with this driver and these options.
@@ -155,6 +170,9 @@ class Plugins:
         for source in self._sources(names):
             self._register(source)
         self.drivers: Mapping[str, type[Device]] = self._collect("catkit_devices_drivers", "driver", _check_driver)
+        self.sources: Mapping[str, DriverSource] = self._collect(
+            "catkit_devices_driver_sources", "source of drivers", _check_source
+        )
         self.simulators: Mapping[str, type | Path] = self._collect(
             "catkit_devices_simulators", "simulator", _check_simulator
         )
@@ -291,6 +309,44 @@ def create_device(
     return create_simulated(cls, stand_in, name, given, stand_in_options, simulated.clock)
 
 
+def share(
+    driver: Any,
+    address: str | None = None,
+    *,
+    name: str | None = None,
+    plugin_directories: Sequence[str | Path] = (),
+    **options: Any,
+) -> Device:
+    """Return a device for a driver of another framework, in a script without a testbed.
+
+    ``share(Keithley2450, "GPIB0::24::INSTR")`` has the driver made when the device is opened, on a line that is guarded
+    as our own are. ``share(Keithley2450("GPIB0::24::INSTR"))`` takes an object that is there already, with its own
+    connection: that is shared under the device's mutex, but nobody recovers its line after a timeout.
+
+    ``manager.get_object("source", share, Keithley2450, "GPIB0::24::INSTR")`` has it live on a server, where every
+    process reaches it.
+
+    Args:
+        driver: a class of the other framework, or an object of one.
+        address: of the instrument, for a class that uses VISA.
+        name: of the device; None makes one of the name of the class.
+        plugin_directories: as for :class:`Plugins`.
+        **options: of the device: ``safe``, ``units``, ``limits``, ``shared``, ``options`` and others.
+
+    Raises:
+        ConfigurationError: an option is wrong.
+    """
+    from catkit_devices.foreign.generate import device_class, hosting
+
+    plugins = Plugins(plugin_directories)
+    cls = driver if isinstance(driver, type) else type(driver)
+    claiming = [source for source in plugins.sources.values() if source.claims(cls)]
+    source = claiming[0] if claiming else plugins.sources["python"]
+    made = device_class(source, cls) if isinstance(driver, type) else hosting(source, driver)
+    given = options if address is None else {"address": address, **options}
+    return bind_options(made, name or cls.__name__.lower(), given)
+
+
 def _directories(configured: Iterable[str | Path]) -> list[Path]:
     inherited = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     found: list[Path] = []
@@ -350,6 +406,12 @@ def _mentions(source: _Source, name: str) -> bool:
 
 def _check_driver(thing: Any) -> str | None:
     return None if isinstance(thing, type) and issubclass(thing, Device) else "must be a subclass of Device"
+
+
+def _check_source(thing: Any) -> str | None:
+    from catkit_devices.foreign.description import DriverSource
+
+    return None if isinstance(thing, DriverSource) else "must be an object of a class that derives from DriverSource"
 
 
 def _check_simulator(thing: Any) -> str | None:

@@ -10,8 +10,8 @@ is enough::
     def catkit_devices_drivers():
         return {"thorlabs_fw102c": FW102C}
 
-Names that plugins register (of drivers, simulators, benches, safety tests) consist of letters, digits and underscores,
-and must be unique over all plugins.
+Names that plugins register (of drivers, sources of drivers, simulators, benches, safety tests) consist of letters,
+digits and underscores, and must be unique over all plugins.
 
 The hooks without the prefix ``catkit_devices_`` are notifications. They are put into a queue and delivered once, in the
 testbed's process, never while a mutex is held. An error in one is logged and has no other effect.
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catkit_devices.device import Device
+    from catkit_devices.foreign.description import DriverSource
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
 
@@ -64,6 +65,15 @@ def catkit_devices_benches() -> dict[str, type]:  # type: ignore[empty-body]  # 
 @hookspec
 def catkit_devices_safety_tests() -> dict[str, type]:  # type: ignore[empty-body]  # no body: a spec
     """Return this plugin's kinds of safety test by name, which is used as ``test`` of a safety check."""
+
+
+@hookspec
+def catkit_devices_driver_sources() -> dict[str, DriverSource]:  # type: ignore[empty-body]  # no body: a spec
+    """Return this plugin's sources of drivers of other frameworks, by prefix.
+
+    ``driver = "PREFIX:rest"`` in a configuration asks the source of that prefix for ``rest``; see
+    :class:`~catkit_devices.foreign.DriverSource`. A source must not import its framework before it is asked.
+    """
 
 
 @hookspec

@@ -48,7 +48,7 @@ API = {
             "catkit_devices.units",
         ],
     ),
-    "plugins": ("Plugins", ["catkit_devices.drivers"]),
+    "plugins": ("Plugins", ["catkit_devices.drivers", "catkit_devices.foreign"]),
     "simulation": ("Simulation", ["catkit_devices.simulation"]),
     "testbed": ("Testbed and experiments", ["catkit_devices.testbed"]),
     "datalog": ("Data", ["catkit_devices.datalog"]),

@@ -66,6 +66,7 @@ class _Device(Protocol):
     def _can_be_made_safe_(self) -> bool: ...
     def _may_give_way_(self, chain: object) -> bool: ...
     def _make_safe_in_doubt_(self) -> None: ...
+    def _says_how_safe_(self) -> bool: ...
     def _in_the_way_(self) -> str: ...
     def _connection_replaced_at_(self) -> float | None: ...
     def _facts_(self, command: str | bytes | None = None) -> dict[str, Any]: ...
@@ -254,8 +255,9 @@ class Lifecycle:
         try:
             if self.is_open or self.unsafe is not None:
                 try:
-                    # Not under the guard: making safe may have to restore the connection.
-                    self.make_safe()
+                    if self.device._says_how_safe_():
+                        # Not under the guard: making safe may have to restore the connection.
+                        self.make_safe()
                 except Exception:
                     self._shut_elsewhere()
                     raise
@@ -272,11 +274,14 @@ class Lifecycle:
         Raises:
             DeviceFaultError: it could not be made safe; it stays in FAULT.
         """
-        try:
-            self.make_safe()
-        except DeviceFaultError:
-            self._turn(_OPEN, _LOST)
-            self.make_safe()
+        if self.device._says_how_safe_():
+            try:
+                self.make_safe()
+            except DeviceFaultError:
+                self._turn(_OPEN, _LOST)
+                self.make_safe()
+        else:
+            self.unsafe = None  # whoever resets it has looked at it
         self._shut_elsewhere()
         self.fault = None
 

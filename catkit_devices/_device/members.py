@@ -35,6 +35,7 @@ __all__ = [
     "can_make_safe",
     "check_assignment",
     "describe",
+    "describe_class",
     "describe_command",
     "hook",
     "hook_of",
@@ -94,8 +95,11 @@ FRAMEWORK = {
     f"catkit_devices.{module}"
     for module in (
         "_device.parts",
+        "_wire.wire_device",
         "components",
         "device",
+        "foreign.device",
+        "foreign.generate",
         "multiprocessing.hosted",
         "scpi",
         "scpi_tables",
@@ -761,17 +765,60 @@ def describe(device: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
+def describe_class(cls: Any) -> dict[str, dict[str, Any]]:
+    """Return what :func:`describe` does, as far as the class tells it, of no particular device.
+
+    Args:
+        cls: of a device or component.
+    """
+    found: dict[str, dict[str, Any]] = {"properties": {}, "commands": {}, "components": {}}
+    _describe_class(cls, "", found)
+    return found
+
+
+def _describe_class(cls: Any, prefix: str, found: dict[str, dict[str, Any]]) -> None:
+    _describe_members(cls, prefix, None, found)
+    for name, part in cls._parts_.items():
+        known = part._fixed_ if part._ask_ is None else None
+        found["components"][f"{prefix}{name}"] = _describe_part(part, None if known is None else list(known))
+        for key, component in (known or {}).items():
+            at = f"{prefix}{name}" if part._single_ else item(f"{prefix}{name}", key)
+            _describe_class(type(component), f"{at}.", found)
+
+
 def _describe(owner: Any, found: dict[str, dict[str, Any]]) -> None:
     cls = type(owner)
+    _describe_members(cls, owner._prefix_, owner, found)
+    for name, group in groups_of(owner).items():
+        part = cls._parts_[name]
+        is_known = part._ask_ is None or owner._device_._life_.is_open
+        keys = list(group._known_) if is_known else None
+        found["components"][f"{owner._prefix_}{name}"] = _describe_part(part, keys)
+        for component in group._known_.values() if is_known else ():
+            _describe(component, found)
+
+
+def _describe_part(part: Part, keys: list[Any] | None) -> dict[str, Any]:
+    return {
+        "kind": part._base_.__name__,
+        "doc": None if part._base_.__doc__ is None else inspect.cleandoc(part._base_.__doc__),
+        "single": part._single_,
+        "keys": keys,
+    }
+
+
+def _describe_members(cls: Any, prefix: str, owner: Any, found: dict[str, dict[str, Any]]) -> None:
     framework = vars(_root_of(cls))
     for name in _public_names(cls):
         if name in framework:
             continue
         member = inspect.getattr_static(cls, name)
-        path = f"{owner._prefix_}{name}"
+        path = f"{prefix}{name}"
         if isinstance(member, DeviceProperty):
             found["properties"][path] = member.describe(owner)
         elif isinstance(member, property):
+            if getattr(member.fget, "_of_components", False):
+                continue  # another name for components that are told anyway
             found["properties"][path] = {
                 "kind": "property",
                 "type": _type_of(member),
@@ -785,17 +832,6 @@ def _describe(owner: Any, found: dict[str, dict[str, Any]]) -> None:
             }
         elif callable(member) and not inspect.isclass(member) and not isinstance(member, Part):
             found["commands"][path] = describe_command(member)
-    for name, group in groups_of(owner).items():
-        part = cls._parts_[name]
-        is_known = part._ask_ is None or owner._device_._life_.is_open
-        found["components"][f"{owner._prefix_}{name}"] = {
-            "kind": part._base_.__name__,
-            "doc": None if part._base_.__doc__ is None else inspect.cleandoc(part._base_.__doc__),
-            "single": part._single_,
-            "keys": list(group._known_) if is_known else None,
-        }
-        for component in group._known_.values() if is_known else ():
-            _describe(component, found)
 
 
 def describe_command(command: Callable[..., Any]) -> dict[str, Any]:

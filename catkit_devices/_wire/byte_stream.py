@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["IncompleteReplyError", "Line", "simulated_clock"]
 
@@ -77,6 +77,17 @@ class Line:
             self._socket = _socket_of(resource)
             _send_at_once(resource, self._socket)
         self.stream = self._serial or over_tcp
+
+    @contextlib.contextmanager
+    def keeping_timeout(self) -> Iterator[None]:
+        """Leave the library's timeout as it was before: somebody else, who uses the same session, has set it."""
+        before = self.resource.timeout
+        self._timeout = None  # not known any more
+        try:
+            yield
+        finally:
+            self.resource.timeout = before
+            self._timeout = None
 
     def write(self, data: bytes, timeout: float) -> None:
         """Send ``data``."""

@@ -111,6 +111,7 @@ class Transport:
     Attributes:
         address: the normalised address.
         wire: the lock that :meth:`hold` takes for one exchange, or for several that belong together.
+        turns: how often somebody has taken it.
         trust: how far the line can be trusted.
         opened_at: when it was opened last, on the monotonic clock.
     """
@@ -125,6 +126,7 @@ class Transport:
         self._calm = InterruptSafeEvent()
         """Set while no thread waits for that."""
         self._calm.set()
+        self.turns = 0
         self.trust = TRUSTED
         self.opened_at = 0.0
         self._library = library
@@ -133,6 +135,16 @@ class Transport:
         """Held while it is opened or closed. Both may hang, so the guard of all addresses is not held meanwhile."""
         self._line: Line | None = None
         self._cleanup = contextlib.ExitStack()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection now."""
+        return self._line is not None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several devices have the address."""
+        return self._users > 1
 
     @property
     def line(self) -> Line:
@@ -170,6 +182,7 @@ class Transport:
     def _held(self, what: str, call: Call | None) -> Iterator[None]:
         before = self._exchange
         if before is None:
+            self.turns += 1
             self._exchange = _Exchange(what, call)
         try:
             yield
@@ -457,12 +470,7 @@ class Exchanges:
             if before is _Stage.TALKING:
                 yield transport.line
                 return
-            device = self._device
-            device._checkpoint_()
-            if transport.trust.state is LineState.LOST:
-                raise DeviceDisconnectedError(transport.trust.reason, **device._facts_(command))
-            if transport.opened_at != self._joined_at:
-                raise DeviceDisconnectedError("the connection was lost and opened again", **device._facts_(command))
+            self._require_connection(transport, command)
             self._stage = _Stage.TALKING
             try:
                 if before is _Stage.RECOVERING:
@@ -484,6 +492,62 @@ class Exchanges:
                 raise translated from error
             finally:
                 self._stage = before
+
+    @contextlib.contextmanager
+    def lend(self, what: str | bytes, *, sends: bool) -> Iterator[Line]:
+        """Hold the wire for one call of the VISA library by the code of another framework; errors stay as they are.
+
+        It begins as every exchange does: only while the operation is not cancelled, and on a line that can be trusted.
+
+        Args:
+            what: is asked, shown to those who wait.
+            sends: whether it sends something, so that what comes before its reply is of no use.
+        """
+        transport = self.opened()
+        with self.hold(transport, what if isinstance(what, str) else repr(what[:80])):
+            before = self._stage
+            if before is _Stage.TALKING:
+                yield transport.line
+                return
+            self._require_connection(transport, what)
+            self._stage = _Stage.TALKING
+            try:
+                if before is not _Stage.RECOVERING:
+                    self.require_trust(transport, fresh=False)
+                elif sends:
+                    with transport.line.keeping_timeout():
+                        transport.line.discard()
+                yield transport.line
+            finally:
+                self._stage = before
+
+    def require_silence(self) -> None:
+        """Recover the line if it is suspect, or if bytes that nobody has asked for are waiting to be read."""
+        transport = self.opened()
+        with self.exchange(None, fresh=False) as line:
+            if not line.stream:
+                return
+            with line.keeping_timeout():
+                unread = line.unread()
+            if unread:
+                transport.doubt(f"{unread!r} came without being asked for")
+                self.require_trust(transport, fresh=False)
+
+    def failed(self, error: BaseException, command: str | bytes | None) -> DeviceError | None:
+        """Return the DeviceError for an error of the VISA library; what it says of the line is noted.
+
+        None for errors of another kind.
+        """
+        return self._translated(self.opened(), error, command)
+
+    def _require_connection(self, transport: Transport, command: str | bytes | None) -> None:
+        """Raise if the operation was cancelled, or if the connection that it has begun with is not there any more."""
+        device = self._device
+        device._checkpoint_()
+        if transport.trust.state is LineState.LOST:
+            raise DeviceDisconnectedError(transport.trust.reason, **device._facts_(command))
+        if transport.opened_at != self._joined_at:
+            raise DeviceDisconnectedError("the connection was lost and made anew", **device._facts_(command))
 
     @contextlib.contextmanager
     def aside(self, command: str) -> Iterator[Line]:
@@ -623,7 +687,8 @@ class Exchanges:
         call = forwarded_call() if self._haste is not _Haste.NONE else None
         if call is not None and call.emergency:
             self._haste = _Haste.TAKEN
-            transport.line.discard()
+            with transport.line.keeping_timeout():
+                transport.line.discard()
         else:
             self._recover(transport, transport.trust.reason)
 
@@ -669,7 +734,7 @@ class Exchanges:
         text = "%s at %s: waiting until nothing more is received, because of this: %s"
         _log.warning(text, device.name, self.address, transport.trust.reason)
         transport.trust = TRUSTED
-        with self.exchange(None, fresh=False) as line:
+        with self.exchange(None, fresh=False) as line, line.keeping_timeout():
             line.settle(self.late_window, device.io_timeout, device._checkpoint_)
 
     def _translated(

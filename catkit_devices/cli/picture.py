@@ -147,9 +147,12 @@ def _devices(devices: dict[str, Any]) -> Table:
     for name, entry in devices.items():
         holder = entry["holder"]
         style = _SILENT if entry["state"].startswith(NOT_KNOWN) else _STATES.get(entry["state"], "dim")
+        told = Text(entry["state"], style=style)
+        if not entry.get("says_how_safe", True):
+            told.append(", 'safe' is not said", style="yellow")
         table.add_row(
             Text(name),
-            Text(entry["state"], style=style),
+            told,
             Text(holder["process"], style="cyan") if holder else "",
             duration(holder["since"]) if holder else "",
             Text(", ".join(waiter["process"] for waiter in entry["waiters"]), style="yellow"),

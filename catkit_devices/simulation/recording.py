@@ -5,21 +5,22 @@ from __future__ import annotations
 import re
 import threading
 import time
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO
 
-from pyvisa import constants, highlevel, rname
+from pyvisa import constants, rname
 from pyvisa.constants import StatusCode
 
 from catkit_devices._wire.address import is_expression, matching, normalise
+from catkit_devices._wire.passing_library import PassingVisaLibrary
 from catkit_devices.simulation.resource import STREAMS
 from catkit_devices.simulation.wire_file import HEADER, escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pyvisa import highlevel
     from pyvisa.constants import AccessModes, TriggerProtocol
     from pyvisa.typing import VISARMSession, VISASession
 
@@ -195,7 +196,7 @@ class Recordings:
         return self._by_address[address]
 
 
-class RecordingVisaLibrary(highlevel.VisaLibraryBase):
+class RecordingVisaLibrary(PassingVisaLibrary):
     """A VISA library that passes everything on to another one, and records the bytes.
 
     ``pyvisa.ResourceManager(RecordingVisaLibrary("@py", Path("recordings")))`` works in any program that uses pyvisa;
@@ -209,23 +210,11 @@ class RecordingVisaLibrary(highlevel.VisaLibraryBase):
     """
 
     recordings: Recordings
-    _inner: highlevel.VisaLibraryBase
-
-    def __new__(cls, *_args: Any, **_options: Any) -> Self:  # noqa: D102 - pyvisa keeps one library for each path
-        return cast("Self", super().__new__(cls, f"recording-{uuid.uuid4().hex}"))
 
     def __init__(self, library: str | highlevel.VisaLibraryBase, files: Path | Mapping[str, Path]) -> None:
-        inner = highlevel.open_visa_library(library) if isinstance(library, str) else library
-        clock = getattr(getattr(inner, "bench", None), "clock", None)
+        super().__init__(library)
+        clock = getattr(getattr(self._inner, "bench", None), "clock", None)
         self.recordings = Recordings(files, time.monotonic if clock is None else clock.time)
-        self._inner = inner
-
-    def __getattribute__(self, name: str) -> Any:
-        # Everything that is not recorded comes from the other library: sessions, statuses, attributes and so on.
-        own = object.__getattribute__(self, "__dict__")
-        if "_inner" not in own or name in _OWN or name in vars(RecordingVisaLibrary) or name.startswith("__"):
-            return object.__getattribute__(self, name)
-        return getattr(own["_inner"], name)
 
     def open(
         self,
@@ -282,9 +271,6 @@ class RecordingVisaLibrary(highlevel.VisaLibraryBase):
         if recording is not None:
             recording.happened("trigger")
         return status
-
-
-_OWN = frozenset({"_inner", "recordings", "resource_manager"})
 
 
 def _fitting(data: bytes, room: int) -> int:

@@ -35,6 +35,8 @@ class DeviceEntry:
     stand_in: str | None = None
     simulator_options: Mapping[str, Any] = field(default_factory=dict)
     faults: Mapping[str, float] = field(default_factory=dict)
+    says_how_safe: bool = True
+    """Whether the driver or the configuration says how it is made safe."""
     eager: bool = False
     """Whether it is opened at the start."""
 

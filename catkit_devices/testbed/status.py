@@ -329,6 +329,7 @@ def _device(entry: DeviceEntry, known: Any) -> dict[str, Any]:
         "aliases": list(entry.aliases),
         "server": entry.server,
         "state": state,
+        "says_how_safe": entry.says_how_safe,
         **_holding(entry, known),
     }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from catkit_devices import Control, Device, Measurement, ScpiDevice, VisaDevice
+from catkit_devices._wire.wire_device import WireDevice
 from catkit_devices.errors import (
     DeviceClosedError,
     DeviceDisconnectedError,
@@ -132,7 +133,7 @@ def test_the_name_of_a_hook_of_one_kind_of_device_is_free_in_another():
 
 
 ROOT = Path(__file__).parents[2]
-FRAMEWORK = (Device, VisaDevice, ScpiDevice, SerialDevice)
+FRAMEWORK = (Device, WireDevice, VisaDevice, ScpiDevice, SerialDevice)
 HOOKS = {"_open", "_close", "_make_safe", "_identify", "_query", "_write"}
 
 

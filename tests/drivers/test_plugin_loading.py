@@ -295,5 +295,5 @@ def test_every_hook_is_documented():
 
     hooks = [value for value in vars(hookspecs).values() if hasattr(value, "catkit_devices_spec")]
 
-    assert len(hooks) == 11
+    assert len(hooks) == 12
     assert all(hook.__doc__ for hook in hooks)

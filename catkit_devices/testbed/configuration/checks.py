@@ -223,7 +223,7 @@ def _checked_property(
         yield _no_device((*path, "device"), str(table.device), configuration, overlay)
         return
     try:
-        driver = plugins.driver_for(configuration.devices[device].driver, configuration.devices[device].options)
+        driver = plugins.driver_for(configuration.devices[device].driver, configuration.devices[device].class_options)
     except ConfigurationError:
         return  # the mistake is reported with the device
     yield from _bounds(path, table, driver, overlay)

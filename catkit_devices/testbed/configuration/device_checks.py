@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import types
 import typing
@@ -43,7 +44,7 @@ def check_devices(configuration: Configuration, plugins: Plugins, overlay: Overl
     for device, table in configuration.devices.items():
         path = ("devices", device)
         try:
-            driver = plugins.driver_for(table.driver, table.options)
+            driver = plugins.driver_for(table.driver, table.class_options)
         except ConfigurationError as error:
             where = (error.key or "driver").split(".")
             yield overlay.problem((*path, *where), error.problem, error.suggestion)
@@ -62,8 +63,7 @@ def not_simulated(configuration: Configuration, plugins: Plugins) -> dict[str, s
 
     Mistakes in a declared stand-in are not reported here.
     """
-    drivers = {name: plugins.drivers[table.driver] for name, table in configuration.devices.items()
-               if table.driver in plugins.drivers}  # fmt: skip
+    drivers = _drivers(configuration, plugins)
     addresses = {name: one_spelling(configuration.devices[name], driver) for name, driver in drivers.items()}
     served = {address for name, address in addresses.items() if configuration.devices[name].simulator is not None}
     problems = {}
@@ -86,22 +86,30 @@ def not_simulated(configuration: Configuration, plugins: Plugins) -> dict[str, s
 
 def not_made_safe(configuration: Configuration, plugins: Plugins) -> dict[str, str]:
     """Return why nothing happens when devices are made safe, by device."""
-    drivers = {name: plugins.driver_for(table.driver, table.options) for name, table in configuration.devices.items()}
-    reasons = {name: driver._why_not_made_safe_() for name, driver in drivers.items()}
+    reasons = {name: driver._why_not_made_safe_() for name, driver in _drivers(configuration, plugins).items()}
     return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _drivers(configuration: Configuration, plugins: Plugins) -> dict[str, type[Device]]:
+    """Return the class of each device; what is wrong with a driver's name or options is told elsewhere."""
+    found = {}
+    for name, table in configuration.devices.items():
+        with contextlib.suppress(ConfigurationError):
+            found[name] = plugins.driver_for(table.driver, table.class_options)
+    return found
 
 
 def _address(
     path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
 ) -> Iterator[ConfigurationError]:
-    from catkit_devices.visa import VisaDevice
+    from catkit_devices._wire.wire_device import WireDevice
 
     address = visa_address_of(table, driver)
     if address is None:
         return
     try:
         if is_expression(address):
-            if not issubclass(driver, VisaDevice):
+            if not issubclass(driver, WireDevice):
                 text = f"driver {table.driver!r} needs the address itself, not an expression for it"
                 yield overlay.problem((*path, "address"), text)
             elif table.simulator is not None:
@@ -112,7 +120,7 @@ def _address(
             from catkit_devices.simulation.resource import parse_address
 
             parse_address(address)
-        elif issubclass(driver, VisaDevice):
+        elif issubclass(driver, WireDevice):
             normalise(address)
     except ValueError as error:
         yield overlay.problem((*path, "address"), str(error))
@@ -237,7 +245,7 @@ def simulated_addresses(configuration: Configuration, plugins: Plugins) -> dict[
     found: dict[str, str] = {}
     numbers: dict[tuple[str, Any], int] = {}
     for name, table in configuration.devices.items():
-        address = visa_address_of(table, plugins.driver(table.driver))
+        address = visa_address_of(table, plugins.driver_for(table.driver, table.class_options))
         if table.simulator is None or address is None:
             continue
         if is_expression(address):

@@ -61,7 +61,7 @@ def lay_out(configuration: Configuration, server: str, *, simulate: bool, runs: 
 
 def _entry(configuration: Configuration, plugins: Plugins, name: str, server: str, at: str | None) -> DeviceEntry:
     table = configuration.devices[name]
-    driver = plugins.driver_for(table.driver, table.options)
+    driver = plugins.driver_for(table.driver, table.class_options)
     return DeviceEntry(
         name=name,
         driver=table.driver,
@@ -78,6 +78,7 @@ def _entry(configuration: Configuration, plugins: Plugins, name: str, server: st
         stand_in=table.stand_in,
         simulator_options=table.simulator_options,
         faults=table.faults,
+        says_how_safe=driver._says_how_safe_(),
         eager=table.open == "start",
     )
 

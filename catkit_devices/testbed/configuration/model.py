@@ -171,6 +171,11 @@ class DeviceConfiguration(BaseModel):
         address = {} if self.address is None else {"address": self.address}
         return address | dict(self.model_extra or {})
 
+    @property
+    def class_options(self) -> dict[str, Any]:
+        """What the class of the device depends on, where its driver makes it from the configuration."""
+        return self.options | ({"limits": dict(self.limits)} if self.limits else {})
+
 
 class SafetyConfiguration(BaseModel):
     """``[safety.NAME]``: a value that must stay between limits, or a test of a plugin's own kind and its options."""

@@ -254,7 +254,7 @@ def _made(name: str, table: SafetyConfiguration, configuration: Configuration) -
     driver = None
     if isinstance(table.minimum, str) or isinstance(table.maximum, str):
         table_of_device = configuration.devices[device]
-        driver = configuration.plugins().driver_for(table_of_device.driver, table_of_device.options)
+        driver = configuration.plugins().driver_for(table_of_device.driver, table_of_device.class_options)
     minimum, maximum = plain_bounds(table, driver)
     return SafetyTest(
         **common,

@@ -1,0 +1,257 @@
+"""What a driver of another framework has, in words that are no framework's; and where such drivers come from."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import textwrap
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from catkit_devices._base.deferred import deferred_kind
+from catkit_devices.errors import ConfigurationError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+__all__ = [
+    "Children",
+    "Description",
+    "DriverSource",
+    "LeftOut",
+    "Member",
+    "attributes_set_by",
+    "found_class",
+    "missing",
+    "read_class",
+]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One property or method of a foreign class.
+
+    A property of which nothing is known but its name takes and returns any value, and the foreign driver checks it.
+
+    Attributes:
+        name: in the foreign class.
+        doc: what it is.
+        function: for a method, the foreign function, whose signature the operation has; None for a property.
+        readable: whether a property can be read.
+        writable: whether a property can be set.
+        numeric: whether a value that is set must be a real number.
+        unit: of a property's plain numbers.
+        limits: lowest and highest number that can be set; None on either side, and for all, where nothing is known.
+        choices: the values that can be set; None where there is no list.
+    """
+
+    name: str
+    doc: str
+    function: Callable[..., Any] | None = None
+    readable: bool = True
+    writable: bool = False
+    numeric: bool = False
+    unit: str | None = None
+    limits: tuple[float | None, float | None] | None = None
+    choices: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A public member of a foreign class that cannot be an operation, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Children:
+    """Objects that a foreign object has, with members of their own: channels, outputs, submodules.
+
+    Attributes:
+        name: of the component, and of the attribute of the foreign object.
+        description: of one of them; None where it is known only when the device is open.
+        find: returns the foreign objects by key, from the object that has them. A single one has its name as its key.
+        keys: their keys; None where they are known only when the device is open. Empty for a single one.
+    """
+
+    name: str
+    description: Description | None
+    find: Callable[[Any], Mapping[Any, Any]]
+    keys: tuple[int | str, ...] | None = ()
+
+
+@dataclass(frozen=True)
+class Description:
+    """A foreign class: what a device of it can do.
+
+    Attributes:
+        doc: what it is.
+        members: its properties and methods.
+        children: its channels and the like.
+        left_out: public members that are none of these, and why.
+        question: asks the instrument what it is, and returns the answer: a function of the foreign object. None where
+            no such question is known.
+        uses_visa: whether it is given an address and a VISA library. Otherwise it opens its instrument by itself.
+        collections: for the names of dicts in the foreign class, the single children in them by their key.
+    """
+
+    doc: str
+    members: tuple[Member, ...] = ()
+    children: tuple[Children, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    question: Callable[[Any], Any] | None = None
+    uses_visa: bool = False
+    collections: Mapping[str, Mapping[Any, str]] = field(default_factory=dict)
+
+
+class DriverSource(ABC):
+    """Finds the drivers of one framework, says what they have, and makes them.
+
+    A plugin registers an object of it by the hook ``catkit_devices_driver_sources``, under the prefix that names the
+    framework in ``driver = "PREFIX:rest"``. The framework itself is imported only when a driver is asked for.
+    """
+
+    @abstractmethod
+    def find(self, text: str) -> type:
+        """Return the class that is named by what comes behind the prefix.
+
+        Raises:
+            ConfigurationError: there is none, with the nearest spelling; or the framework is not installed, and what
+                installs it.
+        """
+
+    @abstractmethod
+    def describe(self, cls: type) -> Description:
+        """Return what a class has. Nothing is opened for it."""
+
+    @abstractmethod
+    def construct(self, cls: type, name: str, address: str | None, library: Any, options: Mapping[str, Any], /) -> Any:
+        """Make the foreign object, which opens the instrument.
+
+        Args:
+            cls: its class.
+            name: of the device.
+            address: of the instrument; None for a class that does not use VISA.
+            library: a VISA library object, through which alone it may talk to the instrument; None like the address.
+            options: keyword arguments of its constructor.
+        """
+
+    def describe_child(self, child: Any) -> Description:
+        """Return what a child has that a foreign object was found to have when it was opened."""
+        return self.describe(type(child))
+
+    def close(self, instrument: Any) -> None:
+        """Have the foreign object give up its connection. The line itself is closed by the device."""
+        close = getattr(instrument, "close", None)
+        if callable(close):
+            close()
+
+    def claims(self, cls: type) -> bool:  # noqa: ARG002 - for sources that know their classes
+        """Return whether a class is one of this framework's, for :func:`catkit_devices.drivers.share`."""
+        return False
+
+
+def missing(framework: str, extra: str, error: ModuleNotFoundError) -> ConfigurationError:
+    """Return the error for a framework that is not installed.
+
+    Args:
+        framework: its name.
+        extra: of this distribution that installs it; its package has the same name.
+        error: of the import; that of another module than the framework's is raised as it is.
+    """
+    if (error.name or "").partition(".")[0] != extra:
+        raise error
+    return ConfigurationError(f"{framework} is not installed: pip install 'catkit_devices[{extra}]'")
+
+
+def found_class(module: str, name: str) -> type:
+    """Return a class of a module.
+
+    Raises:
+        ConfigurationError: the module cannot be imported, or has no such class; with the nearest spelling.
+    """
+    try:
+        there = importlib.import_module(module)
+    except Exception as error:
+        raise ConfigurationError(f"{module!r} cannot be imported: {type(error).__name__}: {error}") from error
+    cls = getattr(there, name, None)
+    if not isinstance(cls, type):
+        classes = [known for known, value in vars(there).items() if isinstance(value, type)]
+        raise ConfigurationError(f"{module!r} has no class {name!r}", suggestion=nearest(name, classes))
+    return cls
+
+
+def read_class(cls: type, without: Iterable[str] = ()) -> tuple[list[Member], list[LeftOut]]:
+    """Return the public members of any Python class, and those that cannot be operations.
+
+    Attributes that its constructor sets are properties too. Names that begin with an underscore are nobody's business.
+
+    Args:
+        cls: the class.
+        without: names that are not looked at.
+    """
+    members: list[Member] = []
+    left_out: list[LeftOut] = []
+    skipped = frozenset(without)
+    for name in dir(cls):
+        if name.startswith("_") or name in skipped:
+            continue
+        found = inspect.getattr_static(cls, name)
+        one = _member(name, found)
+        if isinstance(one, Member):
+            members.append(one)
+        elif one is not None:
+            left_out.append(one)
+    set_by_it = [name for name in attributes_set_by(cls) if name not in skipped and not hasattr(cls, name)]
+    members += [Member(name, f"Attribute {name!r} of the driver's object.", writable=True) for name in set_by_it]
+    return members, left_out
+
+
+def _member(name: str, found: Any) -> Member | LeftOut | None:
+    doc = inspect.getdoc(found) or ""
+    if isinstance(found, property) or (hasattr(type(found), "__get__") and hasattr(type(found), "__set__")):
+        readable, writable = getattr(found, "fget", True) is not None, getattr(found, "fset", True) is not None
+        return Member(name, doc or f"Property {name!r}.", readable=readable, writable=writable)
+    function = found.__func__ if isinstance(found, staticmethod | classmethod) else found
+    if isinstance(function, FunctionType):
+        kind = deferred_kind(function)
+        if kind is not None:
+            return LeftOut(name, f"is a {kind}: its work would be done after the operation has ended")
+        return Member(name, doc or f"Method {name!r}.", function=found)
+    if isinstance(found, type):
+        return LeftOut(name, "is a class")
+    if callable(found) or hasattr(type(found), "__get__"):
+        return LeftOut(name, f"is a {type(found).__name__}, which is no plain method or property")
+    if isinstance(found, bool | int | float | str | bytes | None):
+        return Member(name, f"Attribute {name!r} of the driver's class.", writable=True)
+    return LeftOut(name, f"is a value of the class, of the type {type(found).__name__}")
+
+
+def attributes_set_by(cls: type) -> Iterator[str]:
+    """Yield the public attributes that the constructors of a class, and of its base classes, set on the object."""
+    seen = set()
+    for base in cls.__mro__:
+        constructor = vars(base).get("__init__")
+        if isinstance(constructor, FunctionType):
+            for name in _assigned_in(constructor):
+                if name not in seen and not name.startswith("_"):
+                    seen.add(name)
+                    yield name
+
+
+def _assigned_in(constructor: FunctionType) -> Iterator[str]:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(constructor)))
+    except (OSError, TypeError, SyntaxError):
+        return  # without its source
+    for node in ast.walk(tree):
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+        for target in targets:
+            is_own = isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name)
+            if is_own and target.value.id == "self":  # type: ignore[attr-defined]  # an attribute of a name
+                yield target.attr  # type: ignore[attr-defined]  # as above

@@ -1,0 +1,364 @@
+"""Devices that host an object of another framework."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+from catkit_devices._base.paths import words
+from catkit_devices._device.members import hook
+from catkit_devices._device.parts import component_at
+from catkit_devices._wire.wire_device import WireDevice
+from catkit_devices.components import Component
+from catkit_devices.device import Device
+from catkit_devices.errors import (
+    CatkitDevicesError,
+    DeviceClosedError,
+    DeviceDisconnectedError,
+    DeviceError,
+    DeviceOpenError,
+    DeviceProtocolError,
+    DeviceValueError,
+)
+from catkit_devices.multiprocessing.protocol import running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from catkit_devices.foreign.description import Description, DriverSource
+    from catkit_devices.foreign.visa_guard import GuardedVisaLibrary, Operation
+
+__all__ = ["NOTHING", "ForeignComponent", "ForeignDevice", "ForeignVisaDevice"]
+
+NOTHING = "nothing"
+"""What ``safe`` says of a device that needs nothing to be safe."""
+
+
+class ForeignDevice(Device):
+    """A device whose operations are those of an object of another framework.
+
+    Its classes are made from the description of the foreign class, by
+    :func:`~catkit_devices.foreign.generate.device_class`.
+
+    Args:
+        name: the device's name.
+        options: keyword arguments of the foreign class.
+        safe: how it is made safe: values by property (``{source_enabled = false}``), methods (``["shutdown()"]``), or
+            ``"nothing"`` if it needs nothing. Where this is not said and a client dies, or the safety checks trip, the
+            device goes to FAULT, because nobody knows whether it is safe.
+        units: units of properties, in addition to those that the framework declares.
+        shared: properties that are read without the mutex, for safety checks and displays. They must only read.
+        **others: of :class:`~catkit_devices.device.Device`.
+    """
+
+    _source_: ClassVar[DriverSource]
+    _kind_: ClassVar[type]
+    """The foreign class."""
+    _description_: ClassVar[Description]
+    _renamed_: ClassVar[Mapping[str, str]] = {}
+    """The names of members of the foreign class that have another name here."""
+    _safe_: ClassVar[Mapping[str, Any] | list[str] | str | None] = None
+    _configure_: ClassVar[Callable[[type[ForeignDevice], Mapping[str, Any]], type[ForeignDevice]]]
+    """Makes the class that has the options of one device in it."""
+    _made_from_: ClassVar[str | None] = None
+    """The options that have been made part of the class, as JSON."""
+
+    def __new__(cls, name: str, **options: Any) -> Self:  # noqa: ARG004 - for the constructor
+        """Make a device of the class that the options describe."""
+        return object.__new__(cls._for_(options))
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        options: dict[str, Any] | None = None,
+        safe: dict[str, Any] | list[str] | str | None = None,
+        units: dict[str, str] | None = None,
+        shared: list[str] | None = None,
+        **others: Any,
+    ) -> None:
+        del safe, units, shared  # parts of the class
+        super().__init__(name, **others)
+        self._options_ = options or {}
+        self._foreign_: Any = None
+
+    @classmethod
+    def _for_(cls, options: Mapping[str, Any]) -> type[Self]:
+        return cast("type[Self]", cls._configure_(cls, options))
+
+    # --- the connection
+
+    def _open(self) -> Any:
+        self._construct_(None, None)
+        return self._foreign_
+
+    def _construct_(self, address: str | None, library: Any) -> None:
+        """Have the foreign object made; an error in it is a DeviceOpenError."""
+        try:
+            self._foreign_ = self._source_.construct(self._kind_, self._name_, address, library, self._options_)
+        except ModuleNotFoundError:
+            raise
+        except DeviceError as error:
+            raise DeviceOpenError(error.problem, **self._facts_(error.command)) from error
+        except CatkitDevicesError:
+            raise
+        except Exception as error:
+            problem = f"{self._kind_.__qualname__} cannot be made: {type(error).__name__}: {error}"
+            raise DeviceOpenError(problem, **self._facts_()) from error
+
+    def _close(self) -> None:
+        foreign, self._foreign_ = self._foreign_, None
+        if foreign is None:
+            return
+        try:
+            self._source_.close(foreign)
+        except CatkitDevicesError:
+            raise
+        except Exception as error:
+            raise DeviceError(f"closing it failed: {type(error).__name__}: {error}", **self._facts_()) from error
+
+    def _only_connects_(self) -> bool:
+        return False  # the constructor of the foreign object may do anything
+
+    def _is_connected_(self) -> bool:
+        return self._foreign_ is not None or super()._is_connected_()
+
+    # --- safety
+
+    def _make_safe(self) -> None:
+        if self._safe_ is None:
+            raise DeviceError(
+                f"its configuration does not say how it is made safe: say safe = {{property = value}}, "
+                f'safe = ["method()"], or safe = "{NOTHING}"',
+                **self._facts_(),
+            )
+        if isinstance(self._safe_, str):
+            return
+        for path in self._safe_:
+            *before, name = words(path.removesuffix("()"))
+            owner = component_at(self, before)
+            if path.endswith("()"):
+                getattr(owner, name)()
+            else:
+                setattr(owner, name, self._safe_[path])  # type: ignore[call-overload]  # values by property
+
+    def _can_be_made_safe_(self) -> bool:
+        return self._safe_ != NOTHING
+
+    @classmethod
+    def _says_how_safe_(cls) -> bool:
+        return cls._safe_ is not None
+
+    @classmethod
+    def _why_not_made_safe_(cls) -> str | None:
+        """Return that its configuration does not say what is safe."""
+        if cls._safe_ is not None:
+            return None
+        return (
+            'its table has no safe = { property = value }, safe = ["method()"] or safe = "nothing"; so it goes to FAULT '
+            "when the safety checks trip, or a program that uses it dies"
+        )
+
+    # --- operations
+
+    def _target_(self) -> Any:
+        """Return the foreign object."""
+        if self._foreign_ is None:
+            raise DeviceClosedError("is not open", **self._facts_())
+        return self._foreign_
+
+    def _read_from_(self, owner: Any, name: str, attribute: str) -> Any:
+        """Read an attribute of a foreign object, as part of an operation."""
+        with self._foreign_code_(f"{owner._prefix_}{name}", ValueError, DeviceProtocolError, whole=True, fresh=True):
+            return _sent(getattr(owner._target_(), attribute))
+
+    def _write_to_(self, owner: Any, name: str, attribute: str, value: Any) -> None:
+        """Set an attribute of a foreign object, as part of an operation."""
+        with self._foreign_code_(f"{owner._prefix_}{name}", ValueError, DeviceValueError, whole=True):
+            setattr(owner._target_(), attribute, value)
+
+    def _call_(self, owner: Any, name: str, attribute: str, args: Any, kwargs: Any) -> Any:
+        """Call a method of a foreign object, as part of an operation."""
+        with self._foreign_code_(f"{owner._prefix_}{name}", ValueError, DeviceValueError):
+            return _sent(getattr(owner._target_(), attribute)(*args, **kwargs))
+
+    @contextlib.contextmanager
+    def _foreign_code_(
+        self,
+        path: str,
+        refused: type[Exception],
+        becomes: type[DeviceError],
+        *,
+        whole: bool = False,  # noqa: ARG002 - for devices with a wire
+        fresh: bool = False,  # noqa: ARG002 - as above
+    ) -> Iterator[None]:
+        """Run code of the foreign framework; its errors become errors of the device.
+
+        Args:
+            path: of the operation.
+            refused: an error of this class ...
+            becomes: ... becomes one of this.
+            whole: whether nothing else may use the wire until the end.
+            fresh: whether nothing from before may be waiting to be read.
+        """
+        try:
+            yield
+        except CatkitDevicesError:
+            raise
+        except Exception as error:
+            raise self._translated_(error, path, refused, becomes) from error
+
+    def _translated_(
+        self, error: Exception, path: str, refused: type[Exception], becomes: type[DeviceError]
+    ) -> DeviceError:
+        """Return the error of the device for an error of foreign code."""
+        kind = becomes if isinstance(error, refused) else DeviceError
+        text = str(error) if kind is DeviceValueError else f"{type(error).__name__}: {error}"
+        return kind(f"{path}: {text}", **self._facts_())
+
+
+class ForeignVisaDevice(ForeignDevice, WireDevice):
+    """A foreign object that reaches its instrument through the VISA library that it is given.
+
+    Args:
+        name: the device's name.
+        identity: a regular expression that the instrument's answer to the question what it is must contain.
+        **others: of :class:`ForeignDevice` and :class:`~catkit_devices.visa.VisaDevice`.
+    """
+
+    def __init__(self, name: str, *, identity: str | None = None, **others: Any) -> None:
+        del identity  # a part of the class
+        super().__init__(name, **others)
+        self._guard_: GuardedVisaLibrary | None = None
+        self._answered_: str | None = None
+        """What the instrument called itself when it was opened."""
+
+    def _open(self) -> Any:
+        from catkit_devices.foreign.visa_guard import GuardedVisaLibrary
+
+        self._answered_ = None
+        transport = WireDevice._open(self)  # noqa: SLF001 - a base class
+        guard = GuardedVisaLibrary(transport.line.resource.visalib, self._exchanges_, self._name_)
+        self._guard_ = guard
+        try:
+            self._construct_(self._exchanges_.address, guard)
+            self._require_identity_()
+        except BaseException as error:
+            if not guard.has_written:
+                self._close()  # nothing was changed, so there is nothing to be made safe
+            if isinstance(error, DeviceError) and not isinstance(error, DeviceOpenError):
+                raise DeviceOpenError(error.problem, **self._facts_(error.command)) from error
+            raise
+        return transport
+
+    def _close(self) -> None:
+        try:
+            super()._close()
+        finally:
+            self._guard_ = None
+            WireDevice._close(self)  # noqa: SLF001 - a base class
+
+    @hook
+    def _identify(self) -> None:
+        """Ask the instrument what it is, where the framework knows how: it must answer as it did when it was opened."""
+        question = self._description_.question
+        if question is None:
+            return
+        with self._foreign_code_("the question what it is", ValueError, DeviceProtocolError):
+            answer = str(question(self._foreign_))
+        self._check_identity_(answer)
+        if self._answered_ not in (None, answer):
+            raise DeviceOpenError(f"was {self._answered_!r} when it was opened, is {answer!r} now", **self._facts_())
+        self._answered_ = answer
+
+    def _require_identity_(self) -> None:
+        if self._foreign_ is not None:  # what can ask the instrument is there
+            super()._require_identity_()
+
+    @contextlib.contextmanager
+    def _foreign_code_(
+        self,
+        path: str,
+        refused: type[Exception],
+        becomes: type[DeviceError],
+        *,
+        whole: bool = False,
+        fresh: bool = False,
+    ) -> Iterator[None]:
+        guard, exchanges = self._guard_, self._exchanges_
+        if guard is None:
+            raise DeviceClosedError("is not open", **self._facts_())
+        transport = exchanges.opened()
+        # A method may take long, and whoever makes the device safe must not wait for its end. What is read or set is
+        # short, and several devices at one address must not read each other's replies.
+        with exchanges.hold(transport, path) if whole or transport.is_shared else contextlib.nullcontext():
+            if fresh:
+                exchanges.require_silence()
+            with guard.operation() as operation:
+                try:
+                    yield
+                except CatkitDevicesError:
+                    raise
+                except Exception as error:
+                    raise self._of_the_line_(error, operation, path) or self._translated_(
+                        error, path, refused, becomes
+                    ) from error
+
+    def _of_the_line_(self, error: Exception, operation: Operation, path: str) -> DeviceError | None:
+        """Return the error of the device where foreign code has passed an error of the VISA library on."""
+        import pyvisa
+
+        facts = self._facts_(operation.owed)
+        if error is operation.error or isinstance(error, pyvisa.VisaIOError):
+            translated = self._exchanges_.failed(error, operation.owed)
+            return None if translated is None else type(translated)(f"{path}: {error}", **facts)
+        if isinstance(error, OSError) and self._exchanges_.is_lost():
+            return DeviceDisconnectedError(f"{path}: the connection is gone: {error}", **facts)
+        return None
+
+
+class ForeignComponent(Component):
+    """A channel, output or submodule of a foreign object."""
+
+    _find_: ClassVar[Callable[[Any], Mapping[Any, Any]]]
+    """Returns the foreign objects of its kind by key, from the one that has them."""
+
+    def _target_(self) -> Any:
+        """Return the foreign object."""
+        found = type(self)._find_(self._owner_._target_())
+        try:
+            return found[self._key_]
+        except (KeyError, IndexError):
+            raise DeviceError(f"there is no {self._path_} in the driver's object", **self._facts_()) from None
+
+
+def _sent(value: Any) -> Any:
+    """Return a value as clients get it who have no framework installed; in this very process it is left as it is."""
+    return _plain(value) if running_server else value
+
+
+def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind.__module__ in _KNOWN or kind.__module__.partition(".")[0] in _KNOWN:
+        if kind is dict:
+            return {_plain(key): _plain(one) for key, one in value.items()}
+        if kind in (list, tuple, set, frozenset):
+            return kind(_plain(one) for one in value)
+        return value
+    if isinstance(value, enum.Enum):
+        return _plain(value.value)
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: _plain(one) for name, one in value._asdict().items()}
+    kinds: tuple[Any, ...] = (bool, int, float, str, bytes, list, tuple, dict)
+    for plain in kinds:
+        if isinstance(value, plain):
+            return _plain(plain(value))
+    return value
+
+
+_KNOWN = frozenset({"builtins", "numpy", "datetime", "decimal", "fractions", "pathlib", "uuid", "catkit_devices"})
+"""Modules whose classes every client has."""

@@ -1,0 +1,243 @@
+"""The VISA library that a driver of another framework is given: it reaches one address, under the rules of its device.
+
+The foreign driver uses ordinary resources of pyvisa on it. Before each call that reaches the instrument, the operation
+must not be cancelled, the wire must be free, and the line must be one that can be trusted. Underneath is whatever the
+device has: a real library, a simulation, a recorder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pyvisa
+from pyvisa import constants, highlevel
+from pyvisa.constants import ResourceAttribute, StatusCode
+
+from catkit_devices._wire.address import normalise
+from catkit_devices._wire.passing_library import PassingVisaLibrary
+from catkit_devices.errors import DeviceOpenError, DeviceValueError, OperationCancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pyvisa.constants import AccessModes
+    from pyvisa.typing import VISARMSession, VISASession
+
+    from catkit_devices._wire.exchange import Exchanges
+
+__all__ = ["GuardedVisaLibrary"]
+
+_TIMEOUT = 2000
+"""Milliseconds for a read or write until the foreign driver says otherwise: the default of VISA (VPP-4.3, 3.3)."""
+
+_TALKING = (
+    "assert_interrupt_signal",
+    "assert_trigger",
+    "assert_utility_signal",
+    "buffer_read",
+    "buffer_write",
+    "clear",
+    "flush",
+    "gpib_command",
+    "gpib_control_atn",
+    "gpib_control_ren",
+    "gpib_pass_control",
+    "gpib_send_ifc",
+    "read_asynchronously",
+    "read_stb",
+    "read_to_file",
+    "usb_control_in",
+    "usb_control_out",
+    "vxi_command_query",
+    "write_asynchronously",
+    "write_from_file",
+    *(f"{what}_{bits}" for what in ("in", "out", "move_in", "move_out", "peek", "poke") for bits in (8, 16, 32, 64)),
+)
+"""Calls beside read and write that reach the instrument."""
+
+
+class Operation:
+    """What the code of one operation has asked of the instrument.
+
+    Attributes:
+        owed: what was written last and has not been answered yet; None since something was read.
+        turn: the number of the turn on the wire in which that was.
+        error: what the last call of the library has raised; None where none did.
+    """
+
+    __slots__ = ("error", "owed", "turn")
+
+    def __init__(self) -> None:
+        self.owed: bytes | None = None
+        self.turn = 0
+        self.error: BaseException | None = None
+
+
+class GuardedVisaLibrary(PassingVisaLibrary):
+    """Passes on what a foreign driver asks of its VISA library, between the locks and checks of its device.
+
+    It opens the device's address only, on the connection that the device has. Closing a resource on it closes nothing:
+    the connection is the device's.
+
+    Args:
+        library: the device's own.
+        exchanges: those of the device.
+        name: of the device.
+
+    Attributes:
+        has_written: whether anything was sent since the library was made.
+    """
+
+    has_written: bool
+    _exchanges: Exchanges
+    _name: str
+    _operations: dict[int, Operation]
+    """The operation that each thread is in."""
+
+    def __init__(self, library: highlevel.VisaLibraryBase, exchanges: Exchanges, name: str) -> None:
+        self._exchanges = exchanges
+        self._name = name
+        self._operations = {}
+        self.has_written = False
+        super().__init__(library)
+
+    @contextlib.contextmanager
+    def operation(self) -> Iterator[Operation]:
+        """Do the work of one operation of the device; what it has sent is not mixed up with what others send."""
+        thread = threading.get_ident()
+        before = self._operations.get(thread)
+        for other, running in list(self._operations.items()):
+            if other != thread and running.owed is not None:  # this one makes the device safe, and does not wait
+                self._exchanges.opened().doubt(f"{running.owed!r} had not been answered when the device was made safe")
+        self._operations[thread] = operation = Operation()
+        try:
+            yield operation
+        except DeviceValueError:
+            raise
+        except BaseException as error:
+            if operation.owed is not None or operation.error is not None:
+                what = "an operation" if operation.owed is None else repr(operation.owed)
+                self._doubt(f"{what} was interrupted by {type(error).__name__}: {error}")
+            raise
+        finally:
+            del self._operations[thread]
+            if before is not None:
+                self._operations[thread] = before
+
+    def _doubt(self, reason: str) -> None:
+        transport = self._exchanges.transport
+        if transport is not None:
+            transport.doubt(reason)
+
+    # --- what pyvisa calls
+
+    def open(
+        self,
+        session: VISARMSession,  # noqa: ARG002 - pyvisa calls so
+        resource_name: str,
+        access_mode: AccessModes = constants.AccessModes.no_lock,  # noqa: ARG002 - pyvisa calls so
+        open_timeout: int = constants.VI_TMO_IMMEDIATE,  # noqa: ARG002 - pyvisa calls so
+    ) -> tuple[VISASession, StatusCode]:
+        """Give the session of the device's connection (viOpen); another address is a DeviceOpenError."""
+        try:
+            wanted = normalise(resource_name)
+        except ValueError:
+            wanted = resource_name
+        if wanted != normalise(self._exchanges.address):
+            raise DeviceOpenError(
+                f"its driver opens {resource_name}, and may open the address of the device only",
+                device=self._name,
+                address=self._exchanges.address,
+            )
+        opened: VISASession = self._exchanges.opened().line.resource.session
+        self._set_defaults(opened)
+        return opened, StatusCode.success
+
+    def _set_defaults(self, session: VISASession) -> None:
+        """Set what every new session of VISA has: the device has set other values, for itself."""
+        defaults = {
+            ResourceAttribute.timeout_value: _TIMEOUT,
+            ResourceAttribute.termchar: ord("\n"),
+            ResourceAttribute.termchar_enabled: constants.VI_FALSE,
+            ResourceAttribute.asrl_end_in: constants.SerialTermination.termination_char,
+        }
+        for attribute, value in defaults.items():
+            with contextlib.suppress(pyvisa.VisaIOError, NotImplementedError):
+                self._inner.set_attribute(session, attribute, value)
+
+    def close(self, session: Any) -> StatusCode:
+        """Close the session of a resource manager (viClose); that of the connection stays open."""
+        transport = self._exchanges.transport
+        if transport is not None and transport.is_open and session == transport.line.resource.session:
+            return StatusCode.success
+        return self._inner.close(session)
+
+    def write(self, session: VISASession, data: bytes) -> tuple[int, StatusCode]:
+        """Write ``data`` (viWrite)."""
+        with self._exchange(data, sends=True) as operation:
+            operation.owed = bytes(data[:80])
+            return self._inner.write(session, data)
+
+    def read(self, session: VISASession, count: int) -> tuple[bytes, StatusCode]:
+        """Read up to ``count`` bytes (viRead)."""
+        with self._exchange("a reply", sends=False) as operation:
+            data, status = self._inner.read(session, count)
+            if data:
+                operation.owed = None
+            return data, status
+
+    # --- the rules
+
+    @contextlib.contextmanager
+    def _exchange(self, what: str | bytes, *, sends: bool) -> Iterator[Operation]:
+        exchanges = self._exchanges
+        # A thread of the foreign driver's own is in no operation.
+        operation = self._operations.get(threading.get_ident()) or Operation()
+        try:
+            with exchanges.lend(what, sends=sends):
+                self._take_turn(operation, sends=sends)
+                self.has_written |= sends
+                try:
+                    yield operation
+                except Exception as error:
+                    self._note(operation, error)
+                    raise
+        except BaseException as error:
+            operation.error = error
+            raise
+
+    def _take_turn(self, operation: Operation, *, sends: bool) -> None:
+        """Refuse to read a reply if others have used the wire since it was asked for: it may be theirs."""
+        turn = self._exchanges.opened().turns
+        if not sends and operation.owed is not None and turn > operation.turn + 1:
+            raise OperationCancelled(
+                f"device {self._name!r}: the wire of {self._exchanges.address} was used by others before the reply to"
+                f" {operation.owed!r} was read"
+            )
+        operation.turn = turn
+
+    def _note(self, operation: Operation, error: Exception) -> None:
+        """Note what an error of the library says of the line."""
+        timed_out = isinstance(error, pyvisa.VisaIOError) and error.error_code == StatusCode.error_timeout
+        if timed_out:
+            if operation.owed is not None:  # else the driver looks whether there is more to be read
+                self._doubt(f"{operation.owed!r} was not answered in time")
+        elif not isinstance(error, NotImplementedError):
+            self._exchanges.failed(error, operation.owed)
+
+
+def _talking(name: str) -> Callable[..., Any]:
+    def call(self: GuardedVisaLibrary, session: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._exchange(name, sends=True):
+            return getattr(self._inner, name)(session, *args, **kwargs)
+
+    call.__name__ = name
+    call.__doc__ = f"Pass {name} on, as write and read are."
+    return call
+
+
+for _name in _TALKING:
+    setattr(GuardedVisaLibrary, _name, _talking(_name))
+GuardedVisaLibrary._own |= frozenset(_TALKING)  # noqa: SLF001 - of this module
