@@ -157,8 +157,8 @@ class ForeignDevice(Device):
         if cls._safe_ is not None:
             return None
         return (
-            'its table has no safe = { property = value }, safe = ["method()"] or safe = "nothing"; so it goes to FAULT '
-            "when the safety checks trip, or a program that uses it dies"
+            'its table has no safe = { property = value }, safe = ["method()"] or safe = "nothing"; so it goes to '
+            "FAULT when the safety checks trip, or a program that uses it dies"
         )
 
     # --- operations

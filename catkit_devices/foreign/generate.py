@@ -126,13 +126,14 @@ def _configured(cls: type[ForeignDevice], given: str) -> type[ForeignDevice]:
     names = _Names(cls.__mro__[1])
     body = _body(cls._source_, cls._description_, names, adjustments)
     body |= {"__module__": cls.__module__, "__doc__": cls.__doc__, "_made_from_": given}
+    body["_safe_"] = options.get("safe")
     if "identity" in options:
         if cls._description_.question is None:
             _refuse("identity", "there is no question for it: nobody has said how this instrument is asked what it is")
         body["identity"] = options["identity"]
     made = cast("type[ForeignDevice]", DeviceType(cls.__name__, (cls,), body))
     adjustments.require_used(made)
-    made._safe_ = _checked_safe(made, options.get("safe"))
+    _check_safe(made, options.get("safe"))
     return made
 
 
@@ -276,9 +277,9 @@ def _collection(places: Mapping[Any, str]) -> Callable[[Any], dict[Any, Componen
 # --- making safe
 
 
-def _checked_safe(cls: type[ForeignDevice], safe: Any) -> Any:
+def _check_safe(cls: type[ForeignDevice], safe: Any) -> None:
     if safe is None or safe == NOTHING:
-        return safe
+        return
     if isinstance(safe, dict):
         for path, value in safe.items():
             _check_setting(cls, path, value)
@@ -287,7 +288,6 @@ def _checked_safe(cls: type[ForeignDevice], safe: Any) -> Any:
             _check_call(cls, text)
     else:
         _refuse("safe", f'expected {{property = value}}, ["method()"] or "{NOTHING}", got {safe!r}')
-    return safe
 
 
 def _check_setting(cls: type, path: str, value: Any) -> None:

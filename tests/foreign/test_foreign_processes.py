@@ -217,4 +217,4 @@ def test_the_command_line_reads_and_sets_a_driver_of_pymeasure(cli, tmp_path):
 def test_check_config_names_a_device_of_which_nothing_says_how_it_is_made_safe(cli, tmp_path):
     checked = cli("check-config", str(write_bench(tmp_path)))
     assert checked.returncode == 0
-    assert "device 'source': nothing says how it is made safe" in " ".join((checked.stdout + checked.stderr).split())
+    assert "its table has no safe = " in " ".join((checked.stdout + checked.stderr).split())
