@@ -111,7 +111,8 @@ class Quantity(DeviceProperty):
             ``limits=("-range", "range")``; that property is read before each value is set. For anything else that
             depends on the instrument: one function of the device that returns both, ``limits=lambda self: (0, 0.9 *
             self.range)``. It is called when the device is opened and before each value is set, and may read properties
-            of the device then. It must not set anything.
+            of the device then. It must not set anything. If it raises an error, the device is not opened, or the value
+            not set: without limits, nothing would be refused.
         choices: the values that are allowed, or a mapping from each of them to its form on the wire. With an Enum
             class, the choices are its members: the value of a member is its form on the wire; a reading is a member;
             and it can be set by member, name or value.
@@ -370,7 +371,14 @@ class Quantity(DeviceProperty):
                 device._bounds_.note(bound, getattr(device, bound))
             return
         with device._device_._limit_reads_noted_() as reads:
-            told = self._limits(device)
+            try:
+                told = self._limits(device)
+            except (ArithmeticError, LookupError, ValueError) as error:
+                if isinstance(error, DeviceError):
+                    raise
+                why = f"{type(error).__name__}: {error}"
+                problem = f"the function that tells the limits of {device._prefix_}{self.name} has failed: {why}"
+                raise DeviceProtocolError(problem, **device._facts_()) from error
         device._bounds_.note(self._limits, told, reads, self)
 
     def _tell_limits_anew(self, device: Any) -> None:

@@ -48,7 +48,8 @@ class Output(Component):
     )
 
     def _range(self, command: str) -> tuple[float, float]:
-        return self.device._ranges[command, self.number]  # noqa: SLF001 - of its driver
+        lowest, highest = self.device._ranges[command, self.number]  # noqa: SLF001 - of its driver
+        return lowest, highest
 
     def _make_safe(self) -> None:
         self._write(f"OUTP 0,(@{self.number})")

@@ -44,6 +44,7 @@ class Input(Component):
             return float(found[1]), int(found[2])
 
         command = f"{query} {self.number};RDGST? {self.number}"
+        reading: float
         reading, status = self._ask(command, parse)
         if told := [text for bit, text in _STATUS.items() if status & bit]:
             raise DeviceProtocolError(f"input {self.key}: the reading {' and '.join(told)}", **self._facts(command))

@@ -21,7 +21,7 @@ from catkit_devices.hookspecs import hookimpl
 from catkit_devices.sim.models import MotorAxis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from catkit_devices.simulation import Bench
 
@@ -108,8 +108,8 @@ class XpsQ8:
 
     Args:
         bench: the simulated bench that it is part of.
-        driver_options: of the driver.
-        groups: the positioners of each group; by default those of the driver.
+        device_options: of the devices at this address.
+        groups: the positioners of each group; by default those of the devices.
         ready: whether its groups are homed at the start.
     """
 
@@ -117,12 +117,13 @@ class XpsQ8:
         self,
         bench: Bench,
         *,
-        driver_options: Mapping[str, Any] | None = None,
+        device_options: Sequence[Mapping[str, Any]] = (),
         groups: Mapping[str, Iterable[str]] | None = None,
         ready: bool = False,
     ) -> None:
         self.bench = bench
-        layout = groups or (driver_options or {}).get("groups") or {"Group1": ("Pos",)}
+        of_devices = {name: names for one in device_options for name, names in one.get("groups", {}).items()}
+        layout = groups or of_devices or {"Group1": ("Pos",)}
         self.groups = {name: _Group(bench, names, ready=ready) for name, names in layout.items()}
         self.calls: list[tuple[int, str]] = []
         """Number of the connection, and the text of the call."""

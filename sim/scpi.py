@@ -10,12 +10,13 @@ import math
 import re
 from collections import deque
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from catkit_devices.simulation import Outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from catkit_devices.simulation import Bench
 
@@ -306,7 +307,7 @@ class ScpiSimulator:
     message_end = b"\n"
     identity: str
     commands: ClassVar[Commands]
-    settings: ClassVar[dict[str, Number | Choice]] = {}
+    settings: Mapping[str, Number | Choice] = MappingProxyType({})
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench

@@ -15,7 +15,7 @@ from catkit_devices.scpi import number
 from catkit_devices.sim import scpi
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from catkit_devices.simulation import Bench
 
@@ -32,7 +32,8 @@ class TableInstrument:
 
     Args:
         bench: the bench of the simulation.
-        driver_options: options of the device that it stands for: ``properties``, ``commands``, ``identity`` and others.
+        device_options: ``properties``, ``commands``, ``identity`` and others, of each device that it stands for. A
+            command that two of them have means the same for both.
         idn: the reply to ``*IDN?``; by default one that says that this is a simulation.
         values: first values of the properties, by property; of those with arguments, by property and argument.
     """
@@ -41,24 +42,23 @@ class TableInstrument:
         self,
         bench: Bench,
         *,
-        driver_options: Mapping[str, Any],
+        device_options: Sequence[Mapping[str, Any]],
         idn: str | None = None,
         values: Mapping[str, Any] | None = None,
     ) -> None:
         self.bench = bench
-        self._end = driver_options.get("write_termination", "\n").encode() or b"\n"
-        self._reply_end = driver_options.get("read_termination", "\n").encode()
+        self._end = _shared(device_options, "write_termination", "\n").encode() or b"\n"
+        self._reply_end = _shared(device_options, "read_termination", "\n").encode()
         self.message_end = self._end
-        self._error_query = driver_options.get("error_query", "SYST:ERR?")
-        self._idn = _identity(driver_options.get("identity", ".")) if idn is None else idn
+        self._error_query = _shared(device_options, "error_query", "SYST:ERR?")
+        self._idn = _identity(_shared(device_options, "identity", ".")) if idn is None else idn
         self._status = scpi.Status()
         self._received = b""
-        self._commands = {table["write"] for table in (driver_options.get("commands") or {}).values()}
-        self._quantities = [
-            quantity
-            for name, table in driver_options.get("properties", {}).items()
-            for quantity in _quantities(name, table, (values or {}).get(name))
-        ]
+        self._commands = {table["write"] for one in device_options for table in (one.get("commands") or {}).values()}
+        self._quantities: list[_Quantity] = []
+        for device, one in enumerate(device_options):
+            for name, table in one.get("properties", {}).items():
+                self._quantities += _quantities(device, name, table, (values or {}).get(name))
         _log.warning(
             "the simulated instrument %r is made from the configuration of its driver: that the two agree is no proof "
             "that the real instrument understands these commands", self._idn,
@@ -105,27 +105,37 @@ class TableInstrument:
 
     def _set(self, quantity: _Quantity, token: str) -> None:
         if quantity.numeric:
-            low, high = (self._bound(bound) for bound in quantity.limits)
+            low, high = (self._bound(quantity, bound) for bound in quantity.limits)
             try:
                 found = number(token)
             except ValueError:
                 raise scpi.RefusedError(*scpi.DATA_TYPE_ERROR) from None
             if (low is not None and found < low) or (high is not None and found > high):
                 raise scpi.RefusedError(*scpi.OUT_OF_RANGE)
-        quantity.now = token
+        self._first(quantity).now = token
 
-    def _bound(self, bound: Any) -> float | None:
-        return number(self.value(bound)) if isinstance(bound, str) else bound
+    def _bound(self, quantity: _Quantity, bound: Any) -> float | None:
+        """Return a limit of a quantity; if it is the name of a property, that of a property of the same device."""
+        if not isinstance(bound, str):
+            return None if bound is None else float(bound)
+        sign, name = (-1, bound[1:]) if bound.startswith("-") else (1, bound)
+        named = next(one for one in self._quantities if (one.device, one.name) == (quantity.device, name))
+        return sign * number(self._first(named).now)
+
+    def _first(self, quantity: _Quantity) -> _Quantity:
+        """Return the quantity that keeps the value: the first one that is read by the same command."""
+        same = (one for one in self._quantities if quantity.query is not None and one.query == quantity.query)
+        return next(same, quantity)
 
 
 class _Quantity:
     """One property, or one argument of a property that has some."""
 
-    def __init__(self, name: str, table: Mapping[str, Any], argument: Any, token: Any, value: Any) -> None:
+    def __init__(self, device: int, name: str, table: Mapping[str, Any], argument: Any, token: Any, value: Any) -> None:
         def filled(command: str | None) -> str | None:
             return None if command is None else command.replace("{key}", str(token))
 
-        self.name, self.argument = name, argument
+        self.device, self.name, self.argument = device, name, argument
         self.kind = table.get("type", "float")
         choices: Any = table.get("choices")
         self.numeric = self.kind in ("float", "int") and choices is None
@@ -157,12 +167,22 @@ class _Quantity:
         return self.now.encode()
 
 
-def _quantities(name: str, table: Mapping[str, Any], value: Any) -> list[_Quantity]:
+def _quantities(device: int, name: str, table: Mapping[str, Any], value: Any) -> list[_Quantity]:
     arguments = table.get("arguments")
     if arguments is None:
-        return [_Quantity(name, table, None, "", value)]
+        return [_Quantity(device, name, table, None, "", value)]
     tokens = dict(arguments) if hasattr(arguments, "keys") else {one: one for one in arguments}
-    return [_Quantity(name, table, key, token, (value or {}).get(key)) for key, token in tokens.items()]
+    return [_Quantity(device, name, table, key, token, (value or {}).get(key)) for key, token in tokens.items()]
+
+
+def _shared(device_options: Sequence[Mapping[str, Any]], key: str, default: str) -> str:
+    """Return an option that all devices at one address must have in common."""
+    found = {one.get(key, default) for one in device_options}
+    if len(found) > 1:
+        raise ValueError(
+            f"the devices at one address must have the same {key}, got {', '.join(map(repr, sorted(found)))}"
+        )
+    return str(found.pop())
 
 
 def _product(shape: Any) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GIVEN_BY_THE_SIMULATION", "SIMULATOR_FILES", "LineDroppedError", "Outbox", "Simulator"]
 
-GIVEN_BY_THE_SIMULATION = frozenset({"bench", "clock", "driver_options", "seed"})
+GIVEN_BY_THE_SIMULATION = frozenset({"bench", "clock", "device_options", "seed"})
 """Arguments of the constructors of benches and simulators that are not options: the simulation passes them."""
 
 SIMULATOR_FILES = (".yaml", ".yml", ".wire")
@@ -25,7 +25,8 @@ SIMULATOR_FILES = (".yaml", ".yml", ".wire")
 class Simulator(Protocol):
     """A simulated instrument: a class that is constructed as ``cls(bench, **options)`` and has one method.
 
-    If its constructor has an argument ``driver_options``, it is given the options of the device that it is for.
+    If its constructor has an argument ``device_options``, it is given a list with the options of each device at its
+    address.
 
     An instrument that answers each of several connections over TCP by itself has a method ``connect()`` in addition. It
     is called for every new connection, and returns an object with a ``feed`` of its own.

@@ -93,22 +93,22 @@ def build_library(
         clock=clock,
         name=bench if isinstance(bench, str) else None,
     )
-    listed: dict[str, Instrument] = {}
+    listed: dict[str, list[Instrument]] = {}
     resources: list[SimulatedResource] = []
     unbuilt: dict[str, ConfigurationError] = {}
     for instrument in instruments:
-        parsed = parse_address(instrument.address)
-        address = str(parsed)
-        if address in listed:
-            if _same(listed[address], instrument):
-                continue
+        address = str(parse_address(instrument.address))
+        others = listed.setdefault(address, [])
+        if others and not _same(others[0], instrument):
             raise ConfigurationError(
-                f"two different simulated instruments are at {address}: {_title(listed[address])} and "
-                f"{_title(instrument)}"
+                f"two different simulated instruments are at {address}: {_title(others[0])} and {_title(instrument)}"
             )
-        listed[address] = instrument
+        others.append(instrument)
+    for address, (instrument, *others) in listed.items():
+        parsed = parse_address(address)
+        device_options = [one.driver_options for one in (instrument, *others)]
         try:
-            simulator = _build_instrument(instrument, names, model)
+            simulator = _build_instrument(instrument, device_options, names, model)
             line = FaultyLine(simulator, model.clock, seed=f"{model.seed}/{address}", schedule=instrument.faults)
         except ConfigurationError as error:
             if strict:
@@ -141,7 +141,9 @@ def build_bench(
     return built
 
 
-def _build_instrument(instrument: Instrument, names: _Names, bench: Bench) -> Simulator:
+def _build_instrument(
+    instrument: Instrument, device_options: list[Mapping[str, Any]], names: _Names, bench: Bench
+) -> Simulator:
     from catkit_devices.simulation.replay import Replay
     from catkit_devices.simulation.yaml_instrument import YamlInstrument
 
@@ -159,7 +161,7 @@ def _build_instrument(instrument: Instrument, names: _Names, bench: Bench) -> Si
         raise ConfigurationError(f"{title} is not a simulator: it has no method feed(data)")
     cls = what
     _check_options(cls, instrument.options, title)
-    given = {"driver_options": instrument.driver_options} if "driver_options" in options_of(cls) else {}
+    given = {"device_options": device_options} if "device_options" in options_of(cls) else {}
     built: Simulator = _construct(lambda: cls(bench, **given, **instrument.options), title)
     return built
 

@@ -1,7 +1,10 @@
 """What every bundled driver has: conformance tests, something that stands for its instrument, and a named source."""
 
+import ast
 import importlib
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,24 @@ PLUGINS = Plugins()
 SOURCE = re.compile(r"[Mm]anual|Guide|Reference|Protocol|RFC \d+|\.h of|github \w+|PyPI \w+")
 OF_NO_INSTRUMENT = {"scpi", "scpi_camera"}
 """Of a table in the configuration, and of the simulated bench."""
+LONGEST = 120
+"""Lines of code of one driver's file."""
+LONGER = {
+    "newport_xps_q8": "states of groups and numbers of errors are lists, and a motion has a connection of its own"
+}
+BESIDE_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+
+
+def lines_of_code(source):
+    """Return the numbers of the lines that are neither empty nor comments nor texts of documentation."""
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in BESIDE_CODE:
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            lines -= set(range(node.lineno, node.end_lineno + 1))
+    return lines
 
 
 def test_every_bundled_driver_has_conformance_tests():
@@ -33,3 +54,9 @@ def test_every_bundled_driver_has_a_simulator_or_a_stand_in(name):
 @pytest.mark.parametrize("name", sorted(set(PLUGINS.drivers) - OF_NO_INSTRUMENT))
 def test_every_bundled_driver_names_the_source_of_its_commands(name):
     assert SOURCE.search(importlib.import_module(PLUGINS.driver(name).__module__).__doc__)
+
+
+@pytest.mark.parametrize("name", sorted(set(PLUGINS.drivers) - set(LONGER)))
+def test_a_bundled_driver_is_short(name):
+    file = Path(importlib.import_module(PLUGINS.driver(name).__module__).__file__)
+    assert len(lines_of_code(file.read_text(encoding="utf-8"))) <= LONGEST

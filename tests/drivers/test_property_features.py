@@ -10,6 +10,7 @@ import pytest
 
 from catkit_devices import Component, Components, Control, Device, Measurement, Setting, VisaDevice
 from catkit_devices.errors import (
+    DeviceOpenError,
     DeviceProtocolError,
     DeviceTimeoutError,
     DeviceValueError,
@@ -188,6 +189,24 @@ def test_a_function_that_tells_limits_cannot_set_anything():
     wrong = type("Wrong", (Bench,), {"x": Setting("x={}", limits=sets, doc="X.")})
     with pytest.raises(TypeError, match="a function that tells limits may read, but it sets range"):
         wrong("wrong").open()
+
+
+def test_without_its_limits_a_device_is_not_opened_and_a_value_not_set():
+    class Wrong(Bench):
+        low = Control("low?", "low={}", doc="What the highest current is computed of.")
+        current = Setting("current={}", limits=lambda self: (0, 1 / self.low), doc="Current.")
+
+    device = Wrong("wrong")
+    with device:
+        device._values["low"] = "0"
+        with pytest.raises(DeviceProtocolError, match="tells the limits of current has failed: ZeroDivisionError"):
+            device.current = 1
+        assert "current=1" not in device._asked
+
+    zero = type("Zero", (Wrong,), {"low": Control(lambda self: 0, None, doc="Nothing.")})("zero")
+    with pytest.raises(DeviceOpenError, match="tells the limits of current has failed: ZeroDivisionError"):
+        zero.open()
+    assert zero.state == "closed"
 
 
 def test_a_function_and_a_name_are_not_mixed_as_limits():

@@ -128,6 +128,36 @@ def test_a_simulated_instrument_says_that_it_proves_nothing_of_the_real_one(sour
     assert "no proof that the real instrument understands these commands" in caplog.text
 
 
+def test_two_devices_at_one_address_have_one_simulated_instrument():
+    properties = OPTIONS["properties"]
+    of_second = {
+        "voltage": properties["voltage"] | {"get": "VOLT2?", "set": "VOLT2 {}"},
+        "range": {"get": "RANG2?", "set": "RANG2 {}"},
+        "enabled": properties["enabled"],
+    }
+    second = OPTIONS | {"properties": of_second}
+    tables = {"one": OPTIONS, "two": second}
+    library = build_library([Instrument(SOCKET, "scpi", {}, driver_options=tables[name]) for name in tables])
+    one, two = (
+        create_device("scpi", name, {"address": SOCKET, **tables[name]}, visa_library=library) for name in tables
+    )
+
+    with one, two:
+        one.range, two.range = 30, 5
+        one.voltage, two.voltage, two.enabled = 20, 3, True
+        assert (one.voltage, two.voltage, one.enabled) == (20.0, 3.0, True)
+        with pytest.raises(DeviceProtocolError, match="Data out of range"):
+            two.write("VOLT2 6")
+
+
+def test_two_devices_at_one_address_must_agree_on_the_line():
+    tables = [OPTIONS, OPTIONS | {"read_termination": "\r\n"}]
+    with pytest.raises(
+        ConfigurationError, match=r"at one address must have the same read_termination, got '\\n', '\\r"
+    ):
+        build_library([Instrument(SOCKET, "scpi", {}, driver_options=one) for one in tables])
+
+
 def test_values_and_identity_of_a_simulated_instrument_can_be_given():
     given = {"idn": "ACME,S1,7,2.0", "values": {"voltage": 2.5, "temperature": {"case": 31}}}
     library = build_library([Instrument(SOCKET, "scpi", given, driver_options=OPTIONS)])
