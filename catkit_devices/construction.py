@@ -18,6 +18,7 @@ __all__ = ["OptionProblem", "bind_options", "option_problems", "options_of"]
 
 _T = TypeVar("_T")
 _P = inspect.Parameter
+"""By a short name, for the kinds of parameters."""
 
 
 class OptionProblem(NamedTuple):

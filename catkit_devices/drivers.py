@@ -46,6 +46,7 @@ VARIABLE = "CATKIT_DEVICES_PLUGINS"
 _T = TypeVar("_T")
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+"""Names of drivers: a configuration has them as plain keys."""
 
 _HOOKABLE = (FunctionType, MethodType, classmethod, staticmethod)
 """What pluggy calls as a hook, if it is marked."""

@@ -89,6 +89,7 @@ _NOT_NEEDED = {
 _OURS = {word: f", but {ours}" for ours, words in _INSTEAD.items() for word in words.split()} | {
     word: f", because {why}" for why, words in _NOT_NEEDED.items() for word in words.split()
 }
+"""What is said of each of these words."""
 
 
 class Quantity(DeviceProperty):

@@ -68,6 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 _LEAK_CHECKS = ("", "fixtures", "true", "false")
+"""What the setting may be; empty is the default."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

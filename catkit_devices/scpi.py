@@ -54,6 +54,7 @@ _REFUSED = {
 """The bits that mean an error, as SCPI-99 has errors of these four classes in its queue (volume 2, 21.8.8)."""
 
 _FLOAT, _INT, _BOOL, _STR = (Rule(kind, None, None) for kind in (float, int, bool, str))
+"""How replies of these types are read; made once for all devices."""
 
 
 class StatusByte(enum.IntFlag):

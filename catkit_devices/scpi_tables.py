@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["TableScpiDevice"]
 
 _TYPES: dict[str, Any] = {"float": float, "int": int, "bool": bool, "str": str, "array": Array}
+"""The types that a table may name."""
 _PROPERTY = frozenset(
     {
         "arguments",

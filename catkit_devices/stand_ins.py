@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["create_simulated", "find_stand_in", "takes_visa", "why_real"]
 
 _PLUGINS = "catkit_devices.plugins"
+"""Where bundled stand-ins are."""
 
 
 def takes_visa(driver: type[Device]) -> bool:

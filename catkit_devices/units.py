@@ -45,6 +45,7 @@ _COMMON = frozenset(
 )
 """Units that need not be looked up: a quantity that is declared in one of them does not load pint."""
 _TEXT = re.compile(r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*?)\s*")
+"""A number and a unit: ``"50 mA"``."""
 
 _EXACT = 1e15
 """Whole numbers below this lose no digits when their unit is converted."""

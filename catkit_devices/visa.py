@@ -55,6 +55,7 @@ _ERRORS = (
     | EventStatus.EXECUTION_ERROR
     | EventStatus.COMMAND_ERROR
 )
+"""The bits that mean that something went wrong."""
 
 
 class VisaDevice(WireDevice):

@@ -24,6 +24,7 @@ __all__ = ["BostonDm"]
 
 _MIRRORS, _ACROSS = 2, 34  # actuators
 _SHAPE = (_MIRRORS, _ACROSS, _ACROSS)
+"""Shape of an array of commands: mirror, row, column."""
 _RADIUS = 17.5  # actuators: within it are 952
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DliPowerSwitch"]
 
 _OUTLETS = "relay/outlets/"
+"""Path of the outlets in the API."""
 _SWITCHED_WITHIN = 3.0
 """Seconds within which a relay must follow: the switch can be set to delay outlets after each other."""
 

@@ -26,6 +26,7 @@ _STATUS = {1: "is invalid", 16: "is below the range", 32: "is above the range", 
            128: "has a sensor beyond its range"}  # fmt: skip
 """Bits of ``RDGST?``, and what each says of the reading."""
 _PID = re.compile(r"([+-]\d+\.\d+),([+-]\d+\.\d+),([+-]\d+\.\d+)", re.ASCII)
+"""The reply to ``PID?``: proportional, integral and derivative, as the manual has their form."""
 
 
 class Input(Component):

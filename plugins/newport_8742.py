@@ -24,6 +24,7 @@ __all__ = ["Picomotor8742"]
 
 _FARTHEST = 2147483647  # steps
 _NO_ERROR = "0, NO ERROR DETECTED"
+"""The reply to ``TB?`` where there is none."""
 _MOST_ERRORS = 10
 """Errors that the unit keeps."""
 _RESERVE = 5.0

@@ -51,6 +51,7 @@ _ERRORS = {
 """Of those in ``XPS_C8_errors.h``, which a motion may end with."""
 
 _NUMBER = r"-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
+"""A number in a reply."""
 _LEAST = 1e-6
 """Lowest velocity and acceleration, since the controller wants them above zero."""
 _RESERVE = 10.0
@@ -204,6 +205,7 @@ class Rotary(Positioner):
 
 
 _KINDS = {"mm": Positioner, "deg": Rotary}
+"""The class of a positioner, by its unit."""
 
 
 class Group(_Calls, Component):

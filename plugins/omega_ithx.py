@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ITHX"]
 
 _READING = re.compile(r"-?\d{3}\.\d|-?\d{2}\.\d{1,2}", re.ASCII)
+"""A reading: four digits, as the display has them."""
 
 
 def _reading(reply: str) -> float:

@@ -59,6 +59,7 @@ _SYMBOLS = frozenset(
 )  # fmt: skip
 """Units that its documentation writes as symbols, and that can be nothing else there."""
 _IN_A_UNIT = re.compile(r"\bin (?:units of )?\[?([A-Za-z]+)\]?(?![\w/*^])")
+"""Where a text names the unit of a property: "in volts", "in units of [V]"; not "in V/s"."""
 
 
 class PyMeasureDrivers(DriverSource):

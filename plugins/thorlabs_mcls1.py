@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["MCLS1"]
 
 _OF_THE_BOX = frozenset({"id", "channel", "system", "statword", "step", "save"})
+"""Commands that are the same whichever channel is chosen."""
 
 
 class MCLS1(PromptDevice, LaserSource):

@@ -51,6 +51,7 @@ __all__ = ["Camera", "picture"]
 _KEYWORDS = scpi.Keywords(
     "SYSTem ERRor NEXT SENSor SIZE PIXel SATuration EXPosure ROI INITiate STATe ABORt FETCh READ MINimum MAXimum"
 )
+"""Words of its commands; capital letters are the short form."""
 _EXPOSURES = (1e-5, 10.0)
 """Seconds; the shortest and the longest exposure."""
 _READ_OUT = 0.002

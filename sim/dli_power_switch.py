@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PowerSwitch", "Server"]
 
 _OUTLETS = "relay/outlets/"
+"""Path of the outlets in the API."""
 
 
 class PowerSwitch:

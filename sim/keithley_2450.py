@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["Keithley2450"]
 
 _FUNCTIONS = {"VOLT": "VOLT", "VOLTAGE": "VOLT", "CURR": "CURR", "CURRENT": "CURR"}
+"""Source functions, in the short form that replies have."""
 _SENSES = {f'"{word}{dc}"': f'"{short}:DC"' for word, short in _FUNCTIONS.items() for dc in ("", ":DC")}
+"""What is measured, in each of the spellings that the instrument takes."""
 _SENSES |= {f"'{word[1:-1]}'": told for word, told in _SENSES.items()} | {'"RES"': '"RES"', "'RES'": '"RES"'}
 _TERMINALS = {"FRON": "FRON", "FRONT": "FRON", "REAR": "REAR"}
+"""The same of the terminals."""
 _LINE = 50.0  # Hz
 
 

@@ -23,6 +23,7 @@ _CONFLICT = (-221, "Settings conflict")
 _FORMS = {"SIN": "SIN", "SINUSOID": "SIN", "SQU": "SQU", "SQUARE": "SQU", "TRI": "TRI", "RAMP": "RAMP", "PULS": "PULS",
           "PULSE": "PULS", "PRBS": "PRBS", "NOIS": "NOIS", "NOISE": "NOIS", "ARB": "ARB", "DC": "DC"}  # fmt: skip
 _UNITS = {"VPP": "VPP", "VRMS": "VRMS", "DBM": "DBM"}
+"""Units of the amplitude."""
 _INFINITE = 9.9e37
 """The load of an open output, as SCPI-99 volume 1, 7.2.1.4 writes it."""
 

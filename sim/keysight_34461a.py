@@ -28,6 +28,7 @@ _MEASURED = " ".join(
     f"MEASure[:SCALar]:{one} CONFigure[:SCALar]:{one}"
     for one in ["VOLTage[:DC]", "VOLTage:AC", "CURRent[:DC]", "CURRent:AC", "RESistance", "FRESistance", "FREQuency"]
 )
+"""The commands of everything that it measures."""
 
 
 class Keysight34461A(scpi.ScpiSimulator):

@@ -105,6 +105,7 @@ class ScanController789A4:
 # Control characters (McPherson Model 747 manual p. 4).
 _SOH, _STX, _ETX, _EOT, _ENQ, _ACK, _NAK, _ETB = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05", b"\x06", b"\x15", b"\x17"
 _ENQUIRY = b"N!" + _ENQ
+"""How the host begins: address and enquiry."""
 _START, _STATE, _UNINITIALISED, _POSITION, _TARGET = 0o40600, 0o40601, 0o40602, 0o2240, 0o2250
 """Memory addresses."""
 _ERROR = 0x100

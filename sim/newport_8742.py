@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Picomotor8742"]
 
 _GREETING = b"\xff\xfb\x01\xff\xfb\x03"
+"""Telnet's IAC WILL ECHO, IAC WILL SUPPRESS-GO-AHEAD, sent at the start of a connection."""
 _AXES = 4  # motors
 _FARTHEST = 2147483647
 """Steps."""

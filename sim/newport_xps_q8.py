@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["XpsQ8"]
 
 _FIRMWARE = "XPS-Q8 Firmware Version 2.5.0"
+"""The reply to ``FirmwareVersionGet``."""
 _READY = {*range(10, 20), 70, 77}
 """States in which a group can be moved."""
 _INITIALISING, _HOMING = 1.0, 5.0

@@ -26,7 +26,9 @@ _STEPS, _ZERO = 25, 127
 """Values of a byte in each division, and the value in the middle of the screen."""
 _ACQUISITION = 0.1  # s
 _FORM = "{:.6e}"
+"""Numbers in replies."""
 _SOURCES = {f"{word}{number}": f"CHAN{number}" for word in ("CHAN", "CHANNEL") for number in (1, 2, 3, 4)}
+"""Sources of the trigger and of the waveform, in the form that replies have."""
 _OTHER_TRIGGERS = {word: word for word in ("AC", *(f"D{number}" for number in range(16)))}
 """The mains, and the inputs of a logic probe."""
 

@@ -227,6 +227,7 @@ def block(data: bytes) -> bytes:
 # Numbers as programs may send them (IEEE 488.2, 7.7.2), and the words that stand for some (SCPI-99 volume 1, 7.2.1.2).
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(E[+-]?\d{1,3})?", re.IGNORECASE)
 _LIMITS = {"MIN": "low", "MINIMUM": "low", "MAX": "high", "MAXIMUM": "high", "DEF": "default", "DEFAULT": "default"}
+"""Words that stand for a number."""
 
 
 class Number:

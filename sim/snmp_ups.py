@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Ups"]
 
 _UPS_MIB = "1.3.6.1.2.1.33.1."
+"""The UPS-MIB (RFC 1628)."""
 _LASTS, _CHARGED_IN = 1800.0, 14400.0  # seconds
 _LOW = 20.0
 """Percent of charge below which the battery is low."""

@@ -43,9 +43,13 @@ _COMMANDS = scpi.Commands(
     INITiate[:IMMediate] FETCh READ ABORt
     """
 )
+"""What it knows; in brackets what may be left out."""
 _FUNCTIONS = {"": "POW", ":POW": "POW", ":CURR": "CURR", ":TEMP": "TEMP"}
+"""What is measured, by the last word of the command."""
 _LIMITS = {"MIN": "min", "MINIMUM": "min", "MAX": "max", "MAXIMUM": "max", "DEF": "default", "DEFAULT": "default"}
+"""Words that stand for a number."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(E[+-]?\d{1,3})?", re.IGNORECASE)
+"""A number as SCPI has it."""
 _OVERFLOW = 9.9e37
 """Reading for a power above the range (SCPI-99 volume 1, 7.2.1.4)."""
 _RESPONSIVITY = 0.38
@@ -181,6 +185,7 @@ class PM100D(YamlInstrument):
 
 
 _TYPES = {"float": float, "int": int}
+"""Types that the description of its settings names."""
 
 
 def _limit(quantity: dict[str, Any], word: str) -> str:

@@ -25,6 +25,7 @@ _ASYNCHRONOUS_GENERATOR = 0x200
 _GENERATOR = 0x20
 
 _INSTEAD = "write it as a plain function; what is asynchronous is run inside of it, with asyncio.run()"
+"""What errors say that the author should do."""
 
 
 def deferred_kind(function: Any) -> str | None:

@@ -17,6 +17,7 @@ __all__ = ["get_at", "item", "reached", "same_path", "set_at", "words"]
 # Compiled when they are used first, not in every child process.
 _IN_BRACKETS = r"""\[\s*(?:'([^']*)'|"([^"]*)"|([^\[\]'"]*?))\s*\]"""
 _WORD = r"[\w-]+"
+"""A word of a path: a name, or the key of a component."""
 
 
 def words(path: str) -> tuple[str, ...]:

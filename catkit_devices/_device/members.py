@@ -111,6 +111,7 @@ FRAMEWORK = {
 PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
 """Types of results that need not be checked any further."""
 _SEVERAL = frozenset({dict, list, tuple})
+"""Types of results whose items are checked."""
 _OF_THE_DEVICE = frozenset({"_open", "_close", "_identify"})
 """The hooks that a component does not have: it is opened and closed with its device."""
 _ITERATION = frozenset({"__aiter__", "__anext__", "__iter__", "__next__", "__reversed__"})

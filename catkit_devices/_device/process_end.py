@@ -58,6 +58,7 @@ _BEFORE_GOODBYE = 10
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals by which a program is told to end: by an operator, and by the end of its terminal."""
 _NUMBERS = tuple(map(int, ENDING))
+"""The same as plain numbers, which compare faster."""
 _handler_of = getattr(signal, "_signal", signal).getsignal
 """As ``signal.getsignal``, without the time it takes to make a member of an enum: every change of a device asks."""
 _DEFAULT = int(signal.SIG_DFL)

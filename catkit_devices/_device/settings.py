@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _CLASS_VARIABLE = re.compile(r"\b(?:ClassVar|Final)\b")
+"""In an annotation that is text: this is not a setting of the device."""
 
 
 class Requirement(NamedTuple):

@@ -47,10 +47,12 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf
 _HEXADECIMAL = re.compile(r"[0-9a-f]+", re.IGNORECASE)
 """A reply that may be a hexadecimal number."""
 _BOOLEANS = {"1": True, "0": False, "on": True, "off": False, "true": True, "false": False}
+"""The replies that mean a truth value, in lower case."""
 
 _OWN = re.compile(r"\{self\b([^{}!:]*)(![rsa])?(?::([^{}]*))?\}")
 """In a command, what the device or component fills in of itself: ``{self.number}``, ``{self.number:02d}``."""
 _OWN_NAME = re.compile(r"\.([^\W\d]\w*)")
+"""In the same: each attribute, such as ``.number``."""
 _QUOTES = "\"'"
 """What begins and ends a string in a command (IEEE 488.2, 7.7.5)."""
 _PLACE = "\0"

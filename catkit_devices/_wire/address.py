@@ -23,6 +23,7 @@ _LAN_DEVICE = re.compile(r"((?:inst|hislip)\d+)(?:,0*(\d+))?", re.IGNORECASE)
 _HISLIP_PORT = "4880"
 """The default port of HiSLIP (IVI-6.1, 3.1)."""
 _COM_PORT = re.compile(r"COM(\d+)", re.IGNORECASE)
+"""The name of a serial port on Windows."""
 
 
 def normalise(address: str) -> str:

@@ -84,6 +84,7 @@ class Trust(NamedTuple):
 
 
 TRUSTED = Trust(LineState.TRUSTED)
+"""The line is in step with the instrument; nothing has to be recovered."""
 
 _of_parent: list[Transport] = []
 """In a forked child, what its parent had open: kept alive for ever, because a destructor might send something on the

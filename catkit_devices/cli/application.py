@@ -53,7 +53,9 @@ _EXIT_CODES = (
     "Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 no such testbed is running, 4 safety has "
     "tripped, 5 the device is in use by somebody else, 6 no answer from the testbed, 130 Ctrl-C."
 )
+"""The last lines of every help text."""
 _DEBUG = "--debug"
+"""The option that shows tracebacks; it may stand anywhere on the command line."""
 _INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 plus the number of SIGINT."""
 

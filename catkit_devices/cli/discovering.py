@@ -19,7 +19,9 @@ _QUERIES = ("*IDN?", "*idn?")
 know them.
 """
 _ENDINGS = ("\n", "\r")
+"""Line ends that instruments wait for; both are tried."""
 _BLANK = " \t\r\n>"
+"""What surrounds an identity: white space, and the prompt of some instruments."""
 _LONGEST = 1000
 """Bytes of an identity; a longer answer is something else."""
 _SILENCE = 100.0

@@ -26,6 +26,7 @@ EXAMPLES = (
 )
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", re.ASCII)
+"""Names of drivers: lower-case words with underscores, as file names are."""
 
 _KINDS = {
     "scpi": "SCPI commands, over TCP, USB, GPIB or a serial port",
@@ -46,6 +47,7 @@ def plugin_directories() -> list[Path]:
     """Where the driver is."""
     return [HERE]
 '''
+"""What the test of a new package has before its first test."""
 
 
 def new_driver(

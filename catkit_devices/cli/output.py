@@ -64,6 +64,7 @@ _CODES = (
     (MutexTimeoutError, BUSY),
     (ServerUnresponsiveError, SILENT),
 )
+"""The exit code of each error; the first that fits counts."""
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -19,7 +19,9 @@ ENDED = {"finished": "green", "failed": "red", "stopped": "yellow"}
 """The states in which an experiment has ended, and the colours of them."""
 
 _LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
+"""Colours of the lines of the log."""
 _STATES = {"open": "green", "lost": "yellow", "fault": "red"}
+"""Colours of the states of devices."""
 _SILENT = "bold red"
 """An unknown state is never shown in green."""
 _BAR = 30

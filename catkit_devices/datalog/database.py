@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["FILE_NAME", "FORMAT", "connect_reader", "connect_writer", "create", "explain"]
 
 FILE_NAME = "data.sqlite"
+"""The file with the values, in the directory of a run."""
 FORMAT = 1
 """Version of the tables; a database of another version is not read."""
 _OPEN_TIMEOUT = 10.0

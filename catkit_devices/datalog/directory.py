@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["CONFIGURATION", "INFORMATION", "make_directory", "read_description", "write_description"]
 
 INFORMATION = "run.json"
+"""The file that says what ran, in the directory of a run."""
 CONFIGURATION = "configuration.json"
+"""The file with the configuration of the testbed."""
 
 _TEXTS = ("name", "started")
 """What every run has in ``run.json``, as text."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+"""Names of directories that every file system takes, and that no shell has to quote."""
 
 
 def make_directory(root: Path, name: str, directory: str | None) -> tuple[Path, dt.datetime]:

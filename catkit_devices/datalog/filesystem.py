@@ -24,6 +24,7 @@ _NETWORK = frozenset({
     "fuse.moosefs", "fuse.rclone", "fuse.s3fs", "fuse.smbnetfs", "fuse.sshfs",
 })  # fmt: skip
 _MOUNTS = Path("/proc/self/mounts")
+"""Where Linux lists what is mounted (proc(5))."""
 
 
 class Mount(NamedTuple):

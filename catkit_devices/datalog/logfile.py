@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["FILE_NAME", "LogFileHandler", "in_time_order"]
 
 FILE_NAME = "log.txt"
+"""The file with the log, in the directory of a run."""
 _FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)-8s %(processName)s (%(process)d) %(threadName)s %(name)s: %(message)s"
+"""A line of the log; times are in UTC, hence the Z."""
 
 
 _BEGINNING = re.compile(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z ", re.MULTILINE)
+"""The beginning of a record; further lines of a record have no time."""
 
 
 def in_time_order(text: str) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+# Statements of the database of a run. A tag is written once, and is a number from then on.
 _SCALAR = "INSERT INTO scalars (tag, time, value) VALUES (?, ?, ?)"
 _ARRAY = "INSERT INTO arrays (tag, time, file, offset, size, dtype, shape) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _OBJECT = "INSERT INTO objects (tag, time, data, attributes) VALUES (?, ?, ?, ?)"

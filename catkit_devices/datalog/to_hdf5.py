@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 _TIME_UNIT = "nanoseconds since 1970-01-01 UTC"
+"""Unit of all times in the file."""
 _OURS = ("time", "value", "", ".", "..")
 """Names that a tag's group cannot have: our datasets are called so, or HDF5 gives them another meaning."""
 

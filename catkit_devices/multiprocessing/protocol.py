@@ -153,3 +153,4 @@ class _Self:
 
 
 SELF = _Self()
+"""The only one in each process: it is sent by its name, and compared with ``is``."""

@@ -43,6 +43,7 @@ _LOOK = 0.05
 """Seconds between two checks whether the instruments are still in use."""
 
 _OPERATIONS = frozenset({"clear", "flush", "read", "read_stb", "trigger", "write"})
+"""What processes may do with an instrument of the simulation."""
 
 
 class SharedSimulation(HostedObject):

@@ -31,6 +31,7 @@ _MESSAGES = {
     (InterfaceType.usb, "RAW"),
     (InterfaceType.vicp, "INSTR"),
 }
+"""Kinds of address that mark where a message ends."""
 
 
 def parse_address(address: str) -> rname.ResourceName:

@@ -31,6 +31,7 @@ _DISCARD_INPUT = (
     | BufferOperation.discard_receive_buffer
     | BufferOperation.discard_receive_buffer2
 )
+"""The parts of VISA's ``flush`` that throw away what was received."""
 
 
 class SimulatedSession:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["EVENTS", "HEADER", "Entry", "escape", "read_entries", "unescape"]
 
 HEADER = "# catkit_devices wire recording 1"
+"""The first line of a file; the number is that of the format."""
 
 EVENTS = frozenset({"clear", "close", "open", "trigger"})
 """Events other than bytes, without ``status``, which has a number."""
@@ -37,9 +38,13 @@ EVENTS = frozenset({"clear", "close", "open", "trigger"})
 _SPELT = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r", 0x5C: "\\\\"}
 """Bytes that are written as an escape of two characters."""
 _MEANT = {"t": b"\t", "n": b"\n", "r": b"\r", "\\": b"\\"}
+"""The same, for reading."""
 _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|([tnr\\]))|([^\\])")
+"""An escape in a line, or another character that stands for itself."""
 _STATUS = re.compile(rb"status (\d{1,3})")
+"""The event that has a number: what VISA reported."""
 _LINE = re.compile(r"\s*(?P<time>\d+(?:\.\d+)?) (?P<kind>[<>!])(?: (?P<text>.*))?")
+"""A line of a file: seconds since the beginning, direction, and the bytes or the event."""
 
 
 @dataclass(frozen=True)

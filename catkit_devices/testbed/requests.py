@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["RESET", "SHUTDOWN", "Desk", "Requests", "ask_testbed"]
 
 SHUTDOWN = "shutdown"
+"""Request: end the testbed."""
 RESET = "reset safety"
+"""Request: allow changes again after a trip."""
 _DESK = "requests"
 """Name of the desk on the testbed's server."""
 _LOOK = 1.0

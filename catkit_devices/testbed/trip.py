@@ -37,6 +37,7 @@ SAFETY_EVENT = "safety"
 SAFETY_CHECKS = "safety.checks"
 """Name of the shared dictionary with the state of every check, and of the trip under the key ``SAFETY_TRIP``."""
 SAFETY_TRIP = "trip"
+"""Its key for the trip."""
 PERMIT = "safety.permit"
 """Name of the permit on each device server."""
 

@@ -42,6 +42,7 @@ _RIGHT_ERRORS: dict[str, tuple[type[DeviceError], ...]] = {
     "disconnect": (DeviceDisconnectedError,),
     "slow": (DeviceTimeoutError,),
 }
+"""The errors that a driver may raise after each kind of fault."""
 
 
 def variants(kind: str, device: Any, *, strict: bool = False) -> Iterator[Fault]:

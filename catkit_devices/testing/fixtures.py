@@ -145,7 +145,9 @@ def _as_bytes(cls: type[Device], data: Any, termination: str, number: int) -> by
 
 
 _FRAMEWORK = str(Path(__file__).parents[1])
+"""Code in here is not the test that is to be named."""
 _STANDARD = str(Path(contextlib.__file__).parent / "contextlib.py")
+"""The same: it is between a test and a fixture that is a context manager."""
 
 
 # --- devices of a configuration
@@ -196,6 +198,7 @@ class ConfiguredDevices:
 
 
 _OF_THE_SIMULATION = frozenset({"address", "faults", "opens", "simulator", "simulator_options", "stand_in"})
+"""Keys of a device's table that say how it is simulated."""
 
 
 # --- faults

@@ -29,8 +29,11 @@ _PAUSE = 0.01
 """Seconds between two checks what is left."""
 
 _OURS = str(Path(__file__).parents[1]) + os.sep
+"""Where the framework's code is: threads that run it are its own."""
 _DESCRIPTORS = Path("/proc/self/fd")
+"""Where Linux lists the open files of a process (proc(5))."""
 _ARRAYS = "/memfd:catkit_devices"
+"""What the memory of arrays is called there."""
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, never written to
 _LASTING_THREADS = ("catkit-lifeline-", "catkit-signals")
 """Threads whose names begin so are no leaks: they run as long as a connected server, or as this process."""
@@ -215,3 +218,4 @@ _KINDS = (
     _Kind("socket", _sockets),
     _Kind("shared memory", _segments),
 )
+"""What may be left behind, and how it is found."""

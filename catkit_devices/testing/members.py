@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Member", "facts_of", "members", "owner_of", "quantities", "resolution_of", "same", "settable", "values_of"]
 
 _OF_THE_FRAMEWORK = "catkit_devices."
+"""Members that are defined in its modules belong to every device."""
 _DRIVERS = ("catkit_devices.plugins.", "catkit_devices.testing.")
+"""... other than those of bundled drivers, and of the drivers for tests."""
 
 _UNBOUNDED = 1000.0
 """The range of the values that are tried where a quantity has no limit, in the unit of the quantity."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Made", "Simulations", "address_for"]
 
 _SERIAL = ("baud_rate", "data_bits", "parity", "stop_bits", "flow_control")
+"""Options that only a device on a serial port has."""
 
 
 class Made(NamedTuple):

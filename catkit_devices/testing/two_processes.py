@@ -20,6 +20,7 @@ _ROUNDS = 5
 _LONGEST = 120.0
 """Seconds until a process must have finished."""
 _NAME = "device under test"
+"""What the device is called on its server."""
 
 
 class Task:

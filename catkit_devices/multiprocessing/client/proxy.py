@@ -502,6 +502,7 @@ def _exit_block(self: ObjectProxy, *_: object) -> None:
 
 
 _ENTERED = {"open": _open, "close": _close, "__enter__": _enter_block, "__exit__": _exit_block}
+"""The methods of a proxy that open and close, each with an entry that is counted."""
 
 
 def _property(name: str, doc: str | None) -> property:

@@ -270,6 +270,7 @@ _OURS = (
     "catkit_devices.testbed",
     "contextlib",
 )
+"""Modules that are not the caller who is to be named."""
 
 
 class lock_all:  # noqa: N801 - reads as a statement: with lock_all(a, b):

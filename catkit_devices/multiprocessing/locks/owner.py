@@ -233,6 +233,7 @@ class Call:
 
 
 _HOST = socket.gethostname()
+"""Asked once: it may take long where names are looked up over a network."""
 _call: ContextVar[Call | None] = ContextVar("catkit_devices_call", default=None)
 _acting: ContextVar[_Acting | None] = ContextVar("catkit_devices_acting", default=None)
 _numbers = itertools.count(1)

@@ -394,3 +394,4 @@ def _refusal(error: BaseException) -> bytes:
 
 
 _NO_MEMORY = dumps((REFUSED, "the server has no memory left to send how the call ended"))
+"""Made in advance: there is no memory left to make it when it is needed."""

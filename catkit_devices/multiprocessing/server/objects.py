@@ -228,7 +228,9 @@ def _exit_arguments(encoded: bytes) -> tuple[Any, ...]:
 
 
 _EMPTY: dict[Any, Any] = {}
+"""For the types of its views, which have no names."""
 _VIEWS = frozenset({type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items())})
+"""Views of a dict: they cannot be pickled, and are sent as lists."""
 
 
 class Host:

@@ -384,7 +384,9 @@ class Server(managers.Server):
 _ROOT_VERBS = frozenset(
     {"break_mutex", "forget", "get_exception", "hear_of_session", "obtain", "post_exception", "status"}
 )
+"""What clients may ask of the server itself."""
 _LOCK_VERBS = frozenset({"acquire", "release", "holder", "waiters", "break_"})
+"""What clients may do with a lock."""
 
 
 def break_lock(lock: OwnedLock, reason: str) -> str | None:

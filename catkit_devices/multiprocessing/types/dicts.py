@@ -16,6 +16,7 @@ __all__ = ["MutexedDict", "MutexedNamespace"]
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 _MISSING: Any = object()
+"""Tells ``pop(key)`` from ``pop(key, None)``."""
 
 
 class _Mutexed(HostedObject):

@@ -170,3 +170,4 @@ class Barrier(Waiting):
 
 
 _PASSED = object()
+"""Given to those who wait at a barrier when all have come; anything else is the reason why it is broken."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Arrived", "Channel", "dumps", "last_class", "loads", "take_over"]
 
 _HEADER = struct.Struct("<Q")
+"""What every message begins with: 8 bytes, of which the next constants name the bits."""
 _COUNT = 48
 """Bits of the header that hold the length; above them is the number of arrays."""
 _COUNT_MASK = (1 << 15) - 1
@@ -40,6 +41,7 @@ _LONG = 1 << 63
 _LENGTH = (1 << _COUNT) - 1
 """The bits of the header that hold the length of the message."""
 _PARCEL = struct.Struct("<IQQ?I")
+"""What is sent of each array: the layout of a ``Parcel``."""
 _BUFFER = 1 << 16
 """Bytes that fit into a pipe (pipe(7))."""
 _LONGEST = _BUFFER - 8
@@ -47,12 +49,15 @@ _LONGEST = _BUFFER - 8
 THRESHOLD = 1 << 16
 """Bytes from which a buffer goes through shared memory; a smaller one is faster over the socket."""
 _SHARES = hasattr(os, "memfd_create") and hasattr(os, "posix_fallocate")
+"""Whether this system can send memory to another process; elsewhere arrays go over the socket."""
 _AT_ONCE = 1 << 26
 """Bytes of memory that are allocated before the data has arrived: a wrong length must not use up all memory."""
 _NO_PIPE = -1
 """Used in place of a descriptor if there is no pipe."""
 _WITH_PIPES = b"p"
+"""Sent at the start of a connection, together with two pipes."""
 _WITHOUT_PIPES = b"s"
+"""Sent at the start of a connection where there are no pipes: everything goes over the socket."""
 _LOOK_OUT = 50_000
 """Nanoseconds for which a client polls for its answer before it sleeps. To wake it up would take longer than most calls
 do (30 to 50 us on an idle core of a virtual machine)."""

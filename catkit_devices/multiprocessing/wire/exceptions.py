@@ -21,6 +21,7 @@ _MOST_FRAMES = 100
 """Frames of a traceback that are sent; of a longer one, the outermost and the innermost halves of this number."""
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: set for classes that were made while the program runs
 _LINKS = ("__cause__", "__context__")
+"""By which an exception refers to others."""
 _Frame = tuple[str, str, int, str]
 _Node = dict[str, Any]
 
@@ -143,6 +144,7 @@ def _slots(error: BaseException) -> list[tuple[str, Any]]:
 
 
 _UNSET: Any = object()
+"""Tells an attribute that is missing from one that is None."""
 _TOLD_ELSEWHERE = (
     vars(AttributeError)["obj"],  # the object whose attribute was missing: possibly a whole device
     vars(BaseExceptionGroup)["message"],

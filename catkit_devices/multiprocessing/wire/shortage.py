@@ -23,6 +23,7 @@ _WORDS = {
     errno.ENOMEM: "out of memory",
     errno.ENOBUFS: "out of memory for sending",
 }
+"""What the process has run out of, by error of the operating system."""
 _NO_THREAD = "can't start new thread"
 """CPython's message if the operating system starts no more threads."""
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["LOCAL_FILE", "SET_OPTION", "Overlay", "key_path"]
 
 LOCAL_FILE = "local.toml"
+"""Read after the file of a configuration, from the same directory: what differs on this computer."""
 SET_OPTION = "--set"
+"""What messages call the source of a value that was given on the command line."""
 
 
 def key_path(path: Iterable[object]) -> str:

@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["FINISH", "INTERRUPT", "STOP", "ExperimentOutcome", "control_queue", "run_experiment"]
 
 STOP = "stop"
+"""Sent to an experiment: raise ``StopExperiment``."""
 FINISH = "finish"
+"""Sent to an experiment: end with the current step."""
 INTERRUPT = "interrupt"
+"""Sent to an experiment: somebody has pressed Ctrl-C."""
 
 _log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ EXPERIMENTS = "experiments"
 
 State = Literal["starting", "running", "teardown", "finished", "failed", "stopped"]
 ENDED: frozenset[State] = frozenset({"finished", "failed", "stopped"})
+"""The states after which nothing follows."""
 
 _SHORTEST_INTERVAL = 0.05
 """Seconds between two reports of steps: nobody reads faster, and each costs a round trip."""

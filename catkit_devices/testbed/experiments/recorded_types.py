@@ -14,6 +14,7 @@ from typing import Any
 __all__ = ["UNIONS", "Form", "form_of", "forms", "is_named_tuple", "refuse_alike"]
 
 UNIONS = (typing.Union, types.UnionType)
+"""The origins of ``Union[a, b]`` and of ``a | b``."""
 
 
 class Form(enum.Enum):
@@ -29,6 +30,7 @@ class Form(enum.Enum):
 
 
 _NUMBERS = frozenset({Form.TRUTH, Form.WHOLE, Form.NUMBER})
+"""Kinds that Python takes for one another."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,7 @@ def form_of(value: Any) -> Form:
 
 
 _PLAIN = ((bool, Form.TRUTH), (int, Form.WHOLE), (float, Form.NUMBER), (str, Form.TEXT))
+"""The kind of plain values; bool is first because it is an int too."""
 
 
 def forms(annotation: Any) -> set[Form]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["begin_server", "children_of"]
 
 _PLUGINS = "CATKIT_DEVICES_PLUGINS"
+"""Environment variable with the directories of plugins."""
 _guard = renewed(threading.RLock())
 
 
