@@ -142,7 +142,7 @@ class DeviceConfiguration(BaseModel):
         default=None,
         pattern=r"^\w+(\.\w+)*:\w+$",
         description="For a driver without VISA: 'module:Class' of what replaces its instrument under simulation. It "
-        "replaces what the driver's _open() returns or, where it derives from the driver, the driver itself. The "
+        "replaces what the driver's _open() returns or, if it derives from the driver, the driver itself. The "
         "module is looked for in the plugin directories first.",
     )
     simulator_options: dict[str, Any] = Field(
