@@ -10,7 +10,7 @@ ONE_AT_A_TIME = threading.RLock()
 
 
 def whole(name):
-    """Return the ``__getattr__`` of what stands in the place of a module: it asks the module itself, imported then."""
+    """Return the ``__getattr__`` of a module that replaces another one: it imports the other module and asks it."""
 
     def get(attribute):
         with ONE_AT_A_TIME:

@@ -1,4 +1,4 @@
-"""What a child process of a test finds in the place of numpy, until it uses it.
+"""What a child process of a test finds instead of numpy, until it uses it.
 
 pyvisa imports numpy where it is installed, for the arrays that an instrument may send, so every server with an
 instrument does. Hardly a server of a test ever has an array.

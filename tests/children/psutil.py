@@ -1,4 +1,4 @@
-"""What a child process of a test finds in the place of psutil, until it uses it."""
+"""What a child process of a test finds instead of psutil, until it uses it."""
 
 from late import whole
 

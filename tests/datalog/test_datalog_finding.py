@@ -53,7 +53,7 @@ def test_a_run_that_goes_on_was_killed_or_is_damaged_has_an_outcome_too(tmp_path
     assert (summary.name, summary.outcome, summary.detail, summary.records) == ("scan", "stopped", "enough", 1)
     assert summary.started < summary.ended
 
-    assert summarise(make(tmp_path, "scan")).outcome == "running"  # this process made it, and lives
+    assert summarise(make(tmp_path, "scan")).outcome == "running"  # this process made it, and still runs
 
     program = "import sys; from catkit_devices.datalog import Run; print(Run.create(sys.argv[1], 'scan').path)"
     result = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60,

@@ -109,7 +109,7 @@ DRIVERS = {
 }  # fmt: skip
 
 STAND_INS = {
-    # driver: its options, the class that stands in for its instrument, the same as above
+    # driver: its options, the class that replaces its instrument, the same as above
     "boston_dm": ({"serial": "17BW023#065"}, boston_dm.BmcDm, mirrors_are_pushed, lambda dm: not dm.sent.any()),
     "dli_power_switch": (
         {"address": "http://10.0.0.8", "password": ""}, dli_power_switch.PowerSwitch, outlets_are_on,

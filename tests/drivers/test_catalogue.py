@@ -1,4 +1,4 @@
-"""What every bundled driver has: conformance tests, something that stands for its instrument, and a named source."""
+"""What every bundled driver has: conformance tests, something that replaces its instrument, and a named source."""
 
 import ast
 import importlib

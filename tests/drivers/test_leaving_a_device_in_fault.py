@@ -1,4 +1,4 @@
-"""A device in FAULT because of its line is made safe as soon as that is possible; whoever leaves it closes it."""
+"""A device in FAULT because of its line is made safe as soon as that is possible; leaving it closes it."""
 
 from __future__ import annotations
 

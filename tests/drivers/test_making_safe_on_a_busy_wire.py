@@ -1,4 +1,4 @@
-"""Whoever makes a device safe gets the wire after one short exchange, or says what has it; and how a driver waits."""
+"""Making a device safe gets the wire after one short exchange, or says what holds it; and how a driver waits."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def test_the_natural_names_in_the_framework_are_hooks_or_helpers_that_are_docume
 
 
 class Poison:
-    """Whoever uses it in any way is a part of the framework that has taken the driver's for its own."""
+    """Code that uses it in any way is code of the framework that has mistaken the driver's name for its own."""
 
     def __init__(self, name):
         self._name = name

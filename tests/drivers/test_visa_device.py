@@ -742,7 +742,7 @@ def test_a_session_that_hangs_when_it_is_closed_keeps_no_other_address_from_bein
         with Widget(f"other {number}", address=address, visa_library=elsewhere) as other:
             assert other.a == 1.5
         assert elsewhere._sessions == {}
-    # Its own address is free when it is closed: until then, whoever opens it waits.
+    # Its own address is free when it is closed: until then, a thread that opens it waits.
     values = []
 
     def use():

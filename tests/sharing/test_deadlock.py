@@ -275,7 +275,7 @@ def test_other_servers_are_not_asked_about_waiters_for_whom_nobody_waits(manager
     with waiting_for(camera, until, count=20, holding=lambda number: others[number]):
         time.sleep(1.0)  # looks are due after 0.1, 0.3 and 0.7 s
         assert asked == []
-        with pytest.raises(DeadlockError):  # and whoever is waited for is looked at: this thread has the camera
+        with pytest.raises(DeadlockError):  # the owner for whom it waits is examined, too: this thread has the camera
             others[0].acquire()
         assert asked != []
 

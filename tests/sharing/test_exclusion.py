@@ -134,7 +134,7 @@ def test_waiters_enter_in_turn_even_if_one_acquires_again_at_once(manager, until
     for process in processes:
         process.join()
     sequence = order["sequence"]
-    # While all contend, whoever leaves asks again behind the seven others: nobody is in twice within eight turns.
+    # While all contend, an owner that leaves asks again after the seven others: none is in twice within eight turns.
     for start in range(8 * 8):
         assert len(set(sequence[start : start + 7])) == 7, sequence
 

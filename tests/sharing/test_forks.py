@@ -49,7 +49,7 @@ def exit_code(pid, timeout=20.0):
 
 @pytest.fixture
 def living(tmp_path):
-    """A file; what is forked lives while it is there."""
+    """A file; the forked process runs as long as the file exists."""
     file = tmp_path / "living"
     file.touch()
     yield file

@@ -1,4 +1,4 @@
-"""What lives on a server answers to one class: HostedObject."""
+"""Every object on a server is of one class: HostedObject."""
 
 import ast
 import time

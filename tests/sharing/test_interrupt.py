@@ -243,7 +243,7 @@ def test_ctrl_c_in_a_wait_for_a_condition_leaves_it_held_until_the_block_is_left
         until(lambda: condition.mutex.holder is None)
         with condition:
             os.kill(os.getpid(), signal.SIGINT)
-            until(lambda: condition.mutex.waiters)  # whoever was interrupted wants it again
+            until(lambda: condition.mutex.waiters)  # the thread that was interrupted waits for it again
             seen.append("somebody else had it meanwhile")
 
     thread = threading.Thread(target=use)
@@ -263,7 +263,7 @@ def test_ctrl_c_in_a_wait_for_a_condition_leaves_it_held_until_the_block_is_left
 
 
 class Waits:
-    """Waits for a condition on behalf of whoever calls."""
+    """Waits for a condition on behalf of its caller."""
 
     def __init__(self):
         self._outcome = None

@@ -445,7 +445,7 @@ def test_a_mutexed_dict_has_all_of_dict(shared_dict):
     with pytest.raises(KeyError):
         d.popitem()
     with pytest.raises(TypeError, match="unhashable") if isinstance(d, MutexedDict) else contextlib.nullcontext():
-        hash(d)  # a proxy is hashed as what it stands for, not by what that contains
+        hash(d)  # a proxy is hashed by the object that it represents, not by its content
 
 
 def test_several_operations_on_a_dict_can_be_one_section(shared_dict):
@@ -1079,7 +1079,7 @@ def test_a_property_of_a_namespace_can_be_set(manager):
 
 
 class Desk:
-    """Lives on a server, and hands out what lives there too."""
+    """An object on a server that returns other objects of that server."""
 
     def camera(self):
         manager = SharedMemoryManager()

@@ -1,4 +1,4 @@
-"""In a notebook: whoever types the cells is one owner, and the tasks that they start are others."""
+"""In a notebook, all cells are one owner, and the tasks that they start are others."""
 
 import json
 import os

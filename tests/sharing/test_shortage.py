@@ -1,4 +1,5 @@
-"""Whoever drops a line, its caller hears of it at once; a server that is short of something refuses, and recovers."""
+"""If either side closes a connection, the caller gets an error at once; a server that is short of resources refuses,
+and recovers."""
 
 import os
 import resource

@@ -129,7 +129,7 @@ def test_a_second_writer_is_told_who_writes(manager, until):
 
 
 class Camera(Device):
-    """Publishes where it lives: in the server that has the stream."""
+    """Publishes in its own server, which has the stream."""
 
     def _open(self):
         return object()

@@ -27,7 +27,7 @@ NEIGHBOUR = "GPIB0::5::INSTR"
 
 
 class Store:
-    """Keeps the last line of whoever writes to it, answers `?` after `delay` seconds; `boom` is a bug of its own."""
+    """Keeps the last line that was written to it, answers `?` after `delay` seconds; `boom` is a bug in it."""
 
     message_end = b"\n"
 
@@ -90,7 +90,7 @@ def test_a_dialogue_works_across_processes(remote, address):
 
 def test_the_ends_of_messages_are_kept(remote):
     with remote.open_resource(USB) as resource:
-        resource.write_raw(b"spam")  # the end of the message stands for the terminator
+        resource.write_raw(b"spam")  # the end of the message replaces the terminator
         resource.write_raw(b"?")
         resource.write_raw(b"?")
         assert resource.read_raw() == b"spam\n"

@@ -63,7 +63,7 @@ def go_on(pid):
 
 
 def seen(testbed, process, victim):
-    """Whether whoever looks sees that something is wrong; that the testbed has ended is seen as well."""
+    """Whether a display shows that something is wrong; the end of the testbed counts too."""
     if process.poll() is not None:
         return True
     try:
@@ -96,7 +96,7 @@ def test_a_process_that_is_stopped_at_any_moment_is_noticed_and_leaves_nothing_o
         stop(pid)
         try:
             until(lambda testbed=testbed, process=process: seen(testbed, process, victim), timeout=60)
-            if victim != "experiment":  # which keeps what it has for as long as it lives
+            if victim != "experiment":  # which keeps what it holds as long as it runs
                 until(lambda since=stopped: dark(journal, since), timeout=60)
             if victim == "testbed" or chance.random() < 0.5:
                 go_on(pid)

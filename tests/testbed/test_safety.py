@@ -248,7 +248,8 @@ def test_a_killed_server_of_the_testbed_itself_trips(watched_bench, journal, mar
         psutil.Process(testbed.manager.pid).kill()
 
     with Tripped(watched_bench, journal, mark, act=act) as tripped:
-        assert "the testbed's server " in str(tripped.error)  # died, or is lost: whoever is first to notice
+        # It died, or is lost: this depends on who notices it first.
+        assert "the testbed's server " in str(tripped.error)
         for device in ("tank", "basin"):
             assert seconds_until_dark(journal, device, tripped.error.detected) < SOON
 

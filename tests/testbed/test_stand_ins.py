@@ -1,4 +1,4 @@
-"""Under simulation no real instrument is opened: what stands in for one is declared, or the testbed does not start."""
+"""Under simulation no real instrument is opened: a stand-in is declared, or the testbed does not start."""
 
 import json
 import subprocess

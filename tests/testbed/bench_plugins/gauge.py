@@ -97,7 +97,7 @@ class ReadsGauge(Experiment):
 
 
 class Reader(Device):
-    """Uses another device, wherever that lives."""
+    """Uses another device, on whatever server that is."""
 
     has_instrument = False
 

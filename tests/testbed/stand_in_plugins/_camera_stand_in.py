@@ -1,4 +1,4 @@
-"""What stands in for the camera, and what cannot."""
+"""Stand-ins for the camera, and classes that cannot be one."""
 
 import os
 from pathlib import Path

@@ -8,7 +8,7 @@ from catkit_devices.serial_device import SerialDevice
 
 
 class RealCamera:
-    """The vendor's: whoever makes one has touched the real camera."""
+    """The vendor's class: making one uses the real camera."""
 
     def __init__(self, serial):
         Path(os.environ["REAL_CAMERA"]).write_text(serial)
