@@ -34,6 +34,7 @@ COMMANDS = {
     "get": "catkit_devices.cli.get:get",
     "set": "catkit_devices.cli.set:set_",
     "call": "catkit_devices.cli.call:call",
+    "history": "catkit_devices.cli.history:history",
     "locks": "catkit_devices.cli.locks:locks",
     "break-lock": "catkit_devices.cli.break_lock:break_lock",
     "reset-safety": "catkit_devices.cli.reset_safety:reset_safety",

@@ -45,6 +45,8 @@ def picture(status: dict[str, Any], *, messages: int = 6) -> RenderableType:
         parts += [_devices(status["devices"])]
     if status["safety"]["checks"]:
         parts += [_checks(status["safety"]["checks"])]
+    if status.get("telemetry"):
+        parts += [_telemetry(status["telemetry"])]
     parts += [Text(text, style="bold red") for text in silent(status)]
     tripped = status["safety"]["tripped"]
     if tripped and tripped.startswith(NOT_KNOWN):
@@ -174,6 +176,18 @@ def _checks(checks: dict[str, Any]) -> Table:
             Text(name), Text(reading(check), style=style), limits(check["test"]), age,
             Text(f"{check['problem']}{failures}" if check["problem"] else "", style="red"),
         )  # fmt: skip
+    return table
+
+
+def _telemetry(telemetry: dict[str, Any]) -> Table:
+    from rich.text import Text
+
+    table = _table("telemetry", "#value", "unit", "#read", "problem")
+    for name, one in telemetry.items():
+        value = one["value"]
+        shown = f"{value:.4g}" if type(value) is float else "" if value is None else str(value)
+        age = f"{duration(time.time() - one['time'])} ago" if one["time"] else ""
+        table.add_row(Text(name), Text(shown), Text(one["unit"] or ""), age, Text(one["problem"] or "", style="red"))
     return table
 
 

@@ -10,14 +10,14 @@ from catkit_devices.datalog.reader import RunReader
 from catkit_devices.errors import ConfigurationError, DataError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
     from catkit_devices.datalog.records import Tag
 
-__all__ = ["plot"]
+__all__ = ["plot", "plot_over_time"]
 
 _STYLE: Any = {
     "font.size": 10.0,
@@ -61,6 +61,57 @@ def plot(
     else:
         with RunReader(run) as reader:
             _plot(reader, wanted, target, index)
+
+
+def plot_over_time(
+    curves: Mapping[str, Sequence[tuple[float, Any, Any, Any]]],
+    units: Mapping[str, str | None],
+    file: str | os.PathLike[str],
+    title: str = "",
+) -> None:
+    """Draw quantities over time into a picture, with a plot for each unit; values that are not numbers are gaps.
+
+    Args:
+        curves: for each quantity, time (seconds since 1970 UTC), value, lowest and highest of each point.
+        units: of each quantity.
+        file: the picture to write: PNG, PDF or SVG, by the ending of its name.
+        title: above the picture.
+
+    Raises:
+        DataError: there is nothing to draw, or the picture cannot be written.
+    """
+    if not any(curves.values()):
+        raise DataError("there are no values to draw in this time")
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels: dict[str | None, list[str]] = {}
+    for name in curves:
+        panels.setdefault(units.get(name), []).append(name)
+    target = Path(file)
+    with mpl.rc_context(_STYLE):
+        drawing = Figure(figsize=(9.0, 1.4 + 2.6 * len(panels)), layout="constrained")
+        FigureCanvasAgg(drawing)
+        first: Axes | None = None
+        for number, (unit, names) in enumerate(panels.items()):
+            axes = drawing.add_subplot(len(panels), 1, number + 1, sharex=first)
+            first = first or axes
+            for name in names:
+                _band(curves[name], name, axes)
+            _over_time(names, unit, axes)
+        drawing.suptitle(title, x=0.01, ha="left", fontsize=9.0, color="#667480")
+        _write(target, lambda: drawing.savefig(target, dpi=150, facecolor="white"))
+
+
+def _band(points: Sequence[tuple[float, Any, Any, Any]], name: str, axes: Axes) -> None:
+    import numpy as np
+
+    numbers = [[float(part) if isinstance(part, int | float) else np.nan for part in point[1:]] for point in points]
+    times = np.array([round(point[0] * 1e6) for point in points], "datetime64[us]")
+    value, lowest, highest = np.array(numbers, float).reshape(-1, 3).T
+    (line,) = axes.plot(times, value, marker="" if len(times) > _MANY else ".", linewidth=1.2, label=name)
+    axes.fill_between(times, lowest, highest, alpha=0.25, linewidth=0, color=line.get_color())
 
 
 def _plot(reader: RunReader, names: list[str], target: Path, index: int) -> None:
@@ -129,19 +180,24 @@ def _fits_beside(first: Tag, tag: Tag) -> bool:
 
 
 def _scalars(reader: RunReader, tags: list[Tag], axes: Axes) -> None:
-    from matplotlib import dates
-
-    formatter: Any = dates.ConciseDateFormatter  # matplotlib has no annotations for it
     for tag in tags:
         scalars = reader.scalars(tag.tag)
         marker = "" if len(scalars) > _MANY else "."
         axes.plot(scalars.times.astype("datetime64[us]"), scalars.values, marker=marker, linewidth=1.2, label=tag.tag)
-    if len(tags) > 1:
+    _over_time([tag.tag for tag in tags], tags[0].unit, axes)
+
+
+def _over_time(names: Sequence[str], unit: str | None, axes: Axes) -> None:
+    """Label a plot of quantities over time."""
+    from matplotlib import dates
+
+    formatter: Any = dates.ConciseDateFormatter  # matplotlib has no annotations for it
+    if len(names) > 1:
         axes.legend()
     else:
-        axes.set_title(tags[0].tag)
+        axes.set_title(names[0])
     axes.xaxis.set_major_formatter(formatter(axes.xaxis.get_major_locator()))
-    axes.set_ylabel(tags[0].unit or "")
+    axes.set_ylabel(unit or "")
     axes.set_xlabel("time (UTC)")
     axes.grid()
 

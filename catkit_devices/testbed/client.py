@@ -26,6 +26,7 @@ from catkit_devices.testbed.processes.finding import LAYOUT
 from catkit_devices.testbed.processes.logs import report
 from catkit_devices.testbed.requests import RESET, SHUTDOWN, ask_testbed
 from catkit_devices.testbed.status import ANSWER_TIMEOUT, Looking, states
+from catkit_devices.testbed.telemetry.view import TelemetryView
 from catkit_devices.testbed.trip import (
     SAFETY_CHECKS,
     SAFETY_EVENT,
@@ -69,7 +70,9 @@ class TestbedClient:
         """The devices: by attribute, by name or alias in brackets, by what they can do with ``one`` and ``all``."""
         self.manager = manager
         """The testbed's server: mutexes, events, queues and dicts by name."""
-        self._looking = Looking(layout, self.devices)
+        self.telemetry = TelemetryView(layout)
+        """The last reading of each quantity that the configuration marks as telemetry: ``telemetry["meter.power"]``."""
+        self._looking = Looking(layout, self.devices, self.telemetry)
         self._launcher = Launcher(
             layout,
             manager,

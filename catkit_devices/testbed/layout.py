@@ -9,7 +9,18 @@ from catkit_devices.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-__all__ = ["DeviceEntry", "Layout", "SimulationEntry"]
+__all__ = ["DeviceEntry", "Layout", "SimulationEntry", "TelemetryEntry"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TelemetryEntry:
+    """One property that is read again and again."""
+
+    path: str
+    """Of the property, as ``outputs.1.voltage``."""
+    rate: float
+    """Readings per second."""
+    unit: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +48,7 @@ class DeviceEntry:
     faults: Mapping[str, float] = field(default_factory=dict)
     says_how_safe: bool = True
     """Whether the driver or the configuration says how it is made safe."""
+    telemetry: tuple[TelemetryEntry, ...] = ()
     eager: bool = False
     """Whether it is opened at the start."""
 
@@ -71,12 +83,21 @@ class Layout:
     """Directory for recordings of what goes over the wires."""
     runs: str = "runs"
     """Directory that receives one directory per run."""
+    history: str = ""
+    """The file with the history of telemetry."""
+    history_size: float = 500.0
+    """How large that may become, in megabytes."""
     stop_timeout: float = 10.0
     """Seconds that an experiment has to end when told to stop."""
     permit_timeout: float | None = None
     """Seconds for which devices may be changed without a renewal of the permit; None: no limit."""
     checked: bool = False
     """Whether there are safety checks."""
+
+    @property
+    def has_telemetry(self) -> bool:
+        """Whether a device has telemetry."""
+        return any(entry.telemetry for entry in self.devices)
 
     @property
     def device_servers(self) -> list[str]:

@@ -16,6 +16,7 @@ from catkit_devices.testbed.processes.environment import begin_server, children_
 from catkit_devices.testbed.processes.finding import clean_up
 from catkit_devices.testbed.safety.other_devices import REGISTER, Register
 from catkit_devices.testbed.safety.permit import Permit
+from catkit_devices.testbed.telemetry.publisher import TELEMETRY, Telemetry, quantities_of
 from catkit_devices.testbed.trip import PERMIT, at_once
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Servers:
                 manager.get_object(REGISTER, Register, layout.server, server)
                 timeout = layout.permit_timeout or 0.0
                 manager.get_object(PERMIT, Permit, layout, server, watchers, timeout, self.token)
+                if quantities_of(layout, server):
+                    manager.get_object(TELEMETRY, Telemetry, layout, server)
 
         with children_of(layout):
             failures = at_once({server: partial(start, server) for server in layout.servers}, _START_TIMEOUT)

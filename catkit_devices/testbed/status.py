@@ -20,6 +20,7 @@ from catkit_devices.testbed.safety.check import CheckState
 from catkit_devices.testbed.safety.monitor import MONITOR
 from catkit_devices.testbed.safety.other_devices import OTHER_DEVICES
 from catkit_devices.testbed.safety.rescue import RESCUED
+from catkit_devices.testbed.telemetry.view import Reading
 from catkit_devices.testbed.trip import SAFETY_CHECKS, SAFETY_TRIP, UNREACHABLE, connected, permit_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.devices.devices import Devices
     from catkit_devices.testbed.experiments.progress import Progress
     from catkit_devices.testbed.layout import DeviceEntry, Layout
+    from catkit_devices.testbed.telemetry.view import TelemetryView
 
 __all__ = ["ANSWER_TIMEOUT", "NOT_KNOWN", "Looking", "states", "unheard"]
 
@@ -46,11 +48,13 @@ class Looking:
     Args:
         layout: of the testbed.
         devices: of the testbed.
+        telemetry: of the testbed.
     """
 
-    def __init__(self, layout: Layout, devices: Devices) -> None:
+    def __init__(self, layout: Layout, devices: Devices, telemetry: TelemetryView) -> None:
         self._layout = layout
         self._devices = devices
+        self._telemetry = telemetry
         self._own = News(partial(_facts_of_testbed, layout), f"testbed {layout.name!r}")
 
     @cached_property
@@ -97,8 +101,15 @@ class Looking:
                 "permit": _permit(self._layout, servers),
                 "not_safe": _not_safe(self._layout, own, servers),
             },
+            "telemetry": {name: self._reading(name) for name in self._telemetry},
             "messages": own["messages"],
         }
+
+    def _reading(self, name: str) -> dict[str, Any]:
+        try:
+            return self._telemetry[name]._asdict()
+        except UNREACHABLE as error:
+            return Reading(None, None, 0.0, f"{NOT_KNOWN}: {error}")._asdict()
 
     def locks(self, timeout: float = ANSWER_TIMEOUT) -> list[dict[str, Any]]:
         """Return every mutex, devices' and plain named ones; see ``TestbedClient.locks``."""
@@ -173,6 +184,9 @@ def unheard(last: Mapping[str, Any], seconds: float, trip: SafetyError | None = 
         "experiments": {
             name: experiment if experiment["state"] in ENDED else {**experiment, "state": NOT_KNOWN, "silent": seconds}
             for name, experiment in last["experiments"].items()
+        },
+        "telemetry": {
+            name: {**reading, "value": None, "problem": problem} for name, reading in last["telemetry"].items()
         },
         "safety": {
             **last["safety"],

@@ -29,6 +29,8 @@ from catkit_devices.testbed.requests import RESET, SHUTDOWN, Requests
 from catkit_devices.testbed.safety.check import safety_tests
 from catkit_devices.testbed.safety.monitor import MONITOR
 from catkit_devices.testbed.servers import Servers
+from catkit_devices.testbed.telemetry.historian import Historian
+from catkit_devices.testbed.telemetry.history import TRIP
 from catkit_devices.testbed.trip import UNREACHABLE, at_once, connected, permit_of
 from catkit_devices.testbed.watch import TESTBED, SafetyWatch
 
@@ -90,6 +92,7 @@ class Testbed(TestbedClient):
         self._cleanup = contextlib.ExitStack()
         self._servers = Servers()
         self._watch: SafetyWatch | None = None
+        self._historian: Historian | None = None
         self._told: SafetyError | None = None
         """The trip that the caller knows of."""
         self._end_request: CatkitDevicesError | None = None
@@ -141,6 +144,9 @@ class Testbed(TestbedClient):
         self._cleanup.callback(self._servers.shut_down_others)
         watchers = () if layout.permit_timeout is None else (MONITOR, TESTBED) if layout.checked else (TESTBED,)
         self._servers.start_others(layout, watchers)
+        if layout.has_telemetry:
+            self._historian = Historian(layout)
+            self._cleanup.callback(self._historian.end)
         Requests(manager, {SHUTDOWN: self._prepare_to_end, RESET: self.reset_safety})
         self._publish(layout)
         self._watch = SafetyWatch(
@@ -303,6 +309,8 @@ class Testbed(TestbedClient):
     def _stop_everything(self, trip: SafetyError) -> None:
         for running in self._launcher.running():
             running.stop(str(trip))
+        if self._historian is not None:
+            self._historian.note(TRIP, str(trip))
 
     # --- experiments ------------------------------------------------------------------------------------------------
 

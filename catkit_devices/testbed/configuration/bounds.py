@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from catkit_devices.device import Device
     from catkit_devices.testbed.configuration.model import SafetyConfiguration
 
-__all__ = ["plain_bound", "plain_bounds"]
+__all__ = ["plain_bound", "plain_bounds", "unit_of"]
 
 
 def plain_bound(table: SafetyConfiguration, key: str, driver: type[Device] | None) -> float | None:
@@ -32,7 +32,7 @@ def plain_bound(table: SafetyConfiguration, key: str, driver: type[Device] | Non
     bound: float | str | None = getattr(table, key)
     if not isinstance(bound, str):
         return bound
-    unit = None if driver is None else _unit_of(driver, table.property or "")
+    unit = None if driver is None else unit_of(driver, table.property or "")
     if unit is None:
         what = "a test of a plugin" if driver is None else f"{table.property!r}, which declares no unit"
         raise ValueError(f"expected a plain number for {what}, got {bound!r}")
@@ -42,7 +42,7 @@ def plain_bound(table: SafetyConfiguration, key: str, driver: type[Device] | Non
         raise ValueError(f"expected a number in the unit of {table.property!r}: {error}") from error
 
 
-def _unit_of(driver: type[Device], path: str) -> str | None:
+def unit_of(driver: type[Device], path: str) -> str | None:
     """Return the unit of a property; None if it has none, or if its components have different units."""
     try:
         members = [member for _, member in members_at(driver, path)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices._base.paths import same_path
 from catkit_devices._device.members import is_shared, members_at, shared_properties
 from catkit_devices._wire.address import is_expression
 from catkit_devices.construction import option_problems, options_of
@@ -37,6 +38,7 @@ def check(configuration: Configuration, overlay: Overlay) -> list[ConfigurationE
         *_shared_addresses(configuration, plugins, overlay),
         *_simulation(configuration, plugins, overlay),
         *_safety(configuration, plugins, overlay),
+        *_telemetry(configuration, plugins, overlay),
     ]
 
 
@@ -227,23 +229,42 @@ def _checked_property(
     except ConfigurationError:
         return  # the mistake is reported with the device
     yield from _bounds(path, table, driver, overlay)
-    shared = shared_properties(driver)
+    if table.telemetry and same_path(str(table.property), configuration.devices[device].telemetry) is None:
+        text = f"expected a property that the device's table has as telemetry, got {table.property!r}"
+        yield overlay.problem((*path, "telemetry"), text)
     for key in ("property", "timestamp"):
-        name = getattr(table, key)
-        if name is None:
-            continue
-        listed = f"expected a shared property: {', '.join(shared) or 'there is none'}"
+        if getattr(table, key) is not None:
+            waits = "the check would wait for who holds the device"
+            yield from _shared_property((*path, key), device, driver, getattr(table, key), waits, overlay)
+
+
+def _shared_property(
+    path: tuple[Any, ...], device: str, driver: type[Device], name: str, waits: str, overlay: Overlay
+) -> Iterator[ConfigurationError]:
+    """Yield what is wrong with a property that must be shared."""
+    shared = shared_properties(driver)
+    listed = f"expected a shared property: {', '.join(shared) or 'there is none'}"
+    try:
+        members = [member for _, member in members_at(driver, name)]
+    except ConfigurationError as error:
+        text = f"device {device!r} has no property {name!r}; {listed}"
+        yield overlay.problem(path, text, nearest(name, shared) or error.suggestion)
+        return
+    if not any(is_shared(member) and not callable(member) for member in members):
+        text = f"{name!r} of device {device!r} is not shared: {waits}; {listed}"
+        yield overlay.problem(path, text, nearest(name, shared))
+
+
+def _telemetry(configuration: Configuration, plugins: Plugins, overlay: Overlay) -> Iterator[ConfigurationError]:
+    for device, table in configuration.devices.items():
         try:
-            members = [member for _, member in members_at(driver, name)]
-        except ConfigurationError as error:
-            text = f"device {device!r} has no property {name!r}; {listed}"
-            yield overlay.problem((*path, key), text, nearest(name, shared) or error.suggestion)
-            continue
-        if not any(is_shared(member) and not callable(member) for member in members):
-            text = (
-                f"{name!r} of device {device!r} is not shared: the check would wait for who holds the device; {listed}"
-            )
-            yield overlay.problem((*path, key), text, nearest(name, shared))
+            driver = plugins.driver_for(table.driver, table.options)
+        except ConfigurationError:
+            continue  # reported with the device
+        for name in table.telemetry:
+            path = ("devices", device, "telemetry", name)
+            waits = "its readings would wait for who holds the device"
+            yield from _shared_property(path, device, driver, name, waits, overlay)
 
 
 def _bounds(

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.stand_ins import takes_visa
+from catkit_devices.testbed.configuration.bounds import unit_of
 from catkit_devices.testbed.configuration.checks import start_order
 from catkit_devices.testbed.configuration.device_checks import not_simulated, simulated_addresses, visa_address_of
 from catkit_devices.testbed.configuration.problems import combined
-from catkit_devices.testbed.layout import DeviceEntry, Layout, SimulationEntry
+from catkit_devices.testbed.layout import DeviceEntry, Layout, SimulationEntry, TelemetryEntry
 
 if TYPE_CHECKING:
     from catkit_devices.drivers import Plugins
@@ -36,6 +37,7 @@ def lay_out(configuration: Configuration, server: str, *, simulate: bool, runs: 
     entries = tuple(_entry(configuration, plugins, name, server, at.get(name)) for name in start_order(configuration))
     homes = sorted({entry.server for entry in entries})
     shared = configuration.simulation
+    kept = str(Path(runs if runs is not None else testbed.runs).resolve())
     simulation = SimulationEntry(
         # Devices that several servers use have a server of their own, so that they do not die with one of the others.
         server=homes[0] if len(homes) == 1 else f"{server}.simulation",
@@ -52,7 +54,9 @@ def lay_out(configuration: Configuration, server: str, *, simulate: bool, runs: 
         visa_library=testbed.visa_library,
         simulation=simulation if simulate and entries else None,
         record=testbed.record,
-        runs=str(Path(runs if runs is not None else testbed.runs).resolve()),
+        runs=kept,
+        history=testbed.history or str(Path(kept) / f"{testbed.name}.history.sqlite"),
+        history_size=testbed.history_size,
         stop_timeout=testbed.stop_timeout,
         permit_timeout=permit_timeout(configuration),
         checked=bool(configuration.safety),
@@ -79,6 +83,9 @@ def _entry(configuration: Configuration, plugins: Plugins, name: str, server: st
         simulator_options=table.simulator_options,
         faults=table.faults,
         says_how_safe=driver._says_how_safe_(),
+        telemetry=tuple(
+            TelemetryEntry(path=path, rate=rate, unit=unit_of(driver, path)) for path, rate in table.telemetry.items()
+        ),
         eager=table.open == "start",
     )
 

@@ -65,6 +65,7 @@ Bound = Annotated[
     float | str, PlainValidator(_bound), WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
 ]
 Range = Annotated[tuple[float | str, float | str], Field(strict=False)]
+Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
 
 _RANGE_SCHEMA = {
@@ -78,6 +79,12 @@ _RANGE_SCHEMA = {
 Limits = Annotated[
     dict[str, Range],
     WithJsonSchema({"type": "object", "additionalProperties": {"anyOf": [_RANGE_SCHEMA, {"type": "object"}]}}),
+]
+
+
+Rates = Annotated[
+    dict[str, Rate],
+    WithJsonSchema({"type": "object", "additionalProperties": {"anyOf": [{"type": "number"}, {"type": "object"}]}}),
 ]
 
 
@@ -112,6 +119,14 @@ class TestbedConfiguration(_Table):
     )
     record: str | None = Field(
         default=None, description="Directory for recordings of what every instrument is sent and answers."
+    )
+    history: str | None = Field(
+        default=None,
+        description="File with the history of all telemetry, relative to the file that names it; by default "
+        "NAME.history.sqlite among the runs.",
+    )
+    history_size: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        default=500.0, description="How large the history may become, in megabytes; then the oldest is deleted."
     )
 
 
@@ -164,6 +179,11 @@ class DeviceConfiguration(BaseModel):
         description="Narrower [minimum, maximum] of the driver's properties, by property; text may carry a unit. Of a "
         "component: outputs.1.voltage = [0, 5].",
     )
+    telemetry: Rates = Field(
+        default_factory=dict,
+        description="Shared properties that the device's server reads again and again, with readings per second: "
+        "telemetry = { humidity = 1.0 }. Any program sees the last reading, and the history keeps them.",
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -192,6 +212,9 @@ class SafetyConfiguration(BaseModel):
     )
     max_age: Seconds | None = Field(
         default=None, description="Seconds for which the timestamp may stay the same; twice the interval by default."
+    )
+    telemetry: bool = Field(
+        default=False, description="Whether to judge what the device's telemetry has read, instead of reading again."
     )
     interval: Seconds = Field(default=5.0, description="Seconds between two readings.")
     timeout: Seconds = Field(default=2.0, description="Seconds after which a reading that does not return trips.")

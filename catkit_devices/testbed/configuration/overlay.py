@@ -133,31 +133,33 @@ def _read(path: Path) -> dict[str, Any]:
 def _anchored(table: dict[str, Any], directory: Path) -> dict[str, Any]:
     """Make what a table says independent of where and how it was written.
 
-    Paths are relative to the file that names them. Limits of components have several spellings, of which one must take
-    the place of another.
+    Paths are relative to the file that names them. Properties of components have several spellings, of which one must
+    take the place of another.
     """
     testbed = table.get("testbed")
     if isinstance(testbed, dict):
         if isinstance(testbed.get("plugins"), list):
             testbed["plugins"] = [_absolute(entry, directory) for entry in testbed["plugins"]]
-        if "record" in testbed:
-            testbed["record"] = _absolute(testbed["record"], directory)
+        for key in ("record", "history"):
+            if key in testbed:
+                testbed[key] = _absolute(testbed[key], directory)
     devices = table.get("devices")
     for device in devices.values() if isinstance(devices, dict) else ():
         simulator = device.get("simulator") if isinstance(device, dict) else None
         if isinstance(simulator, str) and simulator.endswith(SIMULATOR_FILES):
             device["simulator"] = _absolute(simulator, directory)
-        if isinstance(device, dict) and "limits" in device:
-            device["limits"] = _by_path(device["limits"])
+        for key in ("limits", "telemetry"):
+            if isinstance(device, dict) and key in device:
+                device[key] = _by_path(device[key])
     return table
 
 
-def _by_path(limits: Any) -> Any:
-    """Return the limits of components, which are tables within tables, by path: ``outputs.1.voltage``."""
-    if not isinstance(limits, dict):
-        return limits
+def _by_path(table: Any) -> Any:
+    """Return what is said of components, which is in tables within tables, by path: ``outputs.1.voltage``."""
+    if not isinstance(table, dict):
+        return table
     found: dict[str, Any] = {}
-    for key, value in limits.items():
+    for key, value in table.items():
         at = ".".join(words(str(key)))
         if isinstance(value, dict):
             found |= {f"{at}.{path}": inner for path, inner in _by_path(value).items()}

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import copy
 import reprlib
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.deferred import finished
-from catkit_devices._base.paths import get_at
+from catkit_devices._base.paths import get_at, same_path
 from catkit_devices._device.values import range_text, within
-from catkit_devices.errors import SafetyError, in_one_line
+from catkit_devices.errors import CatkitDevicesError, SafetyError, in_one_line
 from catkit_devices.readings import missing_in, no_measurement, real_number
 from catkit_devices.testbed.configuration.bounds import plain_bounds
+from catkit_devices.testbed.telemetry.view import TelemetryView, stale_after
 from catkit_devices.testbed.trip import new_trip
 
 if TYPE_CHECKING:
@@ -23,8 +25,14 @@ if TYPE_CHECKING:
 
     from catkit_devices.testbed.configuration.model import Configuration, SafetyConfiguration
     from catkit_devices.testbed.devices.devices import Devices
+    from catkit_devices.testbed.layout import Layout
+    from catkit_devices.testbed.telemetry.view import Reading
 
-__all__ = ["Check", "CheckState", "Freshness", "PluginTest", "SafetyTest", "safety_tests"]
+__all__ = ["Check", "CheckState", "Freshness", "PluginTest", "SafetyTest", "TelemetryTest", "safety_tests"]
+
+
+_LOOK = 0.05
+"""Seconds between two looks whether telemetry has a value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +52,7 @@ class Check:
     max_age: float | None = None
     """Seconds for which the timestamp may stay the same."""
 
-    def started(self) -> Check:
+    def started(self, layout: Layout) -> Check:  # noqa: ARG002 - for those that need it
         """Return the check, ready to read (called in the safety monitor's process)."""
         return self
 
@@ -134,6 +142,48 @@ class SafetyTest(Check):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TelemetryTest(SafetyTest):
+    """A property that must stay between two limits, as the telemetry of its device has read it.
+
+    So a slow instrument is not read twice. A reading that is stale, or a device that cannot be read, fails the check.
+    """
+
+    patience: float
+    """Seconds for the first reading of telemetry."""
+    telemetry: TelemetryView | None = None
+    seen: list[bool] = field(default_factory=list, compare=False, repr=False)
+    """Not empty when telemetry has had a value."""
+
+    def started(self, layout: Layout) -> TelemetryTest:
+        """Return it with the telemetry of the testbed."""
+        return replace(self, telemetry=TelemetryView(layout))
+
+    def read(self, devices: Devices) -> Any:
+        """Return what telemetry has read last.
+
+        Raises:
+            CatkitDevicesError: telemetry has no value; says why.
+        """
+        reading = self._reading()
+        if reading.value is None and not self.seen:
+            # Before the permit is given, only this process may open the device: then its server can read it.
+            SafetyTest.read(self, devices)
+            deadline = time.monotonic() + self.patience
+            while (reading := self._reading()).value is None and time.monotonic() < deadline:
+                time.sleep(_LOOK)
+        if reading.problem is not None:
+            raise CatkitDevicesError(f"telemetry has no value: {reading.problem}")
+        if not self.seen:
+            self.seen.append(True)
+        return reading.value
+
+    def _reading(self) -> Reading:
+        if self.telemetry is None:
+            raise RuntimeError(f"the check {self.name!r} was not started")
+        return self.telemetry[f"{self.device}.{self.property}"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PluginTest(Check):
     """A check of a plugin's own kind: a class with ``read(devices)`` and ``problem(value)``, as in a check here."""
 
@@ -142,10 +192,8 @@ class PluginTest(Check):
     plugins: tuple[str, ...] = ()
     implementation: Any = None
 
-    def started(self) -> PluginTest:
+    def started(self, layout: Layout) -> PluginTest:  # noqa: ARG002 - see above
         """Return it with the plugin's class constructed."""
-        from dataclasses import replace
-
         from catkit_devices.drivers import Plugins
 
         cls = Plugins(self.plugins, only=[self.test]).safety_test(self.test)
@@ -256,12 +304,17 @@ def _made(name: str, table: SafetyConfiguration, configuration: Configuration) -
         table_of_device = configuration.devices[device]
         driver = configuration.plugins().driver_for(table_of_device.driver, table_of_device.class_options)
     minimum, maximum = plain_bounds(table, driver)
-    return SafetyTest(
+    about = {
         **common,
-        device=device,
-        property=table.property or "",
-        minimum=minimum,
-        maximum=maximum,
-        timestamp=table.timestamp,
-        max_age=table.max_age if table.max_age is not None else 2 * table.interval,
-    )
+        "device": device,
+        "property": table.property or "",
+        "minimum": minimum,
+        "maximum": maximum,
+        "timestamp": table.timestamp,
+        "max_age": table.max_age if table.max_age is not None else 2 * table.interval,
+    }
+    if not table.telemetry:
+        return SafetyTest(**about)
+    rates = configuration.devices[device].telemetry
+    path = same_path(table.property or "", rates) or ""
+    return TelemetryTest(**about | {"property": path}, patience=stale_after(rates[path]))

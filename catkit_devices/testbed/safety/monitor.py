@@ -286,7 +286,7 @@ class _Monitor:
             value: Any = None
             stamp: Any = None
             try:
-                started = started or test.started()
+                started = started or test.started(self._layout)
                 stamp = started.read_timestamp(self._devices)
                 value = started.read(self._devices)
                 problem = started.problem(value)
