@@ -190,8 +190,8 @@ def _row(points: Sequence[Point]) -> tuple[Any, ...]:
     if not numbers:
         texts = dict.fromkeys(str(one.value) for one in points if one.value is not None)
         return _local(points[0].time), ", ".join(texts), "", "", problem
-    count = sum(one.count for one in numbers)
-    mean = sum(one.value * one.count for one in numbers) / count
+    count = sum(one.readings for one in numbers)
+    mean = sum(one.value * one.readings for one in numbers) / count
     lowest, highest = min(one.lowest for one in numbers), max(one.highest for one in numbers)
     return _local(points[0].time), f"{mean:.6g}", f"{lowest:.6g}", f"{highest:.6g}", problem
 
@@ -202,12 +202,12 @@ def _local(moment: float) -> str:
 
 def _write_csv(series: dict[str, list[Point]], units: dict[str, str | None]) -> None:
     out = csv.writer(sys.stdout, lineterminator="\n")
-    out.writerow(["time", "quantity", "unit", "value", "lowest", "highest", "count", "problem"])
+    out.writerow(["time", "quantity", "unit", "value", "lowest", "highest", "readings", "problem"])
     for name, points in series.items():
         for one in points:
             taken = dt.datetime.fromtimestamp(one.time, dt.UTC).isoformat(timespec="milliseconds")
             value, lowest, highest = ("" if part is None else part for part in (one.value, one.lowest, one.highest))
-            out.writerow([taken, name, units[name] or "", value, lowest, highest, one.count, one.problem or ""])
+            out.writerow([taken, name, units[name] or "", value, lowest, highest, one.readings, one.problem or ""])
 
 
 def _draw(file: Path, series: dict[str, list[Point]], units: dict[str, str | None], about: str) -> None:

@@ -52,6 +52,12 @@ def write_bench(directory, *, watched=False):
     return path
 
 
+@pytest.fixture(scope="session")
+def bench_in():
+    """What writes the file of a testbed with two gauges into a directory."""
+    return write_bench
+
+
 @pytest.fixture
 def journal(tmp_path):
     """What reached the instruments, one line per command."""

@@ -43,7 +43,7 @@ def test_what_is_old_is_averaged_with_its_lowest_and_highest_value(written):
     written.grow_old(NOW)
     with History(written.path) as kept:
         points = kept.points("meter.power", begin - 3600, NOW)
-    assert all(point.count == 6 for point in points)
+    assert all(point.readings == 6 for point in points)
     assert len(points) == 120
     first = min(points)
     values = [moment % 100 for moment in np.arange(begin, begin + 60, 10)]
@@ -58,7 +58,7 @@ def test_months_are_kept_as_averages_over_an_hour(written):
     with History(written.path) as kept:
         points = kept.points("meter.power", begin - 3600, NOW)
     assert len(points) == 6
-    assert sum(point.count for point in points) == 6 * 120
+    assert sum(point.readings for point in points) == 6 * 120
 
 
 def test_an_average_and_the_readings_beside_it_neither_overlap_nor_leave_a_gap(written):
@@ -69,7 +69,7 @@ def test_an_average_and_the_readings_beside_it_neither_overlap_nor_leave_a_gap(w
         written.grow_old(when)
     with History(written.path) as kept:
         points = kept.points("meter.power", begin - 600, NOW + 600)
-    assert sum(point.count for point in points) == 3 * DAY / 300
+    assert sum(point.readings for point in points) == 3 * DAY / 300
     assert points == sorted(points)
 
 
@@ -97,7 +97,7 @@ def test_the_file_stays_below_its_bound_and_loses_the_oldest_first(tmp_path):
     with History(writer.path) as kept:
         points = kept.points("meter.power", NOW - 600, NOW + 13 * 3600)
     assert points[0].time < NOW + 120  # as an average
-    assert points[-1].count == 1
+    assert points[-1].readings == 1
     writer.close()
 
 

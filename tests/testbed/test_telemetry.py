@@ -24,13 +24,11 @@ def wait_for(condition, timeout=20):
 
 
 @pytest.fixture(scope="module")
-def _running(tmp_path_factory):
-    from conftest import TWO_SERVERS, write_bench
-
+def _running(tmp_path_factory, bench_in):
     directory = tmp_path_factory.mktemp("telemetry")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("CATKIT_DEVICES_RUNTIME", str(directory / "rt"))
-        with Testbed(load_configuration([write_bench(directory)], [*RATE, TWO_SERVERS])) as testbed:
+        with Testbed(load_configuration([bench_in(directory)], [*RATE, "devices.basin.server='other'"])) as testbed:
             yield testbed, directory / "rt"
 
 
@@ -134,14 +132,12 @@ def test_what_cannot_be_telemetry_is_refused_with_the_configuration(bench, overr
         load_configuration([bench], [override])
 
 
-def test_a_safety_check_judges_what_telemetry_has_read(tmp_path):
-    from conftest import write_bench
-
+def test_a_safety_check_judges_what_telemetry_has_read(bench):
     overrides = [
         "devices.tank.telemetry.level=20", "safety.tank_level.telemetry=true", "safety.tank_level.device='tank'",
         "safety.tank_level.property='level'", "safety.tank_level.maximum=5", "safety.tank_level.interval=0.2",
     ]  # fmt: skip
-    with Testbed(load_configuration([write_bench(tmp_path)], overrides)) as testbed:
+    with Testbed(load_configuration([bench], overrides)) as testbed:
         assert testbed.checks()["tank_level"].problem is None
         testbed.devices.tank.level = 7
         trip = wait_for(lambda: testbed.trip)
@@ -152,14 +148,12 @@ def test_a_safety_check_judges_what_telemetry_has_read(tmp_path):
         testbed._told = trip  # or leaving would raise it
 
 
-def test_a_safety_check_fails_when_telemetry_has_no_value(tmp_path):
-    from conftest import write_bench
-
+def test_a_safety_check_fails_when_telemetry_has_no_value(bench):
     overrides = [
         "devices.tank.telemetry.level=20", "safety.tank_level.telemetry=true", "safety.tank_level.device='tank'",
         "safety.tank_level.property='level'", "safety.tank_level.maximum=5", "safety.tank_level.interval=0.2",
     ]  # fmt: skip
-    with Testbed(load_configuration([write_bench(tmp_path)], overrides)) as testbed:
+    with Testbed(load_configuration([bench], overrides)) as testbed:
         testbed.devices.tank.mode = "nan"
         trip = wait_for(lambda: testbed.trip)
         assert "tank.level could not be read" in str(trip)
@@ -176,10 +170,8 @@ def test_a_check_of_telemetry_that_is_not_declared_is_refused(bench):
         load_configuration([bench], overrides)
 
 
-def test_what_a_testbed_has_measured_is_in_its_history_when_it_has_ended(tmp_path):
-    from conftest import write_bench
-
-    with Testbed(load_configuration([write_bench(tmp_path)], RATE)) as testbed:
+def test_what_a_testbed_has_measured_is_in_its_history_when_it_has_ended(bench):
+    with Testbed(load_configuration([bench], RATE)) as testbed:
         testbed.devices.tank.level = 4.5
         wait_for(lambda: testbed.telemetry["tank.level"].value == 4.5)
         path = testbed.layout.history

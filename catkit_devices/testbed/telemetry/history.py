@@ -89,7 +89,7 @@ class Point(NamedTuple):
     """None where nothing was measured."""
     lowest: Any
     highest: Any
-    count: int
+    readings: int
     """How many readings it is the average of."""
     problem: str | None = None
     """Why there is no value."""
