@@ -25,6 +25,7 @@ _AGEING = 60.0
 _END_TIMEOUT = 5.0
 """Seconds for the last collection, when the testbed ends."""
 _MEGABYTE = 1e6
+"""Bytes."""
 
 _log = logging.getLogger(__name__)
 

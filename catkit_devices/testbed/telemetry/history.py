@@ -25,6 +25,7 @@ TRIP = "trip"
 """The kind of event that a trip of the safety checks is."""
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+"""Seconds."""
 _KEEP_READINGS = 2 * _DAY
 """Seconds for which every reading is kept,"""
 _KEEP_MINUTES = 60 * _DAY

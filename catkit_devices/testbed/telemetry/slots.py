@@ -19,6 +19,7 @@ __all__ = ["SLOT", "Sample", "SlotWriter", "Slots"]
 SLOT = 512
 """Bytes of a slot: a multiple of the 64 bytes of a cache line, so that two quantities share none."""
 _MARK = struct.Struct("<Q")
+"""The number of writings so far, begun or ended."""
 _BODY = struct.Struct("<dddII")
 """After the mark: time (s since 1970 UTC), time (s, monotonic clock), number, what kind, bytes of text."""
 _TEXT = _MARK.size + _BODY.size
