@@ -90,11 +90,10 @@ def _held_mutexes() -> dict[Hashable, str]:
     session = imported("catkit_devices.multiprocessing.client.session")
     if session is not None:
         for client in session.open_sessions():
-            for owner, sections in list(client.sections.items()):
-                for number, depth in list(sections.items()):
-                    name = client.names.get(number, "?")
-                    text = f"{name!r} of server {client.endpoint.name!r} is held ({depth} deep) by thread {owner[1]}"
-                    held[client.id, owner, number] = text
+            for owner, number in set(client.sections.values()):
+                name, depth = client.names.get(number, "?"), len(client.sections_of(owner, number))
+                text = f"{name!r} of server {client.endpoint.name!r} is held ({depth} deep) by thread {owner[1]}"
+                held[client.id, owner, number] = text
     return held
 
 

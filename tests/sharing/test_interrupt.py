@@ -12,7 +12,7 @@ from instruments import Instrument
 from catkit_devices._base.ctrl_c import InterruptSafeEvent as CtrlCEvent
 from catkit_devices.errors import OperationCancelled
 from catkit_devices.multiprocessing import Mutex, MutexedDict, Process, SharedMemoryManager, lock_all
-from catkit_devices.multiprocessing.locks.lock import OwnedLock, cancel
+from catkit_devices.multiprocessing.locks.lock import OwnedLock, cancel, new_section
 from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session
 
 
@@ -432,11 +432,11 @@ def test_a_grant_that_is_given_up_does_not_release_the_lock_of_its_next_holder(n
         held, given_up = Call(owners[0], 0, holder), Call(owners[1], 1, client)
         again = Call(owners[1 if next_owner == "the same one, again" else 2], 2, client)
         lock.acquire(held, 0)
-        outcomes = []
+        outcomes, sections = [], {given_up: new_section(), again: new_section()}
 
-        def acquire(call, lock=lock, outcomes=outcomes):
+        def acquire(call, lock=lock, outcomes=outcomes, sections=sections):
             try:
-                lock.acquire(call, 20, depth=1)
+                lock.acquire(call, 20, sections[call])
             except OperationCancelled as error:
                 outcomes.append(error)
 
@@ -450,12 +450,12 @@ def test_a_grant_that_is_given_up_does_not_release_the_lock_of_its_next_holder(n
                 time.sleep(0)
         lock.release(held)  # grants it: and before its thread has woken up, the client gives the call up
         cancel(given_up, OperationCancelled("the caller interrupted the operation"))
-        lock.set_depth(owners[1].key, client, 0)
+        lock.close_section(sections[given_up])
         if again.owner is owners[1]:
             threads[1].start()
         for thread in threads:
             thread.join(20)
-        assert lock.depth(again) == 1
+        assert lock.opened(again) == [sections[again]]
         lock.release(again)
         assert lock.holder() is None
 

@@ -420,17 +420,17 @@ def test_a_thousand_sessions_open_and_close_and_leave_nothing(manager, until):
     before = costs()
     sessions = use(1000)
     opened = costs()
-    time_used = [one.cpu_times().user + one.cpu_times().system for one in (client, server)]
     end(sessions)
     for _ in range(2):
         end(use(1000))
     after = costs()
     for had, has in zip(before, opened, strict=True):
-        assert has[:2] == had[:2], "a session costs no descriptor and no thread"
+        assert has[0] <= had[0], "a session costs no descriptor"
+        assert has[1] <= had[1], "a session costs no thread"
     for had, has in zip(before, after, strict=True):
-        assert has[:2] == had[:2]
+        assert has[0] <= had[0]
+        assert has[1] <= had[1]
         assert has[2] - had[2] < 4e6, "bytes"
-    assert time_used
 
 
 # --- owners that are lent ---------------------------------------------------------------------------------------------
@@ -498,6 +498,69 @@ def test_operations_of_two_threads_that_act_for_one_owner_exclude_each_other(ins
         for one in [pool.submit(work) for _ in range(4)]:
             one.result()
     assert instrument.record["overlaps"] == 0
+
+
+@pytest.mark.parametrize("where", ["on a server", "in the process"])
+def test_threads_that_enter_and_leave_for_one_owner_at_the_same_time_lose_no_section(manager, rounds, where):
+    mutex = manager.get_mutex("m") if where == "on a server" else Mutex("m")
+    owner, other = manager.session("one"), manager.session("other")
+    with owner:
+        lent = current_owner()
+    inside, overlaps, guard = {"lent": 0, "other": 0}, [], threading.Lock()
+
+    def enter(who, opposite):
+        with mutex:
+            with guard:
+                inside[who] += 1
+                overlaps.append(inside[opposite])
+            with guard:
+                inside[who] -= 1
+
+    def work(count):
+        with acting_as(lent):
+            for _ in range(count):
+                enter("lent", "other")
+
+    def compete(count):
+        with other:
+            for _ in range(count):
+                enter("other", "lent")
+
+    count = rounds(150, soak=5000)
+    with ThreadPoolExecutor(5) as pool:
+        for one in [*(pool.submit(work, count) for _ in range(4)), pool.submit(compete, count // 3)]:
+            one.result()
+    assert not any(overlaps)
+    assert mutex.holder is None
+
+
+class Tally:
+    """A class that was not written for servers."""
+
+    def __init__(self):
+        self._inside = 0
+        self.overlaps = 0
+
+    def add(self):
+        self._inside += 1
+        self.overlaps += self._inside > 1
+        time.sleep(0.002)
+        self._inside -= 1
+
+
+def test_calls_of_two_threads_that_act_for_one_owner_exclude_each_other_on_an_object_of_any_class(manager):
+    tally = manager.get_object("tally", Tally)
+    owner = current_owner()
+
+    def work():
+        with acting_as(owner):
+            for _ in range(10):
+                tally.add()
+
+    with tally.lock(), ThreadPoolExecutor(3) as pool:
+        for one in [pool.submit(work) for _ in range(3)]:
+            one.result()
+    assert tally.overlaps == 0
 
 
 def test_an_owner_of_another_process_cannot_be_lent(manager):

@@ -1,7 +1,8 @@
 """The connections for calls: one for each thread and server.
 
 If a call is interrupted, its connection is closed, and the next call makes a new one. The server is told, on the
-session's lifeline and again by the next connection, that the call is void and which sections its owner still has.
+session's lifeline and again by the next connection, that the call is void, and so is the section that it was to open
+or to close.
 
 Ctrl-C may come again while the first one is handled. So a connection remembers a call whose end it has not seen; the
 next call abandons that one first.
@@ -24,17 +25,17 @@ from catkit_devices.multiprocessing.client.session import Nested, open_sessions,
 from catkit_devices.multiprocessing.locks.lock import take_back
 from catkit_devices.multiprocessing.locks.owner import (
     announced_owner,
-    current_owner,
     forwarded_call,
     local_session,
     thread_owner,
 )
-from catkit_devices.multiprocessing.protocol import CALL, HANDED_OVER, REFUSED, RETURNED, ROOT, emergency_token
+from catkit_devices.multiprocessing.protocol import CALL, HANDED_OVER, LOCK, REFUSED, RETURNED, ROOT, emergency_token
 from catkit_devices.multiprocessing.wire.channel import last_class
 from catkit_devices.multiprocessing.wire.shortage import shortage
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.client.session import ClientSession
+    from catkit_devices.multiprocessing.locks.lock import Section
     from catkit_devices.multiprocessing.locks.owner import Call, Session
     from catkit_devices.multiprocessing.wire.channel import Arrived, Channel
     from catkit_devices.multiprocessing.wire.endpoint import Endpoint
@@ -44,6 +45,8 @@ __all__ = ["CallConnection", "connection_to", "post_exception"]
 _DOES_NOT_LOAD = -1
 """Status of an answer that this process cannot load; servers send none that is negative."""
 
+_ABOUT_SECTIONS = frozenset({"acquire", "release"})
+"""The requests to a lock that open or close a section, which is their first argument."""
 _numbers = itertools.count(1)
 _local = threading.local()
 
@@ -60,13 +63,15 @@ if hasattr(os, "register_at_fork"):
 class CallConnection:
     """The calls of one thread to one server, one after the other."""
 
-    __slots__ = ("channel", "session", "thread", "unfinished", "void")
+    __slots__ = ("channel", "doubtful", "session", "thread", "unfinished", "void")
 
     def __init__(self, session: ClientSession) -> None:
         self.session = session
         self.thread = next(_numbers)
         self.unfinished = 0
         """Number of the call that was sent and whose answer was not read yet; 0 for none."""
+        self.doubtful: tuple[tuple[int, Section], ...] = ()
+        """The sections that the unfinished call was to open or to close, with the numbers of their locks."""
         self.void: tuple[Any, ...] | None = None
         self.channel: Channel | None = None
 
@@ -89,6 +94,8 @@ class CallConnection:
             origin = (announced[0], None, announced[1], self.session.told, None)
         if self.unfinished:
             self.abandon()
+        if operation == LOCK and name in _ABOUT_SECTIONS:
+            self.doubtful = (*self.doubtful, (target, args[0]))
         number = next(_numbers)
         message = self._open().pack((number, target, operation, name, args, kwargs, origin))
         try:
@@ -131,6 +138,7 @@ class CallConnection:
                 if nested.gave_way:
                     self._take_back(from_call, number)
         # From here to the caller no function is called, so that Ctrl-C, which comes at calls, cannot lose the value.
+        self.doubtful = ()
         if status == RETURNED:
             return value
         if status == HANDED_OVER:
@@ -177,19 +185,19 @@ class CallConnection:
         return self.channel
 
     def abandon(self) -> None:
-        """Abandon the unfinished call and the connection; tell the server which sections the owner still has.
+        """Abandon the unfinished call and the connection; tell the server which sections are not open from now on.
 
         May be repeated.
         """
         number = next(_numbers)  # higher than the numbers of all calls so far, and valid even if there was no call
         self.unfinished = self.unfinished or number
-        owner = current_owner().key
-        self.void = (self.thread, number, self.unfinished, owner, dict(self.session.sections.get(owner, {})))
+        self.void = (self.thread, number, self.unfinished, self.doubtful)
         if self.channel is not None:
             self.session.say(("void", *self.void))
             self.channel.close()
             self.channel = None
         self.unfinished = 0
+        self.doubtful = ()
 
 
 def _does_not_load(name: str, answer: bytes | Arrived, error: Exception) -> Exception:

@@ -29,6 +29,7 @@ from catkit_devices.errors import (
 )
 from catkit_devices.multiprocessing.client.calls import connection_to
 from catkit_devices.multiprocessing.locks.entries import OwnEntries, new_entry, opener
+from catkit_devices.multiprocessing.locks.lock import new_section, newest
 from catkit_devices.multiprocessing.locks.mutex import Mutex, acquire_again, exit_section
 from catkit_devices.multiprocessing.locks.owner import current_call, current_owner
 from catkit_devices.multiprocessing.protocol import (
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.multiprocessing.client.calls import CallConnection
     from catkit_devices.multiprocessing.client.session import ClientSession
-    from catkit_devices.multiprocessing.locks.lock import Holder
+    from catkit_devices.multiprocessing.locks.lock import Holder, Section
     from catkit_devices.multiprocessing.locks.owner import Call, Owner
     from catkit_devices.multiprocessing.protocol import HostedHere, Interface, PartInterface, Reference
     from catkit_devices.multiprocessing.wire.endpoint import Address
@@ -551,7 +552,7 @@ def _wait(self: ObjectProxy, timeout: float | None = None) -> bool:
     Raises:
         MutexNotHeldError: the caller does not hold the mutex.
     """
-    depth = self.mutex.underlying.depth(current_call())
+    sections = self.mutex.underlying.opened(current_call())
     try:
         notified: bool = self._do(CALL, "wait", (timeout,))
     except (MutexNotHeldError, MutexTimeoutError, ServerError):
@@ -559,7 +560,7 @@ def _wait(self: ObjectProxy, timeout: float | None = None) -> bool:
     except BaseException as error:
         # Ctrl-C, or the operation of which this is a part was ended: until its end the block must hold the mutex.
         try:
-            acquire_again(self.mutex, depth)
+            acquire_again(self.mutex, sections)
         except CatkitDevicesError as failure:
             error.add_note(f"the mutex could not be acquired again: {failure}")
         raise
@@ -605,7 +606,7 @@ class Remote(_Found):
         if refuse and (self._ended or self.session.lost is not None):
             ended = self.ended_sections(current_owner())
             if ended is not None:
-                raise _ended_with(ended, self.name)
+                raise _ended_with(ended[0], self.name)
         connection = connection_to(self.server)
         if connection.session is not self.session:
             self._find_again(connection)
@@ -633,7 +634,7 @@ class Remote(_Found):
         if self.session.lost is None and not self._ended:
             return None
         for session, lock in (*self._ended, (self.session, self.reference.lock)):
-            if lock is not None and session.lost is not None and lock in session.sections.get(owner.key, ()):
+            if lock is not None and session.lost is not None and session.sections_of(owner.key, lock):
                 return session, lock
         return None
 
@@ -750,7 +751,7 @@ def mutex_of(remote: Remote) -> Mutex:
 
 
 class RemoteLock:
-    """The client's side of a lock on a server: each call contains the number of sections that its owner then has."""
+    """The client's side of a lock on a server: each call contains the identity of the section."""
 
     __slots__ = ("name", "remote")
 
@@ -769,51 +770,48 @@ class RemoteLock:
     def __hash__(self) -> int:
         return hash(self.order)
 
-    def acquire(self, call: Call, timeout: float, depth: int | None = None, site: str | None = None) -> None:
+    def acquire(self, call: Call, timeout: float, section: Section | None = None, site: str | None = None) -> None:
         """As ``OwnedLock.acquire``."""
         connection = self.remote.connection()
         target = self._target()
-        sections = connection.session.sections.setdefault(call.owner.key, {})
-        if depth is None:
-            depth = sections.get(target, 0) + 1
+        section = section or new_section()
+        sections, opened = connection.session.sections, (call.owner.key, target)
         connection.session.names[target] = self.name
         try:
             # Either the first line fails, and then the server has been told that there is no such section; or both
             # lines are done: no function is called between them, so Ctrl-C cannot come there.
-            connection.call(target, LOCK, "acquire", (timeout, depth, site), None)
-            sections[target] = depth
-        except BaseException:
-            if not sections:
-                connection.session.sections.pop(call.owner.key, None)
-            raise
-        if call.session.ended:  # meanwhile, and the server has given the lock to others
-            connection.session.sections.pop(call.owner.key, None)
-            raise call.session.end_error()
-
-    def release(self, call: Call, depth: int | None = None) -> None:
-        """As ``OwnedLock.release``."""
-        if depth is None:
-            depth = self.depth(call) - 1
-        ended = self.remote.ended_sections(call.owner)
-        if ended is not None:
-            session, lock = ended
-            _leave(session, call, lock, depth)
-            raise _ended_with(ended, self.name)
-        connection = self.remote.connection()
-        target = self._target()
-        try:
-            _leave(connection.session, call, target, depth)
-            connection.call(target, LOCK, "release", (max(depth, 0),), None)
+            connection.call(target, LOCK, "acquire", (section, timeout, site), None)
+            sections[section] = opened
         except CatkitDevicesError:
             raise
         except BaseException:
-            connection.abandon()  # interrupted: the server may not have got the release
+            if connection.doubtful:
+                connection.abandon()  # interrupted when the answer had come
             raise
+        if call.session.ended:  # meanwhile, and the server has given the lock to others
+            sections.pop(section, None)
+            raise call.session.end_error()
 
-    def depth(self, call: Call) -> int:
-        """As ``OwnedLock.depth``."""
+    def release(self, call: Call, section: Section | None = None) -> None:
+        """As ``OwnedLock.release``."""
+        if section is None:
+            section = newest(self.opened(call))
+        ended = self.remote.ended_sections(call.owner)
+        if ended:
+            if section is not None:
+                ended[0].sections.pop(section, None)
+            raise _ended_with(ended[0], self.name)
+        connection = self.remote.connection()
+        target = self._target()
+        try:
+            connection.call(target, LOCK, "release", (section,), None)
+        finally:  # interrupted too: the server closes the section nevertheless, or is asked to do so again
+            connection.session.sections.pop(section, None)
+
+    def opened(self, call: Call) -> list[Section]:
+        """As ``OwnedLock.opened``."""
         session, lock = self.remote.ended_sections(call.owner) or (self.remote.session, self._target())
-        return session.sections.get(call.owner.key, {}).get(lock, 0)
+        return session.sections_of(call.owner.key, lock)
 
     def holder(self) -> Holder | None:
         """As ``OwnedLock.holder``."""
@@ -845,19 +843,8 @@ class RemoteLock:
         return mutex_found, self.remote.whereabouts()
 
 
-def _ended_with(ended: tuple[ClientSession, int], name: str) -> MutexBrokenError:
-    return MutexBrokenError(name, str(ended[0].lost))
-
-
-def _leave(session: ClientSession, call: Call, target: int, depth: int) -> None:
-    """Record the number of sections that an owner has on a lock from now on."""
-    held = session.sections.get(call.owner.key, {})
-    if depth > 0:
-        held[target] = depth
-    else:
-        held.pop(target, None)
-    if not held:
-        session.sections.pop(call.owner.key, None)
+def _ended_with(session: ClientSession, name: str) -> MutexBrokenError:
+    return MutexBrokenError(name, str(session.lost))
 
 
 def mutex_found(server_name: str, address: Address, kind: str, name: str, shown: str, timeout: float) -> Mutex:

@@ -31,6 +31,7 @@ from catkit_devices.multiprocessing.wire.shortage import shortage
 
 if TYPE_CHECKING:
     from catkit_devices.multiprocessing.locks.entries import OpenEntry
+    from catkit_devices.multiprocessing.locks.lock import Section
     from catkit_devices.multiprocessing.locks.owner import Call, OwnerKey, Session
     from catkit_devices.multiprocessing.wire.endpoint import Address
 
@@ -89,8 +90,8 @@ class ClientSession:
         self.silence = 0.0
         """Seconds since the last message of the server; it sends one about every second."""
         self._gone = InterruptSafeEvent()
-        self.sections: dict[OwnerKey, dict[int, int]] = {}
-        """For every owner of this process, the number of its sections by the number of the lock on the server."""
+        self.sections: dict[Section, tuple[OwnerKey, int]] = {}
+        """The open sections, each with its owner and the number of the lock on the server; the oldest first."""
         self.names: dict[int, str] = {}
         """The names of these locks, for messages."""
         self.opened: dict[tuple[str, int], list[OpenEntry]] = {}
@@ -169,12 +170,19 @@ class ClientSession:
             process: id of the session, or of the client's process.
             goodbye: whether it ended in order.
         """
-        for owner in [owner for owner in list(self.sections) if owner[0] == process]:
-            self.sections.pop(owner, None)
+        for section, (owner, _) in list(self.sections.items()):
+            if owner[0] == process:
+                self.sections.pop(section, None)
         for key in [key for key in list(self.opened) if key[0] == process]:
             self.opened.pop(key, None)
         self.introduced.discard(process)
         self.say(("client ended", process, goodbye))
+
+    def sections_of(self, owner: OwnerKey, lock: int | None = None) -> list[Section]:
+        """Return the sections of an owner, the oldest first: of the lock with this number, or of all locks."""
+        return [
+            section for section, what in list(self.sections.items()) if what[0] == owner and lock in (None, what[1])
+        ]
 
     def ending(self) -> ServerUnresponsiveError | None:
         """Return the error if the session is lost; waits a moment, so that a server that has just died is noticed."""

@@ -22,7 +22,7 @@ from catkit_devices.multiprocessing.wire.endpoint import endpoints
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from catkit_devices.multiprocessing.locks.lock import Wait
+    from catkit_devices.multiprocessing.locks.lock import Section, Wait
     from catkit_devices.multiprocessing.locks.owner import OwnerKey
     from catkit_devices.multiprocessing.wire.endpoint import Address, Endpoint
 
@@ -58,8 +58,7 @@ class OpenSession(Protocol):
 
     @property
     def endpoint(self) -> Endpoint: ...
-    @property
-    def sections(self) -> dict[OwnerKey, dict[int, int]]: ...
+    def sections_of(self, owner: OwnerKey) -> list[Section]: ...
     def say(self, word: tuple[Any, ...]) -> None: ...
 
 
@@ -126,7 +125,7 @@ def _may_be_a_party(wait: LongWait, sessions: Sequence[OpenSession]) -> bool:
     if process_of(wait.owner[0]) != process_id():
         return True  # it waits in a nested call of another process: what it holds elsewhere is not known here
     for session in sessions:
-        if wait.owner in session.sections:
+        if session.sections_of(wait.owner):
             session.say(("waited for?", *wait))
     return False
 

@@ -30,7 +30,7 @@ from catkit_devices.errors import (
     MutexTimeoutError,
     OperationCancelled,
 )
-from catkit_devices.multiprocessing.locks.owner import process_of
+from catkit_devices.multiprocessing.locks.owner import process_id, process_of
 from catkit_devices.multiprocessing.wire.forking import renewed
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ __all__ = [
     "Hold",
     "Holder",
     "OwnedLock",
+    "Section",
     "Wait",
     "Waiter",
     "cancel",
@@ -52,6 +53,8 @@ __all__ = [
     "giving_way",
     "guard",
     "is_waited_for",
+    "new_section",
+    "newest",
     "sequence_of",
     "take_back",
     "waits",
@@ -66,6 +69,9 @@ guard = renewed(threading.Lock())
 _waiting: dict[OwnerKey, tuple[Waiter, ...]] = {}
 """The waits of each owner: several if several threads act for it; used under the guard."""
 _sequence = itertools.count(1)
+_sections = itertools.count(1)
+Section = tuple[str, int, int]
+"""Identity of a section: id of the process that has opened it, number of the thread, number in the process."""
 _LAST_READ = 1.0
 """Seconds that an operation whose wait was cancelled waits for the shared read inside of it to end: most take less."""
 
@@ -127,14 +133,15 @@ class Wait(NamedTuple):
 
 
 class Hold:
-    """One owner's hold of a lock: its sections, counted per session, and the operations that run under it."""
+    """One owner's hold of a lock: its sections, each with its session, and the operations that run under it."""
 
     __slots__ = ("broken", "calls", "gives_way", "key", "owner", "returning", "sections", "since", "site")
 
     def __init__(self, key: object, owner: Owner, site: str | None) -> None:
         self.key = key
         self.owner = owner
-        self.sections: dict[str, int] = {}
+        self.sections: dict[Section, str] = {}
+        """The id of the session of each."""
         self.calls: list[Call] = []
         """The calls of the operations that run; the list is never changed, but replaced by a new one."""
         self.since = time.monotonic()
@@ -145,13 +152,12 @@ class Hold:
         self.returning: Waiter | None = None
         """Its operation, if its own wait is over and it waits for the shared read inside of it to end."""
 
-    def begin(self, call: Call, body: bool, depth: int | None) -> None:
-        """Add an operation, or a section (``depth`` is the number of sections then); the caller holds the guard."""
-        if body:
+    def begin(self, call: Call, section: Section | None) -> None:
+        """Add an operation, or a section; the caller holds the guard."""
+        if section is None:
             self.calls = [*self.calls, call]
         else:
-            session = call.session.id
-            self.sections[session] = self.sections.get(session, 0) + 1 if depth is None else depth
+            self.sections[section] = call.session.id
 
     def end(self, call: Call) -> None:
         """Remove an operation; the caller holds the guard."""
@@ -166,15 +172,29 @@ class Hold:
     def described(self) -> Holder:
         """Return it in the form that is shown to people."""
         remark = ", broken, still in its operation" if self.broken is not None else ""
-        return Holder.of(self.owner, self.since, len(self.calls) + sum(self.sections.values()), self.site, remark)
+        return Holder.of(self.owner, self.since, len(self.calls) + len(self.sections), self.site, remark)
 
 
-def count_sections(sections: dict[str, int], session: str, depth: int) -> None:
-    """Make ``depth`` the number of sections of a session."""
-    if depth > 0:
-        sections[session] = depth
-    else:
-        sections.pop(session, None)
+def new_section() -> Section:
+    """Return the identity of a section that this thread opens."""
+    return process_id(), threading.get_ident(), next(_sections)
+
+
+def newest(sections: list[Section]) -> Section | None:
+    """Return the section to close next: the newest one of this thread, else the newest of all; None if there is none.
+
+    Several threads that act for one owner close their own ones so.
+    """
+    here = threading.get_ident()
+    return next((section for section in reversed(sections) if section[1] == here), sections[-1] if sections else None)
+
+
+def _close_sections(sections: dict[Section, str], session: Session) -> bool:
+    """Close all sections of a session; return whether it had any. The caller holds the guard."""
+    ended = [section for section, identity in sections.items() if identity == session.id]
+    for section in ended:
+        del sections[section]
+    return bool(ended)
 
 
 class Waiter:
@@ -182,14 +202,13 @@ class Waiter:
 
     __slots__ = (
         "asked",
-        "body",
         "call",
-        "depth",
         "failure",
         "granted",
         "hold",
         "key",
         "lock",
+        "section",
         "sequence",
         "shared",
         "since",
@@ -198,13 +217,19 @@ class Waiter:
     )
 
     def __init__(
-        self, lock: OwnedLock, key: object, call: Call, body: bool, depth: int, site: str | None, shared: bool = False
+        self,
+        lock: OwnedLock,
+        key: object,
+        call: Call,
+        section: Section | None,
+        site: str | None,
+        shared: bool = False,
     ) -> None:
         self.lock = lock
         self.key = key
         self.call = call
-        self.body = body
-        self.depth = depth
+        self.section = section
+        """The section that it asks for; None if it asks to begin an operation."""
         self.shared = shared
         self.site = site
         self.since = time.monotonic()
@@ -264,9 +289,11 @@ class Waiter:
 
 
 class OwnedLock:
-    """A fair, reentrant lock whose holds belong to owners and whose sections are counted per session.
+    """A fair, reentrant lock whose holds belong to owners and whose sections belong to sessions.
 
-    A *section* is opened and closed by its owner (``acquire``, ``release``). A *body* is an operation that runs under
+    A *section* is opened and closed by its owner (``acquire``, ``release``). Sections are not only counted: each has an
+    identity. So it does no harm to open or close one twice, in whatever order the threads of its owner do so, and a
+    client that was interrupted can say which one must not count. A *body* is an operation that runs under
     the lock (``enter``, ``leave``). An owner's hold ends when it has neither. If a hold is ended or broken by force,
     its sections end at once, but its bodies only when they return: so two bodies of different owners never run
     together.
@@ -325,13 +352,13 @@ class OwnedLock:
 
     # --- sections ---------------------------------------------------------------------------------------------------
 
-    def acquire(self, call: Call, timeout: float, depth: int | None = None, site: str | None = None) -> None:
+    def acquire(self, call: Call, timeout: float, section: Section | None = None, site: str | None = None) -> None:
         """Open a section, nested if this owner has one already.
 
         Args:
             call: the call for which it is done.
             timeout: seconds; 0 tries once.
-            depth: the number of sections that the session then has (so that it may be repeated); None for one more.
+            section: its identity; None for a new one.
             site: the place in the code, as file:line.
 
         Raises:
@@ -339,17 +366,17 @@ class OwnedLock:
             DeadlockError: waiting would close a cycle.
             MutexBrokenError: the lock was broken while this owner held it, and it has not left its outermost section.
         """
-        self._take(call, timeout, False, depth, site, False)
+        self._take(call, timeout, section or new_section(), site, False)
 
-    def release(self, call: Call, depth: int | None = None) -> None:
-        """Close a section; ``depth`` is the number of sections that the session then has.
+    def release(self, call: Call, section: Section | None = None) -> None:
+        """Close a section: the given one, else the newest of this thread, else the newest.
 
         Raises:
             MutexBrokenError: the section had been ended by force.
             MutexNotHeldError: there is no section.
         """
         try:
-            self._release(call, depth)
+            self._release(call, section)
         except MutexError:
             raise
         except BaseException:  # Ctrl-C
@@ -357,20 +384,22 @@ class OwnedLock:
                 self.settle()
             raise
 
-    def _release(self, call: Call, depth: int | None) -> None:
+    def _release(self, call: Call, section: Section | None) -> None:
         with guard:
-            session = call.session.id
+            if section is None:
+                section = newest(self._opened(call))
             fence = self._fences.get(call.owner.key)
             if fence is not None:
                 reason, sections = fence
-                count_sections(sections, session, sections.get(session, 1) - 1 if depth is None else depth)
+                if section in sections:
+                    del sections[section]
                 if not sections:
                     del self._fences[call.owner.key]
                 raise MutexBrokenError(self.name, reason)
             hold = self.hold
-            if hold is None or hold.key != self._key(call) or session not in hold.sections:
+            if hold is None or hold.key != self._key(call) or section not in hold.sections:
                 raise MutexNotHeldError(self.name, str(hold.described()) if hold else None)
-            count_sections(hold.sections, session, hold.sections[session] - 1 if depth is None else depth)
+            del hold.sections[section]
             self.settle()
 
     # --- bodies -----------------------------------------------------------------------------------------------------
@@ -386,7 +415,7 @@ class OwnedLock:
         """
         if self.guests or ((hold := self.hold) is not None and hold.gives_way):
             self.take_back(call)  # a part of an operation that gives way must not run together with its guests
-        self._take(call, timeout, True, None, site, shared)
+        self._take(call, timeout, None, site, shared)
 
     def leave(self, call: Call) -> None:
         """End an operation begun by ``enter``."""
@@ -493,7 +522,7 @@ class OwnedLock:
             cancelled = call.reason is not None or call.session.ended
             if not cancelled and (cycle := find_cycle_here(self, call)) is not None:
                 raise DeadlockError(self.name, cycle)
-            hold.returning = waiter = Waiter(self, hold.key, call, True, 0, hold.site)
+            hold.returning = waiter = Waiter(self, hold.key, call, None, hold.site)
             if not cancelled:  # else the wait would end at once
                 waiter.begin()
             return waiter, cancelled
@@ -527,15 +556,15 @@ class OwnedLock:
         granted next. The caller must then ``claim`` the lock for it and ``leave`` it.
         """
         with guard:
-            for key in [key for key, (_, sections) in self._fences.items() if sections.pop(session.id, 0)]:
-                if not self._fences[key][1]:
+            for key, (_, sections) in list(self._fences.items()):
+                if _close_sections(sections, session) and not sections:
                     del self._fences[key]
             hold = self.hold
-            held = hold is not None and session.id in hold.sections
+            held = hold is not None and session.id in hold.sections.values()
             if guardian is not None:
-                self._queue.appendleft(Waiter(self, self._key(guardian), guardian, True, 0, "make_safe"))
+                self._queue.appendleft(Waiter(self, self._key(guardian), guardian, None, "make_safe"))
             if hold is not None:
-                hold.sections.pop(session.id, None)
+                _close_sections(hold.sections, session)
             self.settle()
             return held
 
@@ -567,12 +596,15 @@ class OwnedLock:
                 return False
         return True
 
-    def set_depth(self, owner: OwnerKey, session: Session, depth: int) -> None:
-        """Set the number of sections that the owner has in the session to ``depth``, which its client has sent."""
+    def close_section(self, section: Section) -> None:
+        """Close a section whose client does not know whether it is open, because it was interrupted."""
         with guard:
+            for key, (_, sections) in list(self._fences.items()):
+                if sections.pop(section, None) is not None and not sections:
+                    del self._fences[key]
             hold = self.hold
-            if hold is not None and hold.owner.key == owner and session.id in hold.sections:
-                count_sections(hold.sections, session.id, depth)
+            if hold is not None and section in hold.sections:
+                del hold.sections[section]
                 self.settle()
 
     def forget_parent(self) -> None:
@@ -592,9 +624,7 @@ class OwnedLock:
     def waiters(self) -> list[Holder]:
         """Return who waits for it, in the order in which they asked."""
         with guard:
-            return [
-                Holder.of(waiter.call.owner, waiter.since, max(waiter.depth, 1), waiter.site) for waiter in self._queue
-            ]
+            return [Holder.of(waiter.call.owner, waiter.since, 1, waiter.site) for waiter in self._queue]
 
     def held_by(self, call: Call) -> bool:
         """Whether the owner of ``call`` holds it; with ``by_chain``, whether the chain of ``call`` does."""
@@ -619,7 +649,8 @@ class OwnedLock:
         with guard:
             hold = self.hold
             return hold is not None and (
-                session.id in hold.sections or any(call.session is session and call.changes for call in hold.calls)
+                session.id in hold.sections.values()
+                or any(call.session is session and call.changes for call in hold.calls)
             )
 
     def running(self) -> list[Call]:
@@ -628,26 +659,29 @@ class OwnedLock:
             hold = self.hold
             return list(hold.calls) if hold is not None else []
 
-    def depth(self, call: Call) -> int:
-        """Return the number of sections of ``call``'s owner in its session that it has not left, broken ones too."""
+    def opened(self, call: Call) -> list[Section]:
+        """Return the sections of ``call``'s owner in its session, the oldest first; broken ones too."""
         with guard:
-            fence = self._fences.get(call.owner.key)
-            hold = self.hold
-            if fence is not None:
-                sections = fence[1]
-            elif hold is not None and hold.key == self._key(call):
-                sections = hold.sections
-            else:
-                return 0
-            return sections.get(call.session.id, 0)
+            return self._opened(call)
 
     def sections(self, call: Call) -> int:
         """Return the number of sections of the owner of ``call``."""
         with guard:
             hold = self.hold
-            return sum(hold.sections.values()) if hold is not None and hold.key == self._key(call) else 0
+            return len(hold.sections) if hold is not None and hold.key == self._key(call) else 0
 
     # --- internal: the caller holds the guard from here on ----------------------------------------------------------
+
+    def _opened(self, call: Call) -> list[Section]:
+        fence = self._fences.get(call.owner.key)
+        hold = self.hold
+        if fence is not None:
+            sections = fence[1]
+        elif hold is not None and hold.key == self._key(call):
+            sections = hold.sections
+        else:
+            return []
+        return [section for section, session in sections.items() if session == call.session.id]
 
     def _key(self, call: Call) -> object:
         return call.chain if self.by_chain else call.owner.key
@@ -663,39 +697,39 @@ class OwnedLock:
             return next((hold for hold in [*self.guests, self.hold] if hold is not None and hold.key == key), None)
         return self.hold
 
-    def _take(self, call: Call, timeout: float, body: bool, depth: int | None, site: str | None, shared: bool) -> None:
+    def _take(self, call: Call, timeout: float, section: Section | None, site: str | None, shared: bool) -> None:
         key = self._key(call)
         taken: Hold | None = None
         waiter: Waiter | None = None
-        before = 0
+        before = False
         try:
             with guard:
                 self._refuse_cancelled(call)
                 hold = self.hold if not self.guests else self.hold_of(call) or self.hold
                 if hold is not None and hold.key == key and hold.broken is None:
-                    before = hold.sections.get(call.session.id, 0)
-                    hold.begin(call, body, depth)
+                    before = section in hold.sections
+                    hold.begin(call, section)
                     taken = hold
                     return
                 self._refuse_newcomer(call)
                 if hold is None and not self._queue:
                     hold = Hold(key, call.owner, site)
-                    hold.begin(call, body, depth)
+                    hold.begin(call, section)
                     self.hold = taken = hold
                     return
                 if shared and (inside := self.innermost()) is not None and inside.gives_way:
                     guest = Hold(key, call.owner, site)
-                    guest.begin(call, True, None)
+                    guest.begin(call, None)
                     self.guests = [*self.guests, guest]
                     taken = guest
                     return
-                waiter = Waiter(self, key, call, body, depth or 1, site, shared)
+                waiter = Waiter(self, key, call, section, site, shared)
                 self._line_up(waiter, timeout)
             self._await(waiter, timeout)
         except BaseException:
             # Ctrl-C, if the owner is a thread of this process: afterwards it is neither in the queue nor the holder.
             if taken is not None or waiter is not None:
-                self._undo(call, body, taken, before, waiter)
+                self._undo(call, section, taken, before, waiter)
             raise
 
     def _refuse_cancelled(self, call: Call) -> None:
@@ -719,15 +753,17 @@ class OwnedLock:
         self._queue.append(waiter)
         waiter.begin()
 
-    def _undo(self, call: Call, body: bool, taken: Hold | None, before: int, waiter: Waiter | None) -> None:
+    def _undo(
+        self, call: Call, section: Section | None, taken: Hold | None, before: bool, waiter: Waiter | None
+    ) -> None:
         """Undo what an interrupted call has acquired or asked for. The caller does not hold the guard."""
         with guard:
             call.waiter = None
             if taken is not None:
-                if body:
+                if section is None:
                     taken.end(call)
-                else:
-                    count_sections(taken.sections, call.session.id, before)
+                elif not before:
+                    taken.sections.pop(section, None)
                 self.settle()
             elif waiter is not None and waiter.granted:
                 self.give_back(waiter)
@@ -760,10 +796,10 @@ class OwnedLock:
         hold = waiter.hold
         if hold is None or (hold is not self.hold and hold not in self.guests):
             return
-        if waiter.body:
+        if waiter.section is None:
             hold.end(waiter.call)
         else:
-            hold.sections.pop(waiter.call.session.id, None)
+            hold.sections.pop(waiter.section, None)
         self.settle()
 
     def settle(self) -> None:
@@ -784,7 +820,7 @@ class OwnedLock:
             return
         waiter = self._queue[0]
         hold = Hold(waiter.key, waiter.call.owner, waiter.site)
-        hold.begin(waiter.call, waiter.body, None if waiter.body else waiter.depth)
+        hold.begin(waiter.call, waiter.section)
         self._grant(waiter, hold)
 
     def _grant(self, waiter: Waiter, hold: Hold, *, guest: bool = False) -> None:
@@ -829,7 +865,7 @@ class OwnedLock:
             waiting = next((waiter for waiter in self._queue if waiter.shared), None)
             if waiting is not None:
                 guest = Hold(waiting.key, waiting.call.owner, waiting.site)
-                guest.begin(waiting.call, True, None)
+                guest.begin(waiting.call, None)
                 self._grant(waiting, guest, guest=True)
 
     def _timed_out(self, call: Call, waited: float) -> MutexTimeoutError:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from catkit_devices._base.timeouts import default_timeout, seconds
 from catkit_devices.errors import CatkitDevicesError, MutexNotHeldError, MutexTimeoutError
-from catkit_devices.multiprocessing.locks.lock import OwnedLock
+from catkit_devices.multiprocessing.locks.lock import OwnedLock, new_section, newest
 from catkit_devices.multiprocessing.locks.owner import Call, calling, current_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    from catkit_devices.multiprocessing.locks.lock import Holder
+    from catkit_devices.multiprocessing.locks.lock import Holder, Section
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -40,9 +40,9 @@ class Lockable(Protocol):
     def order(self) -> tuple[str | int, ...]: ...
     @property
     def found_by(self) -> tuple[Callable[..., Any], tuple[Any, ...]] | None: ...
-    def acquire(self, call: Call, timeout: float, depth: int | None = None, site: str | None = None) -> None: ...
-    def release(self, call: Call, depth: int | None = None) -> None: ...
-    def depth(self, call: Call) -> int: ...
+    def acquire(self, call: Call, timeout: float, section: Section | None = None, site: str | None = None) -> None: ...
+    def release(self, call: Call, section: Section | None = None) -> None: ...
+    def opened(self, call: Call) -> list[Section]: ...
     def holder(self) -> Holder | None: ...
     def waiters(self) -> list[Holder]: ...
     def break_(self, reason: str) -> str | None: ...
@@ -71,11 +71,14 @@ def leave(due: list[Any], *, again: bool = False) -> None:
         if not isinstance(one, tuple):
             lock = one.underlying if isinstance(one, Mutex) else one.mutex.underlying
             call = current_call()
-            one = due[-1] = (lock, call, lock.depth(call) - 1)
-        lock, call, depth = one
+            one = due[-1] = (lock, call, newest(lock.opened(call)))
+        lock, call, section = one
         try:
-            lock.release(call, depth)
+            lock.release(call, section)
         except CatkitDevicesError as error:
+            if isinstance(error, MutexNotHeldError) and not again and (others := lock.opened(call)):
+                due[-1] = (lock, call, newest(others))  # another thread that acts for the owner has closed that one
+                continue
             del due[-1]
             leave(due)
             if again and isinstance(error, MutexNotHeldError):
@@ -222,12 +225,13 @@ class Mutex:
         return find, (*place, self.name, self.timeout)
 
 
-def acquire_again(mutex: Mutex, depth: int) -> None:
-    """Acquire a mutex as deep as it was held before, even if the caller's operation is cancelled meanwhile."""
+def acquire_again(mutex: Mutex, sections: list[Section]) -> None:
+    """Open sections of a mutex that were open before, even if the caller's operation is cancelled meanwhile."""
     call = current_call()
     again = Call(call.owner, call.chain, call.session, call.number)
     with calling(again):
-        mutex.underlying.acquire(again, mutex.timeout, depth, call_site())
+        for section in sections:
+            mutex.underlying.acquire(again, mutex.timeout, section, call_site())
 
 
 async def _acquire_while_others_run(mutex: Mutex, timeout: float) -> None:
@@ -236,11 +240,11 @@ async def _acquire_while_others_run(mutex: Mutex, timeout: float) -> None:
 
     call = current_call()
     call.apart = True
-    site = call_site()
+    section, site = new_section(), call_site()
 
     def acquire() -> None:
         with calling(call):
-            mutex.underlying.acquire(call, timeout, site=site)
+            mutex.underlying.acquire(call, timeout, section, site)
 
     waiting = asyncio.ensure_future(asyncio.to_thread(acquire))
     try:
@@ -250,7 +254,7 @@ async def _acquire_while_others_run(mutex: Mutex, timeout: float) -> None:
         call.cancel(asyncio.CancelledError())
         with contextlib.suppress(BaseException):
             await waiting
-            mutex.underlying.release(call)
+            mutex.underlying.release(call, section)
         raise
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
 
+    from catkit_devices.multiprocessing.locks.lock import Section
     from catkit_devices.multiprocessing.server.objects import Host
 
 __all__ = ["ServedSession"]
@@ -175,18 +176,17 @@ class ServedSession(Session):
             case ("goodbye",):
                 self._said_goodbye = True
 
-    def void(self, thread: int, number: int, given_up: int, owner: Any, sections: dict[int, int]) -> None:
-        """Handle a call that the client has abandoned: cancel it or do not begin it, and correct the client's sections.
+    def void(self, thread: int, number: int, given_up: int, sections: tuple[tuple[int, Section], ...]) -> None:
+        """Handle a call that the client has abandoned: cancel it or do not begin it, and close its sections.
 
         Args:
             thread: the number of the client's thread.
             number: higher than the numbers of all calls that the thread has sent.
             given_up: number of the abandoned call.
-            owner: the owner of the sections.
-            sections: how many sections it has, by the number of the lock.
+            sections: those of which the client does not know whether they are open, with the number of the lock.
         """
         # The message comes twice, on the lifeline and with the next connection. The second must wait until the first is
-        # handled; otherwise a mutex that the next connection acquires could be released again.
+        # handled, so that the calls of the next connection find the locks as the client believes them to be.
         with self._voiding:
             if number < self._newest.get(thread, 0) or self._void.get(thread, 0) >= number:
                 return
@@ -195,12 +195,10 @@ class ServedSession(Session):
             if call is not None and call.number <= number:
                 cancel(call, OperationCancelled("the caller interrupted the operation"))
             self._objects.deliveries.give_back(self, given_up)
-            session = self if owner[0] == self._process_id else self._further(owner[0])
-            if session is None:
-                return
-            for hosted in self._objects.everything():
-                if hosted.lock is not None and hosted.reference.lock is not None:
-                    hosted.lock.set_depth(owner, session, sections.get(hosted.reference.lock, 0))
+            for target, section in sections:
+                hosted = self._objects.objects.get(target)
+                if hosted is not None and hosted.lock is not None:
+                    hosted.lock.close_section(section)
 
     def end(self) -> None:
         """Release everything that the session held; devices that it left unsafe are made safe first."""

@@ -82,23 +82,27 @@ class Hosted:
         self.lock = lock
         """The lock of ``mutex``."""
         self._operand = hosted._operand_()
-        self._around = lock if hosted._server_locks_ else None
-        """The lock that the server acquires around each operation, or None."""
+        self._around: tuple[OwnedLock, OwnedLock] | None = None
+        """The locks that the server acquires around each operation: the mutex, and the operation lock. The second keeps
+        apart the operations of one owner: of several threads that act for it, or one that it has abandoned."""
+        if hosted._server_locks_ and lock is not None:
+            body = OwnedLock(f"{reference.name} (operation)", by_chain=True, timeout=reference.timeout)
+            self._around = lock, body
         self._deliveries = deliveries
 
     def answer(
         self, channel: Channel, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> bytes:
         """Carry out an operation for a client, and return the answer, packed for the channel."""
-        lock = self._around
-        if lock is not None:
+        if self._around is not None:
+            mutex, body = self._around
             call = current_call()
-            lock.enter(call, self.reference.timeout, f"{self.reference.name}.{name}")
+            mutex.enter_both(body, call, self.reference.timeout, f"{self.reference.name}.{name}")
             try:
                 # Packed under the lock, because the next call may change the value.
                 return self._packed(channel, RETURNED, name, self._do(operation, name, args, kwargs))
             finally:
-                lock.leave(call)
+                mutex.leave_both(body, call)
         value = self._do(operation, name, args, kwargs)
         if name not in self.object._handed_over_:
             return self._packed(channel, RETURNED, name, value)
@@ -124,15 +128,15 @@ class Hosted:
 
     def perform(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         """Carry out an operation for another object of this server."""
-        lock = self._around
-        if lock is None:
+        if self._around is None:
             return self._do(operation, name, args, kwargs)
+        mutex, body = self._around
         call = current_call()
-        lock.enter(call, self.reference.timeout, f"{self.reference.name}.{name}")
+        mutex.enter_both(body, call, self.reference.timeout, f"{self.reference.name}.{name}")
         try:
             return self._do(operation, name, args, kwargs)
         finally:
-            lock.leave(call)
+            mutex.leave_both(body, call)
 
     def _do(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         interface, operand, path = self.reference.interface, self._operand, name

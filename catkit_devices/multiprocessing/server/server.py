@@ -318,7 +318,8 @@ class Server(managers.Server):
         if lock is None or name not in _LOCK_VERBS:
             raise unknown_target(target)
         if name == "acquire":
-            return lock.acquire(call, *args)
+            section, timeout, site = args
+            return lock.acquire(call, timeout, section, site)
         if name == "release":
             return lock.release(call, *args)
         if name == "break_":

@@ -37,19 +37,21 @@ class Condition(Waiting):
             MutexNotHeldError: the caller does not hold the mutex.
         """
         call = current_call()
-        depth = self._lock.sections(call)
-        if depth == 0:
+        sections = self._lock.opened(call)
+        if not sections:
             raise MutexNotHeldError(self._name)
         with self._guard:
             ticket = Ticket(call, f"condition {self._name!r}", timeout)
             self._tickets.append(ticket)
-        self._lock.release(call, 0)
+        for section in sections:
+            self._lock.release(call, section)
         try:
             notified = self._wait(ticket)
         finally:
             if call.reason is None:
                 try:
-                    self._lock.acquire(call, DEFAULT_TIMEOUT, depth=depth, site=f"{self._name}.wait")
+                    for section in sections:
+                        self._lock.acquire(call, DEFAULT_TIMEOUT, section, f"{self._name}.wait")
                 except BaseException:
                     with self._guard:
                         if ticket.granted:
