@@ -806,7 +806,8 @@ class RemoteLock:
         try:
             connection.call(target, LOCK, "release", (section,), None)
         finally:  # interrupted too: the server closes the section nevertheless, or is asked to do so again
-            connection.session.sections.pop(section, None)
+            if section is not None:
+                connection.session.sections.pop(section, None)
 
     def opened(self, call: Call) -> list[Section]:
         """As ``OwnedLock.opened``."""

@@ -341,7 +341,7 @@ class OwnedLock:
         self.guests: list[Hold] = []
         """The holds inside of ``hold``: each entered when the one before it gave way; the last one runs."""
         self._queue: deque[Waiter] = deque()
-        self._fences: dict[OwnerKey, tuple[str, dict[str, int]]] = {}
+        self._fences: dict[OwnerKey, tuple[str, dict[Section, str]]] = {}
         with guard:
             _locks.add(self)
 
