@@ -3,10 +3,11 @@
 A file means what it means to pyvisa-sim, with these differences, most of them to have the same bytes as a real
 instrument:
 
-* The instrument gets bytes, so it understands several messages in one write, or one message in several writes.
+* The instrument gets bytes, so it understands several messages in one write, or one message in several writes. A
+  terminator inside a dialogue of the file, such as the line ends of a script, does not end the message.
 * ``eom`` is used exactly: spaces at its ends are kept (pyvisa-sim strips them), so a prompt can be written there.
-* An address whose kind the file's ``eom`` does not list uses the one terminator pair that the file has, and LF where
-  it has none; a file with several different pairs must list the kind it is used at.
+* An address whose kind the file's ``eom`` does not list uses the one terminator pair that the file has. Where it has
+  none, or several that differ, it uses LF, as in pyvisa-sim, and a warning is logged for several.
 * A message that is no text in ``encoding`` is an unknown command, not a crash.
 * ``RANDOM`` takes its numbers from the bench, so that the same seed gives the same replies; pyvisa-sim takes them from
   Python's global generator.
@@ -30,6 +31,7 @@ you need more, derive a class. :meth:`YamlInstrument.couple` connects a property
 from __future__ import annotations
 
 import contextlib
+import logging
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,13 +42,15 @@ from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices.errors import ConfigurationError, SimulationError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pyvisa_sim.parser import Loader
 
     from catkit_devices.simulation.bench import Bench
 
 __all__ = ["YamlInstrument"]
+
+_log = logging.getLogger(__name__)
 
 
 class YamlInstrument:
@@ -100,6 +104,9 @@ class YamlInstrument:
         try:
             self._device = get_device(self._name, self._definitions, self._loader, self._resource)
             self._terminator = self._choose_terminators()
+            self._with_terminator_inside = sorted(
+                (query for query in self._queries() if self._terminator in query), key=len, reverse=True
+            )
             self._draw_from_bench()
         except ConfigurationError:
             raise
@@ -126,9 +133,12 @@ class YamlInstrument:
     def feed(self, data: bytes) -> bytes:
         """Take bytes and return the replies to the messages that they complete."""
         self._received += data
-        *messages, rest = bytes(self._received).split(self._terminator)
-        self._received = bytearray(rest)
-        return b"".join(self.answer(message) for message in messages)
+        replies = b""
+        while (length := self._first_message()) is not None:
+            message = bytes(self._received[:length])
+            del self._received[: length + len(self._terminator)]
+            replies += self.answer(message)
+        return replies
 
     def clear(self) -> None:
         """Forget a half-received message."""
@@ -142,6 +152,14 @@ class YamlInstrument:
         while byte := self._device.read()[0]:
             reply += byte
         return reply.decode().encode(self._encoding)
+
+    def _first_message(self) -> int | None:
+        """Return the length of the first message that has come, without its terminator; None if none has."""
+        for query in self._with_terminator_inside:
+            if self._received.startswith(query + self._terminator):
+                return len(query)
+        length = self._received.find(self._terminator)
+        return None if length < 0 else length
 
     def _load(self, device: str | None) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         self._loader = self._read(self._path)
@@ -209,14 +227,29 @@ class YamlInstrument:
         parsed = parse_address(self._address)
         kind = f"{parsed.interface_type} {parsed.resource_class}"
         pairs = {key: (str(pair["q"]), str(pair["r"])) for key, pair in (self._definitions.get("eom") or {}).items()}
-        if kind not in pairs and len(set(pairs.values())) > 1:
-            raise self._unusable(f"its eom has no entry for {kind}, only for {', '.join(pairs)}")
-        query, reply = pairs.get(kind) or next(iter(pairs.values()), ("\n", "\n"))
+        different = set(pairs.values())
+        if kind not in pairs and len(different) > 1:
+            _log.warning(
+                "%s, device %r: its eom has no entry for %s, only for %s: messages end with LF",
+                self._file,
+                self._name,
+                kind,
+                ", ".join(pairs),
+            )
+        query, reply = pairs.get(kind) or (different.pop() if len(different) == 1 else ("\n", "\n"))
         if not query:
             raise self._unusable(f"the eom of its commands at {kind} is empty")
         self._device.add_eom(kind, query, reply)
         self._device.resource_name = self._address
         return bytes(to_bytes(query))
+
+    def _queries(self) -> Iterator[bytes]:
+        """Yield the fixed texts that the device and its channels answer to."""
+        device = vars(self._device)  # pyvisa-sim has no public way to them
+        yield from (*device["_dialogues"], *device["_getters"])
+        for channels in map(vars, device["_channels"].values()):
+            for name in channels["_ids"] if channels["can_select"] else ["__default__"]:
+                yield from (*channels["_dialogues"][name], *channels["_getters"][name])
 
     def _couple(self, name: str, read: Callable[[], Any]) -> None:
         self._property(name).get_value = read

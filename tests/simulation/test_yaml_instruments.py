@@ -108,7 +108,6 @@ def test_half_a_message_is_forgotten_when_the_instrument_is_cleared(visa, supply
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        (SUPPLY, {"address": "GPIB::1"}, "its eom has no entry for GPIB INSTR, only for ASRL INSTR, USB INSTR"),
         (SUPPLY, {"encoding": "latin-0"}, "encoding: unknown encoding: latin-0"),
         (SUPPLY, {"device": "suply"}, "there is no device 'suply' (did you mean 'supply'?)"),
         (SUPPLY.replace("supply:", "a: {}\n  b:"), {}, "it has 2 devices (a, b): say which"),
@@ -272,6 +271,43 @@ def test_the_only_terminator_pair_of_a_file_is_used_at_every_address(tmp_path, v
     path.write_text('spec: "1.1"\ndevices: {x: {eom: {ASRL INSTR: {q: ";", r: "!"}}, dialogues: [{q: "a", r: "b"}]}}')
     resource = visa(("GPIB::1", path)).open_resource("GPIB::1", read_termination="!", write_termination=";")
     assert resource.query("a") == "b"
+
+
+def test_messages_end_with_lf_where_the_file_has_several_pairs_but_none_for_the_kind_of_address(supply, caplog):
+    instrument = YamlInstrument(bench(), supply, address="GPIB::1")
+    assert instrument.feed(b"ID?\n") == b"supply of ours\n"
+    [record] = caplog.records
+    assert "its eom has no entry for GPIB INSTR, only for ASRL INSTR, USB INSTR: messages end with LF" in record.message
+
+
+SCRIPT = r"""
+spec: "1.1"
+devices:
+  script:
+    dialogues:
+      - {q: "load\nsetup()\nend", r: loaded}
+      - {q: "load", r: "load what?"}
+    channels:
+      c:
+        ids: [1, 2]
+        can_select: True
+        dialogues: [{q: "run\nc{ch_id}", r: done}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("pieces", "reply"),
+    [
+        ([b"load\nsetup()\nend\n"], b"loaded\n"),
+        ([b"load\nload\nsetup()\nend\nload\n"], b"load what?\nloaded\nload what?\n"),
+        ([b"lo", b"ad\nsetup()\nend\nrun\nc2\n"], b"loaded\ndone\n"),
+    ],
+)
+def test_a_terminator_inside_a_dialogue_does_not_end_the_message(tmp_path, pieces, reply):
+    path = tmp_path / "script.yaml"
+    path.write_text(SCRIPT)
+    instrument = YamlInstrument(bench(), path, address="USB::1::2::3::INSTR")
+    assert b"".join(instrument.feed(piece) for piece in pieces) == reply
 
 
 def test_an_unknown_command_without_an_error_reply_gets_no_reply(tmp_path, visa):
