@@ -54,8 +54,8 @@ class DriverConformance:
             says ``has_instrument = False`` instead.
         simulator: its simulated instrument: a registered name, a class, or the path of a YAML file or recording; None
             for the simulator that is registered under the driver's name.
-        address: the address of the instrument; None for a serial port if the driver has settings for one, and for a TCP
-            socket otherwise.
+        address: the address of the instrument, or a VISA resource expression; None for a serial port if the driver has
+            settings for one, and for a TCP socket otherwise.
         options: keyword arguments of the driver.
         simulator_options: keyword arguments of the simulator.
         bench: the physical model: a registered name or a class; None for an empty model.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from catkit_devices._wire.address import example, is_expression
 from catkit_devices.construction import options_of
 from catkit_devices.errors import CatkitDevicesError, ConfigurationError, DeviceError, MutexError
 from catkit_devices.simulation import Instrument, VirtualClock, build_bench, build_library
@@ -44,6 +45,8 @@ class Simulations:
         self.bench = build_bench(None, {}, clock=VirtualClock()) if bench is None else bench
         self._plugins = plugins
         self._made: list[Made] = []
+        self._places: dict[str, str] = {}
+        """Where instruments are, by the expressions with which devices look for them."""
         self._served: dict[str, tuple[Instrument, SimulatedVisaLibrary]] = {}
 
     def make(
@@ -67,7 +70,8 @@ class Simulations:
                 the simulator that is registered under the driver's name.
             name: of the device; None makes one from the name of the driver.
             address: the address of the instrument; None for a serial port if the driver has settings for one, and for a
-                TCP socket otherwise. Two devices with the same address share the instrument.
+                TCP socket otherwise. Two devices with the same address share the instrument. If it is a VISA resource
+                expression, the instrument is at an address to which it applies.
             simulator_options: keyword arguments of the simulator, or of ``stand_in``.
             faults: the probability of each kind of fault for each reply.
             stand_in: for a driver without VISA, the class that replaces its instrument. An object of it is used instead
@@ -86,7 +90,7 @@ class Simulations:
         if "visa_library" in known and "visa_library" not in options:
             address = address or options.pop("address", None) or address_for(cls, len(self._served) + 1)
             instrument = Instrument(
-                address,
+                self._place(address),
                 self._simulator(driver, simulator),
                 dict(simulator_options or {}),
                 dict(faults or {}),
@@ -94,6 +98,7 @@ class Simulations:
             )
             library = self._serve(instrument)
             options |= {"address": address, "visa_library": library}
+            address = instrument.address
         elif address is not None:
             options["address"] = address
         given = {} if stand_in is None else dict(simulator_options or {})
@@ -161,6 +166,12 @@ class Simulations:
         self._made.clear()
         if problems:
             raise ExceptionGroup("devices were left behind", problems)
+
+    def _place(self, address: str) -> str:
+        """Return where the simulated instrument for an address is."""
+        if is_expression(address):
+            return self._places.setdefault(address, example(address, len(self._served) + 1))
+        return address
 
     def _simulator(self, driver: str | type[Device], simulator: str | type | Path | None) -> str | type | Path:
         if simulator is not None:

@@ -9,8 +9,8 @@ import psutil
 import pytest
 from doc_pages import DOCS, HARDWARE, HARDWARE_PAGE, ROOT, blocks_of, follow, pages
 
-ELSEWHERE = {DOCS / "tutorials" / "write-a-driver.md"}
-"""Run by test_tutorials.py."""
+ELSEWHERE = {DOCS / "tutorials" / "write-a-driver.md", DOCS / "how-to" / "begin-a-driver.md"}
+"""Run by test_tutorials.py, and by tests/plugin/test_installed.py."""
 
 
 def title(page):

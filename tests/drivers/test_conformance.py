@@ -28,9 +28,6 @@ def pushed(row, column, command):
     return commands
 
 
-USB = "USB0::0x1313::0x8078::P0001::INSTR"
-
-
 class TestFW102C(DriverConformance):
     driver = "thorlabs_fw102c"
 
@@ -48,7 +45,7 @@ class TestMCLS1(DriverConformance):
 
 class TestPM100D(DriverConformance):
     driver = "thorlabs_pm100d"
-    address = USB
+    address = "USB::0x1313::?*::P0001*::INSTR"  # found by its serial number
     simulator_options = {"power": 1.5e-3}
     resolution = {"wavelength": 1e-5}
 

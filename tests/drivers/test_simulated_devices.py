@@ -32,3 +32,13 @@ def test_simulated_device_opens_no_real_instrument(simulated_device):
     with pytest.raises(ConfigurationError, match="driver 'Opens' does not use VISA"):
         simulated_device(Opens)
     assert simulated_device(Opens, stand_in=StandIn, simulator_options={"level": 4}).level() == 4
+
+
+def test_a_device_may_look_for_its_simulated_instrument(simulated_device, simulated_instrument):
+    expression = "USB::0x1313::?*::P0001*::INSTR"
+    one = simulated_device("thorlabs_pm100d", address=expression)
+    other = simulated_device("thorlabs_pm100d", address=expression)
+    one.averaging = 7
+
+    assert other.averaging == 7
+    assert simulated_instrument(one) is simulated_instrument(other)

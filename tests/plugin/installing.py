@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(*command, cwd, **environment):

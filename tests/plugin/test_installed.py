@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from installing import run
+from installing import ROOT, run
 
 from catkit_devices.cli.new_driver import new_driver
 
@@ -28,6 +28,21 @@ def test_new_plugin_files_of_every_kind_pass_their_tests_and_lint(python, tmp_pa
     google = ("--config", 'lint.pydocstyle.convention="google"')
     run(*ruff, "check", *settings, *google, f"--select={','.join(LINT)}", "--ignore=ANN401,D105,D107", ".", cwd=project)
     run(*ruff, "format", *settings, "--check", ".", cwd=project)
+
+
+@pytest.mark.timeout(240)
+def test_an_author_needs_only_what_the_page_says_to_install(python, tmp_path, runtime):
+    here = tmp_path / "empty"
+    here.mkdir()
+    path = os.pathsep.join([str(python.parent), os.environ["PATH"]])
+    program, page = ROOT / "tests" / "docs" / "run_page.py", ROOT / "docs" / "how-to" / "begin-a-driver.md"
+
+    told = run(python, program, page, cwd=here, PATH=path, COLUMNS="100", PYTHONPATH=program.parent)
+
+    assert "testbed 'acme_cam' has ended" in told
+    assert run(python, "-c", "import numpy, hypothesis", cwd=here) == ""
+    with pytest.raises(AssertionError, match="No module named 'pymeasure'"):
+        run(python, "-c", "import pymeasure", cwd=here)
 
 
 @pytest.mark.timeout(240)
