@@ -228,6 +228,7 @@ def _command(name: str, table: dict[str, Any]) -> Callable[[Any], None]:
 
 def _setting(safe: Mapping[str, Any]) -> Callable[[Any], None]:
     def _make_safe(self: Any) -> None:
+        """Set the values of ``safe`` in its table."""
         for name, value in safe.items():
             setattr(self, name, value)
 

@@ -81,6 +81,10 @@ def supply_is_on(device):
         output.enabled = True
 
 
+def table_is_on(device):
+    device.enabled = True
+
+
 def wavetable_runs(device):
     for channel in (1, 2):
         device.write_bytes(b"\xa2" + (0x11830208 + 0x1000 * channel).to_bytes(4, "little") + b"\1\0\0\0\x55")
@@ -102,6 +106,7 @@ DRIVERS = {
     "npoint_lc400": (
         SERIAL, {}, wavetable_runs, lambda stage: not any(stage._words.get(0x11831208 + place) for place in (0, 0x1000))
     ),
+    "scpi": (SOCKET, {}, table_is_on, lambda instrument: instrument.value("enabled") == "0"),
     "scpi_camera": (SOCKET, {"rows": 8, "columns": 8}, camera_exposes, lambda camera: not camera._busy()),
     "srs_sr830": (USB, {}, sine_goes_out, lambda lock_in: lock_in.values["SLVL"] == 0.004 and not any(lock_in.outputs)),
     "thorlabs_kdc101": (SERIAL, {"position": 0.0}, motor_moves, lambda motor: not motor.axis.moving),
@@ -121,7 +126,13 @@ STAND_INS = {
 }  # fmt: skip
 
 
-OPTIONS = {"newport_xps_q8": {"groups": {"S": {"P": "mm"}}}}
+OPTIONS = {
+    "newport_xps_q8": {"groups": {"S": {"P": "mm"}}},
+    "scpi": {
+        "properties": {"enabled": {"get": "OUTP?", "set": "OUTP {}", "type": "bool"}},
+        "safe": {"enabled": False},
+    },
+}
 """Of the drivers that cannot do without."""
 
 
@@ -129,7 +140,12 @@ class Room:
     """On a server: the simulators of all drivers with a safe state, and whether each of them is in it."""
 
     def __init__(self):
-        self._library = build_library([Instrument(address(name), name, DRIVERS[name][1]) for name in DRIVERS])
+        self._library = build_library(
+            [
+                Instrument(address(name), name, DRIVERS[name][1], driver_options=OPTIONS.get(name, {}))
+                for name in DRIVERS
+            ]
+        )
         type(self).library = self._library
         type(self).stand_ins = {}
 
