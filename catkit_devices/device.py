@@ -680,7 +680,7 @@ class Device(HostedObject, metaclass=DeviceType):
             _log.error("device %r: %s", self._name_, error)
 
     def __reduce__(self) -> Any:
-        from catkit_devices.multiprocessing.client.proxy import hosted_reference
+        from catkit_devices.multiprocessing.client.proxy_factory import hosted_reference
 
         if self._reference_ is None:
             raise TypeError(

@@ -12,7 +12,8 @@ from catkit_devices._base.timeouts import LONGEST_TIMEOUT, default_timeout, seco
 from catkit_devices.errors import ConfigurationError, ServerNotFoundError
 from catkit_devices.multiprocessing.client.calls import connection_to
 from catkit_devices.multiprocessing.client.named_session import NamedSession
-from catkit_devices.multiprocessing.client.proxy import obtain, proxy_of, reach, remote_of
+from catkit_devices.multiprocessing.client.proxy import obtain, reach, remote_of
+from catkit_devices.multiprocessing.client.proxy_factory import proxy_of
 from catkit_devices.multiprocessing.client.session import silence
 from catkit_devices.multiprocessing.process.process import spawning
 from catkit_devices.multiprocessing.protocol import CALL, ROOT

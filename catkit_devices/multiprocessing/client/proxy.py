@@ -1,7 +1,7 @@
 """Proxies: what clients use in place of an object on a server; and how the object and its lock are found there.
 
-The class of a proxy is generated from the interface that the server sends, so a client needs no code of the object.
-When a proxy is sent to another process, the server's name, the object's kind and its name are sent.
+The class of a proxy is generated from the interface that the server sends, so a client needs no code of the object; see
+``proxy_factory``. When a proxy is sent to another process, the server's name, the object's kind and its name are sent.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from multiprocessing import AuthenticationError, current_process
 from typing import TYPE_CHECKING, Any, cast
 
 from catkit_devices._base.deferred import finished
-from catkit_devices._base.paths import item, reached
 from catkit_devices._base.timeouts import seconds
 from catkit_devices.errors import (
     CatkitDevicesError,
-    ComponentNotFoundError,
     ConfigurationError,
     MutexBrokenError,
     MutexNotHeldError,
@@ -37,7 +35,6 @@ from catkit_devices.multiprocessing.protocol import (
     DELETE,
     GET,
     LOCK,
-    RESERVED,
     ROOT,
     SELF,
     SET,
@@ -53,16 +50,30 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.client.session import ClientSession
     from catkit_devices.multiprocessing.locks.lock import Holder, Section
     from catkit_devices.multiprocessing.locks.owner import Call, Owner
-    from catkit_devices.multiprocessing.protocol import HostedHere, Interface, PartInterface, Reference
+    from catkit_devices.multiprocessing.protocol import HostedHere, Interface, Reference
     from catkit_devices.multiprocessing.wire.endpoint import Address
 
     Key = int | str
     """The key of a component among several."""
 
-__all__ = ["ObjectProxy", "hosted_reference", "mutex_found", "obtain", "proxy_found", "proxy_of", "reach", "remote_of"]
+__all__ = [
+    "Here",
+    "ObjectProxy",
+    "Proxy",
+    "Remote",
+    "found_again",
+    "hosted_here",
+    "keep_missing",
+    "members_of",
+    "mutex_found",
+    "mutex_of",
+    "obtain",
+    "reach",
+    "remote_of",
+]
 
 
-class _Proxy:
+class Proxy:
     """What proxies of objects and of components have in common: generated members; other names are refused."""
 
     __slots__ = ()
@@ -105,7 +116,7 @@ class _Proxy:
         return sorted({*super().__dir__(), *interface.methods, *interface.properties, *interface.parts})
 
 
-class ObjectProxy(_Proxy):
+class ObjectProxy(Proxy):
     """Represents an object on a server; each operation is one call to the server, under the object's mutex.
 
     ``proxy.mutex`` is the object's mutex; ``with proxy.lock():`` holds it during several operations. A proxy can be
@@ -113,7 +124,7 @@ class ObjectProxy(_Proxy):
     """
 
     __slots__ = ("_mutex", "_remote_")
-    _remote_: Remote | _Here
+    _remote_: Remote | Here
     _mutex: Mutex | None
 
     @property
@@ -171,191 +182,6 @@ class ObjectProxy(_Proxy):
         remote = self._remote_
         return f"<{self._interface.name} {remote.name!r} on server {remote.server.name!r}>"
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return proxy_found, self._remote_.whereabouts()
-
-
-class _Part:
-    """Represents one component of an object on a server, or several: the object, and their place in it."""
-
-    __slots__ = ()
-    _proxy_: Any
-    """The proxy of the object."""
-    _where_: str
-    """The path in the form for the server: ``outputs.1``."""
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, _Part):
-            return (self._proxy_, self._where_) == (other._proxy_, other._where_)
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((self._proxy_, self._where_))
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return reached, (self._proxy_, tuple(self._where_.split(".")))
-
-
-class ComponentProxy(_Part, _Proxy):
-    """Represents a component of an object on a server. Each operation is one of that object, under its mutex."""
-
-    __slots__ = ("_key", "_path_", "_proxy_", "_where_")
-    _key: Key
-    _path_: str
-    """The path in the form for people: ``outputs[1]``."""
-
-    @property
-    def device(self) -> ObjectProxy:
-        """The device of which it is a part."""
-        device: ObjectProxy = self._proxy_
-        return device
-
-    @property
-    def key(self) -> Key:
-        """Its key among the components of its kind."""
-        return self._key
-
-    def _ask_(self, operation: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
-        try:
-            return self._proxy_._ask_(operation, f"{self._where_}.{name}", args, kwargs)
-        except AttributeError:
-            self._proxy_._remote_.components.clear()  # the components may have changed: the server is asked again
-            raise
-
-    def _called_(self) -> str:
-        return f"{self._proxy_._called_()}, {self._path_}"
-
-    def __getattr__(self, name: str) -> Any:
-        if name in RESERVED:
-            raise AttributeError(f"{self!r} has no attribute {name!r}: it has the mutex of its device")
-        return super().__getattr__(name)
-
-    def __repr__(self) -> str:
-        remote = self._proxy_._remote_
-        return f"<{self._interface.name} '{remote.name}.{self._path_}' on server {remote.server.name!r}>"
-
-
-class ComponentsProxy(_Part, Mapping["Key", ComponentProxy]):
-    """Represents several components of an object on a server, by key.
-
-    Which components there are may depend on the instrument. Then the server is asked: when a component is first used,
-    and each time that all of them are needed.
-    """
-
-    __slots__ = ("_owner", "_part", "_path_", "_where_")
-
-    def __init__(self, owner: ObjectProxy | ComponentProxy, name: str, part: PartInterface) -> None:
-        at, where = (f"{owner._path_}.", f"{owner._where_}.") if isinstance(owner, ComponentProxy) else ("", "")
-        self._owner = owner
-        self._part = part
-        self._path_ = f"{at}{name}"
-        self._where_ = f"{where}{name}"
-
-    @property
-    def _proxy_(self) -> ObjectProxy:
-        return self._owner._proxy_ if isinstance(self._owner, ComponentProxy) else self._owner
-
-    def _there(self) -> Mapping[Key, Interface]:
-        if self._part.there is not None:
-            return self._part.there
-        there: Mapping[Key, Interface] = self._proxy_._ask_(CALL, "_there_", (self._where_,), None)
-        self._proxy_._remote_.components[self._where_] = there
-        return there
-
-    def _component(self, key: Key, interface: Interface) -> ComponentProxy:
-        component: ComponentProxy = _new(interface)
-        single = self._part.single
-        for name, value in (
-            ("_proxy_", self._proxy_),
-            ("_key", key),
-            ("_path_", self._path_ if single else item(self._path_, key)),
-            ("_where_", self._where_ if single else f"{self._where_}.{key}"),
-        ):
-            object.__setattr__(component, name, value)
-        return component
-
-    def __getitem__(self, key: Key) -> ComponentProxy:
-        known = self._proxy_._remote_.components.get(self._where_, {}) if self._part.there is None else self._part.there
-        try:
-            if key not in known:
-                known = self._there()
-            return self._component(key, known[key])
-        except (KeyError, TypeError):  # TypeError: it cannot be a key
-            raise self._absent(repr(key), known) from None
-
-    def _by_word_(self, word: str) -> ComponentProxy:
-        known = self._there()
-        for key in known:
-            if str(key) == word:
-                return self[key]
-        raise self._absent(word, known)
-
-    def _only_(self) -> ComponentProxy:
-        """Return the component, if the part is a single component."""
-        known = self._proxy_._remote_.components.get(self._where_) or self._there()
-        for key, interface in known.items():
-            return self._component(key, interface)
-        problem = f"there is no {self._path_}: the instrument does not have it"
-        raise ComponentNotFoundError(problem, device=self._proxy_._remote_.name)
-
-    def _absent(self, key: str, known: Mapping[Key, Interface]) -> ComponentNotFoundError:
-        there = ", ".join(map(repr, known)) or "none"
-        problem = f"there is no {self._path_}[{key}], there are {there}"
-        return ComponentNotFoundError(problem, device=self._proxy_._remote_.name)
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._there())
-
-    def __len__(self) -> int:
-        return len(self._there())
-
-    def __repr__(self) -> str:
-        return f"<{self._path_} of {self._proxy_!r}>"
-
-
-def proxy_of(remote: Remote) -> Any:
-    """Return a proxy of the object; on the server that has it, the object itself."""
-    hosted = hosted_here(remote.server.address, remote.kind, remote.name)
-    if hosted is not None:
-        return _local(hosted, remote.server.name)
-    interface = remote.reference.interface
-    return mutex_of(remote) if interface is None else _make_proxy(remote, interface, None)
-
-
-def remote_of(shared: Any) -> Remote | _Here | None:
-    """Return the ``Remote`` of a proxy or mutex; None if its object is not on a server."""
-    if isinstance(shared, ObjectProxy):
-        return shared._remote_
-    if isinstance(shared, Mutex) and isinstance(shared.underlying, RemoteLock):
-        return shared.underlying.remote
-    return None
-
-
-def proxy_found(server_name: str, address: Address, kind: str, name: str) -> Any:
-    """Return the proxy that was sent to this process; on the server of the object, the object itself."""
-    hosted = hosted_here(address, kind, name)
-    if hosted is not None:
-        return _local(hosted, server_name)
-    return proxy_of(found_again(server_name, address, kind, name))
-
-
-def hosted_reference(reference: Reference) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Return how an object of this server is pickled: as a function, with arguments, that returns a proxy of it."""
-    server = running_server[0]
-    return proxy_found, (server.name, server.address, reference.kind, reference.name)
-
-
-def _local(hosted: HostedHere, server_name: str) -> Any:
-    """Return an object of this server for another object of it: the object itself, or a proxy without a connection."""
-    interface = hosted.reference.interface
-    if interface is None:
-        return hosted.mutex
-    if hosted.object._direct_:
-        return hosted.object
-    server = running_server[0]
-    here = _Here(hosted, Endpoint(server_name, server.address, bytes(server.authkey), 0))
-    return _make_proxy(here, interface, hosted.mutex)
-
 
 class _Found:
     """What is known of an object of a server by which it is found."""
@@ -370,12 +196,16 @@ class _Found:
         self.components: dict[str, Mapping[Key, Interface]] = {}
         """The components that depend on the instrument, as the server has sent them last."""
 
+    def keep_components(self, where: str, there: Mapping[Key, Interface]) -> None:
+        """Keep what the server has said of the components at a path."""
+        self.components[where] = there
+
     def whereabouts(self) -> tuple[str, Address, str, str]:
         """Return by what any process finds it: the server's name and address, and its own kind and name."""
         return self.server.name, self.server.address, self.kind, self.name
 
 
-class _Here(_Found):
+class Here(_Found):
     """Replaces ``Remote`` for an object of this same server: its calls acquire its lock, but need no connection."""
 
     __slots__ = ("_hosted",)
@@ -386,7 +216,7 @@ class _Here(_Found):
         super().__init__(server, hosted.reference.kind, hosted.reference.name, hosted.reference)
         self._hosted = hosted
 
-    def connection(self) -> _Here:
+    def connection(self) -> Here:
         """Return itself: there is no connection."""
         return self
 
@@ -395,46 +225,32 @@ class _Here(_Found):
         return self._hosted.perform(operation, name, args, kwargs)
 
 
-def _make_proxy(remote: Remote | _Here, interface: Interface, mutex: Mutex | None) -> ObjectProxy:
-    proxy: ObjectProxy = _new(interface)
-    object.__setattr__(proxy, "_remote_", remote)
-    object.__setattr__(proxy, "_mutex", mutex)
-    return proxy
+def remote_of(shared: Any) -> Remote | Here | None:
+    """Return the ``Remote`` of a proxy or mutex; None if its object is not on a server."""
+    if isinstance(shared, ObjectProxy):
+        return shared._remote_
+    if isinstance(shared, Mutex) and isinstance(shared.underlying, RemoteLock):
+        return shared.underlying.remote
+    return None
 
 
 _missing = threading.local()
-_classes: dict[tuple[Any, ...], Any] = {}
 
 
-def _new(interface: Interface) -> Any:
-    """Return a proxy whose object is not set yet."""
-    key = _identity(interface)
-    cls: Any = _classes.get(key)
-    if cls is None:
-        cls = _classes[key] = _make_class(interface)
-    return cls.__new__(cls)
+def keep_missing(name: str, error: AttributeError) -> None:
+    """Keep the error of a property: Python calls ``__getattr__`` next, which raises it and does not ask the server."""
+    _missing.last = (name, error)
 
 
-def _identity(interface: Interface) -> tuple[Any, ...]:
-    """Return a key that is equal for two interfaces if their proxies can have the same class."""
-    parts = tuple(
-        (name, part.single, part.kind, tuple((key, _identity(one)) for key, one in (part.there or {}).items()))
-        for name, part in interface.parts.items()
-    )
-    return (*interface[:2], tuple(interface.methods), tuple(interface.properties), *interface[4:-1], parts)
-
-
-def _make_class(interface: Interface) -> type[Any]:
-    base = ComponentProxy if interface.kind == "component" else ObjectProxy
-    members: dict[str, Any] = {"__slots__": (), "_interface": interface, "__doc__": f"Proxy of a {interface.name}."}
+def members_of(interface: Interface, base: type) -> dict[str, Any]:
+    """Return the methods and properties of the class of a proxy, without its components."""
+    members: dict[str, Any] = {}
     for name, doc in interface.methods.items():
         if name in SPECIAL or not (name.startswith("_") or name in vars(base)):
             members[name] = _method(name, doc)
     for name, doc in interface.properties.items():
         if name not in vars(base):
             members[name] = _property(name, doc)
-    for name, part in interface.parts.items():
-        members[name] = _components(name, part)
     if "__eq__" in members:
         members["__eq__"], members["__hash__"] = _equal, base.__hash__
     if "__iter__" in members:
@@ -447,25 +263,11 @@ def _make_class(interface: Interface) -> type[Any]:
         members["__exit__"] = _exit
     if interface.kind == "condition":
         members |= {"wait": _wait, "wait_for": _wait_for}
-    return type(f"{interface.name}Proxy", (base,), members)
-
-
-def _components(name: str, part: PartInterface) -> property:
-    def get(self: Any) -> ComponentProxy | ComponentsProxy:
-        components = ComponentsProxy(self, name, part)
-        if not part.single:
-            return components
-        try:
-            return components._only_()
-        except AttributeError as error:
-            _missing.last = (name, error)
-            raise
-
-    return property(get, doc=f"{part.kind}: {'a component' if part.single else 'components, by key'}.")
+    return members
 
 
 def _method(name: str, doc: str | None) -> Callable[..., Any]:
-    def method(self: _Proxy, *args: Any, **kwargs: Any) -> Any:
+    def method(self: Proxy, *args: Any, **kwargs: Any) -> Any:
         return self._do(CALL, name, args, kwargs or None)
 
     method.__name__ = name
@@ -507,14 +309,14 @@ _ENTERED = {"open": _open, "close": _close, "__enter__": _enter_block, "__exit__
 
 
 def _property(name: str, doc: str | None) -> property:
-    def get(self: _Proxy) -> Any:
+    def get(self: Proxy) -> Any:
         try:
             return self._do(GET, name)
         except AttributeError as error:
-            _missing.last = (name, error)  # Python calls __getattr__ next, which must not ask the server again
+            keep_missing(name, error)
             raise
 
-    def put(self: _Proxy, value: Any) -> None:
+    def put(self: Proxy, value: Any) -> None:
         self._do(SET, name, (value,))
 
     return property(get, put, doc=doc)
