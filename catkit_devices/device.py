@@ -342,10 +342,6 @@ class Device(HostedObject, metaclass=DeviceType):
         """Return whether there is a connection that ``_open`` has returned, or noted before it failed."""
         return self._connection is not None
 
-    def _connection_replaced_at_(self) -> float | None:
-        """Return when another device that shares the connection opened a new one, on the monotonic clock; or None."""
-        return None
-
     def _line_is_lost_(self) -> bool:
         """Return whether the connection is known to be lost, by another device that shares it too."""
         return False

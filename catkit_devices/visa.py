@@ -186,7 +186,7 @@ class VisaDevice(WireDevice):
     def _query(self, command: str, timeout: float | None = None) -> str:
         """As :meth:`query`; a driver whose instrument echoes or prompts overrides this and :meth:`_write`."""
         timeout = self._seconds_(timeout)
-        with self._exchange_(command):
+        with self._exchanges_.exchange(command, fresh=True):
             self._send_(command)
             return self._read_(timeout)
 
@@ -217,19 +217,19 @@ class VisaDevice(WireDevice):
             if not self.wait(lambda: bool(line.unread()), timeout, interval):
                 raise DeviceTimeoutError(f"no reply in {timeout:g} s", **self._facts_(command))
             end = self.read_termination.encode("ascii")
-            return parse(self._decode_(line.read_message(end, self.io_timeout, self._checkpoint_)))
+            return parse(self._decode_(line.read_message(end, self.io_timeout, self._exchanges_.checkpoint)))
 
     @hook
     def _write(self, command: str) -> None:
         """As :meth:`write`: send ``command`` with its termination; it has no reply."""
-        with self._exchange_(command, fresh=False):
+        with self._exchanges_.exchange(command, fresh=False):
             self._send_(command)
 
     def _read(self, timeout: float | None = None) -> str:
         """As :meth:`read`: return the next message as text, without its termination."""
         end, timeout = self.read_termination.encode("ascii"), self._seconds_(timeout)
-        with self._exchange_(None, fresh=False) as line:
-            return self._decode_(line.read_message(end, timeout, self._checkpoint_))
+        with self._exchanges_.exchange(None, fresh=False) as line:
+            return self._decode_(line.read_message(end, timeout, self._exchanges_.checkpoint))
 
     _read_ = _read
 
@@ -262,8 +262,8 @@ class VisaDevice(WireDevice):
             DeviceTimeoutError: ``end`` did not come in time.
         """
         timeout = self._seconds_(timeout)
-        with self._exchange_(None, fresh=False) as line:
-            return line.read_until(end, timeout, self._checkpoint_)
+        with self._exchanges_.exchange(None, fresh=False) as line:
+            return line.read_until(end, timeout, self._exchanges_.checkpoint)
 
     _read_until_ = _read_until
 
@@ -278,14 +278,14 @@ class VisaDevice(WireDevice):
             DeviceTimeoutError: not all of them came in time.
         """
         timeout = self._seconds_(timeout)
-        with self._exchange_(None, fresh=False) as line:
-            return line.read_bytes(count, timeout, self._checkpoint_)
+        with self._exchanges_.exchange(None, fresh=False) as line:
+            return line.read_bytes(count, timeout, self._exchanges_.checkpoint)
 
     _read_bytes_ = _read_bytes
 
     def _write_bytes(self, data: bytes) -> None:
         """As :meth:`write_bytes`: send these bytes and no others; no termination is added."""
-        with self._exchange_(data, fresh=False) as line:
+        with self._exchanges_.exchange(data, fresh=False) as line:
             line.write(data, self.io_timeout)
 
     _write_bytes_ = _write_bytes
@@ -293,19 +293,19 @@ class VisaDevice(WireDevice):
     def _query_binary(self, command: str, timeout: float | None = None) -> bytes:
         """As :meth:`query_binary`: return the content of the block that answers ``command``."""
         timeout = self._seconds_(timeout)
-        with self._exchange_(command) as line:
+        with self._exchanges_.exchange(command, fresh=True) as line:
             self._send_(command)
             head = self._read_bytes_(2, timeout)
             if head == b"#0" and not line.stream:  # of indefinite length: up to the end of the message (8.7.10)
                 end = self.read_termination.encode("ascii")
-                return line.read_message(end, timeout, self._checkpoint_)
+                return line.read_message(end, timeout, self._exchanges_.checkpoint)
             if head[:1] != b"#" or head[1:] not in {b"%d" % digit for digit in range(1, 10)}:
                 raise ValueError(f"a definite-length block was expected, got {head!r}")
             digits = self._read_bytes_(int(head[1:]), timeout)
             if not digits.isdigit():
                 raise ValueError(f"the length of a block was expected, got {digits!r}")
             block = self._read_bytes_(int(digits), timeout)
-            line.read_end(self.read_termination.encode("ascii"), timeout, self._checkpoint_)
+            line.read_end(self.read_termination.encode("ascii"), timeout, self._exchanges_.checkpoint)
             return block
 
     _query_binary_ = _query_binary

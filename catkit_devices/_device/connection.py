@@ -27,6 +27,8 @@ from catkit_devices.multiprocessing.locks.owner import calling, current_call, em
 from catkit_devices.multiprocessing.protocol import running_server
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from catkit_devices._base.standby import Errand
     from catkit_devices._device.access import Access
     from catkit_devices.multiprocessing.locks.owner import Call
@@ -68,7 +70,6 @@ class _Device(Protocol):
     def _make_safe_in_doubt_(self) -> None: ...
     def _says_how_safe_(self) -> bool: ...
     def _in_the_way_(self) -> str: ...
-    def _connection_replaced_at_(self) -> float | None: ...
     def _facts_(self, command: str | bytes | None = None) -> dict[str, Any]: ...
     def _event_record_(self, kind: str, **facts: Any) -> dict[str, Any]: ...
 
@@ -116,6 +117,7 @@ class Lifecycle:
         self._errand: Errand | None = None
         """The last request to make the device safe."""
         self._being_made_safe = threading.RLock()
+        self._replaced_at: Callable[[], float | None] | None = None
         access.ask(refusal=self._refusal_to_enter, may_give_way=device._may_give_way_, settle=self._settle)
 
     # --- the state
@@ -153,6 +155,14 @@ class Lifecycle:
 
     # --- what an operation needs
 
+    def share_connection(self, replaced_at: Callable[[], float | None]) -> None:
+        """Say that other devices use the same connection.
+
+        Args:
+            replaced_at: returns when another one opened a new connection, on the monotonic clock; None if none did.
+        """
+        self._replaced_at = replaced_at
+
     def ready(self, operation: str, changes: bool) -> None:
         """Refuse an operation that the device's state does not allow; open or restore the connection for it.
 
@@ -160,7 +170,7 @@ class Lifecycle:
             operation: its name.
             changes: whether it changes the device.
         """
-        if (replaced := self.device._connection_replaced_at_()) is not None:
+        if self._replaced_at is not None and (replaced := self._replaced_at()) is not None:
             self.lose(replaced)
         anew = self._connection is not _OPEN
         if changes and not running_server:  # a server handles the signals itself

@@ -33,6 +33,7 @@ from catkit_devices.errors import (
     DeviceOpenError,
     DeviceProtocolError,
     DeviceTimeoutError,
+    OperationCancelled,
 )
 from catkit_devices.multiprocessing.locks.owner import forwarded_call
 from catkit_devices.multiprocessing.wire.forking import private, renewed
@@ -424,8 +425,9 @@ class _Device(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def _limit_reads_(self) -> list[tuple[Any, str]] | None: ...
     def _facts_(self, command: str | bytes | None = None) -> dict[str, Any]: ...
-    def _checkpoint_(self) -> None: ...
     def _require_identity_(self) -> None: ...
 
 
@@ -465,6 +467,8 @@ class Exchanges:
             command: named in errors.
             fresh: whether nothing may be waiting to be read when it begins.
         """
+        if self._device._limit_reads_ is not None:
+            self._device._limit_reads_.append((self._device, ""))
         transport = self.opened()
         with self.hold(transport, repr(command) if command is not None else "a reply"):
             before = self._stage
@@ -541,10 +545,19 @@ class Exchanges:
         """
         return self._translated(self.opened(), error, command)
 
+    def checkpoint(self) -> None:
+        """Raise if the operation was cancelled, or if another device at the address is to be made safe first."""
+        call = forwarded_call()
+        if call is not None:
+            call.check()
+        transport = self.transport
+        if transport is not None and transport.is_needed():
+            raise OperationCancelled(f"device {self._device.name!r}: a device at {self.address} is made safe first")
+
     def _require_connection(self, transport: Transport, command: str | bytes | None) -> None:
         """Raise if the operation was cancelled, or if the connection that it has begun with is not there any more."""
         device = self._device
-        device._checkpoint_()
+        self.checkpoint()
         if transport.trust.state is LineState.LOST:
             raise DeviceDisconnectedError(transport.trust.reason, **device._facts_(command))
         if transport.opened_at != self._joined_at:
@@ -736,7 +749,7 @@ class Exchanges:
         _log.warning(text, device.name, self.address, transport.trust.reason)
         transport.trust = TRUSTED
         with self.exchange(None, fresh=False) as line, line.keeping_timeout():
-            line.settle(self.late_window, device.io_timeout, device._checkpoint_)
+            line.settle(self.late_window, device.io_timeout, self.checkpoint)
 
     def _translated(
         self, transport: Transport, error: BaseException, command: str | bytes | None

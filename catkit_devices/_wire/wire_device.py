@@ -14,7 +14,7 @@ from catkit_devices._wire.address import is_expression, matching
 from catkit_devices._wire.byte_stream import simulated_clock
 from catkit_devices._wire.exchange import Exchanges, Transport
 from catkit_devices.device import Device
-from catkit_devices.errors import DeviceError, DeviceOpenError, OperationCancelled
+from catkit_devices.errors import DeviceError, DeviceOpenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,6 +67,7 @@ class WireDevice(Device):
         """Whether the driver has passed on the instrument's identity to be checked."""
         late_window = default_timeout(late_window, f"device {name!r}, a late reply")
         self._exchanges_ = Exchanges(self, self._life_, address, late_window)
+        self._life_.share_connection(self._exchanges_.replaced_at)
         self._visa_library_ = visa_library
         self._clock_ = simulated_clock(visa_library)
 
@@ -113,8 +114,6 @@ class WireDevice(Device):
             A context manager that gives the line, which drivers rarely need: in the block, use ``_write_bytes``,
             ``_read_bytes``, ``_read_until``, ``_write`` and ``_read``.
         """
-        if self._limit_reads_ is not None:
-            self._limit_reads_.append((self, ""))
         return self._exchanges_.exchange(command, fresh=fresh)
 
     _exchange_ = _exchange
@@ -196,9 +195,6 @@ class WireDevice(Device):
     def _close(self) -> None:
         self._exchanges_.close()
 
-    def _connection_replaced_at_(self) -> float | None:
-        return self._exchanges_.replaced_at()
-
     def _is_connected_(self) -> bool:
         return self._exchanges_.transport is not None
 
@@ -215,10 +211,7 @@ class WireDevice(Device):
             )
 
     def _checkpoint(self) -> None:
-        super()._checkpoint_()
-        transport = self._exchanges_.transport
-        if transport is not None and transport.is_needed():
-            raise OperationCancelled(f"device {self.name!r}: a device at {self._address_} is made safe first")
+        self._exchanges_.checkpoint()
 
     _checkpoint_ = _checkpoint
 
