@@ -238,6 +238,13 @@ class Quantity(DeviceProperty):
             )
             raise DeviceProtocolError(f"{device._prefix_}{self.name}: {error}", **device._facts_(command)) from error
 
+    def question(self, device: Any) -> str | None:
+        """Return the command that reads it; None where a function does, or where the device cannot say it now."""
+        try:
+            return None if self._question is None else self._question.filled(device)
+        except ValueError:
+            return None
+
     def _ask(self, device: Any, command: str) -> Any:
         if isinstance(self._rule.type, Array) and self._rule.type.binary:
             return device._query_binary(command)  # noqa: SLF001 - what drivers implement

@@ -10,18 +10,22 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, final
 
 from catkit_devices._base.timeouts import LONGEST_TIMEOUT, seconds
-from catkit_devices._device.members import hook
+from catkit_devices._device.members import hook, operation, properties_of, unlocked
+from catkit_devices._device.parts import components_of
 from catkit_devices._device.settings import AsciiText, Encoding, PositiveWhole, Requirement
+from catkit_devices._wire.program_message import is_question, same_form
 from catkit_devices._wire.wire_device import WireDevice
 from catkit_devices.errors import (
     DeviceProtocolError,
     DeviceTimeoutError,
     DeviceValueError,
 )
+from catkit_devices.properties import Quantity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from catkit_devices._wire.byte_stream import Line
 
 __all__ = ["EventStatus", "VisaDevice"]
 
@@ -103,6 +107,9 @@ class VisaDevice(WireDevice):
     flow_control: ClassVar[Literal["none", "xon_xoff", "rts_cts", "dtr_dsr"]] = "none"
     """``"none"``, ``"xon_xoff"``, ``"rts_cts"`` or ``"dtr_dsr"``."""
 
+    _reads_: frozenset[str] = frozenset()
+    """The messages with which properties are read, as far as that is known."""
+
     # --- exchanges
 
     @final
@@ -168,6 +175,96 @@ class VisaDevice(WireDevice):
             OperationCancelled, MutexBrokenError, MutexTimeoutError: as for :meth:`~catkit_devices.device.Device.wait`.
         """
         self._wait_for_completion_(command, timeout)
+
+    # --- for programs that know the instrument and not this project
+
+    @final
+    @unlocked
+    def relay(self, message: bytes, *, read_only: bool = True) -> bytes:
+        """Send what another program says to the instrument, and return what that replies; b"" if nothing is to come.
+
+        One operation, under the mutex. A question that the driver declares as what reads a property, and ``*IDN?``,
+        are reads; everything else counts as a change, for permits and for making safe.
+
+        Args:
+            message: with or without what ends it.
+            read_only: whether everything else is refused.
+
+        Returns:
+            The reply with a newline at its end. Where the driver reads replies in a way of its own, it is what that
+            makes of them.
+
+        Raises:
+            DeviceValueError: it is refused; nothing was sent.
+        """
+        message = message.rstrip(b"\r\n")
+        reads = self._is_read_(message)
+        if read_only and not reads:
+            raise DeviceValueError(
+                f"{message[:80]!r} is refused: no property of the driver is read with it, and other programs may only "
+                'read. With gateway = "write" in the device\'s table of the configuration, they may send anything',
+                **self._facts_(),
+            )
+        body = VisaDevice._relay_
+        found: bytes = self._perform_(body, "relay", (message,), {}, shared=False, changes=not reads)
+        return found
+
+    @final
+    @operation(shared=True)
+    def serial_poll(self) -> int:
+        """Return the status byte (IEEE 488.2, 11.2), which comes beside messages; 0 if the interface cannot do that."""
+        with self._exchange_("serial poll", fresh=False) as line:
+            return line.status_byte()
+
+    def _is_read_(self, message: bytes) -> bool:
+        """Return whether a property of the driver is read with a message."""
+        try:
+            asked = same_form(message.decode("ascii"))
+        except UnicodeDecodeError:
+            return False
+        if asked not in self._reads_:  # components are known when it is open
+            questions = (
+                one.question(owner)
+                for owner in (self, *components_of(self))
+                for one in properties_of(type(owner))
+                if isinstance(one, Quantity)
+            )
+            self._reads_ = frozenset(["*IDN?", *(same_form(one) for one in questions if one is not None)])
+        return asked in self._reads_
+
+    def _relay_(self, message: bytes) -> bytes:
+        """Do what ``relay`` does, under the locks."""
+        asks = is_question(message)
+        own: Any = type(self)
+        if own._query is not VisaDevice._query:  # noqa: SLF001 - of this class; the instrument echoes or prompts
+            text = self._decode_(message)
+            return self._query(text).encode(self.encoding) + b"\n" if asks else self._write(text) or b""
+        if not asks and not {*message} & {*b"\r\n#"}:
+            self._write(self._decode_(message))  # the driver may ask afterwards whether it was an error
+            return b""
+        with self._exchange_(message, fresh=asks) as line:
+            line.write(message + self.write_termination.encode("ascii"), self.io_timeout)
+            return self._whole_reply_(line) + b"\n" if asks else b""
+
+    def _whole_reply_(self, line: Line) -> bytes:
+        """Return a reply without its termination, whether it is text or a block of data."""
+        end, timeout, check = self.read_termination.encode("ascii"), self.io_timeout, self._checkpoint_
+        if not line.stream:
+            return line.read_message(b"", timeout, check).removesuffix(end)
+        first = line.read_bytes(1, timeout, check)
+        if first == end[:1]:
+            line.read_bytes(len(end) - 1, timeout, check)
+            return b""
+        if first != b"#":
+            return first + line.read_until(end, timeout, check)
+        head = first + line.read_bytes(1, timeout, check)
+        if not head[1:].isdigit() or head == b"#0":
+            return head + line.read_until(end, timeout, check)
+        head += line.read_bytes(int(head[1:]), timeout, check)
+        if not head[2:].isdigit():
+            return head + line.read_until(end, timeout, check)
+        block = line.read_bytes(int(head[2:]), timeout, check)
+        return head + block + line.read_until(end, timeout, check)
 
     # --- for drivers: the same, inside an operation
 

@@ -220,6 +220,21 @@ class Line:
             self._throw_away()
             self._received.clear()
 
+    def status_byte(self) -> int:
+        """Return the status byte of the instrument; 0 where the interface or the library cannot read it."""
+        import pyvisa
+
+        if self.stream:
+            return 0
+        try:
+            return int(self.resource.read_stb())
+        except NotImplementedError:
+            return 0
+        except pyvisa.VisaIOError as error:
+            if error.error_code != pyvisa.constants.StatusCode.error_nonsupported_operation:
+                raise
+            return 0
+
     # --- below
 
     def _throw_away(self) -> None:

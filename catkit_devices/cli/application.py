@@ -45,6 +45,7 @@ COMMANDS = {
     "runs": "catkit_devices.cli.runs:runs",
     "plot": "catkit_devices.cli.plot:plot",
     "export": "catkit_devices.cli.export:export",
+    "gateway": "catkit_devices.cli.gateway:gateway",
     "simulate": "catkit_devices.cli.simulate:simulate",
     "record": "catkit_devices.cli.record:record",
 }

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from catkit_devices.gateway.doors import Visit as Visit
     from catkit_devices.gateway.server import HislipServer as HislipServer
     from catkit_devices.gateway.simulated import SimulatedInstrument as SimulatedInstrument
+    from catkit_devices.gateway.testbed_device import TestbedDevice as TestbedDevice
 
-__all__ = ["HislipServer", "InstrumentDoor", "SimulatedInstrument", "Visit"]
+__all__ = ["HislipServer", "InstrumentDoor", "SimulatedInstrument", "TestbedDevice", "Visit"]
 
 __getattr__ = importing(
     __name__,
@@ -24,5 +25,6 @@ __getattr__ = importing(
         "doors": ("InstrumentDoor", "Visit"),
         "server": ("HislipServer",),
         "simulated": ("SimulatedInstrument",),
+        "testbed_device": ("TestbedDevice",),
     },
 )

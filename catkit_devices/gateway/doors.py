@@ -102,8 +102,12 @@ class Visit(Protocol):
         """Give back the exclusive lock; if it has none, the shared one."""
         ...
 
-    def lock_state(self) -> LockState:
+    async def lock_state(self) -> LockState:
         """Return who has the locks of the instrument."""
+        ...
+
+    def hang_up(self) -> None:
+        """Learn that the program is gone: what is cancelled now need not end in order. :meth:`leave` follows."""
         ...
 
     async def leave(self, *, orderly: bool) -> None:

@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from catkit_devices._wire.program_message import is_question
 from catkit_devices.gateway.messages import (
     HEADER,
     ErrorCode,
@@ -197,9 +198,9 @@ class Pair:
         return self._running is None and self._clearing is _Clearing.NONE and bool(self._waiting)
 
     @property
-    def is_idle(self) -> bool:
-        """Whether everything was carried out."""
-        return self._running is None and not self._waiting
+    def has_last_words(self) -> bool:
+        """Whether anything is to be carried out that is more than a question."""
+        return any(work.data is None or not is_question(work.data) for work in self._unfinished())
 
     def hang_up(self) -> None:
         """Learn that the program has closed its connections: it reads nothing any more."""

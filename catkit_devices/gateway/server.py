@@ -343,6 +343,7 @@ class _Program:
         reason = await self._ended
         if isinstance(reason, EOFError):
             await self._finish(listener)
+        self._visit.hang_up()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -361,14 +362,14 @@ class _Program:
         _log.info("%s: disconnected", self._title)
 
     async def _finish(self, listener: asyncio.Task[None]) -> None:
-        """Carry out what the program had sent before it closed its connections. Nobody waits for replies any more."""
+        """Carry out what the program had sent before it closed its connections. What are questions nobody needs now."""
         self._pair.hang_up()
         if self._lock is not None:
             self._lock.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_MESSAGES):
                 await asyncio.wait({listener})
-                await self._progress.until(lambda: self._pair.is_idle)
+                await self._progress.until(lambda: not self._pair.has_last_words)
 
     def _connections(self) -> list[_Connection]:
         return [self._synchronous] if self._asynchronous is None else [self._synchronous, self._asynchronous]
@@ -428,7 +429,7 @@ class _Program:
                 case Unlock():
                     await self._unlock(action)
                 case AskLocks():
-                    await self._perform(self._pair.locks(self._visit.lock_state()))
+                    await self._perform(self._pair.locks(await self._visit.lock_state()))
                 case ReadStatus():
                     await self._read_status()
                 case RemoteLocal():

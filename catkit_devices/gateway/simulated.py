@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices._wire.program_message import is_question
 from catkit_devices.errors import ConfigurationError, SimulationError
 from catkit_devices.gateway.doors import LockAnswer, LockState, RefusedError
 from catkit_devices.gateway.turns import Turns
@@ -29,7 +30,7 @@ class SimulatedInstrument:
     """One simulated instrument, for any number of programs at once.
 
     A message and its reply are one exchange that nothing of another program can enter. A reply is waited for if one has
-    come at once, or if there is a question mark in the message. If the program gives it up (a new message, a device
+    come at once, or if a header in the message has a question mark. If the program gives it up (a new message, a device
     clear, the end of its connection), what is still to come from the instrument is lost.
 
     Args:
@@ -84,7 +85,7 @@ class _Visit:
 
     async def exchange(self, message: bytes) -> list[bytes] | None:
         return await self._exchange(
-            lambda: self._resource.write(message, self._receiver, end=True), is_question=b"?" in message
+            lambda: self._resource.write(message, self._receiver, end=True), is_question=is_question(message)
         )
 
     async def trigger(self) -> list[bytes] | None:
@@ -112,7 +113,10 @@ class _Visit:
     async def unlock(self) -> LockAnswer:
         return self._door.turns.unlock(self)
 
-    def lock_state(self) -> LockState:
+    def hang_up(self) -> None:
+        """Do nothing: whatever is cancelled ends at once."""
+
+    async def lock_state(self) -> LockState:
         return self._door.turns.state()
 
     async def leave(self, *, orderly: bool) -> None:  # noqa: ARG002 - a simulated instrument is not made safe

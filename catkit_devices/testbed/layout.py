@@ -51,6 +51,10 @@ class DeviceEntry:
     telemetry: tuple[TelemetryEntry, ...] = ()
     eager: bool = False
     """Whether it is opened at the start."""
+    gateway: str = "read"
+    """What programs that speak VISA may do with it: ``"read"``, ``"write"`` or ``"off"``."""
+    gateway_port: int | None = None
+    """Where it is also served as a plain socket."""
 
 
 @dataclass(frozen=True, kw_only=True)

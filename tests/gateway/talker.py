@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 
 from catkit_devices.gateway.messages import Message, MessageParser, MessageType
 from catkit_devices.simulation import Outbox
@@ -167,3 +171,33 @@ class Line:
         """End as when the host's process is killed in the middle of something: with RST."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.socket.close()
+
+
+HOLDER = """
+import sys; sys.path.insert(0, sys.argv[2])
+from talker import Program
+one = Program(int(sys.argv[1]), sys.argv[4])
+if sys.argv[3] == "holds":
+    one.lock(); one.write(b"POW 7"); one.write(b"SLOW? 60,never")
+else:
+    one.begin_lock(60); one.lock_info(); one.write(b"KEEP never")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def run(port, what, name="hislip0"):
+    """Start a program that holds the lock of an instrument, or waits for it."""
+    started = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(port), os.path.dirname(__file__), what, name],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert started.stdout.readline() == b"ready\n"
+    return started
+
+
+def kill(process):
+    """End it by SIGKILL."""
+    os.kill(process.pid, signal.SIGKILL)
+    with process:
+        process.wait()

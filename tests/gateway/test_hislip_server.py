@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 
 import psutil
 import pytest
 from crossing import abuse, cross
-from talker import GPIB, LAN, USB, Line, Program, Talker, Unclearable, Untriggered
+from talker import GPIB, LAN, USB, Line, Program, Talker, Unclearable, Untriggered, kill, run
 
 from catkit_devices.drivers import create_device
 from catkit_devices.errors import ConfigurationError
@@ -413,34 +409,6 @@ def test_oversized_messages_are_refused_and_the_program_goes_on(serve, program):
     assert b"3000000 bytes in all" in one.sync.hear(MessageType.ERROR).payload
     assert one.query(b"ECHO? on") == b"on\n"
     assert instrument.instrument(USB).heard == [b"ECHO? on"]
-
-
-HOLDER = """
-import sys; sys.path.insert(0, sys.argv[2])
-from talker import Program
-one = Program(int(sys.argv[1]))
-if sys.argv[3] == "holds":
-    one.lock(); one.write(b"SLOW? 60,never")
-else:
-    one.begin_lock(60); one.lock_info(); one.write(b"KEEP never")
-print("ready", flush=True)
-sys.stdin.read()
-"""
-
-
-def run(port, what):
-    started = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(port), os.path.dirname(__file__), what],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert started.stdout.readline() == b"ready\n"
-    return started
-
-
-def kill(process):
-    os.kill(process.pid, signal.SIGKILL)
-    with process:
-        process.wait()
 
 
 def test_a_killed_program_leaves_neither_its_lock_nor_its_reply_behind(talker, program):

@@ -87,6 +87,8 @@ def _entry(configuration: Configuration, plugins: Plugins, name: str, server: st
             TelemetryEntry(path=path, rate=rate, unit=unit_of(driver, path)) for path, rate in table.telemetry.items()
         ),
         eager=table.open == "start",
+        gateway=table.gateway,
+        gateway_port=table.gateway_port,
     )
 
 

@@ -117,6 +117,11 @@ class TestbedConfiguration(_Table):
         description="Seconds without a renewal from the safety monitor or the testbed's process after which the device "
         "servers make their devices safe; by default twice the longest interval of the safety checks, at least 2 s.",
     )
+    gateway: bool = Field(
+        default=False,
+        description="Whether `start` also serves the instruments to programs that speak VISA (the gateway).",
+    )
+    gateway_port: int = Field(default=4880, ge=1, le=65535, description="Port of the gateway, for HiSLIP.")
     record: str | None = Field(
         default=None, description="Directory for recordings of what every instrument is sent and answers."
     )
@@ -173,6 +178,17 @@ class DeviceConfiguration(BaseModel):
     aliases: Names = Field(default=(), description="Further names of the device.")
     uses: dict[Identifier, Identifier] = Field(
         default_factory=dict, description="Other devices that it needs: argument of the driver = name of the device."
+    )
+    gateway: Literal["read", "write", "off"] = Field(
+        default="read",
+        description="What programs that speak VISA may do with it through the gateway: only read the properties that "
+        "the driver declares, or send anything, or nothing at all.",
+    )
+    gateway_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port on which the gateway also serves it as a plain socket, for programs without HiSLIP.",
     )
     limits: Limits = Field(
         default_factory=dict,

@@ -1,0 +1,115 @@
+"""``catkit-devices gateway``."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Simulate, TestbedName
+from catkit_devices.cli.output import console, print_json, print_table, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catkit_devices.gateway import HislipServer
+    from catkit_devices.testbed.client import TestbedClient
+
+__all__ = ["EXAMPLES", "gateway"]
+
+EXAMPLES = (
+    "catkit-devices gateway",
+    "catkit-devices gateway --config bench.toml --simulate",
+    "catkit-devices gateway --config bench.toml --port 4881 --json",
+)
+
+_LOOK = 0.5
+"""Seconds between two looks whether the testbed still runs; some systems interrupt no longer wait."""
+
+
+def gateway(
+    testbed: TestbedName = None,
+    configs: ConfigFiles = [],
+    overrides: Overrides = [],
+    simulate: Simulate = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address of this machine to serve on; there is no password.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option("--port", metavar="PORT", show_default=False, help="Port of HiSLIP, 0 for a free one; else 4880."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Let programs that speak VISA use the devices of a testbed, until Ctrl-C or the end of the testbed.
+
+    Each device is at TCPIP::HOST::hislip_NAME::INSTR. A program takes its turn like any other: viLock is the mutex. It
+    may read what the driver declares; with gateway = "write" in the device's table it may send anything.
+    """
+    from catkit_devices.cli.attaching import attach_or_start
+
+    with (
+        attach_or_start(testbed, configs, overrides, simulate=simulate) as client,
+        _serving(client, host, port) as server,
+    ):
+        _tell(client, server, as_json=as_json)
+        serve: Callable[[], None] | None = getattr(client, "serve", None)
+        if serve is not None:  # it was started for this
+            serve()
+            return
+        _wait_for_end(client)
+
+
+def _wait_for_end(client: TestbedClient) -> None:
+    """Wait for Ctrl-C, SIGTERM, or the end of the testbed."""
+    from catkit_devices.testbed.processes.finding import LAYOUT
+    from catkit_devices.testbed.trip import UNREACHABLE
+
+    stop: queue.SimpleQueue[None] = queue.SimpleQueue()  # an Event's lock may be taken where the handler strikes
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.put(None))
+    while True:
+        with contextlib.suppress(queue.Empty):
+            stop.get(timeout=_LOOK)
+            return
+        try:
+            ending = client.manager.get_dict(LAYOUT).get("ending")
+        except UNREACHABLE:
+            ending = True
+        if ending:
+            warn(f"testbed {client.name!r} has ended")
+            return
+
+
+def _serving(client: TestbedClient, host: str, port: int | None) -> HislipServer:
+    from catkit_devices.gateway import HislipServer
+    from catkit_devices.gateway.server import HISLIP_PORT
+    from catkit_devices.gateway.testbed_device import doors_of
+
+    doors = doors_of(client)
+    for entry in client.layout.devices:
+        if entry.name not in doors:
+            warn(f"device {entry.name!r} is not served: {'gateway = off' if entry.visa else 'its driver has no VISA'}")
+    return HislipServer(doors, host=host, port=HISLIP_PORT if port is None else port)
+
+
+def _tell(client: TestbedClient, server: HislipServer, *, as_json: bool) -> None:
+    rows: list[dict[str, Any]] = [
+        {"device": entry.name, "driver": entry.driver, "access": entry.gateway, "hislip_address": address}
+        for entry in client.layout.devices
+        if (address := server.address(entry.name)) is not None
+    ]
+    if as_json:
+        print_json({"testbed": client.name, "instruments": rows})
+    else:
+        print_table(
+            f"devices of {client.name!r}",
+            ["device", "driver", "programs may", "VISA address"],
+            [(row["device"], row["driver"], row["access"], row["hislip_address"]) for row in rows],
+        )
+        console(stderr=True).print("Ctrl-C ends it")
+    sys.stdout.flush()

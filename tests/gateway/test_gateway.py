@@ -1,0 +1,332 @@
+"""The gateway: programs that speak VISA take their turn at the devices of a testbed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from crossing import cross
+from talker import Program, kill, run
+
+from catkit_devices.errors import MutexTimeoutError, SafetyError
+from catkit_devices.gateway import HislipServer
+from catkit_devices.gateway.doors import LockAnswer
+from catkit_devices.gateway.messages import MessageType
+from catkit_devices.gateway.testbed_device import doors_of
+from catkit_devices.testbed import Testbed, load_configuration
+
+BENCH = """
+[testbed]
+name = "bench"
+plugins = ["{plugins}"]
+runs = "{runs}"
+simulate = true
+
+[devices.lamp]
+driver = "lamp"
+address = "USB0::0x1::0x2::LAMP::0::INSTR"
+simulator = "lamp"
+simulator_options = {{ journal = "{journal}" }}
+gateway = "write"
+
+[devices.shown]
+driver = "lamp"
+address = "TCPIP0::10.0.0.1::5025::SOCKET"
+simulator = "lamp"
+simulator_options = {{ journal = "{journal}2" }}
+
+[devices.hidden]
+driver = "lamp"
+address = "GPIB0::3::INSTR"
+simulator = "lamp"
+simulator_options = {{ journal = "{journal}3" }}
+gateway = "off"
+"""
+
+
+class Bench:
+    def __init__(self, testbed, server, journal):
+        self.testbed = testbed
+        self.lamp = testbed.devices.lamp
+        self.port = server.port
+        self._journal = journal
+
+    def heard(self):
+        return [line.split(" ", 1)[1] for line in self._journal.read_text().splitlines()]
+
+
+@pytest.fixture
+def bench(tmp_path, runtime, request):
+    path, journal = tmp_path / "bench.toml", tmp_path / "journal"
+    journal.touch()
+    plugins = Path(__file__).parent / "plugins"
+    text = BENCH.format(plugins=plugins, runs=tmp_path / "runs", journal=journal)
+    path.write_text(text + getattr(request, "param", ""))
+    with Testbed(load_configuration([path])) as testbed, HislipServer(doors_of(testbed), port=0) as server:
+        yield Bench(testbed, server, journal)
+
+
+@pytest.fixture
+def lamp(bench, program):
+    """Open a connection to the lamp."""
+    return lambda name="hislip_lamp": program(bench.port, name)
+
+
+def waiters(bench, count, until):
+    until(lambda: len(bench.lamp.mutex.waiters) == count)
+
+
+def test_a_program_reads_and_writes_under_the_mutex(bench, lamp, visa):
+    with visa(bench.port, "hislip_lamp") as resource:
+        assert resource.query("*IDN?") == "Makers,Lamp,1,1"
+        resource.write("POW 3")
+        assert resource.query("POW?") == "3"
+        assert resource.query_binary_values("BLOCK? 10000000", datatype="B", container=bytes) == bytes(10_000_000)
+    assert bench.lamp.power == 3
+
+
+def test_what_is_not_declared_as_a_read_is_refused_unless_the_configuration_says_write(bench, lamp):
+    one = lamp("hislip_shown")
+    assert one.query(b"POW?") == b"0\n"
+    for message in (b"POW 3", b"ECHO? 3", b"*RST"):
+        one.write(message, rmt=1)
+        assert b'gateway = "write"' in one.sync.hear(MessageType.ERROR).payload
+    one.sync.say(MessageType.TRIGGER, 0, one.message_id)
+    assert b"'*TRG'" in one.sync.hear(MessageType.ERROR).payload
+    assert one.query(b"*IDN?") == b"Makers,Lamp,1,1\n"
+    assert bench.testbed.devices.shown.power == 0
+    with pytest.raises(AssertionError, match="no instrument at sub-address 'hislip_hidden'"):
+        lamp("hislip_hidden")
+
+
+def test_visas_lock_is_the_mutex(bench, lamp):
+    one = lamp()
+    assert one.lock() == LockAnswer.SUCCESS
+    assert one.lock() == LockAnswer.ERROR
+    with pytest.raises(MutexTimeoutError, match="held for .* by 'VISA program at 127.0.0.1:"):
+        bench.lamp.acquire(0.0)
+    assert one.lock_info() == (1, 1)
+    assert one.query(b"ECHO? mine") == b"mine\n"
+    assert one.unlock() == LockAnswer.SUCCESS
+    assert one.unlock() == LockAnswer.ERROR
+    with bench.lamp.lock(timeout=0.0):
+        assert one.lock_info() == (1, 1)
+        assert one.lock(0.05) == LockAnswer.FAILURE
+        one.write(b"POW 5", rmt=1)
+        time.sleep(0.1)
+        assert bench.lamp.power == 0
+    assert one.query(b"POW?") == b"5\n"
+
+
+def test_programs_and_experiments_wait_in_one_queue(bench, lamp, until):
+    order, programs = [], [lamp(), lamp()]
+
+    def experiment(name):
+        with bench.lamp.lock(timeout=20.0):
+            order.append(name)
+
+    threads = [threading.Thread(target=experiment, args=(name,)) for name in ("first", "second")]
+    with bench.lamp.lock():
+        for thread, one, number in zip(threads, programs, itertools.count(1), strict=False):
+            thread.start()
+            waiters(bench, 2 * number - 1, until)
+            one.begin_lock(20)
+            waiters(bench, 2 * number, until)
+    for number, one in enumerate(programs):
+        assert one.asyn.hear(MessageType.ASYNC_LOCK_RESPONSE).control == LockAnswer.SUCCESS
+        order.append(number)
+        one.unlock()
+    for thread in threads:
+        thread.join()
+    assert order.index("first") < order.index(0) < order.index(1)
+    assert order.index("second") < order.index(1)
+
+
+def test_shared_locks_exclude_everybody_else(bench, lamp):
+    one, two, other = lamp(), lamp(), lamp()
+    assert one.lock(5, b"us") == two.lock(5, b"us") == LockAnswer.SUCCESS
+    assert one.lock_info() == (0, 2)
+    assert other.lock(0.05, b"them") == other.lock(0.05) == LockAnswer.FAILURE
+    with pytest.raises(MutexTimeoutError, match="shared lock 'us'"):
+        bench.lamp.acquire(0.0)
+    assert [one.query(b"ECHO? 1"), two.query(b"ECHO? 2")] == [b"1\n", b"2\n"]
+    assert two.lock() == LockAnswer.SUCCESS
+    assert one.lock(0.05) == LockAnswer.FAILURE
+    assert [two.unlock(), two.unlock()] == [LockAnswer.SUCCESS, LockAnswer.SUCCESS_SHARED]
+    assert one.query(b"ECHO? 3", rmt=1) == b"3\n"
+    one.unlock()
+    assert other.lock(5) == LockAnswer.SUCCESS
+
+
+def test_a_program_that_ends_with_the_lock_is_a_death_and_the_device_is_made_safe_first(bench, lamp, until):
+    one = lamp()
+    one.lock()
+    one.write(b"POW 7")
+    assert one.query(b"POW?") == b"7\n"
+    begun = threading.Event()
+    found = []
+
+    def wait():
+        begun.set()
+        with bench.lamp.lock(timeout=20.0):
+            found.append((time.monotonic(), bench.lamp.power))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    waiters(bench, 1, until)
+    ended = time.monotonic()
+    one.close()
+    thread.join()
+    assert found[0][1] == 0.0
+    assert found[0][0] - ended < 5
+
+
+def test_a_program_that_ends_without_a_lock_leaves_the_device_as_it_is(bench, lamp, until):
+    one = lamp()
+    one.write(b"POW 7")
+    one.close()
+    until(lambda: bench.lamp.power == 7)
+    sessions = bench.testbed.manager.status
+    until(lambda: not any("VISA" in session["process"] for session in sessions()["sessions"]))
+    assert bench.lamp.power == 7
+
+
+def test_a_program_that_is_gone_while_it_waits_is_never_granted(bench, lamp, until):
+    one = lamp()
+    with bench.lamp.lock():
+        one.begin_lock(20)
+        waiters(bench, 1, until)
+        one.close()
+        waiters(bench, 0, until)
+    with bench.lamp.lock(timeout=5.0):
+        pass
+
+
+def test_a_device_clear_ends_what_waits_for_somebody_else(bench, lamp, until):
+    one = lamp()
+    with bench.lamp.lock():
+        one.write(b"POW 9")
+        waiters(bench, 1, until)
+        one.clear()
+        waiters(bench, 0, until)
+    assert one.query(b"POW?") == b"0\n"
+    assert "POW 9" not in bench.heard()
+
+
+def test_a_device_clear_in_the_middle_of_an_exchange_leaves_the_lock_and_the_line_in_order(bench, lamp):
+    one = lamp()
+    one.lock()
+    one.write(b"SLOW?")
+    one.clear()
+    assert one.query(b"ECHO? after") == b"after\n"
+    assert one.unlock() == LockAnswer.SUCCESS
+
+
+def test_who_no_longer_waits_for_the_lock_does_not_get_it(bench, lamp, until):
+    one = lamp()
+    with bench.lamp.lock():
+        one.begin_lock(20)
+        waiters(bench, 1, until)
+        assert one.unlock() == LockAnswer.FAILURE
+        assert one.asyn.hear(MessageType.ASYNC_LOCK_RESPONSE).control == LockAnswer.ERROR
+        waiters(bench, 0, until)
+    assert one.lock_info() == (0, 0)
+
+
+def test_a_broken_lock_refuses_the_program_that_had_it(bench, lamp):
+    one = lamp()
+    one.lock()
+    bench.lamp.mutex.break_("an operator's test")
+    one.write(b"POW 3")
+    assert b"an operator's test" in one.sync.hear(MessageType.ERROR).payload
+    with bench.lamp.lock(timeout=5.0):
+        assert bench.lamp.power == 0
+
+
+WATCHED = """
+[safety.power]
+device = "lamp"
+property = "warmth"
+maximum = 8
+interval = 0.05
+"""
+
+
+@pytest.mark.parametrize("bench", [WATCHED], indirect=True)
+def test_after_a_trip_programs_may_look_and_not_change(bench, lamp, until):
+    one = lamp()
+    one.write(b"POW 9")
+    until(lambda: bench.testbed.trip is not None)
+    until(lambda: one.query(b"POW?") == b"0\n")
+    one.write(b"POW 3", rmt=1)
+    assert b"power" in one.sync.hear(MessageType.ERROR).payload
+    assert one.query(b"POW?") == b"0\n"
+    with contextlib.suppress(SafetyError):
+        bench.testbed.run()
+
+
+@pytest.mark.parametrize("what", ["holds", "waits"])
+def test_a_killed_program_is_a_death(bench, lamp, until, what):
+    one = lamp()
+    if what == "waits":
+        one.lock()
+        one.write(b"POW 7")
+    killed = run(bench.port, what, "hislip_lamp")
+    if what == "waits":
+        waiters(bench, 1, until)
+        kill(killed)
+        waiters(bench, 0, until)
+        assert one.query(b"POW?") == b"7\n"
+        return
+    one.begin_lock(20)
+    waiters(bench, 1, until)
+    kill(killed)
+    assert one.asyn.hear(MessageType.ASYNC_LOCK_RESPONSE).control == LockAnswer.SUCCESS
+    assert one.query(b"POW?") == b"0\n"  # it had been left on
+
+
+def test_no_reply_goes_to_another_program_or_to_an_experiment(bench):
+    failures = []
+
+    def experiment():
+        try:
+            for number in range(100):
+                with bench.lamp.lock():
+                    if bench.lamp.query(f"ECHO? mine {number}") != f"mine {number}":
+                        failures.append(number)
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=experiment)
+    thread.start()
+    failures += cross(bench.port, 800, "hislip_lamp", slow=b"ECHO? ")
+    thread.join()
+    assert failures == []
+
+
+def test_a_command_serves_a_running_testbed_until_it_ends(bench, tmp_path):
+    command = [sys.executable, "-m", "catkit_devices", "gateway", "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            text = "".join(iter(process.stdout.readline, "}\n")) + "}"
+            rows = {row["device"]: row for row in json.loads(text)["instruments"]}
+            assert {name: row["access"] for name, row in rows.items()} == {"lamp": "write", "shown": "read"}
+            port = int(re.search(r",(\d+)::INSTR", rows["lamp"]["hislip_address"])[1])
+            one = Program(port, "hislip_lamp")
+            assert one.query(b"*IDN?") == b"Makers,Lamp,1,1\n"
+            one.close()
+            process.send_signal(signal.SIGINT)
+            _, warned = process.communicate(timeout=20)
+            assert process.returncode == 0, warned
+            assert "'hidden' is not served: gateway = off" in " ".join(warned.split())
+        finally:
+            process.kill()
