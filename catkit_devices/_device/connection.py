@@ -291,7 +291,7 @@ class Lifecycle:
                 self._turn(_OPEN, _LOST)
                 self.make_safe()
         else:
-            self.unsafe = None  # whoever resets it has looked at it
+            self.unsafe = None  # the person who resets it has looked at it
         self._shut_elsewhere()
         self.fault = None
 

@@ -1,4 +1,4 @@
-"""A VISA library that stands in front of another one."""
+"""A VISA library that passes calls on to another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Devices whose instrument is at a VISA address, whatever it is that talks to it: our drivers, or those of others."""
+"""Devices whose instrument is at a VISA address, for drivers of this framework and of others."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class WireDevice(Device):
         address: a VISA address, or a VISA resource expression that applies to one instrument only.
         visa_library: ``"@py"`` (pyvisa-py), ``"@ivi"`` (the vendor's), or a pyvisa library object: a simulation.
         late_window: seconds by which a reply may be late.
-        serial_number: a regular expression that the reply to ``*IDN?`` must contain, too. Where ``address`` is an
-            expression that applies to several instruments, they are asked.
+        serial_number: a regular expression that the reply to ``*IDN?`` must contain, too. If ``address`` is an
+            expression that applies to several instruments, each is asked.
         **options: of :class:`~catkit_devices.device.Device`.
     """
 
@@ -82,7 +82,7 @@ class WireDevice(Device):
         raise NotImplementedError(f"driver {type(self).__qualname__} must implement _identify()")
 
     def _settings_(self) -> Mapping[str, Any]:
-        """Return the attributes of pyvisa's resource that are set where it is a serial port."""
+        """Return the attributes of pyvisa's resource that are set if it is a serial port."""
         return {}
 
     @contextlib.contextmanager
@@ -107,7 +107,7 @@ class WireDevice(Device):
         line recovered before the next exchange. An exchange within an exchange is a part of it.
 
         Args:
-            command: what errors name; it is not sent.
+            command: named in errors; it is not sent.
             fresh: whether the line is recovered if bytes are waiting to be read when it begins.
 
         Returns:
@@ -119,7 +119,7 @@ class WireDevice(Device):
     _exchange_ = _exchange
 
     def _distrust(self, reason: str) -> None:
-        """Have the line recovered before the next exchange."""
+        """Mark the line, so that it is recovered before the next exchange."""
         if self._exchanges_.transport is not None:
             self._exchanges_.transport.doubt(reason)
 

@@ -1,4 +1,4 @@
-"""What a driver of another framework has, in words that are no framework's; and where such drivers come from."""
+"""Descriptions of drivers of other frameworks, independent of the framework; and the sources of such drivers."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Member:
         writable: whether a property can be set.
         numeric: whether a value that is set must be a real number.
         unit: of a property's plain numbers.
-        limits: lowest and highest number that can be set; None on either side, and for all, where nothing is known.
-        choices: the values that can be set; None where there is no list.
+        limits: lowest and highest number that can be set; None on either side, or for both, if nothing is known.
+        choices: the values that can be set; None if there is no list.
     """
 
     name: str
@@ -73,9 +73,9 @@ class Children:
 
     Attributes:
         name: of the component, and of the attribute of the foreign object.
-        description: of one of them; None where it is known only when the device is open.
+        description: of one of them; None if it is known only when the device is open.
         find: returns the foreign objects by key, from the object that has them. A single one has its name as its key.
-        keys: their keys; None where they are known only when the device is open. Empty for a single one.
+        keys: their keys; None if they are known only when the device is open. Empty for a single one.
     """
 
     name: str
@@ -93,8 +93,8 @@ class Description:
         members: its properties and methods.
         children: its channels and the like.
         left_out: public members that are none of these, and why.
-        question: asks the instrument what it is, and returns the answer: a function of the foreign object. None where
-            no such question is known.
+        question: asks the instrument what it is, and returns the answer: a function of the foreign object. None if no
+            such question is known.
         uses_visa: whether it is given an address and a VISA library. Otherwise it opens its instrument by itself.
         collections: for the names of dicts in the foreign class, the single children in them by their key.
     """
@@ -117,7 +117,7 @@ class DriverSource(ABC):
 
     @abstractmethod
     def find(self, text: str) -> type:
-        """Return the class that is named by what comes behind the prefix.
+        """Return the class that the text after the prefix names.
 
         Raises:
             ConfigurationError: there is none, with the nearest spelling; or the framework is not installed, and what
@@ -126,7 +126,7 @@ class DriverSource(ABC):
 
     @abstractmethod
     def describe(self, cls: type) -> Description:
-        """Return what a class has. Nothing is opened for it."""
+        """Return the description of a class. Nothing is opened for it."""
 
     @abstractmethod
     def construct(self, cls: type, name: str, address: str | None, library: Any, options: Mapping[str, Any], /) -> Any:
@@ -141,7 +141,7 @@ class DriverSource(ABC):
         """
 
     def describe_child(self, child: Any) -> Description:
-        """Return what a child has that a foreign object was found to have when it was opened."""
+        """Return the description of a child that a foreign object was found to have when it was opened."""
         return self.describe(type(child))
 
     def close(self, instrument: Any) -> None:
@@ -188,7 +188,7 @@ def found_class(module: str, name: str) -> type:
 def read_class(cls: type, without: Iterable[str] = ()) -> tuple[list[Member], list[LeftOut]]:
     """Return the public members of any Python class, and those that cannot be operations.
 
-    Attributes that its constructor sets are properties too. Names that begin with an underscore are nobody's business.
+    Attributes that its constructor sets are properties too. Names that begin with an underscore are left out.
 
     Args:
         cls: the class.

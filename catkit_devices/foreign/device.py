@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["NOTHING", "ForeignComponent", "ForeignDevice", "ForeignVisaDevice"]
 
 NOTHING = "nothing"
-"""What ``safe`` says of a device that needs nothing to be safe."""
+"""The value of ``safe`` for a device that needs nothing to be safe."""
 
 
 class ForeignDevice(Device):
@@ -46,7 +46,7 @@ class ForeignDevice(Device):
         name: the device's name.
         options: keyword arguments of the foreign class.
         safe: how it is made safe: values by property (``{source_enabled = false}``), methods (``["shutdown()"]``), or
-            ``"nothing"`` if it needs nothing. Where this is not said and a client dies, or the safety checks trip, the
+            ``"nothing"`` if it needs nothing. If this is not given and a client dies, or the safety checks trip, the
             device goes to FAULT, because nobody knows whether it is safe.
         units: units of properties, in addition to those that the framework declares.
         shared: properties that are read without the mutex, for safety checks and displays. They must only read.
@@ -95,7 +95,7 @@ class ForeignDevice(Device):
         return self._foreign_
 
     def _construct_(self, address: str | None, library: Any) -> None:
-        """Have the foreign object made; an error in it is a DeviceOpenError."""
+        """Make the foreign object; an error in this is a DeviceOpenError."""
         try:
             self._foreign_ = self._source_.construct(self._kind_, self._name_, address, library, self._options_)
         except ModuleNotFoundError:
@@ -153,7 +153,7 @@ class ForeignDevice(Device):
 
     @classmethod
     def _why_not_made_safe_(cls) -> str | None:
-        """Return that its configuration does not say what is safe."""
+        """Return the reason, if its configuration does not say what is safe."""
         if cls._safe_ is not None:
             return None
         return (
@@ -291,7 +291,7 @@ class ForeignVisaDevice(ForeignDevice, WireDevice):
         if guard is None:
             raise DeviceClosedError("is not open", **self._facts_())
         transport = exchanges.opened()
-        # A method may take long, and whoever makes the device safe must not wait for its end. What is read or set is
+        # A method may take long, and making the device safe must not wait for its end. What is read or set is
         # short, and several devices at one address must not read each other's replies.
         with exchanges.hold(transport, path) if whole or transport.is_shared else contextlib.nullcontext():
             if fresh:

@@ -61,14 +61,14 @@ def made_from(source: DriverSource, cls: type, description: Description) -> type
 
 
 def hosting(source: DriverSource, instrument: Any) -> type[ForeignDevice]:
-    """Return the class of the one device that hosts a foreign object which is there already, with its connection."""
+    """Return the class of the one device that hosts a foreign object which exists already, with its connection."""
     cls = type(instrument)
     description = replace(source.describe(cls), uses_visa=False, question=None)
     return made_from(_Ready(source, instrument), cls, description)
 
 
 class _Ready(DriverSource):
-    """Has one object, which somebody else has made.
+    """A source for one object that the program has made itself.
 
     Args:
         source: of its class.
@@ -84,14 +84,14 @@ class _Ready(DriverSource):
         raise ConfigurationError(f"there is no driver {text!r}")
 
     def describe(self, cls: type) -> Description:
-        """Return what the other source says."""
+        """Return the answer of the other source."""
         return self._source.describe(cls)
 
     def describe_child(self, child: Any) -> Description:
-        """Return what the other source says."""
+        """Return the answer of the other source."""
         return self._source.describe_child(child)
 
-    def construct(self, cls: type, name: str, address: str | None, library: Any, options: Mapping[str, Any], /) -> Any:  # noqa: ARG002 - it is made already
+    def construct(self, cls: type, name: str, address: str | None, library: Any, options: Mapping[str, Any], /) -> Any:  # noqa: ARG002 - the object exists already
         """Give the object, once."""
         instrument, self._instrument = self._instrument, None
         if instrument is None:
@@ -161,7 +161,7 @@ class _Adjustments:
             _refuse(f"units.{'.'.join(path)}", str(error))
 
     def require_used(self, cls: type) -> None:
-        """Raise ConfigurationError for properties that there are not."""
+        """Raise ConfigurationError for properties that do not exist."""
         for path in self._units:
             _require_property(cls, f"units.{path}", path)
         for path in self._shared:
@@ -183,7 +183,7 @@ def _require_property(cls: type, key: str, path: str) -> None:
 
 
 class _Names:
-    """Gives the members of a foreign class their names: with an underscore behind where a device has that name."""
+    """Gives the members of a foreign class their names: with an underscore at the end if a device has that name."""
 
     def __init__(self, base: type) -> None:
         self._taken = {name for name in dir(base) if not name.startswith("_")} | {"mro"}
@@ -257,7 +257,7 @@ def _keys_when_open(children: Children, owner: Any) -> list[Any]:
 
 
 def _found_when_open(source: DriverSource, children: Children, owner: Any) -> dict[Any, ForeignComponent]:
-    """Return the components that a foreign object turns out to have when it is open."""
+    """Return the components that a foreign object has when it is open."""
     found = children.find(owner._target_())
     nothing = _Adjustments({})
     return {

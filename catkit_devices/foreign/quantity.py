@@ -22,7 +22,7 @@ class ForeignQuantity(Quantity):
 
     Args:
         member: what the framework declares.
-        unit: in the place of the declared one.
+        unit: instead of the declared one.
         numeric: whether a value must be a number in any case.
         shared: whether it is read without the mutex.
     """
@@ -46,13 +46,13 @@ class ForeignQuantity(Quantity):
         self._attribute = member.name
 
     def read(self, device: Any) -> Any:
-        """Read it from the foreign object; what that returns is not looked at."""
+        """Read it from the foreign object; the value is not checked."""
         if (reads := device._device_._limit_reads_) is not None:
             reads.append((device, self.name))
         return self._read_foreign(device)
 
     def check(self, device: Any, value: Any) -> Any:
-        """Return what the foreign object is to be given; DeviceValueError where it may not be set."""
+        """Return the value for the foreign object; DeviceValueError if it may not be set."""
         if not self._rule.numeric and self._rule.choices is None:
             number = real_number(value)
             if number is not None and number != number:

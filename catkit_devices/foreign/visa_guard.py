@@ -1,8 +1,8 @@
 """The VISA library that a driver of another framework is given: it reaches one address, under the rules of its device.
 
 The foreign driver uses ordinary resources of pyvisa on it. Before each call that reaches the instrument, the operation
-must not be cancelled, the wire must be free, and the line must be one that can be trusted. Underneath is whatever the
-device has: a real library, a simulation, a recorder.
+must not be cancelled, the wire must be free, and the line must be one that can be trusted. Below it is the library of
+the device: a real library, a simulation, a recorder.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ _TALKING = (
 
 
 class Operation:
-    """What the code of one operation has asked of the instrument.
+    """What the code of one operation has sent to the instrument.
 
     Attributes:
         owed: what was written last and has not been answered yet; None since something was read.
         turn: the number of the turn on the wire in which that was.
-        error: what the last call of the library has raised; None where none did.
+        error: what the last call of the library has raised; None if none did.
     """
 
     __slots__ = ("error", "owed", "turn")
@@ -109,7 +109,7 @@ class GuardedVisaLibrary(PassingVisaLibrary):
         thread = threading.get_ident()
         before = self._operations.get(thread)
         for other, running in list(self._operations.items()):
-            if other != thread and running.owed is not None:  # this one makes the device safe, and does not wait
+            if other != thread and running.owed is not None:  # this operation makes the device safe, and does not wait
                 self._exchanges.opened().doubt(f"{running.owed!r} had not been answered when the device was made safe")
         self._operations[thread] = operation = Operation()
         try:

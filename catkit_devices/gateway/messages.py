@@ -21,7 +21,7 @@ HEADER = struct.Struct("!2sBBIQ")
 
 
 class MessageType(enum.IntEnum):
-    """What a message is. Whoever sends which, and on which connection, is said in :mod:`~.hislip`."""
+    """The kinds of messages. Which side sends which, and on which connection, is explained in :mod:`~.hislip`."""
 
     INITIALIZE = 0
     INITIALIZE_RESPONSE = 1

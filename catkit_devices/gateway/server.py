@@ -45,7 +45,7 @@ __all__ = ["HISLIP_PORT", "HislipServer", "sub_address"]
 _log = logging.getLogger(__name__)
 
 HISLIP_PORT = 4880
-"""The port that is registered for HiSLIP, which programs use where none is given."""
+"""The port that is registered for HiSLIP, which programs use if none is given."""
 _CHUNK = 1 << 16
 """Most bytes that are received at once."""
 _BUFFERED = 1 << 17
@@ -83,7 +83,8 @@ class HislipServer:
 
     Args:
         doors: the instruments by name.
-        host: address of this machine to serve on. HiSLIP 1.0 has no password: whoever reaches it uses the instruments.
+        host: address of this machine to serve on. HiSLIP 1.0 has no password: every program that can reach it can use
+            the instruments.
         port: 0 takes a free one.
         longest_message: bytes that one message to an instrument may have; 32 MiB by default.
 

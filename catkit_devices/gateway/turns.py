@@ -2,7 +2,8 @@
 
 The rules are those of VISA (VPP-4.3, 3.6) and of HiSLIP (IVI-6.1, 2.5). While somebody has the exclusive lock, nobody
 else uses the instrument. While some share a lock, only they do; one of them may take the exclusive lock in addition.
-Whoever must wait waits in a queue. Nobody overtakes, except holders of a lock: the others wait until these are done.
+Programs that must wait are in a queue. None overtakes another, except for holders of a lock: the others wait until
+these are done.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Entries:
 def opener() -> str:
     """Return the id of the session of this process that keeps open what this code opens on a server.
 
-    A part of an operation opens it for the process, whoever asked for the operation.
+    A part of an operation opens it for the process, no matter who asked for the operation.
     """
     return (local_session() if forwarded_call() is None else own_session()).id
 

@@ -33,7 +33,7 @@ _KEEP_MINUTES = 60 * _DAY
 _LATE = 2 * _MINUTE
 """Seconds after the end of a minute until its average is made: readings of a slow server may still come."""
 _PART = 0.1
-"""The part of the oldest that is deleted at once where the file is too large."""
+"""The part of the oldest values that is deleted at once if the file is too large."""
 _BUSY = 10.0
 """Seconds that a statement waits while another process uses the file."""
 _FORMAT = 1
@@ -87,7 +87,7 @@ class Point(NamedTuple):
     time: float
     """Of the reading; of an average, of the middle of its minute or hour. Seconds since 1970 UTC."""
     value: Any
-    """None where nothing was measured."""
+    """None if nothing was measured."""
     lowest: Any
     highest: Any
     readings: int
@@ -190,7 +190,7 @@ class History:
         return [Point(*row) for row in rows]
 
     def _begin_of_finer(self, which: int, span: int) -> float:
-        """Return from which whole minute or hour on there is something finer than averages over ``span`` seconds."""
+        """Return from which full minute or hour on there are finer values than averages over ``span`` seconds."""
         (readings,) = self._connection.execute("SELECT min(time) FROM readings WHERE quantity = ?", (which,)).fetchone()
         (minutes,) = self._connection.execute(
             "SELECT min(time) FROM averages WHERE quantity = ? AND span < ?", (which, span)

@@ -52,7 +52,7 @@ class Telemetry(HostedObject):
     """What the devices of this server measure, read again and again; an object of the device server.
 
     Each device has a thread, so that one that does not answer delays no other. A reading is a shared read like that of
-    any client: it waits for no mutex, opens the device if it is closed, and is refused by safety where theirs is.
+    any client: it waits for no mutex, opens the device if it is closed, and is refused by safety if theirs is.
 
     Args:
         layout: of the testbed.

@@ -135,7 +135,7 @@ def _judged(source: Callable[[int], Sample], number: int, unit: str | None, limi
 
 
 def _mapped(server: str) -> Callable[[int], Sample]:
-    """Return what returns the sample of a number: from the shared memory, or by a call where there is none."""
+    """Return what returns the sample of a number: from the shared memory, or by a call if there is none."""
     from catkit_devices.multiprocessing.wire.connecting import receive_descriptor
     from catkit_devices.multiprocessing.wire.endpoint import endpoint
 
