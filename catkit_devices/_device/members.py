@@ -841,6 +841,12 @@ def describe_command(command: Callable[..., Any]) -> dict[str, Any]:
     Of each parameter: its kind as Python calls it, the name of its type, and whether that is an enumeration, whose name
     is then ``module:class``.
     """
+    described = _of_function(command) if isinstance(command, FunctionType) else _of_callable(command)
+    # A copy, because what the function itself knows is kept.
+    return {**described, "parameters": {name: dict(facts) for name, facts in described["parameters"].items()}}
+
+
+def _of_callable(command: Callable[..., Any]) -> dict[str, Any]:
     signature = inspect.signature(command)
     try:
         hints = get_type_hints(command)
@@ -861,6 +867,11 @@ def describe_command(command: Callable[..., Any]) -> dict[str, Any]:
             "enum": is_enum,
         }
     return {"signature": str(signature), "parameters": parameters, "doc": inspect.getdoc(command)}
+
+
+_of_function = functools.lru_cache(maxsize=1024)(_of_callable)
+"""The same, looked up once: evaluating annotations takes longer than all else that a description needs. The number is
+that of the commands of some dozens of drivers."""
 
 
 def _type_of(member: property) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from catkit_devices.errors import ConfigurationError, SimulationError
 from catkit_devices.simulation.contract import LineDroppedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from catkit_devices.simulation.bench import Bench
     from catkit_devices.simulation.contract import Simulator
@@ -101,6 +100,23 @@ class Receiver:
         return next((index + 1 for index, byte in enumerate(self._data) if byte & mask), None)
 
 
+class _Blame:
+    """Turns every error inside of it into one that says that the simulated instrument has failed.
+
+    Otherwise a driver would take a ValueError for its own error about a senseless reply, and an OSError for a lost
+    connection. It is a class because every look whether data has come enters it, and one made from a generator is slow.
+    """
+
+    def __init__(self, address: str, instrument: str) -> None:
+        self._what = f"the simulated instrument at {address} ({instrument}) failed"
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, SimulationError):  # such a one says so already
+            raise SimulationError(f"{self._what}: {type(error).__name__}: {error}") from error
+
+
 class SimulatedResource:
     """One instrument at one address. The caller of a method must hold :attr:`lock`, the lock of the whole bench.
 
@@ -127,6 +143,7 @@ class SimulatedResource:
         self.has_end = self.kind in _MESSAGES
         self.connected = True
         self.generation = 0
+        self._blame = _Blame(self.address, type(instrument).__qualname__)
         self._writer: Receiver | None = None
         self._open: list[Receiver] = []
 
@@ -140,7 +157,7 @@ class SimulatedResource:
         connect: Callable[[], Simulator] | None = getattr(self.instrument, "connect", None)
         talk = None
         if connect is not None and own and not self.has_end:
-            with self._blaming_instrument():
+            with self._blame:
                 talk = self.line.connection(connect())
         receiver = Receiver(connection=own, talk=talk)
         self._open.append(receiver)
@@ -174,7 +191,7 @@ class SimulatedResource:
         if trigger is None:
             return False
         self._writer = writer
-        with self._blaming_instrument():
+        with self._blame:
             writer.put(trigger(), end=self.has_end)
         return True
 
@@ -188,7 +205,7 @@ class SimulatedResource:
         self.line.abort()
         clear: Any = getattr(self.instrument, "clear", None)
         if clear is not None:
-            with self._blaming_instrument():
+            with self._blame:
                 clear()
 
     def status_byte(self, reader: Receiver) -> int:
@@ -197,7 +214,7 @@ class SimulatedResource:
         read_stb: Any = getattr(self.instrument, "read_stb", None)
         if read_stb is None:
             return 16 * bool(len(reader))
-        with self._blaming_instrument():
+        with self._blame:
             return int(read_stb())
 
     def drop(self) -> None:
@@ -215,7 +232,7 @@ class SimulatedResource:
 
     def _exchange(self, data: bytes, session: Receiver) -> None:
         try:
-            with self._blaming_instrument():
+            with self._blame:
                 pieces: list[Piece] = self.line.exchange(data, session.talk)
         except LineDroppedError as error:
             self.drop() if error.passing else self.disconnect()
@@ -224,23 +241,6 @@ class SimulatedResource:
             receiver = self._receiver(session)
             if receiver is not None:
                 receiver.put(piece.data, end=piece.end and self.has_end)
-
-    @contextlib.contextmanager
-    def _blaming_instrument(self) -> Iterator[None]:
-        """Turn every error inside into one that says that the simulated instrument has failed.
-
-        Otherwise a driver would take a ValueError for its own error about a senseless reply, and an OSError for a lost
-        connection.
-        """
-        try:
-            yield
-        except SimulationError:  # says so already
-            raise
-        except Exception as error:
-            instrument = type(self.instrument).__qualname__
-            raise SimulationError(
-                f"the simulated instrument at {self.address} ({instrument}) failed: {type(error).__name__}: {error}"
-            ) from error
 
     def _is_open(self, receiver: Receiver) -> bool:
         return any(one is receiver for one in self._open)
