@@ -376,7 +376,11 @@ def _entry_points(_where: tuple[tuple[str, float], ...]) -> Iterable[importlib.m
     Args:
         _where: the directories in which distributions are searched, and when each was changed last.
     """
-    return importlib.metadata.entry_points(group=PROJECT)
+    # Sorting those of all distributions takes long, and few computers have one of this group.
+    texts = (one.read_text("entry_points.txt") for one in importlib.metadata.distributions())
+    return (
+        importlib.metadata.entry_points(group=PROJECT) if any(f"[{PROJECT}]" in (text or "") for text in texts) else ()
+    )
 
 
 def _changed(directory: str) -> float:
