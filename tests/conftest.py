@@ -13,6 +13,7 @@ import filelock
 import numpy as np  # noqa: F401 - see below
 import psutil
 import pytest
+from ready_children import ReadyChildren
 
 # Child processes search where this one does, and find there what is quickly imported; this one has all of that already.
 sys.path.insert(0, str(Path(__file__).parent / "children"))
@@ -39,6 +40,9 @@ def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long randomised tests at full length")
     parser.addoption(
         "--whole", action="store_true", help="run all that takes long and seldom finds something, as .ci/run does once"
+    )
+    parser.addoption(
+        "--real-children", action="store_true", help="start every child process as users do, as .ci/run does once"
     )
     parser.addoption(
         "--soak-seconds", type=float, help="how long the testbed's soak test runs: 5 s, or an hour by --soak"
@@ -82,6 +86,23 @@ def once(tmp_path_factory, worker_id):
         return directory
 
     return done
+
+
+@pytest.fixture(scope="session")
+def _ready(request):
+    if sys.platform != "linux" or request.config.getoption("--real-children"):
+        yield contextlib.nullcontext
+        return
+    ready = ReadyChildren()
+    yield ready.installed
+    ready.close()
+
+
+@pytest.fixture(scope="module")
+def ready_children(_ready):
+    """In modules that use it, children begin with what they need of other libraries: see ready_children.py."""
+    with _ready():
+        yield
 
 
 @pytest.fixture(autouse=True)

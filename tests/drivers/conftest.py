@@ -45,6 +45,11 @@ class Bytes(Script):
         return answer.pop(0) if isinstance(answer, list) else answer
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _children_begin_ready(ready_children):
+    """How processes are started is shown in ``sharing``."""
+
+
 @pytest.fixture
 def often():
     """Let threads take turns as often as they can, so that what can interleave does."""

@@ -11,6 +11,8 @@ from instruments import Instrument
 
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 
+pytestmark = pytest.mark.usefixtures("ready_children")
+
 
 class Store(Instrument):
     def __init__(self, name, **kwargs):

@@ -27,6 +27,8 @@ from catkit_devices.errors import (
 )
 from catkit_devices.multiprocessing import Process, SharedMemoryManager, lock_all
 
+pytestmark = pytest.mark.usefixtures("ready_children")
+
 
 def connect(name="bench"):
     manager = SharedMemoryManager(name)

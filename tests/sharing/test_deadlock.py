@@ -12,6 +12,8 @@ from catkit_devices.errors import DeadlockError
 from catkit_devices.multiprocessing import Mutex, Process, SharedMemoryManager
 from catkit_devices.multiprocessing.wire.endpoint import Registration
 
+pytestmark = pytest.mark.usefixtures("ready_children")
+
 
 def connect(name):
     manager = SharedMemoryManager(name)

@@ -11,6 +11,8 @@ from catkit_devices.device import Device
 from catkit_devices.errors import ProcessDiedError
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 
+pytestmark = pytest.mark.usefixtures("ready_children")
+
 
 class Lamp(Device):
     """Its light is a file, which is there while it shines."""

@@ -18,6 +18,8 @@ from catkit_devices.errors import CatkitDevicesError, ProcessDiedError, RemoteEr
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 from catkit_devices.multiprocessing.wire import exceptions as relay
 
+pytestmark = pytest.mark.usefixtures("ready_children")
+
 
 def caught(function, *args):
     try:

@@ -12,6 +12,8 @@ from instruments import Instrument
 
 from catkit_devices.multiprocessing import Mutex, Process, SharedMemoryManager, lock_all
 
+pytestmark = pytest.mark.usefixtures("ready_children")
+
 
 def connect(name="bench"):
     manager = SharedMemoryManager(name)

@@ -30,6 +30,8 @@ from catkit_devices.multiprocessing.locks.owner import Call, calling, current_ow
 from catkit_devices.multiprocessing.types.events import Event
 from catkit_devices.multiprocessing.types.queues import Queue
 
+pytestmark = pytest.mark.usefixtures("ready_children")
+
 
 @pytest.fixture
 def manager(runtime):

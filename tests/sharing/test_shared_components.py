@@ -23,6 +23,8 @@ from catkit_devices.errors import (
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 from catkit_devices.multiprocessing.client import calls
 
+pytestmark = pytest.mark.usefixtures("ready_children")
+
 
 @pytest.fixture
 def plugged(tmp_path):

@@ -18,6 +18,8 @@ from catkit_devices.errors import ConfigurationError, MutexBrokenError, MutexTim
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 from catkit_devices.multiprocessing.types.stream_memory import StreamMemory
 
+pytestmark = pytest.mark.usefixtures("ready_children")
+
 
 def connect():
     manager = SharedMemoryManager("bench")

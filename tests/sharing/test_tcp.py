@@ -16,6 +16,8 @@ from instruments import Instrument
 from catkit_devices.errors import ProcessDiedError
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 
+pytestmark = pytest.mark.usefixtures("ready_children")
+
 KEY = b"a key of the lab"
 
 

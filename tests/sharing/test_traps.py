@@ -9,6 +9,8 @@ from instruments import Instrument
 
 from catkit_devices.multiprocessing import SharedMemoryManager
 
+pytestmark = pytest.mark.usefixtures("ready_children")
+
 
 def test_deleting_a_proxy_takes_nothing_from_another_of_the_same_thread(manager, instrument):
     """The standard library's proxies count references, and close the connection that both use."""

@@ -22,6 +22,8 @@ from catkit_devices.multiprocessing import Process, SharedMemoryManager
 from catkit_devices.multiprocessing.locks.lock import OwnedLock, giving_way
 from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session
 
+pytestmark = pytest.mark.usefixtures("ready_children")
+
 LONG = 60.0
 """Seconds; what takes as long as that has not given way, or has not been ended."""
 

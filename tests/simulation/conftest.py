@@ -6,6 +6,11 @@ import pyvisa
 from catkit_devices.simulation import Instrument, build_library
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _children_begin_ready(ready_children):
+    """How processes are started is shown in ``sharing``."""
+
+
 @pytest.fixture
 def visa():
     """Build simulated instruments from (address, simulator[, options]) and return a resource manager for them."""

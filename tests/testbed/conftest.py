@@ -58,6 +58,11 @@ def bench_in():
     return write_bench
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _children_begin_ready(ready_children):
+    """How processes are started is shown in ``sharing``."""
+
+
 @pytest.fixture
 def journal(tmp_path):
     """What reached the instruments, one line per command."""
