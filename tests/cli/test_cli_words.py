@@ -1,4 +1,4 @@
-"""What people write for devices, values and arguments means what they mean."""
+"""How devices, values and arguments are written on the command line."""
 
 import enum
 import json

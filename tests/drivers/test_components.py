@@ -1,4 +1,4 @@
-"""What a device consists of: its components are used under its mutex, and named as parts of it."""
+"""The components of a device are used under its mutex, and named as parts of it."""
 
 import json
 import re

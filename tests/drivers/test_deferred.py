@@ -1,4 +1,4 @@
-"""What would not run when it is called is refused where it is handed in, and where it comes back."""
+"""Functions whose body would not run when they are called are refused, and so are results whose work is not done."""
 
 import asyncio
 import concurrent.futures

@@ -12,7 +12,8 @@ ADDRESS = "TCPIP0::192.0.2.1::5025::SOCKET"
 
 
 class LaserInstrument:
-    """Shines until it is told not to. Its line says nonsense for as long as it is told to: somebody pulls at a plug."""
+    """Is on until it is switched off. Its line sends nonsense as long as a test wants: as if somebody pulled at a
+    plug."""
 
     def __init__(self, bench):
         self.shines = False
@@ -86,7 +87,7 @@ LONG = 1000
 def test_a_device_that_its_line_has_put_into_fault_is_made_safe_at_once_over_a_new_connection(lasers):
     device, instrument = lasers(open_on_use=True)
     device.open()
-    # Not heard is what is said over the old connection, and what identifies is nonsense there twice.
+    # Commands over the old connection are not received, and the reply to the identity query is nonsense twice.
     _put_into_fault(device, instrument(), nonsense=2, deaf=1)
 
     assert not instrument().shines

@@ -1,4 +1,4 @@
-"""What the parser of HiSLIP and the state of a pair of connections make of any bytes at all."""
+"""How the parser of HiSLIP, and the state of a pair of connections, handle any bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a module says that it offers is there, and importing costs no more than it should."""
+"""The public names of each module exist, and importing costs no more than it should."""
 
 import importlib
 import pkgutil

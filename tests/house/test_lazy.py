@@ -1,4 +1,4 @@
-"""What is imported late is used only when it is there whole, whichever thread imports it meanwhile."""
+"""A module that is imported late is used only when it is complete, whichever thread imports it."""
 
 import pathlib
 import subprocess
@@ -118,7 +118,7 @@ def use_numpy():
 
 @pytest.mark.parametrize("use", [see_what_is_imported, use_pytest, use_numpy])
 def test_modules_for_tests_are_imported_in_a_child_process_only_when_it_uses_them(use):
-    """Or it would take half of the time that a child takes to begin."""
+    """Otherwise importing them would take half of the time in which a child starts."""
     process = Process(target=use)
     process.start()
     process.join(60)

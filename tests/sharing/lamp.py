@@ -1,4 +1,4 @@
-"""A lamp without hardware, for programs that end: what becomes of it goes to a file, line by line."""
+"""A lamp without hardware, for programs that end: what happens to it is written to a file, line by line."""
 
 import os
 import threading
@@ -8,7 +8,7 @@ from catkit_devices.device import Device
 
 
 class Lamp(Device):
-    """Comes up shining, as many an instrument does; slow as told."""
+    """Is on when it is opened, as many instruments are; as slow as it is told."""
 
     def __init__(self, name, *, journal, open_seconds=0.0, safe_seconds=0.0, **options):
         super().__init__(name, **options)

@@ -1,4 +1,4 @@
-"""A device with components, of which some are there only where its instrument says so."""
+"""A device with components, of which some exist only if its instrument says so."""
 
 from pathlib import Path
 

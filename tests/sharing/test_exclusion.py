@@ -1,4 +1,4 @@
-"""Nobody is inside together with anybody else, and everybody comes in as they asked."""
+"""Owners exclude each other, and enter in the order in which they asked."""
 
 import asyncio
 import os

@@ -29,7 +29,7 @@ def test_every_object_that_a_server_makes_is_a_hosted_object():
     "file", sorted(Path(catkit_devices.multiprocessing.__file__).parent.rglob("*.py")), ids=lambda file: file.stem
 )
 def test_the_server_looks_up_no_member_of_a_hosted_object_by_its_name(file):
-    """Whether a member is there is no question: `HostedObject` has it."""
+    """The server never asks whether a member exists: `HostedObject` has it."""
     calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
     guesses = [
         node

@@ -1,4 +1,4 @@
-"""What a Process promises: it starts from anywhere, tells what became of it, and does not outlive its parent."""
+"""What a Process promises: it starts from anywhere, tells how it ended, and does not outlive its parent."""
 
 import multiprocessing
 import os

@@ -325,7 +325,7 @@ def test_a_reader_refuses_a_timeout_that_is_no_number(manager):
 
 
 def test_a_processor_that_reorders_stores_is_refused(monkeypatch):
-    """There a copy could be torn without anybody's noticing."""
+    """On such a processor a copy could be torn without being noticed."""
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     with pytest.raises(ConfigurationError, match="need Linux on x86_64, this is .*; send arrays through a device"):
         StreamMemory("frames", (2,), "i4")

@@ -1,4 +1,4 @@
-"""What a configuration says about simulated instruments, and what is said when it is wrong."""
+"""How a configuration describes simulated instruments, and the errors if it is wrong."""
 
 from __future__ import annotations
 

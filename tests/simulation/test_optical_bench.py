@@ -1,4 +1,4 @@
-"""The optical bench: what is done to one instrument shows in the others."""
+"""The optical bench: a change of one instrument is visible in the others."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Gauge(Device):
 
     @property
     def knot(self):
-        """A list that holds itself."""
+        """A list that contains itself."""
         knot = []
         knot.append(knot)
         return knot
