@@ -180,7 +180,7 @@ def _checked_by(validator: Any, values: Any) -> dict[str, Any]:
         bounds = [float(value) for value in values] if kind in {"strict_range", "truncated_range"} else []
     except (TypeError, ValueError):
         return {}
-    if not bounds or not all(isinstance(value, numbers.Real) for value in values):
+    if not bounds or not all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in values):
         return {}
     low, high = min(bounds), max(bounds)
     if kind == "truncated_range":  # it takes what is beyond as the limit itself, so nothing is refused here
@@ -190,8 +190,9 @@ def _checked_by(validator: Any, values: Any) -> dict[str, Any]:
 
 def _default(function: Any, argument: str, otherwise: Any = None) -> Any:
     """Return the default of an argument of a function that PyMeasure's ``control`` has made."""
-    parameter = inspect.signature(function).parameters.get(argument)
-    return otherwise if parameter is None or parameter.default is parameter.empty else parameter.default
+    code, defaults = getattr(function, "__code__", None), getattr(function, "__defaults__", None) or ()
+    names = () if code is None else code.co_varnames[: code.co_argcount]
+    return dict(zip(names[len(names) - len(defaults) :], defaults, strict=True)).get(argument, otherwise)
 
 
 def _unit(doc: str) -> str | None:

@@ -38,6 +38,7 @@ def pytest_xdist_auto_num_workers():
 
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long randomised tests at full length")
+    parser.addoption("--foreign", action="store_true", help="try every driver of other frameworks, not just some")
     parser.addoption(
         "--whole", action="store_true", help="run all that takes long and seldom finds something, as .ci/run does once"
     )

@@ -62,6 +62,10 @@ class Line:
 
         self.resource = resource
         self._timeout: float | None = None
+        self._keeps = False
+        """Whether the timeout is to be what it was when somebody else's work is done in between."""
+        self._kept: float | None = None
+        """What it was, in milliseconds."""
         self._stop: int | None = None
         """The byte at which the library ends a read; None for none, or if it was never set."""
         self._received = bytearray()
@@ -81,13 +85,18 @@ class Line:
     @contextlib.contextmanager
     def keeping_timeout(self) -> Iterator[None]:
         """Leave the library's timeout as it was before: somebody else, who uses the same session, has set it."""
-        before = self.resource.timeout
-        self._timeout = None  # not known any more
+        outer = self._keeps, self._kept
+        self._timeout, self._keeps, self._kept = None, True, None  # what it is is not known any more
         try:
             yield
         finally:
-            self.resource.timeout = before
-            self._timeout = None
+            self._put_back()
+            self._keeps, self._kept = outer
+
+    def _put_back(self) -> None:
+        if self._kept is not None:
+            self.resource.timeout = self._kept
+        self._timeout = None
 
     def write(self, data: bytes, timeout: float) -> None:
         """Send ``data``."""
@@ -355,6 +364,8 @@ class Line:
 
     def _set_timeout(self, timeout: float) -> None:
         if timeout != self._timeout:
+            if self._keeps and self._kept is None:
+                self._kept = self.resource.timeout
             self.resource.timeout = max(0, round(timeout * 1000))
             self._timeout = timeout
 

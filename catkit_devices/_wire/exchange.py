@@ -139,11 +139,6 @@ class Transport:
         self._cleanup = contextlib.ExitStack()
 
     @property
-    def is_open(self) -> bool:
-        """Whether there is a connection now."""
-        return self._line is not None
-
-    @property
     def is_shared(self) -> bool:
         """Whether several devices have the address."""
         return self._users > 1
@@ -510,33 +505,47 @@ class Exchanges:
         """
         transport = self.opened()
         with self.hold(transport, what if isinstance(what, str) else repr(what[:80])):
-            before = self._stage
-            if before is _Stage.TALKING:
-                yield transport.line
-                return
-            self._require_connection(transport, what)
+            self.ready(what, sends=sends)
+            yield transport.line
+
+    def ready(self, what: str | bytes, *, sends: bool) -> None:
+        """As :meth:`lend`, for whoever holds the wire already."""
+        transport, before = self.opened(), self._stage
+        if before is _Stage.TALKING:
+            return
+        self._require_connection(transport, what)
+        if before is _Stage.RECOVERING:
+            if sends:
+                with transport.line.keeping_timeout():
+                    transport.line.discard()
+        elif transport.trust.state is not LineState.TRUSTED:
             self._stage = _Stage.TALKING
             try:
-                if before is not _Stage.RECOVERING:
-                    self.require_trust(transport, fresh=False)
-                elif sends:
-                    with transport.line.keeping_timeout():
-                        transport.line.discard()
-                yield transport.line
+                self.require_trust(transport, fresh=False)
             finally:
                 self._stage = before
 
-    def require_silence(self) -> None:
-        """Recover the line if it is suspect, or if bytes that nobody has asked for are waiting to be read."""
+    def require_silence(self, what: str) -> None:
+        """Recover the line if bytes are waiting to be read that nobody has asked for; the wire is held.
+
+        Args:
+            what: is done next.
+        """
         transport = self.opened()
-        with self.exchange(None, fresh=False) as line:
-            if not line.stream:
-                return
+        line = transport.line
+        if not line.stream or self._stage is not _Stage.IDLE:
+            return  # where there are messages, one that was not read is forgotten when the next command comes
+        self.ready(what, sends=False)
+        try:
             with line.keeping_timeout():
                 unread = line.unread()
-            if unread:
-                transport.doubt(f"{unread!r} came without being asked for")
-                self.require_trust(transport, fresh=False)
+        except Exception as error:
+            translated = self._translated(transport, error, what)
+            if translated is None:
+                raise
+            raise translated from error
+        if unread:
+            transport.doubt(f"{unread!r} came without being asked for")
 
     def failed(self, error: BaseException, command: str | bytes | None) -> DeviceError | None:
         """Return the DeviceError for an error of the VISA library; what it says of the line is noted.

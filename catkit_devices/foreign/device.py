@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -25,7 +24,7 @@ from catkit_devices.errors import (
 from catkit_devices.multiprocessing.protocol import running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from catkit_devices.foreign.description import Description, DriverSource
     from catkit_devices.foreign.visa_guard import GuardedVisaLibrary, Operation
@@ -171,50 +170,56 @@ class ForeignDevice(Device):
 
     def _read_from_(self, owner: Any, name: str, attribute: str) -> Any:
         """Read an attribute of a foreign object, as part of an operation."""
-        with self._foreign_code_(f"{owner._prefix_}{name}", ValueError, DeviceProtocolError, whole=True, fresh=True):
-            return _sent(getattr(owner._target_(), attribute))
+
+        def work() -> Any:
+            return getattr(owner._target_(), attribute)
+
+        return _sent(self._run_foreign_(work, f"{owner._prefix_}{name}", DeviceProtocolError, whole=True, fresh=True))
 
     def _write_to_(self, owner: Any, name: str, attribute: str, value: Any) -> None:
         """Set an attribute of a foreign object, as part of an operation."""
-        with self._foreign_code_(f"{owner._prefix_}{name}", ValueError, DeviceValueError, whole=True):
+
+        def work() -> None:
             setattr(owner._target_(), attribute, value)
+
+        self._run_foreign_(work, f"{owner._prefix_}{name}", DeviceValueError, whole=True)
 
     def _call_(self, owner: Any, name: str, attribute: str, args: Any, kwargs: Any) -> Any:
         """Call a method of a foreign object, as part of an operation."""
-        with self._foreign_code_(f"{owner._prefix_}{name}", ValueError, DeviceValueError):
-            return _sent(getattr(owner._target_(), attribute)(*args, **kwargs))
 
-    @contextlib.contextmanager
-    def _foreign_code_(
+        def work() -> Any:
+            return getattr(owner._target_(), attribute)(*args, **kwargs)
+
+        return _sent(self._run_foreign_(work, f"{owner._prefix_}{name}", DeviceValueError))
+
+    def _run_foreign_(
         self,
+        work: Callable[[], Any],
         path: str,
-        refused: type[Exception],
         becomes: type[DeviceError],
         *,
         whole: bool = False,  # noqa: ARG002 - for devices with a wire
         fresh: bool = False,  # noqa: ARG002 - as above
-    ) -> Iterator[None]:
+    ) -> Any:
         """Run code of the foreign framework; its errors become errors of the device.
 
         Args:
+            work: the code.
             path: of the operation.
-            refused: an error of this class ...
-            becomes: ... becomes one of this.
+            becomes: what a ValueError becomes.
             whole: whether nothing else may use the wire until the end.
             fresh: whether nothing from before may be waiting to be read.
         """
         try:
-            yield
+            return work()
         except CatkitDevicesError:
             raise
         except Exception as error:
-            raise self._translated_(error, path, refused, becomes) from error
+            raise self._translated_(error, path, becomes) from error
 
-    def _translated_(
-        self, error: Exception, path: str, refused: type[Exception], becomes: type[DeviceError]
-    ) -> DeviceError:
+    def _translated_(self, error: Exception, path: str, becomes: type[DeviceError]) -> DeviceError:
         """Return the error of the device for an error of foreign code."""
-        kind = becomes if isinstance(error, refused) else DeviceError
+        kind = becomes if isinstance(error, ValueError) else DeviceError
         text = str(error) if kind is DeviceValueError else f"{type(error).__name__}: {error}"
         return kind(f"{path}: {text}", **self._facts_())
 
@@ -266,8 +271,8 @@ class ForeignVisaDevice(ForeignDevice, WireDevice):
         question = self._description_.question
         if question is None:
             return
-        with self._foreign_code_("the question what it is", ValueError, DeviceProtocolError):
-            answer = str(question(self._foreign_))
+        instrument = self._foreign_
+        answer = str(self._run_foreign_(lambda: question(instrument), "the question what it is", DeviceProtocolError))
         self._check_identity_(answer)
         if self._answered_ not in (None, answer):
             raise DeviceOpenError(f"was {self._answered_!r} when it was opened, is {answer!r} now", **self._facts_())
@@ -277,34 +282,40 @@ class ForeignVisaDevice(ForeignDevice, WireDevice):
         if self._foreign_ is not None:  # what can ask the instrument is there
             super()._require_identity_()
 
-    @contextlib.contextmanager
-    def _foreign_code_(
+    def _run_foreign_(
         self,
+        work: Callable[[], Any],
         path: str,
-        refused: type[Exception],
         becomes: type[DeviceError],
         *,
         whole: bool = False,
         fresh: bool = False,
-    ) -> Iterator[None]:
-        guard, exchanges = self._guard_, self._exchanges_
-        if guard is None:
-            raise DeviceClosedError("is not open", **self._facts_())
-        transport = exchanges.opened()
+    ) -> Any:
+        transport = self._exchanges_.opened()
         # A method may take long, and making the device safe must not wait for its end. What is read or set is
         # short, and several devices at one address must not read each other's replies.
-        with exchanges.hold(transport, path) if whole or transport.is_shared else contextlib.nullcontext():
+        if not (whole or transport.is_shared):
+            return self._guarded_(work, path, becomes, whole=False)
+        with self._exchanges_.hold(transport, path):
             if fresh:
-                exchanges.require_silence()
-            with guard.operation() as operation:
-                try:
-                    yield
-                except CatkitDevicesError:
-                    raise
-                except Exception as error:
-                    raise self._of_the_line_(error, operation, path) or self._translated_(
-                        error, path, refused, becomes
-                    ) from error
+                self._exchanges_.require_silence(path)
+            return self._guarded_(work, path, becomes, whole=True)
+
+    def _guarded_(self, work: Callable[[], Any], path: str, becomes: type[DeviceError], *, whole: bool) -> Any:
+        guard = self._guard_
+        if guard is None:
+            raise DeviceClosedError("is not open", **self._facts_())
+        operation = guard.begin(whole=whole)
+        failure: BaseException | None = None
+        try:
+            return work()
+        except BaseException as error:
+            failure = error
+            if isinstance(error, CatkitDevicesError) or not isinstance(error, Exception):
+                raise
+            raise self._of_the_line_(error, operation, path) or self._translated_(error, path, becomes) from error
+        finally:
+            guard.end(operation, failure)
 
     def _of_the_line_(self, error: Exception, operation: Operation, path: str) -> DeviceError | None:
         """Return the error of the device where foreign code has passed an error of the VISA library on."""

@@ -26,6 +26,9 @@ __all__ = ["configured", "device_class", "hosting"]
 _CONFIGURED = ("safe", "units", "shared", "limits", "identity")
 """Options that are part of the class of a device."""
 
+_MODULE = ForeignDevice.__module__
+"""The module of the classes that are made here: they are the framework's own."""
+
 _classes: dict[tuple[type, type], type[ForeignDevice]] = {}
 """The class for each class of a source: made once, because a class is expensive."""
 
@@ -49,7 +52,7 @@ def made_from(source: DriverSource, cls: type, description: Description) -> type
     names = _Names(base)
     body = _body(source, description, names, _Adjustments({}))
     body |= {
-        "__module__": ForeignDevice.__module__,
+        "__module__": _MODULE,
         "__doc__": description.doc,
         "_source_": source,
         "_configure_": staticmethod(configured),
@@ -233,7 +236,9 @@ def _method(name: str, member: Member) -> Callable[..., Any]:
 
 def _component(source: DriverSource, children: Children, adjust: _Adjustments, at: tuple[str, ...]) -> Any:
     if children.description is None:
-        return Components(ForeignComponent, keys=functools.partial(_found_when_open, source, children))
+        # A class of its own: whoever asks which classes these may have gets no others.
+        base = cast("type[ForeignComponent]", DeviceType("Child", (ForeignComponent,), {"__module__": _MODULE}))
+        return Components(base, keys=functools.partial(_found_when_open, source, children, base))
     kind = component_class(source, children, children.description, adjust, at)
     if children.keys == ():
         return kind()
@@ -242,26 +247,31 @@ def _component(source: DriverSource, children: Children, adjust: _Adjustments, a
 
 
 def component_class(
-    source: DriverSource, children: Children, description: Description, adjust: _Adjustments, at: tuple[str, ...] = ()
+    source: DriverSource,
+    children: Children,
+    description: Description,
+    adjust: _Adjustments,
+    at: tuple[str, ...] = (),
+    base: type[ForeignComponent] = ForeignComponent,
 ) -> type[ForeignComponent]:
     """Return the class of components for the children of a foreign object."""
     names = _Names(ForeignComponent)
     body = _body(source, description, names, adjust, at)
     title = "".join(part.capitalize() for part in children.name.split("_")) or "Component"
-    body |= {"__module__": ForeignDevice.__module__, "__doc__": description.doc, "_find_": staticmethod(children.find)}
-    return cast("type[ForeignComponent]", DeviceType(title, (ForeignComponent,), body))
+    body |= {"__module__": _MODULE, "__doc__": description.doc, "_find_": staticmethod(children.find)}
+    return cast("type[ForeignComponent]", DeviceType(title, (base,), body))
 
 
 def _keys_when_open(children: Children, owner: Any) -> list[Any]:
     return list(children.find(owner._target_()))
 
 
-def _found_when_open(source: DriverSource, children: Children, owner: Any) -> dict[Any, ForeignComponent]:
+def _found_when_open(source: DriverSource, children: Children, base: Any, owner: Any) -> dict[Any, ForeignComponent]:
     """Return the components that a foreign object has when it is open."""
     found = children.find(owner._target_())
     nothing = _Adjustments({})
     return {
-        key: component_class(source, children, source.describe_child(child), nothing)(key)
+        key: component_class(source, children, source.describe_child(child), nothing, base=base)(key)
         for key, child in found.items()
     }
 

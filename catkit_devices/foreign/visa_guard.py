@@ -20,7 +20,7 @@ from catkit_devices._wire.passing_library import PassingVisaLibrary
 from catkit_devices.errors import DeviceOpenError, DeviceValueError, OperationCancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pyvisa.constants import AccessModes
     from pyvisa.typing import VISARMSession, VISASession
@@ -65,11 +65,15 @@ class Operation:
         owed: what was written last and has not been answered yet; None since something was read.
         turn: the number of the turn on the wire in which that was.
         error: what the last call of the library has raised; None if none did.
+        before: the operation of which this one is a part.
+        whole: whether the wire is held until its end.
     """
 
-    __slots__ = ("error", "owed", "turn")
+    __slots__ = ("before", "error", "owed", "turn", "whole")
 
-    def __init__(self) -> None:
+    def __init__(self, before: Operation | None = None, *, whole: bool = False) -> None:
+        self.before = before
+        self.whole = whole
         self.owed: bytes | None = None
         self.turn = 0
         self.error: BaseException | None = None
@@ -93,6 +97,8 @@ class GuardedVisaLibrary(PassingVisaLibrary):
     has_written: bool
     _exchanges: Exchanges
     _name: str
+    _given: VISASession | None
+    """The session of the device's connection, since it was asked for."""
     _operations: dict[int, Operation]
     """The operation that each thread is in."""
 
@@ -100,31 +106,38 @@ class GuardedVisaLibrary(PassingVisaLibrary):
         self._exchanges = exchanges
         self._name = name
         self._operations = {}
+        self._given = None
         self.has_written = False
         super().__init__(library)
 
-    @contextlib.contextmanager
-    def operation(self) -> Iterator[Operation]:
-        """Do the work of one operation of the device; what it has sent is not mixed up with what others send."""
+    def begin(self, *, whole: bool) -> Operation:
+        """Begin the work of one operation of the device; what it sends is not mixed up with what others send.
+
+        Args:
+            whole: whether this thread holds the wire until the operation ends.
+        """
         thread = threading.get_ident()
         before = self._operations.get(thread)
-        for other, running in list(self._operations.items()):
-            if other != thread and running.owed is not None:  # this operation makes the device safe, and does not wait
-                self._exchanges.opened().doubt(f"{running.owed!r} had not been answered when the device was made safe")
-        self._operations[thread] = operation = Operation()
-        try:
-            yield operation
-        except DeviceValueError:
-            raise
-        except BaseException as error:
-            if operation.owed is not None or operation.error is not None:
-                what = "an operation" if operation.owed is None else repr(operation.owed)
-                self._doubt(f"{what} was interrupted by {type(error).__name__}: {error}")
-            raise
-        finally:
-            del self._operations[thread]
-            if before is not None:
-                self._operations[thread] = before
+        if len(self._operations) > (before is not None):
+            for other, running in list(self._operations.items()):
+                if (
+                    other != thread and running.owed is not None
+                ):  # this operation makes the device safe, and does not wait
+                    self._doubt(f"{running.owed!r} had not been answered when the device was made safe")
+        self._operations[thread] = operation = Operation(before, whole=whole)
+        return operation
+
+    def end(self, operation: Operation, error: BaseException | None) -> None:
+        """End it; if it ends in an error, and a reply may still come, the line is not trusted any more."""
+        thread = threading.get_ident()
+        del self._operations[thread]
+        if operation.before is not None:
+            self._operations[thread] = operation.before
+        if error is None or isinstance(error, DeviceValueError):
+            return
+        if operation.owed is not None or operation.error is not None:
+            what = "an operation" if operation.owed is None else repr(operation.owed)
+            self._doubt(f"{what} was interrupted by {type(error).__name__}: {error}")
 
     def _doubt(self, reason: str) -> None:
         transport = self._exchanges.transport
@@ -153,6 +166,7 @@ class GuardedVisaLibrary(PassingVisaLibrary):
             )
         opened: VISASession = self._exchanges.opened().line.resource.session
         self._set_defaults(opened)
+        self._given = opened
         return opened, StatusCode.success
 
     def _set_defaults(self, session: VISASession) -> None:
@@ -169,44 +183,74 @@ class GuardedVisaLibrary(PassingVisaLibrary):
 
     def close(self, session: Any) -> StatusCode:
         """Close the session of a resource manager (viClose); that of the connection stays open."""
-        transport = self._exchanges.transport
-        if transport is not None and transport.is_open and session == transport.line.resource.session:
-            return StatusCode.success
-        return self._inner.close(session)
+        return StatusCode.success if session == self._given else self._inner.close(session)
 
     def write(self, session: VISASession, data: bytes) -> tuple[int, StatusCode]:
         """Write ``data`` (viWrite)."""
-        with self._exchange(data, sends=True) as operation:
-            operation.owed = bytes(data[:80])
-            return self._inner.write(session, data)
+        written: tuple[int, StatusCode] = self._call(self._inner.write, data, session, data, writes=True)
+        return written
 
     def read(self, session: VISASession, count: int) -> tuple[bytes, StatusCode]:
         """Read up to ``count`` bytes (viRead)."""
-        with self._exchange("a reply", sends=False) as operation:
-            data, status = self._inner.read(session, count)
-            if data:
-                operation.owed = None
-            return data, status
+        read: tuple[bytes, StatusCode] = self._call(self._inner.read, "a reply", session, count, reads=True)
+        return read
 
     # --- the rules
 
-    @contextlib.contextmanager
-    def _exchange(self, what: str | bytes, *, sends: bool) -> Iterator[Operation]:
-        exchanges = self._exchanges
+    def _call(
+        self,
+        function: Callable[..., Any],
+        what: str | bytes,
+        *args: Any,
+        reads: bool = False,
+        writes: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Call a function of the library that reaches the instrument.
+
+        Args:
+            function: of the library.
+            what: is asked.
+            *args: of the function.
+            reads: whether it reads a reply.
+            writes: whether it writes what may have a reply.
+            **kwargs: of the function.
+        """
         # A thread of the foreign driver's own is in no operation.
         operation = self._operations.get(threading.get_ident()) or Operation()
         try:
-            with exchanges.lend(what, sends=sends):
-                self._take_turn(operation, sends=sends)
-                self.has_written |= sends
-                try:
-                    yield operation
-                except Exception as error:
-                    self._note(operation, error)
-                    raise
+            if operation.whole:
+                self._exchanges.ready(what, sends=not reads)
+                return self._called(operation, function, what, args, kwargs, reads, writes)
+            with self._exchanges.lend(what, sends=not reads):
+                self._take_turn(operation, sends=not reads)
+                return self._called(operation, function, what, args, kwargs, reads, writes)
         except BaseException as error:
             operation.error = error
             raise
+
+    def _called(
+        self,
+        operation: Operation,
+        function: Callable[..., Any],
+        what: str | bytes,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        reads: bool,
+        writes: bool,
+    ) -> Any:
+        if writes:
+            operation.owed = bytes(what[:80]) if not isinstance(what, str) else what.encode()
+        if not reads:
+            self.has_written = True
+        try:
+            result = function(*args, **kwargs)
+        except Exception as error:
+            self._note(operation, error)
+            raise
+        if reads and result[0]:
+            operation.owed = None
+        return result
 
     def _take_turn(self, operation: Operation, *, sends: bool) -> None:
         """Refuse to read a reply if others have used the wire since it was asked for: it may be theirs."""
@@ -229,9 +273,8 @@ class GuardedVisaLibrary(PassingVisaLibrary):
 
 
 def _talking(name: str) -> Callable[..., Any]:
-    def call(self: GuardedVisaLibrary, session: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._exchange(name, sends=True):
-            return getattr(self._inner, name)(session, *args, **kwargs)
+    def call(self: GuardedVisaLibrary, *args: Any, **kwargs: Any) -> Any:
+        return self._call(getattr(self._inner, name), name, *args, **kwargs)
 
     call.__name__ = name
     call.__doc__ = f"Pass {name} on, as write and read are."
@@ -240,4 +283,3 @@ def _talking(name: str) -> Callable[..., Any]:
 
 for _name in _TALKING:
     setattr(GuardedVisaLibrary, _name, _talking(_name))
-GuardedVisaLibrary._own |= frozenset(_TALKING)  # noqa: SLF001 - of this module
