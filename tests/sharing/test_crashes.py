@@ -120,9 +120,34 @@ def holding_several():
             instrument.null()
 
 
+def acting_for_three():
+    manager = connect()
+    instrument = manager.get_object("instrument")
+
+    def act(session):
+        with session:
+            while True:
+                with lock_all(instrument, manager.get_mutex("one")):
+                    instrument.null()
+
+    for number in range(3):
+        threading.Thread(target=act, args=(manager.session(f"page {number}"),), daemon=True).start()
+    manager.get_queue("at").put("in")
+    time.sleep(60)
+
+
 @pytest.mark.parametrize(
     "victim",
-    [idle_in_section, in_a_call, in_short_sections, waiting, connecting, nested_three_deep, holding_several],
+    [
+        idle_in_section,
+        in_a_call,
+        in_short_sections,
+        waiting,
+        connecting,
+        nested_three_deep,
+        holding_several,
+        acting_for_three,
+    ],
     ids=lambda victim: victim.__name__,
 )
 def test_a_client_killed_at_a_random_point_leaves_nothing(manager, instrument, victim, rounds):

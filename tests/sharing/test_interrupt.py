@@ -1,17 +1,27 @@
 """Ctrl-C at any moment loses the call that it interrupts, and nothing else."""
 
+import contextlib
 import os
 import random
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from instruments import Instrument
 
 from catkit_devices._base.ctrl_c import InterruptSafeEvent as CtrlCEvent
 from catkit_devices.errors import OperationCancelled
-from catkit_devices.multiprocessing import Mutex, MutexedDict, Process, SharedMemoryManager, lock_all
+from catkit_devices.multiprocessing import (
+    Mutex,
+    MutexedDict,
+    Process,
+    SharedMemoryManager,
+    acting_as,
+    current_owner,
+    lock_all,
+)
 from catkit_devices.multiprocessing.locks.lock import OwnedLock, cancel, new_section
 from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session
 
@@ -335,6 +345,8 @@ HELD = {
     "several local ones": lambda manager, device: ((several := lock_all(Mutex("a"), Mutex("b"))), next(iter(several))),
     "a local device": lambda manager, device: ((local := Instrument("local")).lock(), local.mutex),
     "a local dict": lambda manager, device: ((shared := MutexedDict()), shared.mutex),
+    "a device, in a session": lambda manager, device: (device.lock(), device.mutex),
+    "a mutex, for the owner of another thread": lambda manager, device: (manager.get_mutex("m"),) * 2,
 }
 
 
@@ -346,6 +358,12 @@ def enter_and_leave(what, seed, rounds):
     alarm = Interrupts(seed, 0.001)
     not_entered = kept = 0
     inside = False
+    acting = contextlib.nullcontext()
+    if what.endswith("session"):
+        acting = manager.session("page")
+    elif what.endswith("thread"):
+        with ThreadPoolExecutor(1) as pool:
+            acting = acting_as(pool.submit(current_owner).result())
 
     def enter():
         nonlocal inside
@@ -354,15 +372,16 @@ def enter_and_leave(what, seed, rounds):
             with held:
                 inside = True
 
-    for _ in range(rounds):
-        alarm.during(enter)
-        left_held = False
-        for other in others:
-            while (holder := other.holder) is not None and holder.pid == os.getpid():
-                left_held = True
-                other.release()
-        not_entered += left_held and not inside
-        kept += left_held
+    with acting:
+        for _ in range(rounds):
+            alarm.during(enter)
+            left_held = False
+            for other in others:
+                while (holder := other.holder) is not None and holder.pid == os.getpid():
+                    left_held = True
+                    other.release()
+            not_entered += left_held and not inside
+            kept += left_held
     return not_entered, kept
 
 

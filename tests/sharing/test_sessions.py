@@ -21,6 +21,9 @@ from catkit_devices.errors import (
     SessionEndedError,
 )
 from catkit_devices.multiprocessing import Mutex, Process, SharedMemoryManager, acting_as, current_owner
+from catkit_devices.multiprocessing.client.wait_graph import find_cycle
+from catkit_devices.multiprocessing.locks.lock import OwnedLock, is_waited_for, waits
+from catkit_devices.multiprocessing.locks.owner import Call, Owner, Session
 
 
 class InThread:
@@ -561,6 +564,77 @@ def test_calls_of_two_threads_that_act_for_one_owner_exclude_each_other_on_an_ob
         for one in [pool.submit(work) for _ in range(3)]:
             one.result()
     assert tally.overlaps == 0
+
+
+def owner_and_calls(name, count):
+    session = Session(name, name, 1, "host")
+    owner = Owner((name, 1, 0), name, 1, "host", "t")
+    return owner, [Call(owner, (name, number), session) for number in range(count)]
+
+
+def test_all_threads_that_wait_for_one_owner_enter_when_it_has_the_lock(until):
+    lock = OwnedLock("m")
+    _, (holding,) = owner_and_calls("holder", 1)
+    _, calls = owner_and_calls("lent", 2)
+    _, (between,) = owner_and_calls("between", 1)
+    lock.acquire(holding, 0)
+    threads = []
+    for call in (calls[0], between, calls[1]):
+        threads.append(InThread(lock.acquire, call, 20))
+        until(lambda: len(lock.waiters()) == len(threads))
+    lock.release(holding)
+    threads[0].result()
+    threads[2].result()
+    assert lock.holder().depth == 2
+    lock.release(calls[0])
+    lock.release(calls[1])
+    threads[1].result()
+    assert lock.holder().process == "between"
+
+
+def test_operations_of_two_threads_of_one_owner_that_wait_for_each_other_are_a_deadlock(until):
+    wheel, meter = OwnedLock("wheel", by_chain=True), OwnedLock("meter", by_chain=True)
+    _, (first, second) = owner_and_calls("lent", 2)
+    wheel.enter(first, 0)
+    meter.enter(second, 0)
+    waiting = InThread(meter.enter, first, 20)
+    until(meter.waiters)
+    assert find_cycle(waits(), first.owner.key) is None
+    with pytest.raises(DeadlockError, match="'meter'"):
+        wheel.enter(second, 20)
+    meter.leave(second)
+    waiting.result()
+
+
+def test_an_owner_that_waits_for_the_end_of_its_own_operation_is_no_deadlock(until):
+    lock = OwnedLock("m", by_chain=True)
+    owner, (abandoned, following) = owner_and_calls("client", 2)
+    lock.enter(abandoned, 0)
+    waiting = InThread(lock.enter, following, 20)
+    until(lock.waiters)
+    assert is_waited_for(owner.key)
+    assert find_cycle(waits(), owner.key) is None
+    lock.leave(abandoned)
+    waiting.result()
+
+
+def test_a_thread_that_has_acted_in_a_session_is_itself_again_afterwards(manager):
+    mutex = manager.get_mutex("m")
+
+    async def hold():
+        async with mutex:
+            await asyncio.sleep(0)
+        with manager.session("page"), mutex:
+            pass
+
+    def fresh_thread():
+        asyncio.run(hold())
+        with mutex:
+            return mutex.holder.owner
+
+    thread = InThread(fresh_thread).result()
+    assert "page" not in thread
+    assert "task" not in thread
 
 
 def test_an_owner_of_another_process_cannot_be_lent(manager):

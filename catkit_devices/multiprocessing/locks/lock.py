@@ -803,7 +803,10 @@ class OwnedLock:
         self.settle()
 
     def settle(self) -> None:
-        """If the present hold has ended, grant the lock to the next one; if it gives way, let a guest in."""
+        """If the present hold has ended, grant the lock to the next one; if it gives way, let a guest in.
+
+        Several threads may have waited for the same owner: they all enter then, since their owner has the lock.
+        """
         hold = self.hold
         if self.guests:
             self.guests = [guest for guest in self.guests if guest.calls]
@@ -811,6 +814,7 @@ class OwnedLock:
                 # The operation has ended while its guest is still inside: the guest becomes the holder.
                 hold = self.hold = self.guests.pop(0) if self.guests else None
         if hold is not None and (hold.sections or hold.calls):
+            self._admit(hold)
             self._settle_guests(self.guests[-1] if self.guests else hold)
             return
         self.hold = None
@@ -822,6 +826,15 @@ class OwnedLock:
         hold = Hold(waiter.key, waiter.call.owner, waiter.site)
         hold.begin(waiter.call, waiter.section)
         self._grant(waiter, hold)
+        self._admit(hold)
+
+    def _admit(self, hold: Hold) -> None:
+        """Let in the other threads that wait for the owner who has the lock."""
+        if hold.broken is None:
+            for waiter in [waiter for waiter in self._queue if waiter.key == hold.key]:
+                if waiter.section is not None or waiter.call not in hold.calls:  # it may be after an interrupt
+                    hold.begin(waiter.call, waiter.section)
+                self._grant(waiter, hold)
 
     def _grant(self, waiter: Waiter, hold: Hold, *, guest: bool = False) -> None:
         """Give a waiter the lock, or let it in as a guest."""
