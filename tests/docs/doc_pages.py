@@ -13,7 +13,6 @@ A ``bash`` block that needs real instruments says so in its title, and is allowe
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -48,20 +47,15 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 
 
-def follow(page: Path, directory: Path) -> subprocess.CompletedProcess[str]:
-    """Do what the blocks of a page say, as a reader with a terminal would, in a new empty directory."""
-    directory.mkdir()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    environment |= {
+def environment() -> dict[str, str]:
+    """Return the environment in which a page is followed."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return kept | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "100",
         "MPLBACKEND": "Agg",
         "PYTHONPATH": str(HERE),
     }
-    return subprocess.run(
-        [sys.executable, HERE / "run_page.py", page],
-        cwd=directory, env=environment, capture_output=True, text=True, timeout=110, check=False,
-    )  # fmt: skip
 
 
 def blocks_of(page: Path) -> list[Block]:

@@ -1,4 +1,4 @@
-"""Run the code of one page, from top to bottom, in the current directory: ``python run_page.py PAGE``.
+"""Run the code of one page, from top to bottom, in the current directory: a program, with the page as its argument.
 
 It runs as a program of its own, as a reader would: the Python blocks share the namespace of ``__main__``, the shell
 blocks share one shell, child processes are real, and so is what they print.
@@ -17,7 +17,8 @@ from doc_pages import HARDWARE, blocks_of
 _MATCH = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-def main(page: Path) -> None:
+def main() -> None:
+    page = Path(sys.argv[1])
     namespace = types.ModuleType("__main__")
     sys.modules["__main__"] = namespace  # so that what is defined there travels as from a script or a notebook
     sys.argv[0] = page.name
@@ -84,7 +85,3 @@ def printed_by(code: types.CodeType, namespace: types.ModuleType) -> str:
             printed = file.read().decode()
             print(printed, end="", flush=True)
     return printed
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -7,7 +7,7 @@ import sys
 
 import psutil
 import pytest
-from doc_pages import DOCS, HARDWARE, HARDWARE_PAGE, ROOT, blocks_of, follow, pages
+from doc_pages import DOCS, HARDWARE, HARDWARE_PAGE, ROOT, blocks_of, pages
 
 ELSEWHERE = {DOCS / "tutorials" / "write-a-driver.md", DOCS / "how-to" / "begin-a-driver.md"}
 """Run by test_tutorials.py, and by tests/plugin/test_installed.py."""
@@ -18,7 +18,7 @@ def title(page):
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if blocks_of(page) and page not in ELSEWHERE], ids=title)
-def test_every_block_of_the_page_does_what_it_says(page, tmp_path, runtime):
+def test_every_block_of_the_page_does_what_it_says(page, tmp_path, runtime, follow):
     try:
         done = follow(page, tmp_path / "page")
     finally:

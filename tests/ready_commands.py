@@ -1,9 +1,10 @@
-"""Commands in processes of their own that begin with what they need of other libraries imported.
+"""Programs in processes of their own that begin with what they need of other libraries imported.
 
 An interpreter takes a third of a second to begin and to import typer, pydantic and rich; the work of most commands
 takes a tenth of that, and tests run hundreds of them. So one process, this file as a program, imports those once, and
 forks for each command. Of ours nothing is imported before that: every command begins with it as any process does. What
-a whole start of an interpreter is like is seen by the tests that start commands with ``popen``.
+a whole start of an interpreter is like is seen by the tests that start commands with ``popen``. The pages of the
+documentation are run in the same way.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ import threading
 IMPORTED = ["importlib.metadata", "inspect", "logging", "multiprocessing.managers", "pluggy", "pydantic.json_schema",
             "pydantic.main", "pyvisa", "rich.align", "rich.console", "rich.table", "tomllib", "typer._adapters",
             "typer.main"]  # fmt: skip
+"""What most commands import."""
 
 
 class ReadyCommands:
@@ -27,13 +29,16 @@ class ReadyCommands:
 
     Args:
         environment: of that process; each command has its own.
+        module: whose ``main()`` is run.
+        imported: the modules that are imported before.
     """
 
-    def __init__(self, environment):
+    def __init__(self, environment, module, imported):
         self._socket, other = socket.socketpair()
         with other:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(other.fileno())], env=environment, pass_fds=[other.fileno()],
+                [sys.executable, __file__, str(other.fileno()), module, *imported], env=environment,
+                pass_fds=[other.fileno()],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             )  # fmt: skip
         self._answers = self._socket.makefile()
@@ -106,10 +111,9 @@ def become(request, descriptors):
 
 
 if __name__ == "__main__":
-    for name in IMPORTED:
+    number, module, *imported = sys.argv[1:]
+    for name in imported:
         importlib.import_module(name)
     gc.freeze()  # or every child's garbage collection would copy what was imported
-    serve(socket.socket(fileno=int(sys.argv[1])))
-    from catkit_devices.cli import main
-
-    sys.exit(main())
+    serve(socket.socket(fileno=int(number)))
+    sys.exit(importlib.import_module(module).main())
