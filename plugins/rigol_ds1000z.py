@@ -1,7 +1,8 @@
 """Rigol DS1000Z oscilloscopes (DS1054Z, DS1104Z and others) with four channels: driver ``rigol_ds1000z``.
 
 USBTMC, or TCP port 5555; LF. Commands, the ten numbers of the preamble, the formula for volts: Rigol MSO1000Z/DS1000Z
-Series Digital Oscilloscope Programming Guide (December 2015), :CHANnel, :TIMebase, :TRIGger and :WAVeform commands.
+Series Digital Oscilloscope Programming Guide (December 2015), :CHANnel, :TIMebase, :TRIGger and :WAVeform commands; the
+range of the scale is there by the ratio of the probe (:CHANnel<n>:SCALe).
 """
 
 from __future__ import annotations
@@ -22,16 +23,28 @@ if TYPE_CHECKING:
 __all__ = ["DS1000Z"]
 
 
+_PROBES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+"""Ratios of a probe, from its tip to the oscilloscope."""
+_FINEST, _COARSEST = 0.001, 10.0
+"""V per division, for a probe of 1 to 1."""
+
+
 class Channel(Component):
     """One input of the oscilloscope."""
 
     displayed = Control("CHAN{self.number}:DISP?", "CHAN{self.number}:DISP {:d}", type=bool, doc="Trace: shown or not.")
+    probe = Control(
+        "CHAN{self.number}:PROB?",
+        "CHAN{self.number}:PROB {}",
+        choices=_PROBES,
+        doc="Ratio of the probe, 10 for one of 10 to 1; setting it changes scale and offset.",
+    )
     scale = Control(
         "CHAN{self.number}:SCAL?",
         "CHAN{self.number}:SCAL {}",
         unit="V",
-        limits=(0.01, 100.0),
-        doc="Volts per division, with a 10:1 probe; the screen has eight divisions.",
+        limits=lambda self: (_FINEST * self.probe, _COARSEST * self.probe),
+        doc="Volts per division; the screen has eight divisions.",
     )
     offset = Control(
         "CHAN{self.number}:OFFS?",

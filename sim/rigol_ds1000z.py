@@ -36,7 +36,7 @@ _OTHER_TRIGGERS = {word: word for word in ("AC", *(f"D{number}" for number in ra
 def _channel(number: int) -> dict[str, scpi.Number | scpi.Choice]:
     return {
         f"CHAN{number}:DISP": scpi.Choice("1" if number == 1 else "0", scpi.SWITCH),
-        f"CHAN{number}:SCAL": scpi.Number(1.0, 0.01, 100.0, _FORM),
+        f"CHAN{number}:SCAL": scpi.Number(1.0, 1e-5, 1e4, _FORM),
         f"CHAN{number}:OFFS": scpi.Number(0.0, -1000.0, 1000.0, _FORM),
         f"CHAN{number}:COUP": scpi.Choice("DC", {"AC": "AC", "DC": "DC", "GND": "GND"}),
         f"CHAN{number}:PROB": scpi.Number(10.0, 0.01, 1000.0, _FORM),

@@ -237,7 +237,7 @@ class TestLakeShore336(DriverConformance):
 
 class TestDS1000Z(DriverConformance):
     driver = "rigol_ds1000z"
-    left_out = others("channels", "coupling displayed offset scale waveform")
+    left_out = others("channels", "coupling displayed offset probe scale waveform")
     address = "TCPIP0::10.0.0.9::5555::SOCKET"
     strict = False  # the form of its numbers is not known
     undetectable = {"garbled": "a digit is as good as another one"}

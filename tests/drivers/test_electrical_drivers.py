@@ -255,9 +255,19 @@ def test_ds1000z_waveform_is_in_volts_and_seconds(simulated):
     assert device.channels[2].waveform()[1] == pytest.approx(0.0)
 
 
+def test_ds1000z_allows_the_scale_that_its_probe_does(simulated):
+    device, _simulator = simulated("rigol_ds1000z", SOCKET)
+    device.channels[1].probe = 1
+    device.channels[1].scale = 0.001
+
+    with pytest.raises(DeviceValueError, match=r"channels\[1\]\.scale must be 0.001 to 10 V, got 20"):
+        device.channels[1].scale = 20
+
+
 def test_ds1000z_reads_the_block_by_its_length(simulated, script):
     data = bytes([127, 10, 128, 137])  # 10 is the end of a line elsewhere
     replies = {b"*IDN?": b"RIGOL TECHNOLOGIES,DS1104Z,DS1ZA1,00.04.04\n", b"SYST:ERR?": b'0,"No error"\n',
+               **{b"CHAN%d:PROB?" % channel: b"1.000000e+01\n" for channel in (1, 2, 3, 4)},
                b"WAV:PRE?": b"0,0,4,1,1.000000e-06,-2.000000e-06,0,4.000000e-02,0,127\n",
                b"WAV:DATA?": b"#9000000004" + data + b"\n"}  # fmt: skip
     device, _simulator = simulated("rigol_ds1000z", SOCKET, script, replies=replies)
