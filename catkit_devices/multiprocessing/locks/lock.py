@@ -19,6 +19,7 @@ import os
 import threading
 import time
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -177,7 +178,7 @@ class Hold:
 
 def new_section() -> Section:
     """Return the identity of a section that this thread opens."""
-    return process_id(), threading.get_ident(), next(_sections)
+    return process_id(), get_ident(), next(_sections)
 
 
 def newest(sections: list[Section]) -> Section | None:
@@ -185,8 +186,10 @@ def newest(sections: list[Section]) -> Section | None:
 
     Several threads that act for one owner close their own ones so.
     """
-    here = threading.get_ident()
-    return next((section for section in reversed(sections) if section[1] == here), sections[-1] if sections else None)
+    if len(sections) < 2:
+        return sections[0] if sections else None
+    here = get_ident()
+    return next((section for section in reversed(sections) if section[1] == here), sections[-1])
 
 
 def _close_sections(sections: dict[Section, str], session: Session) -> bool:
@@ -673,15 +676,14 @@ class OwnedLock:
     # --- internal: the caller holds the guard from here on ----------------------------------------------------------
 
     def _opened(self, call: Call) -> list[Section]:
-        fence = self._fences.get(call.owner.key)
-        hold = self.hold
-        if fence is not None:
+        if self._fences and (fence := self._fences.get(call.owner.key)) is not None:
             sections = fence[1]
-        elif hold is not None and hold.key == self._key(call):
+        elif (hold := self.hold) is not None and hold.key == self._key(call):
             sections = hold.sections
         else:
             return []
-        return [section for section, session in sections.items() if session == call.session.id]
+        mine = call.session.id
+        return [section for section, session in sections.items() if session == mine]
 
     def _key(self, call: Call) -> object:
         return call.chain if self.by_chain else call.owner.key
@@ -735,7 +737,8 @@ class OwnedLock:
     def _refuse_cancelled(self, call: Call) -> None:
         if call.reason is not None:
             raise call.reason
-        call.session.require_open()
+        if call.session.ended:
+            raise call.session.end_error()
 
     def _refuse_newcomer(self, call: Call) -> None:
         if self._fences and call.owner.key in self._fences:

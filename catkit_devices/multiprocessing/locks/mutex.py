@@ -259,8 +259,8 @@ async def _acquire_while_others_run(mutex: Mutex, timeout: float) -> None:
 
 
 def call_site() -> str:
-    """Return file:line of the nearest caller outside this framework and contextlib."""
-    frame = sys._getframe(1)  # noqa: SLF001 - the public way is in inspect, whose import would slow down every child
+    """Return file:line of the nearest caller outside this framework and contextlib, for a method of the framework."""
+    frame = sys._getframe(2)  # noqa: SLF001 - the public way is in inspect, whose import would slow down every child
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
         frame = frame.f_back
     path = frame.f_code.co_filename

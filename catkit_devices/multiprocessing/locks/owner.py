@@ -420,8 +420,11 @@ def current_call() -> Call:
     """Return the call that this code is part of; at the outermost level a new one."""
     call = _call.get()
     if call is None:
+        chain = (_identity.id, next(_numbers))
+        if _acting.get() is None:  # nearly always: every use of a mutex comes here twice
+            return Call(_own_owner(), chain, own_session())
         owner = current_owner()
-        call = Call(owner, (_identity.id, next(_numbers)), local_session())
+        call = Call(owner, chain, local_session())
         call.apart = _acts_apart(owner)
     return call
 
