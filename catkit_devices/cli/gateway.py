@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from catkit_devices.gateway import HislipServer
     from catkit_devices.testbed.client import TestbedClient
 
-__all__ = ["EXAMPLES", "gateway"]
+__all__ = ["EXAMPLES", "gateway", "serving"]
 
 EXAMPLES = (
     "catkit-devices gateway",
@@ -54,7 +54,7 @@ def gateway(
 
     with (
         attach_or_start(testbed, configs, overrides, simulate=simulate) as client,
-        _serving(client, host, port) as server,
+        serving(client, host, port) as server,
     ):
         _tell(client, server, as_json=as_json)
         serve: Callable[[], None] | None = getattr(client, "serve", None)
@@ -85,16 +85,18 @@ def _wait_for_end(client: TestbedClient) -> None:
             return
 
 
-def _serving(client: TestbedClient, host: str, port: int | None) -> HislipServer:
+def serving(client: TestbedClient, host: str = "127.0.0.1", port: int | None = None) -> HislipServer:
+    """Serve the devices of a testbed to programs that speak VISA; a context manager."""
     from catkit_devices.gateway import HislipServer
     from catkit_devices.gateway.server import HISLIP_PORT
-    from catkit_devices.gateway.testbed_device import doors_of
+    from catkit_devices.gateway.testbed_device import doors_of, sockets_of
 
     doors = doors_of(client)
     for entry in client.layout.devices:
         if entry.name not in doors:
             warn(f"device {entry.name!r} is not served: {'gateway = off' if entry.visa else 'its driver has no VISA'}")
-    return HislipServer(doors, host=host, port=HISLIP_PORT if port is None else port)
+    sockets = sockets_of(client)
+    return HislipServer(doors, host=host, port=HISLIP_PORT if port is None else port, sockets=sockets)
 
 
 def _tell(client: TestbedClient, server: HislipServer, *, as_json: bool) -> None:

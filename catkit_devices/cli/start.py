@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,8 @@ from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simul
 from catkit_devices.cli.output import console, print_json
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from catkit_devices.cli.screen import Screen
     from catkit_devices.testbed.configuration.model import Configuration
     from catkit_devices.testbed.testbed import Testbed
@@ -70,8 +73,18 @@ def start(
         return
     if announce is not None:
         logging.basicConfig(format="%(asctime)s %(levelname)-8s %(processName)s: %(message)s", level=logging.INFO)
-    with Screen() as screen, Testbed(configuration, simulate=simulate, runs=runs) as testbed:
+    made = Testbed(configuration, simulate=simulate, runs=runs)
+    with Screen() as screen, made as testbed, _gateway(configuration, testbed):
         _serve(testbed, screen, announce, as_json=as_json)
+
+
+def _gateway(configuration: Configuration, testbed: Testbed) -> AbstractContextManager[Any]:
+    """Let programs that speak VISA use the devices, if the configuration says so."""
+    from catkit_devices.cli.gateway import serving
+
+    if not configuration.testbed.gateway:
+        return contextlib.nullcontext()
+    return serving(testbed, port=configuration.testbed.gateway_port)
 
 
 def _serve(testbed: Testbed, screen: Screen, announce: Path | None, *, as_json: bool) -> None:

@@ -13,6 +13,7 @@ import logging
 import secrets
 import socket
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from catkit_devices.errors import ConfigurationError, nearest
@@ -32,6 +33,7 @@ from catkit_devices.gateway.hislip import (
     Unlock,
 )
 from catkit_devices.gateway.messages import HEADER, FatalCode, FatalProblem, Message, MessageParser, MessageType
+from catkit_devices.gateway.sockets import LONGEST_LINE, keep_alive, talk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -60,9 +62,6 @@ _MOST_STRANGERS = 32
 """Connections at a time that have not said yet what they are."""
 _IN_FLIGHT = 0.25
 """Seconds that a lock waits to be given back for a message that the program has sent, and that has not come yet."""
-_KEEPALIVE = ((getattr(socket, "TCP_KEEPIDLE", None), 5), (getattr(socket, "TCP_KEEPINTVL", None), 2),
-              (getattr(socket, "TCP_KEEPCNT", None), 3))  # fmt: skip
-"""A host that vanished without a word is noticed after 5 + 3 * 2 s."""
 _LAST_MESSAGES = 1.0
 """Seconds for carrying out what a program sent just before it closed its connections. What must wait longer for its
 turn is not carried out: perhaps the program was killed."""
@@ -86,6 +85,7 @@ class HislipServer:
         host: address of this machine to serve on. HiSLIP 1.0 has no password: every program that can reach it can use
             the instruments.
         port: 0 takes a free one.
+        sockets: instruments that are also served as plain sockets, and their ports; see :mod:`~.sockets`.
         longest_message: bytes that one message to an instrument may have; 32 MiB by default.
 
     Attributes:
@@ -101,6 +101,7 @@ class HislipServer:
         *,
         host: str = "127.0.0.1",
         port: int = HISLIP_PORT,
+        sockets: Mapping[str, int] | None = None,
         longest_message: int | None = None,
     ) -> None:
         self._doors = {sub_address(name).casefold(): door for name, door in doors.items()}
@@ -109,7 +110,13 @@ class HislipServer:
         if len(doors) == 1:
             self._doors["hislip0"] = next(iter(doors.values()))
         self._longest = {} if longest_message is None else {"longest_message": longest_message}
-        self._listener = _listen(host, port)
+        with contextlib.ExitStack() as cleanup:
+            self._listener = cleanup.enter_context(_listen(host, port))
+            self._plain = [
+                (cleanup.enter_context(_listen(host, number)), doors[name]) for name, number in (sockets or {}).items()
+            ]
+            cleanup.pop_all()
+        self._talks: set[asyncio.Task[None]] = set()
         self._host = socket.gethostname() if host in ("", "0.0.0.0") else host  # noqa: S104 - compared, not bound
         self.port: int = self._listener.getsockname()[1]
         self._programs: dict[int, _Program] = {}
@@ -146,14 +153,19 @@ class HislipServer:
 
     async def _serve(self) -> None:
         server = await asyncio.start_server(self._accept, sock=self._listener, limit=_CHUNK)
+        servers = [server]
+        for listener, door in self._plain:
+            accept = partial(self._accept_plain, door)
+            servers.append(await asyncio.start_server(accept, sock=listener, limit=LONGEST_LINE))
         try:
             await self._end.wait()
         finally:
-            server.close()
+            for one in servers:
+                one.close()
             for program in list(self._programs.values()):
                 program.end()
-            tasks = [*self._strangers, *(program.task for program in self._programs.values())]
-            for task in self._strangers:
+            tasks = [*self._strangers, *self._talks, *(program.task for program in self._programs.values())]
+            for task in (*self._strangers, *self._talks):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -165,6 +177,14 @@ class HislipServer:
         task = self._loop.create_task(self._meet(connection))
         self._strangers.add(task)
         task.add_done_callback(self._strangers.discard)
+
+    def _accept_plain(self, door: InstrumentDoor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._talks) >= _MOST_PROGRAMS:
+            writer.transport.abort()
+            return
+        task = self._loop.create_task(talk(reader, writer, door))
+        self._talks.add(task)
+        task.add_done_callback(self._talks.discard)
 
     async def _meet(self, connection: _Connection) -> None:
         try:
@@ -240,12 +260,7 @@ class _Connection:
         writer.transport.set_write_buffer_limits(high=_BUFFERED)
         self.host, port = writer.get_extra_info("peername")[:2]
         self.peer = f"{self.host}:{port}"
-        own: socket.socket = writer.get_extra_info("socket")
-        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEPALIVE:
-            if option is not None:
-                own.setsockopt(socket.IPPROTO_TCP, option, value)
+        keep_alive(writer.get_extra_info("socket"))
 
     def send(self, message: Message) -> None:
         self._writer.write(message.encode())

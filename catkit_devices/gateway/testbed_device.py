@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.locks.owner import Owner
     from catkit_devices.testbed.client import TestbedClient
 
-__all__ = ["TestbedDevice", "doors_of"]
+__all__ = ["TestbedDevice", "doors_of", "sockets_of"]
 
 _MOST_WAITING = 256
 """Threads, each of which carries out, or waits for, one thing that a program asks for; they exist while needed."""
@@ -47,6 +47,15 @@ def doors_of(testbed: TestbedClient) -> dict[str, InstrumentDoor]:
         for entry in testbed.layout.devices
         if entry.gateway != "off" and _VISA_DEVICE in entry.interfaces
     }  # fmt: skip
+
+
+def sockets_of(testbed: TestbedClient) -> dict[str, int]:
+    """Return the devices that the configuration also wants as plain sockets, and their ports."""
+    return {
+        entry.name: entry.gateway_port
+        for entry in testbed.layout.devices
+        if entry.gateway_port is not None and entry.name in doors_of(testbed)
+    }
 
 
 class TestbedDevice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from catkit_devices._wire.program_message import is_question, same_form
@@ -161,6 +161,7 @@ def test_a_question_is_known_by_its_header(message, asks):
     assert is_question(message) is asks
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=60), st.integers(1, 3))
 def test_what_is_in_a_block_is_never_a_question(data, digits):
     length = b"%0*d" % (digits, len(data))

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,10 +15,11 @@ import time
 from pathlib import Path
 
 import pytest
+import pyvisa
 from crossing import cross
 from talker import Program, kill, run
 
-from catkit_devices.errors import MutexTimeoutError, SafetyError
+from catkit_devices.errors import ConfigurationError, MutexTimeoutError, SafetyError
 from catkit_devices.gateway import HislipServer
 from catkit_devices.gateway.doors import LockAnswer
 from catkit_devices.gateway.messages import MessageType
@@ -54,7 +56,8 @@ gateway = "off"
 
 
 class Bench:
-    def __init__(self, testbed, server, journal):
+    def __init__(self, testbed, server, journal, ports):
+        self.ports = ports
         self.testbed = testbed
         self.lamp = testbed.devices.lamp
         self.port = server.port
@@ -65,14 +68,27 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path, runtime, request):
+def bench_file(tmp_path, request):
     path, journal = tmp_path / "bench.toml", tmp_path / "journal"
     journal.touch()
     plugins = Path(__file__).parent / "plugins"
     text = BENCH.format(plugins=plugins, runs=tmp_path / "runs", journal=journal)
     path.write_text(text + getattr(request, "param", ""))
-    with Testbed(load_configuration([path])) as testbed, HislipServer(doors_of(testbed), port=0) as server:
-        yield Bench(testbed, server, journal)
+    return path
+
+
+@pytest.fixture
+def bench(bench_file, runtime):
+    with Testbed(load_configuration([bench_file])) as testbed:
+        for _ in range(10):
+            with contextlib.ExitStack() as free:
+                taken = [free.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+                ports = dict(zip(("lamp", "shown"), [one.getsockname()[1] for one in taken], strict=True))
+            with contextlib.suppress(ConfigurationError):  # somebody else has taken it meanwhile
+                server = HislipServer(doors_of(testbed), port=0, sockets=ports)
+                break
+        with server:
+            yield Bench(testbed, server, bench_file.with_name("journal"), ports)
 
 
 @pytest.fixture
@@ -261,7 +277,7 @@ interval = 0.05
 """
 
 
-@pytest.mark.parametrize("bench", [WATCHED], indirect=True)
+@pytest.mark.parametrize("bench_file", [WATCHED], indirect=True, ids=["watched"])
 def test_after_a_trip_programs_may_look_and_not_change(bench, lamp, until):
     one = lamp()
     one.write(b"POW 9")
@@ -311,6 +327,64 @@ def test_no_reply_goes_to_another_program_or_to_an_experiment(bench):
     failures += cross(bench.port, 800, "hislip_lamp", slow=b"ECHO? ")
     thread.join()
     assert failures == []
+
+
+@pytest.fixture
+def plain(bench):
+    """Open a plain socket to the lamp or to the one that may only be read."""
+    opened = []
+
+    def connect(name):
+        line = socket.create_connection(("127.0.0.1", bench.ports[name]), timeout=20)
+        opened.append((line, line.makefile("rb")))
+        return opened[-1]
+
+    yield connect
+    for line, file in opened:
+        file.close()
+        line.close()
+
+
+def test_a_program_without_hislip_uses_a_plain_socket(bench, plain):
+    manager = pyvisa.ResourceManager("@py")
+    address = f"TCPIP::127.0.0.1::{bench.ports['lamp']}::SOCKET"
+    with manager.open_resource(address, read_termination="\n", write_termination="\n") as resource:
+        resource.timeout = 20_000
+        resource.write("POW 4")
+        assert [resource.query("POW?"), resource.query("ECHO? 7")] == ["4", "7"]
+        assert resource.query_binary_values("BLOCK? 100000", datatype="B", container=bytes) == bytes(100_000)
+    manager.close()
+    line, answers = plain("shown")
+    line.sendall(b"POW?\nPOW 3\nPOW?\n")
+    assert answers.read() == b"0\n"  # it was disconnected because it wanted to write
+    assert bench.testbed.devices.shown.power == 0
+
+
+def test_what_a_program_writes_before_it_closes_its_socket_is_done_and_half_a_line_is_not(bench, plain, until):
+    line, _answers = plain("lamp")
+    line.sendall(b"POW 6\nPOW 9")
+    line.shutdown(socket.SHUT_WR)
+    until(lambda: bench.lamp.power == 6)
+    line, answers = plain("lamp")
+    line.sendall(b"POW?\n")
+    assert answers.readline() == b"6\n"
+    assert "POW 9" not in bench.heard()
+
+
+def test_start_serves_programs_if_the_configuration_says_so(tmp_path, runtime, bench_file):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "catkit_devices"]
+    options = ["--set", "testbed.gateway=true", "--set", f"testbed.gateway_port={port}"]
+    done = subprocess.run([*command, "start", "--config", bench_file, "--background", *options], check=False,
+                          capture_output=True, text=True, cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    try:
+        one = Program(port, "hislip_lamp")
+        assert one.query(b"*IDN?") == b"Makers,Lamp,1,1\n"
+        one.close()
+    finally:
+        subprocess.run([*command, "stop", "bench"], check=True, capture_output=True)
 
 
 def test_a_command_serves_a_running_testbed_until_it_ends(bench, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from catkit_devices.gateway.doors import LockAnswer, LockState
@@ -30,7 +30,12 @@ MESSAGES = st.builds(
 )
 
 
-@given(st.lists(MESSAGES), st.randoms())
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The machine may be busy with other tests."""
+
+
+@unhurried
+@given(st.lists(MESSAGES, max_size=12), st.randoms())
 def test_messages_are_the_same_however_the_bytes_are_cut(messages, chance):
     stream = b"".join(message.encode() for message in messages)
     parser, found = MessageParser(64), []
@@ -42,6 +47,7 @@ def test_messages_are_the_same_however_the_bytes_are_cut(messages, chance):
     assert parser.kept == 0
 
 
+@unhurried
 @given(st.integers(65, 2**64 - 1), st.binary(min_size=1, max_size=500))
 def test_a_message_that_is_too_long_is_not_kept(length, piece):
     parser = MessageParser(64)
@@ -57,6 +63,7 @@ def test_the_message_after_one_that_is_too_long_is_understood():
     assert [m for byte in stream for m in parser.feed(bytes([byte]))] == [Oversized(MessageType.DATA, 1000), after]
 
 
+@unhurried
 @given(st.binary(min_size=16).filter(lambda data: data[:2] != b"HS"))
 def test_bytes_that_are_no_header_end_the_connection(data):
     with pytest.raises(FatalProblem, match="must begin with b'HS'") as caught:
@@ -247,7 +254,7 @@ def abuse(chance, messages):
     return machine, most
 
 
-@settings(max_examples=20)
+@settings(unhurried, max_examples=20)
 @given(st.integers(0, 2**32))
 @example(1)
 def test_no_sequence_of_messages_is_an_exception_or_fills_the_memory(seed):
