@@ -168,6 +168,15 @@ the mutex of the device; its table of expected commands is served by a simulated
 skipped by PyMeasure itself. {run["reached"]} of those that run also use something that is no operation, such as the
 adapter.
 
+Those that fail are of these kinds:
+
+* `TypeError: ... 'address'`: the class of the test is no instrument (it derives from `CommonBase` alone), so it has no line.
+* `VI_ERROR_TMO`: the driver asks for more bytes than the table answers. PyMeasure's own stand-in for a line then gives
+  fewer; a line waits for them.
+* `a test with a connection of its own`: the test replaces pyvisa's resource by something else.
+* `'baudrate' is not a valid attribute`: the driver fails on pyvisa without us too.
+* Others look at the number of bytes or elements that a reply has without its termination, which it has on a line.
+
 {failing_tests}
 ## What it costs
 

@@ -210,7 +210,8 @@ class Lifecycle:
 
     def make_safe_if_changes_are_refused(self, operation: str) -> None:
         """Make a device safe that was opened while nothing may be changed: many instruments start with output on."""
-        if self._access.refusal(operation, True) is not None:
+        # If nobody has said how, only FAULT could follow; a testbed that starts permits no changes yet, and reads it.
+        if self._access.refusal(operation, True) is not None and self.device._says_how_safe_():
             self.make_safe()
 
     # --- open and close

@@ -63,14 +63,17 @@ class Table:
 
     def _answer(self, answer):
         if answer is not None:
-            self._replies.append(answer + self._read_end)
+            self._reply(answer)
         self._answer_unasked()
+
+    def _reply(self, answer):
+        self._replies.append(answer if self._read_end and answer.endswith(self._read_end) else answer + self._read_end)
 
     def _answer_unasked(self):
         while self.pairs and self.pairs[0][0] is None:
             answer = self.pairs.pop(0)[1]
             if answer is not None:
-                self._replies.append(answer + self._read_end)
+                self._reply(answer)
 
 
 def to_bytes(command):

@@ -1,5 +1,6 @@
 """A driver of PyMeasure, unchanged, under one mutex: several processes, one of which is killed."""
 
+import io
 import os
 import signal
 import subprocess
@@ -218,3 +219,34 @@ def test_check_config_names_a_device_of_which_nothing_says_how_it_is_made_safe(c
     checked = cli("check-config", str(write_bench(tmp_path)))
     assert checked.returncode == 0
     assert "its table has no safe = " in " ".join((checked.stdout + checked.stderr).split())
+
+
+def test_status_names_a_device_of_which_nothing_says_how_it_is_made_safe(tmp_path):
+    from rich.console import Console
+
+    from catkit_devices.cli.picture import picture
+    from catkit_devices.testbed import Testbed, load_configuration
+
+    with Testbed(load_configuration([write_bench(tmp_path)]), runs=tmp_path) as testbed:
+        status = testbed.status()
+        assert status["devices"]["source"]["says_how_safe"] is False
+        console = Console(width=120, record=True, file=io.StringIO())
+        console.print(picture(status))
+        assert "'safe' is not said" in console.export_text()
+
+
+def test_what_a_foreign_driver_says_is_recorded_and_replayed(tmp_path):
+    from pymeasure.instruments.keithley import Keithley2450
+
+    from catkit_devices.simulation import RecordingVisaLibrary
+
+    file = tmp_path / "source.wire"
+    recorder = RecordingVisaLibrary(library(), {ADDRESS: file})
+    with share(Keithley2450, ADDRESS, visa_library=recorder, safe="nothing") as source:
+        source.source_voltage = 1.25
+        recorded = source.source_voltage
+    assert "SOUR:VOLT" in file.read_text().upper()
+    replayed = build_library([Instrument(ADDRESS, file)])
+    with share(Keithley2450, ADDRESS, visa_library=replayed, safe="nothing") as source:
+        source.source_voltage = 1.25
+        assert source.source_voltage == recorded == 1.25

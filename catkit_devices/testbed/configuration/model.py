@@ -151,7 +151,10 @@ class DeviceConfiguration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
-    driver: str = Field(description="Registered name of the driver.")
+    driver: str = Field(
+        description="Registered name of the driver; or a driver of another framework, such as "
+        "'pymeasure:keithley.Keithley2450', or any class, 'python:package.module:Class'."
+    )
     address: str | None = Field(default=None, description="VISA address, for drivers that take one.")
     simulator: str | None = Field(
         default=None,
