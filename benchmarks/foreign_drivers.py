@@ -170,7 +170,8 @@ adapter.
 
 Those that fail are of these kinds:
 
-* `TypeError: ... 'address'`: the class of the test is no instrument (it derives from `CommonBase` alone), so it has no line.
+* `TypeError: ... 'address'`: the class of the test is no instrument (it derives from `CommonBase` alone), so it has no
+  line.
 * `VI_ERROR_TMO`: the driver asks for more bytes than the table answers. PyMeasure's own stand-in for a line then gives
   fewer; a line waits for them.
 * `a test with a connection of its own`: the test replaces pyvisa's resource by something else.
