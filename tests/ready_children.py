@@ -111,6 +111,7 @@ def serve(connection):
             os.close(keeps_gate_shut)
             os.read(gate, 1)  # returns when the one between has ended
             request = json.loads(received)
+            connection.detach()  # its destructor would close a descriptor of the child's that has this number then
             become(request, descriptors)
             return request["arguments"]
         os.waitpid(between, 0)
