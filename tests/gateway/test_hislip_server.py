@@ -478,3 +478,21 @@ def test_malformed_messages_harm_nothing(talker):
     _instrument, server = talker
     abuse(server.port, 2000, seed=7)
     assert alive(server.port)
+
+
+def test_a_driver_of_pymeasure_works_over_it(serve):
+    from pymeasure.adapters import VISAAdapter
+    from pymeasure.instruments.keysight import KeysightE36312A
+
+    _library, server = serve(supply=(LAN, "keysight_e36312a"))
+    address = f"TCPIP::127.0.0.1::hislip_supply,{server.port}::INSTR"
+    adapter = VISAAdapter(address, visa_library="@py", timeout=20_000)
+    supply = KeysightE36312A(adapter)
+    try:
+        assert "E36312A" in supply.id
+        supply.ch_1.voltage_setpoint = 1.5
+        assert supply.ch_1.voltage_setpoint == 1.5
+        assert supply.check_errors() == []
+    finally:
+        adapter.close()
+        adapter.manager.close()
