@@ -237,7 +237,7 @@ class ScpiDevice(VisaDevice):
         found: list[str] = []
         whole: Any = self._device_  # of a component: there is one queue for the whole instrument
         if self.error_query == _REGISTER:
-            status: int = whole._ask_(_REGISTER, int)  # once, also by a strict driver: reading it clears it
+            status: EventStatus = whole._event_status_()
             return [meaning for bit, meaning in _REFUSED.items() if status & bit]
         with self._transaction_():
             while len(found) < _MOST_ERRORS:

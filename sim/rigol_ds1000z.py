@@ -66,7 +66,8 @@ class DS1000Z(scpi.ScpiSimulator):
         f"""{scpi.Status.COMMON} *IDN *RST {scpi.Status.STATUS} SYSTem:ERRor[:NEXT] RUN STOP SINGle TRIGger:STATus
         CHANnel#:DISPlay CHANnel#:SCALe CHANnel#:OFFSet CHANnel#:COUPling CHANnel#:PROBe TIMebase[:MAIN]:SCALe
         TRIGger:EDGe:LEVel TRIGger:EDGe:SOURce WAVeform:SOURce WAVeform:MODE WAVeform:FORMat WAVeform:PREamble
-        WAVeform:DATA"""
+        WAVeform:DATA WAVeform:XINCrement WAVeform:XORigin WAVeform:XREFerence WAVeform:YINCrement WAVeform:YORigin
+        WAVeform:YREFerence"""
     )
 
     def __init__(self, bench: Bench, *, amplitude: float = 2.0, frequency: float = 1000.0) -> None:
@@ -90,6 +91,11 @@ class DS1000Z(scpi.ScpiSimulator):
             case "WAV:PRE?":
                 dt, start, dv, origin = self._axes()
                 return f"0,0,{_POINTS},1,{dt:.6e},{start:.6e},0,{dv:.6e},{origin:d},{_ZERO}"
+            case "WAV:XINC?" | "WAV:XOR?" | "WAV:XREF?" | "WAV:YINC?" | "WAV:YOR?" | "WAV:YREF?":
+                dt, start, dv, origin = self._axes()
+                values = {"XINC": dt, "XOR": start, "XREF": 0, "YINC": dv, "YOR": origin, "YREF": _ZERO}
+                value = values[header[4:-1]]
+                return f"{value:d}" if isinstance(value, int) else f"{value:.6e}"
             case "WAV:DATA?":
                 data = self._screen()
                 return f"#9{len(data):09d}".encode() + data

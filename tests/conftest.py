@@ -51,7 +51,9 @@ def pytest_addoption(parser):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave out the modules whose whole work takes long, but for ``--whole``."""
+    """Leave out the modules whose whole work takes long, but for ``--whole``, and ``peers``, but for ``--foreign``."""
+    if collection_path == Path(__file__).parent / "peers" and not config.getoption("--foreign"):
+        return True
     return True if collection_path.name.startswith("test_whole_") and not config.getoption("--whole") else None
 
 

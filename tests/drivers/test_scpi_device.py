@@ -301,6 +301,17 @@ def test_an_instrument_without_an_error_queue_tells_by_its_status_register(sourc
     assert simulator.sent == [b"VOLT 1.0", b"*ESR?", b"VOLT 2.0", b"*ESR?", b"*ESR?", b"*ESR?"]
 
 
+@pytest.mark.parametrize("reply", ["ERROR", "-1", "1_0", "256"])
+def test_what_cannot_be_a_status_register_is_named(source, reply):
+    class OfStatus(Source):
+        error_query = "*ESR?"
+
+    device, _simulator = source({b"*ESR?": [b"128\n", f"{reply}\n".encode()] + [b"0\n"] * 9}, OfStatus)
+
+    with pytest.raises(DeviceProtocolError, match=f"status register, 0 to 255, was expected, got '{reply}'"):
+        device.check_errors()
+
+
 def test_errors_that_are_in_the_queue_before_the_opening_are_logged_and_not_raised(source, caplog):
     device, _simulator = source({b"SYST:ERR?": [b'-113,"Undefined header"\n', NO_ERROR, NO_ERROR]})
     device.voltage = 3
