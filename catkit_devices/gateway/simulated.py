@@ -156,7 +156,8 @@ class _Visit:
         deadline, pause = clock() + _LONGEST_REPLY, _SHORTEST
         while not self._interrupted.is_set() and clock() < deadline:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._interrupted.wait(), pause)
+                async with asyncio.timeout(pause):  # wait_for can lose a cancellation (Python 3.11)
+                    await self._interrupted.wait()
             with self._using():
                 self._resource.poll(self._receiver)
                 if replies := self._come():

@@ -63,7 +63,8 @@ class Turns:
         request = _Request(who, key)
         try:
             if timeout > 0:
-                await asyncio.wait_for(self._granted(request), timeout)
+                async with asyncio.timeout(timeout):
+                    await self._granted(request)
             else:
                 self._tried(request)
         except TimeoutError:
