@@ -3,8 +3,9 @@
 The frames are those of :mod:`catkit_devices.plugins._thorlabs_apt`. Messages and status bits: Thorlabs "APT Controllers
 Host-Controller Communications Protocol" (MOT_MOVE_ABSOLUTE, MOT_MOVE_HOME, MOT_MOVE_STOP, MOT_REQ_DCSTATUSUPDATE,
 MOT_SET_VELPARAMS, MOT_SUSPEND_ENDOFMOVEMSGS) and PyPI thorlabs-apt-protocol 29.0.0. Units of velocity (2048/6e6 s,
-1/65536): the same. Encoder counts of the stages: the protocol's issue of 28 November 2022, for MTS25-Z8, MTS50-Z8 and
-Z8xx. Issue 15 of 2015 has 34304 for them, and so has pylablib; that is a gear of 67 to 1, which is one of 67.49 to 1.
+1/65536): the same. Encoder counts of the stages (MTS25-Z8, MTS50-Z8, Z8xx): 512 counts for each turn of a motor with a
+gear of 67.49 to 1, as public drivers have it that name the protocol's issue of 28 November 2022; we have not seen that
+issue. Issue 15 of 2015 has 34304 for a gear of 67 to 1. The difference is 0.7 %: compare a long motion with a ruler.
 """
 
 from __future__ import annotations
