@@ -85,3 +85,7 @@ def printed_by(code: types.CodeType, namespace: types.ModuleType) -> str:
             printed = file.read().decode()
             print(printed, end="", flush=True)
     return printed
+
+
+if __name__ == "__main__":
+    main()

@@ -146,7 +146,11 @@ def test_a_testbed_finds_its_instruments_also_when_they_are_simulated(tmp_path, 
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("USB::0x1313::?*::P0001*::INSTR", "PXI?*::FRAME", "devices.left.address: no simulated instrument can be put"),
+        (
+            "USB::0x1313::?*::P0001*::INSTR",
+            "PXI?*::FRAME",
+            "devices.left.address: no address for a simulated instrument can be made",
+        ),
         ('driver = "scpi"\naddress = "USB::', 'driver = "omega"\naddress = "USB::', "devices.left.driver"),
         ('simulator = "scpi"\n', 'simulator = "scpi"\nserial_number = "("\n', None),
     ],

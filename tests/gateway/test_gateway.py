@@ -298,7 +298,7 @@ def test_a_killed_program_is_a_death(bench, lamp, until, what):
         one.write(b"POW 7")
     killed = run(bench.port, what, "hislip_lamp")
     if what == "waits":
-        waiters(bench, 1, until)
+        waiters(bench, 2, until)  # its lock, and its message
         kill(killed)
         waiters(bench, 0, until)
         assert one.query(b"POW?") == b"7\n"
