@@ -220,8 +220,14 @@ class HistoryWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self.path, isolation_level=None, timeout=_BUSY, check_same_thread=False)
-            self._make_tables()
         except (sqlite3.Error, OSError) as error:
+            raise DataError(f"the history {self.path} cannot be written: {error}") from error
+        try:
+            self._make_tables()
+        except (sqlite3.Error, DataError) as error:
+            self._connection.close()
+            if isinstance(error, DataError):
+                raise
             raise DataError(f"the history {self.path} cannot be written: {error}") from error
         self._until = dict.fromkeys((_MINUTE, _HOUR), 0)
         self._until |= dict(self._connection.execute("SELECT span, until FROM averaged"))
