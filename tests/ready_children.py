@@ -89,7 +89,11 @@ class ReadyChildren:
 
 
 def adopt(orphans):
-    """Have orphans among this process's descendants become its children from now on, or not."""
+    """Have orphans among this process's descendants become its children from now on, or not.
+
+    An orphan of another process that ends in this moment becomes a child too, and stays a zombie after its end: a test
+    that waits for the end of an orphan must take a zombie for ended.
+    """
     ctypes.CDLL(None).prctl(SUBREAPER, int(orphans), 0, 0, 0)
 
 

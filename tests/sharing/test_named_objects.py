@@ -1004,7 +1004,7 @@ def test_a_pool_of_the_manager_works_and_keeps_nothing_of_a_killed_server(manage
     with SharedMemoryManager() as second:  # the name is free at once
         second.get_event("go").set()
         assert event.wait(30)
-    until(lambda: not any(worker.is_running() for worker in workers))
+    until(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers))
 
 
 # --- in the words of the standard library and of catkit ---------------------------------------------------------------

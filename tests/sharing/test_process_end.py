@@ -503,3 +503,4 @@ def test_closing_a_terminal_makes_the_devices_of_its_programs_and_servers_safe(t
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGHUP
     for journal in journals:
         until(lambda journal=journal: journal.read_text().split()[-2:] == ["off", "closed"])
+    until(lambda: not Path(f"/proc/{journals[0].read_text().split()[2]}").exists())  # the server has removed its files
