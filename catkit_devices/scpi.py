@@ -240,7 +240,7 @@ class ScpiDevice(VisaDevice):
             status: EventStatus = whole._event_status_()
             return [meaning for bit, meaning in _REFUSED.items() if status & bit]
         with self._transaction_():
-            while len(found) < _MOST_ERRORS:
+            for _ in range(_MOST_ERRORS):
                 answer = whole._ask_(self.error_query, self._error_entry_).strip()
                 if re.match(r"[+-]?0+(?!\d)", answer):
                     return found

@@ -141,8 +141,10 @@ def _exchange(resource: Any, query: str, ending: str) -> str:
     resource.write(query)
     received = b""
     try:
-        while len(received) < _LONGEST:
+        while True:
             received += resource.read_bytes(1)
+            if len(received) == _LONGEST:
+                break
             resource.timeout = min(usual, _SILENCE)
     except pyvisa.errors.VisaIOError as error:
         if not received or error.error_code != pyvisa.constants.StatusCode.error_timeout:

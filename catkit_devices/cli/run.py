@@ -123,7 +123,10 @@ def _let_others_end(client: TestbedClient) -> None:
 
     told = False
     with contextlib.suppress(CatkitDevicesError):
-        while others := [progress.name for progress in client.progress() if progress.state not in ENDED]:
+        while True:
+            others = [progress.name for progress in client.progress() if progress.state not in ENDED]
+            if not others:
+                break
             if not told:
                 warn(f"waiting for {', '.join(others)}, which joined this testbed; Ctrl-C ends them")
                 told = True

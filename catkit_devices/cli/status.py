@@ -65,8 +65,9 @@ def _watch(client: TestbedClient) -> int:
     from catkit_devices.cli.live import LiveView
 
     with LiveView(client, everything=True) as view:
-        while not view.gone.wait(_PAUSE):
-            pass
+        while True:
+            if view.gone.wait(_PAUSE):
+                break
     return _ended(client, view.last)
 
 

@@ -78,7 +78,9 @@ class Checkpointer:
         try:
             connection = database.connect_writer(self._directory)
             try:
-                while not self._ending:
+                while True:
+                    if self._ending:
+                        break
                     self._wake.wait()
                     self._wake.clear()
                     self._move(connection)

@@ -106,8 +106,10 @@ class _Stream:
         if self._error is None:
             try:
                 self._raw.seek(start)
-                while data:
+                while True:
                     data = data[self._raw.write(data) or 0 :]
+                    if not data:
+                        break
             except OSError as error:
                 self._error = error
         if self._error is not None:

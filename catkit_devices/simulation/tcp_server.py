@@ -140,7 +140,9 @@ class InstrumentServer:
 
     def _run(self) -> None:
         try:
-            while not self._stopped.is_set():
+            while True:
+                if self._stopped.is_set():
+                    break
                 for key, events in self._selector.select(self._until_next()):
                     self._attend_to(key, events)
                 for client in list(self._clients):
@@ -215,7 +217,9 @@ class InstrumentServer:
 
     def _send(self, client: _Client) -> None:
         with contextlib.suppress(BlockingIOError):
-            while client.outgoing:
+            while True:
+                if not client.outgoing:
+                    break
                 sent = client.socket.send(memoryview(client.outgoing)[:_CHUNK])
                 del client.outgoing[:sent]
         wanted = selectors.EVENT_READ if len(client.outgoing) < _BACKLOG else 0

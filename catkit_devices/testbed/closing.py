@@ -39,7 +39,9 @@ def end_other_experiments(manager: SharedMemoryManager, timeout: float) -> None:
             manager.get_queue(control_queue(name)).put((STOP, "the testbed ends"))
         warden.notice()
         deadline = time.monotonic() + timeout + 1.0
-        while warden.running() and time.monotonic() < deadline:
+        while True:
+            if not warden.running() or time.monotonic() > deadline:
+                break
             time.sleep(_LOOK)
 
 

@@ -326,7 +326,9 @@ class SafetyWatch:
         deadline = time.monotonic() + _CATCH_UP_TIMEOUT
         with self._rounds_guard:
             before = dict(self._rounds)  # the rounds that are running now may have passed this point already
-            while self.trip is None and not self._ending.is_set() and time.monotonic() < deadline:
+            while True:
+                if self.trip is not None or self._ending.is_set() or time.monotonic() > deadline:
+                    break
                 if all(count >= before[name] + 2 for name, count in self._rounds.items()):
                     return
                 self._round_ended.wait(_INTERVAL)

@@ -432,7 +432,7 @@ class OwnedLock:
         """End every operation that ``call`` has begun by ``enter`` and not ended, if there is one."""
         with guard:
             hold = self.hold_of(call)
-            while True:  # with a condition here, Python 3.13.0 would leave its jump back out of the `with`
+            while True:
                 if hold is None or call not in hold.calls:
                     break
                 hold.end(call)

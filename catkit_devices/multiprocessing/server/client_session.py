@@ -111,7 +111,9 @@ class ServedSession(Session):
     def listen(self) -> None:
         """Handle the messages on the lifeline until the client says goodbye or has died."""
         try:
-            while not self._said_goodbye:
+            while True:
+                if self._said_goodbye:
+                    break
                 word = self._lifeline.recv()
                 try:
                     self._hear(word)

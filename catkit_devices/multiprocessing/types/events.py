@@ -32,7 +32,9 @@ class Event(Waiting):
         """Set it; all waits end."""
         with self._guard:
             self._flag = True
-            while self._tickets:
+            while True:
+                if not self._tickets:
+                    break
                 self._tickets.popleft().grant()
 
     def clear(self) -> None:
@@ -113,9 +115,10 @@ class Barrier(Waiting):
                 raise threading.BrokenBarrierError(self._broken)
             position = self._parties - 1 - len(self._tickets)
             if position == 0:
-                while self._tickets:
+                while True:
+                    if not self._tickets:
+                        return 0
                     self._tickets.popleft().grant(_PASSED)
-                return 0
             self._tickets.append(ticket)
             self._inside += 1
         try:

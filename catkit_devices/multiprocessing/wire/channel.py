@@ -194,8 +194,8 @@ class Channel:
             there, write_there, here, write_here = pipes
             socket.send_fds(self.socket, [_WITH_PIPES], [write_here, there])
         except OSError:  # no descriptors left: the socket is used, which is slower
-            while pipes:
-                os.close(pipes.pop())
+            for descriptor in pipes:
+                os.close(descriptor)
             self.socket.sendall(_WITHOUT_PIPES)
             return
         self._pipes += [here, write_there]
@@ -362,14 +362,18 @@ class Channel:
         try:
             whole = bytearray(min(length, _AT_ONCE))
             whole[:got] = self._view[8 : 8 + got]
-            while got < length:
+            while True:
+                if got >= length:
+                    break
                 if got == len(whole):  # memory grows only with the data that has arrived
                     whole.extend(bytes(min(got, length - got)))
                 with memoryview(whole)[got:] as rest:
                     got += self._read_socket(rest)
         except MemoryError as error:
             whole = bytearray()  # frees memory, so that the error can be sent
-            while got < length:
+            while True:
+                if got >= length:
+                    break
                 got += self._read_socket(self._view[: length - got])
             return Arrived(b"", parcels, descriptors, error)
         return Arrived(memoryview(whole), parcels, descriptors, None)

@@ -256,6 +256,8 @@ class RunningExperiment:
             self.error = error
         finally:
             told = _Word("end", lambda: self._on_end(self))
-            while not told.done and told.age < (_SILENT_END if self._silent() or self._deaf else _END_TIMEOUT):
+            while True:
+                if told.done or told.age > (_SILENT_END if self._silent() or self._deaf else _END_TIMEOUT):
+                    break
                 told.wait(_LOOK)
             self._ended.set()

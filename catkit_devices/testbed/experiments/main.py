@@ -143,7 +143,9 @@ def _work(experiment: Experiment, guard: StopGuard) -> ExperimentOutcome:
             guard.arm()
             _do(experiment, "pre_experiment")
             result = _do(experiment, "experiment")
-            while experiment.run_forever and not guard.finishing.is_set():
+            while True:
+                if not experiment.run_forever or guard.finishing.is_set():
+                    break
                 result = _do(experiment, "experiment")
             _do(experiment, "post_experiment")
         finally:

@@ -77,7 +77,9 @@ class Reporter:
         deadline = time.monotonic() + _STATE_TIMEOUT
         with self._guard:
             number = self._newest
-            while self._published < number and time.monotonic() < deadline and not self._silent():
+            while True:
+                if self._published >= number or time.monotonic() > deadline or self._silent():
+                    break
                 self._changed.wait(_LOOK)
 
     def begin(self, description: str, total: int | None) -> None:

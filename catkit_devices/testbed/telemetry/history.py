@@ -274,8 +274,9 @@ class HistoryWriter:
             self._connection.execute("DELETE FROM readings WHERE time < ?", (now - _KEEP_READINGS,))
             self._connection.execute("DELETE FROM averages WHERE span = ? AND time < ?", (_MINUTE, now - _KEEP_MINUTES))
         with self._lock:
-            while self._size() > self._largest and self._delete_oldest():
-                pass
+            while True:
+                if self._size() <= self._largest or not self._delete_oldest():
+                    break
 
     def _make_tables(self) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
