@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import json
-import numbers
 import os
 import sys
 import traceback
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -18,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import typer
 
-from catkit_devices.cli.words import safe_text
 from catkit_devices.errors import (
     ConfigurationError,
     MutexTimeoutError,
@@ -26,7 +21,7 @@ from catkit_devices.errors import (
     ServerNotFoundError,
     ServerUnresponsiveError,
 )
-from catkit_devices.readings import carried_unit, missing_in, no_measurement, real_number, times_as_text
+from catkit_devices.plain import plain, plain_json, reason_for_null
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -114,33 +109,15 @@ def print_json(value: Any, *, one_line: bool = False) -> None:
         value: what to print.
         one_line: whether on one line, for those who read line by line.
     """
-    plain, indent = _plain(value), None if one_line else 2
-    text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
+    made, indent = plain(value), None if one_line else 2
+    text = json.dumps(made, indent=indent, ensure_ascii=False, allow_nan=False)
     out = _for_json.get() or sys.stdout
     try:
         text.encode(out.encoding or "utf-8")
     except UnicodeEncodeError:  # half of a pair of surrogates, or a terminal that has only ASCII
-        text = json.dumps(plain, indent=indent, allow_nan=False)
+        text = json.dumps(made, indent=indent, allow_nan=False)
     out.write(text + "\n")
     out.flush()
-
-
-def plain_json(value: Any) -> dict[str, Any]:
-    """Return a value that was read as entries of a JSON object: ``value``, and ``reason`` if it is no measurement.
-
-    Raises:
-        ValueError: it cannot be written, for example a list that contains itself.
-    """
-    try:
-        return {"value": _plain(value), **reason_for_null(value)}
-    except Exception as error:
-        raise ValueError(f"its value cannot be written as JSON ({type(error).__name__}: {error})") from error
-
-
-def reason_for_null(value: Any) -> dict[str, str]:
-    """Return ``reason``, for JSON beside a value that was read: why a number in it is ``null``; else nothing."""
-    missing = missing_in(value)
-    return {} if missing is None else {"reason": f"no measurement ({missing})"}
 
 
 def keep_stdout_for_json(context: typer.Context, wanted: bool) -> bool:
@@ -177,59 +154,6 @@ def _is_descriptor(stream: TextIO, descriptor: int) -> bool:
 def _give_back(out: TextIO) -> None:
     sys.stdout.flush()
     os.dup2(out.fileno(), 1)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as types that JSON has: texts, numbers, truth values, None, lists, and dicts by text."""
-    if isinstance(value, enum.Enum):
-        return value.name
-    if isinstance(value, float):
-        return None if no_measurement(value) else float(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int(value) if value.bit_length() < _LONG else hex(value)
-    if value is None or isinstance(value, str | bool):
-        return value
-    if isinstance(value, numbers.Number) and not hasattr(value, "dtype"):  # Decimal, Fraction
-        number = real_number(value)
-        return safe_text(value) if number is None else _plain(number)
-    if isinstance(value, Mapping):
-        return _by_text(value)
-    if isinstance(value, list | tuple | AbstractSet):
-        return [_plain(one) for one in value]
-    if carried_unit(value) is not None:
-        return safe_text(value)
-    return _plain_array(value) if callable(getattr(value, "tolist", None)) else safe_text(value)
-
-
-_LONG = 14_000
-"""Bits of a whole number that Python still writes in decimal digits, of which it allows 4300."""
-
-
-def _plain_array(value: Any) -> Any:
-    kind = getattr(getattr(value, "dtype", None), "kind", "")
-    if kind == "M":
-        return times_as_text(value)
-    if kind == "m":  # tolist() would make whole numbers of nanoseconds
-        return safe_text(value) if value.shape == () else [_plain(one) for one in value]
-    plain = value.tolist()
-    if type(plain) is type(value):  # NumPy's long double
-        plain = complex(plain) if kind == "c" else float(plain)
-    return _plain(plain)
-
-
-def _by_text(value: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a mapping with text keys; of the keys "1" and 1, which have one text, the number is ``1 (int)``."""
-    made: dict[str, Any] = {key: _plain(one) for key, one in value.items() if type(key) is str}
-    for key, one in value.items():
-        if type(key) is str:
-            continue
-        text = key.name if isinstance(key, enum.Enum) else safe_text(key)
-        wanted, number = text, 1
-        while wanted in made:
-            number += 1
-            wanted = f"{text} ({type(key).__name__}{'' if number == 2 else f' {number}'})"
-        made[wanted] = _plain(one)
-    return made
 
 
 def code_of(status: dict[str, Any]) -> int:

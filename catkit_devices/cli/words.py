@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import enum
 import functools
 import importlib
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from catkit_devices._base.paths import item, same_path
 from catkit_devices._base.paths import words as words_of
 from catkit_devices.errors import ComponentNotFoundError, ConfigurationError, nearest
-from catkit_devices.readings import no_measurement
+from catkit_devices.plain import converted, literal, property_value, safe_text, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,10 +26,6 @@ __all__ = [
     "split",
     "text_of",
 ]
-
-_BOOLEANS = {
-    "on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False,
-}  # fmt: skip
 
 
 class Target(NamedTuple):
@@ -124,20 +117,6 @@ def _absent(description: Mapping[str, Any], path: str) -> str | None:
     return None
 
 
-def property_value(text: str, description: Mapping[str, Any]) -> Any:
-    """Return the value that a text means, for a property with that description.
-
-    A number may carry a unit (``50 mA``); the device checks whether it is within the limits.
-
-    Raises:
-        ConfigurationError: a text that cannot be a truth value where one is expected.
-    """
-    for choice in description["choices"] or ():
-        if str(choice) == text:
-            return choice
-    return _converted(text, description["type"])
-
-
 def arguments(words: Sequence[str], command: str, facts: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments of a command, positional and by name (``name=value``), of the types it declares.
 
@@ -169,7 +148,7 @@ def arguments(words: Sequence[str], command: str, facts: Mapping[str, Any]) -> t
 def _argument(text: str, of: str, parameter: Mapping[str, Any]) -> Any:
     """Return what a text says for a parameter of a command; for an enumeration its member, by name or value."""
     if not parameter["enum"]:
-        return _converted(text, parameter["type"])
+        return converted(text, parameter["type"])
     from catkit_devices._device.values import Rule
 
     module, _, path = parameter["type"].partition(":")
@@ -181,56 +160,3 @@ def _argument(text: str, of: str, parameter: Mapping[str, Any]) -> Any:
         return Rule(str, None, kind).convert(text)
     except ValueError as error:
         raise ConfigurationError(f"{of} {error}") from error
-
-
-def literal(text: str) -> Any:
-    """Return the value of a text in the syntax of JSON or Python, else the text itself."""
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError):
-            continue
-    return text
-
-
-def text_of(value: Any, unit: str | None = None) -> str:
-    """Return a value as people read it; a large array by what it is, a number that is no measurement as that.
-
-    A member of an enumeration is its name, by which it can also be set.
-    """
-    if isinstance(value, enum.Enum):
-        return value.name
-    if isinstance(value, float) and no_measurement(value):
-        return f"no measurement ({value:g})"
-    if hasattr(value, "dtype") and getattr(value, "size", 0) > 64:
-        text = f"{value.dtype} array of shape {value.shape}"
-        if value.dtype.kind in "biuf":
-            text += f", {value.min():g} to {value.max():g}"
-        return f"{text} {unit}" if unit else text
-    text = repr(value) if isinstance(value, str) else safe_text(value)
-    return f"{text} {unit}" if unit else text
-
-
-def safe_text(value: Any) -> str:
-    """Return ``str(value)``; if a driver's own class raises an error there, the name of that class."""
-    try:
-        return str(value)
-    except Exception as error:  # noqa: BLE001 - it may raise anything
-        return f"<{type(value).__name__} without a text: {type(error).__name__}>"
-
-
-def _converted(text: str, kind: str | None) -> Any:
-    if kind in ("str", "text"):
-        return text
-    if kind == "bool":
-        if text.lower() not in _BOOLEANS:
-            raise ConfigurationError(f"expected on or off, got {text!r}", suggestion=nearest(text.lower(), _BOOLEANS))
-        return _BOOLEANS[text.lower()]
-    if kind in ("int", "float"):
-        for number in (int, float):
-            try:
-                return number(text)
-            except ValueError:
-                continue
-        return text  # a number with a unit, which the device converts
-    return literal(text)
