@@ -43,6 +43,8 @@ COMMANDS = {
     "new-driver": "catkit_devices.cli.new_driver:new_driver",
     "discover": "catkit_devices.cli.discover:discover",
     "runs": "catkit_devices.cli.runs:runs",
+    "note": "catkit_devices.cli.note:note",
+    "star": "catkit_devices.cli.star:star",
     "plot": "catkit_devices.cli.plot:plot",
     "export": "catkit_devices.cli.export:export",
     "gateway": "catkit_devices.cli.gateway:gateway",

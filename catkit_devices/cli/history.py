@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-import re
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from catkit_devices.cli.moments import local, moment
 from catkit_devices.cli.options import ConfigFiles, Json, Overrides, TestbedName
 from catkit_devices.cli.output import console, print_json, print_table
 
@@ -29,8 +28,6 @@ EXAMPLES = (
     "catkit-devices history --trip --plot trip.png",
 )
 
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-"""Seconds of each unit of time that ``--since`` knows."""
 _BEFORE_TRIP, _AFTER_TRIP = 600.0, 60.0
 """Seconds around a trip that ``--trip`` shows."""
 _SHOWN = 40
@@ -80,7 +77,7 @@ def history(
     if sum((as_csv, as_json, plot is not None)) > 1:
         raise ConfigurationError("expected one of --plot, --csv and --json, got several")
     with History(file if file is not None else _file_of(testbed, configs, overrides)) as kept:
-        begin, end = _moment(since, "--since"), None if until is None else _moment(until, "--until")
+        begin, end = moment(since, "--since"), None if until is None else moment(until, "--until")
         about = ""
         if trip:
             events = kept.events(TRIP)
@@ -137,30 +134,6 @@ def _file_of(testbed: str | None, configs: Sequence[Path], overrides: Sequence[s
     return Path(client.layout.history)
 
 
-def _moment(text: str, option: str) -> float:
-    """Return a time in seconds since 1970 UTC.
-
-    Args:
-        text: how long ago (``2d``), or a date and time in local time (ISO 8601).
-        option: that it was given with, for the message.
-
-    Raises:
-        ConfigurationError: it is neither.
-    """
-    from catkit_devices.errors import ConfigurationError
-
-    ago = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.strip())
-    if ago is not None and ago[2] in _UNITS:
-        return time.time() - float(ago[1]) * _UNITS[ago[2]]
-    try:
-        return dt.datetime.fromisoformat(text.strip()).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise ConfigurationError(
-            f"{option}: expected how long ago, such as 90s, 10m, 6h, 2d or 3w, or a date such as 2026-11-27 or "
-            f"2026-11-27T14:30, got {text!r}"
-        ) from None
-
-
 def _list(kept: History, *, as_json: bool) -> None:
     quantities = kept.quantities()
     if as_json:
@@ -169,7 +142,7 @@ def _list(kept: History, *, as_json: bool) -> None:
     print_table(
         f"quantities in {kept.path}",
         ["quantity", "unit", "from", "to"],
-        [(one.name, one.unit or "", _local(one.first), _local(one.last)) for one in quantities],
+        [(one.name, one.unit or "", local(one.first), local(one.last)) for one in quantities],
     )
 
 
@@ -189,15 +162,11 @@ def _row(points: Sequence[Point]) -> tuple[Any, ...]:
     problem = next((one.problem for one in points if one.problem), "")
     if not numbers:
         texts = dict.fromkeys(str(one.value) for one in points if one.value is not None)
-        return _local(points[0].time), ", ".join(texts), "", "", problem
+        return local(points[0].time), ", ".join(texts), "", "", problem
     count = sum(one.readings for one in numbers)
     mean = sum(one.value * one.readings for one in numbers) / count
     lowest, highest = min(one.lowest for one in numbers), max(one.highest for one in numbers)
-    return _local(points[0].time), f"{mean:.6g}", f"{lowest:.6g}", f"{highest:.6g}", problem
-
-
-def _local(moment: float) -> str:
-    return dt.datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+    return local(points[0].time), f"{mean:.6g}", f"{lowest:.6g}", f"{highest:.6g}", problem
 
 
 def _write_csv(series: dict[str, list[Point]], units: dict[str, str | None]) -> None:

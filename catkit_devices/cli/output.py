@@ -36,6 +36,7 @@ __all__ = [
     "keep_stdout_for_json",
     "plain_json",
     "print_json",
+    "print_long_table",
     "print_table",
     "reason_for_null",
     "report",
@@ -90,6 +91,21 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]
     for row in rows:
         made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     console().print(made)
+
+
+def print_long_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table of many rows, each in one line: fast, and not fitted to the width of the terminal."""
+    numbers = [column.startswith("#") for column in columns]
+    heading = [column.removeprefix("#") for column in columns]
+    lines = [["" if cell is None else _printable(str(cell)).replace("\n", " ") for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
+    sys.stdout.write(f"{_printable(title)}\n")
+    for line in (heading, ["-" * width for width in widths], *lines):
+        cells = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numbers, strict=True)
+        )
+        sys.stdout.write("   ".join(cells).rstrip() + "\n")
 
 
 def short(path: str | Path) -> str:

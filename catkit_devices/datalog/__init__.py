@@ -12,12 +12,14 @@ from catkit_devices.lazy import importing
 
 if TYPE_CHECKING:
     from catkit_devices.datalog.exporting import export
-    from catkit_devices.datalog.finding import RunSummary, find_run, find_runs, summarise
+    from catkit_devices.datalog.finding import find_run, find_runs, select_runs, summarise
     from catkit_devices.datalog.logfile import LogFileHandler
+    from catkit_devices.datalog.notes import Note, Notes, add_note, read_notes, set_star
     from catkit_devices.datalog.plotting import plot
     from catkit_devices.datalog.reader import RunReader
     from catkit_devices.datalog.records import Arrays, Curve, Event, Figure, Fits, Scalars, Tag, Value
     from catkit_devices.datalog.run import Run
+    from catkit_devices.datalog.summaries import RunSummary
 
 __all__ = [
     "Arrays",
@@ -26,16 +28,22 @@ __all__ = [
     "Figure",
     "Fits",
     "LogFileHandler",
+    "Note",
+    "Notes",
     "Run",
     "RunReader",
     "RunSummary",
     "Scalars",
     "Tag",
     "Value",
+    "add_note",
     "export",
     "find_run",
     "find_runs",
     "plot",
+    "read_notes",
+    "select_runs",
+    "set_star",
     "summarise",
 ]
 
@@ -43,11 +51,13 @@ __getattr__ = importing(
     __name__,
     {
         "exporting": ("export",),
-        "finding": ("RunSummary", "find_run", "find_runs", "summarise"),
+        "finding": ("find_run", "find_runs", "select_runs", "summarise"),
         "logfile": ("LogFileHandler",),
+        "notes": ("Note", "Notes", "add_note", "read_notes", "set_star"),
         "plotting": ("plot",),
         "reader": ("RunReader",),
         "records": ("Arrays", "Curve", "Event", "Figure", "Fits", "Scalars", "Tag", "Value"),
         "run": ("Run",),
+        "summaries": ("RunSummary",),
     },
 )

@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
+import fnmatch
 import os
 import platform
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from catkit_devices.datalog import database, directory
+from catkit_devices.datalog.notes import read_notes
 from catkit_devices.datalog.reader import RunReader
+from catkit_devices.datalog.summaries import KnownSummaries, RunSummary
 from catkit_devices.errors import ConfigurationError, DataError, nearest
 
-__all__ = ["LAST", "RunSummary", "find_run", "find_runs", "summarise"]
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ["LAST", "OUTCOMES", "RunSummary", "find_run", "find_runs", "select_runs", "summarise"]
 
 LAST = "last"
 """The word that means the newest run, where a run's name is expected."""
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """The main facts of a run, as lists of runs show them.
-
-    ``outcome`` is how the run ended: ``finished``, ``failed`` or ``stopped``. It is ``running`` while the run goes on,
-    ``killed`` if its processes are gone, ``unknown`` for a run of another computer that has no outcome, and
-    ``unreadable`` if its files are damaged. ``detail`` says why, if that is known.
-    """
-
-    path: Path
-    name: str
-    started: dt.datetime | None
-    ended: dt.datetime | None
-    outcome: str
-    detail: str
-    records: int
+OUTCOMES = ("finished", "failed", "stopped", "running", "killed", "unknown", "unreadable")
+"""What a :class:`RunSummary` may say of the end of a run."""
 
 
 def find_runs(root: str | os.PathLike[str]) -> list[Path]:
@@ -79,19 +68,69 @@ def _is_run(path: Path) -> bool:
         return False
 
 
+def select_runs(
+    root: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    outcomes: Collection[str] = (),
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+    starred: bool = False,
+    last: int | None = None,
+) -> list[RunSummary]:
+    """Return the main facts of the runs kept under ``root`` that fulfil every condition, oldest first.
+
+    Args:
+        root: where runs are kept.
+        name: what ran, or the name of the run's directory; ``*`` stands for anything.
+        outcomes: how they ended: one of ``OUTCOMES``, or several; empty for any.
+        since: when they have started at the earliest.
+        until: when they have started at the latest.
+        starred: only those with a star.
+        last: at most so many, the newest; only these are read.
+    """
+    known = KnownSummaries(Path(root))
+    runs = [file.parent for file in Path(root).glob(f"*/{database.FILE_NAME}")]
+    summaries = {run: known.get(run) for run in runs}
+    ages = {run: _age(run) if summary is None else _age_of(summary) for run, summary in summaries.items()}
+    found: list[RunSummary] = []
+    for run in sorted(runs, key=ages.__getitem__, reverse=True):
+        if last is not None and len(found) >= last:
+            break
+        summary = summaries[run]
+        what = _name(run) if summary is None else summary.name
+        if name is not None and not any(fnmatch.fnmatchcase(one, name) for one in (run.name, what)):
+            continue
+        if summary is None:
+            summary = summarise(run)
+            known.add(summary)
+        begun = summary.started
+        if (
+            (not outcomes or summary.outcome in outcomes)
+            and (since is None or (begun is not None and begun >= since))
+            and (until is None or (begun is not None and begun <= until))
+            and (summary.notes.starred or not starred)
+        ):
+            found.append(summary)
+    known.save()
+    return found[::-1]
+
+
 def summarise(path: Path) -> RunSummary:
     """Return the main facts of a run; of a damaged run, that it is unreadable and why."""
     try:
         information = directory.read_description(path, directory.INFORMATION)
+        notes = read_notes(path)
         with RunReader(path) as reader:
             outcome = reader.outcome or {"outcome": _unfinished(information), "detail": ""}
-            records = sum(tag.count for tag in reader.tags() if tag.kind != "event")
+            records = reader.record_count
+        ended = dt.datetime.fromtimestamp(outcome["time_ns"] / 1e9, dt.UTC) if "time_ns" in outcome else None
+        return RunSummary(
+            path, information["name"], _started(information), ended, outcome["outcome"], outcome["detail"], records,
+            notes,
+        )  # fmt: skip
     except DataError as error:
         return RunSummary(path, path.name, None, None, "unreadable", str(error), 0)
-    ended = dt.datetime.fromtimestamp(outcome["time_ns"] / 1e9, dt.UTC) if "time_ns" in outcome else None
-    return RunSummary(
-        path, information["name"], _started(information), ended, outcome["outcome"], outcome["detail"], records
-    )
 
 
 def _unfinished(information: dict[str, Any]) -> str:
@@ -121,6 +160,11 @@ def _name(run: Path) -> str:
         return str(directory.read_description(run, directory.INFORMATION)["name"])
     except (DataError, KeyError):
         return run.name
+
+
+def _age_of(summary: RunSummary) -> tuple[float, str]:
+    started = summary.started
+    return (summary.path.stat().st_mtime if started is None else started.timestamp()), summary.path.name
 
 
 def _age(run: Path) -> tuple[float, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from catkit_devices.datalog import database, directory, logfile, tables
 from catkit_devices.datalog.arrays import decode
+from catkit_devices.datalog.notes import Notes, read_notes
 from catkit_devices.datalog.records import Arrays, Curve, Event, Figure, Fits, Location, Scalars, Tag, Value
 from catkit_devices.datalog.values import from_json, is_plain_text, nanoseconds
 from catkit_devices.errors import DataError, nearest
@@ -33,6 +34,15 @@ _TABLES = {
     "scalar": "scalars", "array": "arrays", "curve": "objects", "figure": "objects", "fits": "objects",
     "value": "objects", "event": "objects",
 }  # fmt: skip
+
+
+# Records are only ever added, so the largest number is how many there are: counting a million takes too long for a
+# list of runs.
+_COUNT = """
+SELECT ifnull((SELECT max(id) FROM scalars), 0) + ifnull((SELECT max(id) FROM arrays), 0)
+    + ifnull((SELECT max(id) FROM objects), 0)
+    - (SELECT count(*) FROM objects WHERE tag IN (SELECT id FROM tags WHERE kind = 'event'))
+"""
 
 
 class RunReader:
@@ -77,6 +87,17 @@ class RunReader:
             if not {"outcome", "detail", "time_ns"} <= outcome.keys():
                 raise ValueError(f"outcome, detail and time_ns were expected, got {outcome}")
             return outcome
+
+    @property
+    def record_count(self) -> int:
+        """How many records the run has; events are not counted."""
+        ((count,),) = self._query(_COUNT, ())
+        return int(count)
+
+    @property
+    def notes(self) -> Notes:
+        """What people have written about the run, and whether it has a star."""
+        return read_notes(self._path)
 
     def log_text(self) -> str:
         """Return the whole log, of all processes, in time order; empty if nothing was logged."""

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 
 import pytest
 
@@ -40,6 +41,30 @@ def test_runs_are_listed_oldest_first_with_their_outcome(command, recorded):
     assert [row[1] for row in rows] == ["FilterScan", "Loop"]
     assert "failed" in rows[0]
     assert "the lamp [red] went out" in next(line for line in lines if "FilterScan" in line)
+
+
+def test_runs_are_chosen_by_name_outcome_date_and_number(command, recorded):
+    def names(*options):
+        return [one["name"] for one in json.loads(command(recorded, "runs", *options, "--json").stdout)]
+
+    assert names("--last", "1") == names("--name", "Loo*") == names("--outcome", "finished") == ["Loop"]
+    assert names("--since", "1h", "--outcome", "failed", "--outcome", "stopped") == ["FilterScan"]
+    assert names("--until", "2020-01-01") == names("--since", "1d", "--until", "1h") == []
+    assert "no recorded runs of this kind" in command(recorded, "runs", "--name", "Other").stdout
+    assert "did you mean 'failed'?" in command(recorded, "runs", "--outcome", "faled", exit_code=2).stderr
+
+
+def test_notes_and_a_star_are_shown_with_their_run(command, recorded):
+    assert "note added to runs/" in command(recorded, "note", "FilterScan", "new", "lamp").stdout
+    assert json.loads(command(recorded, "star", "FilterScan", "--json").stdout)["starred"] is True
+    (one,) = json.loads(command(recorded, "runs", "--starred", "--json").stdout)
+    assert (one["name"], [note["text"] for note in one["notes"]]) == ("FilterScan", ["new lamp"])
+    row = next(line for line in command(recorded, "runs").stdout.splitlines() if "FilterScan" in line)
+    assert row.lstrip().startswith("*")
+    assert "new lamp" in row
+    assert re.search(r"note \(.+\): new lamp", command(recorded, "runs", "FilterScan").stdout)
+    command(recorded, "star", "FilterScan", "--remove")
+    assert json.loads(command(recorded, "runs", "--starred", "--json").stdout) == []
 
 
 def test_runs_for_a_script_are_json(command, recorded):

@@ -50,7 +50,7 @@ def complete(bench, *words, **environment):
 
 
 def test_the_shell_completes_commands_options_devices_and_experiments(running):
-    assert complete(running, "st") == ["start", "stop", "status"]
+    assert complete(running, "st") == ["start", "stop", "status", "star"]
     assert "--background" in complete(running, "start", "--ba")
     assert complete(running, "stop", "be") == ["bench"]
     assert complete(running, "get", "w") == ["wheel"]
