@@ -20,6 +20,12 @@ __all__ = ["IncompleteReplyError", "Line", "simulated_clock"]
 _SLICE = 0.1
 """Seconds for which a stream is waited on at a time, so that a cancelled operation ends soon."""
 
+_POLL = 0.001
+"""Seconds between two looks whether bytes have come, at first."""
+
+_LATER = 0.05
+"""Part of a wait between two looks later: an answer is seen late by this at most, and looking costs little."""
+
 _STARVED = 30.0
 """Seconds allowed for reading bytes that are there: this takes no time, unless the operating system does not run this
 process meanwhile."""
@@ -186,6 +192,26 @@ class Line:
             else:
                 self._received += self._read_waiting(waiting)
         return bytes(self._received[:80])
+
+    def wait_until_readable(self, timeout: float, check: Callable[[], None]) -> bool:
+        """Wait until bytes can be read; where the interface cannot tell, do not wait.
+
+        Args:
+            timeout: seconds.
+            check: called at least every 0.1 s; what it raises ends the wait.
+
+        Returns:
+            Whether there are bytes, or there may be.
+        """
+        waited = 0.0
+        while self.stream and self._waiting() == 0:
+            check()
+            if waited >= timeout:
+                return False
+            step = min(_SLICE, max(_POLL, waited * _LATER), timeout - waited)
+            _sleep(self.resource.visalib, step, check)
+            waited += step
+        return True
 
     def settle(self, window: float, timeout: float, check: Callable[[], None]) -> None:
         """Wait until the line has been silent for ``window`` seconds, and throw away what came until then.

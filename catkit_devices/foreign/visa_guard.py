@@ -8,6 +8,7 @@ the device: a real library, a simulation, a recorder.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -192,8 +193,18 @@ class GuardedVisaLibrary(PassingVisaLibrary):
 
     def read(self, session: VISASession, count: int) -> tuple[bytes, StatusCode]:
         """Read up to ``count`` bytes (viRead)."""
-        read: tuple[bytes, StatusCode] = self._call(self._inner.read, "a reply", session, count, reads=True)
+        read: tuple[bytes, StatusCode] = self._call(self._read, "a reply", session, count, reads=True)
         return read
+
+    def _read(self, session: VISASession, count: int) -> tuple[bytes, StatusCode]:
+        """Wait in short steps until the reply begins, where the interface can tell: the operation may be cancelled."""
+        line = self._exchanges.opened().line
+        if line.stream:
+            timeout, _status = self._inner.get_attribute(session, ResourceAttribute.timeout_value)
+            seconds = math.inf if timeout == constants.VI_TMO_INFINITE else timeout / 1000
+            if not line.wait_until_readable(seconds, self._exchanges.checkpoint):
+                self._inner.handle_return_value(session, StatusCode.error_timeout)  # raises VisaIOError
+        return self._inner.read(session, count)
 
     # --- the rules
 

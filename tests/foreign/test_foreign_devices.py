@@ -18,6 +18,7 @@ from catkit_devices.errors import (
     DeviceProtocolError,
     DeviceTimeoutError,
     DeviceValueError,
+    MutexBrokenError,
     OperationCancelled,
 )
 from catkit_devices.simulation import Fault, Instrument, VirtualClock, build_library
@@ -220,6 +221,27 @@ def test_an_operation_that_sleeps_ends_at_its_next_exchange_when_it_is_cancelled
     sent = len(instrument.sent)
     assert device.level == instrument.level
     assert len(instrument.sent) == sent + 1
+
+
+def test_a_read_of_a_foreign_driver_that_waits_on_a_stream_ends_when_it_is_cancelled(lamp):
+    device, _line, instrument = lamp(options={"timeout": 60_000})
+    ended = []
+
+    def ask():
+        try:
+            device.ask("what has no answer?")
+        except MutexBrokenError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while instrument.sent != [b"what has no answer?"]:
+        time.sleep(0.001)
+    device.mutex.break_("the operator wants it")
+    thread.join(30)
+    assert not thread.is_alive()
+    assert "the operator wants it" in str(ended[0])
+    assert device.level == 0.0
 
 
 def test_a_device_is_made_safe_while_its_operation_sleeps_and_that_does_not_go_on(lamp):
