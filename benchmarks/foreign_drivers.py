@@ -1,21 +1,19 @@
 """How PyMeasure's drivers do as devices: its classes, its own tests, and the time that a hosted property takes.
 
-    python benchmarks/foreign_drivers.py [--write]
+    python benchmarks/foreign_drivers.py [--cost] [--write]
 
 PyMeasure's tests are in its source distribution, which is downloaded. ``--write`` makes the page
 docs/reference/foreign-drivers.md of what is found. It takes ten minutes.
 """
 
 import argparse
-import json
+import contextlib
 import logging
 import os
 import random
 import re
 import statistics
-import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 import warnings
@@ -23,15 +21,16 @@ from collections import Counter
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 from catkit_devices import Measurement, VisaDevice
 from catkit_devices.drivers import share
+from catkit_devices.multiprocessing import SharedMemoryManager
 from catkit_devices.simulation import Instrument, build_library
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "foreign"))
 hosted = import_module("hosted_pymeasure")
+own_tests = import_module("pymeasures_own_tests")
 
 PAGE = ROOT / "docs" / "reference" / "foreign-drivers.md"
 
@@ -54,33 +53,6 @@ def classes():
         "classes": len(found), "opened": opened, "totals": dict(totals), "failures": failures,
         "unimportable": unimportable,
     }  # fmt: skip
-
-
-def tests(directory):
-    """Run PyMeasure's own instrument tests with a device in the place of the instrument."""
-    wanted = f"pymeasure=={version('pymeasure')}"
-    download = [sys.executable, "-m", "pip", "download", "-q", "--no-binary", "pymeasure", "--no-deps", wanted]
-    subprocess.run(download, cwd=directory, check=True)
-    with tarfile.open(next(directory.glob("*.tar.gz"))) as archive:
-        archive.extractall(directory, filter="data")
-    source = next(path for path in directory.iterdir() if path.is_dir())
-    reached, report = directory / "reached.txt", directory / "report.xml"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests" / "foreign"), hosted.REACHED: str(reached)}
-    command = [
-        sys.executable, "-m", "pytest", "-q", "-n0", "-p", "hosted_pymeasure", "-p", "no:cacheprovider", "-W", "ignore",
-        "--ignore=tests/instruments/test_all_instruments.py", f"--junitxml={report}", "tests/instruments",
-    ]  # fmt: skip
-    subprocess.run(command, cwd=source, env=environment, check=False, stdout=subprocess.DEVNULL)
-    counts, failures = Counter(), {}
-    for case in ET.parse(report).iter("testcase"):
-        failed = case.find("failure") if case.find("failure") is not None else case.find("error")
-        outcome = "failed" if failed is not None else "skipped" if case.find("skipped") is not None else "passed"
-        counts[outcome] += 1
-        if failed is not None:
-            name = f"{case.get('classname', '').removeprefix('tests.instruments.')}::{case.get('name')}"
-            failures[name] = failed.get("message", "").partition("\n")[0]
-    lines = reached.read_text(encoding="utf-8").splitlines() if reached.exists() else []
-    return {"counts": dict(counts), "failures": failures, "reached": len({json.loads(line)[0] for line in lines})}
 
 
 class Meter:
@@ -114,40 +86,66 @@ def their_class():
     return Theirs
 
 
-def cost(address, rounds=300, calls=10):
-    """Return the microseconds of one property read: ours, hosted, and PyMeasure's alone."""
-    cls = their_class()
+LINES = {
+    "USB (messages)": "USB0::1::2::3::INSTR",
+    "TCP socket (stream)": "TCPIP0::192.0.2.1::5::SOCKET",
+}
+ROUNDS, CALLS = 300, 10
+"""Rounds are interleaved: what slows the computer down for a while slows all readers down."""
 
-    def line():
-        return build_library([Instrument(address, Meter)])
 
-    ours, theirs = Ours("ours", address=address, visa_library=line()), share(cls, address, visa_library=line())
-    ours.open()
-    theirs.open()
-    readers = {"ours": ours, "hosted": theirs, "alone": cls(address, visa_library=line())}
+def make_ours(address):
+    return Ours("ours", address=address, visa_library=build_library([Instrument(address, Meter)]))
+
+
+def make_theirs(address):
+    return share(their_class(), address, visa_library=build_library([Instrument(address, Meter)]))
+
+
+def compared(readers):
+    """Return the median time of one read for each reader in us, and the median over the rounds of hosted / ours."""
     times = {name: [] for name in readers}
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for name in random.sample(list(readers), len(readers)):
             start = time.perf_counter()
-            for _ in range(calls):
+            for _ in range(CALLS):
                 _ = readers[name].level
-            times[name].append((time.perf_counter() - start) / calls * 1e6)
-    ours.close()
-    theirs.close()
-    return {name: statistics.median(values) for name, values in times.items()}
+            times[name].append((time.perf_counter() - start) / CALLS * 1e6)
+    ratio = statistics.median(hosted / ours for hosted, ours in zip(times["hosted"], times["ours"], strict=True))
+    return {name: statistics.median(values) for name, values in times.items()}, ratio
+
+
+def cost_here(address):
+    """Compare what a read costs in the process that has the devices."""
+    with make_ours(address) as ours, make_theirs(address) as theirs:
+        alone = their_class()(address, visa_library=build_library([Instrument(address, Meter)]))
+        return compared({"alone": alone, "ours": ours, "hosted": theirs})
+
+
+def cost_through_proxies(address):
+    """Compare what a read costs through proxies, from another process than that which has the devices."""
+    os.environ["CATKIT_DEVICES_RUNTIME"] = tempfile.mkdtemp()
+    with SharedMemoryManager("cost") as manager, contextlib.ExitStack() as opened:
+        ours, theirs = (
+            manager.get_object("ours", make_ours, address),
+            manager.get_object("theirs", make_theirs, address),
+        )
+        return compared({"ours": opened.enter_context(ours), "hosted": opened.enter_context(theirs)})
 
 
 def page(found, run, times):
     """Return the page of the reference."""
-    counts, totals = run["counts"], found["totals"]
-    ran = counts.get("passed", 0) + counts.get("failed", 0)
-    rows = [
-        f"| {name} | {one['alone']:.0f} | {one['ours']:.0f} | {one['hosted']:.0f} | {one['hosted'] / one['ours']:.2f} |"
-        for name, one in times.items()
-    ]
+    (outcomes, failed, reached), totals = run, found["totals"]
     unimportable = ["These modules cannot be imported here:", "", *_table("module", found["unimportable"])]
     failures = "\n".join(_table("class", found["failures"]) + (unimportable if found["unimportable"] else []))
-    failing_tests = "\n".join(_table("test that fails", run["failures"]))
+    failing_tests = "\n".join(
+        [
+            "| test that fails | why |",
+            "|---|---|",
+            *(f"| `{name}` | {own_tests.WHY.get(name, _cell(message))} |" for name, message in sorted(failed.items())),
+            "",
+        ]
+    )
     return f"""# Drivers of other frameworks: figures
 
 Made by `python benchmarks/foreign_drivers.py --write`, with PyMeasure {version("pymeasure")}.
@@ -164,29 +162,35 @@ line, which gives the same answer to every question. They have {totals["properti
 They run with a device in the place of the instrument. Each property and method that a test uses is an operation under
 the mutex of the device; its table of expected commands is served by a simulated line.
 
-{counts.get("passed", 0)} of the {ran} that run pass. {counts.get("skipped", 0)} need real instruments, or are
-skipped by PyMeasure itself. {run["reached"]} of those that run also use something that is no operation, such as the
-adapter.
-
-Those that fail are of these kinds:
-
-* `TypeError: ... 'address'`: the class of the test is no instrument (it derives from `CommonBase` alone), so it has no
-  line.
-* `VI_ERROR_TMO`: the driver asks for more bytes than the table answers. PyMeasure's own stand-in for a line then gives
-  fewer; a line waits for them.
-* `a test with a connection of its own`: the test replaces pyvisa's resource by something else.
-* `'baudrate' is not a valid attribute`: the driver fails on pyvisa without us too.
-* Others look at the number of bytes or elements that a reply has without its termination, which it has on a line.
+{outcomes["passed"]} of the {outcomes["passed"] + outcomes["failed"]} that run pass. {outcomes["skipped"]} need real
+instruments, or are skipped by PyMeasure itself. {reached} of those that run also use something that is no operation,
+such as the adapter. `.ci/run` runs them too (tests/foreign/test_pymeasures_own_tests.py), and fails if another one than
+these fails:
 
 {failing_tests}
 ## What it costs
 
-One read of a property on the same simulated line, median, in microseconds:
+One read of a property on the same simulated line, median, in microseconds; the ratio is the median over interleaved
+rounds. *Through a proxy* means that the device lives on a server, and another process reads it.
 
-| line | PyMeasure alone | our driver | PyMeasure's driver, hosted | hosted / ours |
-|---|---|---|---|---|
-{chr(10).join(rows)}
+| line | | PyMeasure alone | our driver | PyMeasure's driver, hosted | hosted / ours |
+|---|---|---|---|---|---|
+{chr(10).join(_rows(times))}
 """
+
+
+def costs():
+    """Compare on both kinds of line, here and through proxies."""
+    places = {"in one process": cost_here, "through a proxy": cost_through_proxies}
+    return {(line, where): cost(address) for line, address in LINES.items() for where, cost in places.items()}
+
+
+def _rows(times):
+    rows = []
+    for (line, where), (one, ratio) in times.items():
+        alone = f"{one['alone']:.0f}" if "alone" in one else ""
+        rows.append(f"| {line} | {where} | {alone} | {one['ours']:.0f} | {one['hosted']:.0f} | {ratio:.2f} |")
+    return rows
 
 
 def _table(what, rows):
@@ -203,15 +207,15 @@ def _cell(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cost", action="store_true", help="print the table of what a read costs, only")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     wanted = parser.parse_args()
+    if wanted.cost:
+        print("\n".join(_rows(costs())))
+        return
     with tempfile.TemporaryDirectory() as directory:
-        run = tests(Path(directory))
-    times = {
-        "USB (messages)": cost("USB0::1::2::3::INSTR"),
-        "TCP socket (stream)": cost("TCPIP0::192.0.2.1::5::SOCKET"),
-    }
-    text = page(classes(), run, times)
+        run = own_tests.run(Path(directory))
+    text = page(classes(), run, costs())
     if wanted.write:
         PAGE.write_text(text, encoding="utf-8")
     print(text)

@@ -50,9 +50,13 @@ def pytest_addoption(parser):
     )
 
 
+ONLY_FOREIGN = {"peers", "test_pymeasures_own_tests.py", "test_qcodes.py"}
+"""Modules and directories that need what the extra ``peers`` installs, or take long: they run with ``--foreign``."""
+
+
 def pytest_ignore_collect(collection_path, config):
-    """Leave out the modules whose whole work takes long, but for ``--whole``, and ``peers``, but for ``--foreign``."""
-    if collection_path == Path(__file__).parent / "peers" and not config.getoption("--foreign"):
+    """Leave out the modules whose whole work takes long, but for ``--whole``, and what needs others' programs."""
+    if collection_path.name in ONLY_FOREIGN and not config.getoption("--foreign"):
         return True
     return True if collection_path.name.startswith("test_whole_") and not config.getoption("--whole") else None
 
