@@ -224,9 +224,10 @@ class Interrupts:
     def _come(self, *_):
         if self._armed:
             self._left -= 1
-            # After the last one once more, should that be lost: what is raised in a __del__ goes nowhere.
+            # After the last one once more, should that be lost: what is raised in a __del__ goes nowhere. That must not
+            # come while the last one is still handled, which takes long on a busy computer.
             soon = self._chooser.random() * 0.0003 + 1e-6
-            signal.setitimer(signal.ITIMER_REAL, soon if self._left > 0 else 0.1)
+            signal.setitimer(signal.ITIMER_REAL, soon if self._left > 0 else 5.0)
             raise KeyboardInterrupt
 
     def during(self, action):
