@@ -27,6 +27,7 @@ __all__ = ["COMMANDS", "main", "make_application"]
 COMMANDS = {
     "demo": "catkit_devices.cli.demo:demo",
     "run": "catkit_devices.cli.run:run",
+    "queue": "catkit_devices.cli.queue:queue",
     "start": "catkit_devices.cli.start:start",
     "stop": "catkit_devices.cli.stop:stop",
     "status": "catkit_devices.cli.status:status",

@@ -1,4 +1,4 @@
-"""Starting a testbed that outlives the terminal it was started from."""
+"""Starting a testbed, or a run, that outlives the terminal it was started from."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ def tell(file: Path, facts: Mapping[str, Any]) -> None:
     partial.replace(file)
 
 
-def start_in_background(arguments: Sequence[str], log: Path, timeout: float) -> dict[str, Any]:
-    """Run ``catkit-devices start`` in a process of its own that no terminal ends, and return when it is ready.
+def start_in_background(arguments: Sequence[str], log: Path, timeout: float, what: str) -> dict[str, Any]:
+    """Run ``catkit-devices`` in a process of its own that no terminal ends, and return when it is ready.
 
     Args:
-        arguments: behind ``start``.
+        arguments: of the command line; with ``--announce FILE`` behind them it tells when it is ready.
         log: the file to which it appends its output.
         timeout: seconds that it has to be ready; it is ended if it is not.
+        what: is started, for messages.
 
     Returns:
-        What it tells: ``testbed``, ``server`` and ``pid``.
+        What it tells.
 
     Raises:
         DataError: the log cannot be written.
@@ -59,7 +60,7 @@ def start_in_background(arguments: Sequence[str], log: Path, timeout: float) -> 
         except OSError as error:
             raise DataError(f"{log} cannot be written: {error}") from error
         try:
-            facts = _wait(process, ready, log, before, timeout)
+            facts = _wait(process, ready, log, before, timeout, what)
         except BaseException:
             _end(process)
             raise
@@ -67,7 +68,9 @@ def start_in_background(arguments: Sequence[str], log: Path, timeout: float) -> 
     return facts
 
 
-def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path, before: int, timeout: float) -> dict[str, Any]:
+def _wait(
+    process: subprocess.Popen[bytes], ready: Path, log: Path, before: int, timeout: float, what: str
+) -> dict[str, Any]:
     deadline = time.monotonic() + timeout
     while not ready.exists():
         if process.poll() is not None:
@@ -76,14 +79,14 @@ def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path, before: int,
                 sys.stderr.write(said.read().decode("utf-8", "replace"))
             raise typer.Exit(process.returncode or 1)
         if time.monotonic() > deadline:
-            raise ServerUnresponsiveError(f"the testbed was not ready in {timeout:g} s; see {log}", pid=process.pid)
+            raise ServerUnresponsiveError(f"{what} was not ready in {timeout:g} s; see {log}", pid=process.pid)
         time.sleep(_PAUSE)
     facts: dict[str, Any] = json.loads(ready.read_text(encoding="utf-8"))
     return facts
 
 
 def _spawn(arguments: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "catkit_devices", "start", *arguments]
+    command = [sys.executable, "-m", "catkit_devices", *arguments]
     if os.name == "posix":
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

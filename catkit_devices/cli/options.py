@@ -24,6 +24,7 @@ __all__ = [
     "Simulate",
     "TestbedName",
     "seconds_option",
+    "words_again",
 ]
 
 
@@ -95,3 +96,14 @@ OneRun = Annotated[
         help="A run: its path, its name, or 'last' for the newest.",
     ),
 ]  # fmt: skip
+
+
+def words_again(configs: list[Path], overrides: list[str], simulate: bool | None, runs: Path | None) -> list[str]:
+    """Return the words of a command line with these options, for another process of this program."""
+    words = [word for config in configs for word in ("--config", str(config))]
+    words += [word for override in overrides for word in ("--set", override)]
+    if simulate is not None:
+        words.append("--simulate" if simulate else "--hardware")
+    if runs is not None:
+        words += ["--runs", str(runs)]
+    return words

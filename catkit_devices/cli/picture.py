@@ -41,6 +41,7 @@ def picture(status: dict[str, Any], *, messages: int = 6) -> RenderableType:
     parts: list[RenderableType] = [_heading(status)]
     if status["experiments"]:
         parts += [_experiments(status["experiments"])]
+    parts += _queue(status.get("queue") or {"paused": None, "entries": []})
     if status["devices"]:
         parts += [_devices(status["devices"])]
     if status["safety"]["checks"]:
@@ -142,6 +143,19 @@ def _experiments(experiments: dict[str, Any]) -> Table:
             Text(state, style=style), Text(told if silence is None else f"no news for {silence:.0f} s"),
         )  # fmt: skip
     return grid
+
+
+def _queue(queue: dict[str, Any]) -> list[Text]:
+    from rich.text import Text
+
+    waiting = [entry["what"] for entry in queue["entries"] if entry["state"] == "waiting"]
+    if not waiting and queue["paused"] is None:
+        return []
+    told = f"queue: {len(waiting)} waiting"
+    if waiting:
+        told += f", {waiting[0]} is next"
+    paused = f", paused: {queue['paused']}" if queue["paused"] is not None else ""
+    return [Text.assemble(told, (paused, "yellow"))]
 
 
 def _devices(devices: dict[str, Any]) -> Table:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import sys
 import time
 from multiprocessing import active_children
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate, TestbedName
+from catkit_devices.cli.attaching import attach, attach_or_start
+from catkit_devices.cli.detaching import tell
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate, TestbedName, words_again
 from catkit_devices.cli.output import FAILED, console, print_json, reason_for_null, short, warn
+from catkit_devices.errors import in_one_line
 
 if TYPE_CHECKING:
     from catkit_devices.testbed.client import TestbedClient
@@ -22,6 +28,8 @@ __all__ = ["EXAMPLES", "SETTINGS", "run"]
 EXAMPLES = (
     "catkit-devices run scan.py --config bench.toml --simulate",
     "catkit-devices run scan.py:FilterScan --repeats 5",
+    "catkit-devices run scan.py --queue --repeats 5",
+    "catkit-devices run scan.py --detach",
     "catkit-devices run scan.py --help",
 )
 # Options that this command does not know are parameters of the experiment, which its help lists too.
@@ -29,6 +37,8 @@ SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 
 _PAUSE = 0.1
 """Seconds between two looks at the experiments, and at who still uses the testbed."""
+_DETACHED = 180.0
+"""Seconds for a run without a terminal to begin; its testbed may have to be started first."""
 _LEAVING = 3.0
 """Seconds for programs that joined to leave; after that the testbed ends, even if a program still watches it."""
 
@@ -50,6 +60,13 @@ def run(
     new: Annotated[
         bool, typer.Option("--new", help="Start a second testbed from --config even if one is running already.")
     ] = False,
+    wants_queue: Annotated[
+        bool, typer.Option("--queue", help="Add it to the queue of a running testbed, and return; see `queue`.")
+    ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return as soon as it runs; it goes on without this terminal.")
+    ] = False,
+    announce: Annotated[Path | None, typer.Option("--announce", hidden=True)] = None,
     wants_help: Annotated[
         bool, typer.Option("--help", "-h", help="Show this message, and the parameters of the experiment.")
     ] = False,
@@ -74,7 +91,21 @@ def run(
         print_parameters(kind)
         return
     instance = kind(**parse_parameters(kind, context.args))
-    from catkit_devices.cli.attaching import attach_or_start
+    if wants_queue and detach:
+        raise ConfigurationError("expected one of --queue and --detach, got both")
+    if wants_queue:
+        _add_to_queue(attach(testbed, configs, overrides), experiment, context.args, as_json=as_json)
+        return
+    if detach:
+        words = ["run", experiment, *words_again(configs, overrides, simulate, runs)]
+        words += ["--testbed", testbed] if testbed is not None else []
+        words += ["--new"] if new else []
+        place = _runs_of(testbed, configs, overrides, runs) / f"{instance.name or kind.__name__}.detached.log"
+        _detach([*words, *context.args], place, as_json=as_json)
+        return
+    if announce is not None:
+        # It was started without a terminal: SIGINT, which may be ignored then, is how it is told to stop.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     from catkit_devices.cli.live import LiveView
     from catkit_devices.cli.screen import Screen
 
@@ -86,7 +117,7 @@ def run(
         if joined and runs is not None and not _from_environment(context, "runs"):
             warn(f"--runs changes nothing: testbed {client.name!r} is running already, and keeps its runs in one place")
         with LiveView(client, screen):
-            result = _run(client, instance)
+            result = _run(client, instance, announce)
             progress = next(entry for entry in client.progress() if entry.run == str(instance.run_path))
             if not joined:
                 _let_others_end(client)
@@ -106,14 +137,84 @@ def run(
         raise typer.Exit(FAILED)
 
 
-def _run(client: TestbedClient, instance: Experiment) -> Any:
+def _run(client: TestbedClient, instance: Experiment, announce: Path | None) -> Any:
+    state, message = "failed", ""
+    told = False
+
+    def tell_once() -> None:
+        nonlocal told
+        if announce is not None and not told and instance.run_path is not None:
+            told = True
+            tell(announce, {**_running(client, instance), "log": None})
+
     try:
-        (result,) = client.run(instance)
+        (result,) = client.run(instance, on_tick=tell_once)
+        ended = next(one for one in client.progress() if one.run == str(instance.run_path))
+        state, message = ended.state, ended.message
     except BaseException as error:
+        state, message = "stopped" if isinstance(error, KeyboardInterrupt) else "failed", in_one_line(error)
         if instance.run_path is not None:
             error.add_note(f"run directory: {short(instance.run_path)}")
         raise
+    finally:
+        if announce is not None and instance.run_path is not None:
+            with contextlib.suppress(OSError):  # a program that waited for the beginning only has taken the file away
+                tell(announce, {**_running(client, instance), "state": state, "message": message})
     return result
+
+
+def _running(client: TestbedClient, instance: Experiment) -> dict[str, Any]:
+    return {"testbed": client.name, "run": str(Path(instance.run_path or "").absolute()), "pid": os.getpid()}
+
+
+def _add_to_queue(client: TestbedClient, experiment: str, parameters: list[str], *, as_json: bool) -> None:
+    import getpass
+
+    try:
+        user: str | None = getpass.getuser()
+    except (KeyError, OSError):
+        user = None  # a user number without a name, as there is in containers
+    entry = {
+        "what": experiment, "parameters": parameters, "directory": str(Path.cwd()), "python": sys.executable,
+        "search_path": os.environ.get("PYTHONPATH"), "user": user,
+    }  # fmt: skip
+    queue = client.change_queue("add", entry=entry)
+    before = sum(one["state"] in {"waiting", "running"} for one in queue["entries"]) - 1
+    if as_json:
+        print_json({"number": queue["number"], "before": before, "paused": queue["paused"]})
+        return
+    text = f"{experiment} is number {queue['number']} of the queue of testbed {client.name!r}, {before} before it"
+    console().print(text, markup=False)
+    if queue["paused"] is not None:
+        warn(f"the queue is paused: {queue['paused']}; `catkit-devices queue resume` lets it go on")
+
+
+def _detach(words: list[str], log: Path, *, as_json: bool) -> None:
+    from catkit_devices.cli.detaching import start_in_background
+
+    facts = start_in_background(words, log, _DETACHED, "the experiment")
+    if as_json:
+        print_json({**facts, "log": str(log)})
+        return
+    console().print(
+        f"running on testbed {facts['testbed']!r} without this terminal (pid {facts['pid']}), log: {short(log)}; "
+        f"run directory: {short(facts['run'])}",
+        markup=False,
+    )
+
+
+def _runs_of(testbed: str | None, configs: list[Path], overrides: list[str], runs: Path | None) -> Path:
+    """Return where the testbed keeps its runs, whether it runs already or not."""
+    from catkit_devices.errors import ServerNotFoundError
+
+    try:
+        return Path(attach(testbed, configs, overrides).layout.runs)
+    except ServerNotFoundError:
+        if not configs:
+            raise
+    from catkit_devices.testbed import load_configuration
+
+    return runs if runs is not None else Path(load_configuration(configs, overrides).testbed.runs)
 
 
 def _let_others_end(client: TestbedClient) -> None:

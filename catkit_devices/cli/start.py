@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate, seconds_option
+from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate, seconds_option, words_again
 from catkit_devices.cli.output import console, print_json
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def start(
     _refuse_second(configuration)
     if background:
         place = log or Path(runs or configuration.testbed.runs) / f"{configuration.testbed.name}.log"
-        started = start_in_background(_arguments(configs, overrides, simulate, runs), place, timeout)
+        started = start_in_background(
+            ["start", *words_again(configs, overrides, simulate, runs)], place, timeout, "the testbed"
+        )
         if as_json:
             print_json({**started, "log": str(place)})
         else:
@@ -145,13 +147,3 @@ def _refuse_beside_silent(name: str, status: dict[str, Any]) -> None:
             f"`kill -CONT {pids[0]}` resumes it, `kill -KILL {pids[0]}` ends it",
             server=name,
         )
-
-
-def _arguments(configs: list[Path], overrides: list[str], simulate: bool | None, runs: Path | None) -> list[str]:
-    words = [word for config in configs for word in ("--config", str(config))]
-    words += [word for override in overrides for word in ("--set", override)]
-    if simulate is not None:
-        words.append("--simulate" if simulate else "--hardware")
-    if runs is not None:
-        words += ["--runs", str(runs)]
-    return words

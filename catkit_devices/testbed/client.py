@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +20,7 @@ from catkit_devices.errors import (
 )
 from catkit_devices.testbed.devices.devices import Devices
 from catkit_devices.testbed.devices.factory import SIMULATION, make_simulation
+from catkit_devices.testbed.experiments.experiment_queue import QUEUE
 from catkit_devices.testbed.experiments.launch import Launcher
 from catkit_devices.testbed.experiments.main import FINISH, STOP, control_queue
 from catkit_devices.testbed.experiments.progress import ENDED, EXPERIMENTS, Progress
@@ -49,6 +51,8 @@ __all__ = ["TestbedClient"]
 
 _RESET_TIMEOUT = 100.0
 """Seconds for a reset: every check has to pass once more, and every permit has to be given again."""
+_QUEUE_TIMEOUT = 110.0
+"""Seconds for a change of the queue: the testbed's process may be busy with a reset."""
 _POLL = 0.05
 """Seconds between two looks whether the testbed has ended."""
 
@@ -165,6 +169,29 @@ class TestbedClient:
     def finish(self, *names: str) -> None:
         """Tell experiments to end with their current step; without names, all that run."""
         self._tell(names or self._names_running(), FINISH, "")
+
+    def queue(self) -> dict[str, Any]:
+        """Return the queue of experiments: why it is ``paused`` (None: it is not), and its ``entries``, as plain data.
+
+        ``state`` of an entry is ``waiting``, ``running``, ``finished``, ``failed``, ``stopped``, ``cancelled`` or
+        ``cut off`` (the testbed ended while it ran).
+        """
+        queue: dict[str, Any] = self.manager.get_dict(LAYOUT).get(QUEUE) or {"paused": None, "entries": []}
+        return queue
+
+    def change_queue(self, do: str, **what: Any) -> dict[str, Any]:
+        """Change the queue of experiments, and return it.
+
+        Args:
+            do: ``add`` (``entry``: the fields of a ``QueueEntry``), ``move`` (``numbers``, ``to``: the place among
+                those that wait, from 1), ``cancel`` (``numbers``), ``pause`` (``reason``) or ``resume``.
+            **what: what it concerns.
+
+        Raises:
+            ConfigurationError: it makes no sense, such as a number that is not in the queue.
+        """
+        queue: dict[str, Any] = ask_testbed(self.manager, QUEUE, json.dumps({"do": do, **what}), _QUEUE_TIMEOUT)
+        return queue
 
     # --- safety -----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import CatkitDevicesError, ServerNotFoundError, ServerUnresponsiveError
+from catkit_devices.testbed.experiments.experiment_queue import QUEUE
 from catkit_devices.testbed.experiments.progress import ENDED, EXPERIMENTS
 from catkit_devices.testbed.processes.finding import LAYOUT, QUIET, silence_of, silent_testbed
 from catkit_devices.testbed.processes.logs import MESSAGES
@@ -101,6 +102,7 @@ class Looking:
                 "permit": _permit(self._layout, servers),
                 "not_safe": _not_safe(self._layout, own, servers),
             },
+            "queue": about.get(QUEUE) or {"paused": None, "entries": []},
             "telemetry": {name: self._reading(name) for name in self._telemetry},
             "messages": own["messages"],
         }

@@ -19,6 +19,7 @@ from catkit_devices.testbed.client import TestbedClient
 from catkit_devices.testbed.closing import close_devices, end_other_experiments
 from catkit_devices.testbed.configuration.layout_factory import lay_out
 from catkit_devices.testbed.experiments.child import time_to_stop
+from catkit_devices.testbed.experiments.experiment_queue import QUEUE, ExperimentQueue
 from catkit_devices.testbed.experiments.progress import ENDED
 from catkit_devices.testbed.experiments.watchdog import WARDEN, Warden
 from catkit_devices.testbed.notifications import Notifier
@@ -93,6 +94,7 @@ class Testbed(TestbedClient):
         self._servers = Servers()
         self._watch: SafetyWatch | None = None
         self._historian: Historian | None = None
+        self._queue: ExperimentQueue | None = None
         self._told: SafetyError | None = None
         """The trip that the caller knows of."""
         self._end_request: CatkitDevicesError | None = None
@@ -147,7 +149,15 @@ class Testbed(TestbedClient):
         if layout.has_telemetry:
             self._historian = Historian(layout)
             self._cleanup.callback(self._historian.end)
-        Requests(manager, {SHUTDOWN: self._prepare_to_end, RESET: self.reset_safety})
+        self._queue = ExperimentQueue(
+            self.runs / f"{layout.name}.queue.json",
+            layout.server,
+            layout.name,
+            reason_to_wait=self._reason_to_wait,
+            publish=self._publish_queue,
+            say=self._collector.say,
+        )
+        Requests(manager, {SHUTDOWN: self._prepare_to_end, RESET: self.reset_safety, QUEUE: self._queue.do})
         self._publish(layout)
         self._watch = SafetyWatch(
             layout,
@@ -171,6 +181,15 @@ class Testbed(TestbedClient):
         about["configuration"] = self.configuration.model_dump(mode="json")
         about["pid"], about["host"], about["started"] = os.getpid(), socket.gethostname(), time.time()
         about["layout"] = layout  # last, because a program that finds the testbed may attach to it
+
+    def _publish_queue(self, queue: dict[str, Any]) -> None:
+        with contextlib.suppress(*UNREACHABLE):
+            self.manager.get_dict(LAYOUT)[QUEUE] = queue
+
+    def _reason_to_wait(self) -> str | None:
+        """Return why the queue must not start an experiment now."""
+        reason = self._reason_to_stop()
+        return None if reason is None else str(reason)
 
     def _end(self, error: BaseException | None) -> None:
         """End everything that was started; if one step fails, the others are done all the same."""
@@ -231,7 +250,11 @@ class Testbed(TestbedClient):
             self.manager.get_dict(LAYOUT)["ending"] = True
         for running in self._launcher.running():
             running.kill()
+        if self._queue is not None:
+            self._queue.hold()
         end_other_experiments(self.manager, time_to_stop(self.layout.stop_timeout))
+        if self._queue is not None:
+            self._queue.end(time_to_stop(self.layout.stop_timeout))
         servers = [server for server in self.layout.device_servers if server in self._servers.managers]
         reason = f"testbed {self.name!r} is ending"
         deaf = at_once(
@@ -311,6 +334,8 @@ class Testbed(TestbedClient):
             running.stop(str(trip))
         if self._historian is not None:
             self._historian.note(TRIP, str(trip))
+        if self._queue is not None:
+            self._queue.pause_soon(str(trip))
 
     # --- experiments ------------------------------------------------------------------------------------------------
 
