@@ -33,6 +33,9 @@ _MOST_WAITING = 256
 """Threads, each of which carries out, or waits for, one thing that a program asks for; they exist while needed."""
 _VISA_DEVICE = "catkit_devices.visa.VisaDevice"
 """The class of devices that speak VISA; classes of drivers are not imported here."""
+_MOMENT = 0.05
+"""Seconds that a question of a program that is gone may still take: most replies come much sooner. If it is ended
+before its reply has come, the line must be silent for ``late_window`` before the next program can use it."""
 _LOCAL = ("127.0.0.1", "::1")
 """Hosts that are not named in messages: the program is on this computer."""
 
@@ -120,6 +123,11 @@ class _Acting:
     def __init__(self, session: NamedSession, owner: Owner) -> None:
         self.session = session
         self._owner = owner
+
+    def holds(self, device: Any) -> bool:
+        """Whether it has the mutex of a device, for an exchange or for longer."""
+        holder = device.mutex.holder
+        return holder is not None and holder.key == self._owner.key
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         with acting_as(self._owner):
@@ -235,19 +243,21 @@ class _Visit:
         try:
             reply: bytes = await asyncio.shield(working)
         except asyncio.CancelledError:
-            await self._stop(working)
+            await self._stop(working, acting)
             raise
         return [reply] if reply else []
 
-    async def _stop(self, working: asyncio.Future[Any]) -> None:
-        """End what a thread does or waits for, because of a device clear.
+    async def _stop(self, working: asyncio.Future[Any], acting: _Acting) -> None:
+        """End what a thread does or waits for, because of a device clear or the end of the program.
 
         Who has the lock waits for nobody, so its exchange ends within the timeout of the instrument. Otherwise another
         session takes the place of this one, which ends what this one was waiting for.
         """
         working.add_done_callback(_ignore)
-        if self._gone:
-            return  # the end of the session ends it
+        if self._gone:  # the end of the session ends it
+            if await self._door.do(acting.holds, self._device):
+                await asyncio.wait({working}, timeout=_MOMENT)
+            return
         if not self._has_mutex and self._group is None:
             await self._begin_anew()
         await asyncio.wait({working})

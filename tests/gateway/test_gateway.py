@@ -12,93 +12,16 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import pyvisa
 from crossing import cross
+from kills import kill_in_turn
 from talker import Program, kill, run
 
-from catkit_devices.errors import ConfigurationError, MutexTimeoutError, SafetyError
-from catkit_devices.gateway import HislipServer
+from catkit_devices.errors import MutexTimeoutError, SafetyError
 from catkit_devices.gateway.doors import LockAnswer
 from catkit_devices.gateway.messages import MessageType
-from catkit_devices.gateway.testbed_device import doors_of
-from catkit_devices.testbed import Testbed, load_configuration
-
-BENCH = """
-[testbed]
-name = "bench"
-plugins = ["{plugins}"]
-runs = "{runs}"
-simulate = true
-
-[devices.lamp]
-driver = "lamp"
-address = "USB0::0x1::0x2::LAMP::0::INSTR"
-simulator = "lamp"
-simulator_options = {{ journal = "{journal}" }}
-gateway = "write"
-
-[devices.shown]
-driver = "lamp"
-address = "TCPIP0::10.0.0.1::5025::SOCKET"
-simulator = "lamp"
-simulator_options = {{ journal = "{journal}2" }}
-
-[devices.hidden]
-driver = "lamp"
-address = "GPIB0::3::INSTR"
-simulator = "lamp"
-simulator_options = {{ journal = "{journal}3" }}
-gateway = "off"
-"""
-
-
-class Bench:
-    def __init__(self, testbed, server, journal, ports):
-        self.ports = ports
-        self.testbed = testbed
-        self.lamp = testbed.devices.lamp
-        self.port = server.port
-        self._journal = journal
-
-    def heard(self):
-        return [line.split(" ", 1)[1] for line in self._journal.read_text().splitlines()]
-
-
-@pytest.fixture
-def bench_file(tmp_path, request):
-    path, journal = tmp_path / "bench.toml", tmp_path / "journal"
-    journal.touch()
-    plugins = Path(__file__).parent / "plugins"
-    text = BENCH.format(plugins=plugins, runs=tmp_path / "runs", journal=journal)
-    path.write_text(text + getattr(request, "param", ""))
-    return path
-
-
-@pytest.fixture
-def bench(bench_file, runtime):
-    with Testbed(load_configuration([bench_file])) as testbed:
-        for _ in range(10):
-            with contextlib.ExitStack() as free:
-                taken = [free.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
-                ports = dict(zip(("lamp", "shown"), [one.getsockname()[1] for one in taken], strict=True))
-            with contextlib.suppress(ConfigurationError):  # somebody else has taken it meanwhile
-                server = HislipServer(doors_of(testbed), port=0, sockets=ports)
-                break
-        with server:
-            yield Bench(testbed, server, bench_file.with_name("journal"), ports)
-
-
-@pytest.fixture
-def lamp(bench, program):
-    """Open a connection to the lamp."""
-    return lambda name="hislip_lamp": program(bench.port, name)
-
-
-def waiters(bench, count, until):
-    until(lambda: len(bench.lamp.mutex.waiters) == count)
 
 
 def test_a_program_reads_and_writes_under_the_mutex(bench, lamp, visa):
@@ -154,9 +77,9 @@ def test_programs_and_experiments_wait_in_one_queue(bench, lamp, until):
     with bench.lamp.lock():
         for thread, one, number in zip(threads, programs, itertools.count(1), strict=False):
             thread.start()
-            waiters(bench, 2 * number - 1, until)
+            bench.wait_for(2 * number - 1)
             one.begin_lock(20)
-            waiters(bench, 2 * number, until)
+            bench.wait_for(2 * number)
     for number, one in enumerate(programs):
         assert one.asyn.hear(MessageType.ASYNC_LOCK_RESPONSE).control == LockAnswer.SUCCESS
         order.append(number)
@@ -198,7 +121,7 @@ def test_a_program_that_ends_with_the_lock_is_a_death_and_the_device_is_made_saf
 
     thread = threading.Thread(target=wait)
     thread.start()
-    waiters(bench, 1, until)
+    bench.wait_for(1)
     ended = time.monotonic()
     one.close()
     thread.join()
@@ -220,9 +143,9 @@ def test_a_program_that_is_gone_while_it_waits_is_never_granted(bench, lamp, unt
     one = lamp()
     with bench.lamp.lock():
         one.begin_lock(20)
-        waiters(bench, 1, until)
+        bench.wait_for(1)
         one.close()
-        waiters(bench, 0, until)
+        bench.wait_for(0)
     with bench.lamp.lock(timeout=5.0):
         pass
 
@@ -231,9 +154,9 @@ def test_a_device_clear_ends_what_waits_for_somebody_else(bench, lamp, until):
     one = lamp()
     with bench.lamp.lock():
         one.write(b"POW 9")
-        waiters(bench, 1, until)
+        bench.wait_for(1)
         one.clear()
-        waiters(bench, 0, until)
+        bench.wait_for(0)
     assert one.query(b"POW?") == b"0\n"
     assert "POW 9" not in bench.heard()
 
@@ -251,10 +174,10 @@ def test_who_no_longer_waits_for_the_lock_does_not_get_it(bench, lamp, until):
     one = lamp()
     with bench.lamp.lock():
         one.begin_lock(20)
-        waiters(bench, 1, until)
+        bench.wait_for(1)
         assert one.unlock() == LockAnswer.FAILURE
         assert one.asyn.hear(MessageType.ASYNC_LOCK_RESPONSE).control == LockAnswer.ERROR
-        waiters(bench, 0, until)
+        bench.wait_for(0)
     assert one.lock_info() == (0, 0)
 
 
@@ -298,16 +221,20 @@ def test_a_killed_program_is_a_death(bench, lamp, until, what):
         one.write(b"POW 7")
     killed = run(bench.port, what, "hislip_lamp")
     if what == "waits":
-        waiters(bench, 2, until)  # its lock, and its message
+        bench.wait_for(2)  # its lock, and its message
         kill(killed)
-        waiters(bench, 0, until)
+        bench.wait_for(0)
         assert one.query(b"POW?") == b"7\n"
         return
     one.begin_lock(20)
-    waiters(bench, 1, until)
+    bench.wait_for(1)
     kill(killed)
     assert one.asyn.hear(MessageType.ASYNC_LOCK_RESPONSE).control == LockAnswer.SUCCESS
     assert one.query(b"POW?") == b"0\n"  # it had been left on
+
+
+def test_programs_that_are_killed_at_any_moment_hold_up_nobody_and_leave_nothing_on(bench, lamp):
+    kill_in_turn(bench, lamp, 14, seed=0)
 
 
 def test_no_reply_goes_to_another_program_or_to_an_experiment(bench):
