@@ -279,7 +279,8 @@ class Device(HostedObject, metaclass=DeviceType):
         with calling(current_call()) as call:
             self._access_.operation_lock.enter(call, self._access_.mutex.timeout, f"{self._name_}.reset")
             try:
-                self._life_.reset()
+                with self._access_.told("reset"):
+                    self._life_.reset()
             finally:
                 self._access_.leave(call, shared=True)
 
@@ -358,7 +359,8 @@ class Device(HostedObject, metaclass=DeviceType):
         Raises:
             DeviceFaultError: it could not be made safe within ``safe_timeout``; it refuses use until ``reset()``.
         """
-        self._life_.make_safe()
+        with self._access_.told("make_safe"):
+            self._life_.make_safe()
 
     def _can_be_made_safe_(self) -> bool:
         """Return whether its driver has a way to make it safe, or a component of it."""
@@ -404,16 +406,19 @@ class Device(HostedObject, metaclass=DeviceType):
         shared: bool,
         changes: bool,
         repeatable: bool = False,
+        what: str = "called",
     ) -> Any:
         """Run the body of one operation under the device's locks; raises what the locks or the body raise.
 
         A read that is ``repeatable`` is done once more, over a new connection, where its first try found the connection
-        lost and the caller was in no section.
+        lost and the caller was in no section. ``what`` is the participle for it in the audit trail.
         """
         call = forwarded_call()
         if call is None:
             with calling(current_call()):
-                return self._perform_(body, name, args, kwargs, shared=shared, changes=changes, repeatable=repeatable)
+                return self._perform_(
+                    body, name, args, kwargs, shared=shared, changes=changes, repeatable=repeatable, what=what
+                )
         access, life = self._access_, self._life_
         if call.emergency or access.operation_lock.held_by(call):
             # This is part of an operation of this device, and runs under the locks of that operation.
@@ -422,10 +427,10 @@ class Device(HostedObject, metaclass=DeviceType):
                 return self._perform_in_emergency_(body, args, kwargs)
             access.begin_nested(call, name, changes)
             return body(self, *args, **kwargs)
-        if changes:
-            access.require_permission(name, changes)  # refuse before waiting for the holder
         before, call.changes = call.changes, changes
         try:
+            if changes:
+                access.require_permission(name, changes)  # refuse before waiting for the holder
             access.enter(call, name, shared=shared)
             try:
                 life.ready(name, changes)
@@ -444,8 +449,14 @@ class Device(HostedObject, metaclass=DeviceType):
                 except BaseException:  # Ctrl-C may have come before it was done
                     access.end(call)
                     raise
+        except BaseException as error:
+            if changes:
+                access.tell(call, what, name, args, kwargs, error)
+            raise
         finally:
             call.changes = before
+        if changes:
+            access.tell(call, what, name, args, kwargs, None)
         if type(result) not in PLAIN:
             refuse_result(result, self, f"{self._name_}.{name}")
         return result

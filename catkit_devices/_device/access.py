@@ -16,7 +16,8 @@ from catkit_devices._base.timeouts import default_timeout
 from catkit_devices.errors import CatkitDevicesError, DeviceValueError, nearest
 from catkit_devices.multiprocessing.locks.lock import OwnedLock
 from catkit_devices.multiprocessing.locks.mutex import Mutex
-from catkit_devices.multiprocessing.protocol import running_server
+from catkit_devices.multiprocessing.locks.owner import current_call
+from catkit_devices.multiprocessing.protocol import audit_trail, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -61,6 +62,8 @@ class Access:
         self.mutex = Mutex.over(self.mutex_lock, default_timeout(timeout, f"mutex {name!r}"))
         self.operation_lock = OwnedLock(f"{name} (operation)", by_chain=True, timeout=self.mutex.timeout)
         self.changed_by: Session | None = None
+        self._epoch = 0
+        """How often the device was made safe or closed: what was set before that is not its state any more."""
         self._closing: set[Call] = set()
         """Calls that close the device; they may have it in FAULT too, to make it safe."""
         self._unsettled: set[Call] = set()
@@ -168,6 +171,23 @@ class Access:
     def forget_changes(self) -> None:
         """Note that the device is in a known state: it was made safe."""
         self.changed_by = None
+        self._epoch += 1
+
+    def tell(self, call: Call, what: str, name: str, args: Any, kwargs: Any, error: BaseException | None) -> None:
+        """Have an operation that changes the device noted in the audit trail, if this process has one."""
+        for trail in audit_trail:
+            trail(call, what, self._name, name, args, kwargs, error, self._epoch)
+
+    @contextlib.contextmanager
+    def told(self, name: str) -> Iterator[None]:
+        """Have the block, an operation without arguments, noted in the audit trail."""
+        try:
+            yield
+        except BaseException as error:
+            self.tell(current_call(), "called", name, (), {}, error)
+            raise
+        self._epoch += 1
+        self.tell(current_call(), "called", name, (), {}, None)
 
     def unsettle(self, calls: Iterable[Call]) -> None:
         """Have ``settle`` called as each of these operations ends."""
@@ -275,7 +295,7 @@ class DeviceProperty:
             raise AttributeError(f"of {self.name!r} there are several: set {self.name}[{next(iter(self.each))!r}]")
         if not self.writable:
             raise AttributeError(f"{self.name!r} of {device!r} can be read, not set")
-        device._perform_(self.write, self.name, (value,), {}, shared=False, changes=True)
+        device._perform_(self.write, self.name, (value,), {}, shared=False, changes=True, what="set")
 
     def read(self, device: Any) -> Any:
         """Return the value."""

@@ -671,14 +671,14 @@ def _guarded_property(cls: type, where: str, name: str, member: property, inheri
     if is_shared(member.fset):
         raise TypeError(f"{where} has a setter marked shared: what changes a device cannot be shared")
 
-    def accessor(function: Callable[..., Any] | None, through: Callable[..., Any], *, changes: bool) -> Any:
+    def accessor(function: Callable[..., Any] | None, through: Callable[..., Any], what: str) -> Any:
         if function is None or _is_unlocked(function) or _is_locked(function):
             return function
         if isinstance(function, FunctionType):
             _refuse_lazy(where, function)
         if inherited:
             function = functools.wraps(function)(through)
-        return _locked(name, function, changes=changes)
+        return _locked(name, function, changes=what != "read", what=what)
 
     def get(self: Any) -> Any:
         return getattr(super(cls, self), name)
@@ -690,9 +690,9 @@ def _guarded_property(cls: type, where: str, name: str, member: property, inheri
         next_after(cls, type(self), name).__delete__(self)
 
     return property(
-        accessor(member.fget, get, changes=False),
-        accessor(member.fset, put, changes=True),
-        accessor(member.fdel, drop, changes=True),
+        accessor(member.fget, get, "read"),
+        accessor(member.fset, put, "set"),
+        accessor(member.fdel, drop, "deleted"),
         member.__doc__,
     )
 
@@ -712,14 +712,14 @@ def _refuse_lazy(where: str, function: FunctionType) -> None:
         )
 
 
-def _locked(name: str, function: Callable[..., Any], *, changes: bool) -> Callable[..., Any]:
+def _locked(name: str, function: Callable[..., Any], *, changes: bool, what: str = "called") -> Callable[..., Any]:
     shared = is_shared(function)
     changes = changes and not shared
 
     # The wrapper of a driver defined in __main__ travels by value: it may only call what can be imported.
     @functools.wraps(function)
     def operation(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._perform_(function, name, args, kwargs, shared=shared, changes=changes)
+        return self._perform_(function, name, args, kwargs, shared=shared, changes=changes, what=what)
 
     vars(operation)["_shared"] = shared
     vars(operation)["_locked"] = operation

@@ -36,6 +36,8 @@ COMMANDS = {
     "set": "catkit_devices.cli.set:set_",
     "call": "catkit_devices.cli.call:call",
     "history": "catkit_devices.cli.history:history",
+    "logs": "catkit_devices.cli.logs:logs",
+    "audit": "catkit_devices.cli.audit:audit",
     "locks": "catkit_devices.cli.locks:locks",
     "break-lock": "catkit_devices.cli.break_lock:break_lock",
     "reset-safety": "catkit_devices.cli.reset_safety:reset_safety",

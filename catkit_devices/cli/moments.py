@@ -36,11 +36,13 @@ def moment(text: str, option: str) -> float:
         ) from None
 
 
-def local(moment: float | dt.datetime) -> str:
+def local(moment: float | dt.datetime, *, milliseconds: bool = False) -> str:
     """Return a time as text for the screen.
 
     Args:
         moment: in seconds since 1970 UTC, or with its time zone.
+        milliseconds: whether they are shown too.
     """
     moment = moment if isinstance(moment, dt.datetime) else dt.datetime.fromtimestamp(moment, dt.UTC)
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+    fraction = f".{moment.microsecond // 1000:03d}" if milliseconds else ""
+    return moment.astimezone().strftime(f"%Y-%m-%d %H:%M:%S{fraction} %z")

@@ -74,10 +74,19 @@ def start(
             console().print(f"{text}; stop it with `catkit-devices stop {started['testbed']}`", markup=False)
         return
     if announce is not None:
-        logging.basicConfig(format="%(asctime)s %(levelname)-8s %(processName)s: %(message)s", level=logging.INFO)
+        _log_to_stderr()
     made = Testbed(configuration, simulate=simulate, runs=runs)
     with Screen() as screen, made as testbed, _gateway(configuration, testbed):
         _serve(testbed, screen, announce, as_json=as_json)
+
+
+def _log_to_stderr() -> None:
+    """Write warnings to stderr, which is a file here; all that the testbed logs is in its own log."""
+    from catkit_devices.datalog.logfile import formatter
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
 def _gateway(configuration: Configuration, testbed: Testbed) -> AbstractContextManager[Any]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["FILE_NAME", "LogFileHandler", "in_time_order"]
+__all__ = ["FILE_NAME", "LogFileHandler", "formatter", "in_time_order"]
 
 FILE_NAME = "log.txt"
 """The file with the log, in the directory of a run."""
@@ -54,7 +54,7 @@ class LogFileHandler(logging.Handler):
 
     def __init__(self, path: Path, level: int = logging.NOTSET, tell: Callable[[str], object] | None = None) -> None:
         super().__init__(level)
-        self.setFormatter(_UtcFormatter(_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S"))
+        self.setFormatter(formatter())
         self._path = path
         self._tell = _to_stderr if tell is None else tell
         self._missing = 0
@@ -123,3 +123,8 @@ def _to_stderr(text: str) -> None:
 
 class _UtcFormatter(logging.Formatter):
     converter = staticmethod(time.gmtime)
+
+
+def formatter() -> logging.Formatter:
+    """Return what makes a line of a log file of a record, with its time in UTC."""
+    return _UtcFormatter(_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")

@@ -22,11 +22,13 @@ __all__ = [
     "SELF",
     "SET",
     "SPECIAL",
+    "AuditTrail",
     "HostedHere",
     "Interface",
     "PartInterface",
     "Reference",
     "Register",
+    "audit_trail",
     "emergency_token",
     "running_server",
 ]
@@ -66,6 +68,38 @@ SPECIAL = frozenset(
 RESERVED = frozenset({"acquire", "lock", "mutex", "release"})
 """Names of the proxy's own members."""
 
+
+class AuditTrail(Protocol):
+    """Writes down who has changed what; called for each change. It never waits, and never raises an error."""
+
+    def __call__(
+        self,
+        call: Any,
+        what: str,
+        target: str,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        error: BaseException | None,
+        epoch: int = 0,
+    ) -> None:
+        """Note one change.
+
+        Args:
+            call: on whose behalf.
+            what: was done: a participle.
+            target: the device, or the mutex.
+            name: of the operation; empty if the target has only one.
+            args: of the operation.
+            kwargs: the same, by name.
+            error: that it has raised, if it has.
+            epoch: a number that is another one after the device was made safe or closed.
+        """
+
+
+audit_trail: list[AuditTrail] = []
+"""Where the changes of this process are noted, in a server of a testbed; empty in all other processes."""
+
 running_server: list[Any] = []
 """The server that runs in this process, or empty; also empty in a child that it forks."""
 
@@ -74,6 +108,7 @@ emergency_token: list[str] = []
 processes."""
 
 if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=audit_trail.clear)
     os.register_at_fork(after_in_child=running_server.clear)
     os.register_at_fork(after_in_child=emergency_token.clear)
 

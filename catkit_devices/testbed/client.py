@@ -18,14 +18,16 @@ from catkit_devices.errors import (
     StopExperiment,
     WaitTimeoutError,
 )
+from catkit_devices.multiprocessing.locks.owner import current_call
 from catkit_devices.testbed.devices.devices import Devices
 from catkit_devices.testbed.devices.factory import SIMULATION, make_simulation
 from catkit_devices.testbed.experiments.experiment_queue import QUEUE
 from catkit_devices.testbed.experiments.launch import Launcher
 from catkit_devices.testbed.experiments.main import FINISH, STOP, control_queue
 from catkit_devices.testbed.experiments.progress import ENDED, EXPERIMENTS, Progress
+from catkit_devices.testbed.processes.audit import entry
 from catkit_devices.testbed.processes.finding import LAYOUT
-from catkit_devices.testbed.processes.logs import report
+from catkit_devices.testbed.processes.logs import report, send_entries
 from catkit_devices.testbed.requests import RESET, SHUTDOWN, ask_testbed
 from catkit_devices.testbed.status import ANSWER_TIMEOUT, Looking, states
 from catkit_devices.testbed.telemetry.view import TelemetryView
@@ -162,6 +164,7 @@ class TestbedClient:
         for running in own.values():
             if not names or running.name in names:
                 running.stop(reason)
+                self._audit("stopped", running.name, reason)
         others = tuple(name for name in names or self._names_running() if name not in own)
         if others:
             self._tell(others, STOP, reason)
@@ -320,6 +323,11 @@ class TestbedClient:
     def _reason_behind(self) -> BaseException | None:
         return self._reason_to_stop() or trip_of_servers(self.layout)
 
+    def _audit(self, what: str, target: str, reason: str, error: BaseException | None = None) -> None:
+        """Write down in the audit trail what this process does."""
+        with contextlib.suppress(*UNREACHABLE):  # what is done does not depend on it
+            send_entries(self.layout.server, [entry(current_call(), what, target, reason=reason, error=error)])
+
     def _tell_plugins(self, event: str, text: str, facts: dict[str, Any]) -> None:
         """Have the testbed's process tell its plugins what happened here."""
         error = facts.get("error")
@@ -335,6 +343,7 @@ class TestbedClient:
                     f"testbed {self.name!r} runs no experiment {name!r}, it runs {', '.join(running) or 'none'}"
                 )
             self.manager.get_queue(control_queue(name)).put((word, reason))
+            self._audit("stopped", name, reason or "after its current step")
 
     def _names_running(self) -> tuple[str, ...]:
         return tuple(progress.name for progress in self.progress() if progress.state not in ENDED)

@@ -91,6 +91,8 @@ class Layout:
     """The file with the history of telemetry."""
     history_size: float = 500.0
     """How large that may become, in megabytes."""
+    logs: str = ""
+    """Directory of the testbed's log and audit trail."""
     stop_timeout: float = 10.0
     """Seconds that an experiment has to end when told to stop."""
     permit_timeout: float | None = None

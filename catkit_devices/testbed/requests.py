@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices._base.timeouts import seconds
-from catkit_devices.errors import ConfigurationError, ServerResourceError, ServerUnresponsiveError, WaitTimeoutError
+from catkit_devices.errors import (
+    ConfigurationError,
+    ServerResourceError,
+    ServerUnresponsiveError,
+    WaitTimeoutError,
+    in_one_line,
+)
 from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.owner import current_call
 from catkit_devices.multiprocessing.wire.channel import dumps, loads
 from catkit_devices.multiprocessing.wire.exceptions import decode, encode
+from catkit_devices.testbed.processes.audit import entry
 from catkit_devices.testbed.processes.finding import QUIET, silent_process
 from catkit_devices.testbed.trip import UNREACHABLE
 
@@ -29,6 +36,8 @@ SHUTDOWN = "shutdown"
 """Request: end the testbed."""
 RESET = "reset safety"
 """Request: allow changes again after a trip."""
+_WORDS = {SHUTDOWN: ("stopped", "the testbed"), RESET: ("reset", "safety")}
+"""How the audit trail tells each request: what was done, and to what."""
 _DESK = "requests"
 """Name of the desk on the testbed's server."""
 _LOOK = 1.0
@@ -40,9 +49,11 @@ _PAUSE = 1.0
 class _Request:
     """One request, for whose answer a program waits."""
 
-    def __init__(self, kind: str, text: str) -> None:
+    def __init__(self, kind: str, text: str, told: dict[str, Any]) -> None:
         self.kind = kind
         self.text = text
+        self.told = told
+        """Its entry in the audit trail."""
         self.begun = False
         self.done = InterruptSafeEvent()
         """Set when it is answered, or when the caller no longer waits."""
@@ -81,7 +92,7 @@ class Desk(HostedObject):
             if not isinstance(value, str):
                 raise TypeError(f"the {what} of a request must be text, got {value!r}")
         call = current_call()
-        request = _Request(kind, text)
+        request = _Request(kind, text, entry(call, *_WORDS.get(kind, ("changed", kind)), reason=text))
         number = next(self._numbers)
         with self._guard:
             self._requests[number] = request
@@ -123,8 +134,8 @@ class Desk(HostedObject):
         with self._guard:
             return len(self._requests)
 
-    def take(self) -> tuple[int, str, str]:
-        """Return the number, the kind and the text of the next request; for the testbed's process."""
+    def take(self) -> tuple[int, str, str, dict[str, Any]]:
+        """Return number, kind, text and audit entry of the next request; for the testbed's process."""
         call = self._of_the_testbed()
         call.on_cancel(self._look_again)
         try:
@@ -133,7 +144,7 @@ class Desk(HostedObject):
                     call.check()
                     for number, request in self._requests.items():
                         if not request.begun:
-                            return number, request.kind, request.text
+                            return number, request.kind, request.text, request.told
                     self._come.wait()
         finally:
             call.on_cancel(None)
@@ -179,9 +190,16 @@ class Requests:
         manager: of the testbed's server.
         handlers: for each kind of request, the function that is called with its text; an error that it raises is raised
             in the caller.
+        audit: writes down in the audit trail what was done.
     """
 
-    def __init__(self, manager: SharedMemoryManager, handlers: Mapping[str, Callable[[str], Any]]) -> None:
+    def __init__(
+        self,
+        manager: SharedMemoryManager,
+        handlers: Mapping[str, Callable[[str], Any]],
+        audit: Callable[[list[dict[str, Any]]], object],
+    ) -> None:
+        self._audit = audit
         self._desk: Desk = manager.get_object(_DESK, Desk, manager.name)
         self._handlers = handlers
         threading.Thread(target=self._serve, name="requests", daemon=True).start()
@@ -189,9 +207,11 @@ class Requests:
     def _serve(self) -> None:
         while True:
             try:
-                number, kind, text = self._desk.take()
+                number, kind, text, told = self._desk.take()
                 if self._desk.begin(number):
-                    self._desk.answer(number, *self._do(kind, text))
+                    done, answer = self._do(kind, text)
+                    self._audit([told if done else {**told, "error": in_one_line(decode(answer))}])
+                    self._desk.answer(number, done, answer)
             except ServerResourceError:
                 time.sleep(_PAUSE)
             except UNREACHABLE:

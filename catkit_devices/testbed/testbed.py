@@ -24,6 +24,7 @@ from catkit_devices.testbed.experiments.progress import ENDED
 from catkit_devices.testbed.experiments.watchdog import WARDEN, Warden
 from catkit_devices.testbed.notifications import Notifier
 from catkit_devices.testbed.processes.finding import LAYOUT, SILENT, find_testbed
+from catkit_devices.testbed.processes.log_files import LogFiles
 from catkit_devices.testbed.processes.logs import LogCollector
 from catkit_devices.testbed.processes.signals import deferred, ended_by_signals
 from catkit_devices.testbed.requests import RESET, SHUTDOWN, Requests
@@ -140,7 +141,9 @@ class Testbed(TestbedClient):
         layout = self._servers.start_own(self._lay_out, self.configuration.testbed.name)
         manager = self._servers.managers[layout.server]
         super().__init__(layout, manager)
-        self._collector = LogCollector(manager, self._runs_at, self._tell_of)
+        files = LogFiles(Path(layout.logs), in_this_process=True)
+        self._cleanup.callback(files.close)
+        self._collector = LogCollector(manager, self._runs_at, self._tell_of, files)
         self._cleanup.callback(self._collector.end)
         manager.get_object(WARDEN, Warden, time_to_stop(layout.stop_timeout))
         self._cleanup.callback(self._servers.shut_down_others)
@@ -157,7 +160,8 @@ class Testbed(TestbedClient):
             publish=self._publish_queue,
             say=self._collector.say,
         )
-        Requests(manager, {SHUTDOWN: self._prepare_to_end, RESET: self.reset_safety, QUEUE: self._queue.do})
+        handlers = {SHUTDOWN: self._prepare_to_end, RESET: self._reset_safety, QUEUE: self._queue.do}
+        Requests(manager, handlers, self._collector.audit)
         self._publish(layout)
         self._watch = SafetyWatch(
             layout,
@@ -322,6 +326,14 @@ class Testbed(TestbedClient):
             SafetyError: a check fails again, or a server of the testbed is gone; it stays tripped.
             CatkitDevicesError: nothing has tripped.
         """
+        try:
+            self._reset_safety(reason)
+        except BaseException as error:
+            self._audit("reset", "safety", reason, error)
+            raise
+        self._audit("reset", "safety", reason)
+
+    def _reset_safety(self, reason: str) -> None:
         if self._watch is None or self._watch.trip is None:
             raise CatkitDevicesError(f"testbed {self.name!r} has not tripped: there is nothing to reset")
         trip = self._watch.trip

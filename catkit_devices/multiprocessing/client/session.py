@@ -105,7 +105,8 @@ class ClientSession:
         self._channels: WeakSet[Channel] = WeakSet()
         self._sending = threading.Lock()
         self._lifeline = connect(server, SILENCE)
-        facts = (self.id, process_name(), os.getpid(), socket.gethostname())
+        own = own_session()
+        facts = (self.id, process_name(), os.getpid(), socket.gethostname(), own.user, own.terminal)
         self.pid = request(self._lifeline, "open_session", facts, server)
         with borrowed_socket(self._lifeline) as sock:
             set_receive_timeout(sock, 0)

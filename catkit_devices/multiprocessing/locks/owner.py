@@ -76,6 +76,8 @@ class Session:
         "origin",
         "pid",
         "process",
+        "terminal",
+        "user",
     )
 
     def __init__(self, identity: str, process: str, pid: int, host: str, origin: str = "") -> None:
@@ -84,6 +86,10 @@ class Session:
         self.pid = pid
         self.host = host
         self.origin = origin
+        self.user = ""
+        """The login name of the user, as the process has said; empty where it is not known."""
+        self.terminal = ""
+        """The terminal of the process; empty if it has none, or it is not known."""
         self.ended = False
         self.carrier: Session = self
         """The session of which it is a part; another one if a server makes a call on behalf of its own client."""
@@ -299,6 +305,28 @@ def process_of(identity: str) -> str:
     return identity.partition(_PART)[0]
 
 
+def user_name() -> str:
+    """Return the login name of the user of this process; the number if it has no name, as in some containers."""
+    try:
+        import pwd
+    except ImportError:  # not a POSIX system
+        return os.environ.get("USERNAME", "")
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def terminal_name() -> str:
+    """Return the terminal of this process, such as ``/dev/pts/3``; empty if it has none."""
+    for descriptor in range(3):
+        try:
+            return os.ttyname(descriptor)
+        except (AttributeError, OSError):  # this system does not tell, or it is no terminal
+            continue
+    return ""
+
+
 _PART = "#"
 """Separates the id of a process from the number of a session that the process has opened."""
 
@@ -318,6 +346,7 @@ def own_session() -> Session:
     """Return the session of this process itself."""
     session = _identity.session
     if not session.process:
+        session.user, session.terminal = user_name(), terminal_name()
         session.process = process_name()
     return session
 

@@ -252,6 +252,8 @@ class ServedSession(Session):
     def _part(self, identity: str, process: str, pid: int, host: str, origin: str = "") -> Session:
         session = Session(identity, process, pid, host, origin)
         session.carrier = self
+        if pid == self.pid:
+            session.user, session.terminal = self.user, self.terminal
         session.gone, session.long_wait, session.gives_way = self.gone, self.long_wait, self.gives_way
         return session
 

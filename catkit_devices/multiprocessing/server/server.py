@@ -22,7 +22,8 @@ from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices.errors import ServerError, ServerResourceError
 from catkit_devices.multiprocessing.client import wait_graph
 from catkit_devices.multiprocessing.locks import lock as locks
-from catkit_devices.multiprocessing.protocol import ROOT, running_server
+from catkit_devices.multiprocessing.locks.owner import current_call
+from catkit_devices.multiprocessing.protocol import ROOT, audit_trail, running_server
 from catkit_devices.multiprocessing.server.client_session import ServedSession
 from catkit_devices.multiprocessing.server.objects import Host, unknown_target
 from catkit_devices.multiprocessing.wire.channel import Channel, take_over
@@ -274,9 +275,19 @@ class Server(managers.Server):
 
     # --- clients ----------------------------------------------------------------------------------------------------
 
-    def open_session(self, c: connection.Connection, identity: str, process: str, pid: int, host: str) -> None:
+    def open_session(
+        self,
+        c: connection.Connection,
+        identity: str,
+        process: str,
+        pid: int,
+        host: str,
+        user: str = "",
+        terminal: str = "",
+    ) -> None:
         """Begin a session; this connection is its lifeline until it ends."""
         session = ServedSession(identity, process, pid, host, c, self.host, self._perform)
+        session.user, session.terminal = user, terminal
         with self._sessions_guard:
             self._sessions[identity] = session
         with borrowed_socket(c) as sock:
@@ -394,6 +405,8 @@ def break_lock(lock: OwnedLock, reason: str) -> str | None:
     """Take a lock from its holder by force, and log it; return who that was, or None."""
     whose = lock.break_(reason)
     if whose is not None:
+        for told in audit_trail:
+            told(current_call(), "broke", lock.name, "", (whose,), {"reason": reason}, None)
         facts = {"mutex": lock.name, "holder": whose, "reason": reason}
         _log.warning(
             "mutex %r was taken from %s: %s", lock.name, whose, reason, extra={"event": "mutex_broken", "facts": facts}

@@ -55,6 +55,7 @@ def lay_out(configuration: Configuration, server: str, *, simulate: bool, runs: 
         simulation=simulation if simulate and entries else None,
         record=testbed.record,
         runs=kept,
+        logs=testbed.logs or str(Path(kept) / f"{testbed.name}.logs"),
         history=testbed.history or str(Path(kept) / f"{testbed.name}.history.sqlite"),
         history_size=testbed.history_size,
         stop_timeout=testbed.stop_timeout,

@@ -125,6 +125,11 @@ class TestbedConfiguration(_Table):
     record: str | None = Field(
         default=None, description="Directory for recordings of what every instrument is sent and answers."
     )
+    logs: str | None = Field(
+        default=None,
+        description="Directory of the testbed's log and audit trail, relative to the file that names it; by default "
+        "NAME.logs among the runs.",
+    )
     history: str | None = Field(
         default=None,
         description="File with the history of all telemetry, relative to the file that names it; by default "

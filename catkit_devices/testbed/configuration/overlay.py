@@ -140,7 +140,7 @@ def _anchored(table: dict[str, Any], directory: Path) -> dict[str, Any]:
     if isinstance(testbed, dict):
         if isinstance(testbed.get("plugins"), list):
             testbed["plugins"] = [_absolute(entry, directory) for entry in testbed["plugins"]]
-        for key in ("record", "history"):
+        for key in ("record", "history", "logs"):
             if key in testbed:
                 testbed[key] = _absolute(testbed[key], directory)
     devices = table.get("devices")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from catkit_devices.multiprocessing.protocol import audit_trail
 from catkit_devices.multiprocessing.wire.forking import renewed
-from catkit_devices.testbed.processes.logs import forward_logs
+from catkit_devices.testbed.processes.audit import Trail
+from catkit_devices.testbed.processes.logs import forward_logs, send_entries
 from catkit_devices.testbed.processes.signals import ignore_terminal, kept_from_children
 
 if TYPE_CHECKING:
@@ -49,3 +52,4 @@ def begin_server(testbed_server: str) -> None:
     """Prepare the process of a server: it has no terminal of its own, and sends its log to the testbed's process."""
     ignore_terminal()
     forward_logs(testbed_server)
+    audit_trail.append(Trail(partial(send_entries, testbed_server)))

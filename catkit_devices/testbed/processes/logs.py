@@ -16,13 +16,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.multiprocessing import SharedMemoryManager
+from catkit_devices.testbed.processes.audit import sentence
 from catkit_devices.testbed.trip import UNREACHABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["MESSAGES", "LogCollector", "Say", "forward_logs", "report"]
+    from catkit_devices.testbed.processes.log_files import LogFiles
+
+__all__ = ["AUDIT", "MESSAGES", "LogCollector", "Say", "forward_logs", "report", "send_entries"]
 
 MESSAGES = "messages"
 """Name of the shared dictionary with the newest messages, under the key ``newest``."""
@@ -30,6 +33,8 @@ MESSAGES = "messages"
 Say = Callable[[int, str, str | None, dict[str, Any], float | None], None]
 """Writes down what happened: level, text, kind of event (None: just a message), facts, when (None: now)."""
 
+AUDIT = "audit"
+"""What the lines of the audit trail have in the log in the place of the name of a logger."""
 _QUEUE = "log"
 """Name of the queue of log records on the testbed's server."""
 _LAST_TIMEOUT = 10.0
@@ -92,11 +97,24 @@ def report(manager: SharedMemoryManager, text: str, event: str, facts: dict[str,
     manager.get_queue(_QUEUE).put(_record(logging.INFO, text, event, facts))
 
 
+def send_entries(server: str, entries: list[dict[str, Any]]) -> None:
+    """Send entries of the audit trail to the testbed's process.
+
+    Args:
+        server: name of the testbed's server.
+        entries: as :func:`catkit_devices.testbed.processes.audit.entry` makes them.
+    """
+    manager = SharedMemoryManager(server)
+    manager.connect()
+    manager.get_queue(_QUEUE).put(entries)
+
+
 class LogCollector:
     """Takes the log records of the other processes of a testbed, for the log of each run and for this process's log.
 
     Args:
         manager: of the testbed's server.
+        files: the testbed's log and audit trail; None for none.
         runs: tells the directories of the runs that went on at a time, in seconds since 1970 UTC.
         on_event: called with the kind and the facts of everything that happened.
     """
@@ -106,7 +124,9 @@ class LogCollector:
         manager: SharedMemoryManager,
         runs: Callable[[float], Iterable[Path]],
         on_event: Callable[[str, dict[str, Any]], None],
+        files: LogFiles | None = None,
     ) -> None:
+        self._files = files
         self._queue = manager.get_queue(_QUEUE)
         self._messages = manager.get_dict(MESSAGES)
         self._newest: deque[dict[str, Any]] = deque(maxlen=_KEPT)
@@ -148,9 +168,21 @@ class LogCollector:
                 return
             if record is None:
                 return
-            self._keep(record)
+            if isinstance(record, list):
+                self.audit(record)
+            else:
+                self._keep(record)
+
+    def audit(self, entries: list[dict[str, Any]]) -> None:
+        """Write entries of the audit trail, and the same in words into the log."""
+        if self._files is not None:
+            self._files.audit(entries)
+            for one in entries:
+                self._files.log(_record(logging.INFO, sentence(one), None, {}, AUDIT))
 
     def _keep(self, record: logging.LogRecord) -> None:
+        if self._files is not None:
+            self._files.log(record)
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
             logger.handle(record)
@@ -182,10 +214,10 @@ class LogCollector:
                 return  # the testbed's server has ended, and with it all displays
 
 
-def _record(level: int, text: str, event: str | None, facts: dict[str, Any]) -> logging.LogRecord:
+def _record(level: int, text: str, event: str | None, facts: dict[str, Any], name: str = __name__) -> logging.LogRecord:
     logger = logging.getLogger(__name__)
     extra = {"event": event, "facts": facts} if event is not None else {}
-    return logger.makeRecord(logger.name, level, __file__, 0, text, (), None, extra=extra)
+    return logger.makeRecord(name, level, __file__, 0, text, (), None, extra=extra)
 
 
 def _write(
