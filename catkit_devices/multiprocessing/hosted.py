@@ -102,7 +102,10 @@ class HostedObject:
         return []
 
     def _shared_memory_(self) -> tuple[int, int] | None:
-        """Return descriptor and size, in bytes, of the memory that its clients map; None if there is none."""
+        """Return descriptor and size, in bytes, of the memory that its clients map; None if there is none.
+
+        The server closes the descriptor when it has sent it.
+        """
         return None
 
     def _enter_entry_(self, entry: OpenEntry) -> None:

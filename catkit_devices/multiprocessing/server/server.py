@@ -264,9 +264,12 @@ class Server(managers.Server):
         if memory is None:
             raise unknown_target(target)
         descriptor, size = memory
-        c.send(("#RETURN", size))
-        with borrowed_socket(c) as sock:
-            socket.send_fds(sock, [b"\0"], [descriptor])
+        try:
+            c.send(("#RETURN", size))
+            with borrowed_socket(c) as sock:
+                socket.send_fds(sock, [b"\0"], [descriptor])
+        finally:
+            os.close(descriptor)
         raise SystemExit
 
     def waits(self, c: connection.Connection) -> list[locks.Wait]:  # noqa: ARG002 - the verb's signature

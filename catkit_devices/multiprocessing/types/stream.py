@@ -1,32 +1,32 @@
 """Frames from one writer to many readers, through a ring of slots in shared memory.
 
 The writer never waits for a reader. A reader takes the newest frame, or every frame in turn; a reader that is too slow
-is told how many frames it has missed. A copy never mixes two frames: each slot has the number of its frame, which is
-odd while the frame is being written, and a copy is valid only if that number was the same before and after. The memory
-is anonymous and belongs to the server that has the stream (``stream_memory``), so nothing is left behind when a process
-ends.
+is told how many frames it has missed. A copy never mixes two frames (``ring``). The memory is anonymous and belongs to
+the server that has the stream (``stream_memory``), so nothing is left behind when a process ends.
 
-Linux on x86-64 only (``memfd_create``, futex, the order of stores): on other systems a stream is refused; send frames
-as arrays through a device there.
+The writer may change shape and type of the frames. If larger frames do not fit, the server makes other memory, and the
+readers map that one when they have read what is in the old one.
+
+Linux only (``memfd_create``): on other systems a stream is refused; send frames as arrays through a device there.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 import mmap
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from catkit_devices._base.timeouts import seconds
 from catkit_devices.errors import MutexBrokenError, WaitTimeoutError
 from catkit_devices.multiprocessing.locks.owner import current_owner
-from catkit_devices.multiprocessing.types.stream_memory import HEAD, SLOT_HEAD
+from catkit_devices.multiprocessing.types.ring import Form, Notice, Ring, Stamps
 from catkit_devices.readings import carried_unit, is_masked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
 
@@ -35,9 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "FrameReader", "FrameStream", "FrameWriter", "stream_over"]
 
-_PUBLISHED, _BELL, _TURN = 0, 1, 2
-"""Indices in the header, in 64-bit words: number of frames published so far, the word on which the futex waits, and
-number of writers so far."""
+_ONE_WAIT = 0.5
+"""Seconds of one wait for a new frame, so that Ctrl-C and the end of the server are noticed."""
+
+_SAYING = 0.1
+"""Seconds for a notice that is just being written, which takes microseconds."""
 
 
 class Frame(NamedTuple):
@@ -50,35 +52,52 @@ class Frame(NamedTuple):
     """When it was published, in seconds since the epoch."""
     missed: int
     """How many frames before this one the reader has missed (it was too slow, or asked for the newest)."""
-
-
-class _Ring:
-    """The mapped memory."""
-
-    def __init__(self, descriptor: int, size: int, memory: Any, session: ClientSession | None) -> None:
-        import numpy as np
-
-        self._session = session
-        self.slots: int = memory.slots
-        self.shape: tuple[int, ...] = memory.shape
-        dtype = np.dtype(memory.dtype)
-        slot_size: int = memory.slot_size
-        self.map = mmap.mmap(descriptor, size)
-        self.head = np.frombuffer(self.map, np.uint64, HEAD // 8)
-        self.bell: int = self.head.ctypes.data + 8 * _BELL
-        self.marks = []
-        self.stamps = []
-        self.frames = []
-        for slot in range(self.slots):
-            start = HEAD + slot * slot_size
-            self.marks.append(np.frombuffer(self.map, np.uint64, 1, start))
-            self.stamps.append(np.frombuffer(self.map, np.float64, 1, start + 8))
-            count = int(np.prod(self.shape, dtype=np.int64))
-            self.frames.append(np.frombuffer(self.map, dtype, count, start + SLOT_HEAD).reshape(self.shape))
+    changed: bool = False
+    """Whether shape or type differ from those of the frame that the reader has got before."""
+    clock: float = 0.0
+    """When it was published, in seconds of ``time.monotonic()``, which all processes of a computer share."""
 
     @property
-    def published(self) -> int:
-        return int(self.head[_PUBLISHED])
+    def age(self) -> float:
+        """Seconds since it was published."""
+        return time.monotonic() - self.clock
+
+
+class _Source:
+    """The memory of a stream as this process has it mapped; another one when the stream has moved."""
+
+    def __init__(self, memory: Any) -> None:
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._session: ClientSession | None = memory._remote_.connection().session
+        self.ring = self._mapped()
+
+    def _mapped(self) -> Ring:
+        from catkit_devices.multiprocessing.wire.connecting import receive_descriptor
+
+        remote = self._memory._remote_
+        endpoint = remote.server if self._session is None else self._session.endpoint
+        descriptor, size = receive_descriptor(endpoint, remote.reference.target)
+        try:
+            return Ring(mmap.mmap(descriptor, size))
+        finally:
+            os.close(descriptor)
+
+    def after(self, ring: Ring) -> Ring:
+        """Return the memory that has the frames which do not fit into that one any more."""
+        with self._lock:
+            if self.ring is ring:
+                self.ring = self._mapped()
+            return self.ring
+
+    @property
+    def newest(self) -> Ring:
+        """The memory of the newest frame."""
+        ring = self.ring
+        while ring.moved:
+            self.check()
+            ring = self.after(ring)
+        return ring
 
     def check(self) -> None:
         """Raise if the server has ended: then processes that get the stream by name get other memory."""
@@ -88,13 +107,59 @@ class _Ring:
 
 
 class FrameStream:
-    """A stream of frames of one shape and type, found by name: ``manager.get_stream(name, shape, dtype)``."""
+    """A stream of frames, found by name: ``manager.get_stream(name, shape, dtype)``."""
 
-    def __init__(self, memory: Any, ring: _Ring) -> None:
+    def __init__(self, memory: Any, source: _Source) -> None:
         self.memory = memory
-        self._ring = ring
-        self.shape: tuple[int, ...] = ring.shape
-        self.dtype: str = ring.frames[0].dtype.str
+        self._source = source
+
+    @property
+    def form(self) -> Form:
+        """Shape and type of the frames that are published now."""
+        return Form(*self.memory.form)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the frames that are published now."""
+        return self.form.shape
+
+    @property
+    def dtype(self) -> str:
+        """Type of the frames that are published now, as NumPy writes it: ``"<u2"``."""
+        return self.form.dtype
+
+    @property
+    def published(self) -> int:
+        """How many frames were published so far; the number of the next one."""
+        return self._source.newest.published
+
+    @property
+    def stamps(self) -> Stamps | None:
+        """When the newest frame was published; None if none was yet, in this memory."""
+        while True:
+            ring = self._source.newest
+            number = ring.published - 1
+            if number < ring.first:
+                return None
+            if (found := ring.look(number)) is not None:
+                return found[1]
+
+    def check(self) -> None:
+        """Raise if the server has ended.
+
+        Raises:
+            ServerUnresponsiveError: it has.
+        """
+        self._source.check()
+
+    @property
+    def notice(self) -> Notice:
+        """What the writer has said of itself; see ``FrameWriter.note``."""
+        deadline = time.monotonic() + _SAYING
+        while (notice := self._source.newest.notice) is None:
+            if (now := time.monotonic()) > deadline:
+                return Notice("its writer has ended while it said why no frame comes", now, now)
+        return notice
 
     @property
     def mutex(self) -> Mutex:
@@ -108,11 +173,11 @@ class FrameStream:
         Raises:
             MutexTimeoutError: there is another writer; the message says who.
         """
-        return FrameWriter(self, self._ring, timeout)
+        return FrameWriter(self, self._source, timeout)
 
     def reader(self) -> FrameReader:
         """Return a reader that begins with the frame that is published next."""
-        return FrameReader(self._ring)
+        return FrameReader(self._source)
 
     def newest(self, timeout: float | None = None) -> Frame:
         """Return a copy of the newest frame, waiting for the first one at most ``timeout`` seconds.
@@ -120,27 +185,25 @@ class FrameStream:
         Raises:
             WaitTimeoutError: none was published in time.
         """
-        return FrameReader(self._ring, begin=0).newest(timeout)
+        return FrameReader(self._source, begin=0).newest(timeout)
 
-    def view(self) -> tuple[Frame, Any]:
+    def view(self) -> tuple[Frame, Callable[[], bool]]:
         """Return the newest frame without a copy, and a function that says whether it is still valid.
 
         Raises:
             WaitTimeoutError: none was published yet.
         """
-        ring = self._ring
-        number = ring.published - 1
-        if number < 0:
-            raise WaitTimeoutError("no frame was published yet")
-        slot = number % ring.slots
-        array = ring.frames[slot].view()
-        array.flags.writeable = False
-        mark = ring.marks[slot]
-
-        def valid() -> bool:
-            return int(mark[0]) == 2 * number + 2
-
-        return Frame(array, number, float(ring.stamps[slot][0]), 0), valid
+        while True:
+            ring = self._source.newest
+            number = ring.published - 1
+            if number < ring.first:
+                raise WaitTimeoutError("no frame was published yet")
+            found = ring.look(number)
+            if found is not None:
+                array, stamps, valid = found
+                seen = array.view()
+                seen.flags.writeable = False
+                return Frame(seen, number, stamps.time, 0, clock=stamps.clock), valid
 
     def __reduce__(self) -> Any:
         return stream_over, (self.memory,)
@@ -149,19 +212,24 @@ class FrameStream:
 class FrameWriter:
     """The writer of a stream during a block."""
 
-    def __init__(self, stream: FrameStream, ring: _Ring, timeout: float | None) -> None:
+    def __init__(self, stream: FrameStream, source: _Source, timeout: float | None) -> None:
         self._stream = stream
-        self._ring = ring
+        self._source = source
+        self._ring = source.ring
         self._timeout = timeout
         self._turn = 0
+        self._notice = Notice("", 0.0, 0.0)
+        self._use(Form((0,), "|u1"))
 
     def __enter__(self) -> Self:
-        mutex, head = self._stream.mutex, self._ring.head
+        mutex = self._stream.mutex
         holder = mutex.holder
         nested = holder is not None and holder.key == current_owner().key
         mutex.acquire(self._timeout)
-        self._turn = int(head[_TURN]) + (not nested)
-        head[_TURN] = self._turn
+        self._ring = self._source.newest
+        self._turn = self._ring.turn + (not nested)
+        self._ring.turn = self._turn
+        self._use(self._stream.form)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -176,36 +244,70 @@ class FrameWriter:
             MutexBrokenError: the mutex of the writer was broken, and there is another writer now.
             ServerUnresponsiveError: the server of the stream has ended.
         """
-        ring = self._ring
-        ring.check()
-        if int(ring.head[_TURN]) != self._turn:
-            raise MutexBrokenError(self._stream.mutex.name, "another writer has begun since")
-        number = ring.published
-        slot = number % ring.slots
-        place = ring.frames[slot]
-        if getattr(frame, "shape", None) != ring.shape:
+        self._check()
+        shape = self.form.shape
+        if getattr(frame, "shape", None) != shape:
             found = getattr(frame, "shape", type(frame))
-            raise ValueError(f"{self._name}: a frame of shape {ring.shape} was expected, got {found}")
-        if type(frame) is not type(place) or frame.dtype != place.dtype:
-            frame = self._fitting(frame, place.dtype)
-        mark = ring.marks[slot]
-        mark[0] = 2 * number + 1
-        place[...] = frame
-        ring.stamps[slot][0] = time.time()
-        mark[0] = 2 * number + 2
-        ring.head[_PUBLISHED] = number + 1
-        ring.head[_BELL] = (number + 1) & 0xFFFFFFFF
-        _futex(ring, _WAKE, 1 << 30, None)
+            raise ValueError(f"{self._name}: a frame of shape {shape} was expected, got {found}")
+        if type(frame) is not self._plain or frame.dtype != self._dtype:
+            frame = self._fitting(frame)
+        ring = self._ring
+        number = ring.published
+        ring.write(number, frame, self._packed)
         return number
+
+    def change(self, shape: tuple[int, ...], dtype: Any) -> None:
+        """Publish frames of another shape or type from now on; the readers see ``changed`` with the next frame.
+
+        Raises:
+            ConfigurationError: there are no streams of such frames.
+            OSError: there is not enough memory for them; nothing has changed.
+            MutexBrokenError, ServerUnresponsiveError: as when a frame is published.
+        """
+        self._check()
+        form = Form.of(self._stream.mutex.name.removesuffix(_WRITER), shape, dtype)
+        old = self._ring
+        if self._stream.memory.change(form.shape, form.dtype, old.published, self._turn):
+            self._ring = self._source.after(old)
+            self._ring.note(self._notice)
+            old.bell.ring(old.bell.value + 1)  # wakes the readers that wait for a frame in the old memory
+        self._use(form)
+
+    def note(self, text: str) -> None:
+        """Say why no frame comes, or with an empty text that nothing prevents one; readers see it as ``notice``.
+
+        For one thread at a time. Said again, it tells the readers that the writer is still there.
+        """
+        now = time.monotonic()
+        if text != self._notice.text or self._notice.heard == 0.0:
+            self._notice = Notice(text, now, now)
+        self._notice = self._notice._replace(heard=now)
+        self._ring.note(self._notice)
+
+    def _use(self, form: Form) -> None:
+        import numpy as np
+
+        self.form = form
+        """Shape and type of the frames that it publishes."""
+        self._packed = form.packed()
+        self._dtype = np.dtype(form.dtype)
+        self._plain = np.ndarray
+
+    def _check(self) -> None:
+        self._source.check()
+        ring = self._ring
+        if ring.turn != self._turn or ring.moved:
+            raise MutexBrokenError(self._stream.mutex.name, "another writer has begun since")
 
     @property
     def _name(self) -> str:
-        return f"stream {self._stream.mutex.name.removesuffix(' (writer)')!r}"
+        return f"stream {self._stream.mutex.name.removesuffix(_WRITER)!r}"
 
-    def _fitting(self, frame: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    def _fitting(self, frame: Any) -> np.ndarray[Any, Any]:
         """Return a frame of another type, converted to the type of the stream."""
         import numpy as np
 
+        dtype = self._dtype
         if is_masked(frame):
             raise ValueError(
                 f"{self._name}: the frame has masked elements, whose values mean nothing: publish frame.filled(...)"
@@ -220,6 +322,10 @@ class FrameWriter:
                 f"{dtype} cannot hold exactly; round or clip them, or make the stream of type {array.dtype}"
             )
         return fitting
+
+
+_WRITER = " (writer)"
+"""What the name of the writer's mutex ends with, after the name of the stream."""
 
 
 def _exactly(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
@@ -242,9 +348,11 @@ def _exactly(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[An
 class FrameReader:
     """Reads a stream at its own speed; for one thread at a time."""
 
-    def __init__(self, ring: _Ring, begin: int | None = None) -> None:
-        self._ring = ring
-        self._next = ring.published if begin is None else begin
+    def __init__(self, source: _Source, begin: int | None = None) -> None:
+        self._source = source
+        self._ring = source.newest if begin is None else source.ring
+        self._next = self._ring.published if begin is None else begin
+        self._form: tuple[Any, ...] | None = None
 
     def next(self, timeout: float | None = None) -> Frame:
         """Return a copy of the next frame; ``missed`` says how many were overwritten before they could be read.
@@ -253,14 +361,15 @@ class FrameReader:
             WaitTimeoutError: none was published within ``timeout`` seconds.
             ServerUnresponsiveError: the server of the stream has ended, so no frame will come.
         """
-        self._wait_for(self._next, timeout)
+        deadline = self._deadline(timeout)
         missed = 0
         while True:
-            behind = self._ring.published - self._next
-            if behind >= self._ring.slots:  # the oldest slot is being overwritten, or will be next
-                skip = behind - self._ring.slots + 1
-                missed += skip
-                self._next += skip
+            self._wait(timeout, deadline)
+            ring = self._ring
+            # Of these, the oldest slot is being overwritten, or will be next; of other memory, there are none.
+            skip = max(ring.published - self._next - ring.slots + 1, ring.first - self._next, 0)
+            missed += skip
+            self._next += skip
             frame = self._copy(self._next, missed)
             if frame is not None:
                 self._next += 1
@@ -273,8 +382,13 @@ class FrameReader:
             WaitTimeoutError: none was published within ``timeout`` seconds.
             ServerUnresponsiveError: the server of the stream has ended, so no frame will come.
         """
-        self._wait_for(self._next, timeout)
+        deadline = self._deadline(timeout)
         while True:
+            self._wait(timeout, deadline)
+            if self._ring.moved:
+                later = self._source.newest
+                if later.published > later.first:
+                    self._ring = later
             number = self._ring.published - 1
             frame = self._copy(number, number - self._next)
             if frame is not None:
@@ -286,71 +400,35 @@ class FrameReader:
             yield self.next()
 
     def _copy(self, number: int, missed: int) -> Frame | None:
-        ring = self._ring
-        slot = number % ring.slots
-        mark, complete = ring.marks[slot], 2 * number + 2
-        if int(mark[0]) != complete:
+        found = self._ring.copy(number)
+        if found is None:
             return None
-        array, stamp = ring.frames[slot].copy(), float(ring.stamps[slot][0])
-        return Frame(array, number, stamp, missed) if int(mark[0]) == complete else None
+        array, stamps = found
+        form = (array.shape, array.dtype)
+        changed, self._form = self._form not in (None, form), form
+        return Frame(array, number, stamps.time, missed, changed, stamps.clock)
 
-    def _wait_for(self, number: int, timeout: float | None) -> None:
-        ring = self._ring
-        deadline = None if timeout is None else time.monotonic() + seconds(timeout, f"frame {number}")
-        while ring.published <= number:
-            ring.check()
+    def _deadline(self, timeout: float | None) -> float | None:
+        return None if timeout is None else time.monotonic() + seconds(timeout, f"frame {self._next}")
+
+    def _wait(self, timeout: float | None, deadline: float | None) -> None:
+        """Wait until there is a frame with the next number, or a later one."""
+        while True:
+            ring = self._ring
+            bell = ring.bell.value
+            if ring.published > self._next:
+                return
+            if ring.moved:
+                self._source.check()
+                self._ring = self._source.after(ring)
+                continue
+            self._source.check()
             left = _ONE_WAIT if deadline is None else min(_ONE_WAIT, deadline - time.monotonic())
             if left <= 0:
-                raise WaitTimeoutError(f"frame {number} was not published within {timeout:g} s")
-            bell = int(ring.head[_BELL])
-            if ring.published <= number:
-                _futex(ring, _WAIT, bell & 0xFFFFFFFF, left)
-
-
-_ONE_WAIT = 0.5
-"""Seconds of one wait for a new frame, so that Ctrl-C and the end of the server are noticed."""
-_WAIT, _WAKE = 0, 1
-"""Operations of Linux' futex(2): FUTEX_WAIT and FUTEX_WAKE."""
-
-
-def _futex(ring: _Ring, operation: int, value: int, timeout: float | None) -> None:
-    """Wait for a change of the word ``_BELL`` of the header, or wake those that wait for it (Linux futex(2))."""
-    import ctypes
-
-    span = None if timeout is None else (ctypes.c_long * 2)(int(timeout), int((timeout % 1) * 1e9))
-    _system()(_FUTEX, ring.bell, operation, value, span, None, 0)
-
-
-_FUTEX = 202
-"""Number of futex(2) on x86-64 (Linux arch/x86/entry/syscalls/syscall_64.tbl)."""
-
-
-@functools.cache
-def _system() -> Any:
-    import ctypes
-
-    syscall = ctypes.CDLL(None).syscall
-    syscall.argtypes = [
-        ctypes.c_long,
-        ctypes.c_void_p,
-        ctypes.c_int,
-        ctypes.c_uint32,
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_int,
-    ]
-    return syscall
+                raise WaitTimeoutError(f"frame {self._next} was not published within {timeout:g} s")
+            ring.bell.wait(bell, left)
 
 
 def stream_over(memory: Any) -> FrameStream:
     """Return the stream whose memory is on a server; ``memory`` is its proxy."""
-    from catkit_devices.multiprocessing.wire.connecting import receive_descriptor
-
-    remote = memory._remote_
-    session: ClientSession | None = remote.connection().session
-    endpoint = remote.server if session is None else session.endpoint
-    descriptor, size = receive_descriptor(endpoint, remote.reference.target)
-    try:
-        return FrameStream(memory, _Ring(descriptor, size, memory, session))
-    finally:
-        os.close(descriptor)
+    return FrameStream(memory, _Source(memory))

@@ -6,7 +6,6 @@ import enum
 import itertools
 import logging
 import os
-import platform
 import reprlib
 import threading
 import time
@@ -17,7 +16,6 @@ from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices._base.paths import get_at
 from catkit_devices.errors import CatkitDevicesError, in_one_line
 from catkit_devices.multiprocessing.hosted import HostedObject
-from catkit_devices.multiprocessing.types.stream_memory import ORDERED
 from catkit_devices.readings import missing_in, real_number
 from catkit_devices.testbed.devices.devices import Devices
 from catkit_devices.testbed.telemetry.slots import Sample, SlotWriter
@@ -68,8 +66,7 @@ class Telemetry(HostedObject):
         quantities = quantities_of(layout, server)
         self._names = [f"{device}.{entry.path}" for device, entry in quantities]
         self._last = [Sample(None, 0.0, 0.0, "not read yet")] * len(quantities)
-        # Without that order of stores, clients ask this object instead.
-        self._writer = SlotWriter(len(quantities)) if platform.machine() in ORDERED and _has_memory() else None
+        self._writer = SlotWriter(len(quantities)) if _has_memory() else None  # else clients ask this object
         self._kept: deque[tuple[int, int, Sample]] = deque(maxlen=_KEPT)
         self._numbers = itertools.count()
         self._guard = threading.Lock()
@@ -82,7 +79,7 @@ class Telemetry(HostedObject):
             threading.Thread(target=self._read, args=(device, entries), name=f"telemetry {device}", daemon=True).start()
 
     def _shared_memory_(self) -> tuple[int, int] | None:
-        return None if self._writer is None else (self._writer.descriptor, self._writer.size)
+        return None if self._writer is None else (os.dup(self._writer.descriptor), self._writer.size)
 
     def _server_stops_(self) -> None:
         self._ending.set()

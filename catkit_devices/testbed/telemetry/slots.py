@@ -1,8 +1,8 @@
 """The shared memory of telemetry: one slot for each quantity, written by its device server, read by any process.
 
 A slot has a mark that is odd while it is being written. A reader takes a copy only if the mark was even and is the same
-afterwards, so a copy never mixes two readings. As for frame streams, this needs a processor on which other cores see
-stores in the order in which they were made (see ``stream_memory``).
+afterwards, so a copy never mixes two readings. What that needs of the processor is in
+``multiprocessing/types/ordering.py``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ import struct
 import time
 from typing import Any, NamedTuple
 
+from catkit_devices.multiprocessing.types.ordering import fence
+
 __all__ = ["SLOT", "Sample", "SlotWriter", "Slots"]
 
 SLOT = 512
 """Bytes of a slot: a multiple of the 64 bytes of a cache line, so that two quantities share none."""
-_MARK = struct.Struct("<Q")
-"""The number of writings so far, begun or ended."""
-_BODY = struct.Struct("<dddII")
+_MARK = struct.Struct("@Q")
+"""The number of writings so far, begun or ended. In the byte order of this computer Python stores it at once, not byte
+by byte."""
+_BODY = struct.Struct("=dddII")
 """After the mark: time (s since 1970 UTC), time (s, monotonic clock), number, what kind, bytes of text."""
 _TEXT = _MARK.size + _BODY.size
 """Where the text begins."""
@@ -61,8 +64,10 @@ class Slots:
         while True:
             (mark,) = _MARK.unpack_from(memory, start)
             if not mark & 1:
+                fence()
                 taken, clock, value, kind, length = _BODY.unpack_from(memory, start + _MARK.size)
                 text = memory[start + _TEXT : start + _TEXT + min(length, _ROOM)] if kind != _NUMBER else b""
+                fence()
                 if _MARK.unpack_from(memory, start)[0] == mark:
                     break
             now = time.monotonic()
@@ -99,8 +104,10 @@ class SlotWriter:
         kind, value, text = _encoded(sample)
         mark = _MARK.unpack_from(memory, start)[0] + 1
         _MARK.pack_into(memory, start, mark)
+        fence()
         _BODY.pack_into(memory, start + _MARK.size, sample.time, sample.clock, value, kind, len(text))
         memory[start + _TEXT : start + _TEXT + len(text)] = text
+        fence()
         _MARK.pack_into(memory, start, mark + 1)
 
 
