@@ -105,6 +105,8 @@ class Device(HostedObject, metaclass=DeviceType):
     _limit_reads_: list[tuple[Any, str]] | None = None
     """While a function tells the limits of a property: what it has read so far."""
     _connection: Any
+    _listener_: tuple[str, Callable[[Any], None]] | None = None
+    """Who is told what an operation has returned: its name, and what is called; see ``_listen_``."""
     _prefix_: ClassVar[str] = ""
     """What the names of its operations begin with in messages; of a component it is ``outputs[1].``."""
 
@@ -426,7 +428,10 @@ class Device(HostedObject, metaclass=DeviceType):
             if call.emergency:
                 return self._perform_in_emergency_(body, args, kwargs)
             access.begin_nested(call, name, changes)
-            return body(self, *args, **kwargs)
+            result = body(self, *args, **kwargs)
+            if self._listener_ is not None:
+                self._tell_(name, result)
+            return result
         before, call.changes = call.changes, changes
         try:
             if changes:
@@ -443,6 +448,8 @@ class Device(HostedObject, metaclass=DeviceType):
                         raise
                     life.ready(name, changes)
                     result = body(self, *args, **kwargs)
+                if self._listener_ is not None:
+                    self._tell_(name, result)
             finally:
                 try:
                     access.leave(call, shared=shared)
@@ -460,6 +467,19 @@ class Device(HostedObject, metaclass=DeviceType):
         if type(result) not in PLAIN:
             refuse_result(result, self, f"{self._name_}.{name}")
         return result
+
+    def _listen_(self, operation: str, listener: Callable[[Any], None]) -> None:
+        """Have what an operation returns told to a listener, whoever has called it, before the next operation begins.
+
+        Args:
+            operation: its name.
+            listener: gets what it has returned; must not raise.
+        """
+        self._listener_ = operation, listener
+
+    def _tell_(self, operation: str, result: Any) -> None:
+        if self._listener_ is not None and self._listener_[0] == operation:
+            self._listener_[1](result)
 
     def _perform_in_emergency_(self, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run an operation that is part of making this device safe, or another device that uses this one."""

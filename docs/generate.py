@@ -67,7 +67,8 @@ HANDED_OUT = {
         "FrameReader",
         "Frame",
         "Holder",
-    ]
+    ],
+    "testbed": ["CameraFrames", "CameraReader", "FrameRecorder"],
 }
 """Classes that are never imported by users and yet used, by the page that shows them (``manager.get_queue(name)``)."""
 
@@ -250,8 +251,8 @@ _HELPERS_HOW = (
     "framework's own begin *and* end with an underscore (`_life_`), as in `enum`, and are not to be used."
 )
 _HANDED_OUT_HOW = (
-    "These are asked for (`manager.get_queue(name)`, `mutex.holder`) and not imported; what their classes are made "
-    "with is the manager's business."
+    "These are asked for (`manager.get_queue(name)`, `mutex.holder`, `testbed.frames[name]`) and not imported; what "
+    "their classes are made with is the framework's business."
 )
 
 

@@ -64,6 +64,7 @@ class Access:
         self.changed_by: Session | None = None
         self._epoch = 0
         """How often the device was made safe or closed: what was set before that is not its state any more."""
+        self._watcher: Call | None = None
         self._closing: set[Call] = set()
         """Calls that close the device; they may have it in FAULT too, to make it safe."""
         self._unsettled: set[Call] = set()
@@ -166,7 +167,12 @@ class Access:
 
     def note_change(self, call: Call) -> None:
         """Note that an operation is about to change the device."""
-        self.changed_by = call.session
+        if call is not self._watcher:  # else a client that has changed it, and dies, would be forgotten
+            self.changed_by = call.session
+
+    def watched_by(self, call: Call) -> None:
+        """Have what is done in a call not count as a change, nor be in the audit trail: it takes frames to be seen."""
+        self._watcher = call
 
     def forget_changes(self) -> None:
         """Note that the device is in a known state: it was made safe."""
@@ -175,6 +181,8 @@ class Access:
 
     def tell(self, call: Call, what: str, name: str, args: Any, kwargs: Any, error: BaseException | None) -> None:
         """Have an operation that changes the device noted in the audit trail, if this process has one."""
+        if call is self._watcher:
+            return  # frames for those who watch would fill the trail
         for trail in audit_trail:
             trail(call, what, self._name, name, args, kwargs, error, self._epoch)
 

@@ -25,6 +25,7 @@ from catkit_devices.testbed.experiments.experiment_queue import QUEUE
 from catkit_devices.testbed.experiments.launch import Launcher
 from catkit_devices.testbed.experiments.main import FINISH, STOP, control_queue
 from catkit_devices.testbed.experiments.progress import ENDED, EXPERIMENTS, Progress
+from catkit_devices.testbed.frames.view import FramesView
 from catkit_devices.testbed.processes.audit import entry
 from catkit_devices.testbed.processes.finding import LAYOUT
 from catkit_devices.testbed.processes.logs import report, send_entries
@@ -78,6 +79,8 @@ class TestbedClient:
         """The testbed's server: mutexes, events, queues and dicts by name."""
         self.telemetry = TelemetryView(layout)
         """The last reading of each quantity that the configuration marks as telemetry: ``telemetry["meter.power"]``."""
+        self.frames = FramesView(layout)
+        """The frames of each camera that the configuration marks so: ``for frame in testbed.frames["camera"]``."""
         self._looking = Looking(layout, self.devices, self.telemetry)
         self._launcher = Launcher(
             layout,

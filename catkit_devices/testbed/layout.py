@@ -9,7 +9,7 @@ from catkit_devices.errors import ConfigurationError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-__all__ = ["DeviceEntry", "Layout", "SimulationEntry", "TelemetryEntry"]
+__all__ = ["DeviceEntry", "FramesEntry", "Layout", "SimulationEntry", "TelemetryEntry"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,18 @@ class TelemetryEntry:
     rate: float
     """Readings per second."""
     unit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesEntry:
+    """The frames of a camera."""
+
+    method: str
+    """The method, or the property, that returns one."""
+    rate: float
+    """Frames per second, at most."""
+    slots: int
+    """How many the memory holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +61,8 @@ class DeviceEntry:
     says_how_safe: bool = True
     """Whether the driver or the configuration says how it is made safe."""
     telemetry: tuple[TelemetryEntry, ...] = ()
+    frames: FramesEntry | None = None
+    """What of it is published as frames; None if nothing is."""
     eager: bool = False
     """Whether it is opened at the start."""
     gateway: str = "read"

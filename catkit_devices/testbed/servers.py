@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from catkit_devices.errors import ServerRunningError
 from catkit_devices.multiprocessing import SharedMemoryManager
 from catkit_devices.testbed.experiments.child import time_to_stop
+from catkit_devices.testbed.frames.publisher import make_frames
 from catkit_devices.testbed.processes.environment import begin_server, children_of
 from catkit_devices.testbed.processes.finding import clean_up
 from catkit_devices.testbed.safety.other_devices import REGISTER, Register
@@ -83,6 +84,7 @@ class Servers:
                 manager.get_object(PERMIT, Permit, layout, server, watchers, timeout, self.token)
                 if quantities_of(layout, server):
                     manager.get_object(TELEMETRY, Telemetry, layout, server)
+                make_frames(layout, server)
 
         with children_of(layout):
             failures = at_once({server: partial(start, server) for server in layout.servers}, _START_TIMEOUT)

@@ -22,6 +22,7 @@ from catkit_devices.testbed.experiments.child import time_to_stop
 from catkit_devices.testbed.experiments.experiment_queue import QUEUE, ExperimentQueue
 from catkit_devices.testbed.experiments.progress import ENDED
 from catkit_devices.testbed.experiments.watchdog import WARDEN, Warden
+from catkit_devices.testbed.frames.publisher import end_frames
 from catkit_devices.testbed.notifications import Notifier
 from catkit_devices.testbed.processes.finding import LAYOUT, SILENT, find_testbed
 from catkit_devices.testbed.processes.log_files import LogFiles
@@ -262,7 +263,8 @@ class Testbed(TestbedClient):
         servers = [server for server in self.layout.device_servers if server in self._servers.managers]
         reason = f"testbed {self.name!r} is ending"
         deaf = at_once(
-            {server: partial(_end_permit, server, reason, self._servers.token) for server in servers}, _END_TIMEOUT
+            {server: partial(_end_permit, self.layout, server, reason, self._servers.token) for server in servers},
+            _END_TIMEOUT,
         )
         if self._watch is not None:
             for server, failure in deaf.items():
@@ -399,5 +401,6 @@ class Testbed(TestbedClient):
         return [running.run_path for running in self._launcher.running()]
 
 
-def _end_permit(server: str, reason: str, token: str) -> None:
+def _end_permit(layout: Layout, server: str, reason: str, token: str) -> None:
+    end_frames(layout, server)
     permit_of(server).end(reason, token)

@@ -39,6 +39,7 @@ def check(configuration: Configuration, overlay: Overlay) -> list[ConfigurationE
         *_simulation(configuration, plugins, overlay),
         *_safety(configuration, plugins, overlay),
         *_telemetry(configuration, plugins, overlay),
+        *_frames(configuration, plugins, overlay),
     ]
 
 
@@ -265,6 +266,21 @@ def _telemetry(configuration: Configuration, plugins: Plugins, overlay: Overlay)
             path = ("devices", device, "telemetry", name)
             waits = "its readings would wait for who holds the device"
             yield from _shared_property(path, device, driver, name, waits, overlay)
+
+
+def _frames(configuration: Configuration, plugins: Plugins, overlay: Overlay) -> Iterator[ConfigurationError]:
+    for device, table in configuration.devices.items():
+        if table.frames is None:
+            continue
+        try:
+            driver = plugins.driver_for(table.driver, table.options)
+        except ConfigurationError:
+            continue  # reported with the device
+        method = table.frames.method
+        if not hasattr(driver, method):
+            known = [name for name in dir(driver) if not name.startswith("_")]
+            text = f"driver {table.driver!r} has no method or property {method!r} that could return a frame"
+            yield overlay.problem(("devices", device, "frames"), text, nearest(method, known))
 
 
 def _bounds(

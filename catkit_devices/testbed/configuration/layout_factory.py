@@ -11,7 +11,7 @@ from catkit_devices.testbed.configuration.bounds import unit_of
 from catkit_devices.testbed.configuration.checks import start_order
 from catkit_devices.testbed.configuration.device_checks import not_simulated, simulated_addresses, visa_address_of
 from catkit_devices.testbed.configuration.problems import combined
-from catkit_devices.testbed.layout import DeviceEntry, Layout, SimulationEntry, TelemetryEntry
+from catkit_devices.testbed.layout import DeviceEntry, FramesEntry, Layout, SimulationEntry, TelemetryEntry
 
 if TYPE_CHECKING:
     from catkit_devices.drivers import Plugins
@@ -87,6 +87,7 @@ def _entry(configuration: Configuration, plugins: Plugins, name: str, server: st
         telemetry=tuple(
             TelemetryEntry(path=path, rate=rate, unit=unit_of(driver, path)) for path, rate in table.telemetry.items()
         ),
+        frames=None if table.frames is None else FramesEntry(**table.frames.model_dump()),
         eager=table.open == "start",
         gateway=table.gateway,
         gateway_port=table.gateway_port,

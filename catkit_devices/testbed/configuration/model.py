@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -151,6 +152,38 @@ class SimulationConfiguration(_Table):
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the bench model.")
 
 
+class FramesConfiguration(_Table):
+    """``[devices.NAME.frames]``: how a camera's frames are published."""
+
+    rate: Rate = Field(
+        default=10.0,
+        description="Frames per second that the device's server asks the camera for while nobody else uses it; fewer "
+        "if the camera is slower.",
+    )
+    method: Identifier = Field(
+        default="frame", description="Method without arguments, or property, of the driver that returns one frame."
+    )
+    slots: int = Field(
+        default=16,
+        ge=2,
+        le=10_000,
+        description="How many frames the memory holds: a reader that is further behind misses some, and is told so.",
+    )
+
+
+def _frames(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {} if value else None
+    return value
+
+
+Frames = Annotated[
+    FramesConfiguration | None,
+    BeforeValidator(_frames),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, FramesConfiguration.model_json_schema()]}),
+]
+
+
 class DeviceConfiguration(BaseModel):
     """``[devices.NAME]``: one device. Keys beside these are options of its driver."""
 
@@ -207,6 +240,11 @@ class DeviceConfiguration(BaseModel):
         default_factory=dict,
         description="Shared properties that the device's server reads again and again, with readings per second: "
         "telemetry = { humidity = 1.0 }. Any program sees the last reading, and the history keeps them.",
+    )
+    frames: Frames = Field(
+        default=None,
+        description="Publishes a camera's frames in shared memory, for any program: frames = true, or a table such as "
+        "frames = { rate = 25 }.",
     )
 
     @property

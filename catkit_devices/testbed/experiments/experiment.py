@@ -6,7 +6,7 @@ import abc
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.devices.devices import Devices
     from catkit_devices.testbed.experiments.parameters import Parameter
     from catkit_devices.testbed.experiments.progress import Reporter
+    from catkit_devices.testbed.frames.recording import FrameRecorder
+    from catkit_devices.testbed.frames.view import FramesView
 
 __all__ = ["Context", "Experiment"]
 
@@ -37,6 +39,9 @@ class Context:
     run: Run
     reporter: Reporter
     finishing: InterruptSafeEvent
+    frames: FramesView
+    recordings: list[FrameRecorder] = field(default_factory=list)
+    """Frames that are being recorded."""
 
 
 @dataclass_transform(kw_only_default=True)
@@ -126,6 +131,11 @@ class Experiment(abc.ABC):
         return self._running.devices
 
     @property
+    def frames(self) -> FramesView:
+        """The frames of each camera that the configuration marks so: ``for frame in self.frames["camera"]``."""
+        return self._running.frames
+
+    @property
     def manager(self) -> SharedMemoryManager:
         """The testbed's own server: events, barriers, queues and whatever else processes share by name."""
         return self._running.manager
@@ -192,6 +202,28 @@ class Experiment(abc.ABC):
     def log_figure(self, tag: str, figure: Any) -> None:
         """Record a picture; see :meth:`catkit_devices.datalog.Run.log_figure`."""
         self._running.run.log_figure(tag, figure)
+
+    def log_frames(self, camera: str, every: int = 1, tag: str | None = None) -> FrameRecorder:
+        """Record the frames of a camera from now on, until the end of the run, ``stop()`` or the end of ``with``.
+
+        Each is an array of the tag; its number is a scalar of the tag ``TAG.number`` at the same time. Events tell
+        which are missing, and why.
+
+        Args:
+            camera: its name; the configuration says ``frames = true`` in its table.
+            every: 1 for every frame, n for those whose number is a multiple of n.
+            tag: under which; None for the name of the camera.
+
+        Raises:
+            ConfigurationError: the configuration declares no frames of it.
+        """
+        from catkit_devices.testbed.frames.recording import FrameRecorder
+
+        running = self._running
+        frames = running.frames[camera]
+        recording = FrameRecorder(frames, running.run, every, frames.camera if tag is None else tag)
+        running.recordings.append(recording)
+        return recording
 
     def log_fits(self, tag: str, fits: Any) -> None:
         """Record a FITS file; see :meth:`catkit_devices.datalog.Run.log_fits`."""

@@ -22,6 +22,7 @@ from catkit_devices.testbed.experiments.experiment import Context
 from catkit_devices.testbed.experiments.progress import EXPERIMENTS, Progress, Reporter
 from catkit_devices.testbed.experiments.stop import StopGuard
 from catkit_devices.testbed.experiments.watchdog import WARDEN
+from catkit_devices.testbed.frames.view import FramesView
 from catkit_devices.testbed.processes.finding import SILENT
 from catkit_devices.testbed.trip import SAFETY_CHECKS, SAFETY_EVENT, SAFETY_TRIP, UNREACHABLE
 
@@ -97,6 +98,7 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
                 run=run,
                 reporter=reporter,
                 finishing=guard.finishing,
+                frames=FramesView(layout),
             )
             try:
                 return _run(experiment, context, guard)
@@ -126,6 +128,7 @@ def _run(experiment: Experiment, context: Context, guard: StopGuard) -> Experime
         guard.disarm()
         context.reporter.state("teardown")
         _do(experiment, "teardown")
+        _end_recordings(context)
     except BaseException as error:
         _log.exception("%s failed", context.name)
         # The first error is raised, even if reporting it to the testbed fails.
@@ -168,6 +171,22 @@ def _tear_down_after(error: BaseException, experiment: Experiment, context: Cont
     except BaseException as another:  # noqa: BLE001 - noted on the error that is raised
         _log.exception("%s: teardown failed as well", context.name)
         error.add_note(f"teardown failed as well: {in_one_line(another)}")
+    try:
+        _end_recordings(context)
+    except CatkitDevicesError as another:
+        error.add_note(f"recording frames failed as well: {in_one_line(another)}")
+
+
+def _end_recordings(context: Context) -> None:
+    """End what still records frames; raises the first error when all have ended."""
+    failures: list[CatkitDevicesError] = []
+    for recording in context.recordings:
+        try:
+            recording.stop()
+        except CatkitDevicesError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def _end(context: Context, state: Literal["finished", "failed", "stopped"], message: str) -> None:
