@@ -191,8 +191,8 @@ class VisaDevice(WireDevice):
             read_only: whether everything else is refused.
 
         Returns:
-            The reply with a newline at its end. Where the driver reads replies in a way of its own, it is what that
-            makes of them.
+            The reply, ended as the instrument ends it. Where the driver reads replies in a way of its own, it is what
+            that makes of them, and a newline.
 
         Raises:
             DeviceValueError: it is refused; nothing was sent.
@@ -244,27 +244,26 @@ class VisaDevice(WireDevice):
             return b""
         with self._exchange_(message, fresh=asks) as line:
             line.write(message + self.write_termination.encode("ascii"), self.io_timeout)
-            return self._whole_reply_(line) + b"\n" if asks else b""
+            return self._whole_reply_(line) if asks else b""
 
     def _whole_reply_(self, line: Line) -> bytes:
-        """Return a reply without its termination, whether it is text or a block of data."""
+        """Return a reply with its termination, whether it is text or a block of data."""
         end, timeout, check = self.read_termination.encode("ascii"), self.io_timeout, self._checkpoint_
         if not line.stream:
-            return line.read_message(b"", timeout, check).removesuffix(end)
+            return line.read_message(b"", timeout, check)
         first = line.read_bytes(1, timeout, check)
         if first == end[:1]:
-            line.read_bytes(len(end) - 1, timeout, check)
-            return b""
+            return first + line.read_bytes(len(end) - 1, timeout, check)
         if first != b"#":
-            return first + line.read_until(end, timeout, check)
+            return first + line.read_until(end, timeout, check) + end
         head = first + line.read_bytes(1, timeout, check)
         if not head[1:].isdigit() or head == b"#0":
-            return head + line.read_until(end, timeout, check)
+            return head + line.read_until(end, timeout, check) + end
         head += line.read_bytes(int(head[1:]), timeout, check)
         if not head[2:].isdigit():
-            return head + line.read_until(end, timeout, check)
+            return head + line.read_until(end, timeout, check) + end
         block = line.read_bytes(int(head[2:]), timeout, check)
-        return head + block + line.read_until(end, timeout, check)
+        return head + block + line.read_until(end, timeout, check) + end
 
     # --- for drivers: the same, inside an operation
 

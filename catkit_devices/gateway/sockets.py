@@ -1,7 +1,7 @@
 """Instruments on plain sockets, for programs that have no HiSLIP: text, one message in a line.
 
-There is no lock, no device clear, and no way to say why something was refused: then the connection is closed. Data may
-be in replies, but not in messages.
+A reply has a newline at its end, whatever else the instrument puts there. There is no lock, no device clear, and no way
+to say why something was refused: then the connection is closed. Data may be in replies, but not in messages.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ async def _answer(lines: asyncio.Queue[bytes], writer: asyncio.StreamWriter, vis
         line = await lines.get()
         try:
             for reply in await visit.exchange(line) or ():
-                writer.write(reply)
+                writer.write(reply if reply.endswith(b"\n") else reply + b"\n")
                 await writer.drain()
         except RefusedError as error:
             _log.warning("%s: refused, so it is disconnected: %s", peer, error)

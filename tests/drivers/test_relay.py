@@ -59,6 +59,17 @@ class Prompting(Supply):
         return super()._query(command, timeout).lower()
 
 
+class Lines(Supply):
+    """Its instrument ends lines in another way than most."""
+
+    read_termination = "\r\n"
+
+
+class LinesSource(Source):
+    def feed(self, data):
+        return super().feed(data)[:-1] + b"\r\n" if b"?" in data else super().feed(data)
+
+
 class Scpi(ScpiDevice):
     identity = "ACME"
 
@@ -69,8 +80,8 @@ class Scpi(ScpiDevice):
 def make(request):
     opened = []
 
-    def build(kind):
-        library = build_library([Instrument(request.param, Source)], clock="virtual")
+    def build(kind, source=Source):
+        library = build_library([Instrument(request.param, source)], clock="virtual")
         device = kind("supply", address=request.param, visa_library=library)
         device.open()
         opened.append(device)
@@ -118,6 +129,13 @@ def test_blocks_of_data_pass_in_both_directions_whatever_is_in_them(make):
     assert supply.relay(b"KEEP " + block, read_only=False) == b""
     assert supply.relay(b"CURR?") == b"0.1\n"
     assert source.heard[1] == b"KEEP " + block + b"\n"
+
+
+def test_a_reply_ends_as_the_instrument_ends_it(make):
+    supply, _source = make(Lines, LinesSource)
+    assert supply.relay(b"CURR?") == b"0.1\r\n"
+    assert supply.relay(b"DATA?", read_only=False) == b"#3256" + bytes(range(256)) + b"\r\n"
+    assert supply.relay(b"NOTHING?", read_only=False) == b"\r\n"
 
 
 def test_a_reply_that_does_not_come_is_an_error_and_the_next_one_is_right(make):
