@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import DeviceValueError
+from catkit_devices.errors import DeviceProtocolError, DeviceValueError
 from catkit_devices.properties import Quantity
 from catkit_devices.readings import real_number
+from catkit_devices.units import is_quantity, magnitude
 
 if TYPE_CHECKING:
     from catkit_devices.foreign.description import Member
@@ -65,7 +66,21 @@ class ForeignQuantity(Quantity):
             return plain
 
     def _read_foreign(self, device: Any) -> Any:
-        return device._device_._read_from_(device, self.name, self._attribute)
+        value = device._device_._read_from_(device, self.name, self._attribute)
+        unit = self._rule.unit
+        return value if unit is None or not is_quantity(value) else self._number(device, value, unit)
+
+    def _number(self, device: Any, value: Any, unit: str) -> Any:
+        """Return a quantity of pint, which is what some frameworks read, as a number in the unit of the property."""
+        try:
+            number = magnitude(value, unit)
+            if not self.writable or value.units == type(value)(1, unit).units:
+                return number
+            # A plain number that is set would be taken for one in the driver's unit.
+            problem = f"is in {value.units} in its driver, so its unit cannot be {unit}"
+        except ValueError as error:
+            problem = str(error)
+        raise DeviceProtocolError(f"{device._prefix_}{self.name} {problem}", **device._facts_())
 
     def _write_foreign(self, device: Any, value: Any) -> None:
         device._device_._write_to_(device, self.name, self._attribute, value)

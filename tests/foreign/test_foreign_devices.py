@@ -323,6 +323,19 @@ def test_units_limits_and_shared_come_from_the_configuration(lamp):
     assert (about["unit"], about["limits"], about["shared"]) == ("V", (0, 5), True)
 
 
+def test_a_quantity_that_a_foreign_driver_reads_is_a_number_in_the_unit_of_its_property(lamp):
+    device, _line, _instrument = lamp(units={"height": "mm"}, limits={"height": (0, 5)}, shared=["height"])
+    device.height = "1500 um"
+    assert device.height == 1.5
+    assert type(device.height) is float
+    other, _line, _instrument = lamp(units={"height": "m"})
+    with pytest.raises(DeviceProtocolError, match="height is in millimeter in its driver, so its unit cannot be m"):
+        _ = other.height
+    wrong, _line, _instrument = lamp(units={"height": "V"})
+    with pytest.raises(DeviceProtocolError, match="height must be in V, got 0.25 millimeter"):
+        _ = wrong.height
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

@@ -5,10 +5,13 @@ import enum
 import time
 from pathlib import Path
 
+import pint
 import pyvisa
 
 from catkit_devices.foreign import Description, DriverSource, Member
 from catkit_devices.hookspecs import hookimpl
+
+UNITS = pint.UnitRegistry()
 
 
 class Colour(enum.Enum):
@@ -36,6 +39,7 @@ class LampDriver:
             address, read_termination="\n", write_termination="\n", timeout=timeout
         )
         self.comment = ""
+        self.height = 0.25
 
     def close(self):
         self.connection.close()
@@ -50,6 +54,15 @@ class LampDriver:
         if not 0 <= value <= 10:
             raise ValueError(f"level must be 0 to 10, is {value}")
         self.connection.write(f"LEV {value}")
+
+    @property
+    def height(self):
+        """The height of the lamp, as a quantity."""
+        return self._height
+
+    @height.setter
+    def height(self, value):
+        self._height = value if isinstance(value, pint.Quantity) else UNITS.Quantity(value, "mm")
 
     @property
     def echo(self):
