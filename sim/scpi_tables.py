@@ -47,22 +47,42 @@ class TableInstrument:
         values: Mapping[str, Any] | None = None,
     ) -> None:
         self.bench = bench
-        self._end = _shared(device_options, "write_termination", "\n").encode() or b"\n"
-        self._reply_end = _shared(device_options, "read_termination", "\n").encode()
-        self.message_end = self._end
-        self._error_query = _shared(device_options, "error_query", "SYST:ERR?")
-        self._idn = _identity(_shared(device_options, "identity", ".")) if idn is None else idn
+        self._devices: list[Mapping[str, Any]] = []
+        self._given_idn = idn
+        self._values = values or {}
         self._status = scpi.Status()
         self._received = b""
-        self._commands = {table["write"] for one in device_options for table in (one.get("commands") or {}).values()}
+        self._commands: set[str] = set()
         self._quantities: list[_Quantity] = []
-        for device, one in enumerate(device_options):
-            for name, table in one.get("properties", {}).items():
-                self._quantities += _quantities(device, name, table, (values or {}).get(name))
+        for one in device_options:
+            self.stand_for(one)
         _log.warning(
             "the simulated instrument %r is made from the configuration of its driver: that the two agree is no proof "
             "that the real instrument understands these commands", self._idn,
         )  # fmt: skip
+
+    def stand_for(self, options: Mapping[str, Any]) -> None:
+        """Stand for one more device at the address.
+
+        Args:
+            options: of this device; those of a device that it stands for already change nothing.
+
+        Raises:
+            ValueError: the devices differ in what they must have in common.
+        """
+        if options in self._devices:
+            return
+        devices = [*self._devices, options]
+        end = _shared(devices, "write_termination", "\n").encode() or b"\n"
+        reply_end = _shared(devices, "read_termination", "\n").encode()
+        error_query = _shared(devices, "error_query", "SYST:ERR?")
+        identity = _shared(devices, "identity", ".")
+        self._end, self._reply_end, self._error_query, self.message_end = end, reply_end, error_query, end
+        self._idn = _identity(identity) if self._given_idn is None else self._given_idn
+        self._commands |= {table["write"] for table in (options.get("commands") or {}).values()}
+        for name, table in options.get("properties", {}).items():
+            self._quantities += _quantities(len(self._devices), name, table, self._values.get(name))
+        self._devices = devices
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes, and return the replies that are due."""

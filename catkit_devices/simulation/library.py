@@ -39,7 +39,8 @@ class Instrument:
         options: keyword arguments of the class; for a YAML file, ``device`` says which of its devices, and ``encoding``
             how text is sent; for a recording, ``timing`` says whether answers take as long as when it was recorded.
         faults: the probability of each kind of fault for each reply, see :mod:`catkit_devices.simulation.faults`.
-        driver_options: of the device that it is for, for a class that asks for them.
+        driver_options: of the device that it is for, for a class that asks for them by an argument ``device_options``,
+            and has a method ``stand_for(options)`` for devices that come later to the address.
     """
 
     address: str

@@ -187,6 +187,12 @@ class Simulations:
             there, library = self._served[where]
             if there != instrument:
                 raise ConfigurationError(f"another simulated instrument is at {where} already")
+            stand_for = getattr(library.instrument(where), "stand_for", None)
+            if stand_for is not None:  # it is made from the options of the devices at its address
+                try:
+                    stand_for(instrument.driver_options)
+                except ValueError as error:
+                    raise ConfigurationError(f"the simulated instrument at {where}: {error}") from error
             return library
         library = build_library([instrument], bench=self.bench, plugins=self._plugins)
         self._served[where] = instrument, library

@@ -150,6 +150,18 @@ def test_two_devices_at_one_address_have_one_simulated_instrument():
             two.write("VOLT2 6")
 
 
+def test_a_device_that_a_test_adds_at_an_address_has_its_own_table_there(simulated_device):
+    properties = {"power": {"get": "POW?", "set": "POW {}", "unit": "W", "doc": "Power."}}
+    second = {"identity": OPTIONS["identity"], "safe": {"power": 0}, "properties": properties}
+    one = simulated_device("scpi", address=SOCKET, **OPTIONS)
+    two = simulated_device("scpi", address=SOCKET, **second)
+
+    one.voltage, two.power = 2, 7
+    assert (one.voltage, two.power) == (2.0, 7.0)
+    with pytest.raises(ConfigurationError, match="must have the same read_termination"):
+        simulated_device("scpi", address=SOCKET, **second | {"read_termination": "\r\n"})
+
+
 def test_two_devices_at_one_address_must_agree_on_the_line():
     tables = [OPTIONS, OPTIONS | {"read_termination": "\r\n"}]
     with pytest.raises(
