@@ -9,6 +9,7 @@ bytes whole; emergencies take only that.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import math
 import threading
@@ -628,6 +629,22 @@ class Device(HostedObject, metaclass=DeviceType):
     def _there_(self, path: str) -> dict[int | str, Interface]:
         *before, name = words(path)
         return group_of(component_at(self, before), name)._there_()
+
+    def _may_set_(self, path: str, value: Any) -> Any:
+        """Return a value as it would be set now; raises as setting it would, as far as that is known without asking."""
+        *before, name = words(path)
+        refusal = self._access_.refusal(path, True) or self._life_.refusal()
+        if refusal is not None:
+            raise refusal
+        *further, several = before or [""]
+        member = inspect.getattr_static(type(component_at(self, further)), several, None) if before else None
+        each = member.each if isinstance(member, DeviceProperty) else {}
+        if each:
+            owner, member = component_at(self, further), next((one for key, one in each.items() if str(key) == name))
+        else:
+            owner = component_at(self, before)
+            member = inspect.getattr_static(type(owner), name, None)
+        return member.check(owner, value, ask=False) if isinstance(member, DeviceProperty) else value
 
     def _status_(self) -> dict[str, Any]:
         return {"state": self.state, "driver": type(self).driver, "address": self._address_, "fault": self._life_.fault}

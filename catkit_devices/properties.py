@@ -297,12 +297,18 @@ class Quantity(DeviceProperty):
                 f"{device._prefix_}{self.name} has not settled at {value}{unit} in {seconds:g} s", **device._facts_()
             )
 
-    def check(self, device: Any, value: Any) -> Any:
-        """Return ``value`` as a plain value in the declared unit, if it may be set; raises as :meth:`write` does."""
+    def check(self, device: Any, value: Any, *, ask: bool = True) -> Any:
+        """Return ``value`` as a plain value in the declared unit, if it may be set; raises as :meth:`write` does.
+
+        Args:
+            device: the device.
+            value: to be set.
+            ask: whether the properties on which its limits depend are read now; else what was read of them last counts.
+        """
         try:
             if self._depends or callable(self._limits):
                 self._rule.convert(value)  # a value that is always wrong is refused before the instrument is asked
-            return self.plain(value, self.limits(device, ask=True), device)
+            return self.plain(value, self.limits(device, ask=ask), device)
         except DeviceError:
             raise
         except ValueError as error:

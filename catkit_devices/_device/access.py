@@ -313,6 +313,16 @@ class DeviceProperty:
         """Set the value, checked before anything reaches the instrument."""
         raise NotImplementedError
 
+    def check(self, device: Any, value: Any, *, ask: bool = True) -> Any:  # noqa: ARG002 - for those that know what may be set
+        """Return ``value`` as it would be set; raises as ``write`` does where it may not. Nothing is sent.
+
+        Args:
+            device: the device.
+            value: to be set.
+            ask: whether the instrument may be asked.
+        """
+        return value
+
     def narrowed(self, limits: Sequence[Any]) -> Limits:  # noqa: ARG002 - for those that have limits
         """Return narrower limits, as a configuration has them, as numbers in the declared unit.
 

@@ -892,7 +892,7 @@ def interface_of(cls: Any, kind: str) -> Interface:
     """Return what clients may reach of a device of this class, hosted as an object of this kind."""
     capabilities = interfaces_of(cls)
     shown = _interface(cls, kind, {})
-    methods = shown.methods | {"_enter_entry_": None, "_leave_entry_": None, "_there_": None}
+    methods = shown.methods | {"_enter_entry_": None, "_leave_entry_": None, "_may_set_": None, "_there_": None}
     return shown._replace(methods=methods, capabilities=capabilities, entered=True)
 
 

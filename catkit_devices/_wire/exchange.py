@@ -642,7 +642,7 @@ class Exchanges:
         except DeviceOpenError as error:  # somebody else has it
             raise type(error)(error.problem, **facts()) from None
         except Exception as error:  # pyvisa-py raises whatever its layers do, bare Exception among it
-            raise DeviceOpenError(f"cannot be opened: {error}", **facts()) from error
+            raise DeviceOpenError(f"cannot be opened: {error}{_what_is_missing(error)}", **facts()) from error
         try:
             self._greet(transport)
         except DeviceOpenError:
@@ -799,3 +799,10 @@ def _gone() -> frozenset[Any]:
             StatusCode.error_resource_not_found,
         }
     )
+
+
+def _what_is_missing(error: BaseException) -> str:
+    """Return what to install, as the end of a message, if the library lacks what it needs for USB; else nothing."""
+    if "pyusb" not in str(error).lower():
+        return ""
+    return " (the extra `usb` brings it: pip install 'catkit-devices[usb]'; `--simulate` needs none)"

@@ -32,6 +32,7 @@ COMMANDS = {
     "stop": "catkit_devices.cli.stop:stop",
     "status": "catkit_devices.cli.status:status",
     "devices": "catkit_devices.cli.devices:devices",
+    "describe": "catkit_devices.cli.describe:describe",
     "get": "catkit_devices.cli.get:get",
     "set": "catkit_devices.cli.set:set_",
     "call": "catkit_devices.cli.call:call",

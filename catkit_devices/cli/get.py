@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import time
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from catkit_devices._base.paths import get_at, words
-from catkit_devices._base.standby import all_at_once
+from catkit_devices._base.paths import words
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
 from catkit_devices.cli.output import console, plain_json, print_json, print_table
+from catkit_devices.cli.reading import read_properties
+from catkit_devices.plain import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from catkit_devices.testbed.client import TestbedClient
 
 __all__ = ["EXAMPLES", "get"]
 
 EXAMPLES = (
     "catkit-devices get wheel.position",
     "catkit-devices get wheel",
+    "catkit-devices get wheel.position laser.current --json",
     "catkit-devices get supply.outputs.1.voltage",
     "catkit-devices get meter.power --config bench.toml --json",
 )
-
-_LOOK = 0.1
-"""Seconds between two looks whether somebody else has the device."""
 
 
 def get(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="DEVICE[.PROPERTY]",
+            metavar="DEVICE[.PROPERTY]...",
             show_default=False,
             autocompletion=devices_of_testbed,
             help="What to read; a device alone, or a component of it: all its properties.",
@@ -47,27 +46,75 @@ def get(
     timeout: MutexTimeout = 10.0,
     as_json: Json = False,
 ) -> None:
-    """Read a property of a device, or all of them.
+    """Read properties of devices: one, several, or all of a device.
 
     The device belongs to a running testbed, or to one that is started from --config for this alone. The exit code is
     0 only when everything was read; the properties that could not be read are named on stderr, each cause once.
     """
     from catkit_devices.cli.attaching import attach_or_start
-    from catkit_devices.cli.words import description_of, member_of, split, text_of
+
+    # `get wheel position` means the same as `get wheel.position`; more words are more things to read.
+    targets = [what] if len(what) == 2 and not any("." in word for word in what) else [[word] for word in what]
+    with attach_or_start(testbed, configs, overrides, simulate=simulate) as client:
+        if len(targets) == 1:
+            _get(client, targets[0], timeout, as_json=as_json)
+            return
+        _get_several(client, targets, timeout, as_json=as_json)
+
+
+def _get_several(client: TestbedClient, targets: Sequence[Sequence[str]], timeout: float, *, as_json: bool) -> None:
+    """Read several things; what cannot be read does not keep the others from being read."""
+    rows: list[dict[str, Any]] = []
+    failures: list[Exception] = []
+    for target in targets:
+        try:
+            device, _, properties, values = _values(client, target, timeout)
+        except Exception as error:  # noqa: BLE001 - a driver may raise anything
+            failures.append(error)
+            continue
+        for name, value in values.items():
+            row = {"device": device, "property": name, "unit": properties[name]["unit"]}
+            if isinstance(value, Exception):
+                failures.append(value)
+                row["error"] = str(value)
+            elif as_json:
+                row |= plain_json(value)
+            else:
+                row["text"] = text_of(value, row["unit"])
+            rows.append(row)
+    if as_json:
+        print_json(rows)
+    else:
+        for row in rows:
+            if "text" in row:
+                console().print(f"{row['device']}.{row['property']} = {row['text']}", markup=False)
+    if failures:
+        raise failures[0] if len(failures) == 1 else ExceptionGroup(f"{len(failures)} were not read", failures)
+
+
+def _values(
+    client: TestbedClient, what: Sequence[str], timeout: float
+) -> tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the name of a device, its description, the properties that are meant, and the value or error of each."""
+    from catkit_devices.cli.words import description_of, member_of, split
     from catkit_devices.errors import ConfigurationError
 
     target = split(what)
     if target.rest:
-        raise ConfigurationError(f"expected one property, as in `get wheel.position`, got also {target.rest[0]!r}")
-    with attach_or_start(testbed, configs, overrides, simulate=simulate) as client:
-        device = client.devices[target.device]
-        description = description_of(device, target.member)
-        properties = _several(description["properties"], target.member)
-        single = None
-        if not properties and target.member is not None:
-            single, facts = member_of(description, "properties", target.member)
-            properties = {single: facts}
-        values = _read(device, properties, timeout)
+        raise ConfigurationError(f"expected a property, as in `get wheel.position`, got also {target.rest[0]!r}")
+    device = client.devices[target.device]
+    description = description_of(device, target.member)
+    properties = _several(description["properties"], target.member)
+    if not properties and target.member is not None:
+        single, facts = member_of(description, "properties", target.member)
+        properties = {single: facts}
+        description = {**description, "single": single}
+    return description["name"], description, properties, read_properties(device, properties, timeout)
+
+
+def _get(client: TestbedClient, what: Sequence[str], timeout: float, *, as_json: bool) -> None:
+    _, description, properties, values = _values(client, what, timeout)
+    single = description.get("single")
     failed = {name: value for name, value in values.items() if isinstance(value, Exception)}
     if single is not None:
         if failed:
@@ -136,61 +183,3 @@ def _causes(failed: dict[str, Exception]) -> list[Exception]:
     for key, error in causes.items():
         error.add_note(f"not read: {', '.join(names[key])}")
     return list(causes.values())
-
-
-def _read(device: Any, properties: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """Return the value of each property, or the error if it could not be read.
-
-    It waits at most ``timeout`` seconds in total for other programs that hold the device, however many properties there
-    are; for the instrument itself as long as that takes.
-    """
-    from catkit_devices.errors import MutexTimeoutError
-
-    values: dict[str, Any] = {}
-    deadline = time.monotonic() + timeout
-    shared = [name for name, facts in properties.items() if facts["shared"]]
-    # They run between the operations of the holder, while this thread waits until the device is free.
-    aside = all_at_once({"reads": partial(_read_each, device, shared, values)}, "shared")["reads"]
-    exclusive = [name for name in properties if name not in shared]
-    if exclusive:
-        try:
-            with device.lock(timeout=timeout):
-                _read_each(device, exclusive, values)
-        except Exception as error:  # noqa: BLE001 - somebody else has it, or it was taken away
-            values |= {name: error for name in exclusive if name not in values}
-    aside.wait(max(0.0, deadline - time.monotonic()))
-    while not aside.wait(_LOOK):  # the instrument itself is slow
-        holder = device.mutex.holder
-        if holder is not None:
-            late = MutexTimeoutError(device.name, timeout, str(holder))
-            values = dict.fromkeys(shared, late) | values
-            break
-    return {name: values[name] for name in properties}
-
-
-def _read_each(device: Any, names: Sequence[str], values: dict[str, Any]) -> None:
-    """Put the value of each property into ``values``, or the error if it cannot be read; then read the others, too."""
-    from catkit_devices.cli.attaching import without_exit
-    from catkit_devices.errors import (
-        DeviceClosedError,
-        DeviceDisconnectedError,
-        DeviceFaultError,
-        DeviceOpenError,
-        MutexError,
-        SafetyError,
-        ServerError,
-    )
-
-    of_all = (
-        DeviceClosedError, DeviceDisconnectedError, DeviceFaultError, DeviceOpenError, MutexError, SafetyError,
-        ServerError,
-    )  # fmt: skip
-    for number, name in enumerate(names):
-        try:
-            with without_exit(f"device {device.name!r}: {name}"):
-                values[name] = get_at(device, name)
-        except of_all as error:  # no property can be read: each try may take long
-            values |= dict.fromkeys(names[number:], error)
-            return
-        except Exception as error:  # noqa: BLE001 - a driver's mistake may raise anything
-            values[name] = error

@@ -52,14 +52,14 @@ class ForeignQuantity(Quantity):
             reads.append((device, self.name))
         return self._read_foreign(device)
 
-    def check(self, device: Any, value: Any) -> Any:
+    def check(self, device: Any, value: Any, *, ask: bool = True) -> Any:
         """Return the value for the foreign object; DeviceValueError if it may not be set."""
         if not self._rule.numeric and self._rule.choices is None:
             number = real_number(value)
             if number is not None and number != number:
                 raise DeviceValueError(f"{device._prefix_}{self.name} must not be NaN", **device._facts_())
             return value
-        plain = super().check(device, value)
+        plain = super().check(device, value, ask=ask)
         try:
             return value if not isinstance(value, str) and bool(value == plain) else plain
         except (TypeError, ValueError):  # an array, for example

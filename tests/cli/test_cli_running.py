@@ -66,6 +66,43 @@ def test_values_carry_units_both_ways_and_truth_values_are_words(running):
     running.command("set", "tank.level", "2")
 
 
+def test_several_properties_are_set_in_order_and_read_in_one_command(running):
+    assert running.command("set", "wheel.position=2", "laser.current=20 mA").stdout.splitlines() == [
+        "wheel.position = 2", "laser.current = 20.0 mA",
+    ]  # fmt: skip
+    error = running.error("set", "wheel.position=3", "laser.current=5000", "tank.pump=on", exit_code=1)
+    assert "set before that: wheel.position; not set: laser.current, tank.pump" in error
+    read = running.json("get", "wheel.position", "laser.current")
+    assert [(one["device"], one["property"], one["value"]) for one in read] == [
+        ("wheel", "position", 3), ("laser", "current", 20.0),
+    ]  # fmt: skip
+    assert "expected a property" in running.error("get", "wheel.position", "laser.nix")
+    assert "can only be read" in running.error("set", "wheel.position=1", "wheel.positions=2")
+    assert running.command("get", "wheel.position").stdout == "wheel.position = 3\n"
+
+
+def test_a_dry_run_checks_type_and_limits_and_sets_nothing(running):
+    running.command("set", "wheel.position", "2")
+    assert running.command("set", "wheel.position", "3", "--dry-run").stdout == "wheel.position would be set to 3\n"
+    assert running.json("set", "laser.current=0.03 A", "--dry-run")["value"] == 30.0
+    assert "position must be 1 to 6, got 9" in running.error("set", "wheel.position", "9", "--dry-run", exit_code=1)
+    assert "expected on or off" in running.error("set", "wheel.position=3", "tank.pump=of", "--dry-run")
+    assert running.command("get", "wheel.position").stdout == "wheel.position = 2\n"
+
+
+def test_describe_shows_properties_with_value_unit_and_limits_and_commands(running):
+    running.command("set", "laser.current", "20")
+    shown = running.command("describe", "laser").stdout
+    current = next(line for line in shown.splitlines() if line.strip().startswith("current"))
+    assert current.split()[1:9] == ["20.0", "mA", "0.0", "to", "68.09", "mA", "read,", "set"]
+    assert "fill(" in running.command("describe", "tank", "--no-values").stdout
+    told = running.json("describe", "filters")
+    assert told["name"] == "wheel"
+    position = told["properties"]["position"]
+    assert (position["limits"], position["writable"], position["shared"]) == ([1, 6], True, False)
+    assert "value" in position
+
+
 def test_get_with_a_device_alone_reads_all_its_properties(running):
     shown = rows(running.command("get", "tank").stdout)
     assert ["level", "2.0", "How", "full", "it", "is."] in shown

@@ -95,7 +95,11 @@ def test_a_trip_is_reset_when_all_is_well_again(bench, service, until):
     bench.popen("call", "tank.overflow", "0.6").communicate(timeout=30)
     bench.until(lambda status: status["safety"]["tripped"])
     until(lambda: bench.command("get", "tank.level").stdout == "tank.level = 2.0\n")
-    assert "safety is reset" in bench.command("reset-safety", "--reason", "the tank is empty").stdout
+    dry = bench.error("set", "wheel.position", "2", "--dry-run", exit_code=4)
+    assert "`catkit-devices reset-safety bench`" in dry
+    reset = bench.command("reset-safety", "--reason", "the tank is empty").stdout.splitlines()
+    assert "safety is reset" in reset[0]
+    assert reset[1] == "  level: 2.0, expected a value 0 to 10"
     assert bench.command("set", "wheel.position", "2").stdout == "wheel.position = 2\n"
     assert bench.command("status", "bench").returncode == 0
     assert "tripped" in bench.error("reset-safety", exit_code=1)

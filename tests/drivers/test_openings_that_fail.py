@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from catkit_devices import Control, VisaDevice
@@ -90,3 +93,27 @@ def test_a_failed_opening_is_made_safe_only_if_the_driver_has_stored_its_connect
         lamp.open()
 
     assert lamp._done == (["safe", "close"] if known else [])
+
+
+WITHOUT_PYUSB = """
+import sys
+
+sys.modules["usb"] = None  # as if it were not installed
+from catkit_devices.errors import DeviceOpenError
+from catkit_devices.scpi import ScpiDevice
+
+
+class Meter(ScpiDevice):
+    pass
+
+
+try:
+    Meter("meter", address="USB0::0x1313::0x8078::P0001::INSTR").open()
+except DeviceOpenError as error:
+    print(error)
+"""
+
+
+def test_a_usb_address_without_pyusb_names_the_extra_that_brings_it():
+    told = subprocess.run([sys.executable, "-c", WITHOUT_PYUSB], capture_output=True, text=True, check=True).stdout
+    assert "pip install 'catkit-devices[usb]'" in told

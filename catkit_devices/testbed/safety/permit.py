@@ -126,7 +126,8 @@ class Permit(HostedObject):
         trip = self._trip
         if trip is None:
             return SafetyError("permit", f"{'has run out' if self._given.is_set() else 'not given yet'}: {refused}")
-        return SafetyError(trip.check, f"{trip.problem}; {refused} until the safety is reset")
+        reset = f"until the safety is reset (`catkit-devices reset-safety {self._layout.name}`)"
+        return SafetyError(trip.check, f"{trip.problem}; {refused} {reset}")
 
     # --- what the safety monitor and the testbed say, and nobody else
 
