@@ -63,6 +63,27 @@ def test_pymeasure_uses_the_sr830(foreign):
     assert not lock_in.is_out_of_range()
 
 
+def test_the_numbered_tables_of_the_sr830_are_those_of_pymeasure():
+    from pymeasure.instruments.srs import SR830 as Theirs
+    from pymeasure.instruments.srs.sr830 import LIAStatus
+
+    from catkit_devices._device.members import describe_class
+    from catkit_devices.plugins.srs_sr830 import SR830
+    from catkit_devices.units import convert
+
+    def words(name):
+        return list(describe_class(SR830)["properties"][name]["choices"])
+
+    assert [convert(word, "V") for word in words("sensitivity")] == list(Theirs.SENSITIVITIES)
+    assert [convert(word, "s") for word in words("time_constant")] == list(Theirs.TIME_CONSTANTS)
+    assert words("slope") == [f"{slope} dB" for slope in Theirs.FILTER_SLOPES]
+    assert words("input") == [text.replace("A - B", "A-B") for text in Theirs.INPUT_CONFIGS]
+    assert words("coupling") == Theirs.INPUT_COUPLINGS
+    assert words("reserve") == [text.lower().removesuffix(" reserve") for text in Theirs.RESERVE_VALUES]
+    assert words("reference") == [text.lower() for text in Theirs.REFERENCE_SOURCES]
+    assert LIAStatus.INPUT_OVERLOAD | LIAStatus.FILTER_OVERLOAD | LIAStatus.OUTPUT_OVERLOAD == 0b111  # of `overloaded`
+
+
 def test_pymeasure_uses_the_2450(foreign):
     from pymeasure.instruments.keithley import Keithley2450
 
