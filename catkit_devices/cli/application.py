@@ -51,6 +51,7 @@ COMMANDS = {
     "star": "catkit_devices.cli.star:star",
     "plot": "catkit_devices.cli.plot:plot",
     "export": "catkit_devices.cli.export:export",
+    "serve": "catkit_devices.cli.serve:serve",
     "gateway": "catkit_devices.cli.gateway:gateway",
     "simulate": "catkit_devices.cli.simulate:simulate",
     "record": "catkit_devices.cli.record:record",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from catkit_devices.errors import CatkitDevicesError, ConfigurationError, ServerNotFoundError
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.client import TestbedClient
     from catkit_devices.testbed.configuration.model import Configuration
 
-__all__ = ["attach", "attach_or_start", "find", "runs", "without_exit"]
+__all__ = ["attach", "attach_or_start", "find", "runs", "wait_for_end", "without_exit"]
 
 
 def attach(name: str | None, configs: Sequence[Path] = (), overrides: Sequence[str] = ()) -> TestbedClient:
@@ -148,3 +148,32 @@ def without_exit(what: str) -> Iterator[None]:
 
 _OF_SIGNALS = (128 + 1, 128 + 15)
 """Exit codes of a program that is ended by SIGHUP or SIGTERM."""
+
+
+def wait_for_end(client: TestbedClient) -> None:
+    """Wait for Ctrl-C, SIGTERM, or the end of the testbed."""
+    import queue
+    import signal
+
+    from catkit_devices.cli.output import warn
+    from catkit_devices.testbed.processes.finding import LAYOUT
+    from catkit_devices.testbed.trip import UNREACHABLE
+
+    stop: queue.SimpleQueue[None] = queue.SimpleQueue()  # an Event's lock may be taken where the handler strikes
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.put(None))
+    while True:
+        with suppress(queue.Empty):
+            stop.get(timeout=_LOOK)
+            return
+        try:
+            ending = client.manager.get_dict(LAYOUT).get("ending")
+        except UNREACHABLE:
+            ending = True
+        if ending:
+            warn(f"testbed {client.name!r} has ended")
+            return
+
+
+_LOOK = 0.5
+"""Seconds between two looks whether the testbed still runs; some systems interrupt no longer wait."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,9 +24,6 @@ EXAMPLES = (
     "catkit-devices gateway --config bench.toml --port 4881 --json",
 )
 
-_LOOK = 0.5
-"""Seconds between two looks whether the testbed still runs; some systems interrupt no longer wait."""
-
 
 def gateway(
     testbed: TestbedName = None,
@@ -50,7 +44,7 @@ def gateway(
     Each device is at TCPIP::HOST::hislip_NAME::INSTR. A program takes its turn like any other: viLock is the mutex. It
     may read what the driver declares; with gateway = "write" in the device's table it may send anything.
     """
-    from catkit_devices.cli.attaching import attach_or_start
+    from catkit_devices.cli.attaching import attach_or_start, wait_for_end
 
     with (
         attach_or_start(testbed, configs, overrides, simulate=simulate) as client,
@@ -61,28 +55,7 @@ def gateway(
         if serve is not None:  # it was started for this
             serve()
             return
-        _wait_for_end(client)
-
-
-def _wait_for_end(client: TestbedClient) -> None:
-    """Wait for Ctrl-C, SIGTERM, or the end of the testbed."""
-    from catkit_devices.testbed.processes.finding import LAYOUT
-    from catkit_devices.testbed.trip import UNREACHABLE
-
-    stop: queue.SimpleQueue[None] = queue.SimpleQueue()  # an Event's lock may be taken where the handler strikes
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.put(None))
-    while True:
-        with contextlib.suppress(queue.Empty):
-            stop.get(timeout=_LOOK)
-            return
-        try:
-            ending = client.manager.get_dict(LAYOUT).get("ending")
-        except UNREACHABLE:
-            ending = True
-        if ending:
-            warn(f"testbed {client.name!r} has ended")
-            return
+        wait_for_end(client)
 
 
 def serving(client: TestbedClient, host: str = "127.0.0.1", port: int | None = None) -> HislipServer:

@@ -76,7 +76,12 @@ def start(
     if announce is not None:
         _log_to_stderr()
     made = Testbed(configuration, simulate=simulate, runs=runs)
-    with Screen() as screen, made as testbed, _gateway(configuration, testbed):
+    with (
+        Screen() as screen,
+        made as testbed,
+        _gateway(configuration, testbed),
+        _web_service(configuration, testbed, quiet=as_json or announce is not None),
+    ):
         _serve(testbed, screen, announce, as_json=as_json)
 
 
@@ -96,6 +101,15 @@ def _gateway(configuration: Configuration, testbed: Testbed) -> AbstractContextM
     if not configuration.testbed.gateway:
         return contextlib.nullcontext()
     return serving(testbed, port=configuration.testbed.gateway_port)
+
+
+def _web_service(configuration: Configuration, testbed: Testbed, *, quiet: bool) -> AbstractContextManager[Any]:
+    """Serve the page, if the configuration says so, by a process of its own: visitors keep this one from nothing."""
+    from catkit_devices.cli.serve import serving
+
+    if not configuration.testbed.serve:
+        return contextlib.nullcontext()
+    return serving(testbed, configuration.testbed.serve_port, quiet=quiet)
 
 
 def _serve(testbed: Testbed, screen: Screen, announce: Path | None, *, as_json: bool) -> None:

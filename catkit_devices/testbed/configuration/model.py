@@ -123,6 +123,10 @@ class TestbedConfiguration(_Table):
         description="Whether `start` also serves the instruments to programs that speak VISA (the gateway).",
     )
     gateway_port: int = Field(default=4880, ge=1, le=65535, description="Port of the gateway, for HiSLIP.")
+    serve: bool = Field(
+        default=False, description="Whether `start` also serves the page, REST and metrics to browsers and programs."
+    )
+    serve_port: int = Field(default=8870, ge=0, le=65535, description="Port of that service, 0 for a free one.")
     record: str | None = Field(
         default=None, description="Directory for recordings of what every instrument is sent and answers."
     )

@@ -1,0 +1,115 @@
+// Keeps the page up to date, and shows beside a field what came of it. The page works without this file, too.
+"use strict";
+
+const STALE_AFTER = 6000; // milliseconds without news: it comes every second
+
+let newest = Date.now();
+let refreshing = false;
+let events = null;
+
+const main = document.getElementById("main");
+const news = document.getElementById("news");
+
+function time(moment) {
+  return new Date(moment).toLocaleTimeString([], { hour12: false });
+}
+
+function judge() {
+  const stale = Date.now() - newest > STALE_AFTER;
+  if (stale && !document.body.classList.contains("stale")) {
+    document.querySelectorAll("[data-live] .verdict").forEach((verdict) => {
+      verdict.textContent = "Not known whether all is well";
+    });
+    document.querySelectorAll("[data-live] .good").forEach((state) => {
+      state.textContent = "not known";
+    });
+  }
+  document.body.classList.toggle("stale", stale);
+  news.hidden = !stale;
+  const text = `No news since ${time(newest)}: what is shown may be wrong. Trying again.`;
+  if (stale && news.textContent !== text) {
+    news.textContent = text;
+  }
+}
+
+function inUse() {
+  const active = document.activeElement;
+  return main.contains(active) && active.matches("input, select, button");
+}
+
+async function refresh() {
+  if (refreshing || !main.hasAttribute("data-live")) {
+    return;
+  }
+  refreshing = true;
+  try {
+    const answer = await fetch(location.href, { headers: { "X-Part": "main" }, cache: "no-store" });
+    if (answer.ok) {
+      const text = await answer.text();
+      newest = Date.now();
+      if (!inUse()) { // what somebody types into is left alone
+        main.innerHTML = text; // every text in it is escaped by the service; the browser runs no script of a page
+      }
+      document.getElementById("asof").textContent = `as of ${time(newest)}`;
+    }
+  } catch {
+    // The service does not answer: judge() says so.
+  } finally {
+    refreshing = false;
+    judge();
+  }
+}
+
+function listen() {
+  events = new EventSource("/api/v1/events");
+  events.addEventListener("status", () => {
+    if (main.hasAttribute("data-live")) {
+      refresh();
+    } else {
+      newest = Date.now();
+      judge();
+    }
+  });
+  events.onerror = () => {
+    if (events.readyState === EventSource.CLOSED) {
+      setTimeout(listen, 2000);
+    }
+  };
+}
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!form.matches("form[data-inline]")) {
+    return;
+  }
+  event.preventDefault();
+  const output = form.querySelector("output");
+  output.classList.remove("refused");
+  output.textContent = "…";
+  try {
+    const answer = await fetch(form.action, {
+      method: "POST",
+      headers: { "Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded" },
+      body: new URLSearchParams(new FormData(form)),
+    });
+    const told = await answer.json();
+    output.textContent = answer.ok ? String(told.done) : told.detail;
+    output.classList.toggle("refused", !answer.ok);
+    if (answer.ok) {
+      const value = form.closest(".member")?.querySelector("[data-value]");
+      if (value && form.querySelector("[name=property]")) {
+        value.textContent = String(told.done);
+        output.textContent = "";
+      }
+      if (document.activeElement && form.contains(document.activeElement) && main.hasAttribute("data-live")) {
+        document.activeElement.blur();
+      }
+    }
+  } catch {
+    output.textContent = "The service does not answer: it is not known whether this was done.";
+    output.classList.add("refused");
+  }
+});
+
+listen();
+setInterval(judge, 1000);
