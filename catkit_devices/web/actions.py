@@ -30,17 +30,23 @@ from catkit_devices.web.problems import Problem
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from catkit_devices._base.standby import Errand
     from catkit_devices.multiprocessing import NamedSession
     from catkit_devices.multiprocessing.locks.owner import Owner
     from catkit_devices.testbed.client import TestbedClient
     from catkit_devices.testbed.experiments.experiment import Experiment
+    from catkit_devices.testbed.layout import DeviceEntry
 
-__all__ = ["LONGEST_LOCK", "LONGEST_WAIT", "SHORTEST_LOCK", "Actions"]
+__all__ = ["CLOSED", "LONGEST_LOCK", "LONGEST_WAIT", "SAFE", "SHORTEST_LOCK", "Actions"]
 
 LONGEST_WAIT = 60.0
 """Seconds that a request may wait for somebody who has a device."""
 SHORTEST_LOCK, LONGEST_LOCK = 2.0, 300.0
 """Seconds within which a lock must be renewed: a visitor that says nothing for longer counts as dead."""
+SAFE = "safe"
+"""What STOP tells of a device that was open, and was made safe."""
+CLOSED = "closed: nothing was sent to it"
+"""What STOP tells of a device that was closed: how its instrument is, is not known here."""
 _MOST_LOCKS = 64
 """Locks that visitors may have at the same time."""
 _THREADS, _LOOKS, _URGENT_THREADS = 64, 8, 16
@@ -413,11 +419,12 @@ class Actions:
         """
         reason = f"STOP by {_who(visitor)}"
         self._say(f"{reason}: all experiments are stopped, all devices are made safe")
-        done: _Stopping = await self.urgently(partial(self._stop, reason))
-        return {"experiments": done.experiments, "devices": done.devices}
+        came_to: _Stopping = await self.urgently(partial(self._stop, reason))
+        return {"experiments": came_to.experiments, "devices": came_to.devices}
 
     def _stop(self, reason: str) -> _Stopping:
-        safe = all_at_once({entry.name: partial(self._make_safe, entry.name) for entry in self._entries()}, "make safe")
+        done: dict[str, str] = {}
+        safe = self._make_all_safe(done)
         stopping = _Stopping()
         told = all_at_once({"stop": partial(self._stop_experiments, reason, stopping)}, "STOP")["stop"]
         deadline = time.monotonic() + _SAFE_IN_TIME
@@ -427,7 +434,7 @@ class Actions:
             elif errand.failure is not None:
                 stopping.devices[name] = f"not known to be safe: {errand.failure}"
             else:
-                stopping.devices[name] = "safe"
+                stopping.devices[name] = done[name]
         if not told.wait(max(0.0, deadline - time.monotonic())) or told.failure is not None:
             stopping.devices["experiments"] = f"not known to have been told to stop: {told.failure or 'no answer'}"
         if stopping.experiments or "experiments" in stopping.devices:
@@ -450,25 +457,34 @@ class Actions:
                 if not self._running() or time.monotonic() > deadline:
                     break
                 time.sleep(_LOOK)
-        all_at_once({entry.name: partial(self._make_safe, entry.name) for entry in self._entries()}, "make safe")
+        self._make_all_safe({})
 
     def _running(self) -> list[str]:
         return [one.name for one in self.client.progress() if one.state not in ENDED]
 
-    def _make_safe(self, name: str) -> None:
-        device = self.client.devices.made(name)
-        if device is not None:
-            device.make_safe()
+    def _make_all_safe(self, done: dict[str, str]) -> dict[str, Errand]:
+        """Begin to make all devices safe; what was done for each is put into ``done``."""
 
-    def _entries(self) -> Sequence[Any]:
-        return self.client.layout.devices
+        def make_safe(entry: DeviceEntry) -> None:
+            done[entry.name] = self._make_safe(entry)
+
+        return all_at_once({one.name: partial(make_safe, one) for one in self.client.layout.devices}, "make safe")
+
+    def _make_safe(self, entry: DeviceEntry) -> str:
+        """Make a device safe; return what that came to, in words."""
+        device = self.client.devices.made(entry.name)
+        if device is None or device.state == "closed":
+            if device is not None:
+                device.make_safe()  # it may have been closed without being made safe
+            return CLOSED
+        device.make_safe()
+        return SAFE if entry.says_how_safe else "not known: neither its driver nor the configuration says how"
 
     async def make_safe(self, visitor: Visitor, name: str) -> dict[str, Any]:
-        """Make one device safe, whoever has it; a closed one is left alone."""
-        self._require(name)
-        self._say(f"{_who(visitor)} makes {name} safe")
-        await self.urgently(partial(self._make_safe, name))
-        return {"device": name}
+        """Make one device safe, whoever has it."""
+        entry = self._require(name)
+        self._say(f"{_who(visitor)} makes {entry.name} safe")
+        return {"device": entry.name, "is": await self.urgently(partial(self._make_safe, entry))}
 
     async def break_lock(self, visitor: Visitor, name: str, reason: str) -> dict[str, Any]:
         """Take a mutex from whoever has it."""

@@ -21,6 +21,7 @@ from catkit_devices.testbed.experiments.progress import ENDED
 from catkit_devices.testbed.processes.finding import LAYOUT
 from catkit_devices.testbed.status import NOT_KNOWN
 from catkit_devices.web.access import Access
+from catkit_devices.web.actions import CLOSED, SAFE
 from catkit_devices.web.guard import cookie_name, visitor_of
 from catkit_devices.web.markup import Markup, tag
 from catkit_devices.web.operations import PREFIX, allow, answer_json, gone
@@ -421,8 +422,8 @@ class Page:
 
     async def _make_safe(self, request: Request, _: dict[str, str]) -> tuple[str, Any]:
         device = request.path_params["device"]
-        await self._actions.make_safe(visitor_of(request.scope), device)
-        return f"/devices/{quote(device)}", "safe"
+        done = await self._actions.make_safe(visitor_of(request.scope), device)
+        return f"/devices/{quote(device)}", done["is"]
 
     async def _break(self, request: Request, form: dict[str, str]) -> tuple[str, Any]:
         reason = _field(form, "reason")
@@ -462,12 +463,12 @@ class Page:
             done = await self._actions.stop(visitor)
         except Exception as error:  # noqa: BLE001 - whatever went wrong is shown
             return self._problem(request, error)
-        unsafe = [(name, state) for name, state in done["devices"].items() if state != "safe"]
+        unsafe = [name for name, state in done["devices"].items() if state not in (SAFE, CLOSED)]
         main = tag(
             "section",
             tag("h1", "Stopped" if not unsafe else "Stopped, but look at the devices"),
             tag("p", f"Told to stop: {', '.join(done['experiments']) or 'no experiment was running'}."),
-            _pairs(sorted(done["devices"].items(), key=lambda one: one[1] == "safe")),
+            _pairs(sorted(done["devices"].items(), key=lambda one: one[1] in (SAFE, CLOSED))),
             tag("p", tag("a", "Back to the overview", href="/")),
             class_="card",
         )  # fmt: skip

@@ -244,8 +244,8 @@ class Rest:
     async def stop_everything(self, asked: Asked) -> Any:
         """STOP: stop every experiment and make every device safe, whoever has it. It never waits for a mutex.
 
-        Returns the state of each device after two seconds: safe, or not known to be. When the experiments have ended,
-        the devices are made safe once more.
+        Returns what each device is after at most two seconds: safe, closed, or not known. When the experiments have
+        ended, the devices are made safe once more.
         """
         return await self._actions.stop(asked.visitor)
 

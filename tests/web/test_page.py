@@ -60,7 +60,9 @@ def test_stop_works_without_javascript_while_the_mutex_is_held(service, browser,
             assert "Stopped" in stranger.post("/stop", data={"token": service.facts["token"]}).text
             assert other.devices.tank.pump is False
         other.devices.tank.pump = True
-        assert "<h1>Stopped</h1>" in browser.post("/stop").text
+        shown = browser.post("/stop").text
+        assert "<h1>Stopped" in shown
+        assert "<dt>tank</dt><dd>safe</dd>" in shown
         assert other.devices.tank.pump is False
 
 

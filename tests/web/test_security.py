@@ -135,7 +135,7 @@ def test_every_answer_keeps_scripts_and_frames_of_others_away(service):
         assert "unsafe" not in policy
         assert "frame-ancestors 'none'" in policy
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
     page = service.anybody.get("/").text
     assert not re.search(r"<script(?![^>]*src=)|\son\w+=|style=", page)
     assert not re.search(r"(src|href)=\"(https?:)?//", page)
