@@ -45,6 +45,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--real-children", action="store_true", help="start every child process as users do, as .ci/run does once"
     )
+    parser.addoption("--portable", action="store_true", help="take away what only Linux has (CATKIT_DEVICES_PORTABLE)")
     parser.addoption(
         "--soak-seconds", type=float, help="how long the testbed's soak test runs: 5 s, or an hour by --soak"
     )
@@ -65,6 +66,12 @@ def pytest_report_header(config):
     return (
         None if config.getoption("--whole") else "left to .ci/run, or --whole: test_whole_*.py, most tests of CPython's"
     )
+
+
+def pytest_configure(config):
+    """Take away what only Linux has, for these tests and their children, if asked to."""
+    if config.getoption("--portable"):
+        os.environ["CATKIT_DEVICES_PORTABLE"] = "1"
 
 
 @pytest.fixture

@@ -399,5 +399,4 @@ def test_who_waits_for_frames_is_told_when_the_server_of_the_camera_is_lost_and_
             while True:
                 reader.next(timeout=20)
         assert "is lost" in frames.problem
-        begun = time.monotonic()
-    assert time.monotonic() - begun < 12  # closing a device may take 15 s, and the exposure takes 30 s
+    # The exposure takes 30 s: had the end waited for it, closing the camera would have failed after 15 s.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices._base.deferred import finished
 from catkit_devices.multiprocessing.wire.connecting import ask
 from catkit_devices.multiprocessing.wire.endpoint import Endpoint, Registration
+from catkit_devices.multiprocessing.wire.system import has_unix_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ def serve(
     if initializer is not None:
         finished(initializer(*initargs), "the initializer of the server")
     where: Address = (
-        registration.socket_path() if registration is not None and os.name == "posix" else (address or ("127.0.0.1", 0))
+        registration.socket_path() if registration is not None and has_unix_sockets() else (address or ("127.0.0.1", 0))
     )
     server = Server(registry, where, authkey, serializer, registration=registration, name=name)
     if registration is not None:

@@ -8,6 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.multiprocessing.wire.system import has_futex
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -35,6 +37,7 @@ class Bell:
 
     def __init__(self, words: npt.NDArray[np.uint64], index: int) -> None:
         self._words = words
+        self._futex = _futex() if has_futex() else None
         self._index = index
         # The kernel looks at four bytes: those that hold the lower half of the number.
         self._address = int(words.ctypes.data) + 8 * index + (4 if sys.byteorder == "big" else 0)
@@ -42,9 +45,8 @@ class Bell:
     def ring(self, value: int) -> None:
         """Change the number, and wake all who wait."""
         self._words[self._index] = value & 0xFFFFFFFF
-        futex = _futex()
-        if futex is not None:
-            futex(self._address, _WAKE, _EVERYBODY, None)
+        if self._futex is not None:
+            self._futex(self._address, _WAKE, _EVERYBODY, None)
 
     @property
     def value(self) -> int:
@@ -53,9 +55,8 @@ class Bell:
 
     def wait(self, value: int, timeout: float) -> None:
         """Return when the number is not ``value`` any more, or after ``timeout`` seconds, or a little earlier."""
-        futex = _futex()
-        if futex is not None:
-            futex(self._address, _WAIT, value, timeout)
+        if self._futex is not None:
+            self._futex(self._address, _WAIT, value, timeout)
             return
         deadline = time.monotonic() + timeout
         pause = _SHORTEST_PAUSE

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["HEAD", "MOVED", "Form", "Notice", "Ring", "Stamps", "head_of", "slot_size"]
+__all__ = ["HEAD", "MOVED", "Form", "Notice", "Ring", "Stamps", "head_of", "slot_size", "token_of"]
 
 HEAD = 4096
 """Bytes before the first slot."""
@@ -32,9 +32,10 @@ _SLOT_HEAD = 128
 """Bytes of a slot before its frame."""
 _LINE = 64
 """Bytes of a cache line: no two slots share one."""
-_PUBLISHED, _BELL, _TURN, _FIRST, _MOVED, _SLOTS, _SIZE = range(7)
+_PUBLISHED, _BELL, _TURN, _FIRST, _MOVED, _SLOTS, _SIZE, _TOKEN = range(8)
 """Words of the head: number of frames published so far; what rings for each of them; number of writers so far; number
-of the first frame in this memory; 1 if later frames are in another memory; number of slots; bytes of each slot."""
+of the first frame in this memory; 1 if later frames are in another memory; number of slots; bytes of each slot; a
+number that no other memory has."""
 _MARK, _STAMPS, _FORM = 0, 8, 24
 """Where, in a slot, are its mark, the two times of its frame, and the frame's form."""
 _NOTICE = 1024
@@ -134,7 +135,7 @@ class Notice(NamedTuple):
     """When it has said anything; 0 if it never has."""
 
 
-def head_of(slots: int, size: int, first: int, turn: int) -> bytes:
+def head_of(slots: int, size: int, first: int, turn: int, token: int) -> bytes:
     """Return the beginning of a new memory.
 
     Args:
@@ -142,9 +143,16 @@ def head_of(slots: int, size: int, first: int, turn: int) -> bytes:
         size: bytes of each.
         first: number of the first frame in it.
         turn: number of writers so far.
+        token: a number that no other memory has.
     """
-    words = {_PUBLISHED: first, _TURN: turn, _FIRST: first, _SLOTS: slots, _SIZE: size}
-    return struct.pack("=7Q", *(words.get(index, 0) for index in range(7)))
+    words = {_PUBLISHED: first, _TURN: turn, _FIRST: first, _SLOTS: slots, _SIZE: size, _TOKEN: token}
+    return struct.pack("=8Q", *(words.get(index, 0) for index in range(8)))
+
+
+def token_of(memory: mmap.mmap) -> int:
+    """Return the token with which a memory was made."""
+    (token,) = struct.unpack_from("=Q", memory, 8 * _TOKEN)
+    return int(token)
 
 
 class _Slot:

@@ -1,13 +1,11 @@
 """Frames from one writer to many readers, through a ring of slots in shared memory.
 
 The writer never waits for a reader. A reader takes the newest frame, or every frame in turn; a reader that is too slow
-is told how many frames it has missed. A copy never mixes two frames (``ring``). The memory is anonymous and belongs to
-the server that has the stream (``stream_memory``), so nothing is left behind when a process ends.
+is told how many frames it has missed. A copy never mixes two frames (``ring``). The memory belongs to the server that
+has the stream (``stream_memory``), so nothing is left behind when another process ends.
 
 The writer may change shape and type of the frames. If larger frames do not fit, the server makes other memory, and the
 readers map that one when they have read what is in the old one.
-
-Linux only (``memfd_create``): on other systems a stream is refused; send frames as arrays through a device there.
 """
 
 from __future__ import annotations
@@ -20,9 +18,10 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from catkit_devices._base.timeouts import seconds
-from catkit_devices.errors import MutexBrokenError, WaitTimeoutError
+from catkit_devices.errors import MutexBrokenError, ServerError, WaitTimeoutError
 from catkit_devices.multiprocessing.locks.owner import current_owner
-from catkit_devices.multiprocessing.types.ring import Form, Notice, Ring, Stamps
+from catkit_devices.multiprocessing.types.memory import map_named
+from catkit_devices.multiprocessing.types.ring import Form, Notice, Ring, Stamps, token_of
 from catkit_devices.readings import carried_unit, is_masked
 
 if TYPE_CHECKING:
@@ -76,6 +75,16 @@ class _Source:
         from catkit_devices.multiprocessing.wire.connecting import receive_descriptor
 
         remote = self._memory._remote_
+        named = self._memory.named()
+        while named is not None:
+            memory = _found(*named)
+            if memory is not None:
+                return Ring(memory)
+            before, named = named, self._memory.named()
+            if before == named:  # else the stream has moved meanwhile
+                raise ServerError(
+                    f"server {remote.server.name!r} is on another computer: memory is shared on one computer only"
+                )
         endpoint = remote.server if self._session is None else self._session.endpoint
         descriptor, size = receive_descriptor(endpoint, remote.reference.target)
         try:
@@ -104,6 +113,15 @@ class _Source:
         lost = None if self._session is None else self._session.lost
         if lost is not None:
             raise copy.copy(lost)
+
+
+def _found(name: str, size: int, token: int) -> mmap.mmap | None:
+    """Map the memory of that name; None if it is not on this computer, or not any more."""
+    try:
+        memory = map_named(name, size)
+    except (OSError, ValueError):  # there is none, or it is smaller
+        return None
+    return memory if token_of(memory) == token else None
 
 
 class FrameStream:

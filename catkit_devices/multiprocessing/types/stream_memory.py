@@ -1,15 +1,18 @@
-"""The memory of a frame stream, on the server: it sends the descriptor to clients, and never reads the memory."""
+"""The memory of a frame stream, on the server: it tells clients where the memory is, and never reads it."""
 
 from __future__ import annotations
 
 import os
-import platform
+import secrets
 import threading
 
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.mutex import Mutex
+from catkit_devices.multiprocessing.protocol import running_server
+from catkit_devices.multiprocessing.types.memory import AnonymousMemory, NamedMemory, SharedMemory
 from catkit_devices.multiprocessing.types.ring import HEAD, MOVED, Form, head_of, slot_size
+from catkit_devices.multiprocessing.wire.system import has_anonymous_memory
 
 __all__ = ["StreamMemory"]
 
@@ -23,11 +26,6 @@ class StreamMemory(HostedObject):
     def __init__(
         self, name: str, shape: tuple[int, ...] | None = None, dtype: str | None = None, slots: int = 16
     ) -> None:
-        if not hasattr(os, "memfd_create"):
-            raise ConfigurationError(
-                f"stream {name!r}: frame streams need Linux, this is {platform.platform()}; send arrays through a "
-                "device instead"
-            )
         if shape is None or dtype is None:
             raise ConfigurationError(
                 f"stream {name!r} does not exist yet: the first process that asks for it must give shape and dtype"
@@ -39,7 +37,8 @@ class StreamMemory(HostedObject):
         self.slots = int(slots)
         self._mutex_ = Mutex(f"{name} (writer)")
         self._guard = threading.Lock()
-        self._descriptor = -1
+        self._memory: SharedMemory | None = None
+        self._token = 0
         self._slot_size = 0
         self._allocate(self._form, 0, 0)
 
@@ -73,25 +72,32 @@ class StreamMemory(HostedObject):
 
     def _allocate(self, form: Form, published: int, turn: int) -> None:
         size = slot_size(form)
-        descriptor = os.memfd_create(f"catkit_devices-{self._name}", os.MFD_CLOEXEC)
-        try:
-            # Allocated now, so that a lack of memory is an error here and not a bus error later.
-            os.posix_fallocate(descriptor, 0, HEAD + self.slots * size)
-            os.pwrite(descriptor, head_of(self.slots, size, published, turn), 0)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        old, self._descriptor, self._slot_size = self._descriptor, descriptor, size
-        if old >= 0:
-            os.pwrite(old, MOVED.data, MOVED.offset)  # here, so that readers learn of it even if the writer dies now
-            os.close(old)  # who has mapped it keeps it
+        whole = HEAD + self.slots * size
+        token = secrets.randbits(64)
+        memory: SharedMemory
+        if has_anonymous_memory() and running_server and running_server[0].address_family == "AF_UNIX":
+            memory = AnonymousMemory(f"catkit_devices-{self._name}", whole)
+        else:
+            memory = NamedMemory(whole)
+        memory.write(head_of(self.slots, size, published, turn, token), 0)
+        old, self._memory, self._token, self._slot_size = self._memory, memory, token, size
+        if old is not None:
+            old.write(MOVED.data, MOVED.offset)  # here, so that readers learn of it even if the writer dies now
+            old.close()
 
-    def _shared_memory_(self) -> tuple[int, int]:
+    def named(self) -> tuple[str, int, int] | None:
+        """Return name, size in bytes and token of the memory; None if it has no name, and its descriptor is sent."""
         with self._guard:
-            return os.dup(self._descriptor), HEAD + self.slots * self._slot_size
+            memory = self._memory
+            return (memory.name, memory.size, self._token) if isinstance(memory, NamedMemory) else None
+
+    def _shared_memory_(self) -> tuple[int, int] | None:
+        with self._guard:
+            memory = self._memory
+            return (os.dup(memory.descriptor), memory.size) if isinstance(memory, AnonymousMemory) else None
 
     def _server_stops_(self) -> None:
         with self._guard:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-            self._descriptor = -1
+            if self._memory is not None:
+                self._memory.close()
+            self._memory = None

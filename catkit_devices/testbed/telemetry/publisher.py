@@ -16,6 +16,7 @@ from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices._base.paths import get_at
 from catkit_devices.errors import CatkitDevicesError, in_one_line
 from catkit_devices.multiprocessing.hosted import HostedObject
+from catkit_devices.multiprocessing.wire.system import has_anonymous_memory, has_unix_sockets
 from catkit_devices.readings import missing_in, real_number
 from catkit_devices.testbed.devices.devices import Devices
 from catkit_devices.testbed.telemetry.slots import Sample, SlotWriter
@@ -152,7 +153,7 @@ class Telemetry(HostedObject):
 
 
 def _has_memory() -> bool:
-    return hasattr(os, "memfd_create")
+    return has_anonymous_memory() and has_unix_sockets()
 
 
 def _plain(value: Any) -> tuple[Any, str | None]:
