@@ -558,7 +558,7 @@ def _code(value: object) -> str:
 
 # --- configuration -------------------------------------------------------------------------------------------------
 
-_TABLES = ("testbed", "simulation", "devices", "safety")
+_TABLES = ("testbed", "simulation", "devices", "safety", "notifications")
 
 
 def _schema() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from multiprocessing import active_children
@@ -20,6 +21,8 @@ from catkit_devices.cli.output import FAILED, console, print_json, reason_for_nu
 from catkit_devices.errors import in_one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from catkit_devices.testbed.client import TestbedClient
     from catkit_devices.testbed.experiments.experiment import Experiment
 
@@ -30,6 +33,7 @@ EXAMPLES = (
     "catkit-devices run scan.py:FilterScan --repeats 5",
     "catkit-devices run scan.py --queue --repeats 5",
     "catkit-devices run scan.py --detach",
+    "catkit-devices run scan.py --plot",
     "catkit-devices run scan.py --help",
 )
 # Options that this command does not know are parameters of the experiment, which its help lists too.
@@ -39,6 +43,8 @@ _PAUSE = 0.1
 """Seconds between two looks at the experiments, and at who still uses the testbed."""
 _DETACHED = 180.0
 """Seconds for a run without a terminal to begin; its testbed may have to be started first."""
+_LAST_PICTURE = 20.0
+"""Seconds for drawing the last picture when the run has ended."""
 _LEAVING = 3.0
 """Seconds for programs that joined to leave; after that the testbed ends, even if a program still watches it."""
 
@@ -66,6 +72,13 @@ def run(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return as soon as it runs; it goes on without this terminal.")
     ] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw its scalars in a window while it runs; see `plot --follow`.")
+    ] = False,
+    plot_to: Annotated[
+        Path | None,
+        typer.Option("--plot-to", metavar="FILE", show_default=False, help="The same in a file: .png, .pdf or .svg."),
+    ] = None,
     announce: Annotated[Path | None, typer.Option("--announce", hidden=True)] = None,
     wants_help: Annotated[
         bool, typer.Option("--help", "-h", help="Show this message, and the parameters of the experiment.")
@@ -93,6 +106,8 @@ def run(
     instance = kind(**parse_parameters(kind, context.args))
     if wants_queue and detach:
         raise ConfigurationError("expected one of --queue and --detach, got both")
+    if plot or plot_to is not None:
+        _check_plot(plot_to, without_terminal=wants_queue or detach)
     if wants_queue:
         _add_to_queue(attach(testbed, configs, overrides), experiment, context.args, as_json=as_json)
         return
@@ -110,6 +125,7 @@ def run(
     from catkit_devices.cli.screen import Screen
 
     with (
+        contextlib.ExitStack() as pictures,
         Screen() as screen,
         attach_or_start(testbed, configs, overrides, simulate=simulate, runs=runs, join=not new) as client,
     ):
@@ -117,7 +133,9 @@ def run(
         if joined and runs is not None and not _from_environment(context, "runs"):
             warn(f"--runs changes nothing: testbed {client.name!r} is running already, and keeps its runs in one place")
         with LiveView(client, screen):
-            result = _run(client, instance, announce)
+            tellers = [_announcing(client, instance, announce)] if announce is not None else []
+            tellers += [_plotting(instance, plot_to, pictures)] if plot or plot_to is not None else []
+            result = _run(client, instance, announce, tellers)
             progress = next(entry for entry in client.progress() if entry.run == str(instance.run_path))
             if not joined:
                 _let_others_end(client)
@@ -137,18 +155,17 @@ def run(
         raise typer.Exit(FAILED)
 
 
-def _run(client: TestbedClient, instance: Experiment, announce: Path | None) -> Any:
+def _run(client: TestbedClient, instance: Experiment, announce: Path | None, tellers: list[Callable[[], None]]) -> Any:
     state, message = "failed", ""
-    told = False
 
-    def tell_once() -> None:
-        nonlocal told
-        if announce is not None and not told and instance.run_path is not None:
-            told = True
-            tell(announce, {**_running(client, instance), "log": None})
+    def begun() -> None:
+        if instance.run_path is not None:
+            while tellers:
+                tellers.pop()()
 
     try:
-        (result,) = client.run(instance, on_tick=tell_once)
+        (result,) = client.run(instance, on_tick=begun)
+        begun()
         ended = next(one for one in client.progress() if one.run == str(instance.run_path))
         state, message = ended.state, ended.message
     except BaseException as error:
@@ -161,6 +178,52 @@ def _run(client: TestbedClient, instance: Experiment, announce: Path | None) -> 
             with contextlib.suppress(OSError):  # a program that waited for the beginning only has taken the file away
                 tell(announce, {**_running(client, instance), "state": state, "message": message})
     return result
+
+
+def _announcing(client: TestbedClient, instance: Experiment, file: Path) -> Callable[[], None]:
+    return lambda: tell(file, _running(client, instance))
+
+
+def _check_plot(file: Path | None, *, without_terminal: bool) -> None:
+    from catkit_devices.cli.following import has_display
+    from catkit_devices.errors import ConfigurationError
+
+    if without_terminal:
+        raise ConfigurationError(
+            "--plot is for a run in this terminal: `catkit-devices plot last --follow` draws one that is queued or "
+            "detached"
+        )
+    if file is None and not has_display():
+        raise ConfigurationError(
+            "--plot: there is no display for a window: say --plot-to FILE, or draw in a second terminal with "
+            "`catkit-devices plot last --follow`"
+        )
+
+
+def _plotting(instance: Experiment, file: Path | None, pictures: contextlib.ExitStack) -> Callable[[], None]:
+    """Return what starts the drawing, in a process of its own: it neither delays the run nor ends it."""
+
+    def start() -> None:
+        words = ["plot", str(instance.run_path), "--follow", *(["--out", str(file)] if file is not None else [])]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "catkit_devices", *words],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=os.name == "posix",
+        )  # fmt: skip
+        if file is None:
+            process.returncode = 0  # its window stays until it is closed; no warning about that is wanted
+        else:
+            pictures.callback(_finish, process)
+
+    return start
+
+
+def _finish(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the last picture in the file."""
+    try:
+        process.wait(_LAST_PICTURE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _running(client: TestbedClient, instance: Experiment) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices._base.deferred import refuse_deferred
 from catkit_devices.errors import CatkitDevicesError, SafetyError, ServerUnresponsiveError, in_one_line
+from catkit_devices.testbed.alerts import Alerts
 from catkit_devices.testbed.client import TestbedClient
 from catkit_devices.testbed.closing import close_devices, end_other_experiments
 from catkit_devices.testbed.configuration.layout_factory import lay_out
@@ -138,6 +139,7 @@ class Testbed(TestbedClient):
         self._cleanup.enter_context(ended_by_signals())
         self._notifier = Notifier(self.configuration.plugins(), self.configuration.testbed.name)
         self._cleanup.callback(self._notifier.end)
+        self._alerts: Alerts | None = None
         self._cleanup.callback(self._servers.shut_down)
         layout = self._servers.start_own(self._lay_out, self.configuration.testbed.name)
         manager = self._servers.managers[layout.server]
@@ -145,6 +147,8 @@ class Testbed(TestbedClient):
         files = LogFiles(Path(layout.logs), in_this_process=True)
         self._cleanup.callback(files.close)
         self._collector = LogCollector(manager, self._runs_at, self._tell_of, files)
+        self._cleanup.callback(self._end_alerts)
+        self._alerts = Alerts(self.configuration.notifications, layout.name, self._collector.say)
         self._cleanup.callback(self._collector.end)
         manager.get_object(WARDEN, Warden, time_to_stop(layout.stop_timeout))
         self._cleanup.callback(self._servers.shut_down_others)
@@ -369,6 +373,12 @@ class Testbed(TestbedClient):
         if event == "experiment_finished" and facts.get("error") is not None:
             self._trip_behind()
         self._notifier.tell_if_it_is_one(event, facts)
+        if self._alerts is not None:
+            self._alerts.tell(event, facts)
+
+    def _end_alerts(self) -> None:
+        if self._alerts is not None:
+            self._alerts.end()
 
     def _tell_plugins(self, event: str, text: str, facts: dict[str, Any]) -> None:
         self._collector.say(logging.INFO, text, event, facts)

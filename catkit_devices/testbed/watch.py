@@ -409,7 +409,7 @@ class SafetyWatch:
             self.unsafe.append(text)
             if self.trip is not None:
                 self.trip.add_note(text)
-        self._say(logging.CRITICAL, text, "device_fault", facts, None)
+        self._say(logging.CRITICAL, text, "device_fault", {**facts, "problem": text}, None)
 
     def _trip_here(self, trip: SafetyError) -> None:
         """Make a trip known, and have it acted on; only the first one counts."""

@@ -4,6 +4,9 @@ import csv
 import json
 import os
 import re
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -120,3 +123,67 @@ def test_export_to_hdf5_is_a_file_that_h5py_reads(command, recorded):
     command(recorded, "export", "FilterScan", "--to", "scan.h5", "--tag", "frame")
     with h5py.File(recorded / "scan.h5") as file:
         assert file["arrays/frame/value"][0].tolist() == [[1, 2], [3, 4]]
+
+
+def picture_size(file):
+    from matplotlib.image import imread
+
+    return imread(file).shape[1::-1]
+
+
+def test_plot_without_a_tag_draws_all_scalars_over_another_with_a_logarithmic_axis(command, recorded):
+    assert command(recorded, "plot", "FilterScan").stdout.endswith("scalars.png\n")
+    width, height = picture_size(recorded / "scalars.png")
+    assert width > height
+    command(recorded, "plot", "FilterScan", "power/1", "--x", "power/1", "--log", "--out", "over.png")
+    assert picture_size(recorded / "over.png")[0] == width
+    assert "did you mean 'power/1'?" in command(recorded, "plot", "FilterScan", "--x", "powr/1", exit_code=2).stderr
+
+
+def test_plot_follow_draws_until_the_run_ends(command, ready, tmp_path):
+    with Run.create(tmp_path / "runs", "Loop") as run:
+        follow = subprocess.Popen(
+            [sys.executable, "-m", "catkit_devices", "plot", "last", "--follow", "--out", "x.png"],
+            cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            run.log_scalar("power", 1.0)
+            deadline = time.monotonic() + 60
+            while not (tmp_path / "x.png").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            first = (tmp_path / "x.png").read_bytes()
+            run.log_scalar("power", 2.0)
+            run.set_outcome("finished")
+            assert follow.communicate(timeout=60)[0].endswith(": finished, plot: x.png\n")
+        finally:
+            follow.kill()
+            follow.communicate()
+    assert (tmp_path / "x.png").read_bytes() != first
+
+
+def test_without_a_display_plot_follow_draws_in_the_terminal(command, recorded):
+    shown = command(recorded, "plot", "FilterScan", "--follow", MPLBACKEND="agg", DISPLAY="", WAYLAND_DISPLAY="").stdout
+    assert "power/1: 2 W" in shown
+    assert any(ord("\u2800") < ord(one) < ord("\u2900") for one in shown)
+    failed = command(
+        recorded,
+        "plot",
+        "FilterScan",
+        "frame",
+        "--follow",
+        MPLBACKEND="agg",
+        DISPLAY="",
+        WAYLAND_DISPLAY="",
+        exit_code=2,
+    )
+    assert "only scalars are drawn in the terminal" in failed.stderr
+
+
+def test_a_sketch_has_the_highest_point_at_the_top_and_leaves_out_what_is_no_number():
+    from catkit_devices.cli.following import sketch
+
+    lines = sketch([0, 1, 2, 3], [1.0, 10.0, float("nan"), 100.0], 24, 4, log=True)
+    assert [line.split("|")[0].strip() for line in lines] == ["100", "", "", "1"]
+    assert (lines[0][-1], lines[-1].split("|")[1][0]) == ("\u2808", "\u2840")
+    assert sketch([0], [float("nan")], 24, 4) == ["(no number)"]

@@ -67,3 +67,10 @@ def test_a_detached_run_goes_on_when_its_command_has_returned(bench):
 
 def test_a_detached_run_that_cannot_begin_fails_at_once(bench):
     assert "is running already" in bench.error("run", "work.py:Turn", "--detach", "--testbed", "bench", "--hardware")
+
+
+def test_a_run_is_drawn_into_a_file_while_it_goes_on(bench):
+    bench.command("run", "work.py:Turn", "--plot-to", "turn.png")
+    assert (bench.directory / "turn.png").read_bytes().startswith(b"\x89PNG")
+    refused = bench.error("run", "work.py:Turn", "--plot", MPLBACKEND="agg", DISPLAY="", WAYLAND_DISPLAY="")
+    assert "there is no display for a window" in refused

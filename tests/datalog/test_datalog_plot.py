@@ -27,12 +27,16 @@ def run(tmp_path):
         yield run
 
 
-def drawn(run, tags, index=-1):
+def drawn(run, tags, index=-1, **options):
     """What is drawn, before it becomes pixels."""
-    from catkit_devices.datalog import plotting
+    from matplotlib.figure import Figure
 
-    with RunReader(run.path) as reader, mpl.rc_context(plotting._STYLE):
-        return plotting._draw(reader, [plotting._tag(reader, tag) for tag in tags], index)
+    from catkit_devices.datalog.plotting import draw_into
+
+    figure = Figure(layout="constrained")
+    with RunReader(run.path) as reader:
+        draw_into(figure, reader, tags, index, **options)
+    return figure
 
 
 def pixels(file):
@@ -104,3 +108,34 @@ def test_a_picture_that_cannot_be_written_is_one_clear_error(run, tmp_path, name
 def test_a_record_that_is_not_there_is_one_clear_error(run, tmp_path):
     with pytest.raises(DataError, match="'frame' has no record 7"):
         plot(run.path, "frame", tmp_path / "picture.png", index=7)
+
+
+def test_an_image_is_drawn_beside_the_row_and_the_column_through_its_brightest_point(run):
+    image, row, column = [axes for axes in drawn(run, ["frame"]).axes if axes.images or axes.lines]
+    frame = image.images[0].get_array()
+    assert row.lines[0].get_ydata().max() == column.lines[0].get_ydata().max() == frame.max()
+    assert (len(row.lines[0].get_ydata()), len(column.lines[0].get_ydata())) == frame.shape[::-1]
+
+
+def test_scalars_over_another_are_paired_by_order_or_by_the_last_before(tmp_path):
+    with Run.create(tmp_path, "scan") as run:
+        for number in range(3):
+            run.log_scalar("position", number, at=number)
+            run.log_scalar("power", 10.0**number, at=number + 0.5)
+            run.log_scalar("often", number, at=number - 0.1)
+            run.log_scalar("often", number, at=number + 0.1)
+    (axes,) = drawn(run, ["power"], x="position", log=True).axes
+    assert axes.lines[0].get_xydata().tolist() == [[0, 1], [1, 10], [2, 100]]
+    assert (axes.get_xlabel(), axes.get_yscale()) == ("position", "log")
+    (axes,) = drawn(run, ["often"], x="position").axes
+    assert axes.lines[0].get_xydata().tolist() == [[0, 0], [0, 1], [1, 1], [1, 2], [2, 2]]
+
+
+def test_without_a_tag_all_scalars_are_drawn_if_there_are_any(run, tmp_path):
+    assert drawn(run, []).axes
+    with Run.create(tmp_path / "other", "scan") as other:
+        other.log_array("frame", [1])
+    with pytest.raises(ConfigurationError, match="no scalar was logged: say what to draw: frame"):
+        drawn(other, [])
+    with pytest.raises(ConfigurationError, match="expected a scalar for the x axis, got 'frame': array"):
+        drawn(run, [], x="frame")

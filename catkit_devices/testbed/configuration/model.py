@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Configuration",
     "DeviceConfiguration",
+    "NotificationsConfiguration",
     "SafetyConfiguration",
     "SimulationConfiguration",
     "TestbedConfiguration",
@@ -188,6 +189,23 @@ Frames = Annotated[
 ]
 
 
+class NotificationsConfiguration(_Table):
+    """``[notifications]``: who is told when something went wrong; nothing waits for it."""
+
+    command: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(),
+        description="A program and its arguments, which gets the notification as JSON on its stdin: a mail, a message.",
+    )
+    webhook: str | None = Field(
+        default=None, pattern=r"^https?://", description="Address to which the notification is sent as JSON (POST)."
+    )
+    events: Annotated[tuple[Literal["trip", "fault", "failed run"], ...], Field(strict=False)] = Field(
+        default=("trip", "fault", "failed run"),
+        description="Of what: a trip of the safety checks, a device that is not known to be safe, a run that failed.",
+    )
+    timeout: Seconds = Field(default=10.0, description="Seconds for each of them; then it is given up.")
+
+
 class DeviceConfiguration(BaseModel):
     """``[devices.NAME]``: one device. Keys beside these are options of its driver."""
 
@@ -303,6 +321,7 @@ class Configuration(_Table):
 
     testbed: TestbedConfiguration
     simulation: SimulationConfiguration = Field(default_factory=SimulationConfiguration)
+    notifications: NotificationsConfiguration = Field(default_factory=NotificationsConfiguration)
     devices: dict[Identifier, DeviceConfiguration] = Field(default_factory=dict)
     safety: dict[Identifier, SafetyConfiguration] = Field(default_factory=dict)
 
