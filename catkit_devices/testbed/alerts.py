@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.standby import all_at_once
-from catkit_devices.errors import SafetyError, StopExperiment, in_one_line
+from catkit_devices.errors import CatkitDevicesError, SafetyError, StopExperiment, WaitTimeoutError, in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,13 +119,13 @@ class Alerts:
                 process.communicate(json.dumps(alert).encode(), self._wanted.timeout)
             except subprocess.TimeoutExpired:
                 _kill(process)
-                raise TimeoutError(f"it did not end in {self._wanted.timeout:g} s, and was killed") from None
+                raise WaitTimeoutError(f"it did not end in {self._wanted.timeout:g} s, and was killed") from None
             finally:
                 self._process = None
             if process.returncode:
                 output.seek(0)
                 said = output.read().decode("utf-8", "replace").strip()[-_SHOWN:]
-                raise RuntimeError(f"exit code {process.returncode}{f': {said}' if said else ''}")
+                raise CatkitDevicesError(f"exit code {process.returncode}{f': {said}' if said else ''}")
 
     def _call_webhook(self, alert: dict[str, Any]) -> None:
         from urllib.error import HTTPError
@@ -139,7 +139,7 @@ class Alerts:
                 pass
         except HTTPError as error:
             with error:  # it holds the connection
-                raise RuntimeError(f"it answered with status {error.code}") from None
+                raise CatkitDevicesError(f"it answered with status {error.code}") from None
 
 
 def _alert(event: str, facts: dict[str, Any]) -> tuple[str, str, dict[str, Any]] | None:
