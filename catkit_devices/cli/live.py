@@ -19,6 +19,7 @@ from catkit_devices.testbed.trip import UNREACHABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from catkit_devices.cli.screen import Screen
     from catkit_devices.testbed.client import TestbedClient
@@ -49,9 +50,18 @@ class LiveView:
         testbed: what to draw.
         screen: where to draw it; by default on stdout, if nothing else is printed there.
         everything: whether the lines off a terminal also tell which program holds each device.
+        own: returns the run directory of the only experiment that the lines off a terminal tell of, as soon as it is
+            known; by default they tell of all.
     """
 
-    def __init__(self, testbed: TestbedClient, screen: Screen | None = None, *, everything: bool = False) -> None:
+    def __init__(
+        self,
+        testbed: TestbedClient,
+        screen: Screen | None = None,
+        *,
+        everything: bool = False,
+        own: Callable[[], Path | None] | None = None,
+    ) -> None:
         self.gone = InterruptSafeEvent()
         """Set when the testbed is not there any more."""
         self.last: dict[str, Any] | None = None
@@ -61,7 +71,7 @@ class LiveView:
         self._drawing = threading.Lock() if screen is None else screen.lock
         self._live: Any = None
         self._heard = time.monotonic()
-        self._lines = _Lines(lambda line: self._console.print(line, markup=False), everything=everything)
+        self._lines = _Lines(lambda line: self._console.print(line, markup=False), everything=everything, own=own)
         self._ending = InterruptSafeEvent()
         self._thread = threading.Thread(target=self._go_on_drawing, name="view", daemon=True)
 
@@ -104,7 +114,7 @@ class LiveView:
                 return
             status = unheard(self.last, seconds, self._testbed.known_trip())
         if self._live is not None:
-            shown = picture(status)
+            shown = picture(status, size=(self._console.width, self._console.height - 1))
             with self._drawing:
                 self._live.update(shown, refresh=True)
         else:
@@ -114,8 +124,9 @@ class LiveView:
 class _Lines:
     """Tells what has changed, a line for each change."""
 
-    def __init__(self, say: Callable[[str], None], *, everything: bool) -> None:
+    def __init__(self, say: Callable[[str], None], *, everything: bool, own: Callable[[], Path | None] | None) -> None:
         self._say = say
+        self._own = own
         self._everything = everything
         self._experiments: dict[str, tuple[str, float]] = {}
         self._problems: dict[str, str | None] = {}
@@ -129,7 +140,8 @@ class _Lines:
     def tell(self, status: dict[str, Any]) -> None:
         self._tell_silent(status)
         for name, experiment in status["experiments"].items():
-            self._experiment(name, experiment, status["devices"])
+            if self._own is None or experiment["run"] == str(self._own()):
+                self._experiment(name, experiment, status["devices"])
         if self._everything:
             for name, device in status["devices"].items():
                 self._device(name, device)

@@ -29,9 +29,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from catkit_devices.testbed.layout import Layout
+
 __all__ = [
     "code_of",
     "console",
+    "end_of_testbed",
     "exit_code",
     "keep_stdout_for_json",
     "plain_json",
@@ -106,6 +109,17 @@ def print_long_table(title: str, columns: Sequence[str], rows: Sequence[Sequence
             for cell, width, right in zip(line, widths, numbers, strict=True)
         )
         sys.stdout.write("   ".join(cells).rstrip() + "\n")
+
+
+def end_of_testbed(name: str, layout: Layout) -> None:
+    """Say on a terminal what became of the devices of a testbed that has ended in good order, and where its data is."""
+    out = console(stderr=True)
+    if out.is_terminal:
+        silent = [entry.name for entry in layout.devices if not entry.says_how_safe]
+        text = f"testbed {name!r} has ended: every device that was used was made safe and closed"
+        if silent:
+            text += f" (closed only, nothing says how they are made safe: {', '.join(silent)})"
+        out.print(f"{text}; its runs and logs are in {short(layout.runs)}", markup=False)
 
 
 def short(path: str | Path) -> str:

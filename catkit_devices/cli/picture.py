@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from catkit_devices.cli.output import silent
 from catkit_devices.testbed.status import NOT_KNOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
     from rich.table import Table
     from rich.text import Text
@@ -24,40 +27,143 @@ _STATES = {"open": "green", "lost": "yellow", "fault": "red"}
 """Colours of the states of devices."""
 _SILENT = "bold red"
 """An unknown state is never shown in green."""
-_BAR = 30
-"""Characters; the width of a progress bar."""
+_BAR, _SHORT_BAR = 30, 8
+"""Characters; the width of a progress bar, and that on a narrow terminal."""
+_NARROW = 100
+"""Columns up to which a terminal is narrow."""
+_ALWAYS = 9
+"""Importance of what is never folded."""
 
 
-def picture(status: dict[str, Any], *, messages: int = 6) -> RenderableType:
+class _Part(NamedTuple):
+    """A part of the picture: what it looks like, from the longest form to the shortest."""
+
+    importance: int
+    """Of the parts that are too long together, that of the least importance is shortened first."""
+    forms: Sequence[RenderableType | None]
+
+
+def picture(status: dict[str, Any], *, messages: int = 6, size: tuple[int, int] | None = None) -> RenderableType:
     """Return a testbed's status, as its ``status()`` returns it, as something that Rich prints.
+
+    Safety comes first, then what runs. Experiments that have ended share one line.
 
     Args:
         status: of the testbed.
         messages: how many of the last messages are shown.
+        size: columns and lines that there are. What does not fit is folded, from the messages up to the devices; what
+            concerns safety never is. None: everything is shown.
     """
+    from rich.console import Group
+
+    width = 200 if size is None else size[0]
+    parts = [_Part(_ALWAYS, [one]) for one in (_heading(status), *_alarms(status))]
+    running = {name: one for name, one in status["experiments"].items() if one["state"] not in ENDED}
+    ended = {name: one for name, one in status["experiments"].items() if one["state"] in ENDED}
+    if running:
+        parts += [_Part(_ALWAYS, [_experiments(running, width)])]
+    if status["safety"]["checks"]:
+        checks = status["safety"]["checks"]
+        parts += [_Part(4, [_checks(checks), _checks_folded(checks)])]
+    parts += [_Part(5, [line, None]) for line in _queue(status.get("queue") or {"paused": None, "entries": []})]
+    if status["devices"]:
+        parts += [_Part(3, [_devices(status["devices"]), _devices_in_use(status["devices"])])]
+    if status.get("telemetry"):
+        parts += [_Part(1, [_telemetry(status["telemetry"]), _telemetry_folded(status["telemetry"]), None])]
+    if ended:
+        parts += [_Part(2, [_ended(ended), None])]
+    last = status.get("messages", [])[-messages:]
+    if last:
+        lines = [_message(message, status["name"]) for message in last]
+        shorter = [Group(*lines[-number:]) for number in range(len(lines), 0, -1)]
+        parts += [_Part(0, [*shorter, None])]
+    if size is None:
+        return Group(*(part.forms[0] for part in parts if part.forms[0] is not None))
+    return Group(*_fitted(parts, size))
+
+
+def _fitted(parts: list[_Part], size: tuple[int, int]) -> list[RenderableType]:
+    """Return a form of each part, such that all fit into a number of lines."""
+    from rich.console import Console
+
+    console = Console(width=size[0], height=size[1], file=io.StringIO(), color_system=None)
+
+    def lines(form: RenderableType | None) -> int:
+        return 0 if form is None else len(console.render_lines(form))
+
+    chosen = [0] * len(parts)
+    heights = [lines(part.forms[0]) for part in parts]
+    while sum(heights) > size[1]:
+        longer = [number for number, part in enumerate(parts) if chosen[number] + 1 < len(part.forms)]
+        if not longer:
+            break
+        number = min(longer, key=lambda one: parts[one].importance)
+        chosen[number] += 1
+        heights[number] = lines(parts[number].forms[chosen[number]])
+    forms = [part.forms[which] for part, which in zip(parts, chosen, strict=True)]
+    return [form for form in forms if form is not None]
+
+
+def _alarms(status: dict[str, Any]) -> list[Text]:
+    from rich.text import Text
+
+    found = [Text(text, style="bold red") for text in silent(status)]
+    tripped = status["safety"]["tripped"]
+    if tripped and tripped.startswith(NOT_KNOWN):
+        found += [_alarm("NO NEWS", f"whether it is safe is {tripped}")]
+    elif tripped:
+        found += [_alarm("SAFETY TRIPPED", tripped)]
+    unsafe = status["safety"].get("not_safe", {})
+    return found + [_alarm("NOT KNOWN TO BE SAFE", f"{name}: {why}") for name, why in unsafe.items()]
+
+
+def _ended(experiments: dict[str, Any]) -> Text:
+    """Return one line about the experiments that have ended: how many, and how the last one did."""
+    from rich.text import Text
+
+    states = [one["state"] for one in experiments.values()]
+    line = Text("ended: ", style="dim")
+    counts = [(state, states.count(state)) for state in ENDED if state in states]
+    for number, (state, many) in enumerate(counts):
+        line.append(f"{', ' if number else ''}{many} {state}", style=ENDED[state])
+    name, last = max(experiments.items(), key=lambda one: one[1]["updated"])
+    told = f" ({last['message']})" if last["message"] else ""
+    ago = duration(max(0.0, time.time() - last["updated"]))
+    line.append(f"; last {name} {last['state']} {ago} ago{told}", style="dim")
+    return line
+
+
+def _checks_folded(checks: dict[str, Any]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [_heading(status)]
-    if status["experiments"]:
-        parts += [_experiments(status["experiments"])]
-    parts += _queue(status.get("queue") or {"paused": None, "entries": []})
-    if status["devices"]:
-        parts += [_devices(status["devices"])]
-    if status["safety"]["checks"]:
-        parts += [_checks(status["safety"]["checks"])]
-    if status.get("telemetry"):
-        parts += [_telemetry(status["telemetry"])]
-    parts += [Text(text, style="bold red") for text in silent(status)]
-    tripped = status["safety"]["tripped"]
-    if tripped and tripped.startswith(NOT_KNOWN):
-        parts += [_alarm("NO NEWS", f"whether it is safe is {tripped}")]
-    elif tripped:
-        parts += [_alarm("SAFETY TRIPPED", tripped)]
-    unsafe = status["safety"].get("not_safe", {})
-    parts += [_alarm("NOT KNOWN TO BE SAFE", f"{name}: {why}") for name, why in unsafe.items()]
-    last = status.get("messages", [])[-messages:]
-    return Group(*parts, *(_message(message, status["name"]) for message in last))
+    failing = {name: check for name, check in checks.items() if check["problem"] or not check.get("time")}
+    passing = len(checks) - len(failing)
+    line = Text(f"{passing} of {len(checks)} safety checks pass", style="red" if failing else "green")
+    return Group(_checks(failing), line) if failing else line
+
+
+def _devices_in_use(devices: dict[str, Any]) -> RenderableType:
+    """Return the devices that somebody has or waits for, or that are not as they should be; the others as a number."""
+    from rich.console import Group
+    from rich.text import Text
+
+    shown = {
+        name: one
+        for name, one in devices.items()
+        if one["holder"] or one["waiters"] or one["state"] not in {"open", "closed", "safe"}
+    }
+    line = Text(f"{len(devices) - len(shown)} devices that nobody uses", style="dim")
+    return Group(_devices(shown), line) if shown else line
+
+
+def _telemetry_folded(telemetry: dict[str, Any]) -> Text:
+    from rich.text import Text
+
+    unknown = [name for name, one in telemetry.items() if one["problem"]]
+    line = Text(f"{len(telemetry)} telemetry quantities", style="dim")
+    line.append(f", {len(unknown)} not known" if unknown else "", style="red")
+    return line
 
 
 def limits(test: dict[str, Any]) -> str:
@@ -101,6 +207,8 @@ def _heading(status: dict[str, Any]) -> Text:
     state = status.get("state", "running")
     if state != "running":
         line.append(f", {state}", style="bold red")
+    if status.get("stale_since"):
+        line.append(f", stale since {time.strftime('%H:%M:%S', time.localtime(status['stale_since']))}", style=_SILENT)
     return line
 
 
@@ -116,12 +224,15 @@ def duration(seconds: float) -> str:
     return f"{days} d {clock}" if days else clock
 
 
-def _experiments(experiments: dict[str, Any]) -> Table:
+def _experiments(experiments: dict[str, Any], width: int) -> Table:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
+    for _ in range(5):
+        grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold" if width > _NARROW else "ellipsis", no_wrap=width <= _NARROW)
     for name, experiment in experiments.items():
         state, total = experiment["state"], experiment["total"]
         ended = state in ENDED
@@ -132,7 +243,7 @@ def _experiments(experiments: dict[str, Any]) -> Table:
             total=total or 1,
             completed=(total or 1) if state == "finished" else min(experiment["done"], total or 0),
             pulse=total is None and not ended and silence is None,
-            width=_BAR,
+            width=_BAR if width > _NARROW else _SHORT_BAR,
             animation_time=time.monotonic(),
             complete_style=style or "bar.complete",
             finished_style=style or "bar.finished",
@@ -231,5 +342,5 @@ def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for column in columns:
         number = column.startswith("#")
-        table.add_column(column.removeprefix("#"), justify="right" if number else "left", min_width=6 if number else 12)
+        table.add_column(column.removeprefix("#"), justify="right" if number else "left", min_width=6)
     return table

@@ -17,7 +17,7 @@ import typer
 from catkit_devices.cli.attaching import attach, attach_or_start
 from catkit_devices.cli.detaching import tell
 from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate, TestbedName, words_again
-from catkit_devices.cli.output import FAILED, console, print_json, reason_for_null, short, warn
+from catkit_devices.cli.output import FAILED, console, end_of_testbed, print_json, reason_for_null, short, warn
 from catkit_devices.errors import in_one_line
 
 if TYPE_CHECKING:
@@ -132,13 +132,15 @@ def run(
         joined = not hasattr(client, "configuration")
         if joined and runs is not None and not _from_environment(context, "runs"):
             warn(f"--runs changes nothing: testbed {client.name!r} is running already, and keeps its runs in one place")
-        with LiveView(client, screen):
+        with LiveView(client, screen, own=lambda: instance.run_path):
             tellers = [_announcing(client, instance, announce)] if announce is not None else []
             tellers += [_plotting(instance, plot_to, pictures)] if plot or plot_to is not None else []
             result = _run(client, instance, announce, tellers)
             progress = next(entry for entry in client.progress() if entry.run == str(instance.run_path))
             if not joined:
                 _let_others_end(client)
+    if not joined:
+        end_of_testbed(client.name, client.layout)
     if as_json:
         print_json({
             "experiment": progress.name, "state": progress.state, "run": progress.run, "result": result,

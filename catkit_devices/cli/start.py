@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate, seconds_option, words_again
-from catkit_devices.cli.output import console, print_json
+from catkit_devices.cli.output import console, end_of_testbed, print_json
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -83,6 +83,7 @@ def start(
         _web_service(configuration, testbed, quiet=as_json or announce is not None),
     ):
         _serve(testbed, screen, announce, as_json=as_json)
+    end_of_testbed(testbed.name, testbed.layout)
 
 
 def _log_to_stderr() -> None:

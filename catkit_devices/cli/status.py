@@ -55,7 +55,8 @@ def status(
         if as_json:
             print_json(facts)
         else:
-            console().print(picture(facts, messages=20))
+            out = console()
+            out.print(picture(facts, messages=20, size=(out.width, out.height - 1) if out.is_terminal else None))
     if code:
         raise typer.Exit(code)
 
@@ -107,6 +108,8 @@ def _ended(client: TestbedClient, last: dict[str, Any] | None, *, say: bool = Tr
         except ServerNotFoundError:
             died = False
     if say or died:
-        text = "the server of testbed {!r} has died" if died else "testbed {!r} has ended"
-        console(stderr=not say).print(text.format(client.name), markup=False)
+        text = f"the server of testbed {client.name!r} has died" if died else f"testbed {client.name!r} has ended"
+        devices = "the device servers make their devices safe" if died else "its devices were closed in the end"
+        text += f": {devices}, the logs say what failed; its runs and logs are in {client.layout.runs}"
+        console(stderr=not say).print(text, markup=False)
     return FAILED if died else TRIPPED if last is not None and last["state"] == "tripped" else 0

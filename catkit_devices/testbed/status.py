@@ -177,6 +177,7 @@ def unheard(last: Mapping[str, Any], seconds: float, trip: SafetyError | None = 
     return {
         **last,
         "state": "silent",
+        "stale_since": last["time"],
         "time": time.time(),
         "silent": [{"what": f"testbed {last['name']!r}", "pid": last["pid"], "seconds": seconds}],
         "devices": {

@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import time
 from dataclasses import asdict
 
 import pytest
@@ -74,3 +75,68 @@ def test_a_device_that_is_not_known_to_be_safe_is_shown_with_the_reason():
 def test_a_device_that_is_not_known_to_be_safe_is_in_the_exit_code(tripped, silent, not_safe, code):
     safety = {"tripped": tripped, "not_safe": not_safe}
     assert code_of({"state": "running", "silent": silent, "safety": safety}) == code
+
+
+def busy(**more):
+    """Return the status of a bench with much to show."""
+    now = time.time()
+    experiment = {"total": 10, "silent": None, "description": "steps", "message": "", "started": now - 60, "run": "r"}
+    device = {"holder": None, "waiters": [], "state": "open"}
+    ended = {
+        f"Scan-{number}": {**experiment, "state": "finished", "done": 10, "updated": now - 30} for number in range(40)
+    }
+    return {
+        "name": "bench", "state": "running", "silent": [], "time": now, "stale_since": None,
+        "experiments": {
+            **ended,
+            "Lamp": {**experiment, "state": "failed", "done": 2, "updated": now - 5, "message": "the lamp is out"},
+            "Loop": {**experiment, "state": "running", "done": 3, "updated": now},
+        },
+        "devices": {f"device_{number}": device for number in range(20)},
+        "safety": {"checks": {"flow": check(CheckState(FLOW).after(7.5, None, now))}, "tripped": None},
+        "telemetry": {
+            f"room.value_{number}": {"value": 1.0, "unit": "V", "time": now, "problem": None} for number in range(10)
+        },
+        "messages": [
+            {"time": now, "level": "INFO", "source": "MainProcess", "text": f"message {number}"} for number in range(9)
+        ],
+        **more,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 20)])
+def test_a_busy_bench_fits_the_terminal_with_safety_and_what_runs_on_top(size):
+    lines = on_screen(busy(), size)
+    assert len(lines) <= size[1]
+    assert max(map(len, lines)) <= size[0]
+    text = "\n".join(lines)
+    assert text.index("Loop") < text.index("flow") or text.index("Loop") < text.index("safety checks pass")
+    assert "Scan-7" not in text
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 20)])
+def test_what_concerns_safety_is_shown_however_small_the_terminal_is(size):
+    failing = check(CheckState(FLOW).after(1.0, "1 is below 5", time.time()))
+    status = busy(
+        safety={"checks": {"flow": failing}, "tripped": "flow: 1 is below 5", "not_safe": {"laser": "stuck"}},
+        stale_since=0.0,
+    )
+    text = "\n".join(on_screen(status, size))
+    for told in ("SAFETY TRIPPED", "NOT KNOWN TO BE SAFE", "laser", "Loop", "1 is below 5"):
+        assert told in text
+    assert text.index("SAFETY TRIPPED") < text.index("Loop")
+
+
+def test_experiments_that_have_ended_share_one_line_with_the_last_of_them():
+    (line,) = [line for line in on_screen(busy(), (120, 100)) if line.startswith("ended:")]
+    assert re.match(r"ended: 40 finished, 1 failed; last Lamp failed 5\.\d s ago \(the lamp is out\)", line)
+
+
+def test_a_picture_without_news_says_since_when():
+    assert re.search(r"stale since \d\d:\d\d:\d\d", on_screen(busy(stale_since=time.time()), (120, 100))[0])
+
+
+def on_screen(status, size):
+    console = Console(file=io.StringIO(), width=size[0], height=size[1], color_system=None)
+    console.print(picture(status, size=size))
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
