@@ -18,6 +18,7 @@ EXAMPLES = (
     "catkit-devices discover",
     "catkit-devices discover --identify --baud-rate 115200",
     "catkit-devices discover --visa-library @ivi --json",
+    "catkit-devices discover --network",
 )
 
 
@@ -36,6 +37,20 @@ def discover(
     timeout: Annotated[
         float, seconds_option("--timeout", 0.01, "How long to wait for each answer.")
     ] = 0.5,
+    network: Annotated[
+        bool,
+        typer.Option(
+            "--network",
+            help="Also look on the local network for instruments that announce themselves (mDNS), for 2 s.",
+        ),
+    ] = False,
+    interface: Annotated[
+        str | None,
+        typer.Option(
+            "--interface", metavar="ADDRESS", show_default=False,
+            help="Address of this computer in the network where --network looks; else in all of them.",
+        ),
+    ] = None,
     visa_library: Annotated[
         str, typer.Option("--visa-library", metavar="LIBRARY", help="The VISA library that is asked: @py or @ivi.")
     ] = "@py",
@@ -45,9 +60,17 @@ def discover(
 
     Nothing is ever written to a port, unless --identify asks for that.
     """
-    from catkit_devices.cli.discovering import ask_identity, find_resources
+    from catkit_devices.cli.discovering import Resource, ask_identity, find_resources
 
     rows, notes = find_resources(visa_library)
+    if network:
+        from catkit_devices.gateway.announcement import find_announced
+
+        announced = {one.address: one.what for one in find_announced(interface)}
+        rows = [
+            *(row for row in rows if row.address not in announced),
+            *(Resource(address, None, what) for address, what in announced.items()),
+        ]
     ask: Callable[[str], tuple[str | None, str | None]] | None = None
     if identify:
         ask = ask_identity(visa_library, baud_rate, timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Simulate, T
 from catkit_devices.cli.output import console, print_json, print_table, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from catkit_devices.gateway import HislipServer
     from catkit_devices.testbed.client import TestbedClient
@@ -22,6 +23,7 @@ EXAMPLES = (
     "catkit-devices gateway",
     "catkit-devices gateway --config bench.toml --simulate",
     "catkit-devices gateway --config bench.toml --port 4881 --json",
+    "catkit-devices gateway --host 192.168.1.20 --announce",
 )
 
 
@@ -37,6 +39,10 @@ def gateway(
         int | None,
         typer.Option("--port", metavar="PORT", show_default=False, help="Port of HiSLIP, 0 for a free one; else 4880."),
     ] = None,
+    announce: Annotated[
+        bool,
+        typer.Option("--announce", help="Announce the devices on the network of --host (mDNS); discover finds them."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Let programs that speak VISA use the devices of a testbed, until Ctrl-C or the end of the testbed.
@@ -48,7 +54,7 @@ def gateway(
 
     with (
         attach_or_start(testbed, configs, overrides, simulate=simulate) as client,
-        serving(client, host, port) as server,
+        serving(client, host, port, announce=announce) as server,
     ):
         _tell(client, server, as_json=as_json)
         serve: Callable[[], None] | None = getattr(client, "serve", None)
@@ -58,8 +64,11 @@ def gateway(
         wait_for_end(client)
 
 
-def serving(client: TestbedClient, host: str = "127.0.0.1", port: int | None = None) -> HislipServer:
-    """Serve the devices of a testbed to programs that speak VISA; a context manager."""
+@contextlib.contextmanager
+def serving(
+    client: TestbedClient, host: str = "127.0.0.1", port: int | None = None, *, announce: bool = False
+) -> Iterator[HislipServer]:
+    """Serve the devices of a testbed to programs that speak VISA, and announce them if told to."""
     from catkit_devices.gateway import HislipServer
     from catkit_devices.gateway.server import HISLIP_PORT
     from catkit_devices.gateway.testbed_device import doors_of, sockets_of
@@ -69,7 +78,15 @@ def serving(client: TestbedClient, host: str = "127.0.0.1", port: int | None = N
         if entry.name not in doors:
             warn(f"device {entry.name!r} is not served: {'gateway = off' if entry.visa else 'its driver has no VISA'}")
     sockets = sockets_of(client)
-    return HislipServer(doors, host=host, port=HISLIP_PORT if port is None else port, sockets=sockets)
+    with HislipServer(doors, host=host, port=HISLIP_PORT if port is None else port, sockets=sockets) as server:
+        if not announce:
+            yield server
+            return
+        from catkit_devices.gateway.announcement import announcing
+
+        drivers = {entry.name: entry.driver for entry in client.layout.devices if entry.name in doors}
+        with announcing(drivers, testbed=client.name, host=host, port=server.port):
+            yield server
 
 
 def _tell(client: TestbedClient, server: HislipServer, *, as_json: bool) -> None:

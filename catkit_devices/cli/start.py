@@ -101,7 +101,8 @@ def _gateway(configuration: Configuration, testbed: Testbed) -> AbstractContextM
 
     if not configuration.testbed.gateway:
         return contextlib.nullcontext()
-    return serving(testbed, port=configuration.testbed.gateway_port)
+    table = configuration.testbed
+    return serving(testbed, port=table.gateway_port, announce=table.gateway_announce)
 
 
 def _web_service(configuration: Configuration, testbed: Testbed, *, quiet: bool) -> AbstractContextManager[Any]:

@@ -90,6 +90,32 @@ def test_programs_and_experiments_wait_in_one_queue(bench, lamp, until):
     assert order.index("second") < order.index(1)
 
 
+def test_messages_wait_in_the_same_queue(bench, lamp):
+    one = lamp()
+    threads = [threading.Thread(target=bench.lamp.query, args=(f"ECHO? {name}",)) for name in ("first", "second")]
+    with bench.lamp.lock():
+        threads[0].start()
+        bench.wait_for(1)
+        one.write(b"POW 4")
+        bench.wait_for(2)
+        threads[1].start()
+        bench.wait_for(3)
+    for thread in threads:
+        thread.join()
+    assert bench.heard()[-3:] == ["ECHO? first", "POW 4", "ECHO? second"]
+
+
+def test_a_circle_through_two_connections_of_a_program_ends_by_the_timeout_which_names_the_program(bench, lamp, until):
+    one, other = lamp(), lamp("hislip_shown")
+    one.lock()
+    with bench.testbed.devices.shown.lock():
+        other.begin_lock(60)
+        until(lambda: bench.testbed.devices.shown.mutex.waiters)
+        with pytest.raises(MutexTimeoutError, match=r"held for .* by 'VISA program at 127\.0\.0\.1:"):
+            bench.lamp.acquire(0.2)
+    assert other.asyn.hear(MessageType.ASYNC_LOCK_RESPONSE).control == LockAnswer.SUCCESS
+
+
 def test_shared_locks_exclude_everybody_else(bench, lamp):
     one, two, other = lamp(), lamp(), lamp()
     assert one.lock(5, b"us") == two.lock(5, b"us") == LockAnswer.SUCCESS
@@ -179,6 +205,14 @@ def test_who_no_longer_waits_for_the_lock_does_not_get_it(bench, lamp, until):
         assert one.asyn.hear(MessageType.ASYNC_LOCK_RESPONSE).control == LockAnswer.ERROR
         bench.wait_for(0)
     assert one.lock_info() == (0, 0)
+
+
+def test_a_device_clear_in_the_middle_of_a_long_reply_leaves_nothing_of_it_behind(bench, lamp):
+    one, other = lamp(), lamp()
+    one.write(b"BLOCK? 10000000")
+    assert one.sync.hear(MessageType.DATA).payload.startswith(b"#8")
+    one.clear()
+    assert [one.query(b"ECHO? one"), other.query(b"ECHO? other")] == [b"one\n", b"other\n"]
 
 
 def test_a_broken_lock_refuses_the_program_that_had_it(bench, lamp):

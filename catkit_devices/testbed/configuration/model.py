@@ -128,6 +128,11 @@ class TestbedConfiguration(_Table):
         default=False, description="Whether `start` also serves the page, REST and metrics to browsers and programs."
     )
     serve_port: int = Field(default=8870, ge=0, le=65535, description="Port of that service, 0 for a free one.")
+    gateway_announce: bool = Field(
+        default=False,
+        description="Whether the gateway of `start` announces its devices, so that programs find them (mDNS). It needs "
+        "the extra `mdns`.",
+    )
     record: str | None = Field(
         default=None, description="Directory for recordings of what every instrument is sent and answers."
     )
