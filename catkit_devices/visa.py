@@ -13,7 +13,7 @@ from catkit_devices._base.timeouts import LONGEST_TIMEOUT, seconds
 from catkit_devices._device.members import hook, operation, properties_of, unlocked
 from catkit_devices._device.parts import components_of
 from catkit_devices._device.settings import AsciiText, Encoding, PositiveWhole, Requirement
-from catkit_devices._wire.program_message import is_question, same_form
+from catkit_devices._wire.program_message import is_question, same_form, several_lines
 from catkit_devices._wire.wire_device import WireDevice
 from catkit_devices.errors import (
     DeviceProtocolError,
@@ -205,6 +205,12 @@ class VisaDevice(WireDevice):
                 'read. With gateway = "write" in the device\'s table of the configuration, they may send anything',
                 **self._facts_(),
             )
+        if several_lines(message):
+            raise DeviceValueError(
+                f"{message[:80]!r} is refused: there is a line end inside, so the instrument would take it for several "
+                "messages, and the replies could go to others. Send them one at a time",
+                **self._facts_(),
+            )
         body = VisaDevice._relay_
         found: bytes = self._perform_(body, "relay", (message,), {}, shared=False, changes=not reads)
         return found
@@ -218,6 +224,8 @@ class VisaDevice(WireDevice):
 
     def _is_read_(self, message: bytes) -> bool:
         """Return whether a property of the driver is read with a message."""
+        if several_lines(message):
+            return False
         try:
             asked = same_form(message.decode("ascii"))
         except UnicodeDecodeError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["is_question", "same_form"]
+__all__ = ["is_question", "same_form", "several_lines"]
 
 _TEXT = re.compile(rb"\"[^\"]*\"|'[^']*'")
 """A string; a quote inside of it is doubled, which makes two strings of it (7.7.5)."""
@@ -22,6 +22,11 @@ def is_question(message: bytes) -> bool:
     plain = _TEXT.sub(b"", _without_blocks(message))
     units = (unit.split(maxsplit=1) for unit in plain.split(b";"))
     return any(b"?" in words[0] for words in units if words)
+
+
+def several_lines(message: bytes) -> bool:
+    """Return whether an instrument takes it for several messages: a line ends inside, outside of blocks of data."""
+    return bool({*_without_blocks(message)} & {*b"\r\n"})
 
 
 def same_form(message: str) -> str:

@@ -57,7 +57,7 @@ _INTRODUCTION = 10.0
 _LONGEST_INTRODUCTION = 256
 """Bytes of a sub-address (VISA's limit for a resource name)."""
 _MOST_PROGRAMS = 64
-"""Pairs of connections at a time, so that a program that opens them without end harms itself only."""
+"""Pairs of connections at a time. Programs that are connected are not harmed by one that opens them without end."""
 _MOST_STRANGERS = 32
 """Connections at a time that have not said yet what they are."""
 _IN_FLIGHT = 0.25

@@ -106,7 +106,7 @@ def test_what_reads_a_property_passes_in_every_spelling(make):
 
 @pytest.mark.parametrize("message", [
     b"VOLT 3,(@1)", b"VOLT? (@3)", b"*RST", b"*IDN?;*RST", b"CURR?\nVOLT 3,(@1)", b"CURR?;VOLT? (@1)", b"\xff?", b"",
-    b"SYST:ERR?",
+    b"SYST:ERR?", b"VOLT?\n(@1)", b"VOLT?\r(@1)",
 ])  # fmt: skip
 def test_everything_else_is_refused_and_nothing_is_sent(make, message):
     supply, source = make(Supply)
@@ -120,6 +120,14 @@ def test_anything_is_sent_where_writing_is_allowed(make):
     assert supply.relay(b"VOLT 3,(@1)\n", read_only=False) == b""
     assert supply.relay(b"NOTHING?", read_only=False) == b"\n"
     assert source.heard == [b"VOLT 3,(@1)", b"NOTHING?"]
+
+
+@pytest.mark.parametrize("message", [b"CURR?\nCURR?", b"VOLT 3,(@1)\r\nCURR?", b"#15ab\ncd\nCURR?"])
+def test_several_messages_in_one_are_refused_because_the_second_reply_could_go_to_somebody_else(make, message):
+    supply, source = make(Supply)
+    with pytest.raises(DeviceValueError, match="one at a time"):
+        supply.relay(message, read_only=False)
+    assert source.heard == []
 
 
 def test_blocks_of_data_pass_in_both_directions_whatever_is_in_them(make):

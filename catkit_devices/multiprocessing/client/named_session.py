@@ -61,14 +61,16 @@ class NamedSession(Session):
     def close(self) -> None:
         """End it in good order, as a process that ends: devices stay as they are, unless it holds or changes one now.
 
-        What it holds is given back. Does nothing if it has ended.
+        What it holds is given back. The servers are told, and not waited for: a moment later what it held may still be
+        shown as its own. Does nothing if it has ended.
         """
         self._end(goodbye=True)
 
     def abandon(self) -> None:
         """End it as a process that dies: its devices are made safe, before anybody else gets what it held.
 
-        Its waits end at once. Does nothing if it has ended.
+        Its waits end at once. The servers are told, and not waited for: to know that a device has been made safe,
+        acquire its mutex. Does nothing if it has ended.
         """
         self._end(goodbye=False)
 
