@@ -35,6 +35,8 @@ COMMANDS = {
     "describe": "catkit_devices.cli.describe:describe",
     "get": "catkit_devices.cli.get:get",
     "set": "catkit_devices.cli.set:set_",
+    "snapshot": "catkit_devices.cli.snapshot:snapshot",
+    "restore": "catkit_devices.cli.restore:restore",
     "call": "catkit_devices.cli.call:call",
     "history": "catkit_devices.cli.history:history",
     "logs": "catkit_devices.cli.logs:logs",
