@@ -39,6 +39,7 @@ def pytest_xdist_auto_num_workers():
 def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run the long randomised tests at full length")
     parser.addoption("--foreign", action="store_true", help="try every driver of other frameworks, not just some")
+    parser.addoption("--browser", action="store_true", help="try the page in Debian's Chromium, as .ci/run does once")
     parser.addoption(
         "--whole", action="store_true", help="run all that takes long and seldom finds something, as .ci/run does once"
     )
@@ -58,6 +59,8 @@ ONLY_FOREIGN = {"peers", "test_pymeasures_own_tests.py", "test_qcodes.py"}
 def pytest_ignore_collect(collection_path, config):
     """Leave out the modules whose whole work takes long, but for ``--whole``, and what needs others' programs."""
     if collection_path.name in ONLY_FOREIGN and not config.getoption("--foreign"):
+        return True
+    if collection_path.name == "test_browser.py" and not config.getoption("--browser"):
         return True
     return True if collection_path.name.startswith("test_whole_") and not config.getoption("--whole") else None
 

@@ -32,9 +32,45 @@ function judge() {
   }
 }
 
-function inUse() {
-  const active = document.activeElement;
-  return main.contains(active) && active.matches("input, select, button");
+// What an element is, in this version of the page and in the next.
+function nameOf(element) {
+  const form = element.closest("form");
+  const hidden = form ? [...form.querySelectorAll("input[type=hidden]")].map((one) => one.value) : [];
+  const own = element.matches("output") ? "" : element.name || element.getAttribute("href") || element.textContent;
+  return [element.tagName, own, form?.getAttribute("action"), ...hidden].join(" | ");
+}
+
+// The same element in the present version of the page.
+function present(element) {
+  if (element.isConnected) {
+    return element;
+  }
+  const name = nameOf(element);
+  return [...main.querySelectorAll(element.tagName)].find((one) => nameOf(one) === name) ?? element;
+}
+
+// Shows a new version; what somebody types, the focus, and what forms have answered stay.
+function replace(text) {
+  const fields = [...main.querySelectorAll("input:not([type=hidden]), select, output")];
+  const active = main.contains(document.activeElement) ? document.activeElement : null;
+  const [from, to] = active?.matches("input") ? [active.selectionStart, active.selectionEnd] : [null, null];
+  main.innerHTML = text; // every text in it is escaped by the service; the browser runs no script of a page
+  for (const field of fields) {
+    const now = present(field);
+    if (field.matches("output")) {
+      now.textContent = field.textContent;
+      now.className = field.className;
+    } else {
+      now.value = field.value;
+    }
+  }
+  if (active) {
+    const now = present(active);
+    now.focus({ preventScroll: true });
+    if (from !== null) {
+      now.setSelectionRange(from, to);
+    }
+  }
 }
 
 async function refresh() {
@@ -47,9 +83,7 @@ async function refresh() {
     if (answer.ok) {
       const text = await answer.text();
       newest = Date.now();
-      if (!inUse()) { // what somebody types into is left alone
-        main.innerHTML = text; // every text in it is escaped by the service; the browser runs no script of a page
-      }
+      replace(text);
       document.getElementById("asof").textContent = `as of ${time(newest)}`;
     }
   } catch {
@@ -93,21 +127,18 @@ document.addEventListener("submit", async (event) => {
       body: new URLSearchParams(new FormData(form)),
     });
     const told = await answer.json();
-    output.textContent = answer.ok ? String(told.done) : told.detail;
-    output.classList.toggle("refused", !answer.ok);
-    if (answer.ok) {
-      const value = form.closest(".member")?.querySelector("[data-value]");
-      if (value && form.querySelector("[name=property]")) {
-        value.textContent = String(told.done);
-        output.textContent = "";
-      }
-      if (document.activeElement && form.contains(document.activeElement) && main.hasAttribute("data-live")) {
-        document.activeElement.blur();
-      }
+    const shown = present(output);
+    shown.textContent = answer.ok ? String(told.done) : told.detail;
+    shown.classList.toggle("refused", !answer.ok);
+    const value = form.closest(".member")?.querySelector("[data-value]");
+    if (answer.ok && value && form.querySelector("[name=property]")) {
+      value.textContent = String(told.done);
+      shown.textContent = "";
     }
   } catch {
-    output.textContent = "The service does not answer: it is not known whether this was done.";
-    output.classList.add("refused");
+    const shown = present(output);
+    shown.textContent = "The service does not answer: it is not known whether this was done.";
+    shown.classList.add("refused");
   }
 });
 

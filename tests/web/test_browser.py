@@ -1,0 +1,176 @@
+"""The page in a real browser: Debian's Chromium, driven by its own driver.
+
+It runs with ``--browser``, as .ci/run does, which installs both.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from conftest import Service
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left():
+    """Look for none in this module: a browser starts processes, and keeps them, as it likes."""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for all tests."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or "chromium"
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+class Browser:
+    """The browser on the pages of one service.
+
+    Args:
+        driver: of the browser.
+        service: whose pages.
+        until: waits for a condition.
+    """
+
+    def __init__(self, driver, service, until):
+        self.driver, self.service, self._until = driver, service, until
+
+    def go(self, path):
+        self.driver.get(self.service.url + path)
+
+    def find(self, css):
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def text(self, css="main"):
+        """Return the text of an element; the page may be changing."""
+        return self.driver.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", css)
+
+    def wait_for(self, text, css="main", timeout=30):
+        self._until(lambda: text in self.text(css), timeout)
+
+    def sign_in(self):
+        self.go("/login")
+        self.find("input[name=token]").send_keys(self.service.facts["token"])
+        self.find("main button").click()
+        self.wait_for("you may look and act", "footer")
+
+    def form(self, marker):
+        """Return the form that has a hidden field of that value."""
+        return self.driver.find_element(By.XPATH, f"//form[input[@value='{marker}']]")
+
+    def resize(self, width, height):
+        self.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
+
+    def with_javascript(self, wanted):
+        self.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not wanted})
+
+
+@pytest.fixture
+def browser(chromium, service, until):
+    browser = Browser(chromium, service, until)
+    chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    browser.resize(1280, 900)
+    yield browser
+    browser.with_javascript(True)
+    chromium.get("about:blank")
+
+
+def test_a_value_is_set_in_place_and_a_refusal_stands_beside_the_field(browser, service):
+    browser.sign_in()
+    browser.go("/devices/wheel")
+    form = browser.form("position")
+    form.find_element(By.NAME, "value").send_keys("2\n")
+    browser._until(lambda: service.get("wheel.position") == 2)
+    browser._until(lambda: browser.form("position").find_element(By.XPATH, "../p/b").text == "2")
+    field = browser.form("position").find_element(By.NAME, "value")
+    field.clear()
+    field.send_keys("9\n")
+    output = browser.form("position").find_element(By.TAG_NAME, "output")
+    browser._until(lambda: "got 9" in output.text)
+    assert browser.driver.current_url.endswith("/devices/wheel")
+
+
+def test_an_experiment_is_started_watched_live_and_stopped(browser, service):
+    browser.sign_in()
+    browser.driver.find_element(By.XPATH, "//button[text()='Start Hold']").click()
+    browser.wait_for("held for", ".devices", timeout=60)
+    first = browser.text(".experiments")
+    browser.find("input[name=argument-note]").send_keys("half a")
+    browser._until(lambda: browser.text(".experiments") != first)  # it is live
+    browser.driver.switch_to.active_element.send_keys(" word")
+    assert browser.find("input[name=argument-note]").get_attribute("value") == "half a word"
+    browser.driver.execute_script("document.querySelector('.experiments form button').click()")
+    browser.wait_for("stopped", ".experiments")
+
+
+def test_stop_works_without_javascript(browser, service):
+    browser.sign_in()
+    service.set("tank.pump", True)
+    browser.with_javascript(False)
+    browser.go("/")
+    browser.find("button.stop").click()
+    browser._until(lambda: "Stopped" in browser.find("main").text)
+    assert service.get("tank.pump") is False
+
+
+def test_a_page_fits_a_phone_and_a_wall_and_no_script_fails(browser, service):
+    browser.sign_in()
+    for width in (360, 1280, 2560):
+        browser.resize(width, 900)
+        for path in ("/", "/devices/tank", "/runs", "/locks", "/configuration"):
+            browser.go(path)
+            assert browser.driver.execute_script("return document.documentElement.scrollWidth <= innerWidth"), path
+            stop = browser.find("button.stop").rect
+            assert stop["height"] >= 44
+            assert 0 <= stop["x"] <= width - stop["width"]
+    wrong = [one for one in browser.driver.get_log("browser") if "Content Security" in one["message"]]
+    assert not wrong
+
+
+def test_everything_can_be_reached_by_the_keyboard(browser, service):
+    browser.go("/")
+    reached = set()
+    for _ in range(12):
+        webdriver.ActionChains(browser.driver).send_keys(Keys.TAB).perform()
+        reached.add(browser.driver.execute_script("return document.activeElement.innerText"))
+    assert {"To the content", "Overview", "Sign in", "STOP", "tank"} <= reached
+
+
+def test_a_page_without_news_says_so_shows_nothing_as_safe_and_goes_on_when_there_is_news(chromium, tmp_path, until):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    first = Service(tmp_path / "first")
+    browser = Browser(chromium, first, until)
+    try:
+        browser.go("/")
+        browser.wait_for("Running; the safety check passes")
+    finally:
+        first.end()
+    browser.wait_for("No news since", "#news")
+    assert "Not known whether all is well" in browser.text("h1")
+    assert "passes" not in browser.text()
+    shown = "return [...document.querySelectorAll('.good')].map((one) => one.innerText)"
+    assert set(chromium.execute_script(shown)) <= {"not known"}
+    second = Service(tmp_path / "second", "--port", str(first.port))
+    try:
+        browser.wait_for("Running; the safety check passes", timeout=60)
+        assert not browser.find("#news").is_displayed()
+    finally:
+        second.end()
