@@ -108,6 +108,10 @@ class Device(HostedObject, metaclass=DeviceType):
     _connection: Any
     _listener_: tuple[str, Callable[[Any], None]] | None = None
     """Who is told what an operation has returned: its name, and what is called; see ``_listen_``."""
+    _knows_all_: ClassVar[bool] = True
+    """Whether it has no other operations than its class tells."""
+    _shared_when_open_: ClassVar[tuple[str, ...]] = ()
+    """Paths of properties that its class may not know yet, and that are read without the mutex when there are such."""
     _prefix_: ClassVar[str] = ""
     """What the names of its operations begin with in messages; of a component it is ``outputs[1].``."""
 

@@ -45,6 +45,7 @@ __all__ = [
     "is_helper",
     "is_shared",
     "makes_safe",
+    "may_have_when_open",
     "members_at",
     "narrow",
     "narrowed_limits",
@@ -165,6 +166,8 @@ def narrow(cls: type, name: str, limits: Mapping[str, Any]) -> dict[str, Limits]
     narrowed: dict[str, Limits] = {}
     for path, wanted in limits.items():
         key = f"devices.{name}.limits.{path}"
+        if may_have_when_open(cls, path):
+            continue  # checked when it is open
         value = narrowed_limits(cls, path, wanted, key)
         if len(words(path)) == 1:
             narrowed[path] = value
@@ -226,6 +229,16 @@ def members_at(cls: type, path: str) -> list[tuple[type, Any]]:
         public = {known for kind in owners for known in _public_names(kind)}
         raise ConfigurationError("there is no such property", suggestion=nearest(name, public))
     return found
+
+
+def may_have_when_open(cls: Any, path: str) -> bool:
+    """Return whether a driver's class has no member at a path, but a device of it may have one when it is open."""
+    if cls._knows_all_:
+        return False
+    try:
+        return not members_at(cls, path)
+    except ConfigurationError:
+        return True
 
 
 def _with_argument(cls: type, path: Sequence[str], argument: str) -> list[tuple[type, Any]]:
@@ -353,7 +366,7 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
             class has declared or of another type than declared; says what to do.
     """
     where = f"{cls.__qualname__}.{name}"
-    if name in _RESERVED:
+    if name in _RESERVED and cls.__module__ not in FRAMEWORK:
         raise TypeError(f"{where} belongs to {_root_of(cls).__qualname__}: give it another name")
     if (owner := _final_in(cls, name)) is not None:
         instead = f"implement {_IMPLEMENTED_AS[name]} instead" if name in _IMPLEMENTED_AS else "give it another name"
@@ -752,18 +765,19 @@ def _super_call(cls: type, name: str, member: Callable[..., Any]) -> Callable[..
     return inherited
 
 
-def describe(device: Any) -> dict[str, dict[str, Any]]:
+def describe(device: Any) -> dict[str, Any]:
     """Return what a device can do: properties with type, unit, limits, choices and doc; commands with doc.
 
     Those of its components are among them, as ``outputs[1].voltage``. ``components`` says which there are: their class,
-    its doc, and the keys; None for what is known while the device is open only.
+    its doc, and the keys; None for what is known while the device is open only. ``grows`` is true if the device may
+    have more of all that when it is open.
 
     Args:
         device: whose driver it is about.
     """
     found: dict[str, dict[str, Any]] = {"properties": {}, "commands": {}, "components": {}}
     _describe(device, found)
-    return found
+    return found if device._knows_all_ else {**found, "grows": True}
 
 
 def describe_class(cls: Any) -> dict[str, dict[str, Any]]:
@@ -930,7 +944,7 @@ def _interface(cls: Any, kind: str, known: dict[type, Interface]) -> Interface:
                 known.setdefault(type(one), _interface(type(one), "component", known))
             there = {key: known[type(one)] for key, one in part._fixed_.items()}
         parts[name] = PartInterface(part._single_, part._base_.__name__, there)
-    return Interface(kind, cls.__name__, methods, properties, True, False, (), False, parts)
+    return Interface(kind, cls.__name__, methods, properties, True, False, (), parts=parts)
 
 
 def properties_of(cls: type) -> list[DeviceProperty]:

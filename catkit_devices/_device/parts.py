@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
     from catkit_devices.multiprocessing.protocol import Interface
 
-__all__ = ["Group", "Key", "Part", "classes", "component_at", "components_of", "group_of", "groups_of", "learn"]
+__all__ = [
+    "Group",
+    "Key",
+    "Part",
+    "classes",
+    "component_at",
+    "components_of",
+    "forget_groups",
+    "group_of",
+    "groups_of",
+    "learn",
+]
 
 _C = TypeVar("_C")
 Key: TypeAlias = int | str
@@ -165,6 +176,11 @@ def groups_of(owner: Any) -> dict[str, Group[Any]]:
         groups = {name: Group(part, owner) for name, part in type(owner)._parts_.items()}
         groups = owner.__dict__.setdefault("_groups_", groups)
     return groups
+
+
+def forget_groups(owner: Any) -> None:
+    """Have the parts of a device made anew: its class has changed, and declares others."""
+    owner.__dict__.pop("_groups_", None)
 
 
 def learn(owner: Any) -> None:

@@ -59,6 +59,9 @@ def description_of(device: Any, member: str | None) -> dict[str, Any]:
         member: what is asked for; None for everything.
     """
     description: dict[str, Any] = device.describe()
+    if description.get("grows"):
+        with device:  # opened, it can tell what it has
+            description = device.describe()
     unknown = [name for name, about in description["components"].items() if about["keys"] is None]
     wanted = [name for name in unknown if member is None or words_of(member)[0] == name]
     if not wanted:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         found_class,
         missing,
         read_class,
+        syntax_of,
     )
     from catkit_devices.foreign.device import ForeignDevice
     from catkit_devices.foreign.generate import device_class
@@ -33,6 +34,7 @@ __all__ = [
     "found_class",
     "missing",
     "read_class",
+    "syntax_of",
 ]
 
 __getattr__ = importing(
@@ -48,6 +50,7 @@ __getattr__ = importing(
             "found_class",
             "missing",
             "read_class",
+            "syntax_of",
         ),
         "device": ("ForeignDevice",),
         "generate": ("device_class",),

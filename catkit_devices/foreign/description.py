@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import textwrap
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -27,6 +26,7 @@ __all__ = [
     "found_class",
     "missing",
     "read_class",
+    "syntax_of",
 ]
 
 
@@ -46,6 +46,10 @@ class Member:
         unit: of a property's plain numbers.
         limits: lowest and highest number that can be set; None on either side, or for both, if nothing is known.
         choices: the values that can be set; None if there is no list.
+        kind: ``int``, ``bool`` or ``str``, if all values are of that type; None if that is not known.
+        read: reads it from the foreign object; None if it is the attribute of that name.
+        write: sets it in the foreign object; None if it is the attribute of that name.
+        now: what the framework declares of it at present, asked of the foreign object; None if that never changes.
     """
 
     name: str
@@ -57,6 +61,10 @@ class Member:
     unit: str | None = None
     limits: tuple[float | None, float | None] | None = None
     choices: tuple[Any, ...] | None = None
+    kind: type | None = None
+    read: Callable[[Any], Any] | None = None
+    write: Callable[[Any, Any], None] | None = None
+    now: Callable[[Any], Member] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,13 +81,14 @@ class Children:
 
     Attributes:
         name: of the component, and of the attribute of the foreign object.
-        description: of one of them; None if it is known only when the device is open.
+        description: of one of them; or of each by its key, where they are of different kinds; None if it is known only
+            when the device is open.
         find: returns the foreign objects by key, from the object that has them. A single one has its name as its key.
         keys: their keys; None if they are known only when the device is open. Empty for a single one.
     """
 
     name: str
-    description: Description | None
+    description: Description | Mapping[Any, Description] | None
     find: Callable[[Any], Mapping[Any, Any]]
     keys: tuple[int | str, ...] | None = ()
 
@@ -97,6 +106,8 @@ class Description:
             such question is known.
         uses_visa: whether it is given an address and a VISA library. Otherwise it opens its instrument by itself.
         collections: for the names of dicts in the foreign class, the single children in them by their key.
+        complete: whether this is all that an object of the class can have. If not, the rest is known when it is open:
+            :meth:`DriverSource.describe_opened` tells it.
     """
 
     doc: str
@@ -106,6 +117,7 @@ class Description:
     question: Callable[[Any], Any] | None = None
     uses_visa: bool = False
     collections: Mapping[str, Mapping[Any, str]] = field(default_factory=dict)
+    complete: bool = True
 
 
 class DriverSource(ABC):
@@ -139,6 +151,10 @@ class DriverSource(ABC):
             library: a VISA library object, through which alone it may talk to the instrument; None like the address.
             options: keyword arguments of its constructor.
         """
+
+    def describe_opened(self, instrument: Any) -> Description:
+        """Return the description of an object that was made, where that of its class is not complete."""
+        return self.describe(type(instrument))
 
     def describe_child(self, child: Any) -> Description:
         """Return the description of a child that a foreign object was found to have when it was opened."""
@@ -243,12 +259,18 @@ def attributes_set_by(cls: type) -> Iterator[str]:
                     yield name
 
 
-def _assigned_in(constructor: FunctionType) -> Iterator[str]:
+def syntax_of(function: FunctionType) -> ast.Module:
+    """Return the syntax of a function; an empty one if its source is not there."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(constructor)))
+        source = inspect.getsource(function)
+        # That of a method is indented, and a text in it may have lines that are not.
+        return ast.parse(f"if True:\n{source}" if source[:1].isspace() else source)
     except (OSError, TypeError, SyntaxError):
-        return  # without its source
-    for node in ast.walk(tree):
+        return ast.Module([], [])
+
+
+def _assigned_in(constructor: FunctionType) -> Iterator[str]:
+    for node in ast.walk(syntax_of(constructor)):
         targets = node.targets if isinstance(node, ast.Assign) else []
         targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
         for target in targets:

@@ -7,27 +7,30 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from catkit_devices._base.paths import words
-from catkit_devices._device.members import hook
-from catkit_devices._device.parts import component_at
+from catkit_devices._device.members import hook, narrow
+from catkit_devices._device.parts import component_at, forget_groups
 from catkit_devices._wire.wire_device import WireDevice
 from catkit_devices.components import Component
 from catkit_devices.device import Device
 from catkit_devices.errors import (
     CatkitDevicesError,
+    ConfigurationError,
     DeviceClosedError,
     DeviceDisconnectedError,
     DeviceError,
     DeviceOpenError,
     DeviceProtocolError,
     DeviceValueError,
+    nearest,
 )
 from catkit_devices.multiprocessing.protocol import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from catkit_devices.foreign.description import Description, DriverSource
+    from catkit_devices.foreign.description import Description, DriverSource, Member
     from catkit_devices.foreign.visa_guard import GuardedVisaLibrary, Operation
+    from catkit_devices.multiprocessing.protocol import Interface
 
 __all__ = ["NOTHING", "ForeignComponent", "ForeignDevice", "ForeignVisaDevice"]
 
@@ -63,6 +66,10 @@ class ForeignDevice(Device):
     """Makes the class that has the options of one device in it."""
     _made_from_: ClassVar[str | None] = None
     """The options that have been made part of the class, as JSON."""
+    _known_when_open_: ClassVar[bool] = False
+    """Whether the foreign object says what operations there are, when it is made."""
+    _with_all_: ClassVar[Callable[[type[ForeignDevice], Description], type[ForeignDevice]]]
+    """Makes the class that a device gets when it is open, where some operations are known only then."""
 
     def __new__(cls, name: str, **options: Any) -> Self:  # noqa: ARG004 - for the constructor
         """Make a device of the class that the options describe."""
@@ -81,6 +88,7 @@ class ForeignDevice(Device):
         del safe, units, shared  # parts of the class
         super().__init__(name, **others)
         self._options_ = options or {}
+        self._given_limits_ = dict(others.get("limits") or {})
         self._foreign_: Any = None
 
     @classmethod
@@ -104,8 +112,59 @@ class ForeignDevice(Device):
         except CatkitDevicesError:
             raise
         except Exception as error:
-            problem = f"{self._kind_.__qualname__} cannot be made: {type(error).__name__}: {error}"
+            problem = f"{self._kind_.__qualname__} cannot be made: {type(error).__name__}: {text_of(error)}"
             raise DeviceOpenError(problem, **self._facts_()) from error
+        if self._known_when_open_:
+            self._know_all_()
+
+    def _know_all_(self) -> None:
+        """Get the class that has everything which the foreign object has; a DeviceOpenError if that does not fit."""
+        cls = type(self)
+        description = self._source_.describe_opened(self._foreign_)
+        if description == cls._description_:
+            return
+        try:
+            made = cls._with_all_(cls, description)
+            narrowed = narrow(made, self._name_, self._given_limits_)
+        except ConfigurationError as error:
+            raise DeviceOpenError(f"its configuration: {error}", **self._facts_()) from error
+        forget_groups(self)
+        object.__setattr__(self, "__class__", made)
+        self._narrowed_ = narrowed
+
+    def __getattr__(self, name: str) -> Any:
+        """Open it, if it opens on use, where its class has no such member and there may be more when it is open."""
+        if not name.startswith("_") and self._opens_to_know_(name):
+            return getattr(self, name)
+        cls = type(self)
+        near = nearest(name, [known for known in dir(cls) if not known.startswith("_")])
+        raise AttributeError(
+            f"{cls.__name__} {self.__dict__.get('_name_', '')!r} has no {name!r}"
+            + (f" (did you mean {near!r}?)" if near else "")
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name.startswith("_") or hasattr(type(self), name)):
+            self._opens_to_know_(name)
+        super().__setattr__(name, value)
+
+    def _opens_to_know_(self, name: str) -> bool:
+        """Open it, to know whether it has a member; return whether it has."""
+        if not self._known_when_open_ or self._life_.is_open:
+            return False
+        self._perform_(_nothing, name, (), {}, shared=True, changes=False)
+        return hasattr(type(self), name)
+
+    def _interface_(self, kind: str) -> Interface:
+        shown = super()._interface_(kind)
+        if not self._known_when_open_:
+            return shown
+        return shown._replace(methods=shown.methods | {"_when_open_": None}, grows=True)
+
+    def _when_open_(self) -> Interface:
+        """Return what clients may do with it when it is open; it is opened now, if it opens on use."""
+        self._opens_to_know_("open")
+        return self._interface_("device" if self._reference_ is None else self._reference_.kind)
 
     def _close(self) -> None:
         foreign, self._foreign_ = self._foreign_, None
@@ -168,19 +227,24 @@ class ForeignDevice(Device):
             raise DeviceClosedError("is not open", **self._facts_())
         return self._foreign_
 
-    def _read_from_(self, owner: Any, name: str, attribute: str) -> Any:
-        """Read an attribute of a foreign object, as part of an operation."""
+    def _read_from_(self, owner: Any, name: str, member: Member) -> Any:
+        """Read a property of a foreign object, as part of an operation."""
 
         def work() -> Any:
-            return getattr(owner._target_(), attribute)
+            target = owner._target_()
+            return getattr(target, member.name) if member.read is None else member.read(target)
 
         return _sent(self._run_foreign_(work, f"{owner._prefix_}{name}", DeviceProtocolError, whole=True, fresh=True))
 
-    def _write_to_(self, owner: Any, name: str, attribute: str, value: Any) -> None:
-        """Set an attribute of a foreign object, as part of an operation."""
+    def _write_to_(self, owner: Any, name: str, member: Member, value: Any) -> None:
+        """Set a property of a foreign object, as part of an operation."""
 
         def work() -> None:
-            setattr(owner._target_(), attribute, value)
+            target = owner._target_()
+            if member.write is None:
+                setattr(target, member.name, value)
+            else:
+                member.write(target, value)
 
         self._run_foreign_(work, f"{owner._prefix_}{name}", DeviceValueError, whole=True)
 
@@ -220,7 +284,7 @@ class ForeignDevice(Device):
     def _translated_(self, error: Exception, path: str, becomes: type[DeviceError]) -> DeviceError:
         """Return the error of the device for an error of foreign code."""
         kind = becomes if isinstance(error, ValueError) else DeviceError
-        text = str(error) if kind is DeviceValueError else f"{type(error).__name__}: {error}"
+        text = text_of(error) if kind is DeviceValueError else f"{type(error).__name__}: {text_of(error)}"
         return kind(f"{path}: {text}", **self._facts_())
 
 
@@ -328,6 +392,17 @@ class ForeignVisaDevice(ForeignDevice, WireDevice):
         if isinstance(error, OSError) and self._exchanges_.is_lost():
             return DeviceDisconnectedError(f"{path}: the connection is gone: {error}", **facts)
         return None
+
+
+def _nothing(_device: Any) -> None:
+    """Do nothing. As an operation, it opens a device that opens on first use."""
+
+
+def text_of(error: Exception) -> str:
+    """Return the text of an error; some frameworks add to its arguments, and Python then shows these as a tuple."""
+    if len(error.args) > 1 and all(isinstance(one, str) for one in error.args) and str(error) == str(error.args):
+        return "; ".join(error.args)
+    return str(error)
 
 
 class ForeignComponent(Component):

@@ -17,7 +17,7 @@ from catkit_devices.foreign.device import NOTHING, ForeignComponent, ForeignDevi
 from catkit_devices.foreign.quantity import ForeignQuantity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from catkit_devices.foreign.description import Children, Member
 
@@ -48,25 +48,51 @@ def device_class(source: DriverSource, cls: type) -> type[ForeignDevice]:
 
 def made_from(source: DriverSource, cls: type, description: Description) -> type[ForeignDevice]:
     """Return a new class of devices for a foreign class with this description."""
-    base = ForeignVisaDevice if description.uses_visa else ForeignDevice
-    names = _Names(base)
-    body = _body(source, description, names, _Adjustments({}))
-    body |= {
-        "__module__": _MODULE,
-        "__doc__": description.doc,
+    facts = {
         "_source_": source,
         "_configure_": staticmethod(configured),
         "_kind_": cls,
-        "_description_": description,
-        "_renamed_": names.renamed,
+        "_known_when_open_": not description.complete,
+        "_with_all_": staticmethod(with_all),
     }
-    return cast("type[ForeignDevice]", DeviceType(cls.__name__, (base,), body))
+    return _made(cls.__name__, description, _Adjustments({}), facts)
+
+
+def _made(name: str, description: Description, adjustments: _Adjustments, facts: dict[str, Any]) -> type[ForeignDevice]:
+    base = ForeignVisaDevice if description.uses_visa else ForeignDevice
+    names = _Names(base)
+    body = _body(facts["_source_"], description, names, adjustments)
+    body |= {"__module__": _MODULE, "__doc__": description.doc, "_description_": description}
+    body |= {"_renamed_": names.renamed, "_knows_all_": description.complete, **facts}
+    return cast("type[ForeignDevice]", DeviceType(name, (base,), body))
+
+
+def with_all(cls: type[ForeignDevice], description: Description) -> type[ForeignDevice]:
+    """Return the class of a device whose object, now that it is open, has this description.
+
+    Raises:
+        ConfigurationError: the options of the device do not fit it; its ``key`` says which.
+    """
+    options = json.loads(cls._made_from_ or "{}")
+    adjustments = _Adjustments(options)
+    kept = (
+        "driver", "identity", "_source_", "_kind_", "_known_when_open_", "_made_from_", "_safe_",
+    )  # fmt: skip
+    facts = {name: getattr(cls, name) for name in kept if hasattr(cls, name)}
+    facts |= {"_configure_": staticmethod(configured), "_with_all_": staticmethod(with_all)}
+    made = _made(cls.__name__, description, adjustments, facts)
+    adjustments.require_used(made)
+    _check_safe(made, options.get("safe"))
+    return made
 
 
 def hosting(source: DriverSource, instrument: Any) -> type[ForeignDevice]:
     """Return the class of the one device that hosts a foreign object which exists already, with its connection."""
     cls = type(instrument)
-    description = replace(source.describe(cls), uses_visa=False, question=None)
+    described = source.describe(cls)
+    description = replace(
+        described if described.complete else source.describe_opened(instrument), uses_visa=False, question=None
+    )
     return made_from(_Ready(source, instrument), cls, description)
 
 
@@ -130,6 +156,8 @@ def _configured(cls: type[ForeignDevice], given: str) -> type[ForeignDevice]:
     body = _body(cls._source_, cls._description_, names, adjustments)
     body |= {"__module__": cls.__module__, "__doc__": cls.__doc__, "_made_from_": given}
     body["_safe_"] = options.get("safe")
+    if cls._known_when_open_:
+        body["_shared_when_open_"] = tuple(options.get("shared", ()))
     if "identity" in options:
         if cls._description_.question is None:
             _refuse("identity", "there is no question for it: nobody has said how this instrument is asked what it is")
@@ -163,8 +191,8 @@ class _Adjustments:
                 raise
             _refuse(f"units.{'.'.join(path)}", str(error))
 
-    def require_used(self, cls: type) -> None:
-        """Raise ConfigurationError for properties that do not exist."""
+    def require_used(self, cls: type[ForeignDevice]) -> None:
+        """Raise ConfigurationError for properties that do not exist, as far as the class tells which there are."""
         for path in self._units:
             _require_property(cls, f"units.{path}", path)
         for path in self._shared:
@@ -176,10 +204,12 @@ def _applies(path: str, to: tuple[str, ...]) -> bool:
     return len(there) == len(to) and all(wanted in ("*", word) for word, wanted in zip(there, to, strict=True))
 
 
-def _require_property(cls: type, key: str, path: str) -> None:
+def _require_property(cls: type[ForeignDevice], key: str, path: str) -> None:
     try:
         found = [member for _, member in members_at(cls, path)]
     except ConfigurationError as error:
+        if not cls._description_.complete:
+            return
         raise ConfigurationError(error.problem, key=key, suggestion=error.suggestion) from None
     if not all(isinstance(member, DeviceProperty) for member in found):
         _refuse(key, f"{path} is no property")
@@ -239,6 +269,13 @@ def _component(source: DriverSource, children: Children, adjust: _Adjustments, a
         # A class of its own: whoever asks which classes these may have gets no others.
         base = cast("type[ForeignComponent]", DeviceType("Child", (ForeignComponent,), {"__module__": _MODULE}))
         return Components(base, keys=functools.partial(_found_when_open, source, children, base))
+    if not isinstance(children.description, Description):
+        base = cast("type[ForeignComponent]", DeviceType("Child", (ForeignComponent,), {"__module__": _MODULE}))
+        each = {
+            key: component_class(source, children, one, adjust, (*at[:-1], str(key)), base)(key)
+            for key, one in children.description.items()
+        }
+        return Components(base, keys=each)
     kind = component_class(source, children, children.description, adjust, at)
     if children.keys == ():
         return kind()
@@ -300,9 +337,9 @@ def _check_safe(cls: type[ForeignDevice], safe: Any) -> None:
         _refuse("safe", f'expected {{property = value}}, ["method()"] or "{NOTHING}", got {safe!r}')
 
 
-def _check_setting(cls: type, path: str, value: Any) -> None:
+def _check_setting(cls: type[ForeignDevice], path: str, value: Any) -> None:
     *before, name = words(path)
-    found = list(_at(cls, before, name, f"safe.{path}"))
+    found = _at(cls, before, name, f"safe.{path}")
     for _, member in found:
         if not isinstance(member, ForeignQuantity) or not member.writable:
             problem = "can only be read" if isinstance(member, ForeignQuantity) else "is no property"
@@ -313,7 +350,7 @@ def _check_setting(cls: type, path: str, value: Any) -> None:
             _refuse(f"safe.{path}", f"{path} {error}")
 
 
-def _check_call(cls: type, text: Any) -> None:
+def _check_call(cls: type[ForeignDevice], text: Any) -> None:
     if not isinstance(text, str) or not text.endswith("()"):
         _refuse("safe", f"expected a method with brackets, such as 'shutdown()', got {text!r}")
     *before, name = words(text.removesuffix("()"))
@@ -322,10 +359,12 @@ def _check_call(cls: type, text: Any) -> None:
             _refuse("safe", f"{text.removesuffix('()')} is no method")
 
 
-def _at(cls: type, before: list[str], name: str, key: str) -> Iterator[tuple[type, Any]]:
+def _at(cls: type[ForeignDevice], before: list[str], name: str, key: str) -> list[tuple[type, Any]]:
     try:
-        yield from members_at(cls, ".".join([*before, name]))
+        return members_at(cls, ".".join([*before, name]))
     except ConfigurationError as error:
+        if not cls._description_.complete:
+            return []
         raise ConfigurationError(error.problem, key=key, suggestion=error.suggestion) from None
 
 

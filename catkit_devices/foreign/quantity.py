@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
@@ -31,11 +33,12 @@ class ForeignQuantity(Quantity):
     kind = "control"
 
     def __init__(self, member: Member, *, unit: str | None = None, numeric: bool = False, shared: bool = False) -> None:
-        unit = unit or member.unit
+        declared, unit = unit, unit or member.unit
+        is_number = member.numeric or numeric or unit is not None
         super().__init__(
             self._read_foreign if member.readable else None,
             self._write_foreign if member.writable else None,
-            type=float if member.numeric or numeric or unit is not None else _any,
+            type=member.kind or (float if is_number else _any),
             unit=unit,
             limits=member.limits,
             choices=member.choices,
@@ -44,16 +47,31 @@ class ForeignQuantity(Quantity):
         )
         if not (member.readable and member.writable):
             self.kind = "measurement" if member.readable else "setting"  # type: ignore[misc]  # of each by itself
-        self._attribute = member.name
+        self._member = member
+        self._configured: dict[str, Any] = {"unit": declared, "numeric": numeric, "shared": shared}
 
     def read(self, device: Any) -> Any:
         """Read it from the foreign object; the value is not checked."""
+        if (known := self._known(device)) is not self:
+            return known.read(device)
         if (reads := device._device_._limit_reads_) is not None:
             reads.append((device, self.name))
         return self._read_foreign(device)
 
+    def write(self, device: Any, value: Any) -> None:
+        """Check ``value`` and set it; raises as :meth:`Quantity.write` does."""
+        known = self._known(device)
+        Quantity.write(known, device, value)
+
+    def _known(self, device: Any) -> ForeignQuantity:
+        """Return the property that the device has now: opening it, for this very operation, may have given it more."""
+        found = inspect.getattr_static(type(device), self.name, None)
+        return found if isinstance(found, ForeignQuantity) else self
+
     def check(self, device: Any, value: Any, *, ask: bool = True) -> Any:
         """Return the value for the foreign object; DeviceValueError if it may not be set."""
+        if (present := self._present(device)) is not self:
+            return present.check(device, value, ask=ask)
         if not self._rule.numeric and self._rule.choices is None:
             number = real_number(value)
             if number is not None and number != number:
@@ -65,8 +83,23 @@ class ForeignQuantity(Quantity):
         except (TypeError, ValueError):  # an array, for example
             return plain
 
+    def describe(self, device: Any = None) -> dict[str, Any]:
+        """Return what the framework declares; with ``device``, what it declares at present."""
+        return Quantity.describe(self if device is None else self._present(device), device)
+
+    def _present(self, device: Any) -> ForeignQuantity:
+        """Return this property with what the framework declares now: that may change while the device is open."""
+        if self._member.now is None or not device._device_.is_open:
+            return self
+        member = self._member.now(device._target_())
+        if member == self._member:
+            return self
+        present = ForeignQuantity(replace(member, now=None), **self._configured)
+        present.__set_name__(type(device), self.name)
+        return present
+
     def _read_foreign(self, device: Any) -> Any:
-        value = device._device_._read_from_(device, self.name, self._attribute)
+        value = device._device_._read_from_(device, self.name, self._member)
         unit = self._rule.unit
         return value if unit is None or not is_quantity(value) else self._number(device, value, unit)
 
@@ -83,7 +116,7 @@ class ForeignQuantity(Quantity):
         raise DeviceProtocolError(f"{device._prefix_}{self.name} {problem}", **device._facts_())
 
     def _write_foreign(self, device: Any, value: Any) -> None:
-        device._device_._write_to_(device, self.name, self._attribute, value)
+        device._device_._write_to_(device, self.name, self._member, value)
 
 
 def _any(value: Any) -> Any:

@@ -74,6 +74,10 @@ class HostedObject:
         """
         raise AttributeError(f"there are no components {path}")
 
+    def _when_open_(self) -> Interface:
+        """Return what clients may do with it when it is open. Only where ``Interface.grows``; it may be opened now."""
+        raise AttributeError("it has no more when it is open")
+
     def _hosted_as_(self, reference: Reference) -> None:
         """Get the reference by which clients find it. Called once, before it can be used."""
 

@@ -129,6 +129,8 @@ class Interface(NamedTuple):
     """Names of the capability interfaces that its class implements."""
     entered: bool = False
     """Whether ``open`` and `with` keep it open, each as an entry that is counted (devices)."""
+    grows: bool = False
+    """Whether it has more when it is open, which the server says then: by the object's ``_when_open_``."""
     parts: Mapping[str, PartInterface] = {}
     """Its components by name. An operation on one is an operation on the object, by its path: ``outputs.1.voltage``."""
 

@@ -9,8 +9,12 @@ import psutil
 import pytest
 from doc_pages import DOCS, HARDWARE, HARDWARE_PAGE, ROOT, blocks_of, pages
 
-ELSEWHERE = {DOCS / "tutorials" / "write-a-driver.md", DOCS / "how-to" / "begin-a-driver.md"}
-"""Run by test_tutorials.py, and by tests/plugin/test_installed.py."""
+ELSEWHERE = {
+    DOCS / "tutorials" / "write-a-driver.md",
+    DOCS / "how-to" / "begin-a-driver.md",
+    DOCS / "how-to" / "migrate-from-qcodes.md",
+}
+"""Run by test_tutorials.py, by tests/plugin/test_installed.py, and by tests/foreign/test_qcodes.py."""
 
 
 def title(page):

@@ -90,13 +90,26 @@ class Proxy:
     def _called_(self) -> str:
         raise NotImplementedError
 
+    @staticmethod
+    def _class_for_(interface: Interface) -> Any:
+        """Return the class of proxies of objects with this interface."""
+        raise NotImplementedError
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         asked, raised = vars(_missing).pop("last", (None, None))
         if asked == name:
             raise raised
+        if self._interface.grows and self._learn_(name):
+            return getattr(self, name)
         return self._do(GET, name)
+
+    def _learn_(self, name: str) -> bool:
+        """Ask the server what the object has now that it is open; return whether that includes a name."""
+        interface = self._ask_(CALL, "_when_open_", (), None)
+        object.__setattr__(self, "__class__", self._class_for_(interface))
+        return name in interface.properties or name in interface.methods or name in interface.parts
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):

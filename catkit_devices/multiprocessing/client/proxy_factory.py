@@ -75,11 +75,16 @@ _classes: dict[tuple[Any, ...], Any] = {}
 
 def _new(interface: Interface) -> Any:
     """Return a proxy whose object is not set yet."""
+    cls = _class_for(interface)
+    return cls.__new__(cls)
+
+
+def _class_for(interface: Interface) -> Any:
     key = _identity(interface)
     cls: Any = _classes.get(key)
     if cls is None:
         cls = _classes[key] = _make_class(interface)
-    return cls.__new__(cls)
+    return cls
 
 
 def _identity(interface: Interface) -> tuple[Any, ...]:
@@ -96,6 +101,7 @@ def _make_class(interface: Interface) -> type[Any]:
     base: type = ComponentProxy
     if interface.kind != "component":
         base, members["__reduce__"] = ObjectProxy, _reduce
+        members["_class_for_"] = staticmethod(_class_for)
     members |= members_of(interface, base)
     members |= {name: _components(name, part) for name, part in interface.parts.items()}
     return type(f"{interface.name}Proxy", (base,), members)

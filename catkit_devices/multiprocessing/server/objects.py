@@ -142,6 +142,9 @@ class Hosted:
         interface, operand, path = self.reference.interface, self._operand, name
         if interface is None:
             raise self._refusal(path, interface)
+        if interface.grows and not _has(interface, name.partition(".")[0]):
+            interface = self.object._when_open_()
+            self.reference = self.reference._replace(interface=interface)
         if interface.parts and "." in name:  # what is done to a component is done to the object
             *before, name = name.split(".")
             operand, interface = self.object._part_(tuple(before))
@@ -199,6 +202,12 @@ class Hosted:
             )
         return result
 
+    def up_to_date(self) -> Reference:
+        """Return the reference, with what clients may do at present."""
+        if self.reference.interface is not None and self.reference.interface.grows:
+            self.reference = self.reference._replace(interface=self.object._interface_(self.reference.kind))
+        return self.reference
+
     def users(self) -> list[str]:
         """Return who holds its mutex or waits, as texts."""
         users = self.object._waiting_()
@@ -216,6 +225,10 @@ class Hosted:
             f"{self.reference.kind} {self.reference.name!r} shares no {name!r}"
             f" (it has {', '.join(one for one in known if not one.startswith('_'))})"
         )
+
+
+def _has(interface: Interface, name: str) -> bool:
+    return name in interface.properties or name in interface.methods or name in interface.parts
 
 
 _DONE = {GET: "read", SET: "set", DELETE: "deleted"}
@@ -301,7 +314,7 @@ class Host:
                     finally:
                         making.chain = None
         self._compare(hosted, parameters)
-        return hosted.reference
+        return hosted.up_to_date()
 
     @contextlib.contextmanager
     def _one_at_a_time(self, key: tuple[str, str], call: Call) -> Iterator[_Making]:

@@ -248,6 +248,8 @@ def _shared_property(
     try:
         members = [member for _, member in members_at(driver, name)]
     except ConfigurationError as error:
+        if same_path(name, driver._shared_when_open_) is not None:
+            return  # checked when it is open
         text = f"device {device!r} has no property {name!r}; {listed}"
         yield overlay.problem(path, text, nearest(name, shared) or error.suggestion)
         return
