@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.multiprocessing.types.bell import Bell
-from catkit_devices.multiprocessing.types.ordering import fence
+from catkit_devices.multiprocessing.wire.ordering import fence
 
 if TYPE_CHECKING:
     import mmap

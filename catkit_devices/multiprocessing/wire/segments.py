@@ -13,6 +13,8 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import finalize
 
+from catkit_devices.multiprocessing.wire.ordering import fence
+
 if TYPE_CHECKING:
     from pickle import PickleBuffer
 
@@ -130,4 +132,5 @@ class Incoming:
 
 
 def _set_free(memory: mmap.mmap) -> None:
+    fence()  # what was read from it is read before the sender may change it
     memory[0] = 0

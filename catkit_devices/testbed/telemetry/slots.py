@@ -2,7 +2,7 @@
 
 A slot has a mark that is odd while it is being written. A reader takes a copy only if the mark was even and is the same
 afterwards, so a copy never mixes two readings. What that needs of the processor is in
-``multiprocessing/types/ordering.py``.
+``multiprocessing/wire/ordering.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import struct
 import time
 from typing import Any, NamedTuple
 
-from catkit_devices.multiprocessing.types.ordering import fence
+from catkit_devices.multiprocessing.wire.ordering import fence
 
 __all__ = ["SLOT", "Sample", "SlotWriter", "Slots"]
 
