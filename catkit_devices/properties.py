@@ -189,6 +189,8 @@ class Quantity(DeviceProperty):
         self._get = get
         self._set = set
         self._question = Command(get) if isinstance(get, str) else None
+        if self._question is not None:
+            self._rule.require_distinct_choices()
         for command in (get, set):
             if isinstance(command, str) and _KEY in command:
                 raise TypeError(f"the command {command!r} has {_KEY} for an argument, so it needs arguments=(...)")

@@ -191,6 +191,8 @@ def _quantity(name: str, table: dict[str, Any]) -> Quantity:
     get, set_ = given.pop("get", None), given.pop("set", None)
     if get is None and set_ is None:
         raise TypeError('needs get = "..." (the command that reads it), set = "..." (with {} for the value), or both')
+    for text in (get, set_):
+        _require_one_message(text)
     kind = given.pop("type", "float")
     if kind not in _TYPES:
         raise TypeError(f"type must be one of {', '.join(_TYPES)}, got {kind!r}")
@@ -214,6 +216,15 @@ def _command(name: str, table: dict[str, Any]) -> Callable[[Any], None]:
     write, seconds = table.get("write"), table.get("completes_within")
     if not isinstance(write, str):
         raise TypeError('needs write = "...", which is sent')
+    _require_one_message(write)
+    if "{" in write or "}" in write:
+        raise TypeError(
+            f"a command is sent as it is, got {write!r}; what has a value is a property, with set = {write!r}"
+        )
+    if write.partition(" ")[0].endswith("?"):
+        raise TypeError(
+            f"nobody would read the reply to {write!r}: what is asked for is a property, with get = {write!r}"
+        )
 
     def run(self: Any) -> None:
         if seconds is None:
@@ -224,6 +235,12 @@ def _command(name: str, table: dict[str, Any]) -> Callable[[Any], None]:
     run.__name__ = name
     run.__doc__ = table.get("doc") or f"Send {write!r}."
     return run
+
+
+def _require_one_message(text: Any) -> None:
+    """Refuse line ends and the like inside of a command: the reply to a second message would be read as another one."""
+    if isinstance(text, str) and any(ord(letter) < ord(" ") for letter in text):
+        raise TypeError(f"a command is one line, without control characters, got {text!r}")
 
 
 def _setting(safe: Mapping[str, Any]) -> Callable[[Any], None]:

@@ -112,6 +112,17 @@ class Rule:
         if choices is not None:
             self.choices = dict(choices) if hasattr(choices, "keys") else {value: value for value in choices}
 
+    def require_distinct_choices(self) -> None:
+        """Raise TypeError if two choices have the same form on the wire: a reply could mean either."""
+        known: dict[str, Any] = {}
+        for value, token in (self.choices or {}).items():
+            other = known.setdefault(_text(token), value)
+            if other is not value:
+                names = f"{_name_of(other)!r} and {_name_of(value)!r}"
+                raise TypeError(
+                    f"the choices {names} are both {_plain(token)!r} on the wire: a reply does not say which is meant"
+                )
+
     @property
     def choice_names(self) -> list[Any] | None:
         """The choices as plain data: members of an Enum by their names; None if there are no choices."""

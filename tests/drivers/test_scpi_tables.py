@@ -208,6 +208,18 @@ def test_a_configuration_with_such_tables_is_accepted(tmp_path):
         ("voltage = 0 }", "temperature = 0 }", "source.safe.temperature: expected a property that can be set"),
         ("safe = { enabled = false, voltage = 0 }", 'safe = "off"', 'source.safe: expected .*or "nothing"'),
         ('write = "LOG:CLE"', "", "source.commands.clear: needs write ="),
+        (
+            'write = "LOG:CLE"',
+            'write = "LOG:CLE {}"',
+            r"commands.clear: .*sent as it is, got 'LOG:CLE \{\}'",
+        ),
+        ('write = "LOG:CLE"', 'write = "*TST?"', r"source.commands.clear: nobody would read the reply to '\*TST\?'"),
+        (
+            'get = "OUTP?"',
+            'get = "OUTP?\\nVOLT?"',
+            "enabled: a command is one line, without control characters",
+        ),
+        ('current = "CURR" }', 'current = "volt" }', "'voltage' and 'current' are both 'volt' on the wire"),
         ("[commands.clear]", "[commands.voltage]", "source.commands.voltage: there is a property of this name"),
         ('dtype = ">i2"', 'dtype = "i2"', "source.properties.trace: .*needs a byte order"),
         ("[properties.mode]", "[properties.query]", "query belongs to VisaDevice"),
