@@ -27,7 +27,7 @@ def plot(
     tags: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TAG]...", show_default=False,
+            metavar="TAG", show_default=False,
             help="What to draw; left out: all scalars. `runs RUN` lists what there is.",
         ),
     ] = None,

@@ -38,11 +38,11 @@ class Action(Enum):
 
 def queue(
     action: Annotated[
-        Action, typer.Argument(metavar="[list|move|cancel|pause|resume]", show_default=False, help="What to do.")
+        Action, typer.Argument(metavar="ACTION", show_default=False, help="What to do: list, move, cancel, pause or resume.")
     ] = Action.LIST,
     numbers: Annotated[
         list[int] | None,
-        typer.Argument(metavar="[NUMBER]...", show_default=False, help="Which of the queue to move or cancel."),
+        typer.Argument(metavar="NUMBER", show_default=False, help="Which of the queue to move or cancel."),
     ] = None,
     to: Annotated[
         int, typer.Option("--to", metavar="PLACE", min=1, help="Where to move them: 1 is run next.")
