@@ -38,7 +38,7 @@ class Action(Enum):
 
 def queue(
     action: Annotated[
-        Action, typer.Argument(metavar="ACTION", show_default=False, help="What to do: list, move, cancel, pause or resume.")
+        Action, typer.Argument(metavar="ACTION", show_default=False, help="list, move, cancel, pause or resume.")
     ] = Action.LIST,
     numbers: Annotated[
         list[int] | None,
