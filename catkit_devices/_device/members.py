@@ -528,13 +528,14 @@ def refuse_result(result: Any, device: Any, what: str) -> None:
         )
     if type(result) in _SEVERAL:
         result = next(iter(result.values() if type(result) is dict else result), None)
-    if type(result) in PLAIN or isinstance(type(result), DeviceType):
+    kind = type(result)
+    if kind in PLAIN or isinstance(kind, DeviceType) or not kind.__dictoffset__:  # without attributes: an array
         return
     if any(value is device or isinstance(value, Part) for value in getattr(result, "__dict__", {}).values()):
-        kind = type(result).__qualname__
+        called = kind.__qualname__
         raise TypeError(
-            f"{what} returned a {kind} that uses the device, and whose methods would run outside of its mutex: "
-            f"derive {kind} from catkit_devices.Component and declare it in the class of the driver"
+            f"{what} returned a {called} that uses the device, and whose methods would run outside of its mutex: "
+            f"derive {called} from catkit_devices.Component and declare it in the class of the driver"
         )
 
 

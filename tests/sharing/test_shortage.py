@@ -323,8 +323,8 @@ def test_a_closed_connection_is_noticed_even_if_copies_of_its_descriptor_are_ope
     server, client = ends()
     copies = [os.dup(descriptor) for descriptor in server._pipes] + [os.dup(server.socket.fileno())]
     try:
-        client.send(client.pack("a question"))
-        assert server.unpack(server.receive()) == "a question"
+        client.send(client.pack(("a question",)))
+        assert server.unpack(server.receive()) == ("a question",)
         server.close()
         with pytest.raises(EOFError):
             client.receive()
@@ -336,7 +336,7 @@ def test_a_closed_connection_is_noticed_even_if_copies_of_its_descriptor_are_ope
 def test_an_answer_that_was_sent_only_in_part_ends_the_connection(ends):
     for whole in (b"x" * 100, b"x" * 1_000_000):
         server, client = ends()
-        data = server.pack(whole)
+        data = server.pack((whole,))
         if len(data) < 1000:
             os.write(server._out, (len(data)).to_bytes(8, "little") + data[:50])
         else:
@@ -350,16 +350,16 @@ def test_an_answer_that_was_sent_only_in_part_ends_the_connection(ends):
 def test_an_answer_that_was_sent_before_the_connection_was_closed_arrives(ends):
     for value in ("short", "long" * 50_000):
         server, client = ends()
-        thread = threading.Thread(target=lambda server=server, value=value: server.send(server.pack(value)))
+        thread = threading.Thread(target=lambda server=server, value=value: server.send(server.pack((value,))))
         thread.start()
         message = client.receive()
         thread.join()
         server.close()
-        assert client.unpack(message) == value
+        assert client.unpack(message) == (value,)
     server, client = ends()
-    server.send(server.pack("short"))
+    server.send(server.pack(("short",)))
     server.close()
-    assert client.unpack(client.receive()) == "short"
+    assert client.unpack(client.receive()) == ("short",)
 
 
 def test_a_connection_for_which_no_pipes_can_be_made_uses_its_socket(ends, monkeypatch):
@@ -377,7 +377,7 @@ def test_a_connection_for_which_no_pipes_can_be_made_uses_its_socket(ends, monke
         for descriptor in filling:
             os.close(descriptor)
     there.accept_pipes()
-    there.send(there.pack([1, np.zeros(1000)]))
+    there.send(there.pack((1, np.zeros(100))))
     assert here.unpack(here.receive())[0] == 1
     there.wake()
     with pytest.raises(EOFError):

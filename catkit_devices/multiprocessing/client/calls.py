@@ -45,6 +45,8 @@ __all__ = ["CallConnection", "connection_to", "post_exception"]
 _DOES_NOT_LOAD = -1
 """Status of an answer that this process cannot load; servers send none that is negative."""
 
+_ARGUMENTS = 4
+"""The place of the arguments in the message of a call."""
 _ABOUT_SECTIONS = frozenset({"acquire", "release"})
 """The requests to a lock that open or close a section, which is their first argument."""
 _numbers = itertools.count(1)
@@ -97,7 +99,8 @@ class CallConnection:
         if operation == LOCK and name in _ABOUT_SECTIONS:
             self.doubtful = (*self.doubtful, (target, args[0]))
         number = next(_numbers)
-        message = self._open().pack((number, target, operation, name, args, kwargs, origin))
+        where = _ARGUMENTS if kwargs is None else None  # among keywords there may be the same array once more
+        message = self._open().pack((number, target, operation, name, args, kwargs, origin), where)
         try:
             if from_call is not None:
                 self.session.nested[self.thread] = nested = Nested(number, from_call)

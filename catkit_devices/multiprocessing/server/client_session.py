@@ -350,7 +350,7 @@ class ServedSession(Session):
             if operation != LOCK and hosted is not None:
                 reply = hosted.answer(channel, operation, name, args, kwargs)
             else:
-                reply = channel.pack((RETURNED, self._perform(call, target, name, args, kwargs)))
+                reply = channel.pack((RETURNED, self._perform(call, target, name, args, kwargs)), 1)
         except BaseException as error:  # noqa: BLE001 - every error of a shared object is sent to the caller
             reply = _failure(error)
         if call.session.ended:  # the call may have used other servers since they were told

@@ -7,7 +7,7 @@ import itertools
 import math
 import secrets
 import threading
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.deferred import finished
@@ -117,7 +117,7 @@ class Hosted:
 
     def _packed(self, channel: Channel, status: int, name: str, value: Any) -> bytes:
         try:
-            return channel.pack((status, value))
+            return channel.pack((status, value), 1)
         except Exception as error:
             if shortage(error) is not None:
                 raise
@@ -190,7 +190,7 @@ class Hosted:
             return result
         if kind in _VIEWS:
             return list(result)
-        if hasattr(kind, "__next__") or hasattr(kind, "__await__") or hasattr(kind, "__anext__"):
+        if _is_stepwise(kind):  # type: ignore[arg-type]  # mypy takes a class for something unhashable
             if name in ("__iter__", "__reversed__"):
                 return list(result)
             close = getattr(result, "close", None)
@@ -235,6 +235,12 @@ _DONE = {GET: "read", SET: "set", DELETE: "deleted"}
 """The participle of each operation on an attribute, for messages."""
 _PLAIN = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
 """Types whose values are sent without further checks."""
+
+
+@lru_cache(maxsize=256)
+def _is_stepwise(kind: type) -> bool:
+    """Return whether what objects of a type contain is computed only when it is asked for."""
+    return any(hasattr(kind, name) for name in ("__next__", "__await__", "__anext__"))
 
 
 def _exit_arguments(encoded: bytes) -> tuple[Any, ...]:
