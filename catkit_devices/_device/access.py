@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Access", "DeviceProperty", "Several", "refuse_everything"]
 
+_PLAIN = frozenset({bool, float, int, str, type(None)})
+"""Types of values that the audit trail notes as they are."""
+
 _process_ends: str | None = None
 """Why no device of this process may be opened or changed any more: the process ends."""
 
@@ -184,7 +187,10 @@ class Access:
         if call is self._watcher:
             return  # frames for those who watch would fill the trail
         for trail in audit_trail:
-            trail(call, what, self._name, name, args, kwargs, error, self._epoch)
+            if error is None and not kwargs and (not args or (len(args) == 1 and type(args[0]) in _PLAIN)):
+                trail.noted.append((time.time(), call, what, self._name, name, args, kwargs, None, self._epoch))
+            else:
+                trail(call, what, self._name, name, args, kwargs, error, self._epoch)
 
     @contextlib.contextmanager
     def told(self, name: str) -> Iterator[None]:

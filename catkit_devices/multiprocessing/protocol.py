@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from catkit_devices.multiprocessing.locks.mutex import Mutex
+
+if TYPE_CHECKING:
+    from collections import deque
 
 __all__ = [
     "CALL",
@@ -71,6 +74,13 @@ RESERVED = frozenset({"acquire", "lock", "mutex", "release"})
 
 class AuditTrail(Protocol):
     """Writes down who has changed what; called for each change. It never waits, and never raises an error."""
+
+    @property
+    def noted(self) -> deque[tuple[Any, ...]]:
+        """Changes that nothing need be asked about are appended here: when, and the arguments of a call, in order.
+
+        Those are changes whose values are numbers, texts or None, and which have raised no error.
+        """
 
     def __call__(
         self,

@@ -59,6 +59,14 @@ class Browser:
         """Return the text of an element; the page may be changing."""
         return self.driver.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", css)
 
+    def type_into(self, css, text):
+        """Type in place of what a field has. The page may replace the field meanwhile, and gives the new one the focus."""
+        self.driver.execute_script("document.querySelector(arguments[0]).select()", css)
+        webdriver.ActionChains(self.driver).send_keys(text).perform()
+
+    def value_of(self, css):
+        return self.driver.execute_script("return document.querySelector(arguments[0])?.value", css)
+
     def wait_for(self, text, css="main", timeout=30):
         self._until(lambda: text in self.text(css), timeout)
 
@@ -67,10 +75,6 @@ class Browser:
         self.find("input[name=token]").send_keys(self.service.facts["token"])
         self.find("main button").click()
         self.wait_for("you may look and act", "footer")
-
-    def form(self, marker):
-        """Return the form that has a hidden field of that value."""
-        return self.driver.find_element(By.XPATH, f"//form[input[@value='{marker}']]")
 
     def resize(self, width, height):
         self.driver.execute_cdp_cmd(
@@ -95,15 +99,12 @@ def browser(chromium, service, until):
 def test_a_value_is_set_in_place_and_a_refusal_stands_beside_the_field(browser, service):
     browser.sign_in()
     browser.go("/devices/wheel")
-    form = browser.form("position")
-    form.find_element(By.NAME, "value").send_keys("2\n")
+    form = "form:has(input[value=position])"
+    browser.type_into(f"{form} input[name=value]", "2\n")
     browser._until(lambda: service.get("wheel.position") == 2)
-    browser._until(lambda: browser.form("position").find_element(By.XPATH, "../p/b").text == "2")
-    field = browser.form("position").find_element(By.NAME, "value")
-    field.clear()
-    field.send_keys("9\n")
-    output = browser.form("position").find_element(By.TAG_NAME, "output")
-    browser._until(lambda: "got 9" in output.text)
+    browser._until(lambda: browser.text(f"*:has(> {form}) > p > b") == "2")
+    browser.type_into(f"{form} input[name=value]", "9\n")
+    browser._until(lambda: "got 9" in browser.text(f"{form} output"))
     assert browser.driver.current_url.endswith("/devices/wheel")
 
 
@@ -112,10 +113,10 @@ def test_an_experiment_is_started_watched_live_and_stopped(browser, service):
     browser.driver.find_element(By.XPATH, "//button[text()='Start Hold']").click()
     browser.wait_for("held for", ".devices", timeout=60)
     first = browser.text(".experiments")
-    browser.find("input[name=argument-note]").send_keys("half a")
+    browser.type_into("input[name=argument-note]", "half a")
     browser._until(lambda: browser.text(".experiments") != first)  # it is live
-    browser.driver.switch_to.active_element.send_keys(" word")
-    assert browser.find("input[name=argument-note]").get_attribute("value") == "half a word"
+    webdriver.ActionChains(browser.driver).send_keys(" word").perform()
+    assert browser.value_of("input[name=argument-note]") == "half a word"
     browser.driver.execute_script("document.querySelector('.experiments form button').click()")
     browser.wait_for("stopped", ".experiments")
 

@@ -78,7 +78,7 @@ class Trail:
 
     def __init__(self, send: Callable[[list[dict[str, Any]]], object]) -> None:
         self._send = send
-        self._noted: deque[_Noted] = deque()
+        self.noted: deque[tuple[Any, ...]] = deque()
         self._entries: deque[dict[str, Any]] = deque()
         self._lost = 0
         self._windows: dict[tuple[Any, ...], _Window] = {}
@@ -104,7 +104,7 @@ class Trail:
             values = args if len(args) == 1 and type(args[0]) in _PLAIN else tuple(map(_brief, args))
             named = {key: _brief(value) for key, value in kwargs.items()} if kwargs else kwargs
             failure = None if error is None else in_one_line(error)
-            self._noted.append((time.time(), call, what, target, name, values, named, failure, epoch))
+            self.noted.append((time.time(), call, what, target, name, values, named, failure, epoch))
         except Exception:  # noqa: BLE001 - values of a driver's own classes may raise anything when they are looked at
             _log.exception("%s.%s could not be noted in the audit trail", target, name)
 
@@ -123,8 +123,8 @@ class Trail:
             now: in seconds since 1970 UTC: what has been going on for longer than ``_WINDOW`` is told.
         """
         with self._guard:
-            while self._noted:
-                self._take(self._noted.popleft())
+            while self.noted:
+                self._take(self.noted.popleft())
             for key, window in list(self._windows.items()):
                 if window.begun + _WINDOW <= now:
                     self._close(key, window)
