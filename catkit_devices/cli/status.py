@@ -109,7 +109,7 @@ def _ended(client: TestbedClient, last: dict[str, Any] | None, *, say: bool = Tr
             died = False
     if say or died:
         text = f"the server of testbed {client.name!r} has died" if died else f"testbed {client.name!r} has ended"
-        devices = "the device servers make their devices safe" if died else "its devices were closed in the end"
+        devices = "the device servers make their devices safe" if died else "it closes its devices before it ends"
         text += f": {devices}, the logs say what failed; its runs and logs are in {client.layout.runs}"
         console(stderr=not say).print(text, markup=False)
     return FAILED if died else TRIPPED if last is not None and last["state"] == "tripped" else 0

@@ -60,7 +60,7 @@ class Browser:
         return self.driver.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", css)
 
     def type_into(self, css, text):
-        """Type in place of what a field has. The page may replace the field meanwhile, and gives the new one the focus."""
+        """Type in place of what a field has. The page may replace the field meanwhile: the new one has the focus."""
         self.driver.execute_script("document.querySelector(arguments[0]).select()", css)
         webdriver.ActionChains(self.driver).send_keys(text).perform()
 
