@@ -86,10 +86,22 @@ class TestbedDevice:
     async def visit(self, peer: str, request_service: Callable[[int], None]) -> _Visit:  # noqa: ARG002 - none is known
         """Begin a visit."""
         device = await self.do(self._find)
-        return _Visit(self, device, await self.do(self.open_session, f"VISA program at {peer}", peer), peer)
+        return _Visit(self, device, await self.open_session(f"VISA program at {peer}", peer), peer)
 
-    def open_session(self, title: str, peer: str) -> _Acting:
-        """Open a session for a program, or for several."""
+    async def open_session(self, title: str, peer: str) -> _Acting:
+        """Open a session for a program, or for several. If this is cancelled, none stays open."""
+        opening = asyncio.ensure_future(self.do(self._open_session, title, peer))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._close_unused)
+            raise
+
+    def _close_unused(self, opening: asyncio.Future[_Acting]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._threads.submit(opening.result().session.close)
+
+    def _open_session(self, title: str, peer: str) -> _Acting:
         host = peer.rpartition(":")[0]
         session = self._manager.session(title, None if host in _LOCAL else host)
         with session:
@@ -164,6 +176,7 @@ class _Visit:
         self._group: _Group | None = None
         self._has_mutex = False
         self._gone = False
+        self._beginning_anew: asyncio.Task[None] | None = None
 
     async def exchange(self, message: bytes) -> list[bytes] | None:
         return await self._relay(message)
@@ -220,6 +233,8 @@ class _Visit:
     async def leave(self, *, orderly: bool) -> None:
         if self._group is not None:
             await self._leave_group(self._group, orderly=False)
+        if self._beginning_anew is not None:
+            await asyncio.wait({self._beginning_anew})
         session = self._acting.session
         dies = self._has_mutex or not orderly
         await self._door.do(session.abandon if dies else session.close)
@@ -263,11 +278,22 @@ class _Visit:
         await asyncio.wait({working})
 
     async def _begin_anew(self) -> None:
-        ended, self._acting = (
-            self._acting,
-            await self._door.do(self._door.open_session, self._acting.session.name, self._peer),
-        )
-        await self._door.do(ended.session.close)
+        """Give the program another session, and end the one that it had.
+
+        If this is cancelled, it goes on all the same: a session that did not end would keep its place in the queue, and
+        then the mutex, for a program that is gone.
+        """
+        if self._beginning_anew is None or self._beginning_anew.done():
+            self._beginning_anew = asyncio.create_task(self._change_session())
+            self._beginning_anew.add_done_callback(_ignore)
+        await asyncio.shield(self._beginning_anew)
+
+    async def _change_session(self) -> None:
+        ended = self._acting
+        try:
+            self._acting = await self._door.open_session(ended.session.name, self._peer)
+        finally:
+            await self._door.do(ended.session.close)
 
     # --- locks
 
@@ -313,7 +339,7 @@ class _Visit:
         title = f"shared lock {key.decode('utf-8', 'replace')!r}"
         granted = False
         try:
-            group.acting = await self._door.do(self._door.open_session, title, self._peer)
+            group.acting = await self._door.open_session(title, self._peer)
             granted = await self._acquired(group.acting, timeout)
         finally:
             if not granted:  # those who wait with this one were not granted either; others may try anew

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -22,6 +23,8 @@ from talker import Program, kill, run
 from catkit_devices.errors import MutexTimeoutError, SafetyError
 from catkit_devices.gateway.doors import LockAnswer
 from catkit_devices.gateway.messages import MessageType
+from catkit_devices.gateway.testbed_device import doors_of
+from catkit_devices.multiprocessing import SharedMemoryManager
 
 
 def test_a_program_reads_and_writes_under_the_mutex(bench, lamp, visa):
@@ -205,6 +208,37 @@ def test_who_no_longer_waits_for_the_lock_does_not_get_it(bench, lamp, until):
         assert one.asyn.hear(MessageType.ASYNC_LOCK_RESPONSE).control == LockAnswer.ERROR
         bench.wait_for(0)
     assert one.lock_info() == (0, 0)
+
+
+@pytest.mark.parametrize("wanted", ["the lock", "a shared lock", "an answer"])
+def test_who_is_gone_while_another_session_is_opened_for_it_never_gets_the_device(bench, until, wanted):
+    (door,) = (one for name, one in doors_of(bench.testbed).items() if name == "lamp")
+    server = SharedMemoryManager(bench.testbed.layout.device_servers[0])
+    server.connect()
+
+    async def come_and_go(pause):
+        visit = await door.visit("127.0.0.1:1", lambda byte: None)
+        ask = {
+            "the lock": lambda: visit.lock(b"", 60.0),
+            "a shared lock": lambda: visit.lock(b"key", 60.0),
+            "an answer": lambda: visit.exchange(b"POW?"),
+        }[wanted]
+        waiting = asyncio.create_task(ask())
+        while not bench.lamp.mutex.waiters:
+            await asyncio.sleep(0.001)
+        waiting.cancel()  # as by a device clear, or by its end
+        await asyncio.sleep(pause)
+        visit.hang_up()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await visit.leave(orderly=True)
+
+    for number in range(20):
+        with bench.lamp.lock():
+            asyncio.run(come_and_go(number * 0.0003))
+        until(lambda: bench.lamp.mutex.holder is None)
+    until(lambda: not re.findall("VISA program|shared lock", str(server.status()["sessions"])))
+    door.close()
 
 
 def test_a_device_clear_in_the_middle_of_a_long_reply_leaves_nothing_of_it_behind(bench, lamp):
