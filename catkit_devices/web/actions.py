@@ -380,7 +380,7 @@ class Actions:
             finally:
                 held.acting.session.close()
 
-        await asyncio.get_running_loop().run_in_executor(self._urgent, leave)
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._urgent, leave))
         return {"devices": list(held.devices)}
 
     async def bury_the_silent(self) -> None:
