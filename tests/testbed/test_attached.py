@@ -76,7 +76,9 @@ def test_a_request_leaves_nothing_behind_whatever_is_asked(client):
             client.reset_safety()
     assert objects_of(client) - before <= {("object", "requests")}
     requests = client.manager.get_object("requests")
-    with pytest.raises(ConfigurationError, match="can be asked for 'shutdown', 'reset safety'; got 'nonsense'"):
+    with pytest.raises(
+        ConfigurationError, match="can be asked for 'shutdown', 'reset safety', 'queue'; got 'nonsense'"
+    ):
         ask_testbed(client.manager, "nonsense", "", 30)
     for args in ((), (RESET,), (["a list"], "", 30), (None, "", 30), (RESET, 3.5, 30)):
         with pytest.raises(TypeError):
@@ -120,7 +122,7 @@ def ask(server, text):
 def test_a_request_for_which_nobody_waits_any_more_is_not_carried_out(until):
     with SharedMemoryManager("bench-1") as manager:
         work = Slow()
-        Requests(manager, {"work": work})
+        Requests(manager, {"work": work}, list)
         first = in_another_process(ask, manager.name, "first")
         until(lambda: work.done == ["first"])
         killed = in_another_process(ask, manager.name, "killed")
@@ -151,7 +153,7 @@ def write_down(server, path):
         with open(path, "a") as file:
             file.write(f"{text}\n")
 
-    Requests(manager, {"work": work})
+    Requests(manager, {"work": work}, list)
     manager.get_event("there").set()
     time.sleep(60)
 
@@ -187,7 +189,7 @@ def test_the_end_of_the_process_that_is_asked_is_an_error_for_those_that_wait(un
 def take_and_die(server):
     manager = SharedMemoryManager(server)
     manager.connect()
-    Requests(manager, {"die": lambda _: os._exit(3)})
+    Requests(manager, {"die": lambda _: os._exit(3)}, list)
     manager.get_event("there").set()
     time.sleep(60)
 

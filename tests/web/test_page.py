@@ -114,7 +114,8 @@ class _Labels(HTMLParser):
 
 
 STATUS = {
-    "name": "bench", "pid": 1, "state": "running", "silent": [], "devices": {}, "experiments": {}, "telemetry": {},
+    "name": "bench", "pid": 1, "time": 0.0, "state": "running", "silent": [], "devices": {}, "experiments": {},
+    "telemetry": {},
     "safety": {"tripped": None, "permit": None, "not_safe": {}, "checks": {"level": {"problem": None, "silent": None}}},
 }  # fmt: skip
 

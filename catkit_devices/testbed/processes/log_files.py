@@ -66,7 +66,11 @@ class LogFiles:
 
 
 class _Own(logging.Handler):
-    """Passes on what this process logs, unless it was collected and is in the file already."""
+    """Passes on what this process logs, unless it was collected and is in the file already.
+
+    Where a program has set up no logging, Python prints warnings on standard error. It does not where there is a
+    handler, as this one; so this one has them printed.
+    """
 
     def __init__(self, file: _File) -> None:
         super().__init__(logging.WARNING)
@@ -75,6 +79,17 @@ class _Own(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not getattr(record, "in_log_file", False):
             self._file.handle(record)
+        if logging.lastResort is not None and not self._others(record.name):
+            logging.lastResort.handle(record)
+
+    def _others(self, name: str) -> bool:
+        """Return whether a logger of this name has other handlers."""
+        logger: logging.Logger | None = logging.getLogger(name)
+        while logger is not None:
+            if any(handler is not self for handler in logger.handlers):
+                return True
+            logger = logger.parent if logger.propagate else None
+        return False
 
 
 class _File(RotatingFileHandler):
