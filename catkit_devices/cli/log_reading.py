@@ -108,7 +108,9 @@ def following(path: Path, records_of: Callable[[Iterable[str]], Iterator[dict[st
     with path.open("rb") as first:
         first.seek(0, 2)
         yield from records_of(_text(_added(first)))
-        while not path.exists():
+        while True:
+            if path.exists():
+                break
             time.sleep(_LOOK)
     while True:
         with path.open("rb") as file:

@@ -251,7 +251,7 @@ class Watching(Experiment):
         wait_for(lambda: recording.frames.stream.published > first + 6)
         with self.devices.sight.lock():
             wait_for(lambda: recording.frames.problem)
-            wait_for(lambda: any(one.kind == "no_frames" for one in RunReader(self.run.path).events()))
+            wait_for(lambda: events_of(self.run.path, "no_frames"))
         wait_for(lambda: recording.frames.problem is None)
         if self.wrong:
             raise ZeroDivisionError
@@ -259,17 +259,23 @@ class Watching(Experiment):
             self.frames["sight"].reader().next(timeout=20)
 
 
+def events_of(path, kind):
+    with RunReader(path) as run:
+        return list(run.events(kind))
+
+
 def recorded(path, tag):
-    run = RunReader(path)
-    arrays, numbers = run.arrays(tag), run.scalars(f"{tag}.number")
-    assert (arrays.times == numbers.times).all()
+    with RunReader(path) as run:
+        arrays, numbers = list(run.arrays(tag)), run.scalars(f"{tag}.number")
+        times = run.arrays(tag).times
+    assert (times == numbers.times).all()
     # The camera counts from 1, and some exposures were made before the first frame.
     assert len({int(array.max()) - number for array, number in zip(arrays, numbers.values, strict=True)}) == 1
     return list(numbers.values)
 
 
 def missing(path, tag):
-    return [n for one in RunReader(path).events("frames_missed") if one.facts["tag"] == tag
+    return [n for one in events_of(path, "frames_missed") if one.facts["tag"] == tag
             for n in range(one.facts["first"], one.facts["last"] + 1)]  # fmt: skip
 
 
@@ -278,7 +284,7 @@ def test_a_run_records_every_frame_with_its_number_and_time_and_says_why_there_w
     testbed.run(experiment)
     numbers = recorded(experiment.run_path, "sight")
     assert sorted([*numbers, *missing(experiment.run_path, "sight")]) == list(range(numbers[0], numbers[-1] + 1))
-    (event, *_) = RunReader(experiment.run_path).events("no_frames")
+    (event, *_) = events_of(experiment.run_path, "no_frames")
     assert "no frame of 'sight': 'sight' is held by 'Watching'" in event.text
     assert event.facts["next"] in numbers
     assert len(recorded(experiment.run_path, "short")) >= 1

@@ -172,8 +172,9 @@ def test_a_check_of_telemetry_that_is_not_declared_is_refused(bench):
 
 def test_what_a_testbed_has_measured_is_in_its_history_when_it_has_ended(bench):
     with Testbed(load_configuration([bench], RATE)) as testbed:
-        testbed.devices.tank.level = 4.5
+        testbed.devices.tank.level, testbed.devices.basin.level = 4.5, 0.5
         wait_for(lambda: testbed.telemetry["tank.level"].value == 4.5)
+        wait_for(lambda: testbed.telemetry["basin.level"].value == 0.5)
         path = testbed.layout.history
     with History(path) as kept:
         values = [point.value for point in kept.points("tank.level", 0)]

@@ -239,7 +239,9 @@ class ExperimentQueue:
     def _work(self) -> None:
         while True:
             with self._guard:
-                while not self._ending and (self._paused is not None or self._next() is None):
+                while True:
+                    if self._ending or (self._paused is None and self._next() is not None):
+                        break
                     self._changed.wait()
                 entry = self._next()
                 if self._ending or entry is None:
@@ -279,7 +281,9 @@ class ExperimentQueue:
                     _interrupt(process)
             entry = replace(entry, pid=process.pid)
             try:
-                while process.poll() is None:
+                while True:
+                    if process.poll() is not None:
+                        break
                     facts = _told(told)
                     if facts.get("run") != entry.run:
                         entry = replace(entry, run=facts["run"])

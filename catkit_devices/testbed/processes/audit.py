@@ -123,7 +123,9 @@ class Trail:
             now: in seconds since 1970 UTC: what has been going on for longer than ``_WINDOW`` is told.
         """
         with self._guard:
-            while self.noted:
+            while True:
+                if not self.noted:
+                    break
                 self._take(self.noted.popleft())
             for key, window in list(self._windows.items()):
                 if window.begun + _WINDOW <= now:
