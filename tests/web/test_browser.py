@@ -6,6 +6,7 @@ It runs with ``--browser``, as .ci/run does, which installs both.
 from __future__ import annotations
 
 import shutil
+import time
 
 import pytest
 from conftest import Service
@@ -102,7 +103,7 @@ def test_a_value_is_set_in_place_and_a_refusal_stands_beside_the_field(browser, 
     form = "form:has(input[value=position])"
     browser.type_into(f"{form} input[name=value]", "2\n")
     browser._until(lambda: service.get("wheel.position") == 2)
-    browser._until(lambda: browser.text(f"*:has(> {form}) > p > b") == "2")
+    browser._until(lambda: browser.text("p:has(~ form input[value=position]) > b") == "2")
     browser.type_into(f"{form} input[name=value]", "9\n")
     browser._until(lambda: "got 9" in browser.text(f"{form} output"))
     assert browser.driver.current_url.endswith("/devices/wheel")
@@ -110,7 +111,15 @@ def test_a_value_is_set_in_place_and_a_refusal_stands_beside_the_field(browser, 
 
 def test_an_experiment_is_started_watched_live_and_stopped(browser, service):
     browser.sign_in()
-    browser.driver.find_element(By.XPATH, "//button[text()='Start Hold']").click()
+    start = "[...document.querySelectorAll('button')].find((one) => one.textContent === 'Start Hold')"
+    browser.driver.execute_script(f"{start}.dispatchEvent(new PointerEvent('pointerdown', {{bubbles: true}}))")
+    browser.driver.execute_script(f"{start}.setAttribute('data-kept', '')")
+    time.sleep(2.5)  # two versions of the page come meanwhile
+    kept = browser.driver.execute_script(f"return {start}.hasAttribute('data-kept')")
+    assert kept, "the page was replaced between the press and the release of a button, so the click would be lost"
+    browser.driver.execute_script(f"{start}.dispatchEvent(new PointerEvent('pointerup', {{bubbles: true}}))")
+    browser._until(lambda: not browser.driver.execute_script(f"return {start}.hasAttribute('data-kept')"))
+    browser.driver.execute_script(f"{start}.click()")
     browser.wait_for("held for", ".devices", timeout=60)
     first = browser.text(".experiments")
     browser.type_into("input[name=argument-note]", "half a")

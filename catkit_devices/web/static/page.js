@@ -6,6 +6,8 @@ const STALE_AFTER = 6000; // milliseconds without news: it comes every second
 let newest = Date.now();
 let refreshing = false;
 let events = null;
+let pressed = false; // between the press and the release of a button: a click needs the same element for both
+let next = null; // what is to be shown after the release
 
 const main = document.getElementById("main");
 const news = document.getElementById("news");
@@ -73,6 +75,29 @@ function replace(text) {
   }
 }
 
+function show({ text, moment }) {
+  newest = moment;
+  replace(text);
+  document.getElementById("asof").textContent = `as of ${time(newest)}`;
+}
+
+function release() {
+  setTimeout(() => { // after the click, which comes behind the release
+    pressed = false;
+    if (next !== null) {
+      show(next);
+      next = null;
+    }
+  });
+}
+
+document.addEventListener("pointerdown", () => {
+  pressed = true;
+});
+document.addEventListener("pointerup", release);
+document.addEventListener("pointercancel", release);
+window.addEventListener("blur", release);
+
 async function refresh() {
   if (refreshing || !main.hasAttribute("data-live")) {
     return;
@@ -81,10 +106,12 @@ async function refresh() {
   try {
     const answer = await fetch(location.href, { headers: { "X-Part": "main" }, cache: "no-store" });
     if (answer.ok) {
-      const text = await answer.text();
-      newest = Date.now();
-      replace(text);
-      document.getElementById("asof").textContent = `as of ${time(newest)}`;
+      const version = { text: await answer.text(), moment: Date.now() };
+      if (pressed) {
+        next = version;
+      } else {
+        show(version);
+      }
     }
   } catch {
     // The service does not answer: judge() says so.
