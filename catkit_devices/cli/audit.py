@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from catkit_devices.cli.completion import devices_of_testbed
-from catkit_devices.cli.options import ConfigFiles, Json, Overrides, TestbedName
+from catkit_devices.cli.options import ConfigFiles, Follow, Json, Overrides, Since, TestbedName
 from catkit_devices.cli.output import console, print_json
 
 __all__ = ["EXAMPLES", "audit"]
@@ -29,17 +29,11 @@ def audit(
             help="Only what was done to it; left out: everything. 'safety': the resets.",
         ),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    follow: Follow = False,
     count: Annotated[
         int | None, typer.Option("--last", "-n", metavar="N", min=1, help="How many entries; by default 50.")
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHEN", show_default=False,
-            help="All from then on: 90s, 10m, 6h, 2d, 3w ago, or a date and time, local time.",
-        ),
-    ] = None,
+    since: Since = None,
     user: Annotated[
         str | None, typer.Option("--user", metavar="NAME", show_default=False, help="Only what this user has done.")
     ] = None,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from catkit_devices.cli.completion import devices_of_testbed
-from catkit_devices.cli.options import ConfigFiles, Json, Overrides, TestbedName
+from catkit_devices.cli.options import ConfigFiles, Follow, Json, Overrides, Since, TestbedName
 from catkit_devices.cli.output import console, print_json
 
 __all__ = ["EXAMPLES", "logs"]
@@ -35,17 +35,11 @@ def logs(
             help="A device: only what is about it; a run (its path, its name, or 'last'): the log of that run.",
         ),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    follow: Follow = False,
     count: Annotated[
         int | None, typer.Option("--last", "-n", metavar="N", min=1, help="How many records; by default 50.")
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHEN", show_default=False,
-            help="All from then on: 90s, 10m, 6h, 2d, 3w ago, or a date and time, local time.",
-        ),
-    ] = None,
+    since: Since = None,
     level: Annotated[
         str, typer.Option(metavar="LEVEL", help="The lowest level: DEBUG, INFO, WARNING, ERROR, CRITICAL.")
     ] = "DEBUG",

@@ -14,6 +14,7 @@ from catkit_devices.cli.output import keep_stdout_for_json
 
 __all__ = [
     "ConfigFiles",
+    "Follow",
     "Json",
     "MutexTimeout",
     "OneRun",
@@ -22,6 +23,7 @@ __all__ = [
     "Runs",
     "RunsKept",
     "Simulate",
+    "Since",
     "TestbedName",
     "seconds_option",
     "words_again",
@@ -58,6 +60,14 @@ Overrides = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", callback=keep_stdout_for_json, help="Print JSON, and nothing else, on stdout.")
 ]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since", metavar="WHEN", show_default=False,
+        help="All from then on: 90s, 10m, 6h, 2d, 3w ago, or a date and time, local time.",
+    ),
+]  # fmt: skip
 Runs = Annotated[
     Path | None,
     typer.Option(
