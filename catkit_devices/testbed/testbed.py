@@ -352,8 +352,6 @@ class Testbed(TestbedClient):
             running.stop(str(trip))
         if self._historian is not None:
             self._historian.note(TRIP, str(trip))
-        if self._queue is not None:
-            self._queue.pause_soon(str(trip))
 
     # --- experiments ------------------------------------------------------------------------------------------------
 

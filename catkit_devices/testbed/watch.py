@@ -422,7 +422,10 @@ class SafetyWatch:
             self._renewal.tell(trip)
             self._work("all devices", self._tell, trip)
             started = self._started
-        self._on_trip(trip)
+        try:
+            self._on_trip(trip)
+        except Exception:  # noqa: BLE001 - the trip must be told whatever else goes wrong
+            _log.exception("not everything that had to stop at the trip was told so")
         facts = {"check": trip.check, "problem": trip.problem}
         self._say(logging.CRITICAL, str(trip), "safety_tripped", facts, getattr(trip, "detected", None))
         self._told.set()

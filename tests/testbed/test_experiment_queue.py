@@ -147,11 +147,14 @@ def test_while_safety_has_tripped_nothing_starts_and_the_queue_cannot_be_resumed
     assert bench.order() == ["first"]
 
 
-def test_a_trip_pauses_a_queue_that_is_used(bench):
-    bench.queue.pause_soon("tripped")  # nothing is in it: there is nothing to pause
+def test_after_a_trip_the_queue_waits(bench):
     bench.add("first", "wait")
-    bench.queue.pause_soon("tripped")
-    assert bench.until(lambda queue: queue["paused"])["paused"] == "tripped"
+    bench.add("second")
+    bench.until(count("running", 1))
+    bench.trip = "safety check 'level' failed"
+    (bench.directory / "go").touch()
+    assert bench.until(lambda queue: queue["paused"])["paused"] == "safety check 'level' failed"
+    assert bench.states() == ["finished", "waiting"]
 
 
 def test_a_testbed_that_is_started_again_shows_what_waited_and_waits(bench):

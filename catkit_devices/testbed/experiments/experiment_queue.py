@@ -4,8 +4,8 @@ It outlives the terminal from which an experiment was added, because the testbed
 testbed that is started again shows what was waiting; nothing runs then until somebody says so.
 
 Each experiment runs as a program of its own (``catkit-devices run``), so that the testbed's process never imports what
-users have written. If one does not finish, the queue pauses: those that follow may rely on it. It pauses at a trip of
-the safety checks too, and when the testbed is started again.
+users have written. If one does not finish, the queue pauses: those that follow may rely on it. It pauses too when the
+next one would begin after a trip of the safety checks, and when the testbed is started again.
 """
 
 from __future__ import annotations
@@ -141,27 +141,19 @@ class ExperimentQueue:
             "resume": self._resume,
         }  # fmt: skip
         with self._guard:
+            if self._thread is None:
+                worker = threading.Thread(target=self._work, name="queue", daemon=True)
+                worker.start()  # raises if no thread can be started: before anything is changed
+                self._thread = worker
             number = actions[request.pop("do")](**request)
             self._save()
             self._changed.notify_all()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
-                self._thread.start()
             return {**self.snapshot(), "number": number}
 
     def snapshot(self) -> dict[str, Any]:
         """Return the queue as plain data: why it is ``paused`` (None: it is not), and its ``entries``."""
         with self._guard:
             return {"paused": self._paused, "entries": [asdict(entry) for entry in self._entries]}
-
-    def pause_soon(self, reason: str) -> None:
-        """Pause the queue if experiments wait or run; returns at once, because nothing may delay a trip."""
-        threading.Thread(target=self._pause_if_used, args=(reason,), name="queue", daemon=True).start()
-
-    def _pause_if_used(self, reason: str) -> None:
-        with self._guard:
-            if self._paused is None and any(entry.state in {"waiting", "running"} for entry in self._entries):
-                self._pause(reason)
 
     def hold(self) -> None:
         """Start no further experiment, for good: the testbed ends."""
