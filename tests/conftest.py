@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent / "children"))
 
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     # Processes are started here by the hundred, and each would compile every module: they keep it for this run only.
-    compiled = tempfile.TemporaryDirectory(prefix="compiled-")
+    compiled = tempfile.TemporaryDirectory(prefix="compiled-", ignore_cleanup_errors=True)
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = compiled.name
     sys.dont_write_bytecode = False
 
@@ -57,18 +57,21 @@ ONLY_FOREIGN = {"peers", "test_pymeasures_own_tests.py", "test_qcodes.py"}
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave out the modules whose whole work takes long, but for ``--whole``, and what needs others' programs."""
-    if collection_path.name in ONLY_FOREIGN and not config.getoption("--foreign"):
-        return True
-    if collection_path.name == "test_browser.py" and not config.getoption("--browser"):
-        return True
-    return True if collection_path.name.startswith("test_whole_") and not config.getoption("--whole") else None
+    """Leave out the modules whose whole work takes long, and what needs others' programs, unless they are asked for."""
+    name, option = collection_path.name, config.getoption
+    left_out = (
+        (name in ONLY_FOREIGN and not option("--foreign"))
+        or (name == "test_browser.py" and not option("--browser"))
+        or (name == "test_soak.py" and not (option("--soak") or option("--soak-seconds")))
+        or (name.startswith("test_whole_") and not option("--whole"))
+    )
+    return True if left_out else None
 
 
 def pytest_report_header(config):
-    return (
-        None if config.getoption("--whole") else "left to .ci/run, or --whole: test_whole_*.py, most tests of CPython's"
-    )
+    if config.getoption("--whole"):
+        return None
+    return "left to .ci/run: test_whole_*.py and most tests of CPython's (--whole), test_soak.py (--soak-seconds)"
 
 
 def pytest_configure(config):

@@ -14,7 +14,7 @@ ELSEWHERE = {
     DOCS / "how-to" / "begin-a-driver.md",
     DOCS / "how-to" / "migrate-from-qcodes.md",
 }
-"""Run by test_tutorials.py, by tests/plugin/test_installed.py, and by tests/foreign/test_qcodes.py."""
+"""Run by test_tutorials.py, by tests/plugin/test_whole_distribution.py, and by tests/foreign/test_qcodes.py."""
 
 
 def title(page):
