@@ -38,6 +38,7 @@ COMMANDS = {
     "snapshot": "catkit_devices.cli.snapshot:snapshot",
     "restore": "catkit_devices.cli.restore:restore",
     "call": "catkit_devices.cli.call:call",
+    "shell": "catkit_devices.cli.shell:shell",
     "history": "catkit_devices.cli.history:history",
     "logs": "catkit_devices.cli.logs:logs",
     "audit": "catkit_devices.cli.audit:audit",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from catkit_devices._base.process_title import set_title
 from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate, seconds_option, words_again
 from catkit_devices.cli.output import console, end_of_testbed, print_json
 
@@ -73,6 +74,7 @@ def start(
             text = f"testbed {started['testbed']!r} is running (pid {started['pid']}), log: {place}"
             console().print(f"{text}; stop it with `catkit-devices stop {started['testbed']}`", markup=False)
         return
+    set_title(f"testbed {configuration.testbed.name}")
     if announce is not None:
         _log_to_stderr()
     made = Testbed(configuration, simulate=simulate, runs=runs)

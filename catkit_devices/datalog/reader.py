@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from catkit_devices._base.html_table import html_table
 from catkit_devices.datalog import database, directory, logfile, tables
 from catkit_devices.datalog.arrays import decode
 from catkit_devices.datalog.notes import Notes, read_notes
@@ -98,6 +99,14 @@ class RunReader:
     def notes(self) -> Notes:
         """What people have written about the run, and whether it has a star."""
         return read_notes(self._path)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of a run: what ran, how it ended, and what it has recorded."""
+        information, outcome = self.information, self.outcome or {"outcome": "no outcome yet", "detail": ""}
+        title = f"{information['name']}, started {information['started']}: {outcome['outcome']} {outcome['detail']}"
+        rows = [("parameter", name, "", value) for name, value in information.get("parameters", {}).items()]
+        rows += [(tag.kind, tag.tag, tag.unit or "", tag.count) for tag in self.tags()]
+        return html_table(title, ["kind", "name", "unit", "value or records"], rows)
 
     def log_text(self) -> str:
         """Return the whole log, of all processes, in time order; empty if nothing was logged."""

@@ -7,6 +7,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from catkit_devices._base.html_table import html_table
 from catkit_devices._base.plugin_path import make_importable
 from catkit_devices._base.timeouts import seconds
 from catkit_devices.errors import (
@@ -248,6 +249,20 @@ class TestbedClient:
             ServerUnresponsiveError: the testbed's own server does not answer; names its processes.
         """
         return self._looking.status(timeout)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of a testbed: its state, its devices and who has them."""
+        try:
+            status = self.status()
+        except UNREACHABLE as error:
+            return html_table(f"testbed {self.layout.name}: not known: {error}", [], [])
+        tripped = status["safety"]["tripped"]
+        rows = [
+            (name, one["driver"], one["state"], (one["holder"] or {}).get("process"))
+            for name, one in status["devices"].items()
+        ]
+        title = f"testbed {status['name']}: {status['state']}{f', SAFETY TRIPPED: {tripped}' if tripped else ''}"
+        return html_table(title, ["device", "driver", "state", "held by"], rows)
 
     def locks(self) -> list[dict[str, Any]]:
         """Return every mutex, devices' and plain named ones, with who has it and who waits for it.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from catkit_devices._base.deferred import finished
+from catkit_devices._base.process_title import set_title
 from catkit_devices.datalog import Run
 from catkit_devices.errors import CatkitDevicesError, StopExperiment, in_one_line
 from catkit_devices.multiprocessing import SharedMemoryManager
@@ -68,6 +69,7 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
     Raises:
         Exception: what the experiment raised.
     """
+    set_title(name)
     # A SharedMemoryManager that the experiment makes itself uses the server of its testbed.
     os.environ["CATKIT_DEVICES_SERVER"] = layout.server
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import current_process
 from typing import TYPE_CHECKING
 
+from catkit_devices._base.process_title import set_title
 from catkit_devices.multiprocessing.protocol import audit_trail
 from catkit_devices.multiprocessing.wire.forking import renewed
 from catkit_devices.testbed.processes.audit import Trail
@@ -50,6 +53,12 @@ def children_of(layout: Layout) -> Iterator[None]:
 
 def begin_server(testbed_server: str) -> None:
     """Prepare the process of a server: it has no terminal of its own, and sends its log to the testbed's process."""
+    set_title(short_name(current_process().name))
     ignore_terminal()
     forward_logs(testbed_server)
     audit_trail.append(Trail(partial(send_entries, testbed_server)))
+
+
+def short_name(process: str) -> str:
+    """Return what a process is called in lists of processes: ``bench.devices`` for ``server 'bench-4242.devices'``."""
+    return re.sub(r"^server '(.*?)-\d+(.*)'$", r"\1\2", process)

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.ctrl_c import InterruptSafeEvent
+from catkit_devices._base.process_title import set_title
 from catkit_devices.errors import SafetyError
 from catkit_devices.testbed.devices.devices import Devices
 from catkit_devices.testbed.processes.logs import forward_logs
@@ -89,6 +90,7 @@ def monitor(layout: Layout, tests: Sequence[Check], token: str, duty: Duty = Dut
     Raises:
         SafetyError: a check tripped; by then every server has been told.
     """
+    set_title(MONITOR)
     ignore_terminal()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its testbed, or as a trip
     os.environ["CATKIT_DEVICES_SERVER"] = layout.server
