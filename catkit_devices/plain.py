@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import enum
 import json
+import math
 import numbers
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -13,7 +14,17 @@ from typing import Any
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.readings import carried_unit, missing_in, no_measurement, real_number, times_as_text
 
-__all__ = ["converted", "literal", "plain", "plain_json", "property_value", "reason_for_null", "safe_text", "text_of"]
+__all__ = [
+    "converted",
+    "kept",
+    "literal",
+    "plain",
+    "plain_json",
+    "property_value",
+    "reason_for_null",
+    "safe_text",
+    "text_of",
+]
 
 _BOOLEANS = {
     "on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False,
@@ -60,6 +71,21 @@ def literal(text: str) -> Any:
         except (ValueError, SyntaxError):
             continue
     return text
+
+
+def kept(value: Any) -> bool | int | float | str:
+    """Return the value of a setting as it is kept in a file, from which it can be set again; of a choice its name.
+
+    Raises:
+        ValueError: it is of a type that is not kept, or no measurement; says so.
+    """
+    value = value.name if isinstance(value, enum.Enum) else value
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError("no measurement")
+            return kind(value)
+    raise ValueError(f"{type(value).__name__} is not kept")
 
 
 def text_of(value: Any, unit: str | None = None) -> str:

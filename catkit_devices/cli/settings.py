@@ -10,6 +10,7 @@ from catkit_devices._base.paths import get_at, set_at
 from catkit_devices.cli.reading import read_properties
 from catkit_devices.cli.words import description_of
 from catkit_devices.multiprocessing.protocol import CALL
+from catkit_devices.plain import kept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,14 +44,13 @@ def settings_of(device: Any, timeout: float) -> tuple[dict[str, dict[str, Any]],
     known: dict[str, dict[str, Any]] = {}
     unknown: dict[str, str] = {}
     for name, read in read_properties(device, both, timeout).items():
-        value = read.name if isinstance(read, enum.Enum) else read
-        if isinstance(value, Exception):
-            unknown[name] = str(value)
-        elif not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
-            unknown[name] = f"{type(value).__name__} is not kept" if not isinstance(value, float) else "no measurement"
-        else:
-            plain = next(kind(value) for kind in (bool, int, float, str) if isinstance(value, kind))
-            known[name] = {"value": plain, "unit": both[name]["unit"]}
+        if isinstance(read, Exception):
+            unknown[name] = str(read)
+            continue
+        try:
+            known[name] = {"value": kept(read), "unit": both[name]["unit"]}
+        except ValueError as error:
+            unknown[name] = str(error)
     return known, unknown
 
 

@@ -15,12 +15,22 @@ from catkit_devices.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CONFIGURATION", "INFORMATION", "make_directory", "read_description", "write_description"]
+__all__ = [
+    "CONFIGURATION",
+    "INFORMATION",
+    "SETTINGS",
+    "make_directory",
+    "read_description",
+    "write_description",
+    "write_settings",
+]
 
 INFORMATION = "run.json"
 """The file that says what ran, in the directory of a run."""
 CONFIGURATION = "configuration.json"
 """The file with the configuration of the testbed."""
+SETTINGS = {"start": "settings-start.json", "end": "settings-end.json"}
+"""The files with the settings of the devices, as they were at the start and at the end of a run."""
 
 _TEXTS = ("name", "started")
 """What every run has in ``run.json``, as text."""
@@ -78,6 +88,27 @@ def write_description(path: Path, information: Mapping[str, Any], configuration:
             (path / file_name).write_text(_indented(text), encoding="utf-8")
         except OSError as error:
             raise database.explain(error, path, f"{file_name} cannot be written") from error
+
+
+def write_settings(path: Path, when: str, settings: Mapping[str, Any]) -> None:
+    """Write the settings of the devices, as they are now.
+
+    Args:
+        path: the directory of the run.
+        when: ``start`` or ``end``.
+        settings: of the devices.
+
+    Raises:
+        DataError: they cannot be written.
+    """
+    file = path / SETTINGS[when]
+    text = to_json(settings, f"run {path}: {file.name}", anything=True)
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        partial.write_text(_indented(text), encoding="utf-8")
+        partial.replace(file)  # a reader sees the whole file or none
+    except OSError as error:
+        raise database.explain(error, path, f"{file.name} cannot be written") from error
 
 
 def read_description(path: Path, file_name: str) -> dict[str, Any]:

@@ -78,6 +78,19 @@ class RunReader:
         return directory.read_description(self._path, directory.CONFIGURATION)
 
     @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The settings of the testbed's devices at the ``start`` and at the ``end`` of the run, if they are kept.
+
+        Each has the form of ``catkit-devices snapshot``, and its file ``settings-start.json`` or ``settings-end.json``
+        can be given to ``catkit-devices restore``.
+        """
+        return {
+            when: directory.read_description(self._path, file_name)
+            for when, file_name in directory.SETTINGS.items()
+            if (self._path / file_name).exists()
+        }
+
+    @property
     def outcome(self) -> dict[str, Any] | None:
         """How the run ended: ``outcome``, ``detail`` and ``time_ns``; None if it goes on or was killed."""
         rows = self._query("SELECT value FROM facts WHERE key = 'outcome'", ())

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from catkit_devices.datalog import contents, database, directory, information, logfile
 from catkit_devices.datalog.arrays import ArrayFile
@@ -251,6 +251,15 @@ class Run:
             **facts: the facts in the text, as values that JSON can express.
         """
         self._store("event", kind, to_json({"text": text, "facts": facts}, f"event {kind!r}").encode(), None, at)
+
+    def keep_settings(self, when: Literal["start", "end"], settings: Mapping[str, Any]) -> None:
+        """Keep the settings of the devices, as they are now, in a file of their own.
+
+        Args:
+            when: at the start of the run or at its end.
+            settings: of the devices, as values that JSON can express.
+        """
+        directory.write_settings(self._path, when, settings)
 
     def set_outcome(self, outcome: str, detail: str = "") -> None:
         """Record how the run ended (``finished``, ``failed``, ``stopped``) and why; a killed run has no outcome."""

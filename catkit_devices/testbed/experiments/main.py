@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from catkit_devices._base.deferred import finished
 from catkit_devices._base.process_title import set_title
 from catkit_devices.datalog import Run
+from catkit_devices.datalog.directory import SETTINGS
 from catkit_devices.errors import CatkitDevicesError, StopExperiment, in_one_line
 from catkit_devices.multiprocessing import SharedMemoryManager
 from catkit_devices.multiprocessing.process.process import in_every_child
 from catkit_devices.testbed.devices.devices import Devices
 from catkit_devices.testbed.experiments.experiment import Context
 from catkit_devices.testbed.experiments.progress import EXPERIMENTS, Progress, Reporter
+from catkit_devices.testbed.experiments.settings import settings_of_all
 from catkit_devices.testbed.experiments.stop import StopGuard
 from catkit_devices.testbed.experiments.watchdog import WARDEN
 from catkit_devices.testbed.frames.view import FramesView
@@ -39,6 +41,11 @@ FINISH = "finish"
 """Sent to an experiment: end with the current step."""
 INTERRUPT = "interrupt"
 """Sent to an experiment: somebody has pressed Ctrl-C."""
+
+_SETTINGS_TIMEOUT = 2.0
+"""Seconds for the settings of all devices at the start and at the end: so much longer takes a run, at most."""
+_LATE_SETTINGS_TIMEOUT = 0.5
+"""The same at the end of a run that failed or was stopped: somebody may be waiting for its end."""
 
 _log = logging.getLogger(__name__)
 
@@ -121,6 +128,7 @@ def _run(experiment: Experiment, context: Context, guard: StopGuard) -> Experime
     experiment._run_in_(context)
     context.reporter.state("running")
     _log.info("%s started", context.name)
+    _keep_settings(context, "start", _SETTINGS_TIMEOUT)
     try:
         try:
             outcome = _work(experiment, guard)
@@ -192,8 +200,22 @@ def _end_recordings(context: Context) -> None:
 
 
 def _end(context: Context, state: Literal["finished", "failed", "stopped"], message: str) -> None:
+    # Not before `teardown`, because that switches off what has to be off.
+    _keep_settings(context, "end", _SETTINGS_TIMEOUT if state == "finished" else _LATE_SETTINGS_TIMEOUT)
     context.run.set_outcome(state, message)
     context.reporter.state(state, message)
+
+
+def _keep_settings(context: Context, when: Literal["start", "end"], limit: float) -> None:
+    """Keep the settings of all open devices in the run; what is missing is told in its log, and nothing fails."""
+    try:
+        settings = settings_of_all(context.devices, context.testbed, limit)
+        for name, device in settings["devices"].items():
+            if device["problem"] is not None:
+                _log.warning("not all settings of %r are in %s: %s", name, SETTINGS[when], device["problem"])
+        context.run.keep_settings(when, settings)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run is worth more than this
+        _log.warning("the settings of the devices are not in %s: %s", SETTINGS[when], in_one_line(error))
 
 
 def _listen(guard: StopGuard, manager: SharedMemoryManager, name: str) -> None:
