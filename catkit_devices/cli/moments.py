@@ -6,7 +6,7 @@ import datetime as dt
 import re
 import time
 
-__all__ = ["local", "moment"]
+__all__ = ["clock", "local", "moment"]
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 """Seconds of each unit of time."""
@@ -46,3 +46,12 @@ def local(moment: float | dt.datetime, *, milliseconds: bool = False) -> str:
     moment = moment if isinstance(moment, dt.datetime) else dt.datetime.fromtimestamp(moment, dt.UTC)
     fraction = f".{moment.microsecond // 1000:03d}" if milliseconds else ""
     return moment.astimezone().strftime(f"%Y-%m-%d %H:%M:%S{fraction} %z")
+
+
+def clock(moment: float) -> str:
+    """Return the time of the day for the screen, where the date is known.
+
+    Args:
+        moment: in seconds since 1970 UTC.
+    """
+    return dt.datetime.fromtimestamp(moment, dt.UTC).astimezone().strftime("%H:%M:%S %z")

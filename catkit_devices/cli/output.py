@@ -200,10 +200,12 @@ def code_of(status: dict[str, Any]) -> int:
 
 def silent(status: dict[str, Any]) -> list[str]:
     """Return a sentence about each process of a testbed that does not answer."""
+    from catkit_devices.testbed.processes.talk import for_seconds
+
     found = []
     for one in status["silent"]:
         pid = f" (pid {one['pid']})" if one["pid"] else ""
-        since = "it is gone" if one["seconds"] is None else f"no news for {one['seconds']:.0f} s"
+        since = "it is gone" if one["seconds"] is None else f"no news for {for_seconds(one['seconds'])}"
         found.append(f"{one['what']}{pid} does not answer: {since}")
     return found
 

@@ -6,6 +6,7 @@ import io
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from catkit_devices.cli.moments import clock
 from catkit_devices.cli.output import silent
 from catkit_devices.testbed.status import NOT_KNOWN
 
@@ -208,7 +209,7 @@ def _heading(status: dict[str, Any]) -> Text:
     if state != "running":
         line.append(f", {state}", style="bold red")
     if status.get("stale_since"):
-        line.append(f", stale since {time.strftime('%H:%M:%S', time.localtime(status['stale_since']))}", style=_SILENT)
+        line.append(f", stale since {clock(status['stale_since'])}", style=_SILENT)
     return line
 
 
@@ -330,9 +331,8 @@ def source(message: dict[str, Any], testbed: str) -> str:
 def _message(message: dict[str, Any], testbed: str) -> Text:
     from rich.text import Text
 
-    moment = time.strftime("%H:%M:%S", time.localtime(message["time"]))
-    style = _LEVELS.get(message["level"], "")
-    return Text.assemble((f"{moment} ", "dim"), (f"{source(message, testbed)}: ", "dim"), (message["text"], style))
+    who = f"{clock(message['time'])} {source(message, testbed)}: "
+    return Text.assemble((who, "dim"), (message["text"], _LEVELS.get(message["level"], "")))
 
 
 def _table(*columns: str) -> Table:

@@ -16,7 +16,7 @@ from catkit_devices.testbed.experiments.experiment_queue import QUEUE
 from catkit_devices.testbed.experiments.progress import ENDED, EXPERIMENTS
 from catkit_devices.testbed.processes.finding import LAYOUT, QUIET, silence_of, silent_testbed
 from catkit_devices.testbed.processes.logs import MESSAGES
-from catkit_devices.testbed.processes.talk import News
+from catkit_devices.testbed.processes.talk import News, NoNewsError
 from catkit_devices.testbed.safety.check import CheckState
 from catkit_devices.testbed.safety.monitor import MONITOR
 from catkit_devices.testbed.safety.other_devices import OTHER_DEVICES
@@ -77,6 +77,8 @@ class Looking:
         """
         deadline = time.monotonic() + timeout
         own, servers = self._ask(deadline)
+        answered = [news for server, news in self._news.items() if not isinstance(servers[server], Exception)]
+        age = max(news.age for news in (self._own, *answered))  # what was true then may not be true any more
         about = own["about"]
         silent = [] if about.get("ending") else [*self._silent_servers(servers), *_silent_watchers(self._layout, own)]
         trip = own["checks"].get(SAFETY_TRIP) or next(
@@ -90,7 +92,7 @@ class Looking:
             "host": about.get("host"),
             "started": about.get("started"),
             "state": "silent" if silent and state == "running" else state,
-            "time": time.time(),
+            "time": time.time() - age,
             "silent": silent,
             "simulated": self._layout.simulation is not None,
             "devices": {entry.name: _device(entry, servers[entry.server]) for entry in self._layout.devices},
@@ -143,7 +145,7 @@ class Looking:
         for server, known in servers.items():
             if isinstance(known, Exception):
                 name, _, pid = self._news[server].name.partition(" (pid ")
-                seconds = self._news[server].silence if isinstance(known, ServerUnresponsiveError) else None
+                seconds = known.seconds if isinstance(known, NoNewsError) else None
                 found.append({"what": name, "pid": int(pid.removesuffix(")")) if pid else None, "seconds": seconds})
         return found
 
@@ -153,8 +155,8 @@ class Looking:
         numbers = {server: news.want() for server, news in self._news.items()}
         try:
             own = self._own.get(max(0.0, deadline - time.monotonic()), number)
-        except ServerUnresponsiveError:
-            raise silent_testbed(self._layout.server, self._own.silence) from None
+        except NoNewsError as error:
+            raise silent_testbed(self._layout.server, error.seconds) from None
         servers: dict[str, Any] = {}
         for server, news in self._news.items():
             try:

@@ -133,7 +133,7 @@ def test_experiments_that_have_ended_share_one_line_with_the_last_of_them():
 
 
 def test_a_picture_without_news_says_since_when():
-    assert re.search(r"stale since \d\d:\d\d:\d\d", on_screen(busy(stale_since=time.time()), (120, 100))[0])
+    assert re.search(r"stale since \d\d:\d\d:\d\d [+-]\d{4}", on_screen(busy(stale_since=time.time()), (120, 100))[0])
 
 
 def on_screen(status, size):
