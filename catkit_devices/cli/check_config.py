@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from catkit_devices.cli.options import Json, Overrides
-from catkit_devices.cli.output import console, print_json, warn
+from catkit_devices.cli.output import USAGE, console, print_json, warn
+
+if TYPE_CHECKING:
+    from catkit_devices.errors import ConfigurationError
+    from catkit_devices.testbed.configuration.model import Configuration
+    from catkit_devices.testbed.configuration.overlay import Overlay
 
 __all__ = ["EXAMPLES", "check_config"]
 
@@ -31,29 +36,33 @@ def check_config(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check a configuration without touching any hardware, and say everything that is wrong with it."""
+    """Check a configuration without touching any hardware, and say everything that is wrong with it.
+
+    That includes the options of drivers that the driver itself would refuse, such as a channel that does not exist.
+    """
     from catkit_devices.errors import ConfigurationError
     from catkit_devices.testbed.configuration.device_checks import not_made_safe, not_simulated
-    from catkit_devices.testbed.configuration.layout_factory import lay_out
-    from catkit_devices.testbed.configuration.loader import load_configuration
+    from catkit_devices.testbed.configuration.loader import examine
     from catkit_devices.testbed.configuration.model import json_schema
-    from catkit_devices.testbed.devices.factory import build_simulation
 
     if schema:
         print_json(json_schema())
         return
     if not files:
         raise ConfigurationError("say which configuration: FILE...")
-    configuration = load_configuration(files, overrides)
+    configuration, problems, overlay = examine(files, overrides)
+    if configuration is not None:
+        problems += _refused(configuration, overlay, problems)
+    if configuration is None or problems:
+        _tell(problems, as_json=as_json)
+        return
     plugins = configuration.plugins()
     left_alone = not_made_safe(configuration, plugins)
     real_only = not_simulated(configuration, plugins)
-    kept = {name: table for name, table in configuration.devices.items() if name not in real_only}
-    simulated = configuration.model_copy(update={"devices": kept})
-    build_simulation(lay_out(simulated, "check", simulate=True))  # whether its instruments fit the bench
     plugin_problems = [str(problem) for problem in plugins.problems]
     if as_json:
         print_json({
+            "problems": [],
             "testbed": configuration.testbed.name,
             "devices": list(configuration.devices),
             "safety": list(configuration.safety),
@@ -71,6 +80,59 @@ def check_config(
         warn(problem)
     for name, problem in real_only.items():
         warn(f"device {name!r} cannot be simulated: {problem}")
+
+
+def _refused(
+    configuration: Configuration, overlay: Overlay, known: list[ConfigurationError]
+) -> list[ConfigurationError]:
+    """Return what drivers and simulated instruments say against their options, of devices that are right otherwise."""
+    from catkit_devices.errors import ConfigurationError
+    from catkit_devices.testbed.configuration.checks import start_order
+    from catkit_devices.testbed.configuration.device_checks import not_simulated, refused
+    from catkit_devices.testbed.configuration.layout_factory import lay_out
+    from catkit_devices.testbed.devices.factory import build_simulation
+
+    plugins = configuration.plugins()
+    wrong = {str(problem.key).split(".")[1] for problem in known if str(problem.key).startswith("devices.")}
+    right = {
+        name: table
+        for name, table in configuration.devices.items()
+        if name not in wrong
+        and not any(configuration.device_name(used) in {None, *wrong} for used in table.uses.values())
+    }
+    left = configuration.model_copy(update={"devices": right})
+    try:
+        order = start_order(left)
+    except (ConfigurationError, KeyError):  # they use each other in a circle, which is told, or one that is wrong
+        return []
+    by_device = refused(left, plugins, order)
+    found = []
+    for name, error in by_device.items():
+        key = error.key if error.key is not None and error.key.startswith(f"devices.{name}") else f"devices.{name}"
+        found.append(overlay.problem(key.split("."), error.problem, error.suggestion))
+    if known or found:
+        return found  # the instruments of a bench belong together, so they are looked at when all else is right
+    real_only = not_simulated(left, plugins)
+    simulated = left.model_copy(update={"devices": {name: one for name, one in right.items() if name not in real_only}})
+    try:
+        build_simulation(lay_out(simulated, "check", simulate=True))  # whether its instruments fit the bench
+    except ConfigurationError as error:
+        found.append(error)
+    return found
+
+
+def _tell(problems: list[ConfigurationError], *, as_json: bool) -> None:
+    from catkit_devices.testbed.configuration.problems import combined
+
+    if not as_json:
+        raise combined(problems)
+    print_json({
+        "problems": [
+            {"file": one.file, "key": one.key, "problem": one.problem, "suggestion": one.suggestion}
+            for one in problems
+        ],
+    })  # fmt: skip
+    raise typer.Exit(USAGE)
 
 
 def _count(things: Sized, what: str) -> str:

@@ -138,6 +138,49 @@ def test_a_wrong_configuration_is_one_clear_error(bench, in_process, where, line
     assert_one_clear_error(in_process("check-config", "bench.toml"), 2, *words)
 
 
+def test_check_config_says_everything_that_is_wrong_at_once(bench, in_process):
+    directory = bench(
+        wheel="server = 3\nadress = 'x'\nlimits = { positon = [1, 4] }", safety="interval = 'soon'\nmaximun = 3"
+    )
+    with (directory / "bench.toml").open("a") as file:
+        file.write("""
+[devices.laser]
+driver = "thorlabs_mcls1"
+address = "ASRL1::INSTR"
+simulator = "thorlabs_mcls1"
+channel = 5
+
+[devices.lamp]
+adress = "ASRL7::INSTR"
+
+[safety.lamp]
+device = "lamp"
+property = "power"
+maximum = 3
+""")
+    told = in_process("check-config", "bench.toml", "--json")
+    assert (told.returncode, told.stderr) == (2, "")
+    found = {one["key"]: one["problem"] for one in json.loads(told.stdout)["problems"]}
+    assert found.keys() == {
+        "devices.wheel.server",  # in form
+        "devices.wheel.adress",
+        "devices.wheel.limits.positon",  # in meaning
+        "safety.humidity.interval",
+        "safety.humidity.maximun",
+        "devices.laser.channel",  # for the driver
+        "devices.lamp.driver",  # and nothing about a check of the lamp, which is a device all the same
+    }
+    assert found["devices.laser.channel"] == "channel must be 1 to 4, got 5"
+    assert found["devices.lamp.driver"].startswith("is missing")
+    assert_one_clear_error(in_process("check-config", "bench.toml"), 2, "7 problems in the configuration", *found)
+
+
+def test_check_config_with_nothing_wrong_says_so_in_json(bench, in_process):
+    bench()
+    told = in_process("check-config", "bench.toml", "--json")
+    assert (told.returncode, json.loads(told.stdout)["problems"]) == (0, [])
+
+
 @pytest.mark.parametrize("given", ["inf", "nan", "-1", "1e300", "soon"])
 @pytest.mark.parametrize(
     "arguments",

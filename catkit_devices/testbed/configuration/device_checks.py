@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.timeouts import LONGEST_TIMEOUT
 from catkit_devices._wire.address import example, is_expression, matching, normalise
-from catkit_devices.construction import option_problems, options_of
-from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.construction import bind_options, option_problems, options_of
+from catkit_devices.errors import ConfigurationError, in_one_line, nearest
 from catkit_devices.stand_ins import find_stand_in, takes_visa, why_real
 from catkit_devices.testbed.configuration.problems import reworded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from catkit_devices.device import Device
     from catkit_devices.drivers import Plugins
@@ -29,6 +29,7 @@ __all__ = [
     "not_made_safe",
     "not_simulated",
     "one_spelling",
+    "refused",
     "simulated_addresses",
     "visa_address_of",
 ]
@@ -56,6 +57,35 @@ def check_devices(configuration: Configuration, plugins: Plugins, overlay: Overl
     if configuration.testbed.simulate:
         for device, text in not_simulated(configuration, plugins).items():
             yield overlay.problem(("devices", device), text)
+
+
+def refused(configuration: Configuration, plugins: Plugins, order: Sequence[str]) -> dict[str, ConfigurationError]:
+    """Return what drivers say against the options of their devices, by device.
+
+    Each device is made, which touches no instrument, because only its driver knows which values make sense, such as
+    which channels there are. Those that use a device that cannot be made are not looked at.
+
+    Args:
+        configuration: whose options have the right form.
+        plugins: of the configuration.
+        order: of the devices: each after those that it uses.
+    """
+    made: dict[str, Any] = {}
+    found: dict[str, ConfigurationError] = {}
+    for name in order:
+        table = configuration.devices[name]
+        used = {role: configuration.device_name(one) for role, one in table.uses.items()}
+        if not all(one in made for one in used.values()):
+            continue
+        options = {**table.options, **{role: made[str(one)] for role, one in used.items()}}
+        try:
+            driver = plugins.driver_for(table.driver, table.class_options)
+            made[name] = bind_options(driver, name, options)
+        except ConfigurationError as error:
+            found[name] = error
+        except Exception as error:  # noqa: BLE001 - a driver may raise anything
+            found[name] = ConfigurationError(f"its driver cannot be made: {in_one_line(error)}", key=f"devices.{name}")
+    return found
 
 
 def not_simulated(configuration: Configuration, plugins: Plugins) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.resources
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -18,7 +19,7 @@ from catkit_devices.testbed.configuration.problems import combined, explain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["bundled", "load_configuration"]
+__all__ = ["bundled", "examine", "load_configuration"]
 
 
 def load_configuration(paths: Sequence[Path | str], overrides: Sequence[str] = ()) -> Configuration:
@@ -36,6 +37,27 @@ def load_configuration(paths: Sequence[Path | str], overrides: Sequence[str] = (
         ConfigurationError: with every problem that was found: file, key, what was expected, what was found, and the
             nearest right spelling.
     """
+    configuration, problems, _ = examine(paths, overrides)
+    if configuration is None or problems:
+        raise combined(problems)
+    return configuration
+
+
+def examine(
+    paths: Sequence[Path | str], overrides: Sequence[str] = ()
+) -> tuple[Configuration | None, list[ConfigurationError], Overlay]:
+    """Read a configuration; return it, everything that is wrong with it, and what the files say.
+
+    Keys that are wrong in form do not keep the rest from being looked at: it is checked without them. The configuration
+    that is returned has them not; it is None if nothing is left that could be checked.
+
+    Args:
+        paths: TOML files, as for :func:`load_configuration`.
+        overrides: likewise.
+
+    Raises:
+        ConfigurationError: a file cannot be read.
+    """
     if not paths:
         raise ConfigurationError("expected at least one configuration file, got none")
     overlay = Overlay.of([Path(path) for path in paths], overrides)
@@ -45,11 +67,72 @@ def load_configuration(paths: Sequence[Path | str], overrides: Sequence[str] = (
     try:
         configuration = Configuration.model_validate(overlay.data)
     except ValidationError as error:
-        raise combined(explain(error, Configuration, overlay)) from error
-    problems = check(configuration, overlay)
-    if problems:
-        raise combined(problems)
-    return configuration
+        wrong = explain(error, Configuration, overlay)
+        rest, removed = _without_wrong(overlay.data, error)
+        return rest, [*wrong, *_of_the_rest(rest, removed, overlay, wrong)], overlay
+    return configuration, check(configuration, overlay), overlay
+
+
+_ROUNDS = 5
+"""How often what is wrong is taken out: without one key a table may lack something, and then goes as a whole."""
+
+
+def _without_wrong(data: dict[str, Any], error: ValidationError) -> tuple[Configuration | None, set[tuple[str, ...]]]:
+    """Return the configuration without what is wrong in form, and the paths of what was taken out."""
+    data = copy.deepcopy(data)
+    removed: set[tuple[str, ...]] = set()
+    for _ in range(_ROUNDS):
+        for detail in error.errors(include_url=False):
+            path = _reachable(data, detail["loc"])
+            # What is missing makes the table that lacks it unusable.
+            path = path if detail["type"] != "missing" or path[-1:] == detail["loc"][-1:] else path[:2]
+            if not path or path[:2] == ("testbed", "plugins"):
+                return None, removed  # without plugins, each of their drivers would be reported, too
+            removed.add(path)
+            table: Any = data
+            for part in path[:-1]:
+                table = table.get(part, {})
+            table.pop(path[-1], None)
+        try:
+            return Configuration.model_validate(data), removed
+        except ValidationError as another:
+            error = another
+    return None, removed
+
+
+def _reachable(data: Any, path: Sequence[Any]) -> tuple[str, ...]:
+    """Return the path as far as it leads through tables: an item of a list goes with its list."""
+    found: list[str] = []
+    for part in path:
+        if not isinstance(data, dict) or part not in data:
+            break
+        found.append(part)
+        data = data[part]
+    return tuple(found)
+
+
+def _of_the_rest(
+    rest: Configuration | None, removed: set[tuple[str, ...]], overlay: Overlay, wrong: Sequence[ConfigurationError]
+) -> list[ConfigurationError]:
+    """Return what else is wrong, without what is so only because something was taken out."""
+    if rest is None:
+        return []
+    gone = {path[1] for path in removed if path[0] == "devices" and len(path) == 2}
+    gone |= {alias for name in gone for alias in _aliases(overlay.data["devices"][name])}
+    tables = {".".join(path[:2]) for path in removed}
+    keys = {".".join(path) for path in removed} | {one.key for one in wrong}
+    return [
+        problem
+        for problem in check(rest, overlay)
+        if not any(f"got {name!r}" in problem.problem for name in gone)
+        and problem.key not in keys | tables
+        and not (problem.problem.startswith("is missing") and str(problem.key).rpartition(".")[0] in tables)
+    ]
+
+
+def _aliases(table: Any) -> list[str]:
+    aliases = table.get("aliases", []) if isinstance(table, dict) else []
+    return [alias for alias in aliases if isinstance(alias, str)] if isinstance(aliases, list) else []
 
 
 def bundled(name: str) -> Path:
