@@ -16,7 +16,7 @@ from catkit_devices.web.access import Access
 from catkit_devices.web.guard import Guard, visitor_of
 from catkit_devices.web.metrics import CONTENT_TYPE, metrics_of
 from catkit_devices.web.operations import PREFIX, allow, endpoint
-from catkit_devices.web.page import Page
+from catkit_devices.web.pages import Pages
 from catkit_devices.web.problems import Problem, problem_response
 from catkit_devices.web.rest import Rest
 
@@ -60,7 +60,7 @@ def make_application(
         plain_control: whether control over plain HTTP from another computer is allowed.
     """
     rest = Rest(client, actions, lookout)
-    page = Page(client, actions, lookout, keys, port)
+    pages = Pages(client, actions, lookout, keys, port)
 
     async def metrics(request: Request) -> Response:
         try:
@@ -84,7 +84,7 @@ def make_application(
         for operation in rest.operations
     ]  # fmt: skip
     application = Starlette(
-        routes=[*routes, Route("/metrics", metrics, methods=["GET"]), *page.routes],
+        routes=[*routes, Route("/metrics", metrics, methods=["GET"]), *pages.routes],
         exception_handlers={HTTPException: _not_found, Exception: _failed},
         lifespan=lifespan,
     )

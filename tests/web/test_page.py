@@ -8,7 +8,7 @@ import pytest
 
 from catkit_devices.errors import SafetyError
 from catkit_devices.testbed.status import NOT_KNOWN, unheard
-from catkit_devices.web.page import verdict_of
+from catkit_devices.web.pages.overview import verdict_of
 
 
 @pytest.fixture
