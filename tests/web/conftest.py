@@ -36,6 +36,12 @@ address = "ASRL3::INSTR"
 simulator = "thorlabs_fw102c"
 simulator_options = {{ step_time = 0.01 }}
 
+[devices.camera]
+driver = "scpi_camera"
+address = "TCPIP0::192.168.1.201::5025::SOCKET"
+simulator = "scpi_camera"
+frames = {{ rate = 5.0 }}
+
 [safety.level]
 device = "tank"
 property = "level"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 from conftest import Service
@@ -14,6 +15,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
+"""axe-core, which finds what cannot be read or reached by everybody (https://github.com/dequelabs/axe-core)."""
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
@@ -82,6 +85,19 @@ class Browser:
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
         )
+
+    def in_colours(self, scheme):
+        self.driver.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        )
+
+    def violations(self):
+        """Return what axe finds wrong with the page."""
+        found = self.driver.execute_async_script(
+            "const done = arguments[arguments.length - 1];"
+            f"{AXE}\n;axe.run(document, {{resultTypes: ['violations']}}).then((found) => done(found.violations))"
+        )
+        return [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
 
     def with_javascript(self, wanted):
         self.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not wanted})
@@ -184,3 +200,47 @@ def test_a_page_without_news_says_so_shows_nothing_as_safe_and_goes_on_when_ther
         assert not browser.find("#news").is_displayed()
     finally:
         second.end()
+
+
+def test_telemetry_is_drawn_live(browser):
+    browser.go("/devices/tank")
+    points = "return Number(document.querySelector('[data-quantity=\"tank.level\"]')?.dataset.points ?? 0)"
+    browser._until(lambda: browser.driver.execute_script("return !!document.querySelector('.uplot canvas')"), 30)
+    browser._until(lambda: browser.driver.execute_script(points) > 0, 30)
+    first = browser.driver.execute_script(points)
+    browser._until(lambda: browser.driver.execute_script(points) > first, 30)
+    wrong = [one for one in browser.driver.get_log("browser") if one["level"] == "SEVERE"]
+    assert not wrong
+
+
+def test_a_camera_shows_one_frame_after_the_other(browser):
+    browser.go("/devices/camera")
+    source = "return document.querySelector('#frame')?.naturalWidth && document.querySelector('#frame').src"
+    first = browser._until(lambda: browser.driver.execute_script(source), 60)
+    browser._until(lambda: browser.driver.execute_script(source) not in (None, 0, first), 30)
+
+
+def test_a_trip_is_seen_at_once_and_reset_with_a_reason(browser, service):
+    browser.sign_in()
+    service.operator.post("/api/v1/devices/tank/commands/overflow", json={"arguments": [5.0]})
+    browser.wait_for("Safety: ", "h1")
+    assert browser.find(".verdict-bad").is_displayed()
+    browser._until(lambda: service.get("tank.level") < 10)
+    browser.type_into("input[name=reason]", "the tank was emptied\n")
+    browser.wait_for("Running; the safety check passes", "h1")
+
+
+def test_axe_finds_nothing_wrong_with_any_page(browser):
+    browser.sign_in()
+    wrong = {}
+    for scheme in ("light", "dark"):
+        browser.in_colours(scheme)
+        for width in (360, 1280):
+            browser.resize(width, 900)
+            for path in ("/", "/devices/tank", "/devices/camera", "/runs", "/locks", "/configuration"):
+                browser.go(path)
+                found = browser.violations()
+                if found:
+                    wrong[scheme, width, path] = found
+    browser.in_colours("light")
+    assert not wrong

@@ -1,13 +1,18 @@
 """The page, as a browser without JavaScript gets it; and what it says when it does not know."""
 
 import contextlib
+import io
 from html.parser import HTMLParser
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
+from catkit_devices.datalog import Run
 from catkit_devices.errors import SafetyError
 from catkit_devices.testbed.status import NOT_KNOWN, unheard
+from catkit_devices.web.pages.frames import picture, scale_of
 from catkit_devices.web.pages.overview import verdict_of
 
 
@@ -72,6 +77,7 @@ def test_every_page_can_be_read_and_every_field_has_a_label(service, browser):
         "/devices/tank",
         "/devices/gauge",
         "/devices/wheel",
+        "/devices/camera",
         "/runs",
         "/locks",
         "/configuration",
@@ -136,3 +142,79 @@ def test_the_verdict_is_good_only_if_everything_is_known_and_passes():
         {"checks": {}},
     ):
         assert verdict_of({**STATUS, "safety": {**STATUS["safety"], **wrong}})[0] != "good", wrong
+
+
+def test_a_saturated_pixel_is_red_and_counted_and_a_pixel_without_a_value_is_black():
+    frame = np.array([[0, 50, 65535], [100, 0, 0]], np.uint16)
+    scale = scale_of(frame)
+    assert (scale.black, scale.white, scale.saturation, scale.saturated) == (0.0, 65535.0, 65535.0, 1)
+    seen = Image.open(io.BytesIO(picture(frame, scale))).convert("RGB")
+    assert seen.size == (3, 2)
+    assert seen.getpixel((2, 0)) == (255, 0, 60)
+    assert seen.getpixel((0, 0)) == (0, 0, 0)
+    assert scale_of(frame, 100.0).saturated == 2  # the camera said so
+    numbers = np.array([[0.0, np.nan], [1.0, np.inf]])
+    assert scale_of(numbers)[:3] == (0.0, 1.0, None)
+    assert Image.open(io.BytesIO(picture(numbers, scale_of(numbers)))).convert("RGB").getpixel((1, 0)) == (0, 0, 0)
+
+
+def test_a_camera_shows_its_newest_frame_with_scale_and_histogram(browser, until):
+    def part():
+        text = browser.get("/devices/camera/frame", headers={"X-Part": "main"}).text
+        return text if "histogram" in text else None
+
+    shown = until(part, 60)
+    assert "black is" in shown
+    assert "saturated (at 65535)" in shown
+    answer = browser.get("/devices/camera/frame.png")
+    assert answer.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(answer.content)).size == (128, 128)
+    assert 'data-live="/devices/camera/frame"' in browser.get("/devices/camera").text
+
+
+@pytest.fixture(scope="module")
+def recorded(service):
+    """A run with a scalar, a curve, an image and a line, which two pages of it must show."""
+    with Run.create(service.directory / "runs", "Recorded") as run:
+        for value in (1.0, float("nan"), 3.0):
+            run.log_scalar("po/wer", value, unit="W")
+        run.log_curve("spectrum", [1, 2, 3], [4, 5, 6])
+        run.log_array("image", np.arange(12, dtype=np.uint16).reshape(3, 4))
+        run.log_array("profile", [1.0, 2.0])
+        run.set_outcome("finished")
+    return run.path.name
+
+
+def test_a_run_shows_plots_images_notes_and_files_and_can_be_downloaded(browser, recorded):
+    shown = browser.get(f"/runs/{recorded}").text
+    assert shown.count("data-plot=") == 3
+    told = browser.get(f"/runs/{recorded}/series/scalar/po%2Fwer").json()
+    assert told["time"] is True
+    assert told["series"][0]["y"] == [1.0, None, 3.0]
+    image = browser.get(f"/runs/{recorded}/picture/array/image")
+    assert Image.open(io.BytesIO(image.content)).size == (4, 3)
+    assert browser.get(f"/runs/{recorded}/picture/array/profile").status_code == 422
+    table = browser.get(f"/runs/{recorded}/export/csv")
+    assert "po/wer,1" in table.text
+    assert f"{recorded}.csv" in table.headers["content-disposition"]
+    assert browser.get(f"/runs/{recorded}/export/exe").status_code == 404
+    noted = browser.post(f"/runs/{recorded}/note", data={"text": "<b>lamp"})
+    assert "&lt;b&gt;lamp" in noted.text
+    assert "Take the star away" in browser.post(f"/runs/{recorded}/star", data={"star": "yes"}).text
+
+
+def test_runs_are_found_by_name_and_outcome(browser, recorded):
+    assert recorded in browser.get("/runs", params={"name": "Rec", "outcome": "finished"}).text
+    assert recorded not in browser.get("/runs", params={"outcome": "failed"}).text
+    assert recorded not in browser.get("/runs", params={"name": "Hold"}).text
+    assert browser.get("/runs", params={"outcome": "lost"}).status_code == 400
+
+
+def test_a_device_shows_who_has_changed_it(service, browser, until):
+    service.set("wheel.position", 5)
+    shown = until(lambda: page if "position set to 5" in (page := browser.get("/devices/wheel").text) else None)
+    assert "visitor of the web service" in shown
+
+
+def test_the_configuration_has_the_result_of_its_check(browser):
+    assert "valid: 4 devices, 1 safety checks" in browser.get("/configuration").text

@@ -116,7 +116,7 @@ def test_stop_makes_safe_while_the_mutex_is_held(service, held):
     begin = time.monotonic()
     stopped = post(service, "stop").json()
     took = time.monotonic() - begin
-    assert stopped["devices"] == {"tank": "safe", "gauge": ANY, "wheel": ANY}
+    assert stopped["devices"] == {"tank": "safe", "gauge": ANY, "wheel": ANY, "camera": ANY}
     assert took < 2.0  # a mutex would be waited for for a minute
     assert held.pump is False
 

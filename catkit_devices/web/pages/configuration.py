@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices.errors import CatkitDevicesError
 from catkit_devices.testbed.processes.finding import LAYOUT
 from catkit_devices.web.access import Access
 from catkit_devices.web.guard import visitor_of
@@ -26,17 +28,37 @@ async def configuration(served: Served, request: Request) -> tuple[str, Markup]:
     """Return the configuration that the testbed runs with."""
     allow(visitor_of(request.scope), Access.CONTROL)
     about = await served.actions.look(lambda: served.client.manager.get_dict(LAYOUT).copy())
-    left_alone = [entry.name for entry in served.client.layout.devices if not entry.says_how_safe]
+    result = await served.actions.look(partial(_checked, about["configuration"]))
     shown = json.dumps(_without_secrets(about["configuration"]), indent=2, ensure_ascii=False)
-    warning = f"Making safe does nothing to {', '.join(left_alone)}: neither driver nor configuration says how."
     return "Configuration", Markup(
         tag(
             "section", tag("h1", "Configuration"),
             tag("p", "It was checked when the testbed was started, and does not change while it runs."),
-            tag("p", warning, class_="refusal") if left_alone else None,
-            tag("pre", shown, tabindex="0"), class_="card",
+            tag("h2", "What check-config says of it"), tag("ul", [tag("li", one) for one in result]), class_="card",
         )
+        + tag("section", tag("h2", "The whole of it"),
+              tag("pre", shown, tabindex="0", role="region", aria_label="Configuration"), class_="card broad")
     )  # fmt: skip
+
+
+def _checked(running: dict[str, Any]) -> list[Markup]:
+    """Return what `check-config` says of the configuration: what is doubtful in it, though it is valid."""
+    from pydantic import ValidationError
+
+    from catkit_devices.testbed.configuration.device_checks import not_made_safe, not_simulated
+    from catkit_devices.testbed.configuration.model import Configuration
+
+    try:
+        found = Configuration.model_validate(running)
+        plugins = found.plugins()
+        left_alone, real_only = not_made_safe(found, plugins), not_simulated(found, plugins)
+    except (CatkitDevicesError, ValidationError, OSError) as error:
+        return [tag("span", f"it cannot be checked here: {error}", class_="refusal")]
+    counts = f"valid: {len(found.devices)} devices, {len(found.safety)} safety checks"
+    doubtful = [f"making safe does nothing to {name}: {why}" for name, why in left_alone.items()]
+    doubtful += [str(problem) for problem in plugins.problems]
+    doubtful += [f"device {name!r} cannot be simulated: {why}" for name, why in real_only.items()]
+    return [tag("span", counts), *(tag("span", text, class_="held") for text in doubtful)]
 
 
 def _without_secrets(value: Any) -> Any:

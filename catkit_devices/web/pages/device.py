@@ -5,20 +5,23 @@ from __future__ import annotations
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from catkit_devices._base.paths import get_at
 from catkit_devices.plain import text_of
 from catkit_devices.testbed.status import NOT_KNOWN
 from catkit_devices.web.markup import Markup, tag
 from catkit_devices.web.pages.drawing import CURVE, curve
-from catkit_devices.web.pages.parts import Served, about, clock, holder, limits_of, may_act, nothing, state
+from catkit_devices.web.pages.frames import figure
+from catkit_devices.web.pages.parts import Served, about, clock, holder, limits_of, may_act, nothing, pairs, state
+from catkit_devices.web.pages.trail import trail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from starlette.requests import Request
 
-__all__ = ["device"]
+__all__ = ["device", "device_state"]
 
 _READING = 2.0
 """Seconds for reading the shared properties of a device when its page is opened."""
@@ -33,8 +36,11 @@ async def device(served: Served, request: Request) -> tuple[str, Markup]:
     description = await served.actions.describe(name)
     values = await served.actions.look(partial(_glances, served, name, description["properties"]))
     may = may_act(request)
-    known = status["devices"].get(name, {"state": NOT_KNOWN, "holder": None, "waiters": []})
+    here = f"/devices/{quote(name)}"
+    if "saturation" in values:
+        _remember_saturation(served, name, values["saturation"])
     curves = await served.actions.look(partial(_curves, served, name))
+    frames = await served.actions.look(partial(figure, served, name)) if name in served.client.frames else None
     properties = [
         _property(name, path, facts, values.get(path), may)
         for path, facts in description["properties"].items()
@@ -44,13 +50,14 @@ async def device(served: Served, request: Request) -> tuple[str, Markup]:
         tag(
             "section", tag("h1", name),
             tag("p", f"{description['driver']}, {description['address'] or 'no address'}"),
-            tag("p", state(known["state"]), " ", holder(known)),
-            tag("p", f"shared values read at {clock(time.time())} · ",
-                tag("a", "read again", href=f"/devices/{name}")),
+            tag("div", _state(status, name), data_live=f"{here}/state"),
+            tag("p", f"shared values read at {clock(time.time())} · ", tag("a", "read again", href=here)),
             tag("form", tag("button", "Make it safe"), tag("output", ""), method="post", data_inline=True,
-                action=f"/devices/{name}/make-safe", class_="line") if may else None,
+                action=f"{here}/make-safe", class_="line") if may else None,
             class_="card",
         )
+        + (tag("section", tag("h2", "Frames"), tag("div", frames, data_live=f"{here}/frame"), class_="card")
+           if frames else "")
         + (tag("section", tag("h2", "Telemetry, last 10 minutes"), curves, class_="card") if curves else "")
         + tag("section", tag("h2", "Properties"), properties or nothing("none"), class_="card")
         + tag(
@@ -59,7 +66,25 @@ async def device(served: Served, request: Request) -> tuple[str, Markup]:
             if commands else nothing("no commands"),
             class_="card",
         )
+        + tag("section", tag("h2", "Who has changed it"), await served.actions.look(partial(trail, served, name)),
+              class_="card")
     )  # fmt: skip
+
+
+async def device_state(served: Served, request: Request) -> tuple[str, Markup]:
+    """Return the state of a device, and who has it: a part of its page."""
+    name = request.path_params["device"]
+    return name, _state(await served.lookout.status(), name)
+
+
+def _state(status: Mapping[str, Any], name: str) -> Markup:
+    known = status["devices"].get(name, {"state": NOT_KNOWN, "holder": None, "waiters": []})
+    rows = [
+        (quantity, one["problem"] or text_of(one["value"], one["unit"]))
+        for quantity, one in status["telemetry"].items()
+        if quantity.startswith(f"{name}.")
+    ]
+    return Markup(tag("p", state(known["state"]), " ", holder(known)) + (pairs(rows) if rows else ""))
 
 
 def _glances(served: Served, name: str, properties: Mapping[str, Any]) -> dict[str, str]:
@@ -81,6 +106,13 @@ def _glances(served: Served, name: str, properties: Mapping[str, Any]) -> dict[s
     return found
 
 
+def _remember_saturation(served: Served, name: str, shown: str) -> None:
+    try:
+        served.saturation[name] = float(shown.partition(" ")[0])
+    except ValueError:  # it could not be read
+        served.saturation.pop(name, None)
+
+
 def _curves(served: Served, name: str) -> list[Markup]:
     from catkit_devices.errors import CatkitDevicesError
     from catkit_devices.testbed.telemetry.history import History
@@ -97,7 +129,8 @@ def _curves(served: Served, name: str) -> list[Markup]:
                 points = history.points(quantity, time.time() - CURVE)
         except CatkitDevicesError:
             pass  # nothing was kept yet
-        made.append(tag("figure", tag("figcaption", f"{quantity}: ", tag("b", value)), curve(points)))
+        drawn = tag("div", curve(points), data_plot=True, data_quantity=quantity)
+        made.append(tag("figure", tag("figcaption", f"{quantity}: ", tag("b", value)), drawn))
     return made
 
 

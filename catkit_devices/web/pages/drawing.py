@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,9 @@ from catkit_devices.web.markup import Markup, tag
 from catkit_devices.web.pages.parts import nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["CURVE", "bar", "curve"]
+__all__ = ["CURVE", "bar", "curve", "histogram", "lines"]
 
 CURVE = 600.0
 """Seconds that the curve of a quantity shows."""
@@ -65,4 +66,52 @@ def curve(points: Sequence[Any]) -> Markup:
         tag("svg", tag("path", d=path), viewBox="0 0 600 100", preserveAspectRatio="none", class_="curve",
             role="img", aria_label=f"from {low:g} to {high:g} in the last 10 minutes")
         + tag("span", f"{low:.6g} to {high:.6g}", class_="dim")
+    )  # fmt: skip
+
+
+def histogram(counts: Sequence[int], low: float, high: float) -> Markup:
+    """Draw how many pixels have which value; the height is the logarithm of their number, so that few are seen too."""
+    most = math.log1p(max(counts))
+    width = 100 / len(counts)
+    bars = [
+        tag("rect", x=f"{number * width:.2f}", width=f"{width * 0.9:.2f}",
+            y=f"{40 - 40 * math.log1p(count) / most:.2f}", height=f"{40 * math.log1p(count) / most:.2f}")
+        for number, count in enumerate(counts)
+        if count
+    ]  # fmt: skip
+    return Markup(
+        tag("svg", bars, viewBox="0 0 100 40", preserveAspectRatio="none", class_="histogram", role="img",
+            aria_label=f"Histogram of the pixels from {low:g} to {high:g}")
+        + tag("p", tag("span", f"{low:g}"), tag("span", "number of pixels (logarithmic)"), tag("span", f"{high:g}"),
+              class_="ends dim")
+    )  # fmt: skip
+
+
+def lines(shown: Mapping[str, Any]) -> Markup:
+    """Draw series of numbers, as ``series_of`` returns them."""
+    points = [
+        (x, y)
+        for one in shown["series"]
+        for x, y in zip(one["x"], one["y"], strict=True)
+        if isinstance(x, int | float) and isinstance(y, int | float)
+    ]
+    if not points:
+        return nothing("no number to draw")
+    left, right = min(x for x, _ in points), max(x for x, _ in points)
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    paths = []
+    for one in shown["series"]:
+        path, gap = "", True
+        for x, y in zip(one["x"], one["y"], strict=True):
+            gap_before, gap = gap, not (isinstance(x, int | float) and isinstance(y, int | float))
+            if not gap:
+                across = 600 * (x - left) / ((right - left) or 1.0)
+                up = 95 - 90 * (y - low) / ((high - low) or 1.0)
+                path += f"{'M' if gap_before else 'L'}{across:.1f},{up:.1f}"
+        paths.append(tag("path", d=path))
+    unit = f" {shown['unit']}" if shown["unit"] else ""
+    return Markup(
+        tag("svg", paths, viewBox="0 0 600 100", preserveAspectRatio="none", class_="curve", role="img",
+            aria_label=f"from {low:g} to {high:g}{unit}")
+        + tag("span", f"{low:.6g} to {high:.6g}{unit}", class_="dim")
     )  # fmt: skip

@@ -10,6 +10,7 @@ from catkit_devices.plain import converted, property_value, text_of
 from catkit_devices.web.guard import visitor_of
 from catkit_devices.web.operations import gone
 from catkit_devices.web.problems import Problem
+from catkit_devices.web.rest import run_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from catkit_devices.web.pages.parts import Served
 
 __all__ = [
+    "add_note",
     "break_lock",
     "call_command",
     "make_safe",
@@ -26,6 +28,7 @@ __all__ = [
     "read_property",
     "reset_safety",
     "set_property",
+    "set_star",
     "start_experiment",
     "stop_experiment",
 ]
@@ -127,6 +130,24 @@ async def stop_experiment(served: Served, request: Request, form: dict[str, str]
         visitor_of(request.scope), _field(form, "experiment"), finish=form.get("finish") == "yes"
     )
     return "/", "told to stop"
+
+
+async def add_note(served: Served, request: Request, form: dict[str, str]) -> tuple[str, Any]:
+    """Add a note to a run."""
+    from catkit_devices.datalog import add_note as add
+
+    path = run_path(served.client, request.path_params["run"])
+    note = await served.actions.look(partial(add, path, _field(form, "text")))
+    return f"/runs/{quote(path.name, safe='')}", note.text
+
+
+async def set_star(served: Served, request: Request, form: dict[str, str]) -> tuple[str, Any]:
+    """Give a run a star, or take it away."""
+    from catkit_devices.datalog import set_star as mark
+
+    path, starred = run_path(served.client, request.path_params["run"]), _field(form, "star") == "yes"
+    await served.actions.look(partial(mark, path, starred))
+    return f"/runs/{quote(path.name, safe='')}", "it has a star" if starred else "it has none"
 
 
 def _shown_value(done: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ def _lock(one: Mapping[str, Any], may: bool) -> Markup:
         method="post", action="/locks/break", class_="line", data_inline=True,
     )  # fmt: skip
     return tag(
-        "article", tag("h3", one["name"]), tag("p", holder(device)),
+        "article", tag("h2", one["name"]), tag("p", holder(device)),
         tag("p", one["unknown"], class_="refusal") if one["unknown"] else None,
         form if may and one["holder"] else None, class_="member",
     )  # fmt: skip

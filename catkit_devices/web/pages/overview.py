@@ -152,7 +152,7 @@ def _experiment(one: Mapping[str, Any], may: bool) -> Markup:
     run = None
     if one["run"]:
         name = re.split(r"[\\/]", one["run"])[-1]
-        run = tag("a", "run", href=f"/runs/{quote(name, safe='')}")
+        run = tag("a", "run and log", href=f"/runs/{quote(name, safe='')}")
     return tag(
         "li", tag("span", one["name"], class_="title"), state(one["state"]), progress,
         tag("span", f"{one['description']} {steps}".strip(), class_="dim"), tag("span", one["message"]),

@@ -10,13 +10,14 @@ from starlette.routing import Route
 
 from catkit_devices.web.pages import forms
 from catkit_devices.web.pages.configuration import configuration
-from catkit_devices.web.pages.device import device
+from catkit_devices.web.pages.device import device, device_state
 from catkit_devices.web.pages.entrance import Entrance, sign_in
+from catkit_devices.web.pages.frames import frame, frame_picture
 from catkit_devices.web.pages.locks import locks
 from catkit_devices.web.pages.overview import overview
 from catkit_devices.web.pages.parts import Served
-from catkit_devices.web.pages.runs import run, runs
-from catkit_devices.web.pages.sheet import done, shown
+from catkit_devices.web.pages.runs import exported, log, run, run_picture, run_series, runs
+from catkit_devices.web.pages.sheet import done, given, shown
 from catkit_devices.web.problems import Problem, problem_response
 
 if TYPE_CHECKING:
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
 __all__ = ["Pages"]
 
 # What is served as it is, and its type.
-_STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_STATIC = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "plots.js": "text/javascript",
+    "uplot.js": "text/javascript",
+    "uplot.css": "text/css",
+    "uplot-license.txt": "text/plain",
+    "icon.svg": "image/svg+xml",
+}
 
 
 class Pages:
@@ -54,17 +63,28 @@ class Pages:
         looking = {
             "/": overview,
             "/devices/{device}": device,
+            "/devices/{device}/state": device_state,
+            "/devices/{device}/frame": frame,
             "/runs": runs,
             "/runs/{run}": run,
+            "/runs/{run}/log": log,
             "/locks": locks,
             "/configuration": configuration,
             "/login": sign_in,
+        }
+        other = {
+            "/devices/{device}/frame.png": frame_picture,
+            "/runs/{run}/series/{kind}/{tag:path}": run_series,
+            "/runs/{run}/picture/{kind}/{tag:path}": run_picture,
+            "/runs/{run}/export/{ending}": exported,
         }
         acting = {
             "/devices/{device}/set": forms.set_property,
             "/devices/{device}/read": forms.read_property,
             "/devices/{device}/call": forms.call_command,
             "/devices/{device}/make-safe": forms.make_safe,
+            "/runs/{run}/note": forms.add_note,
+            "/runs/{run}/star": forms.set_star,
             "/locks/break": forms.break_lock,
             "/safety/reset": forms.reset_safety,
             "/experiments/start": forms.start_experiment,
@@ -72,6 +92,7 @@ class Pages:
         }
         self.routes = [
             *(Route(path, shown(served, make), methods=["GET"]) for path, make in looking.items()),
+            *(Route(path, given(served, make), methods=["GET"]) for path, make in other.items()),
             *(Route(path, done(served, act), methods=["POST"]) for path, act in acting.items()),
             Route("/stop", entrance.stop, methods=["POST"]),
             Route("/login", entrance.login, methods=["POST"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.plain import plain
@@ -32,11 +32,13 @@ class Served:
         client: of the testbed that is shown.
         actions: carries out what visitors ask for.
         lookout: knows what is going on.
+        saturation: the value at which a pixel of a camera saturates, of those that have said it.
     """
 
     client: TestbedClient
     actions: Actions
     lookout: Lookout
+    saturation: dict[str, float] = field(default_factory=dict)
 
 
 def may_act(request: Request) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-__all__ = ["done", "refused", "shown", "whole"]
+__all__ = ["done", "given", "refused", "shown", "whole"]
 
 
 def shown(served: Served, make: Callable[[Served, Request], Awaitable[tuple[str, Markup]]]) -> Callable[[Request], Any]:
@@ -36,6 +36,18 @@ def shown(served: Served, make: Callable[[Served, Request], Awaitable[tuple[str,
         return whole(served, request, title, main)
 
     return show
+
+
+def given(served: Served, make: Callable[[Served, Request], Awaitable[Response]]) -> Callable[[Request], Any]:
+    """Return what answers with something else than a page: a picture, a file."""
+
+    async def give(request: Request) -> Response:
+        try:
+            return await make(served, request)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong is shown
+            return refused(served, request, error)
+
+    return give
 
 
 def done(
@@ -100,6 +112,9 @@ def whole(served: Served, request: Request, title: str, main: Markup, status: in
             tag("title", f"{title} · {served.client.name}"),
             tag("link", rel="icon", href="/static/icon.svg", type="image/svg+xml"),
             tag("link", rel="stylesheet", href="/static/page.css"),
+            [tag("link", rel="stylesheet", href="/static/uplot.css"),
+             tag("script", "", src="/static/uplot.js", defer=True),
+             tag("script", "", src="/static/plots.js", defer=True)] if "data-plot" in main else None,
             tag("script", "", src="/static/page.js", defer=True),
             tag("noscript", tag("meta", http_equiv="refresh", content="5")) if live else None,
         ),
@@ -113,7 +128,7 @@ def whole(served: Served, request: Request, title: str, main: Markup, status: in
                 menu, stop,
             ),
             tag("p", "", id="news", role="status", hidden=True),
-            tag("main", main, id="main", data_live=live),
+            tag("main", main, id="main", data_live=here if live else None),
             tag(
                 "footer",
                 tag("span", f"as of {clock(time.time())}", id="asof"), " · ",

@@ -8,6 +8,7 @@ let refreshing = false;
 let events = null;
 let pressed = false; // between the press and the release of a button: a click needs the same element for both
 let next = null; // what is to be shown after the release
+let lost = false; // whether the connection was lost since the last news
 
 const main = document.getElementById("main");
 const news = document.getElementById("news");
@@ -51,12 +52,21 @@ function present(element) {
   return [...main.querySelectorAll(element.tagName)].find((one) => nameOf(one) === name) ?? element;
 }
 
-// Shows a new version; what somebody types, the focus, and what forms have answered stay.
-function replace(text) {
-  const fields = [...main.querySelectorAll("input:not([type=hidden]), select, output")];
-  const active = main.contains(document.activeElement) ? document.activeElement : null;
+// Shows a new version of a part; what somebody types, the focus, and what forms have answered stay.
+function replace(part, text) {
+  const fields = [...part.querySelectorAll("input:not([type=hidden]), select, output")];
+  const pictures = [...part.querySelectorAll("img[id]")];
+  const active = part.contains(document.activeElement) ? document.activeElement : null;
   const [from, to] = active?.matches("input") ? [active.selectionStart, active.selectionEnd] : [null, null];
-  main.innerHTML = text; // every text in it is escaped by the service; the browser runs no script of a page
+  part.innerHTML = text; // every text in it is escaped by the service; the browser runs no script of a page
+  for (const picture of pictures) { // the browser shows the old picture until it has the new one
+    const now = document.getElementById(picture.id);
+    if (now) {
+      picture.src = now.src;
+      picture.alt = now.alt;
+      now.replaceWith(picture);
+    }
+  }
   for (const field of fields) {
     const now = present(field);
     if (field.matches("output")) {
@@ -75,9 +85,9 @@ function replace(text) {
   }
 }
 
-function show({ text, moment }) {
+function show({ texts, moment }) {
   newest = moment;
-  replace(text);
+  texts.forEach((text, part) => replace(part, text));
   document.getElementById("asof").textContent = `as of ${time(newest)}`;
 }
 
@@ -98,23 +108,30 @@ document.addEventListener("pointerup", release);
 document.addEventListener("pointercancel", release);
 window.addEventListener("blur", release);
 
+async function textOf(part) {
+  const answer = await fetch(part.dataset.live, { headers: { "X-Part": "main" }, cache: "no-store" });
+  if (!answer.ok) {
+    throw new Error(`${part.dataset.live}: ${answer.status}`);
+  }
+  return [part, await answer.text()];
+}
+
+// Asks for the parts of the page that are live.
 async function refresh() {
-  if (refreshing || !main.hasAttribute("data-live")) {
+  const parts = [...document.querySelectorAll("[data-live]")];
+  if (refreshing) {
     return;
   }
   refreshing = true;
   try {
-    const answer = await fetch(location.href, { headers: { "X-Part": "main" }, cache: "no-store" });
-    if (answer.ok) {
-      const version = { text: await answer.text(), moment: Date.now() };
-      if (pressed) {
-        next = version;
-      } else {
-        show(version);
-      }
+    const version = { texts: new Map(await Promise.all(parts.map(textOf))), moment: Date.now() };
+    if (pressed) {
+      next = version;
+    } else {
+      show(version);
     }
   } catch {
-    // The service does not answer: judge() says so.
+    // The service does not answer, or refuses: judge() says so.
   } finally {
     refreshing = false;
     judge();
@@ -123,15 +140,18 @@ async function refresh() {
 
 function listen() {
   events = new EventSource("/api/v1/events");
-  events.addEventListener("status", () => {
-    if (main.hasAttribute("data-live")) {
-      refresh();
-    } else {
-      newest = Date.now();
-      judge();
+  events.addEventListener("status", (event) => {
+    if (window.plots) {
+      if (lost) {
+        window.plots.again();
+      }
+      window.plots.news(JSON.parse(event.data));
     }
+    lost = false;
+    refresh();
   });
   events.onerror = () => {
+    lost = true;
     if (events.readyState === EventSource.CLOSED) {
       setTimeout(listen, 2000);
     }
