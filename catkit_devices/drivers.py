@@ -121,12 +121,14 @@ class Plugins:
     def driver(self, name: str) -> type[Device]:
         """Return the driver of that name; ``"PREFIX:rest"`` is a driver of another framework.
 
+        For a source that needs nothing behind its prefix, ``"PREFIX"`` is enough.
+
         Raises:
             ConfigurationError: there is none; the message names the nearest spelling, or the plugin that would have
                 provided it and why it could not be imported.
         """
         prefix, colon, rest = name.partition(":")
-        if colon:
+        if colon or prefix in self.sources:
             return self._foreign(prefix, rest)
         return self._find(lambda plugins: plugins.drivers, "driver", name)
 
@@ -135,7 +137,7 @@ class Plugins:
 
         source = self._find(lambda plugins: plugins.sources, "source of drivers", prefix)
         cls = device_class(source, source.find(rest))
-        name = f"{prefix}:{rest}"
+        name = f"{prefix}:{rest}" if rest else prefix
         if vars(cls).get("driver") != name:
             cls.driver = name
         return cls

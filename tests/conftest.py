@@ -52,7 +52,7 @@ def pytest_addoption(parser):
     )
 
 
-ONLY_FOREIGN = {"peers", "test_pymeasures_own_tests.py", "test_qcodes.py"}
+ONLY_FOREIGN = {"peers", "tango_control", "test_pymeasures_own_tests.py", "test_qcodes.py"}
 """Modules and directories that need what the extra ``peers`` installs, or take long: they run with ``--foreign``."""
 
 

@@ -16,6 +16,8 @@ from catkit_devices.errors import ConfigurationError, nearest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from catkit_devices.errors import DeviceError
+
 __all__ = [
     "Children",
     "Description",
@@ -165,6 +167,14 @@ class DriverSource(ABC):
         close = getattr(instrument, "close", None)
         if callable(close):
             close()
+
+    def base(self) -> type | None:
+        """Return the subclass of ForeignDevice from which the classes of its devices derive; None for the usual one."""
+        return None
+
+    def translate(self, error: Exception) -> tuple[type[DeviceError], str] | None:  # noqa: ARG002 - for sources that know their errors
+        """Return what an error of the foreign code becomes, and its text; None for what any error becomes."""
+        return None
 
     def claims(self, cls: type) -> bool:  # noqa: ARG002 - for sources that know their classes
         """Return whether a class is one of this framework's, for :func:`catkit_devices.drivers.share`."""

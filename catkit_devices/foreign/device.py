@@ -58,6 +58,8 @@ class ForeignDevice(Device):
     _source_: ClassVar[DriverSource]
     _kind_: ClassVar[type]
     """The foreign class."""
+    _base_: ClassVar[type[ForeignDevice]]
+    """The class from which those that are made for it derive."""
     _description_: ClassVar[Description]
     _renamed_: ClassVar[Mapping[str, str]] = {}
     """The names of members of the foreign class that have another name here."""
@@ -96,6 +98,11 @@ class ForeignDevice(Device):
         return cast("type[Self]", cls._configure_(cls, options))
 
     # --- the connection
+
+    @property
+    def _address_(self) -> str | None:
+        of_wire = super()._address_
+        return self.__dict__.get("_options_", {}).get("address") if of_wire is None else of_wire
 
     def _open(self) -> Any:
         self._construct_(None, None)
@@ -283,6 +290,8 @@ class ForeignDevice(Device):
 
     def _translated_(self, error: Exception, path: str, becomes: type[DeviceError]) -> DeviceError:
         """Return the error of the device for an error of foreign code."""
+        if (known := self._source_.translate(error)) is not None:
+            return known[0](f"{path}: {known[1]}", **self._facts_())
         kind = becomes if isinstance(error, ValueError) else DeviceError
         text = text_of(error) if kind is DeviceValueError else f"{type(error).__name__}: {text_of(error)}"
         return kind(f"{path}: {text}", **self._facts_())

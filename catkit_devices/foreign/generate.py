@@ -19,6 +19,7 @@ from catkit_devices.foreign.quantity import ForeignQuantity
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from catkit_devices.errors import DeviceError
     from catkit_devices.foreign.description import Children, Member
 
 __all__ = ["configured", "device_class", "hosting"]
@@ -49,6 +50,7 @@ def device_class(source: DriverSource, cls: type) -> type[ForeignDevice]:
 def made_from(source: DriverSource, cls: type, description: Description) -> type[ForeignDevice]:
     """Return a new class of devices for a foreign class with this description."""
     facts = {
+        "_base_": source.base() or (ForeignVisaDevice if description.uses_visa else ForeignDevice),
         "_source_": source,
         "_configure_": staticmethod(configured),
         "_kind_": cls,
@@ -59,7 +61,7 @@ def made_from(source: DriverSource, cls: type, description: Description) -> type
 
 
 def _made(name: str, description: Description, adjustments: _Adjustments, facts: dict[str, Any]) -> type[ForeignDevice]:
-    base = ForeignVisaDevice if description.uses_visa else ForeignDevice
+    base = facts["_base_"]
     names = _Names(base)
     body = _body(facts["_source_"], description, names, adjustments)
     body |= {"__module__": _MODULE, "__doc__": description.doc, "_description_": description}
@@ -76,7 +78,7 @@ def with_all(cls: type[ForeignDevice], description: Description) -> type[Foreign
     options = json.loads(cls._made_from_ or "{}")
     adjustments = _Adjustments(options)
     kept = (
-        "driver", "identity", "_source_", "_kind_", "_known_when_open_", "_made_from_", "_safe_",
+        "driver", "identity", "_base_", "_source_", "_kind_", "_known_when_open_", "_made_from_", "_safe_",
     )  # fmt: skip
     facts = {name: getattr(cls, name) for name in kept if hasattr(cls, name)}
     facts |= {"_configure_": staticmethod(configured), "_with_all_": staticmethod(with_all)}
@@ -134,6 +136,10 @@ class _Ready(DriverSource):
     def close(self, instrument: Any) -> None:
         """Close the object."""
         self._source.close(instrument)
+
+    def translate(self, error: Exception) -> tuple[type[DeviceError], str] | None:
+        """Return the answer of the other source."""
+        return self._source.translate(error)
 
 
 def configured(cls: type[ForeignDevice], options: Mapping[str, Any]) -> type[ForeignDevice]:

@@ -26,5 +26,5 @@ def test_the_extra_for_the_documentation_has_all_packages_that_the_pages_about_t
 
 
 def test_the_extra_for_development_contains_every_extra_but_those_for_programs_of_others():
-    others = {"bench", "browser", "peers", "qcodes"}
+    others = {"bench", "browser", "peers", "qcodes", "tango"}
     assert set().union(*(names(extra) for extra in EXTRAS if extra not in others)) == names("dev")
