@@ -477,6 +477,7 @@ class Exchanges:
                     transport.line.discard()  # later than late_window; the next question is which instrument this is
                 else:
                     self.require_trust(transport, fresh=fresh)
+                transport.line.begin()
                 yield transport.line
             except DeviceError as error:
                 if not self._life.concerns(error):  # an error of another device that was used in this exchange

@@ -211,6 +211,18 @@ def test_a_short_exchange_ends_before_the_device_is_made_safe(make, until):
     assert not instrument.output
 
 
+@pytest.mark.parametrize("address", [STREAM, MESSAGES])
+def test_an_operation_that_is_cancelled_between_its_question_and_the_reply_leaves_the_line_in_step(make, address):
+    laser, instrument = make(address)
+    instrument.note = lambda: laser.mutex.break_("the operator wants it")
+    asking = Meanwhile(laser.query, "OUTP?")
+    asking.join()
+    instrument.note = lambda: None
+    instrument.asked.clear()
+    assert laser.output is True
+    assert instrument.asked == ["OUTP?"], "the line was silent for late_window, and the instrument was asked who it is"
+
+
 def test_where_a_read_cannot_be_ended_early_the_error_names_the_exchange_that_has_the_wire(make, until):
     laser, instrument = make(MESSAGES, safe_timeout=0.7)
     laser.write("CAL")
