@@ -188,8 +188,7 @@ class HislipServer:
 
     async def _meet(self, connection: _Connection) -> None:
         try:
-            async with asyncio.timeout(_INTRODUCTION):
-                await self._introduced(connection)
+            await self._introduced(connection)
         except FatalProblem as problem:
             _log.info("%s: %s; disconnected", connection.peer, problem.text)
             await connection.refuse(problem)
@@ -201,12 +200,8 @@ class HislipServer:
 
     async def _introduced(self, connection: _Connection) -> None:
         """Let a connection say what it is."""
-        parser = MessageParser(_LONGEST_INTRODUCTION)
-        header = await connection.reader.readexactly(HEADER.size)
-        message = next(parser.feed(header), None)
-        if message is None:
-            length = HEADER.unpack(header)[-1]
-            message = next(parser.feed(await connection.reader.readexactly(length)), None)
+        async with asyncio.timeout(_INTRODUCTION):  # for its words only: to begin at a device may take longer
+            message = await _first_message(connection.reader)
         if not isinstance(message, Message):
             raise FatalProblem(FatalCode.INVALID_INITIALIZATION, "a sub-address has at most 256 bytes")
         if message.kind is MessageType.INITIALIZE:
@@ -554,6 +549,15 @@ class _Program:
         if self._asynchronous is None:
             raise FatalProblem(FatalCode.NOT_BOTH_CHANNELS, "the asynchronous connection is not open yet")
         return self._asynchronous
+
+
+async def _first_message(reader: asyncio.StreamReader) -> Message | Oversized | None:
+    parser = MessageParser(_LONGEST_INTRODUCTION)
+    header = await reader.readexactly(HEADER.size)
+    message = next(parser.feed(header), None)
+    if message is None:
+        message = next(parser.feed(await reader.readexactly(HEADER.unpack(header)[-1])), None)
+    return message
 
 
 def _listen(host: str, port: int) -> socket.socket:

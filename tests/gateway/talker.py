@@ -74,14 +74,15 @@ class Untriggered(Talker):
 class Program:
     """A program with both connections, which says exactly what it is told to say."""
 
-    def __init__(self, port, name="hislip0", version=0x0100):
+    def __init__(self, port, name="hislip0", version=0x0100, host="127.0.0.1"):
         self.port = port
         self.message_id = 0xFFFF_FF00
-        self.sync, self.asyn = Line(port), Line(port)
+        self.sync = self.asyn = Line(port, host)
         try:
             self.sync.say(MessageType.INITIALIZE, 0, version << 16, name.encode())
             self.begun = self.sync.hear(MessageType.INITIALIZE_RESPONSE)
             self.session = self.begun.parameter & 0xFFFF
+            self.asyn = Line(port, host)
             self.asyn.say(MessageType.ASYNC_INITIALIZE, 0, self.session)
             self.asyn.hear(MessageType.ASYNC_INITIALIZE_RESPONSE)
         except BaseException:
@@ -142,8 +143,8 @@ class Program:
 
 
 class Line:
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+    def __init__(self, port, host="127.0.0.1"):
+        self.socket = socket.create_connection((host, port), timeout=20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.parser = MessageParser(1 << 24)
         self.come = []

@@ -365,6 +365,19 @@ def test_connections_that_say_nothing_are_closed(talker, monkeypatch):
     assert alive(server.port)
 
 
+def test_an_instrument_may_take_longer_to_begin_with_than_a_program_to_say_what_it_wants(program, monkeypatch):
+    class Late(SimulatedInstrument):
+        async def visit(self, *arguments):
+            await asyncio.sleep(2.5)
+            monkeypatch.setattr(server_module, "_INTRODUCTION", 10.0)
+            return await super().visit(*arguments)
+
+    monkeypatch.setattr(server_module, "_INTRODUCTION", 2.0)
+    library = build_library([Instrument(USB, Talker)])
+    with HislipServer({"talker": Late(library.resource(USB))}, port=0) as server:
+        assert program(server.port).query(b"ECHO? now") == b"now\n"
+
+
 def test_programs_without_end_are_refused_and_the_first_ones_go_on(talker, program, monkeypatch):
     _instrument, server = talker
     monkeypatch.setattr(server_module, "_MOST_PROGRAMS", 3)
