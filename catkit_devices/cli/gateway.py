@@ -77,6 +77,12 @@ def serving(
     for entry in client.layout.devices:
         if entry.name not in doors:
             warn(f"device {entry.name!r} is not served: {'gateway = off' if entry.visa else 'its driver has no VISA'}")
+    if not host.startswith("127."):
+        may_write = [entry.name for entry in client.layout.devices if entry.name in doors and entry.gateway == "write"]
+        warn(
+            f"there is no password: whoever reaches {host} can read the devices, and take their locks"
+            + (f", and send anything to {', '.join(may_write)}" if may_write else "")
+        )
     sockets = sockets_of(client)
     with HislipServer(doors, host=host, port=HISLIP_PORT if port is None else port, sockets=sockets) as server:
         if not announce:

@@ -104,7 +104,7 @@ def _gateway(configuration: Configuration, testbed: Testbed) -> AbstractContextM
     if not configuration.testbed.gateway:
         return contextlib.nullcontext()
     table = configuration.testbed
-    return serving(testbed, port=table.gateway_port, announce=table.gateway_announce)
+    return serving(testbed, table.gateway_host, table.gateway_port, announce=table.gateway_announce)
 
 
 def _web_service(configuration: Configuration, testbed: Testbed, *, quiet: bool) -> AbstractContextManager[Any]:

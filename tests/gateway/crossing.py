@@ -12,10 +12,10 @@ from talker import Line, Program
 from catkit_devices.gateway.messages import HEADER, Message, MessageType
 
 
-def cross(port, questions, name="hislip0", slow=b"SLOW? 0.002,"):
+def cross(port, questions, name="hislip0"):
     """Ask ``questions`` in all from eight programs; return what went wrong."""
     failures = []
-    threads = [threading.Thread(target=_ask, args=(port, n, questions // 8, failures, name, slow)) for n in range(8)]
+    threads = [threading.Thread(target=_ask, args=(port, n, questions // 8, failures, name)) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -23,14 +23,14 @@ def cross(port, questions, name="hislip0", slow=b"SLOW? 0.002,"):
     return failures
 
 
-def _ask(port, number, questions, failures, name, slowly):
+def _ask(port, number, questions, failures, name):
     """Ask questions that nobody else asks; now and then clear the device, or break off and come back."""
     try:
         one = Program(port, name)
         for question in range(questions):
             tag = b"%d of %d" % (question, number)
             slow = question % 50 == number
-            answer = one.query(slowly + tag if slow else b"ECHO? " + tag)
+            answer = one.query(b"SLOW? 0.002," + tag if slow else b"ECHO? " + tag)
             if answer != tag + b"\n":
                 failures.append((tag, answer))
             if question % 97 == 5 * number:

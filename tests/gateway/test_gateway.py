@@ -319,7 +319,7 @@ def test_no_reply_goes_to_another_program_or_to_an_experiment(bench):
 
     thread = threading.Thread(target=experiment)
     thread.start()
-    failures += cross(bench.port, 800, "hislip_lamp", slow=b"ECHO? ")
+    failures += cross(bench.port, 800, "hislip_lamp")
     thread.join()
     assert failures == []
 
@@ -370,12 +370,21 @@ def test_start_serves_programs_if_the_configuration_says_so(tmp_path, runtime, b
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "catkit_devices"]
-    options = ["--set", "testbed.gateway=true", "--set", f"testbed.gateway_port={port}"]
+    options = [
+        "--set",
+        "testbed.gateway=true",
+        "--set",
+        f"testbed.gateway_port={port}",
+        "--set",
+        "testbed.gateway_host='127.0.0.2'",
+    ]
     done = subprocess.run([*command, "start", "--config", bench_file, "--background", *options], check=False,
                           capture_output=True, text=True, cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     try:
-        one = Program(port, "hislip_lamp")
+        with pytest.raises(ConnectionRefusedError):
+            Program(port, "hislip_lamp")
+        one = Program(port, "hislip_lamp", host="127.0.0.2")
         assert one.query(b"*IDN?") == b"Makers,Lamp,1,1\n"
         one.close()
     finally:

@@ -133,6 +133,8 @@ def test_problems_of_several_devices_are_listed_together(bench):
         ("safety.hot={device='tnk', property='level', maximum=2}", "safety.hot.device: expected a device"),
         ("safety.hot={device='tank', property='levl', maximum=2}", "(did you mean 'level'?)"),
         ("safety.hot={device='tank', property='private_level', maximum=2}", "is not shared"),
+        ("testbed.gateway_host='lab'", "testbed.gateway_host: expected an IPv4 address of this computer, such as"),
+        ("testbed.gateway_host='192.168.1.20:4880'", "'0.0.0.0' for all, got '192.168.1.20:4880'"),
         ("testbed.plugins=['nowhere']", "testbed.plugins[0]: expected a directory, found none at"),
         ("simulation.seed=one", "--set: simulation.seed: expected a TOML value"),
         ("simulation.seed", "--set: expected KEY=VALUE, got 'simulation.seed'"),
@@ -140,6 +142,17 @@ def test_problems_of_several_devices_are_listed_together(bench):
 )
 def test_a_wrong_key_or_value_is_refused_and_the_message_says_what_was_expected(bench, override, expected):
     assert expected in refusal(bench, override)
+
+
+def test_two_things_cannot_be_served_at_one_port_nor_what_is_not_served(bench):
+    ports = ["devices.tank.gateway_port=5025", "devices.basin.gateway_port=5025"]
+
+    assert "basin.gateway_port: expected a port that is not used yet; 5025 is the port of device 'tank'" in refusal(
+        bench, *ports
+    )
+    text = refusal(bench, *ports, "testbed.gateway=true", "testbed.gateway_port=5025", "devices.basin.gateway='off'")
+    assert "tank.gateway_port: expected a port that is not used yet; 5025 is the port of HiSLIP" in text
+    assert 'basin.gateway_port: expected no port, since gateway = "off" serves it to nobody, got 5025' in text
 
 
 def test_devices_with_one_address_live_on_one_server(bench):

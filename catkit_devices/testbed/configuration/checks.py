@@ -33,6 +33,7 @@ def check(configuration: Configuration, overlay: Overlay) -> list[ConfigurationE
     plugins = configuration.plugins()
     return [
         *_names(configuration, overlay),
+        *_gateway_ports(configuration, overlay),
         *check_devices(configuration, plugins, overlay),
         *_uses(configuration, overlay),
         *_shared_addresses(configuration, plugins, overlay),
@@ -70,6 +71,22 @@ def _names(configuration: Configuration, overlay: Overlay) -> Iterator[Configura
                     path, f"expected another name: testbed.devices has an attribute {alias!r} of its own"
                 )
             taken.setdefault(alias, f"an alias of {device!r}")
+
+
+def _gateway_ports(configuration: Configuration, overlay: Overlay) -> Iterator[ConfigurationError]:
+    """Each port serves one thing; the one of HiSLIP may be another one for the command `gateway`."""
+    testbed = configuration.testbed
+    taken = {testbed.gateway_port: "the port of HiSLIP, gateway_port in [testbed]"} if testbed.gateway else {}
+    for device, table in configuration.devices.items():
+        port = table.gateway_port
+        if port is None:
+            continue
+        path = ("devices", device, "gateway_port")
+        if table.gateway == "off":
+            yield overlay.problem(path, f'expected no port, since gateway = "off" serves it to nobody, got {port}')
+        elif port in taken:
+            yield overlay.problem(path, f"expected a port that is not used yet; {port} is {taken[port]}")
+        taken.setdefault(port, f"the port of device {device!r}")
 
 
 # --- between devices -----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import keyword
 import math
 import re
@@ -45,6 +46,15 @@ def _plain_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]{0,31}", text):
         raise ValueError(f"expected up to 32 letters, digits and underscores, got {text!r}")
     return text
+
+
+def _ipv4_address(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError:
+        raise ValueError(
+            f"expected an IPv4 address of this computer, such as '192.168.1.20', or '0.0.0.0' for all, got {text!r}"
+        ) from None
 
 
 def _bound(value: Any) -> float | str:
@@ -123,6 +133,11 @@ class TestbedConfiguration(_Table):
         default=False,
         description="Whether `start` also serves the instruments to programs that speak VISA (the gateway).",
     )
+    gateway_host: Annotated[str, AfterValidator(_ipv4_address)] = Field(
+        default="127.0.0.1",
+        description="Address of this computer on which the gateway of `start` serves, 0.0.0.0 for all of them; by "
+        "default programs on this computer only. There is no password: who reaches the address can use the devices.",
+    )
     gateway_port: int = Field(default=4880, ge=1, le=65535, description="Port of the gateway, for HiSLIP.")
     serve: bool = Field(
         default=False, description="Whether `start` also serves the page, REST and metrics to browsers and programs."
@@ -130,8 +145,8 @@ class TestbedConfiguration(_Table):
     serve_port: int = Field(default=8870, ge=0, le=65535, description="Port of that service, 0 for a free one.")
     gateway_announce: bool = Field(
         default=False,
-        description="Whether the gateway of `start` announces its devices, so that programs find them (mDNS). It needs "
-        "the extra `mdns`.",
+        description="Whether the gateway of `start` announces its devices on the network of `gateway_host`, so that "
+        "programs find them (mDNS). It needs the extra `mdns`.",
     )
     record: str | None = Field(
         default=None, description="Directory for recordings of what every instrument is sent and answers."

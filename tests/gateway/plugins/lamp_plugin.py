@@ -5,6 +5,7 @@ from pathlib import Path
 
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.properties import Control, Measurement
+from catkit_devices.simulation import Outbox
 from catkit_devices.visa import VisaDevice
 
 
@@ -27,29 +28,30 @@ class SimulatedLamp:
     def __init__(self, bench, *, journal):
         self._journal = Path(journal)
         self._power = b"0"
-        self._clock = bench.clock
-        self._due = None
+        self._outbox = Outbox(bench.clock)
 
     def feed(self, data):
-        reply = b""
-        if self._due is not None and self._clock.time() >= self._due:
-            self._due, reply = None, b"1\n"
         for line in data.splitlines():
             with self._journal.open("a") as journal:
                 journal.write(f"{time.time()} {line.decode()}\n")
-            if line == b"*IDN?":
-                reply = b"Makers,Lamp,1,1\n"
-            elif line == b"POW?":
-                reply = self._power + b"\n"
-            elif line.startswith(b"ECHO? "):
-                reply = line[6:] + b"\n"
-            elif line.startswith(b"BLOCK? "):
-                reply = b"#8%08d" % int(line[7:]) + bytes(int(line[7:])) + b"\n"
-            elif line == b"SLOW?":
-                self._due = self._clock.time() + 0.5
-            elif line.startswith(b"POW "):
-                self._power = line[4:]
-        return reply
+            command, _, argument = line.partition(b" ")
+            if command == b"*IDN?":
+                self._outbox.put(b"Makers,Lamp,1,1\n")
+            elif command == b"POW?":
+                self._outbox.put(self._power + b"\n")
+            elif command == b"ECHO?":
+                self._outbox.put(argument + b"\n")
+            elif command == b"BLOCK?":
+                self._outbox.put(b"#8%08d" % int(argument) + bytes(int(argument)) + b"\n")
+            elif command == b"SLOW?":
+                seconds, _, text = (argument or b"0.5,1").partition(b",")
+                self._outbox.put(text + b"\n", float(seconds))
+            elif command == b"POW":
+                self._power = argument
+        return self._outbox.take_one()
+
+    def clear(self):
+        self._outbox.clear()
 
 
 @hookimpl
