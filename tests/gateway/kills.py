@@ -92,6 +92,8 @@ def kill_in_turn(bench, lamp, kills, seed):
     heard = bench.heard()
     assert heard.count("POW 7") == sum(kind.startswith("holds") for kind in kinds)
     assert "POW 8" not in heard  # of which only a part was sent
+    # After a question whose reply was not read, the line must be silent for a second, and the lamp is asked who it is.
+    assert heard.count("*IDN?") == 1, "the lamp was opened once, and its line was never out of step"
     lit = False
     for message in heard:  # the instrument's own view: off before the next one's first word
         lit = message == "POW 7" or (lit and message != "POW 0")
