@@ -34,8 +34,9 @@ _MOST_WAITING = 256
 _VISA_DEVICE = "catkit_devices.visa.VisaDevice"
 """The class of devices that speak VISA; classes of drivers are not imported here."""
 _MOMENT = 0.05
-"""Seconds that a question of a program that is gone may still take: most replies come much sooner. If it is ended
-before its reply has come, the line must be silent for ``late_window`` before the next program can use it."""
+"""Seconds that a question of a program that is gone may still take: most replies come much sooner. What is not over by
+then ends as everything that is cancelled: the line still takes a reply that comes at once, and a device that may have
+been changed is made safe."""
 _LOCAL = ("127.0.0.1", "::1")
 """Hosts that are not named in messages: the program is on this computer."""
 

@@ -250,6 +250,29 @@ def test_a_session_whose_process_has_gone_without_closing_it_has_died(manager, i
         assert not instrument.record["on"]
 
 
+def switch_on_and_be_killed(end):
+    manager = SharedMemoryManager("bench")
+    manager.connect()
+    session = manager.session("page")
+    with session:
+        manager.get_object("instrument").on = True
+        manager.get_mutex("m").acquire()
+    getattr(session, end)()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("end", ["close", "abandon"])
+def test_how_a_session_was_ended_is_known_though_its_process_is_killed_at_once(manager, instrument, end):
+    process = Process(target=switch_on_and_be_killed, args=(end,))
+    process.start()
+    with pytest.raises(ProcessDiedError):
+        process.join()
+    assert manager.get_mutex("m").acquire(20)
+    with instrument.lock(20):
+        assert instrument.record["on"] == (end == "close")
+        assert instrument.record["safe"] == (end == "abandon")
+
+
 def test_a_session_keeps_a_device_open_and_its_end_closes_it(manager, until):
     device = manager.get_object("plain", Instrument, "plain")
     first, second = manager.session("first"), manager.session("second")
