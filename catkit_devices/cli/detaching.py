@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -18,12 +21,18 @@ from catkit_devices.errors import DataError, ServerUnresponsiveError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["start_in_background", "tell"]
+__all__ = ["keep_short", "shorten", "start_in_background", "tell"]
 
 _PAUSE = 0.05
 """Seconds between two looks at what the process says, and whether it has ended."""
 _END_TIMEOUT = 30.0
 """Seconds for the process to end after SIGTERM; then it is killed."""
+_SIZE = 10_000_000
+"""Bytes of the file with what such a process and its children print; more goes to old files, ``.1``, ``.2`` ..."""
+_OLD = 9
+"""How many old files are kept."""
+_LOOK = 30.0
+"""Seconds between two looks how long the file is."""
 
 
 def tell(file: Path, facts: Mapping[str, Any]) -> None:
@@ -31,6 +40,34 @@ def tell(file: Path, facts: Mapping[str, Any]) -> None:
     partial = file.with_name(file.name + ".partial")
     partial.write_text(json.dumps(dict(facts)), encoding="utf-8")
     partial.replace(file)
+
+
+def keep_short(log: Path) -> None:
+    """Keep the file that this process and its children print to from growing for ever, in a thread of its own."""
+
+    def go_on() -> None:
+        while True:
+            time.sleep(_LOOK)
+            shorten(log)
+
+    threading.Thread(target=go_on, name="log size", daemon=True).start()
+
+
+def shorten(log: Path) -> None:
+    """Move what is in a file to an old one, if it has become too long.
+
+    Several processes have the file open, so it is copied and emptied, and not renamed. A line that is printed just
+    between may be lost. If that is not possible (the disk is full), the file goes on growing.
+    """
+    with contextlib.suppress(OSError):
+        if log.stat().st_size <= _SIZE:
+            return
+        old = [log.with_name(f"{log.name}.{number}") for number in range(1, _OLD + 1)]
+        for newer, older in zip(reversed(old[:-1]), reversed(old[1:]), strict=True):
+            if newer.exists():
+                newer.replace(older)
+        shutil.copyfile(log, old[0])
+        os.truncate(log, 0)
 
 
 def start_in_background(arguments: Sequence[str], log: Path, timeout: float, what: str) -> dict[str, Any]:
@@ -54,6 +91,7 @@ def start_in_background(arguments: Sequence[str], log: Path, timeout: float, wha
         ready = Path(directory) / "ready.json"
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
+            shorten(log)
             with log.open("ab") as output:
                 before = output.tell()
                 process = _spawn([*arguments, "--announce", str(ready)], output)

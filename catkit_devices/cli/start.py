@@ -54,7 +54,7 @@ def start(
     Other commands, experiments, scripts and notebooks join it by its name. When a safety check trips, the testbed keeps
     running but refuses all changes, until it is stopped or `catkit-devices reset-safety` allows it.
     """
-    from catkit_devices.cli.detaching import start_in_background
+    from catkit_devices.cli.detaching import keep_short, start_in_background
     from catkit_devices.cli.screen import Screen
     from catkit_devices.errors import ConfigurationError
     from catkit_devices.testbed import Testbed, load_configuration
@@ -66,7 +66,10 @@ def start(
     if background:
         place = log or Path(runs or configuration.testbed.runs) / f"{configuration.testbed.name}.log"
         started = start_in_background(
-            ["start", *words_again(configs, overrides, simulate, runs)], place, timeout, "the testbed"
+            ["start", *words_again(configs, overrides, simulate, runs), "--log", str(place)],
+            place,
+            timeout,
+            "the testbed",
         )
         if as_json:
             print_json({**started, "log": str(place)})
@@ -77,6 +80,8 @@ def start(
     set_title(f"testbed {configuration.testbed.name}")
     if announce is not None:
         _log_to_stderr()
+        if log is not None:
+            keep_short(log)
     made = Testbed(configuration, simulate=simulate, runs=runs)
     with (
         Screen() as screen,
