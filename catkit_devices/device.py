@@ -624,7 +624,7 @@ class Device(HostedObject, metaclass=DeviceType):
         self._openings_.withdraw(entry)
 
     def _interface_(self, kind: str) -> Interface:
-        return interface_of(type(self), kind)
+        return interface_of(type(self), kind, self)
 
     def _part_(self, path: tuple[str, ...]) -> tuple[Any, Interface]:
         component = component_at(self, path)

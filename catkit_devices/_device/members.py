@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from catkit_devices._device.values import Limits
-    from catkit_devices.multiprocessing.protocol import Interface
+    from catkit_devices.multiprocessing.protocol import Interface, Parameters
 
 __all__ = [
     "FRAMEWORK",
@@ -903,10 +903,16 @@ def interfaces_of(cls: type) -> tuple[str, ...]:
     return tuple(base.__name__ for base in cls.__mro__ if vars(base).get("_capability_"))
 
 
-def interface_of(cls: Any, kind: str) -> Interface:
-    """Return what clients may reach of a device of this class, hosted as an object of this kind."""
+def interface_of(cls: Any, kind: str, device: Any) -> Interface:
+    """Return what clients may reach of a device of this class, hosted as an object of this kind.
+
+    Args:
+        cls: the class.
+        kind: the kind.
+        device: the device, whose limits are told.
+    """
     capabilities = interfaces_of(cls)
-    shown = _interface(cls, kind, {})
+    shown = _interface(cls, kind, {}, device)
     methods = shown.methods | {"_enter_entry_": None, "_leave_entry_": None, "_may_set_": None, "_there_": None}
     return shown._replace(methods=methods, capabilities=capabilities, entered=True)
 
@@ -916,27 +922,31 @@ def interface_of_component(cls: Any) -> Interface:
     return _interface(cls, "component", {})
 
 
-def _interface(cls: Any, kind: str, known: dict[type, Interface]) -> Interface:
+def _interface(cls: Any, kind: str, known: dict[type, Interface], device: Any = None) -> Interface:
     """Return what clients may reach of a device or component.
 
     Args:
         cls: its class.
         kind: its kind as an object of a server.
         known: of the classes of components that were looked at already.
+        device: whose limits are told; None for those of the class.
     """
     from catkit_devices.multiprocessing.protocol import Interface, PartInterface
 
     methods: dict[str, str | None] = {}
     properties: dict[str, str | None] = {}
+    signatures: dict[str, Parameters] = {}
     for name in [*_public_names(cls), "__enter__", "__exit__", *sorted(_SPECIAL)]:
         member = inspect.getattr_static(cls, name, None)
         by_itself = _ON_THE_MUTEX if not issubclass(cls, Part) else _OF_A_PROXY
         if name in by_itself or member is None or isinstance(member, Part):
             continue
         if isinstance(member, (property, DeviceProperty)):
-            properties[name] = inspect.getdoc(member)
+            properties[name] = _doc_of_property(member, device)
         elif callable(member) and not inspect.isclass(member):
             methods[name] = inspect.getdoc(member)
+            if isinstance(member, FunctionType) and not name.startswith("_"):
+                signatures[name] = _parameters_of(member)
     parts: dict[str, PartInterface] = {}
     for name, part in cls._parts_.items():
         there: dict[Any, Interface] | None = None
@@ -945,7 +955,52 @@ def _interface(cls: Any, kind: str, known: dict[type, Interface]) -> Interface:
                 known.setdefault(type(one), _interface(type(one), "component", known))
             there = {key: known[type(one)] for key, one in part._fixed_.items()}
         parts[name] = PartInterface(part._single_, part._base_.__name__, there)
-    return Interface(kind, cls.__name__, methods, properties, True, False, (), parts=parts)
+    return Interface(kind, cls.__name__, methods, properties, True, False, (), signatures=signatures, parts=parts)
+
+
+def _doc_of_property(member: Any, device: Any) -> str | None:
+    """Return the doc of a property with its unit and limits, and how it can be used, for ``help()`` of a proxy."""
+    doc = inspect.getdoc(member)
+    if not isinstance(member, DeviceProperty):
+        return doc
+    try:
+        facts = member.describe(device)
+    except Exception:  # noqa: BLE001 - a driver's limits may be code, and this is its documentation only
+        return doc
+    unit = f" {facts['unit']}" if facts.get("unit") else ""
+    told = [f"in {facts['unit']}"] if unit else []
+    if facts.get("limits"):
+        low, high = facts["limits"]
+        bounds = [f"{word} {bound}{unit}" for word, bound in (("from", low), ("to", high)) if bound is not None]
+        told += [" ".join(bounds)] if bounds else []
+    if facts.get("choices"):
+        told += [f"one of {', '.join(map(str, facts['choices']))}"]
+    ways = {(True, True): "can be read and set", (True, False): "can only be read", (False, True): "can only be set"}
+    told += [ways.get((facts["readable"], facts["writable"]), "")]
+    told += ["is read also while another program has the device"] if facts["shared"] else []
+    return f"{doc or ''}\n\nIt is {facts['type'] or 'any'}: {', '.join(filter(None, told))}.".strip()
+
+
+@functools.lru_cache(maxsize=1024)
+def _parameters_of(function: Callable[..., Any]) -> Parameters:
+    """Return the parameters of a method, and what it returns, as text: as :func:`_of_function`, looked up once."""
+    signature = inspect.signature(function)
+
+    def written(annotation: Any) -> str | None:
+        if annotation is inspect.Signature.empty:
+            return None
+        return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+    parameters = tuple(
+        (
+            one.name,
+            one.kind.name,
+            None if one.default is inspect.Parameter.empty else repr(one.default),
+            written(one.annotation),
+        )
+        for one in signature.parameters.values()
+    )
+    return parameters, written(signature.return_annotation)
 
 
 def properties_of(cls: type) -> list[DeviceProperty]:

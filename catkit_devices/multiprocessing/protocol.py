@@ -123,6 +123,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=emergency_token.clear)
 
 
+Parameters = tuple[tuple[tuple[str, str, str | None, str | None], ...], str | None]
+"""The parameters of a method (of each: name, kind, default and type, as text), and the type of what it returns."""
+
+
 class Interface(NamedTuple):
     """What clients may do with an object; sent to them."""
 
@@ -141,6 +145,8 @@ class Interface(NamedTuple):
     """Whether ``open`` and `with` keep it open, each as an entry that is counted (devices)."""
     grows: bool = False
     """Whether it has more when it is open, which the server says then: by the object's ``_when_open_``."""
+    signatures: Mapping[str, Parameters] = {}
+    """The parameters of methods, as far as they are told (devices)."""
     parts: Mapping[str, PartInterface] = {}
     """Its components by name. An operation on one is an operation on the object, by its path: ``outputs.1.voltage``."""
 

@@ -16,6 +16,16 @@ def test_the_shell_has_the_testbed_and_its_devices(running):
     assert "True" in shown
 
 
+def test_help_of_a_proxy_has_signatures_units_and_limits(running):
+    code = "import inspect; print(inspect.signature(devices.tank.fill)); print(type(devices.laser).current.__doc__)"
+    code += "; print(devices.laser._repr_html_())"
+    shown = running.command("shell", "--code", code, IPYTHONDIR=str(running.directory / "ipython")).stdout
+    assert "(litres: float" in shown
+    assert "It is float: in mA, from 0" in shown
+    assert "can be read and set" in shown
+    assert "<td>current</td><td>Drive current of the channel, in steps of 0.01 mA" in shown
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file")
 def test_processes_say_what_they_are(running):
     pid = running.json("status")["pid"]

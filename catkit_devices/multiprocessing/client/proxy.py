@@ -26,6 +26,7 @@ from catkit_devices.errors import (
     TransferError,
 )
 from catkit_devices.multiprocessing.client.calls import connection_to
+from catkit_devices.multiprocessing.client.signatures import Told
 from catkit_devices.multiprocessing.locks.entries import OwnEntries, new_entry, opener
 from catkit_devices.multiprocessing.locks.lock import new_section, newest
 from catkit_devices.multiprocessing.locks.mutex import Mutex, acquire_again, exit_section
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.client.session import ClientSession
     from catkit_devices.multiprocessing.locks.lock import Holder, Section
     from catkit_devices.multiprocessing.locks.owner import Call, Owner
-    from catkit_devices.multiprocessing.protocol import HostedHere, Interface, Reference
+    from catkit_devices.multiprocessing.protocol import HostedHere, Interface, Parameters, Reference
     from catkit_devices.multiprocessing.wire.endpoint import Address
 
     Key = int | str
@@ -195,6 +196,20 @@ class ObjectProxy(Proxy):
         remote = self._remote_
         return f"<{self._interface.name} {remote.name!r} on server {remote.server.name!r}>"
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what can be done with it. The server is not asked, so this never waits."""
+        from catkit_devices._base.html_table import html_table
+
+        interface = self._interface
+        rows = []
+        for name, doc in interface.properties.items():
+            first, _, rest = (doc or "").partition("\n")
+            rows.append((name, first, rest.rpartition("\n")[2].removeprefix("It is ").removesuffix(".")))
+        for name, doc in interface.methods.items():
+            if not name.startswith("_"):
+                rows.append((f"{name}()", (doc or "").partition("\n")[0], ""))
+        return html_table(repr(self), ["name", "what it is, or does", "type, unit, limits, use"], rows)
+
 
 class _Found:
     """What is known of an object of a server by which it is found."""
@@ -260,7 +275,7 @@ def members_of(interface: Interface, base: type) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, doc in interface.methods.items():
         if name in SPECIAL or not (name.startswith("_") or name in vars(base)):
-            members[name] = _method(name, doc)
+            members[name] = _method(name, doc, interface.signatures.get(name))
     for name, doc in interface.properties.items():
         if name not in vars(base):
             members[name] = _property(name, doc)
@@ -279,12 +294,14 @@ def members_of(interface: Interface, base: type) -> dict[str, Any]:
     return members
 
 
-def _method(name: str, doc: str | None) -> Callable[..., Any]:
+def _method(name: str, doc: str | None, parameters: Parameters | None) -> Callable[..., Any]:
     def method(self: Proxy, *args: Any, **kwargs: Any) -> Any:
         return self._do(CALL, name, args, kwargs or None)
 
     method.__name__ = name
     method.__doc__ = doc
+    if parameters is not None:
+        method.__wrapped__ = Told(parameters)  # type: ignore[attr-defined]  # where ``inspect`` looks for it
     return method
 
 
