@@ -99,4 +99,4 @@ def _described(device: Any) -> dict[str, Any]:
             found = getattr(device, name)
             if not single:
                 len(found)
-    return device.describe() if unknown else described  # type: ignore[no-any-return]  # plain data
+    return device.describe() if unknown else described
