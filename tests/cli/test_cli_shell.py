@@ -17,12 +17,12 @@ def test_the_shell_has_the_testbed_and_its_devices(running):
 
 
 def test_help_of_a_proxy_has_signatures_units_and_limits(running):
-    code = "import inspect; print(inspect.signature(devices.tank.fill)); print(type(devices.laser).current.__doc__)"
-    code += "; print(devices.laser._repr_html_())"
+    code = "import inspect; print(inspect.signature(devices.tank.fill)); print(type(devices.wheel).position.__doc__)"
+    code += "; print(type(devices.laser).current.__doc__); print(devices.laser._repr_html_())"
     shown = running.command("shell", "--code", code, IPYTHONDIR=str(running.directory / "ipython")).stdout
     assert "(litres: float" in shown
-    assert "It is float: in mA, from 0" in shown
-    assert "can be read and set" in shown
+    assert "It is int: from 1 to 6, can be read and set." in shown
+    assert "It is float: in mA, " in shown
     assert "<td>current</td><td>Drive current of the channel, in steps of 0.01 mA" in shown
 
 

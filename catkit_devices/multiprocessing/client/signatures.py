@@ -33,12 +33,11 @@ class Told:
 
         parameters, returned = self._parameters
         empty = inspect.Parameter.empty
-        kinds = {kind.name: kind for kind in type(inspect.Parameter.KEYWORD_ONLY)}
         return inspect.Signature(
             [
                 inspect.Parameter(
                     name,
-                    kinds[kind],
+                    getattr(inspect.Parameter, kind),
                     default=empty if default is None else _Shown(default),
                     annotation=empty if annotation is None else _Shown(annotation),
                 )
