@@ -71,6 +71,8 @@ def picture(status: dict[str, Any], *, messages: int = 6, size: tuple[int, int] 
         parts += [_Part(3, [_devices(status["devices"]), _devices_in_use(status["devices"])])]
     if status.get("telemetry"):
         parts += [_Part(1, [_telemetry(status["telemetry"]), _telemetry_folded(status["telemetry"]), None])]
+    if status.get("frames"):
+        parts += [_Part(1, [_frames(status["frames"]), _frames_folded(status["frames"]), None])]
     if ended:
         parts += [_Part(2, [_ended(ended), None])]
     last = status.get("messages", [])[-messages:]
@@ -164,6 +166,15 @@ def _telemetry_folded(telemetry: dict[str, Any]) -> Text:
     unknown = [name for name, one in telemetry.items() if one["problem"]]
     line = Text(f"{len(telemetry)} telemetry quantities", style="dim")
     line.append(f", {len(unknown)} not known" if unknown else "", style="red")
+    return line
+
+
+def _frames_folded(cameras: dict[str, Any]) -> Text:
+    from rich.text import Text
+
+    without = [name for name, one in cameras.items() if one["problem"]]
+    line = Text(f"frames of {', '.join(cameras)}", style="dim")
+    line.append(f", none of {', '.join(without)}" if without else "", style="red")
     return line
 
 
@@ -314,6 +325,27 @@ def _telemetry(telemetry: dict[str, Any]) -> Table:
         shown = f"{value:.4g}" if type(value) is float else "" if value is None else str(value)
         age = f"{duration(time.time() - one['time'])} ago" if one["time"] else ""
         table.add_row(Text(name), Text(shown), Text(one["unit"] or ""), age, Text(one["problem"] or "", style="red"))
+    return table
+
+
+def _frames(cameras: dict[str, Any]) -> Table:
+    from rich.text import Text
+
+    table = _table("frames of", "#per second", "#last", "#published", "problem")
+    for name, one in cameras.items():
+        problem, rate = one["problem"], one["rate"]
+        age = f"{duration(time.time() - one['time'])} ago" if one["time"] else ""
+        told = ""
+        if problem:
+            since = time.strftime("%H:%M:%S", time.localtime(one["time"])) if one["time"] else ""
+            told = f"no frame since {since}: {problem}" if since else f"no frame yet: {problem}"
+        table.add_row(
+            Text(name),
+            "" if problem or rate is None else f"{rate:.1f}",
+            "" if one["number"] is None else str(one["number"]),
+            age,
+            Text(told, style="red"),
+        )
     return table
 
 

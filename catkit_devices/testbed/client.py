@@ -82,7 +82,7 @@ class TestbedClient:
         """The last reading of each quantity that the configuration marks as telemetry: ``telemetry["meter.power"]``."""
         self.frames = FramesView(layout)
         """The frames of each camera that the configuration marks so: ``for frame in testbed.frames["camera"]``."""
-        self._looking = Looking(layout, self.devices, self.telemetry)
+        self._looking = Looking(layout, self.devices, self.telemetry, self.frames)
         self._launcher = Launcher(
             layout,
             manager,

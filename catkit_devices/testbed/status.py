@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.errors import CatkitDevicesError, ServerNotFoundError, ServerUnresponsiveError
 from catkit_devices.testbed.experiments.experiment_queue import QUEUE
 from catkit_devices.testbed.experiments.progress import ENDED, EXPERIMENTS
+from catkit_devices.testbed.frames.publisher import cameras_of
 from catkit_devices.testbed.processes.finding import LAYOUT, QUIET, silence_of, silent_testbed
 from catkit_devices.testbed.processes.logs import MESSAGES
 from catkit_devices.testbed.processes.talk import News, NoNewsError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from catkit_devices.errors import SafetyError
     from catkit_devices.testbed.devices.devices import Devices
     from catkit_devices.testbed.experiments.progress import Progress
+    from catkit_devices.testbed.frames.view import FramesStatus, FramesView
     from catkit_devices.testbed.layout import DeviceEntry, Layout
     from catkit_devices.testbed.telemetry.view import TelemetryView
 
@@ -50,18 +52,23 @@ class Looking:
         layout: of the testbed.
         devices: of the testbed.
         telemetry: of the testbed.
+        frames: of its cameras.
     """
 
-    def __init__(self, layout: Layout, devices: Devices, telemetry: TelemetryView) -> None:
+    def __init__(self, layout: Layout, devices: Devices, telemetry: TelemetryView, frames: FramesView) -> None:
         self._layout = layout
         self._devices = devices
         self._telemetry = telemetry
+        self._frames = frames
         self._own = News(partial(_facts_of_testbed, layout), f"testbed {layout.name!r}")
 
     @cached_property
     def _news(self) -> dict[str, News[dict[str, Any]]]:
         return {
-            server: News(partial(_facts_of_server, self._layout, self._devices, server), _called(self._layout, server))
+            server: News(
+                partial(_facts_of_server, self._layout, self._devices, self._frames, server),
+                _called(self._layout, server),
+            )
             for server in self._layout.servers
         }
 
@@ -106,6 +113,11 @@ class Looking:
             },
             "queue": about.get(QUEUE) or {"paused": None, "entries": []},
             "telemetry": {name: self._reading(name) for name in self._telemetry},
+            "frames": {
+                entry.name: _frames(servers[entry.server], entry.name)
+                for entry in self._layout.devices
+                if entry.frames is not None
+            },
             "messages": own["messages"],
         }
 
@@ -193,6 +205,7 @@ def unheard(last: Mapping[str, Any], seconds: float, trip: SafetyError | None = 
         "telemetry": {
             name: {**reading, "value": None, "problem": problem} for name, reading in last["telemetry"].items()
         },
+        "frames": {camera: {**facts, "problem": problem} for camera, facts in last["frames"].items()},
         "safety": {
             **last["safety"],
             "tripped": tripped or f"{NOT_KNOWN}: {problem}",
@@ -228,7 +241,7 @@ def _facts_of_testbed(layout: Layout) -> dict[str, Any]:
     }
 
 
-def _facts_of_server(layout: Layout, devices: Devices, server: str) -> dict[str, Any]:
+def _facts_of_server(layout: Layout, devices: Devices, frames: FramesView, server: str) -> dict[str, Any]:
     objects = connected(server).status()["objects"]
     made = {one["name"]: one for one in objects if one["kind"] == "object"}
     found = {}
@@ -241,7 +254,12 @@ def _facts_of_server(layout: Layout, devices: Devices, server: str) -> dict[str,
                 "waiters": one.get("waiters", []),
             }
     has_permit = server in layout.device_servers
-    return {"objects": objects, "devices": found, "permit": permit_of(server).status() if has_permit else None}
+    return {
+        "objects": objects,
+        "devices": found,
+        "permit": permit_of(server).status() if has_permit else None,
+        "frames": {camera: frames[camera].status() for camera, _ in cameras_of(layout, server)},
+    }
 
 
 def _state(entry: DeviceEntry, devices: Devices) -> str:
@@ -351,6 +369,13 @@ def _device(entry: DeviceEntry, known: Any) -> dict[str, Any]:
         "says_how_safe": entry.says_how_safe,
         **_holding(entry, known),
     }
+
+
+def _frames(known: Any, camera: str) -> FramesStatus:
+    if isinstance(known, Exception):
+        return {"number": None, "rate": None, "time": 0.0, "problem": f"{NOT_KNOWN}: {known}"}
+    facts: FramesStatus = known["frames"][camera]
+    return facts
 
 
 def _holding(entry: DeviceEntry, known: Any) -> dict[str, Any]:

@@ -97,6 +97,7 @@ def busy(**more):
         "telemetry": {
             f"room.value_{number}": {"value": 1.0, "unit": "V", "time": now, "problem": None} for number in range(10)
         },
+        "frames": {"eye": {"number": 7, "rate": 24.96, "time": now, "problem": None}},
         "messages": [
             {"time": now, "level": "INFO", "source": "MainProcess", "text": f"message {number}"} for number in range(9)
         ],
@@ -134,6 +135,16 @@ def test_experiments_that_have_ended_share_one_line_with_the_last_of_them():
 
 def test_a_picture_without_news_says_since_when():
     assert re.search(r"stale since \d\d:\d\d:\d\d [+-]\d{4}", on_screen(busy(stale_since=time.time()), (120, 100))[0])
+
+
+def test_frames_are_shown_with_their_rate_or_with_the_reason_why_there_are_none():
+    held = {"number": 7, "rate": 25.0, "time": time.time() - 30, "problem": "'eye' is held by 'Scan'"}
+    new = {"number": None, "rate": None, "time": 0.0, "problem": "'ear' has not been asked for a frame yet"}
+    (line,) = [line for line in on_screen(busy(), (120, 100)) if "eye" in line]
+    assert re.match(r" *eye +25\.0 +7 +\d+\.\d s ago$", line)
+    text = "\n".join(on_screen(busy(frames={"eye": held, "ear": new}), (120, 100)))
+    assert re.search(r"eye +7 +\d+\.\d s ago +no frame since \d\d:\d\d:\d\d: 'eye' is held by 'Scan'", text)
+    assert re.search(r"ear +no frame yet: 'ear' has not been asked", text)
 
 
 def on_screen(status, size):

@@ -122,6 +122,7 @@ class _Labels(HTMLParser):
 STATUS = {
     "name": "bench", "pid": 1, "time": 0.0, "state": "running", "silent": [], "devices": {}, "experiments": {},
     "telemetry": {},
+    "frames": {},
     "safety": {"tripped": None, "permit": None, "not_safe": {}, "checks": {"level": {"problem": None, "silent": None}}},
 }  # fmt: skip
 

@@ -41,6 +41,10 @@ _SAYING = 0.1
 """Seconds for a notice that is just being written, which takes microseconds."""
 
 
+_RECENT = 16
+"""How many of the last frames tell how many come per second, if the memory holds more."""
+
+
 class Frame(NamedTuple):
     """One frame."""
 
@@ -161,6 +165,24 @@ class FrameStream:
                 return None
             if (found := ring.look(number)) is not None:
                 return found[1]
+
+    @property
+    def rate(self) -> float | None:
+        """How many frames per second were published, over those that are in the memory now; None if there are not two.
+
+        It is that of the last frames, also if they are old; ``stamps`` says when the newest was published.
+        """
+        while True:
+            ring = self._source.newest
+            end = ring.published
+            # The oldest slot is the next to be overwritten.
+            begin = max(ring.first, end - ring.slots + 1, end - _RECENT)
+            if end - begin < 2:
+                return None
+            first, last = ring.look(begin), ring.look(end - 1)
+            if first is not None and last is not None:
+                seconds = last[1].clock - first[1].clock
+                return (end - 1 - begin) / seconds if seconds > 0 else None
 
     def check(self) -> None:
         """Raise if the server has ended.

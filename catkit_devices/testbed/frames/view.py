@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from catkit_devices.errors import ConfigurationError, ServerUnresponsiveError, WaitTimeoutError, nearest
 from catkit_devices.testbed.frames.publisher import stream_of
@@ -18,7 +18,20 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.types.stream import Frame, FrameReader, FrameStream
     from catkit_devices.testbed.layout import Layout
 
-__all__ = ["CameraFrames", "CameraReader", "FramesView"]
+__all__ = ["CameraFrames", "CameraReader", "FramesStatus", "FramesView"]
+
+
+class FramesStatus(TypedDict):
+    """What a status tells of the frames of a camera."""
+
+    number: int | None
+    """Of the newest frame; None if there was none yet, or it is not known."""
+    rate: float | None
+    """How many of the last frames came per second; None if there were not two."""
+    time: float
+    """When the newest one was published, in seconds since 1970 UTC; 0 if there was none yet."""
+    problem: str | None
+    """Why no frame comes; None as long as frames come."""
 
 
 class CameraFrames:
@@ -94,6 +107,17 @@ class CameraFrames:
         """How old the newest frame is, in seconds; None if there was none yet."""
         latest = self.stream.stamps
         return None if latest is None else time.monotonic() - latest.clock
+
+    def status(self) -> FramesStatus:
+        """Return what people want to know of them, as plain data."""
+        published, problem = self.stream.published, self.problem
+        stamps = self.stream.stamps
+        return {
+            "number": published - 1 if published else None,
+            "rate": None if stamps is None else self.stream.rate,
+            "time": 0.0 if stamps is None else stamps.time,
+            "problem": problem,
+        }
 
     def __repr__(self) -> str:
         return f"<frames of {self.camera!r}: {self.problem or f'{self.stream.published} so far'}>"
