@@ -56,7 +56,7 @@ from catkit_devices.multiprocessing.locks.mutex import DEFAULT_TIMEOUT, Mutex, l
 from catkit_devices.multiprocessing.locks.owner import calling, current_call, emergency_call, forwarded_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from catkit_devices._base.clock import Clock
     from catkit_devices.multiprocessing.locks.entries import OpenEntry
@@ -183,6 +183,19 @@ class Device(HostedObject, metaclass=DeviceType):
     @hook
     def _make_safe(self) -> None:
         """Bring the instrument to a state in which it can be left alone: laser off, heater off."""
+
+    @hook
+    def _continuous_frames(self) -> Generator[Any]:
+        """Have a camera take frames by itself, one after the other, and yield each until the generator is closed.
+
+        It is called on a testbed whose configuration says ``frames = { continuous = true }``, and runs like one long
+        operation, under the mutex. After each frame shared reads have their turn. When somebody else wants to use the
+        camera, the generator is closed: what ends the camera's own running belongs into a ``finally`` around the
+        ``yield``. If the operation is cancelled, nothing more can be sent there; so ``_make_safe`` and the next
+        exposure must be able to end it, too.
+        """
+        yield from ()  # makes this a generator, as it is in drivers
+        raise NotImplementedError(f"driver {type(self).__qualname__} does not implement _continuous_frames()")
 
     # --- open and close ---------------------------------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ HANDED_OUT = {
 
 HOOKS = {
     "devices": {
-        "device.Device": ["_open", "_close", "_make_safe"],
+        "device.Device": ["_open", "_close", "_make_safe", "_continuous_frames"],
         "components.Component": ["_make_safe", "_query", "_write"],
         "visa.VisaDevice": ["_identify", "_query", "_write"],
     }

@@ -15,7 +15,7 @@ from catkit_devices.properties import Control, Measurement
 from catkit_devices.scpi import ScpiDevice, number
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -70,16 +70,32 @@ class ScpiCamera(ScpiDevice, Camera):
 
     def frame(self) -> npt.NDArray[np.uint16]:
         """Expose and return one frame: ``shape`` unsigned 16-bit counts, row 0 first."""
+        exposure, rows, columns = self._begin("INIT")
+        self.wait(exposure)  # no exchange is open on the wire, so the camera can be made safe meanwhile
+        frame = self._query_array("FETC?", "<u2", shape=(rows, columns))
+        self._exposing = False
+        return frame
+
+    def _continuous_frames(self) -> Generator[npt.NDArray[np.uint16]]:
+        """Have the camera expose again and again."""
+        exposure, rows, columns = self._begin("INIT:CONT 1")
+        try:
+            while True:
+                self.wait(exposure)
+                yield self._query_array("FETC?", "<u2", shape=(rows, columns))
+        finally:
+            self._write("ABOR")
+            self._exposing = False
+
+    def _begin(self, command: str) -> tuple[float, int, int]:
+        """Begin to expose; return the exposure time, and rows and columns of the frames that come."""
         exposure = self._ask_value("EXP?")
         rows, columns = self._ask_value("ROI?", int, count=4)[2:]
         if self._exposing:  # by an operation that was cancelled
             self._write("ABOR")
         self._exposing = True
-        self._write("INIT")
-        self.wait(exposure)  # no exchange is open on the wire, so the camera can be made safe meanwhile
-        frame = self._query_array("FETC?", "<u2", shape=(rows, columns))
-        self._exposing = False
-        return frame
+        self._write(command)
+        return exposure, rows, columns
 
     def _identify(self) -> None:
         super(ScpiDevice, self)._write("ABOR")  # else a frame of a cancelled operation could come before the identity

@@ -15,8 +15,11 @@ added to the error queue.
 ``ROI <row>,<column>,<n>,<m>``  region of n rows by m columns from (row, column), from 0; ``ROI?`` asks
 ``INITiate``                   begin an exposure; error -213 during an exposure
 ``INITiate:STATe?``            ``1`` during an exposure, else ``0``
+``INITiate:CONTinuous 1``      begin to expose again and again, each time as soon as the last frame is complete; ``0``
+                               ends that, as ``ABORt`` does; ``INITiate:CONTinuous?`` asks
 ``ABORt``                      end the exposure without a frame
-``FETCh?``                     the last frame, when it is complete; -230 and no reply when there is none
+``FETCh?``                     the last frame, when it is complete; -230 and no reply when there is none. Of continuous
+                               exposures each frame is sent once: the last complete one, else the next
 ``READ?``                      ``INITiate`` and ``FETCh?``
 =============================  ========================================================================================
 
@@ -31,7 +34,7 @@ with the columns and y with the rows; the middle of the sensor is x = y = 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError
@@ -49,7 +52,8 @@ if TYPE_CHECKING:
 __all__ = ["Camera", "picture"]
 
 _KEYWORDS = scpi.Keywords(
-    "SYSTem ERRor NEXT SENSor SIZE PIXel SATuration EXPosure ROI INITiate STATe ABORt FETCh READ MINimum MAXimum"
+    "SYSTem ERRor NEXT SENSor SIZE PIXel SATuration EXPosure ROI INITiate STATe CONTinuous ABORt FETCh READ MINimum "
+    "MAXimum"
 )
 """Words of its commands; capital letters are the short form."""
 _EXPOSURES = (1e-5, 10.0)
@@ -113,6 +117,7 @@ class Camera:
             "EXP?": lambda: f"{self._exposure:.6E}",
             "ROI?": lambda: ",".join(str(number) for number in self._region),
             "INIT:STAT?": lambda: f"{self._busy():d}",
+            "INIT:CONT?": lambda: f"{self._continuous:d}",
         }
         self._commands: dict[str, Callable[[str], None]] = {
             "*RST": lambda _argument: self._reset(),
@@ -120,6 +125,7 @@ class Camera:
             "EXP": self._set_exposure,
             "ROI": self._set_region,
             "INIT": lambda _argument: self._begin(),
+            "INIT:CONT": lambda argument: self._set_continuous(bool(int(argument))),
             "ABOR": lambda _argument: self._abort(),
             "FETC?": lambda _argument: self._fetch(),
             "READ?": lambda _argument: self._read(),
@@ -163,6 +169,7 @@ class Camera:
     def _abort(self) -> None:
         self._outbox.clear()
         self._frame: _Frame | None = None
+        self._continuous = False
 
     def _set_exposure(self, argument: str) -> None:
         exposure = float(argument)
@@ -178,18 +185,32 @@ class Camera:
         self._region = (row, column, rows, columns)
 
     def _busy(self) -> bool:
-        return self._frame is not None and self.bench.clock.time() < self._frame.complete_at
+        return self._continuous or (self._frame is not None and self.bench.clock.time() < self._frame.complete_at)
 
     def _begin(self) -> None:
         if self._busy():
             raise _WrongError(*scpi.INIT_IGNORED)
-        complete_at = self.bench.clock.time() + self._exposure + _READ_OUT
-        self._frame = _Frame(self._exposure, self._region, complete_at)
+        self._frame = self._exposed_from(self.bench.clock.time())
+
+    def _exposed_from(self, time: float) -> _Frame:
+        return _Frame(self._exposure, self._region, time + self._exposure + _READ_OUT)
+
+    def _set_continuous(self, wanted: bool) -> None:
+        if not wanted:
+            self._abort()
+        else:
+            self._begin()
+            self._continuous = True
 
     def _fetch(self) -> None:
         frame = self._frame
         if frame is None:
             raise _WrongError(*scpi.DATA_STALE)
+        if self._continuous:
+            newer = (self.bench.clock.time() - frame.complete_at) // (self._exposure + _READ_OUT)
+            if newer > 0:  # the frames before it were not fetched in time
+                frame = replace(frame, complete_at=frame.complete_at + newer * (self._exposure + _READ_OUT))
+            self._frame = self._exposed_from(frame.complete_at)
         self._outbox.put(lambda: scpi.block(self._pixels(frame)) + b"\n", at=frame.complete_at)
 
     def _read(self) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "describe",
     "describe_class",
     "describe_command",
+    "gives_frames_continuously",
     "hook",
     "hook_of",
     "interface_of",
@@ -113,8 +114,8 @@ PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
 """Types of results that need not be checked any further."""
 _SEVERAL = frozenset({dict, list, tuple})
 """Types of results whose items are checked."""
-_OF_THE_DEVICE = frozenset({"_open", "_close", "_identify"})
-"""The hooks that a component does not have: it is opened and closed with its device."""
+_OF_THE_DEVICE = frozenset({"_open", "_close", "_identify", "_continuous_frames"})
+"""The hooks that a component does not have: it is opened and closed with its device, which also gives the frames."""
 _ITERATION = frozenset({"__aiter__", "__anext__", "__iter__", "__next__", "__reversed__"})
 """Special methods whose work would be done after they have returned."""
 
@@ -436,6 +437,11 @@ def makes_safe(owner: Any) -> bool:
 def can_make_safe(cls: Any) -> bool:
     """Return whether devices of a class, or components that they may have, have a ``_make_safe`` of their own."""
     return _has_make_safe(cls) or any(can_make_safe(kind) for part in cls._parts_.values() for kind in classes(part))
+
+
+def gives_frames_continuously(cls: Any) -> bool:
+    """Return whether devices of a class have a ``_continuous_frames`` of their own."""
+    return getattr(cls, "_continuous_frames") is not getattr(_root_of(cls), "_continuous_frames")  # noqa: B009 - of classes unknown here
 
 
 def _has_make_safe(cls: type) -> bool:

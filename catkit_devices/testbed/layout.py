@@ -33,6 +33,8 @@ class FramesEntry:
     """Frames per second, at most."""
     slots: int
     """How many the memory holds."""
+    continuous: bool = False
+    """Whether the camera takes them by itself, one after the other."""
 
 
 @dataclass(frozen=True, kw_only=True)

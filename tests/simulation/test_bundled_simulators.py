@@ -485,6 +485,23 @@ class TestCamera:
         assert np.array_equal(self.frame(camera, "FETC?"), first)
         assert not np.array_equal(self.frame(camera, "READ?"), first)
 
+    def test_continuous_exposures_follow_each_other_and_each_frame_is_sent_once(self, camera):
+        clock = camera.visalib.bench.clock
+        camera.write("EXP 0.1")
+        camera.write("INIT:CONT 1")
+        start = clock.time()
+        first = self.frame(camera, "FETC?")
+        assert not np.array_equal(self.frame(camera, "FETC?"), first)
+        assert clock.time() - start == pytest.approx(2 * 0.102, rel=0.05)
+        clock.wait(1.0)  # what was not fetched meanwhile is gone
+        self.frame(camera, "FETC?")
+        assert clock.time() - start == pytest.approx(2 * 0.102 + 1.0, rel=0.05)
+        assert (camera.query("INIT:CONT?"), camera.query("INIT:STAT?")) == ("1", "1")
+        camera.write("INIT")
+        assert camera.query("SYST:ERR?") == '-213,"Init ignored"'
+        camera.write("ABOR")
+        assert (camera.query("INIT:CONT?"), camera.query("INIT:STAT?")) == ("0", "0")
+
     def test_a_long_exposure_saturates(self, camera):
         camera.write("EXP 10")
         assert self.frame(camera, "READ?").max() == 65535

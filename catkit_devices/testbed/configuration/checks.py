@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.paths import same_path
-from catkit_devices._device.members import is_shared, members_at, shared_properties
+from catkit_devices._device.members import gives_frames_continuously, is_shared, members_at, shared_properties
 from catkit_devices._wire.address import is_expression
 from catkit_devices.construction import option_problems, options_of
 from catkit_devices.errors import ConfigurationError, nearest
@@ -300,6 +300,9 @@ def _frames(configuration: Configuration, plugins: Plugins, overlay: Overlay) ->
             known = [name for name in dir(driver) if not name.startswith("_")]
             text = f"driver {table.driver!r} has no method or property {method!r} that could return a frame"
             yield overlay.problem(("devices", device, "frames"), text, nearest(method, known))
+        if table.frames.continuous and not gives_frames_continuously(driver):
+            text = f"driver {table.driver!r} gives no frames continuously: it does not implement _continuous_frames()"
+            yield overlay.problem(("devices", device, "frames", "continuous"), text)
 
 
 def _bounds(

@@ -188,6 +188,12 @@ class FramesConfiguration(_Table):
     method: Identifier = Field(
         default="frame", description="Method without arguments, or property, of the driver that returns one frame."
     )
+    continuous: bool = Field(
+        default=False,
+        description="Have the camera take frames by itself, one after the other, while nobody else uses it, and "
+        "publish all of them; for drivers that can (``_continuous_frames``). ``rate`` is then not used to ask for "
+        "frames, only to tell when one is late.",
+    )
     slots: int = Field(
         default=16,
         ge=2,

@@ -1,7 +1,8 @@
 """Publishes the frames of the cameras of one server, each in a stream.
 
 Every frame that a camera takes is published, whoever asked for it. While nobody else uses the camera, its server asks
-it for frames, at the rate that the configuration gives.
+it for frames, at the rate that the configuration gives; or it has the camera take them by itself, one after the other,
+until somebody else wants to use it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.ctrl_c import InterruptSafeEvent
-from catkit_devices.errors import CatkitDevicesError, OperationCancelled, in_one_line
+from catkit_devices.errors import CatkitDevicesError, DeviceProtocolError, OperationCancelled, in_one_line
 from catkit_devices.multiprocessing.hosted import HostedObject
-from catkit_devices.multiprocessing.locks.owner import calling, current_call
+from catkit_devices.multiprocessing.locks.owner import calling, current_call, forwarded_call
 from catkit_devices.readings import carried_unit, is_masked
 from catkit_devices.testbed.devices.devices import Devices
 from catkit_devices.testbed.trip import UNREACHABLE, connected
@@ -36,6 +37,8 @@ _HELD = 0.1
 """Seconds between two looks whether a camera that somebody holds is free."""
 _GRACE = 1.0
 """Seconds for an exposure that goes on at the end; cutting it short may cost as long, to clear the line."""
+_CONTINUOUS = "continuous frames"
+"""What others see that a camera does which takes frames by itself."""
 _NEW_CAMERA = ((0, 0), "|u1")
 """Shape and type of a stream until the first frame tells them."""
 
@@ -135,6 +138,8 @@ class _Camera:
         self._was_open = False
         self._call: Call | None = None
         """The call that takes a frame now, or took the last one."""
+        self._following: Call | None = None
+        """The call in which the camera takes frames by itself, or has done so last."""
         self._idle = InterruptSafeEvent()
         """Set while it takes no frame."""
         self._idle.set()
@@ -146,7 +151,7 @@ class _Camera:
 
     def run(self) -> None:
         """Take frames until the end."""
-        self._device._listen_(self._entry.method, self.publish)
+        self._device._listen_(self._entry.method, self._hear)
         period = 1 / self._entry.rate
         due = time.monotonic()
         told = ""
@@ -161,13 +166,15 @@ class _Camera:
             self._writer.note(problem)
             # A frame that was missed, because one took long, is not made up for.
             now = time.monotonic()
-            due = now + pause if problem else due + period * max(1, -(-(now - due) // period))
+            soon = problem or self._entry.continuous
+            due = now + pause if soon else due + period * max(1, -(-(now - due) // period))
 
     def _take(self) -> tuple[float, str]:
         """Have the camera take a frame if it is free.
 
         Returns:
-            Seconds until the next try, and why there was no frame; an empty text if there was one.
+            Seconds until the next try, and why there was no frame; an empty text if there was one, after which the rate
+            of the frames tells when to ask for the next one, unless the camera takes them by itself.
         """
         device = self._device
         try:
@@ -187,6 +194,9 @@ class _Camera:
                 with calling(current_call()) as call:
                     device._access_.watched_by(call)
                     self._call = call
+                    if self._entry.continuous:
+                        device._perform_(self._follow, _CONTINUOUS, (), {}, shared=False, changes=True)
+                        return _HELD, self._refused
                     taken = getattr(device, self._entry.method)
                     if callable(taken):
                         taken()
@@ -200,8 +210,31 @@ class _Camera:
             return _RETRY, in_one_line(error)
         return _RETRY, self._refused
 
-    def publish(self, frame: Any) -> None:
+    def _follow(self, device: Device) -> None:
+        """Publish what the camera takes by itself, until somebody else wants to use it; the body of one operation."""
+        taken = 0
+        self._following = forwarded_call()
+        with contextlib.closing(device._continuous_frames()) as frames:  # noqa: SLF001 - a hook
+            for frame in frames:
+                taken += 1
+                self._was_open = True
+                self._publish(frame)
+                self._writer.note(self._refused)
+                device.wait(0.0)  # lets shared reads in, and ends it if it was cancelled
+                refusal = device._access_.refusal(_CONTINUOUS, True)
+                if refusal is not None:
+                    raise refusal
+                if self._ending.is_set() or device.mutex.waiters:
+                    return
+        if not taken:
+            raise DeviceProtocolError("_continuous_frames() has given no frame", **device._facts_())
+
+    def _hear(self, frame: Any) -> None:
         """Publish what the camera has returned; told by the device, in the thread of whoever has asked for it."""
+        if self._following is None or forwarded_call() is not self._following:  # else it is yielded, too
+            self._publish(frame)
+
+    def _publish(self, frame: Any) -> None:
         try:
             self._refused = self._published(frame)
         except Exception as error:  # noqa: BLE001 - it must not fail in the call of somebody else

@@ -25,8 +25,11 @@ class PlainCamera(Device):
         return self
 
     def _make_safe(self):
+        self._note("safe")
+
+    def _note(self, what):
         with self._journal.open("a") as file:
-            file.write(f"{self.name} safe\n")
+            file.write(f"{self.name} {what}\n")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -66,6 +69,16 @@ class PlainCamera(Device):
         self._count += 1
         return np.full(self._shape, self._count, "u2")
 
+    def _continuous_frames(self):
+        self._note("begins")
+        try:
+            while True:
+                self.wait(0.01)
+                yield self.frame()
+        finally:
+            self._checkpoint()  # as every command to an instrument does
+            self._note("ends")
+
     def mean_frame(self, count: int):
         """Return the mean of several frames."""
         return float(np.mean([self.frame() for _ in range(count)]))
@@ -75,6 +88,12 @@ class PlainCamera(Device):
         time.sleep(0.5)
 
 
+class StillCamera(PlainCamera):
+    """The same, which gives no frames continuously."""
+
+    _continuous_frames = Device._continuous_frames
+
+
 @hookimpl
 def catkit_devices_drivers():
-    return {"plain_camera": PlainCamera}
+    return {"plain_camera": PlainCamera, "still_camera": StillCamera}
