@@ -56,6 +56,7 @@ COMMANDS = {
     "export": "catkit_devices.cli.export:export",
     "serve": "catkit_devices.cli.serve:serve",
     "gateway": "catkit_devices.cli.gateway:gateway",
+    "bench": "catkit_devices.cli.bench:bench",
     "simulate": "catkit_devices.cli.simulate:simulate",
     "record": "catkit_devices.cli.record:record",
 }
