@@ -663,6 +663,13 @@ class Device(HostedObject, metaclass=DeviceType):
             member = inspect.getattr_static(type(owner), name, None)
         return member.check(owner, value, ask=False) if isinstance(member, DeviceProperty) else value
 
+    def _driver_snapshot_(self) -> tuple[Any, float | None] | None:
+        """Return what the framework of its driver keeps of it in the record of a run; None if there is no such thing.
+
+        The second value is how many seconds ago it was closed; None if it is open.
+        """
+        return None
+
     def _status_(self) -> dict[str, Any]:
         return {"state": self.state, "driver": type(self).driver, "address": self._address_, "fault": self._life_.fault}
 

@@ -323,15 +323,17 @@ def share(
     """Return a device for a driver of another framework, in a script without a testbed.
 
     ``share(Keithley2450, "GPIB0::24::INSTR")`` has the driver made when the device is opened, on a line that is guarded
-    as our own are. ``share(Keithley2450("GPIB0::24::INSTR"))`` takes an object that is there already, with its own
-    connection: that is shared under the device's mutex, but nobody recovers its line after a timeout.
+    as our own are. ``share(Keithley2450("GPIB0::24::INSTR"))`` takes an object that is there already. While the device
+    is open, the object's resource of pyvisa is guarded in the same way. An object that has none of its own, or several,
+    is shared under the device's mutex, but nobody recovers its line after a timeout. When the device is closed, the
+    object is, too, and cannot be opened again.
 
     ``manager.get_object("source", share, Keithley2450, "GPIB0::24::INSTR")`` has it live on a server, where every
     process reaches it.
 
     Args:
         driver: a class of the other framework, or an object of one.
-        address: of the instrument, for a class that uses VISA.
+        address: of the instrument, for a class that uses VISA; an object has its own.
         name: of the device; None makes one of the name of the class.
         plugin_directories: as for :class:`Plugins`.
         **options: of the device: ``safe``, ``units``, ``limits``, ``shared``, ``options`` and others.
@@ -345,9 +347,13 @@ def share(
     cls = driver if isinstance(driver, type) else type(driver)
     claiming = [source for source in plugins.sources.values() if source.claims(cls)]
     source = claiming[0] if claiming else plugins.sources["python"]
-    made = device_class(source, cls) if isinstance(driver, type) else hosting(source, driver)
     given = options if address is None else {"address": address, **options}
-    return bind_options(made, name or cls.__name__.lower(), given)
+    if isinstance(driver, type):
+        return bind_options(device_class(source, cls), name or cls.__name__.lower(), given)
+    made, of_the_object = hosting(source, driver)
+    if address is not None:
+        raise ConfigurationError(f"{cls.__qualname__} is open already, so it has its address: give no other")
+    return bind_options(made, name or cls.__name__.lower(), {**given, **of_the_object})
 
 
 def _directories(configured: Iterable[str | Path]) -> list[Path]:

@@ -7,15 +7,22 @@ What a property declares is in the defaults of the arguments of its setter, wher
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import math
 import numbers
 import re
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import ConfigurationError, nearest
-from catkit_devices.foreign import Children, Description, DriverSource, LeftOut, Member, missing, read_class
+from catkit_devices.foreign import (
+    Children,
+    Description,
+    DriverSource,
+    LeftOut,
+    Member,
+    bundled_class,
+    missing,
+    read_class,
+)
 from catkit_devices.hookspecs import hookimpl
 from catkit_devices.units import check_unit
 
@@ -67,29 +74,10 @@ class PyMeasureDrivers(DriverSource):
 
     def find(self, text: str) -> type:
         """Return an instrument class: ``keithley.Keithley2450``, or ``my_package.my_module.MyInstrument``."""
-        instrument = _framework().Instrument
-        where, _, name = text.rpartition(".")
-        if not where:
-            raise ConfigurationError(f"expected a maker and a class, 'pymeasure:keithley.Keithley2450', got {text!r}")
-        bundled = f"pymeasure.instruments.{where}"
-        module = bundled if _exists(bundled) else where
-        try:
-            there = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name not in (module, module.partition(".")[0]):
-                raise ConfigurationError(f"{module!r} needs the Python module {error.name!r}") from error
-            raise ConfigurationError(
-                f"PyMeasure has no maker {where!r}, and there is no module of that name",
-                suggestion=nearest(where, _makers()),
-            ) from None
-        cls = getattr(there, name, None)
-        if not (isinstance(cls, type) and issubclass(cls, instrument)):
-            classes = [n for n, one in vars(there).items() if isinstance(one, type) and issubclass(one, instrument)]
-            near = nearest(name, classes)
-            raise ConfigurationError(
-                f"{module!r} has no instrument {name!r}", suggestion=f"pymeasure:{where}.{near}" if near else None
-            )
-        return cls
+        return bundled_class(
+            text, _framework().Instrument, framework="PyMeasure", prefix="pymeasure", package="pymeasure.instruments",
+            example="keithley.Keithley2450",
+        )  # fmt: skip
 
     def describe(self, cls: type) -> Description:
         """Return what an instrument or channel class declares."""
@@ -114,6 +102,10 @@ class PyMeasureDrivers(DriverSource):
         """Make the instrument on an adapter of PyMeasure that uses the library."""
         return cls(address, visa_library=library, **options)
 
+    def resource(self, instrument: Any) -> Any:
+        """Return the resource of the adapter."""
+        return super().resource(instrument.adapter)
+
     def close(self, instrument: Any) -> None:
         """Close the adapter."""
         instrument.adapter.close()
@@ -128,19 +120,6 @@ def _framework() -> ModuleType:
         return importlib.import_module("pymeasure.instruments")
     except ModuleNotFoundError as error:
         raise missing("PyMeasure", "pymeasure", error) from error
-
-
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _makers() -> list[str]:
-    import pkgutil
-
-    return [found.name for found in pkgutil.iter_modules(_framework().__path__) if found.ispkg]
 
 
 def _question(cls: type, base: ModuleType) -> Callable[[Any], Any] | None:

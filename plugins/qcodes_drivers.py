@@ -11,15 +11,13 @@ import ast
 import contextlib
 import functools
 import importlib
-import importlib.util
 import inspect
+import json
 import math
-import pkgutil
 from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.foreign import (
     Children,
     Description,
@@ -27,6 +25,7 @@ from catkit_devices.foreign import (
     LeftOut,
     Member,
     attributes_set_by,
+    bundled_class,
     missing,
     read_class,
     syntax_of,
@@ -55,29 +54,10 @@ class QCoDeSDrivers(DriverSource):
 
     def find(self, text: str) -> type:
         """Return an instrument class: ``Keysight.Keysight34465A``, or ``my_package.my_module.MyInstrument``."""
-        instrument = _framework().Instrument
-        where, _, name = text.rpartition(".")
-        if not where:
-            raise ConfigurationError(f"expected a maker and a class, 'qcodes:Keysight.Keysight34465A', got {text!r}")
-        bundled = f"qcodes.instrument_drivers.{where}"
-        module = bundled if _exists(bundled) else where
-        try:
-            there = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name not in (module, module.partition(".")[0]):
-                raise ConfigurationError(f"{module!r} needs the Python module {error.name!r}") from error
-            raise ConfigurationError(
-                f"QCoDeS has no maker {where!r}, and there is no module of that name",
-                suggestion=nearest(where, _makers()),
-            ) from None
-        cls = getattr(there, name, None)
-        if not (isinstance(cls, type) and issubclass(cls, instrument)):
-            classes = [n for n, one in vars(there).items() if isinstance(one, type) and issubclass(one, instrument)]
-            near = nearest(name, classes)
-            raise ConfigurationError(
-                f"{module!r} has no instrument {name!r}", suggestion=f"qcodes:{where}.{near}" if near else None
-            )
-        return cls
+        return bundled_class(
+            text, _framework().Instrument, framework="QCoDeS", prefix="qcodes", package="qcodes.instrument_drivers",
+            example="Keysight.Keysight34465A",
+        )  # fmt: skip
 
     def describe(self, cls: type) -> Description:
         """Return what a class tells before an object of it is made: methods, and parameters in its source."""
@@ -98,6 +78,16 @@ class QCoDeSDrivers(DriverSource):
         """Return what an object has: parameters, functions, methods, attributes, modules and channels."""
         return _Opened(instrument).description(asks=_has_said_what_it_is(instrument))
 
+    def names(self, instrument: Any) -> list[str]:
+        """Return the names of its parameters, functions, modules and channels, and of the parameters of its modules."""
+        names = [*instrument.parameters, *instrument.functions, *instrument.submodules]
+        for one in instrument.submodules.values():
+            if isinstance(one, _kinds().InstrumentBase):
+                names += one.parameters
+            elif isinstance(one, _kinds().ChannelTuple):
+                names += [channel.short_name for channel in one]
+        return names
+
     def construct(self, cls: type, name: str, address: str | None, library: Any, options: Mapping[str, Any], /) -> Any:
         """Make the instrument."""
         if library is None:
@@ -106,6 +96,12 @@ class QCoDeSDrivers(DriverSource):
             # QCoDeS knows a simulation by this name, and then asks for no greeting that its simulated instruments lack.
             library.__class__ = type("SimVisaLibrary", (type(library),), {})
         return cls(name, address, visalib=library, **options)
+
+    def snapshot(self, instrument: Any) -> dict[str, Any]:
+        """Return QCoDeS's snapshot, with the values that it knows, in the form in which QCoDeS writes it as JSON."""
+        encoder = importlib.import_module("qcodes.utils").NumpyJSONEncoder
+        made: dict[str, Any] = json.loads(json.dumps(instrument.snapshot(update=False), cls=encoder))
+        return made
 
     def claims(self, cls: type) -> bool:
         """Return whether a class is an instrument of QCoDeS."""
@@ -117,18 +113,6 @@ def _framework() -> ModuleType:
         return importlib.import_module("qcodes.instrument")
     except ModuleNotFoundError as error:
         raise missing("QCoDeS", "qcodes", error) from error
-
-
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _makers() -> list[str]:
-    drivers = importlib.import_module("qcodes.instrument_drivers")
-    return [found.name for found in pkgutil.iter_modules(drivers.__path__) if found.ispkg]
 
 
 def _question(instrument: Any) -> str:

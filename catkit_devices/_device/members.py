@@ -909,6 +909,10 @@ def interfaces_of(cls: type) -> tuple[str, ...]:
     return tuple(base.__name__ for base in cls.__mro__ if vars(base).get("_capability_"))
 
 
+_FOR_PROGRAMS = ("_driver_snapshot_", "_enter_entry_", "_leave_entry_", "_may_set_", "_there_")
+"""Private methods of a device that the programs of this framework call through a proxy."""
+
+
 def interface_of(cls: Any, kind: str, device: Any) -> Interface:
     """Return what clients may reach of a device of this class, hosted as an object of this kind.
 
@@ -919,7 +923,7 @@ def interface_of(cls: Any, kind: str, device: Any) -> Interface:
     """
     capabilities = interfaces_of(cls)
     shown = _interface(cls, kind, {}, device)
-    methods = shown.methods | {"_enter_entry_": None, "_leave_entry_": None, "_may_set_": None, "_there_": None}
+    methods = shown.methods | dict.fromkeys(_FOR_PROGRAMS)
     return shown._replace(methods=methods, capabilities=capabilities, entered=True)
 
 

@@ -11,6 +11,7 @@ these does its :class:`Exchanges` over it.
 from __future__ import annotations
 
 import contextlib
+import copy
 import enum
 import errno
 import logging
@@ -18,6 +19,7 @@ import os
 import threading
 import time
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from catkit_devices._base.ctrl_c import InterruptSafeEvent
@@ -26,6 +28,7 @@ from catkit_devices._wire.byte_stream import Line
 from catkit_devices._wire.ownership import Ownership
 from catkit_devices.errors import (
     CatkitDevicesError,
+    DeviceBusyError,
     DeviceClosedError,
     DeviceDisconnectedError,
     DeviceError,
@@ -265,7 +268,32 @@ class Transport:
             with transport.hold(), transport._change():
                 if transport._line is None or transport.trust.state is LineState.LOST:
                     transport._close()
-                    transport._open(manager, settings, shared=_in_process(library))
+                    opening = partial(_open_line, manager, transport.address, settings)
+                    transport._open(opening, shared=_in_process(library))
+        except BaseException:
+            transport.release()
+            raise
+        return transport
+
+    @classmethod
+    def adopt(cls, resource: Any) -> Transport:
+        """Return the transport of an address that a program has opened by itself. It is closed as any other is.
+
+        Args:
+            resource: of pyvisa, opened.
+
+        Raises:
+            DeviceBusyError: another process has the address, or a device of this process.
+        """
+        library, address = resource.visalib, normalise(resource.resource_name)
+        with _guard:
+            if (id(library), address) in _transports:
+                raise DeviceBusyError("a device of this program has it already", address=address)
+            transport = _transports[id(library), address] = cls(library, address)
+            transport._users += 1
+        try:
+            with transport._change():
+                transport._open(partial(_opened_line, resource), shared=_in_process(library))
         except BaseException:
             transport.release()
             raise
@@ -322,7 +350,7 @@ class Transport:
         finally:
             self._changing.release()
 
-    def _open(self, manager: Any, settings: Mapping[str, Any], *, shared: bool) -> None:
+    def _open(self, opening: Callable[[contextlib.ExitStack], Line], *, shared: bool) -> None:
         doubts = _doubts.setdefault(self._library, {})
         with contextlib.ExitStack() as cleanup:
             if not shared:
@@ -330,7 +358,7 @@ class Transport:
                 cleanup.callback(owned.release)
                 if owned.inherited:
                     doubts.setdefault(self.address, "the program that had it before has died")
-            self._line = _open_line(manager, self.address, settings, cleanup)
+            self._line = opening(cleanup)
             doubt = doubts.pop(self.address, None)
             self.trust = TRUSTED if doubt is None else Trust(LineState.SUSPECT, doubt)
             self.opened_at = time.monotonic()
@@ -356,7 +384,16 @@ class _Exchange:
 
 def _open_line(manager: Any, address: str, settings: Mapping[str, Any], cleanup: contextlib.ExitStack) -> Line:
     """Open a connection to an address, which ``cleanup`` closes."""
-    resource = manager.open_resource(address, open_timeout=int(_OPEN_TIMEOUT * 1000))
+    return _line(manager.open_resource(address, open_timeout=int(_OPEN_TIMEOUT * 1000)), settings, cleanup)
+
+
+def _opened_line(resource: Any, cleanup: contextlib.ExitStack) -> Line:
+    """Return the line of a connection that is open already, which ``cleanup`` closes."""
+    # By an object of its own: the other one gets another library, and is closed by its program, or is not.
+    return _line(copy.copy(resource), {}, cleanup)
+
+
+def _line(resource: Any, settings: Mapping[str, Any], cleanup: contextlib.ExitStack) -> Line:
     cleanup.callback(_close_quietly, resource)
     _keep_from_children(resource)
     cleanup.enter_context(resource.ignore_warning(*_unremarkable()))

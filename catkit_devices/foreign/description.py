@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
+import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -25,6 +27,7 @@ __all__ = [
     "LeftOut",
     "Member",
     "attributes_set_by",
+    "bundled_class",
     "found_class",
     "missing",
     "read_class",
@@ -158,6 +161,14 @@ class DriverSource(ABC):
         """Return the description of an object that was made, where that of its class is not complete."""
         return self.describe(type(instrument))
 
+    def names(self, instrument: Any) -> Any:  # noqa: ARG002 - for frameworks whose objects get members later
+        """Return a value that changes when an open object gets or loses members.
+
+        It is compared after each method that was called and each property that was set, so it should cost little. If it
+        has changed, :meth:`describe_opened` is asked again. Only for classes whose description is not complete.
+        """
+        return None
+
     def describe_child(self, child: Any) -> Description:
         """Return the description of a child that a foreign object was found to have when it was opened."""
         return self.describe(type(child))
@@ -174,6 +185,24 @@ class DriverSource(ABC):
 
     def translate(self, error: Exception) -> tuple[type[DeviceError], str] | None:  # noqa: ARG002 - for sources that know their errors
         """Return what an error of the foreign code becomes, and its text; None for what any error becomes."""
+        return None
+
+    def resource(self, instrument: Any) -> Any:
+        """Return the resource of pyvisa by which an object that exists already talks to its instrument.
+
+        None if it has none, or several. This finds the one that is an attribute of the object.
+        """
+        from pyvisa.resources import Resource
+
+        found = {id(one): one for one in getattr(instrument, "__dict__", {}).values() if isinstance(one, Resource)}
+        return next(iter(found.values())) if len(found) == 1 else None
+
+    def snapshot(self, instrument: Any) -> dict[str, Any] | None:  # noqa: ARG002 - for frameworks that have snapshots
+        """Return what the framework keeps of an object in the record of a measurement; None if it has no such thing.
+
+        It is called while others may use the object. So nothing may be sent to the instrument for it: it is what the
+        framework knows already, as values that JSON can express.
+        """
         return None
 
     def claims(self, cls: type) -> bool:  # noqa: ARG002 - for sources that know their classes
@@ -209,6 +238,52 @@ def found_class(module: str, name: str) -> type:
         classes = [known for known, value in vars(there).items() if isinstance(value, type)]
         raise ConfigurationError(f"{module!r} has no class {name!r}", suggestion=nearest(name, classes))
     return cls
+
+
+def bundled_class(text: str, base: type, *, framework: str, prefix: str, package: str, example: str) -> type:
+    """Return an instrument class that a framework brings with it, or one of any other module.
+
+    Args:
+        text: module and class. The module is looked for in the package first, where each maker has one.
+        base: from which all instrument classes of the framework derive.
+        framework: its name.
+        prefix: of its drivers in a configuration.
+        package: in which it has its drivers.
+        example: of a right text.
+
+    Raises:
+        ConfigurationError: there is no such class; with the nearest spelling.
+    """
+    where, _, name = text.rpartition(".")
+    if not where:
+        raise ConfigurationError(f"expected a maker and a class, '{prefix}:{example}', got {text!r}")
+    bundled = f"{package}.{where}"
+    module = bundled if _exists(bundled) else where
+    try:
+        there = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in (module, module.partition(".")[0]):
+            raise ConfigurationError(f"{module!r} needs the Python module {error.name!r}") from error
+        makers = [one.name for one in pkgutil.iter_modules(importlib.import_module(package).__path__) if one.ispkg]
+        raise ConfigurationError(
+            f"{framework} has no maker {where!r}, and there is no module of that name",
+            suggestion=nearest(where, makers),
+        ) from None
+    cls = getattr(there, name, None)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        classes = [known for known, one in vars(there).items() if isinstance(one, type) and issubclass(one, base)]
+        near = nearest(name, classes)
+        raise ConfigurationError(
+            f"{module!r} has no instrument {name!r}", suggestion=f"{prefix}:{where}.{near}" if near else None
+        )
+    return cls
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def read_class(cls: type, without: Iterable[str] = ()) -> tuple[list[Member], list[LeftOut]]:

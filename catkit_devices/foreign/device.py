@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import enum
+import logging
+import time
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from catkit_devices._base.paths import words
 from catkit_devices._device.members import hook, narrow
 from catkit_devices._device.parts import component_at, forget_groups
+from catkit_devices._wire.exchange import Transport
 from catkit_devices._wire.wire_device import WireDevice
 from catkit_devices.components import Component
 from catkit_devices.device import Device
 from catkit_devices.errors import (
     CatkitDevicesError,
     ConfigurationError,
+    DeviceBusyError,
     DeviceClosedError,
     DeviceDisconnectedError,
     DeviceError,
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from catkit_devices.multiprocessing.protocol import Interface
 
 __all__ = ["NOTHING", "ForeignComponent", "ForeignDevice", "ForeignVisaDevice"]
+
+_log = logging.getLogger(__name__)
 
 NOTHING = "nothing"
 """The value of ``safe`` for a device that needs nothing to be safe."""
@@ -92,6 +98,10 @@ class ForeignDevice(Device):
         self._options_ = options or {}
         self._given_limits_ = dict(others.get("limits") or {})
         self._foreign_: Any = None
+        self._last_snapshot_: tuple[dict[str, Any] | None, float] = None, 0.0
+        """What the framework knew of it when it was closed last, and when that was on the monotonic clock."""
+        self._names_: Any = None
+        """What its source has said of the names of its members, when it was asked which there are."""
 
     @classmethod
     def _for_(cls, options: Mapping[str, Any]) -> type[Self]:
@@ -127,6 +137,7 @@ class ForeignDevice(Device):
     def _know_all_(self) -> None:
         """Get the class that has everything which the foreign object has; a DeviceOpenError if that does not fit."""
         cls = type(self)
+        self._names_ = self._source_.names(self._foreign_)
         description = self._source_.describe_opened(self._foreign_)
         if description == cls._description_:
             return
@@ -177,12 +188,25 @@ class ForeignDevice(Device):
         foreign, self._foreign_ = self._foreign_, None
         if foreign is None:
             return
+        self._last_snapshot_ = None, 0.0
+        try:
+            self._last_snapshot_ = self._source_.snapshot(foreign), time.monotonic()
+        except Exception as error:  # noqa: BLE001 - of a driver, which is to be closed all the same
+            _log.warning("device %r: its driver gives no snapshot: %s", self._name_, error)
         try:
             self._source_.close(foreign)
         except CatkitDevicesError:
             raise
         except Exception as error:
             raise DeviceError(f"closing it failed: {type(error).__name__}: {error}", **self._facts_()) from error
+
+    def _driver_snapshot_(self) -> tuple[Any, float | None] | None:
+        foreign = self._foreign_
+        if foreign is not None:
+            taken = self._source_.snapshot(foreign)
+            return None if taken is None else (taken, None)
+        taken, closed_at = self._last_snapshot_
+        return None if taken is None else (taken, time.monotonic() - closed_at)
 
     def _only_connects_(self) -> bool:
         return False  # the constructor of the foreign object may do anything
@@ -254,6 +278,7 @@ class ForeignDevice(Device):
                 member.write(target, value)
 
         self._run_foreign_(work, f"{owner._prefix_}{name}", DeviceValueError, whole=True)
+        self._look_again_()
 
     def _call_(self, owner: Any, name: str, attribute: str, args: Any, kwargs: Any) -> Any:
         """Call a method of a foreign object, as part of an operation."""
@@ -261,7 +286,16 @@ class ForeignDevice(Device):
         def work() -> Any:
             return getattr(owner._target_(), attribute)(*args, **kwargs)
 
-        return _sent(self._run_foreign_(work, f"{owner._prefix_}{name}", DeviceValueError))
+        result = _sent(self._run_foreign_(work, f"{owner._prefix_}{name}", DeviceValueError))
+        self._look_again_()
+        return result
+
+    def _look_again_(self) -> None:
+        """Get another class, if what the driver has just done has given its object other members."""
+        if not self._known_when_open_ or self._foreign_ is None:
+            return
+        if self._source_.names(self._foreign_) != self._names_:
+            self._know_all_()
 
     def _run_foreign_(
         self,
@@ -314,12 +348,18 @@ class ForeignVisaDevice(ForeignDevice, WireDevice):
         """What the instrument called itself when it was opened."""
 
     def _open(self) -> Any:
-        from catkit_devices.foreign.visa_guard import GuardedVisaLibrary
+        from catkit_devices.foreign.visa_guard import GuardedVisaLibrary, settings_of
 
         self._answered_ = None
+        resource = self._opened_(self._name_)
+        if resource is not None and isinstance(resource.visalib, GuardedVisaLibrary):
+            raise DeviceBusyError("another device of this program has the object", **self._facts_())
+        settings = {} if resource is None else settings_of(resource)
         transport = WireDevice._open(self)  # noqa: SLF001 - a base class
         guard = GuardedVisaLibrary(transport.line.resource.visalib, self._exchanges_, self._name_)
         self._guard_ = guard
+        if resource is not None:
+            guard.adopt(resource, settings)
         try:
             self._construct_(self._exchanges_.address, guard)
             self._require_identity_()
@@ -337,6 +377,18 @@ class ForeignVisaDevice(ForeignDevice, WireDevice):
         finally:
             self._guard_ = None
             WireDevice._close(self)  # noqa: SLF001 - a base class
+
+    def _join_line_(self) -> Transport:
+        resource = self._opened_(self._name_)
+        return super()._join_line_() if resource is None else Transport.adopt(resource)
+
+    @staticmethod
+    def _opened_(device: str) -> Any:  # noqa: ARG004 - for an object that exists already
+        """Return the resource of pyvisa that the foreign object has opened before there was a device of this name.
+
+        None for an object that is made when the device is opened.
+        """
+        return None
 
     @hook
     def _identify(self) -> None:

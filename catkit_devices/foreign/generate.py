@@ -47,8 +47,8 @@ def device_class(source: DriverSource, cls: type) -> type[ForeignDevice]:
     return _classes[key]
 
 
-def made_from(source: DriverSource, cls: type, description: Description) -> type[ForeignDevice]:
-    """Return a new class of devices for a foreign class with this description."""
+def made_from(source: DriverSource, cls: type, description: Description, **more: Any) -> type[ForeignDevice]:
+    """Return a new class of devices for a foreign class with this description, and with ``more`` members."""
     facts = {
         "_base_": source.base() or (ForeignVisaDevice if description.uses_visa else ForeignDevice),
         "_source_": source,
@@ -56,6 +56,7 @@ def made_from(source: DriverSource, cls: type, description: Description) -> type
         "_kind_": cls,
         "_known_when_open_": not description.complete,
         "_with_all_": staticmethod(with_all),
+        **more,
     }
     return _made(cls.__name__, description, _Adjustments({}), facts)
 
@@ -88,14 +89,26 @@ def with_all(cls: type[ForeignDevice], description: Description) -> type[Foreign
     return made
 
 
-def hosting(source: DriverSource, instrument: Any) -> type[ForeignDevice]:
-    """Return the class of the one device that hosts a foreign object which exists already, with its connection."""
+def hosting(source: DriverSource, instrument: Any) -> tuple[type[ForeignDevice], dict[str, Any]]:
+    """Return the class of the one device that hosts a foreign object which exists already, and the options for it.
+
+    If the object has one resource of pyvisa, that is used as the line of the device.
+    """
     cls = type(instrument)
     described = source.describe(cls)
-    description = replace(
-        described if described.complete else source.describe_opened(instrument), uses_visa=False, question=None
-    )
-    return made_from(_Ready(source, instrument), cls, description)
+    if not described.complete:
+        described = source.describe_opened(instrument)
+    resource = source.resource(instrument)
+    ready = _Ready(source, instrument)
+    if resource is None:
+        return made_from(ready, cls, replace(described, uses_visa=False, question=None)), {}
+
+    def opened(device: str) -> Any:
+        ready.require_instrument(cls, device)
+        return resource
+
+    made = made_from(ready, cls, replace(described, uses_visa=True), _opened_=staticmethod(opened))
+    return made, {"address": resource.resource_name, "visa_library": resource.visalib}
 
 
 class _Ready(DriverSource):
@@ -122,16 +135,24 @@ class _Ready(DriverSource):
         """Return the answer of the other source."""
         return self._source.describe_child(child)
 
-    def construct(self, cls: type, name: str, address: str | None, library: Any, options: Mapping[str, Any], /) -> Any:  # noqa: ARG002 - the object exists already
-        """Give the object, once."""
-        instrument, self._instrument = self._instrument, None
-        if instrument is None:
+    def require_instrument(self, cls: type, device: str) -> None:
+        """Raise DeviceOpenError if the object was given before: it is closed since."""
+        if self._instrument is None:
             raise DeviceOpenError(
                 f"the object that was given has been closed: give the class, share({cls.__qualname__}, address), "
                 "for a device that can be opened again",
-                device=name,
+                device=device,
             )
+
+    def construct(self, cls: type, name: str, address: str | None, library: Any, options: Mapping[str, Any], /) -> Any:  # noqa: ARG002 - the object exists already
+        """Give the object, once."""
+        self.require_instrument(cls, name)
+        instrument, self._instrument = self._instrument, None
         return instrument
+
+    def snapshot(self, instrument: Any) -> dict[str, Any] | None:
+        """Return the answer of the other source."""
+        return self._source.snapshot(instrument)
 
     def close(self, instrument: Any) -> None:
         """Close the object."""

@@ -21,17 +21,23 @@ from catkit_devices._wire.passing_library import PassingVisaLibrary
 from catkit_devices.errors import DeviceOpenError, DeviceValueError, OperationCancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pyvisa.constants import AccessModes
     from pyvisa.typing import VISARMSession, VISASession
 
     from catkit_devices._wire.exchange import Exchanges
 
-__all__ = ["GuardedVisaLibrary"]
+__all__ = ["GuardedVisaLibrary", "settings_of"]
 
-_TIMEOUT = 2000
-"""Milliseconds for a read or write until the foreign driver says otherwise: the default of VISA (VPP-4.3, 3.3)."""
+_DEFAULTS = {
+    ResourceAttribute.timeout_value: 2000,
+    ResourceAttribute.termchar: ord("\n"),
+    ResourceAttribute.termchar_enabled: constants.VI_FALSE,
+    ResourceAttribute.asrl_end_in: constants.SerialTermination.termination_char,
+}
+"""What every new session of VISA has until the foreign driver says otherwise (VPP-4.3, 3.3); the timeout is in
+milliseconds. The device sets other values, for itself."""
 
 _TALKING = (
     "assert_interrupt_signal",
@@ -78,6 +84,15 @@ class Operation:
         self.owed: bytes | None = None
         self.turn = 0
         self.error: BaseException | None = None
+
+
+def settings_of(resource: Any) -> dict[ResourceAttribute, Any]:
+    """Return what a driver has set of a resource of pyvisa that a device sets, too, for itself."""
+    found = {}
+    for attribute in _DEFAULTS:
+        with contextlib.suppress(pyvisa.VisaIOError, NotImplementedError):
+            found[attribute], _status = resource.visalib.get_attribute(resource.session, attribute)
+    return found
 
 
 class GuardedVisaLibrary(PassingVisaLibrary):
@@ -166,19 +181,23 @@ class GuardedVisaLibrary(PassingVisaLibrary):
                 address=self._exchanges.address,
             )
         opened: VISASession = self._exchanges.opened().line.resource.session
-        self._set_defaults(opened)
+        self._set(opened, _DEFAULTS)
         self._given = opened
         return opened, StatusCode.success
 
-    def _set_defaults(self, session: VISASession) -> None:
-        """Set what every new session of VISA has: the device has set other values, for itself."""
-        defaults = {
-            ResourceAttribute.timeout_value: _TIMEOUT,
-            ResourceAttribute.termchar: ord("\n"),
-            ResourceAttribute.termchar_enabled: constants.VI_FALSE,
-            ResourceAttribute.asrl_end_in: constants.SerialTermination.termination_char,
-        }
-        for attribute, value in defaults.items():
+    def adopt(self, resource: Any, settings: Mapping[ResourceAttribute, Any]) -> None:
+        """Have a resource use this library, which its driver has opened before there was a device.
+
+        Args:
+            resource: of pyvisa; closing it closes nothing from now on, because the connection is the device's.
+            settings: what :func:`settings_of` has told of it; the device has set other values, for itself.
+        """
+        self._set(resource.session, settings)
+        self._given = resource.session
+        resource.visalib = self
+
+    def _set(self, session: VISASession, settings: Mapping[ResourceAttribute, Any]) -> None:
+        for attribute, value in settings.items():
             with contextlib.suppress(pyvisa.VisaIOError, NotImplementedError):
                 self._inner.set_attribute(session, attribute, value)
 

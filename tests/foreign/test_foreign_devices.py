@@ -1,5 +1,6 @@
 """Drivers that know nothing of this project, hosted as devices."""
 
+import importlib
 import inspect
 import threading
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from catkit_devices.drivers import Plugins, create_device
+from catkit_devices.drivers import Plugins, create_device, share
 from catkit_devices.errors import (
     ConfigurationError,
     DeviceBusyError,
@@ -47,6 +48,12 @@ def lamp():
     yield build
     for device in made:
         device._life_.abandon()
+
+
+@pytest.fixture
+def lamp_house():
+    Plugins([PLUGINS])
+    return importlib.import_module("catkit_devices.plugins.lamp_house")
 
 
 # --- what it has
@@ -173,6 +180,38 @@ def test_a_late_reply_is_never_taken_for_the_answer_to_a_later_question(lamp, ad
         _ = device.echo
     assert caught.value.device == "lamp"
     assert device.echo == "echo 2"
+
+
+@pytest.mark.parametrize("address", [ADDRESS, "GPIB0::5::INSTR"])
+def test_the_line_of_an_object_that_is_there_already_is_recovered_after_a_timeout(lamp_house, address):
+    library = build_library([Instrument(address, "lamp")], plugin_directories=[PLUGINS], clock=VirtualClock())
+    made = lamp_house.LampDriver(address, library)
+    device = share(made, late_window=2.0, safe=["off()"])
+    with device:
+        made.level = 4.0  # past the device, by the program that has made it
+        assert device.level == 4.0
+        library.line(address).inject(Fault("late", delay=1.0))
+        with pytest.raises(DeviceTimeoutError, match="echo: VI_ERROR_TMO"):
+            _ = device.echo
+        assert device.echo == "echo 2"
+        assert made.connection.timeout == 300, "what the driver has set is left as it is"
+        with pytest.raises(DeviceBusyError, match="another device of this program has the object"):
+            share(made, safe="nothing").open()
+        other = lamp_house.LampDriver(address, library)
+        with pytest.raises(DeviceBusyError, match="a device of this program has it already"):
+            share(other, safe="nothing").open()
+    assert library.instrument(address).level == 0.0
+    with pytest.raises(DeviceOpenError, match=r"has been closed: give the class, share\(LampDriver, address\)"):
+        device.open()
+    with share(lamp_house.LampDriver, address, visa_library=library, safe="nothing") as another:
+        assert another.level == 0.0
+
+
+def test_an_object_without_a_line_of_its_own_has_the_mutex_all_the_same(lamp_house):
+    with share(lamp_house.Counter(2), safe="nothing") as counter, counter.lock():
+        assert (counter.step(), counter._address_) == (3, None)
+    with pytest.raises(ConfigurationError, match="Counter is open already, so it has its address: give no other"):
+        share(lamp_house.Counter(2), ADDRESS)
 
 
 def test_a_driver_that_reads_until_nothing_comes_leaves_a_line_that_is_trusted(lamp):

@@ -8,6 +8,7 @@ from pathlib import Path
 import hosted_qcodes
 import pytest
 
+from catkit_devices.datalog import RunReader
 from catkit_devices.drivers import Plugins, create_device, share
 from catkit_devices.errors import (
     ConfigurationError,
@@ -21,7 +22,7 @@ from catkit_devices.errors import (
 )
 from catkit_devices.multiprocessing import Process, SharedMemoryManager
 from catkit_devices.simulation import Fault, Instrument, build_library
-from catkit_devices.testbed import Testbed, load_configuration
+from catkit_devices.testbed import Experiment, Testbed, load_configuration
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -128,6 +129,28 @@ def test_limits_and_choices_follow_the_driver_while_it_is_open(meter):
     device.range = 3
     with pytest.raises(DeviceValueError, match="range must be one of 1, 3, got 10"):
         device.range = 10
+
+
+def test_a_module_that_a_method_of_the_driver_adds_is_there_at_once(tmp_path, monkeypatch):
+    (tmp_path / "rack_driver.py").write_text("""
+from qcodes.instrument import Instrument, InstrumentModule
+
+
+class Rack(Instrument):
+    def plug_in(self, name):
+        module = InstrumentModule(self, name)
+        module.add_parameter("level", set_cmd=None, initial_value=1, unit="V")
+        self.add_submodule(name, module)
+""")
+    monkeypatch.syspath_prepend(tmp_path)
+    with SharedMemoryManager("lab") as manager:
+        rack = manager.get_object("rack", create_device, "qcodes:rack_driver.Rack", "rack", {"safe": "nothing"})
+        with rack:
+            with pytest.raises(AttributeError, match="slot1"):
+                _ = rack.slot1
+            rack.plug_in("slot1")
+            assert rack.slot1.level == 1
+            assert rack.describe()["properties"]["slot1.level"]["unit"] == "V"
 
 
 def test_what_cannot_be_an_operation_is_left_out_with_the_reason(meter):
@@ -304,6 +327,13 @@ def test_share_makes_a_device_of_a_class_or_of_an_object():
     assert not library().instrument(ADDRESS).output
 
 
+class SetsAVoltage(Experiment):
+    def experiment(self):
+        source = self.devices.source
+        source.source_function = "voltage"
+        source.source.voltage = 1.5
+
+
 def test_a_testbed_and_the_command_line_use_a_driver_of_qcodes(tmp_path):
     path = tmp_path / "bench.toml"
     path.write_text(f"""
@@ -325,9 +355,14 @@ property = "source.voltage"
 maximum = 6.0
 """)
     with Testbed(load_configuration([path]), runs=tmp_path) as testbed:
+        experiment = SetsAVoltage()
+        testbed.run(experiment)
+        with RunReader(experiment.run_path) as run:
+            (taken,) = run.values("snapshot.end")
+        snapshot = taken.value["source"]["driver"]
+        assert snapshot["parameters"]["source_function"]["value"] == "voltage"
+        assert snapshot["submodules"]["_source_voltage"]["parameters"]["voltage"]["unit"] == "V"
         source = testbed.devices.source
-        source.source_function = "voltage"
-        source.source.voltage = 1.5
         assert source.source.voltage == 1.5
         command = [sys.executable, "-m", "catkit_devices", "get", "source.source.voltage", "--config", str(path)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tmp_path, check=False)

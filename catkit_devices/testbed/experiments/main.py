@@ -23,6 +23,7 @@ from catkit_devices.testbed.devices.devices import Devices
 from catkit_devices.testbed.experiments.experiment import Context
 from catkit_devices.testbed.experiments.progress import EXPERIMENTS, Progress, Reporter
 from catkit_devices.testbed.experiments.settings import settings_of_all
+from catkit_devices.testbed.experiments.snapshots import Snapshots
 from catkit_devices.testbed.experiments.stop import StopGuard
 from catkit_devices.testbed.experiments.watchdog import WARDEN
 from catkit_devices.testbed.frames.view import FramesView
@@ -109,8 +110,9 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
                 finishing=guard.finishing,
                 frames=FramesView(layout),
             )
+            snapshots = Snapshots(layout, context.devices, run)
             try:
-                return _run(experiment, context, guard)
+                return _run(experiment, context, guard, snapshots)
             finally:
                 root.removeHandler(run.handler)
 
@@ -124,11 +126,12 @@ def log_to_run(run_path: str) -> None:
     root.setLevel(logging.INFO)
 
 
-def _run(experiment: Experiment, context: Context, guard: StopGuard) -> ExperimentOutcome:
+def _run(experiment: Experiment, context: Context, guard: StopGuard, snapshots: Snapshots) -> ExperimentOutcome:
     experiment._run_in_(context)
     context.reporter.state("running")
     _log.info("%s started", context.name)
     _keep_settings(context, "start", _SETTINGS_TIMEOUT)
+    snapshots.start()
     try:
         try:
             outcome = _work(experiment, guard)
@@ -140,11 +143,13 @@ def _run(experiment: Experiment, context: Context, guard: StopGuard) -> Experime
         _do(experiment, "teardown")
         _end_recordings(context)
     except BaseException as error:
+        snapshots.end()
         _log.exception("%s failed", context.name)
         # The first error is raised, even if reporting it to the testbed fails.
         with contextlib.suppress(CatkitDevicesError):
             _end(context, "failed", in_one_line(error))
         raise
+    snapshots.end()
     _log.info("%s %s%s", context.name, outcome.state, f": {outcome.message}" if outcome.message else "")
     _end(context, outcome.state, outcome.message)
     return outcome

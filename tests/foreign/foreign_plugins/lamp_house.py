@@ -184,6 +184,11 @@ class Toys(DriverSource):
     def construct(self, cls, name, address, library, options):
         return cls(**options)
 
+    def snapshot(self, instrument):
+        if instrument.count < 0:
+            raise ValueError("a toy that counts backwards has no snapshot")
+        return {"count": instrument.count}
+
 
 @hookimpl
 def catkit_devices_driver_sources():
