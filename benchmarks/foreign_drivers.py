@@ -168,7 +168,7 @@ such as the adapter. `.ci/run` runs them too (tests/foreign/test_pymeasures_own_
 these fails:
 
 {failing_tests}
-## What it costs
+{_section_of_qcodes()}## What it costs
 
 One read of a property on the same simulated line, median, in microseconds; the ratio is the median over interleaved
 rounds. *Through a proxy* means that the device lives on a server, and another process reads it.
@@ -177,6 +177,13 @@ rounds. *Through a proxy* means that the device lives on a server, and another p
 |---|---|---|---|---|---|
 {chr(10).join(_rows(times))}
 """
+
+
+def _section_of_qcodes():
+    """Return the part of the page that benchmarks/qcodes_hosted.py makes, as it is there now."""
+    text = PAGE.read_text(encoding="utf-8")
+    start = text.find("## QCoDeS's drivers, hosted\n")
+    return "" if start < 0 else text[start : text.index("## What it costs\n", start)]
 
 
 def costs():
