@@ -55,6 +55,7 @@ COMMANDS = {
     "plot": "catkit_devices.cli.plot:plot",
     "export": "catkit_devices.cli.export:export",
     "serve": "catkit_devices.cli.serve:serve",
+    "mcp": "catkit_devices.cli.mcp:mcp",
     "gateway": "catkit_devices.cli.gateway:gateway",
     "bench": "catkit_devices.cli.bench:bench",
     "simulate": "catkit_devices.cli.simulate:simulate",

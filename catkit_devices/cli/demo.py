@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "demo"]
 
-EXAMPLES = ("catkit-devices demo", "catkit-devices demo --runs /tmp/demo")
+EXAMPLES = ("catkit-devices demo", "catkit-devices demo --runs /tmp/demo", "catkit-devices demo --serve")
+
+_WATCHED = (
+    "devices.environment.telemetry={ humidity = 1.0, temperature = 1.0 }",
+    "devices.camera.frames={ rate = 5.0 }",
+)
+"""What the page shows beside the experiments: curves and pictures."""
 
 
 def demo(
@@ -23,6 +32,12 @@ def demo(
         "runs"
     ),
     overrides: Overrides = [],
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve a page to watch it in a browser, and go on until Ctrl-C.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Port of that page, 0 for a free one.")
+    ] = 8870,
     as_json: Json = False,
 ) -> None:
     """Run two experiments at once on a simulated bench, and draw what they measured.
@@ -32,13 +47,28 @@ def demo(
     """
     from catkit_devices.cli.live import LiveView
     from catkit_devices.cli.screen import Screen
+    from catkit_devices.cli.serve import serving
     from catkit_devices.demo import FilterScan, KeepCentred, plot
+    from catkit_devices.errors import ConfigurationError
     from catkit_devices.testbed import Testbed, bundled, load_configuration
 
-    configuration = load_configuration([bundled("demo")], overrides)
-    with Screen() as screen, Testbed(configuration, simulate=True, runs=runs) as testbed:
+    if serve and as_json:
+        raise ConfigurationError("expected one of --serve and --json, got both")
+    configuration = load_configuration([bundled("demo")], [*(_WATCHED if serve else ()), *overrides])
+    with contextlib.ExitStack() as stack:
+        screen = stack.enter_context(Screen())
+        testbed = stack.enter_context(Testbed(configuration, simulate=True, runs=runs))
+        if serve:
+            offered = [inspect.getfile(kind) for kind in (FilterScan, KeepCentred)]
+            stack.enter_context(serving(testbed, port, quiet=False, experiments=offered))
+            sys.stdout.flush()  # whoever opens the page needs the token now, also where this goes to a file
         with LiveView(testbed, screen):
             testbed.run(FilterScan(spot_timeout=20.0), KeepCentred())
+        if serve:
+            console().print("the experiments have ended; the bench goes on until Ctrl-C", markup=False)
+            sys.stdout.flush()
+            testbed.serve()
+            return
         directories = {progress.name: Path(str(progress.run)) for progress in testbed.progress()}
     scan, loop = directories["FilterScan"], directories["KeepCentred"]
     picture = loop.parent / f"{loop.name.partition('_')[0]}_demo.png"

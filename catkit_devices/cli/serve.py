@@ -15,7 +15,7 @@ from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simul
 from catkit_devices.cli.output import console, print_json, short, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from catkit_devices.testbed.client import TestbedClient
     from catkit_devices.testbed.experiments.experiment import Experiment
@@ -27,9 +27,12 @@ EXAMPLES = (
     "catkit-devices serve",
     "catkit-devices serve --config bench.toml --simulate",
     "catkit-devices serve --experiment scan.py --port 0 --json",
+    "catkit-devices serve --grant assistant",
     "catkit-devices serve --host 0.0.0.0 --name bench.lab.org --certificate bench.pem --key bench.key",
 )
 
+_GRANT_LASTS = 7 * 86400.0
+"""Seconds until a grant ends, if the service does not end before: a week."""
 _END_TIMEOUT = 10.0
 """Seconds that the service of a testbed has to end."""
 
@@ -68,9 +71,16 @@ def serve(
             help="An experiment that visitors may start; may be repeated.",
         ),
     ] = [],
+    grants: Annotated[
+        list[str],
+        typer.Option(
+            "--grant", metavar="NAME", show_default=False,
+            help="Print a token that lets an agent of this name control the testbed (/mcp); may be repeated.",
+        ),
+    ] = [],
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Serve a page, a REST interface and metrics of a testbed, until Ctrl-C or the end of the testbed.
+    """Serve a page, a REST interface, metrics and tools for agents (MCP), until Ctrl-C or the end of the testbed.
 
     Everybody on this computer may look; to act, a visitor needs the token that is printed here. Nothing is served to
     other computers unless --host says so; these need a token to look, too.
@@ -86,7 +96,7 @@ def serve(
             plain_control=plain_control, experiments=kinds,
         ) as server,
     ):  # fmt: skip
-        tell(client, server, as_json=as_json)
+        tell(client, server, {name: server.keys.grant(name, _GRANT_LASTS) for name in grants}, as_json=as_json)
         run: Callable[[], None] | None = getattr(client, "serve", None)
         if run is not None:  # it was started for this
             run()
@@ -95,13 +105,14 @@ def serve(
 
 
 @contextlib.contextmanager
-def serving(testbed: TestbedClient, port: int, *, quiet: bool) -> Iterator[None]:
+def serving(testbed: TestbedClient, port: int, *, quiet: bool, experiments: Sequence[str] = ()) -> Iterator[None]:
     """Serve a testbed by a process of its own during a block; what that says goes to stderr.
 
     Args:
         testbed: that runs.
         port: 0 for a free one.
         quiet: whether not to print where it is, and the token; a log could be read by others.
+        experiments: those that visitors may start, as ``FILE[:CLASS]``.
 
     Raises:
         ConfigurationError: it does not begin to serve; it has said why.
@@ -110,7 +121,8 @@ def serving(testbed: TestbedClient, port: int, *, quiet: bool) -> Iterator[None]
 
     command = [sys.executable, "-m", "catkit_devices", "serve", "--json", "-t", testbed.layout.server]
     process = subprocess.Popen(
-        [*command, "--port", str(port)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        [*command, "--port", str(port), *(f"--experiment={one}" for one in experiments)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
         start_new_session=True,  # Ctrl-C is for the testbed, which then ends this one
     )  # fmt: skip
     try:
@@ -141,12 +153,14 @@ def offered(places: list[str]) -> dict[str, type[Experiment]]:
     return {kind.__name__: kind for kind in kinds}
 
 
-def tell(client: TestbedClient, server: WebServer, *, as_json: bool) -> None:
-    """Print where it is, and the tokens."""
+def tell(client: TestbedClient, server: WebServer, grants: dict[str, str], *, as_json: bool) -> None:
+    """Print where it is, and the tokens: those of the service, and those of agents by their names."""
     facts: dict[str, Any] = {"testbed": client.name, "url": server.url, "token": server.keys.control}
     if not server.local:
         facts["view_token"] = server.keys.view
     facts["token_file"] = str(server.token_file)
+    if grants:
+        facts["grants"] = grants
     if as_json:
         print_json(facts)
     else:
@@ -163,4 +177,6 @@ def _print(name: str, facts: dict[str, Any]) -> None:
     out.print(f"token for control:  {facts['token']}", markup=False)
     if "view_token" in facts:
         out.print(f"token for looking:  {facts['view_token']}", markup=False)
+    for name, token in facts.get("grants", {}).items():
+        out.print(f"token for agent {name!r}, at {facts['url']}mcp: {token}", markup=False)
     out.print(f"for programs of this user on this computer, it is in {short(facts['token_file'])}", markup=False)

@@ -168,7 +168,7 @@ class TestbedClient:
         for running in own.values():
             if not names or running.name in names:
                 running.stop(reason)
-                self._audit("stopped", running.name, reason)
+                self.note_in_audit_trail("stopped", running.name, reason)
         others = tuple(name for name in names or self._names_running() if name not in own)
         if others:
             self._tell(others, STOP, reason)
@@ -341,8 +341,15 @@ class TestbedClient:
     def _reason_behind(self) -> BaseException | None:
         return self._reason_to_stop() or trip_of_servers(self.layout)
 
-    def _audit(self, what: str, target: str, reason: str, error: BaseException | None = None) -> None:
-        """Write down in the audit trail what this process does."""
+    def note_in_audit_trail(self, what: str, target: str, reason: str = "", error: BaseException | None = None) -> None:
+        """Write down in the audit trail what this process does, or what it does for somebody else.
+
+        Args:
+            what: was done: a participle.
+            target: a device, an experiment, ``safety``, ``the testbed``.
+            reason: that was given for it.
+            error: why it failed.
+        """
         with contextlib.suppress(*UNREACHABLE):  # what is done does not depend on it
             send_entries(self.layout.server, [entry(current_call(), what, target, reason=reason, error=error)])
 
@@ -361,7 +368,7 @@ class TestbedClient:
                     f"testbed {self.name!r} runs no experiment {name!r}, it runs {', '.join(running) or 'none'}"
                 )
             self.manager.get_queue(control_queue(name)).put((word, reason))
-            self._audit("stopped", name, reason or "after its current step")
+            self.note_in_audit_trail("stopped", name, reason or "after its current step")
 
     def _names_running(self) -> tuple[str, ...]:
         return tuple(progress.name for progress in self.progress() if progress.state not in ENDED)

@@ -335,9 +335,9 @@ class Testbed(TestbedClient):
         try:
             self._reset_safety(reason)
         except BaseException as error:
-            self._audit("reset", "safety", reason, error)
+            self.note_in_audit_trail("reset", "safety", reason, error)
             raise
-        self._audit("reset", "safety", reason)
+        self.note_in_audit_trail("reset", "safety", reason)
 
     def _reset_safety(self, reason: str) -> None:
         if self._watch is None or self._watch.trip is None:

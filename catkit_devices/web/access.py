@@ -10,7 +10,9 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-__all__ = ["Access", "Keys", "Visitor", "is_local"]
+from catkit_devices.errors import ConfigurationError
+
+__all__ = ["Access", "Grant", "Keys", "Visitor", "is_local"]
 
 _COOKIE_LASTS = 12 * 3600.0
 """Seconds without a request after which a cookie is not accepted any more: one night."""
@@ -18,6 +20,8 @@ _MOST_COOKIES = 256
 """How many cookies are remembered; the one that was not used for longest is forgotten first."""
 _REMEMBERED = 60.0
 """Seconds for which a wrong token makes the answer to the next wrong one slower."""
+_MOST_GRANTS = 64
+"""How many agents may have a grant at the same time."""
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 """Seconds until the answer to a wrong token: doubled with each one, up to the longest."""
 
@@ -41,12 +45,16 @@ class Visitor:
         access: what it may do.
         why_not: why it may not do more, if it asked for that; for the answer.
         secure: whether nobody on the way can read it (TLS, or on this computer), or that was said not to matter.
+        agent: the name under which a person has granted an agent what it does; empty for everybody else.
+        until: when that grant ends, in seconds since 1970 UTC.
     """
 
     host: str
     access: Access
     why_not: str = ""
     secure: bool = True
+    agent: str = ""
+    until: float = 0.0
 
     @property
     def local(self) -> bool:
@@ -63,8 +71,21 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
+@dataclass(frozen=True)
+class Grant:
+    """What a person has allowed an agent: to control the testbed under a name.
+
+    Attributes:
+        agent: its name.
+        until: when the grant ends, in seconds since 1970 UTC.
+    """
+
+    agent: str
+    until: float
+
+
 class Keys:
-    """The two tokens of a web service, and the cookies that were given for them. For one event loop.
+    """The two tokens of a web service, the cookies that were given for them, and agents' grants. For one event loop.
 
     Attributes:
         control: the token that allows everything.
@@ -77,6 +98,7 @@ class Keys:
         self._known = ((_digest(self.control), Access.CONTROL), (_digest(self.view), Access.VIEW))
         self._cookies: dict[bytes, tuple[Access, float]] = {}
         self._wrong: deque[float] = deque(maxlen=16)
+        self._grants: dict[bytes, Grant] = {}
 
     def of_token(self, token: str) -> Access:
         """Return what a token allows; takes equally long for every wrong one."""
@@ -106,6 +128,40 @@ class Keys:
     def forget_cookie(self, value: str) -> None:
         """Do not accept a cookie any more."""
         self._cookies.pop(_digest(value), None)
+
+    def grant(self, agent: str, lasts: float) -> str:
+        """Return a new token for an agent. The one that it had is not accepted any more.
+
+        Args:
+            agent: its name.
+            lasts: seconds.
+
+        Raises:
+            ConfigurationError: too many agents have a grant already.
+        """
+        self.revoke(agent)
+        if len(self.grants()) >= _MOST_GRANTS:
+            raise ConfigurationError(f"{_MOST_GRANTS} agents have a grant already, which is as many as there may be")
+        token = secrets.token_urlsafe(24)
+        self._grants[_digest(token)] = Grant(agent, time.time() + lasts)
+        return token
+
+    def grants(self) -> list[Grant]:
+        """Return the grants that have not ended."""
+        now = time.time()
+        self._grants = {key: grant for key, grant in self._grants.items() if grant.until > now}
+        return list(self._grants.values())
+
+    def grant_of_token(self, token: str) -> Grant | None:
+        """Return the grant that this token stands for; None if there is none, or none any more."""
+        grant = self._grants.get(_digest(token))
+        return None if grant is None or grant.until <= time.time() else grant
+
+    def revoke(self, agent: str) -> bool:
+        """Accept the token of an agent no more; return whether it had one."""
+        before = len(self._grants)
+        self._grants = {key: grant for key, grant in self._grants.items() if grant.agent != agent}
+        return len(self._grants) < before
 
     def delay_of_wrong_token(self) -> float:
         """Note that somebody has shown a wrong token; return for how many seconds the answer waits.

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
+import json
+import logging
+import os
 import secrets
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.paths import get_at, same_path, set_at
 from catkit_devices._base.standby import all_at_once
 from catkit_devices.errors import CatkitDevicesError, ConfigurationError, nearest
 from catkit_devices.multiprocessing import acting_as, current_owner
-from catkit_devices.plain import plain_json
+from catkit_devices.plain import plain, plain_json
 from catkit_devices.testbed.experiments.progress import ENDED
 from catkit_devices.testbed.processes.logs import report
 from catkit_devices.testbed.trip import UNREACHABLE
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from catkit_devices._base.standby import Errand
     from catkit_devices.multiprocessing import NamedSession
     from catkit_devices.multiprocessing.locks.owner import Owner
+    from catkit_devices.multiprocessing.types.stream import Frame
     from catkit_devices.testbed.client import TestbedClient
     from catkit_devices.testbed.experiments.experiment import Experiment
     from catkit_devices.testbed.layout import DeviceEntry
@@ -53,10 +60,16 @@ _THREADS, _LOOKS, _URGENT_THREADS = 64, 8, 16
 """Threads for what may wait for a mutex or an instrument, for looking, and for what must never wait for either."""
 _SAFE_IN_TIME = 2.0
 """Seconds for which STOP waits for devices to be safe before it answers; making them safe goes on after that."""
+_WATCH = 0.5
+"""Seconds between two looks whether somebody who has a lock is silent."""
+_FRAME_WAIT = 5.0
+"""Seconds to wait for a frame of a camera that has none, or only an old one."""
 _LOOK = 0.1
 """Seconds between two looks whether the experiments have ended after STOP."""
 _UNTIL_ENDED = 15.0
 """Seconds, beside the ``stop_timeout`` of the testbed, until STOP no longer waits for the experiments to end."""
+
+_log = logging.getLogger(__name__)
 
 
 class _Acting:
@@ -88,6 +101,7 @@ class _Held:
         lasts: seconds for which it lasts without a sign of the visitor.
         until: when that time is over, on the clock of this computer.
         busy: how many requests of the visitor are being carried out: meanwhile it is not silent.
+        agent: to whom it belongs, if that is an agent.
     """
 
     devices: tuple[str, ...]
@@ -96,6 +110,7 @@ class _Held:
     lasts: float
     until: float = 0.0
     busy: int = 0
+    agent: str = ""
 
     def renew(self) -> None:
         self.until = time.monotonic() + self.lasts
@@ -142,6 +157,16 @@ class Actions:
                 report(self.client.manager, text, "web", {})
 
         asyncio.get_running_loop().run_in_executor(self._looks, say)
+
+    def _note(self, visitor: Visitor, what: str, target: str, reason: str = "") -> None:
+        """Have the testbed write down in its audit trail what a visitor did, where no server does that by itself."""
+        note = partial(self.client.note_in_audit_trail, what, target, reason)
+        asyncio.get_running_loop().run_in_executor(self._looks, self._as_visitor, visitor, note)
+
+    def tell_of_grant(self, visitor: Visitor, agent: str, what: str) -> None:
+        """Have it written down that a visitor has granted something to an agent, or has taken it away."""
+        self._say(f"{_who(visitor)}: agent {agent!r} {what}")
+        self._note(visitor, what, f"agent {agent!r}")
 
     # --- looking: no mutex
 
@@ -194,6 +219,30 @@ class Actions:
             "device": name, "property": found, "unit": facts["unit"], **plain_json(value), "time": time.time(),
             "source": "device",
         }  # fmt: skip
+
+    def cameras(self) -> dict[str, dict[str, Any]]:
+        """Return the cameras whose frames can be seen, and why no frame comes, where none does."""
+        return {
+            name: {"frames": one.stream.published, "age": one.age, "problem": one.problem}
+            for name, one in self.client.frames.items()
+        }
+
+    async def frame(self, name: str) -> Frame:
+        """Return the newest frame of a camera. No mutex is taken: the server of the camera publishes its frames.
+
+        Raises:
+            Problem: the configuration declares no frames of it.
+            WaitTimeoutError: no frame comes; says why.
+        """
+
+        def newest() -> Frame:
+            try:
+                camera = self.client.frames[name]
+            except ConfigurationError as error:
+                raise Problem(404, str(error)) from None
+            return camera.newest(_FRAME_WAIT)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, newest)
 
     # --- acting: each in a session
 
@@ -316,6 +365,10 @@ class Actions:
             if not working.done():
                 await loop.run_in_executor(self._urgent, bury)
             return await working
+        except asyncio.CancelledError:  # whoever asked for this has gone, or the service ends
+            if not working.done():
+                loop.run_in_executor(self._urgent, bury)
+            raise
         finally:
             leaving.cancel()
             if not working.done():
@@ -323,7 +376,8 @@ class Actions:
 
     def _begin(self, visitor: Visitor) -> _Acting:
         host = None if visitor.local else visitor.host
-        session = self.client.manager.session(f"visitor of the web service at {visitor.host}", host)
+        name = f"agent {visitor.agent!r}" if visitor.agent else f"visitor of the web service at {visitor.host}"
+        session = self.client.manager.session(name, host)
         with session:
             return _Acting(session, current_owner())
 
@@ -356,7 +410,7 @@ class Actions:
                 end = asyncio.get_running_loop().run_in_executor(self._urgent, acting.session.abandon)
                 await asyncio.shield(end)
         token = secrets.token_urlsafe(24)
-        held = self._held[token] = _Held(devices, acting, section, lasts)
+        held = self._held[token] = _Held(devices, acting, section, lasts, agent=visitor.agent)
         held.renew()
         self._say(f"{_who(visitor)} has locked {', '.join(devices)}")
         return {"lock": token, "devices": list(devices), "renew_within": lasts}
@@ -366,6 +420,10 @@ class Actions:
         held = self._lock_of(token)
         held.renew()
         return {"devices": list(held.devices), "renew_within": held.lasts}
+
+    def holds(self, token: str) -> bool:
+        """Return whether a lock still lasts."""
+        return token in self._held
 
     async def unlock(self, token: str) -> dict[str, Any]:
         """Give a lock back."""
@@ -383,13 +441,30 @@ class Actions:
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._urgent, leave))
         return {"devices": list(held.devices)}
 
-    async def bury_the_silent(self) -> None:
-        """End the locks of those that have said nothing for too long: their devices are made safe, and given on."""
+    def end_agent(self, agent: str) -> None:
+        """End the locks of an agent as if it had died: their devices are made safe, and given on. It waits for nothing.
+
+        Args:
+            agent: its name.
+        """
+        for token in [token for token, held in self._held.items() if held.agent == agent]:
+            asyncio.get_running_loop().run_in_executor(self._urgent, self._bury, token)
+
+    async def watch_over_locks(self) -> None:
+        """End the locks of those that say nothing for too long, again and again; to be run as a task."""
+        while True:
+            try:
+                await self._bury_the_silent()
+            except Exception:  # noqa: BLE001 - it must go on after any error: else a dead visitor kept a device
+                _log.exception("the web service could not end the locks of silent visitors; trying again")
+            await asyncio.sleep(_WATCH)
+
+    async def _bury_the_silent(self) -> None:
         now = time.monotonic()
         for token, held in list(self._held.items()):
             if not held.busy and held.until < now:
                 self._say(
-                    f"a visitor of the web service that had {', '.join(held.devices)} has said nothing for "
+                    f"{held.acting.session.name}, which had {', '.join(held.devices)}, has said nothing for "
                     f"{held.lasts:g} s: it counts as dead"
                 )
                 await asyncio.get_running_loop().run_in_executor(self._urgent, self._bury, token)
@@ -411,6 +486,14 @@ class Actions:
         """Run a function in a thread that is free for it."""
         return await asyncio.get_running_loop().run_in_executor(self._urgent, function)
 
+    def _as_visitor(self, visitor: Visitor, function: Callable[[], Any]) -> Any:
+        """Run a function in a session of the visitor's, so that the audit trail names the visitor."""
+        acting = self._begin(visitor)
+        try:
+            return acting.run(function)
+        finally:
+            acting.session.close()
+
     async def stop(self, visitor: Visitor) -> dict[str, Any]:
         """Stop every experiment and make every device safe, whoever has it.
 
@@ -419,6 +502,7 @@ class Actions:
         """
         reason = f"STOP by {_who(visitor)}"
         self._say(f"{reason}: all experiments are stopped, all devices are made safe")
+        self._note(visitor, "stopped", "everything")
         came_to: _Stopping = await self.urgently(partial(self._stop, reason))
         return {"experiments": came_to.experiments, "devices": came_to.devices}
 
@@ -484,12 +568,13 @@ class Actions:
         """Make one device safe, whoever has it."""
         entry = self._require(name)
         self._say(f"{_who(visitor)} makes {entry.name} safe")
+        self._note(visitor, "made safe", entry.name)
         return {"device": entry.name, "is": await self.urgently(partial(self._make_safe, entry))}
 
     async def break_lock(self, visitor: Visitor, name: str, reason: str) -> dict[str, Any]:
         """Take a mutex from whoever has it."""
         said = f"{reason} ({_who(visitor)})"
-        holder = await self.urgently(partial(self.client.break_lock, name, said))
+        holder = await self.urgently(partial(self._as_visitor, visitor, partial(self.client.break_lock, name, said)))
         return {"mutex": name, "holder": holder}
 
     async def reset_safety(self, visitor: Visitor, reason: str) -> dict[str, Any]:
@@ -503,29 +588,36 @@ class Actions:
             finally:
                 self._resetting.release()
 
-        await self.urgently(reset)
+        await self.urgently(partial(self._as_visitor, visitor, reset))
         return {"reset": True}
 
     async def stop_experiment(self, visitor: Visitor, name: str, *, finish: bool) -> dict[str, Any]:
         """Stop an experiment, or let it end with its current step."""
-        if finish:
-            await self.urgently(partial(self.client.finish, name))
-        else:
-            await self.urgently(partial(self.client.stop, name, reason=f"stopped by {_who(visitor)}"))
+        work = partial(self.client.stop, name, reason=f"stopped by {_who(visitor)}")
+        await self.urgently(partial(self._as_visitor, visitor, partial(self.client.finish, name) if finish else work))
         return {"experiment": name}
 
     # --- experiments
 
+    async def change_queue(self, visitor: Visitor, do: str, **what: Any) -> dict[str, Any]:
+        """Change the queue of experiments; see ``TestbedClient.change_queue``. Returns the queue."""
+        change = partial(self._as_visitor, visitor, partial(self.client.change_queue, do, **what))
+        return dict(await asyncio.get_running_loop().run_in_executor(self._threads, change))
+
+    async def add_to_queue(self, visitor: Visitor, name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Add one of the experiments that are offered to the queue of the testbed; return the queue."""
+        kind = self._offered(name)
+        _made(kind, name, parameters)  # it says what is wrong with them
+        entry = {
+            "what": f"{inspect.getfile(kind)}:{kind.__name__}", "parameters": _as_words(kind, parameters),
+            "directory": str(Path.cwd()), "python": sys.executable, "search_path": os.environ.get("PYTHONPATH"),
+            "user": _who(visitor),
+        }  # fmt: skip
+        return await self.change_queue(visitor, "add", entry=entry)
+
     async def start_experiment(self, visitor: Visitor, name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Start one of the experiments that are offered; it is a child process of this one."""
-        kind = self.experiments.get(name)
-        if kind is None:
-            listed = ", ".join(self.experiments) or "none: `serve --experiment FILE[:CLASS]` offers one"
-            raise Problem(404, f"no experiment {name!r} is offered here, there is {listed}")
-        try:
-            experiment = kind(**parameters)
-        except (TypeError, ValueError) as error:
-            raise Problem(422, f"experiment {name!r}: {error}") from error
+        experiment = _made(self._offered(name), name, parameters)
         began: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
 
@@ -545,7 +637,34 @@ class Actions:
         threading.Thread(target=run, name=f"experiment {name}", daemon=True).start()
         started = await began
         self._say(f"{_who(visitor)} has started {name}")
+        self._note(visitor, "started", name)
         return started
+
+    def _offered(self, name: str) -> type[Experiment]:
+        kind = self.experiments.get(name)
+        if kind is None:
+            listed = ", ".join(self.experiments) or "none: `serve --experiment FILE[:CLASS]` offers one"
+            raise Problem(404, f"no experiment {name!r} is offered here, there is {listed}")
+        return kind
+
+    def offered(self) -> dict[str, dict[str, Any]]:
+        """Return the experiments that visitors may start, with their parameters."""
+        return {
+            name: {
+                parameter: {"type": str(one.annotation), "required": one.required,
+                            "default": None if one.required else plain(one.default)}
+                for parameter, one in kind.parameters().items()
+            }
+            for name, kind in self.experiments.items()
+        }  # fmt: skip
+
+    def name_of(self, name: str) -> str:
+        """Return the name of a device, which may be given by an alias.
+
+        Raises:
+            Problem: there is none.
+        """
+        return str(self._require(name).name)
 
     def _require(self, name: str) -> Any:
         try:
@@ -570,8 +689,28 @@ def _ignore(done: asyncio.Future[Any]) -> None:
         done.exception()
 
 
+def _made(kind: type[Experiment], name: str, parameters: Mapping[str, Any]) -> Experiment:
+    try:
+        return kind(**parameters)
+    except (TypeError, ValueError) as error:
+        raise Problem(422, f"experiment {name!r}: {error}") from error
+
+
+def _as_words(kind: type[Experiment], parameters: Mapping[str, Any]) -> list[str]:
+    """Return parameters as the command line has them."""
+    known = kind.parameters()
+    words: list[str] = []
+    for name, value in parameters.items():
+        option = name.replace("_", "-")
+        if known[name].annotation is bool:
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words.append(f"--{option}={value if isinstance(value, str) else json.dumps(value)}")
+    return words
+
+
 def _who(visitor: Visitor) -> str:
-    return f"a visitor of the web service at {visitor.host}"
+    return f"agent {visitor.agent!r}" if visitor.agent else f"a visitor of the web service at {visitor.host}"
 
 
 def _member(description: Mapping[str, Any], kind: str, path: str) -> tuple[str, Mapping[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from catkit_devices.web.access import Access
-from catkit_devices.web.guard import Guard, visitor_of
+from catkit_devices.web.agent_server import AgentDoor
+from catkit_devices.web.guard import AGENTS, Guard, visitor_of
 from catkit_devices.web.metrics import CONTENT_TYPE, metrics_of
 from catkit_devices.web.operations import PREFIX, allow, endpoint
 from catkit_devices.web.pages import Pages
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from catkit_devices.web.lookout import Lookout
 
 __all__ = ["make_application"]
-
-_LOOK = 0.5
-"""Seconds between two looks whether somebody who has a lock is silent."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +57,8 @@ def make_application(
         port: returns its port.
         plain_control: whether control over plain HTTP from another computer is allowed.
     """
-    rest = Rest(client, actions, lookout)
+    rest = Rest(client, actions, lookout, keys)
+    agents = AgentDoor(actions, lookout)
     pages = Pages(client, actions, lookout, keys, port)
 
     async def metrics(request: Request) -> Response:
@@ -71,10 +70,11 @@ def make_application(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(_go_on(actions.bury_the_silent)), asyncio.create_task(lookout.look_on())]
+        tasks = [asyncio.create_task(actions.watch_over_locks()), asyncio.create_task(lookout.look_on())]
         try:
             yield
         finally:
+            await agents.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -84,20 +84,16 @@ def make_application(
         for operation in rest.operations
     ]  # fmt: skip
     application = Starlette(
-        routes=[*routes, Route("/metrics", metrics, methods=["GET"]), *pages.routes],
+        routes=[
+            *routes,
+            Route("/metrics", metrics, methods=["GET"]),
+            Route(AGENTS, agents, methods=["POST"]),
+            *pages.routes,
+        ],
         exception_handlers={HTTPException: _not_found, Exception: _failed},
         lifespan=lifespan,
     )
     return Guard(application, keys, names, port, plain_control=plain_control)
-
-
-async def _go_on(look: Any) -> None:
-    while True:
-        try:
-            await look()
-        except Exception:  # noqa: BLE001 - it must go on after any error: else a dead visitor kept a device
-            _log.exception("the web service could not end the locks of silent visitors; trying again")
-        await asyncio.sleep(_LOOK)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

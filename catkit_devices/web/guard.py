@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from catkit_devices.web.access import Access, Keys, Visitor, is_local
+from catkit_devices.web.access import Access, Grant, Keys, Visitor, is_local
 from catkit_devices.web.problems import Problem, problem_of
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Guard", "cookie_name", "visitor_of"]
+__all__ = ["AGENTS", "Guard", "cookie_name", "visitor_of"]
+
+AGENTS = "/mcp"
+"""Where agents come in. A token that was granted to an agent is accepted only here, and no other gives control here."""
 
 _LARGEST_BODY = 1 << 20
 """Bytes (1 MiB) of the body of a request: more than any form, less than what fills the memory."""
@@ -106,7 +110,8 @@ class Guard:
         self._check_host(headers, scope["scheme"])
         self._check_origin(scope, headers)
         self._check_query(scope)
-        access, why_not = self._access(headers), ""
+        access, grant = self._access(headers, scope["path"])
+        why_not = ""
         if access is Access.NONE and is_local(host):
             access = Access.VIEW
         if access is Access.CONTROL and not secure:
@@ -120,6 +125,8 @@ class Guard:
         if access is Access.NONE and not scope["path"].startswith(("/login", "/static/")):
             raise Problem(401, why_not or "from another computer a token is needed to look: the terminal shows it")
         scope["visitor"] = Visitor(host, access, why_not, secure)
+        if grant is not None:
+            scope["visitor"] = replace(scope["visitor"], agent=grant.agent, until=grant.until)
 
     def _check_host(self, headers: Mapping[str, str], scheme: str) -> None:
         given = headers.get("host", "").lower()
@@ -155,24 +162,33 @@ class Guard:
                     "`Authorization: Bearer TOKEN`"
                 )  # fmt: skip
 
-    def _access(self, headers: Mapping[str, str]) -> Access:
+    def _access(self, headers: Mapping[str, str], path: str) -> tuple[Access, Grant | None]:
+        """Return what somebody may do, and the grant to an agent that says so, if it is one."""
         authorization = headers.get("authorization")
         if authorization is not None:
             kind, _, token = authorization.partition(" ")
-            access = self._keys.of_token(token.strip()) if kind.lower() == "bearer" else Access.NONE
+            token = token.strip() if kind.lower() == "bearer" else ""
+            grant = self._keys.grant_of_token(token)
+            if grant is not None:
+                if path == AGENTS:
+                    return Access.CONTROL, grant
+                raise Problem(403, f"this token was granted to an agent, {grant.agent!r}: it is for {AGENTS} only")
+            access = self._keys.of_token(token)
             if access is Access.NONE:
                 raise Problem(
                     401, "expected `Authorization: Bearer TOKEN` with the token that the terminal shows; got another",
                     wait=self._keys.delay_of_wrong_token(),
                 )  # fmt: skip
-            return access
+            return access if path != AGENTS else min(access, Access.VIEW), None
         cookies: SimpleCookie = SimpleCookie()
         try:
             cookies.load(headers.get("cookie", ""))
         except CookieError:
-            return Access.NONE
+            return Access.NONE, None
         own = cookies.get(cookie_name(self._port()))
-        return Access.NONE if own is None else self._keys.of_cookie(own.value)
+        if own is None or path == AGENTS:  # agents are no browsers
+            return Access.NONE, None
+        return self._keys.of_cookie(own.value), None
 
     def _check_rate(self, host: str) -> None:
         now = time.monotonic()

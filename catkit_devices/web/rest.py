@@ -5,32 +5,54 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import tempfile
 import time
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from pydantic import Field
+from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response, StreamingResponse
 
+from catkit_devices.datalog.exporting import FORMATS, export
 from catkit_devices.plain import plain, plain_json
 from catkit_devices.web.access import Access
 from catkit_devices.web.actions import LONGEST_LOCK, LONGEST_WAIT, SHORTEST_LOCK
 from catkit_devices.web.operations import Asked, Operation, Parameters, answer_json, description_of, gone
+from catkit_devices.web.pictures import picture_of
 from catkit_devices.web.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from catkit_devices.testbed.client import TestbedClient
+    from catkit_devices.web.access import Keys
     from catkit_devices.web.actions import Actions
     from catkit_devices.web.lookout import Lookout
 
-__all__ = ["Rest", "description_of_run", "run_file", "run_path", "runs_of"]
+__all__ = [
+    "Call",
+    "Ending",
+    "Rest",
+    "Start",
+    "Value",
+    "Wait",
+    "description_of_run",
+    "history_of",
+    "run_file",
+    "run_path",
+    "runs_of",
+]
 
 _STILL_THERE = 15.0
 """Seconds after which a line without meaning is sent to those who listen to events: so a broken line is noticed."""
+_EXPORTS = 2
+"""Runs that are exported at the same time: each needs a processor and room on the disk."""
+_LONGEST_HEADER = 2000
+"""Characters of what a format leaves out that an answer says."""
 _MOST_POINTS = 20_000
 """Values of a history in one answer."""
 
@@ -96,6 +118,38 @@ class Resume(Parameters):
     after: str | None = Field(None, max_length=64, description="As the header Last-Event-ID: of the last event.")
 
 
+class NewGrant(Parameters):
+    """What an agent is granted."""
+
+    agent: str = Field(
+        min_length=1, max_length=40, pattern=r"^[\w .-]+$", description="Its name, as all messages will show it."
+    )
+    lasts: float = Field(28_800.0, gt=0, le=604_800, description="Seconds; by default eight hours, at most a week.")
+
+
+class View(Parameters):
+    """How a frame is to come."""
+
+    format: Literal["png", "raw"] = Field("png", description="A picture, or the numbers as they lie in memory.")
+    low: float | None = Field(None, description="For a picture: the value that is to be black.")
+    high: float | None = Field(None, description="For a picture: the value that is to be white.")
+    most: int | None = Field(
+        None, ge=16, le=16384, description="For a picture: pixels on the longer side; of more, every n-th is taken."
+    )
+
+
+class Numbers(Parameters):
+    """Experiments of the queue."""
+
+    numbers: list[int] = Field(min_length=1, max_length=1000, description="Their numbers, as the queue shows them.")
+
+
+class Move(Numbers):
+    """Where experiments of the queue are put."""
+
+    to: int = Field(1, ge=1, le=1_000_000, description="Their place among those that wait: 1 is run next.")
+
+
 class Choice(Parameters):
     """Which runs."""
 
@@ -110,10 +164,13 @@ class Rest:
         client: of the testbed.
         actions: carries out what is asked for.
         lookout: knows what is going on.
+        keys: the tokens.
     """
 
-    def __init__(self, client: TestbedClient, actions: Actions, lookout: Lookout) -> None:
+    def __init__(self, client: TestbedClient, actions: Actions, lookout: Lookout, keys: Keys) -> None:
         self._client = client
+        self._keys = keys
+        self._exporting = asyncio.Semaphore(_EXPORTS)
         self._actions = actions
         self._lookout = lookout
         control = Access.CONTROL
@@ -139,15 +196,29 @@ class Rest:
             Operation("GET", "/experiments", self.list_experiments),
             Operation("POST", "/experiments", self.start_experiment, control, body=Start),
             Operation("POST", "/experiments/{experiment}/stop", self.stop_experiment, control, body=Ending),
+            Operation("GET", "/queue", self.show_queue),
+            Operation("POST", "/queue", self.add_to_queue, control, body=Start),
+            Operation("POST", "/queue/move", self.move_in_queue, control, body=Move),
+            Operation("POST", "/queue/cancel", self.cancel_in_queue, control, body=Numbers),
+            Operation("POST", "/queue/pause", self.pause_queue, control, body=Reason),
+            Operation("POST", "/queue/resume", self.resume_queue, control),
             Operation("GET", "/runs", self.list_runs, query=Choice),
             Operation("GET", "/runs/{run}", self.describe_run),
             Operation("GET", "/runs/{run}/scalars/{tag}", self.read_scalars),
             Operation(
                 "GET", "/runs/{run}/files/{file:path}", self.download_file, answers="application/octet-stream"
             ),
+            Operation(
+                "GET", "/runs/{run}/export/{format}", self.export_run, answers="application/octet-stream"
+            ),
+            Operation("GET", "/frames", self.list_cameras),
+            Operation("GET", "/frames/{camera}", self.read_frame, query=View, answers="image/png"),
             Operation("GET", "/telemetry", self.read_telemetry),
             Operation("GET", "/history/{quantity}", self.read_history, query=Span),
             Operation("GET", "/events", self.listen_to_events, query=Resume, answers="text/event-stream"),
+            Operation("GET", "/grants", self.list_grants, control),
+            Operation("POST", "/grants", self.grant_control, control, body=NewGrant),
+            Operation("POST", "/grants/{agent}/revoke", self.revoke_grant, control),
             Operation("GET", "/openapi.json", self.describe_interface),
         )  # fmt: skip
         self._description = description_of(
@@ -258,15 +329,7 @@ class Rest:
     async def list_experiments(self, _: Asked) -> Any:
         """List the experiments that run or have run, and those that can be started here, with their parameters."""
         status = await self._lookout.status()
-        offered = {
-            name: {
-                parameter: {"type": str(one.annotation), "required": one.required,
-                            "default": None if one.required else plain(one.default)}
-                for parameter, one in kind.parameters().items()
-            }
-            for name, kind in self._actions.experiments.items()
-        }  # fmt: skip
-        return {"experiments": status["experiments"], "offered": offered}
+        return {"experiments": status["experiments"], "offered": self._actions.offered()}
 
     async def start_experiment(self, asked: Asked) -> Any:
         """Start one of the experiments that the service was told to offer; it ends with the service."""
@@ -278,6 +341,37 @@ class Rest:
     async def stop_experiment(self, asked: Asked) -> Any:
         """Stop an experiment. It never waits for a mutex."""
         return await self._actions.stop_experiment(asked.visitor, asked.path["experiment"], finish=asked.body.finish)
+
+    async def show_queue(self, _: Asked) -> Any:
+        """Return the queue of experiments: why it is paused (null: it is not), and its entries with their states."""
+        return await self._actions.look(self._client.queue)
+
+    async def add_to_queue(self, asked: Asked) -> Any:
+        """Add one of the experiments that are offered to the queue; return the queue, and the number of the new entry.
+
+        The testbed runs them one after the other, whatever becomes of this service.
+        """
+        body = asked.body
+        return answer_json(
+            await self._actions.add_to_queue(asked.visitor, body.experiment, body.parameters), 201
+        )  # fmt: skip
+
+    async def move_in_queue(self, asked: Asked) -> Any:
+        """Move experiments that wait to another place; return the queue."""
+        body = asked.body
+        return await self._actions.change_queue(asked.visitor, "move", numbers=body.numbers, to=body.to)
+
+    async def cancel_in_queue(self, asked: Asked) -> Any:
+        """Take experiments out of the queue; one that runs is stopped. Returns the queue."""
+        return await self._actions.change_queue(asked.visitor, "cancel", numbers=asked.body.numbers)
+
+    async def pause_queue(self, asked: Asked) -> Any:
+        """Start no further experiment of the queue; return the queue."""
+        return await self._actions.change_queue(asked.visitor, "pause", reason=asked.body.reason)
+
+    async def resume_queue(self, asked: Asked) -> Any:
+        """Let the queue go on; return it."""
+        return await self._actions.change_queue(asked.visitor, "resume")
 
     async def list_runs(self, asked: Asked) -> Any:
         """List the recorded runs, the newest first."""
@@ -301,7 +395,55 @@ class Rest:
             file, media_type="application/octet-stream", filename=file.name, content_disposition_type="attachment"
         )  # fmt: skip
 
-    # --- telemetry and events
+    async def export_run(self, asked: Asked) -> Any:
+        """Return a run as one file: `h5` (HDF5), `fits` or `csv` (scalars only); also of one that goes on.
+
+        The header Left-Out says what this format cannot hold, percent-encoded; it is absent if there is nothing.
+        """
+        run, kind = run_path(self._client, asked.path["run"]), asked.path["format"]
+        if f".{kind}" not in FORMATS:
+            raise Problem(404, f"expected one of {', '.join(one[1:] for one in FORMATS)}, got {kind!r}")
+        directory = tempfile.TemporaryDirectory(prefix="catkit-devices-export-")
+        file = Path(directory.name) / f"{run.name}.{kind}"
+        try:
+            async with self._exporting:
+                left_out = await self._actions.look(partial(export, run, file))
+        except BaseException:
+            directory.cleanup()
+            raise
+        headers = {"left-out": quote("; ".join(left_out)[:_LONGEST_HEADER])} if left_out else {}
+        return FileResponse(
+            file, media_type="application/octet-stream", filename=file.name, content_disposition_type="attachment",
+            headers=headers, background=BackgroundTask(directory.cleanup),
+        )  # fmt: skip
+
+    # --- cameras, telemetry and events
+
+    async def list_cameras(self, _: Asked) -> Any:
+        """List the cameras whose frames can be seen, and why no frame comes, where none does."""
+        return {"cameras": await self._actions.look(self._actions.cameras)}
+
+    async def read_frame(self, asked: Asked) -> Any:
+        """Return the newest frame of a camera, as PNG or raw; it takes no mutex.
+
+        Headers say which it is: Frame-Number, Frame-Time (seconds since 1970 UTC), Frame-Shape (rows,columns) and
+        Frame-Type (as numpy writes it: `<u2` is 16 bits without sign, the smaller byte first). Raw are the numbers row
+        by row. A picture of 8 or 16 bits without sign has the values themselves, unless `low` or `high` is given;
+        others are scaled to 8 bits, and Frame-Black and Frame-White say which values are black and white.
+        """
+        view = asked.query
+        frame = await self._actions.frame(asked.path["camera"])
+        array = frame.array
+        headers = {
+            "frame-number": str(frame.number), "frame-time": f"{frame.time:.6f}",
+            "frame-shape": ",".join(map(str, array.shape)), "frame-type": array.dtype.str,
+        }  # fmt: skip
+        if view.format == "raw":
+            return Response(await self._actions.look(array.tobytes), 200, headers, "application/octet-stream")
+        picture = await self._actions.look(partial(picture_of, array, view.low, view.high, view.most))
+        if not picture.exact:
+            headers |= {"frame-black": f"{picture.low:g}", "frame-white": f"{picture.high:g}"}
+        return Response(picture.png, 200, headers, "image/png")
 
     async def read_telemetry(self, _: Asked) -> Any:
         """Return the last reading of each quantity that the configuration marks as telemetry."""
@@ -313,24 +455,10 @@ class Rest:
 
     async def read_history(self, asked: Asked) -> Any:
         """Return the history of a quantity: readings of two days, averages of minutes and hours before that."""
+        span = asked.query
         return await self._actions.look(
-            partial(self._history, asked.path["quantity"], asked.query.since, asked.query.until)
-        )
-
-    def _history(self, name: str, since: float | None, until: float | None) -> dict[str, Any]:
-        from catkit_devices.errors import ConfigurationError, DataError
-        from catkit_devices.testbed.telemetry.history import History
-
-        try:
-            with History(self._client.layout.history) as history:
-                units = {one.name: one.unit for one in history.quantities()}
-                points = history.points(name, time.time() - 86400 if since is None else since, until)
-        except (ConfigurationError, DataError) as error:
-            raise Problem(404, str(error)) from None
-        return {
-            "quantity": name, "unit": units[name], "left_out": max(0, len(points) - _MOST_POINTS),
-            "points": [point._asdict() for point in points[-_MOST_POINTS:]],
-        }  # fmt: skip
+            partial(history_of, self._client, asked.path["quantity"], span.since, span.until)
+        )  # fmt: skip
 
     async def listen_to_events(self, asked: Asked) -> Any:
         """Listen to what happens, as server-sent events: status, message, experiment, safety, lock, and gap.
@@ -363,6 +491,32 @@ class Rest:
             await asyncio.wait({following})
             await events.aclose()  # type: ignore[attr-defined]  # it is a generator
 
+    # --- agents
+
+    async def list_grants(self, _: Asked) -> Any:
+        """List the agents to which control is granted, and until when."""
+        return {"grants": [dataclasses.asdict(grant) for grant in self._keys.grants()]}
+
+    async def grant_control(self, asked: Asked) -> Any:
+        """Grant an agent control, and return the token for it, which is for `/mcp` only.
+
+        What it does is in the audit trail under its name. Breaking locks and resetting the safety are left to people.
+        """
+        body = asked.body
+        token = self._keys.grant(body.agent, body.lasts)
+        self._actions.end_agent(body.agent)
+        self._actions.tell_of_grant(asked.visitor, body.agent, "granted control")
+        return answer_json({"agent": body.agent, "token": token, "lasts": body.lasts}, 201)
+
+    async def revoke_grant(self, asked: Asked) -> Any:
+        """Withdraw a grant. What the agent holds is made safe, and given to whoever waits."""
+        agent = asked.path["agent"]
+        if not self._keys.revoke(agent):
+            raise Problem(404, f"nothing is granted to an agent {agent!r}")
+        self._actions.end_agent(agent)
+        self._actions.tell_of_grant(asked.visitor, agent, "revoked")
+        return {"agent": agent}
+
     async def describe_interface(self, _: Asked) -> Any:
         """Return this description of the interface (OpenAPI 3.1)."""
         return Response(json.dumps(self._description), media_type="application/json")
@@ -372,6 +526,27 @@ def _lock_of(asked: Asked) -> str:
     if not asked.lock:
         raise Problem(400, "expected the token of the lock in the header Lock-Token")
     return asked.lock
+
+
+def history_of(client: TestbedClient, name: str, since: float | None, until: float | None) -> dict[str, Any]:
+    """Return the history of a quantity of a testbed.
+
+    Raises:
+        Problem: there is none.
+    """
+    from catkit_devices.errors import ConfigurationError, DataError
+    from catkit_devices.testbed.telemetry.history import History
+
+    try:
+        with History(client.layout.history) as history:
+            units = {one.name: one.unit for one in history.quantities()}
+            points = history.points(name, time.time() - 86400 if since is None else since, until)
+    except (ConfigurationError, DataError) as error:
+        raise Problem(404, str(error)) from None
+    return {
+        "quantity": name, "unit": units[name], "left_out": max(0, len(points) - _MOST_POINTS),
+        "points": [point._asdict() for point in points[-_MOST_POINTS:]],
+    }  # fmt: skip
 
 
 def runs_of(client: TestbedClient, most: int, outcome: str | None = None) -> list[dict[str, Any]]:

@@ -1,9 +1,11 @@
 """A testbed that runs for long: started, stopped, tripped and reset from the command line."""
 
+import json
 import os
 import signal
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -146,3 +148,22 @@ def test_a_testbed_that_run_has_started_ends_only_when_other_runs_have_left_it(b
         for process in (first, second):
             if process is not None:
                 bench.end(process)
+
+
+def test_the_configuration_has_the_page_served_beside_the_testbed(bench, until):
+    """The token is not printed where it would stay in a log."""
+    words = ["--set", "testbed.serve=true", "--set", "testbed.serve_port=0", "--json"]
+    started = json.loads(bench.command("start", "--config", "bench.toml", "--background", *words, timeout=110).stdout)
+    process = psutil.Process(started["pid"])
+    try:
+        (file,) = until(lambda: list(bench.runtime.glob("*.web.token")))
+        token, port = file.read_text().strip(), file.name.removesuffix(".web.token").rpartition("-")[2]
+        status = httpx.get(f"http://localhost:{port}/api/v1/status", headers={"Authorization": f"Bearer {token}"})
+        assert status.json()["name"] == "bench"
+        bench.command("stop", "bench")
+        assert psutil.wait_procs([process], timeout=30)[1] == []
+        assert not file.exists()
+    finally:
+        if process.is_running():
+            process.kill()
+    assert token not in (bench.directory / "runs" / "bench.log").read_text()

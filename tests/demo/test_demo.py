@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import matplotlib.image
 import numpy as np
 import psutil
@@ -200,3 +201,20 @@ def test_ctrl_c_stops_both_experiments_and_leaves_nothing_behind(tmp_path):
         with RunReader(run_of(tmp_path, experiment)) as reader:
             assert reader.outcome["outcome"] == "stopped"
     assert list((tmp_path / "runs").glob("*.png")) == []
+
+
+def test_with_a_page_it_goes_on_until_ctrl_c(tmp_path):
+    process = start(tmp_path, "--serve", "--port", "0", *FAST)
+    try:
+        told = process.stdout.readline()
+        url = re.search(r"http://\S+/", told)[0]
+        offered = httpx.get(f"{url}api/v1/experiments", timeout=60).json()["offered"]
+        assert {"FilterScan", "KeepCentred"} <= offered.keys()
+        assert list(httpx.get(f"{url}api/v1/frames", timeout=60).json()["cameras"]) == ["camera"]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=100)
+        assert process.returncode == 130
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()

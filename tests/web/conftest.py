@@ -22,6 +22,7 @@ name = "bench"
 simulate = true
 plugins = ["{plugins}"]
 stop_timeout = 5
+permit_timeout = 60  # a busy computer is no reason for a trip
 
 [devices.tank]
 driver = "test_tank"
@@ -125,7 +126,7 @@ class Service:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.communicate(timeout=30)
+            return self.process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.communicate()

@@ -1,6 +1,7 @@
 """The REST interface: what it does, for whom, and what never waits for a mutex."""
 
 import contextlib
+import io
 import json
 import re
 import threading
@@ -8,7 +9,9 @@ import time
 from unittest.mock import ANY
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from catkit_devices.errors import MutexBrokenError, MutexTimeoutError
@@ -180,6 +183,87 @@ def test_an_experiment_is_started_watched_and_stopped_and_its_run_is_there(servi
         assert service.anybody.get(f"/api/v1/runs/{run}/files/{outside}").status_code in (404, 421)
     (service.directory / "runs" / run / "away").symlink_to(service.directory / "bench.toml")
     assert service.anybody.get(f"/api/v1/runs/{run}/files/away").status_code == 404
+
+
+def test_a_frame_comes_as_a_picture_and_raw(service, until):
+    cameras = until(lambda: service.anybody.get("/api/v1/frames").json()["cameras"])
+    assert list(cameras) == ["camera"]
+    answer = service.anybody.get("/api/v1/frames/camera", params={"format": "raw"})
+    assert answer.status_code == 200, answer.text
+    shape = tuple(map(int, answer.headers["frame-shape"].split(",")))
+    raw = np.frombuffer(answer.content, answer.headers["frame-type"]).reshape(shape)
+    picture = service.anybody.get("/api/v1/frames/camera")
+    assert picture.headers["content-type"] == "image/png"
+    seen = Image.open(io.BytesIO(picture.content))
+    assert seen.size == shape[::-1]
+    assert abs(float(np.mean(np.asarray(seen))) - float(raw.mean())) < 0.2 * raw.mean() + 5  # another frame
+    small = service.anybody.get("/api/v1/frames/camera", params={"most": 16, "low": 0, "high": 10})
+    assert max(Image.open(io.BytesIO(small.content)).size) <= 16
+    assert (small.headers["frame-black"], small.headers["frame-white"]) == ("0", "10")
+    unknown = service.anybody.get("/api/v1/frames/tank")
+    assert unknown.status_code == 404
+    assert "there are those of camera" in unknown.json()["detail"]
+
+
+def audited(service):
+    file = service.directory / "runs" / "bench.logs" / "audit.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_the_queue_is_filled_changed_and_paused_by_those_who_may(service, until):
+    assert service.anybody.get("/api/v1/queue").json() == {"paused": None, "entries": []}
+    assert post(service, "queue/pause", reason="the lamp warms up").json()["paused"] == "the lamp warms up"
+    first = post(service, "queue", experiment="Hold", parameters={"note": "first --one"})
+    assert first.status_code == 201, first.text
+    numbers = [first.json()["number"], post(service, "queue", experiment="Hold").json()["number"]]
+    assert post(service, "queue", experiment="Hold", parameters={"nothing": 1}).status_code == 422
+    assert post(service, "queue", experiment="/etc/passwd").status_code == 404
+    moved = post(service, "queue/move", numbers=numbers[1:], to=1).json()
+    assert [one["number"] for one in moved["entries"]] == numbers[::-1]
+    assert "has no number 99" in post(service, "queue/cancel", numbers=[99]).json()["detail"]
+    post(service, "queue/cancel", numbers=numbers[1:])
+    assert post(service, "queue/resume").json()["paused"] is None
+
+    def entry():
+        entries = service.anybody.get("/api/v1/queue").json()["entries"]
+        return next(one for one in entries if one["number"] == numbers[0])
+
+    run = until(lambda: entry()["run"], timeout=100).rpartition("/")[2]
+    assert service.anybody.get(f"/api/v1/runs/{run}").json()["parameters"]["note"] == "first --one"
+    post(service, "queue/cancel", numbers=numbers[:1])
+    until(lambda: entry()["state"] == "cancelled", timeout=100)
+    assert "a visitor of the web service" in entry()["user"]
+    until(lambda: [one for one in audited(service) if one["target"] == "queue"])
+
+
+@pytest.mark.parametrize("kind", ["h5", "fits", "csv"])
+def test_a_run_is_downloaded_in_each_format(service, kind):
+    run = service.anybody.get("/api/v1/runs").json()["runs"][0]["run"]
+    answer = service.anybody.get(f"/api/v1/runs/{run}/export/{kind}")
+    assert answer.status_code == 200, answer.text
+    assert f'filename="{run}.{kind}"' in answer.headers["content-disposition"]
+    assert answer.content.startswith({"h5": b"\x89HDF", "fits": b"SIMPLE", "csv": b"time,"}[kind])
+
+
+def test_no_other_format_and_nothing_outside_of_the_runs_is_exported(service):
+    run = service.anybody.get("/api/v1/runs").json()["runs"][0]["run"]
+    for path in (f"{run}/export/exe", f"{run}/export/..%2fcsv", "..%2f..%2fetc/export/csv", "%2e%2e/export/csv"):
+        assert service.anybody.get(f"/api/v1/runs/{path}").status_code == 404, path
+
+
+def test_what_visitors_do_is_in_the_audit_trail(service, until):
+    service.set("wheel.position", 2)
+    post(service, "devices/wheel/make-safe")
+    post(service, "stop")
+
+    def done():
+        return {
+            (one["what"], one["target"])
+            for one in audited(service)
+            if one["process"] == "visitor of the web service at 127.0.0.1"
+        }
+
+    until(lambda: {("set", "wheel"), ("made safe", "wheel"), ("stopped", "everything")} <= done())
 
 
 def test_telemetry_and_its_history_are_read(service, until):
