@@ -502,10 +502,8 @@ class Device(HostedObject, metaclass=DeviceType):
     def _perform_in_emergency_(self, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run an operation that is part of making this device safe, or another device that uses this one."""
         life = self._life_
-        if life.is_open and not life.connected:
-            life.restore()
-            if not life.makes_safe_here:
-                life.make_safe_if_changes_are_refused("make_safe")
+        if life.is_open and not life.connected and life.restore() and not life.makes_safe_here:
+            life.make_safe_if_changes_are_refused("make_safe")
         try:
             return body(self, *args, **kwargs)
         except DeviceDisconnectedError as error:

@@ -39,7 +39,7 @@ from catkit_devices._base.deferred import finished, refuse_deferred
 from catkit_devices._device.arrays import Array
 from catkit_devices._device.values import Command, Limits, Rule, SetCommand, checked, intersection
 from catkit_devices.device import DeviceProperty
-from catkit_devices.errors import DeviceError, DeviceProtocolError, DeviceTimeoutError, DeviceValueError
+from catkit_devices.errors import DeviceError, DeviceProtocolError, DeviceTimeoutError, DeviceValueError, nearest
 from catkit_devices.readings import real_number, without_stand_ins
 from catkit_devices.units import check_unit, magnitude, quantity
 
@@ -60,8 +60,9 @@ _KEY = "{key}"
 _UNKNOWN = object()
 """Stands for the limits of a function that was not called over this connection."""
 _INSTEAD = {
-    "limits=(lowest, highest) for a range, choices=(...) for a list": "values validator vals valid_range",
     "choices={value: what stands for it on the wire}": "map_values val_mapping inst_true inst_false",
+    "limits=(lowest, highest) for a range, choices=(...) for a list": "values validator vals valid_range min max "
+    "minimum maximum range bounds options",
     "choices=..., with an Enum class": "enum",
     "the command that reads it, first": "get_cmd get_command command",
     "the command that sets it": "set_cmd set_command",
@@ -75,17 +76,24 @@ _INSTEAD = {
     "unit=...": "units",
     "doc=...": "docs docstring label description",
     "Measurement for what is only read, and Setting for what is only set": "readonly writeonly",
-    "settles_within=..., in seconds": "post_delay inter_delay",
+    "settles_within=..., in seconds": "post_delay inter_delay settle settling settling_time timeout",
+    "settles_within=..., in seconds, and until=..., a function of the device and the value": "tolerance",
+    "average=..., a number of readings": "mean mean_of averages averaging n samples",
+    "arguments=('A', 'B'), with {key} in the command": "argument key keys parameter parameters channel channels",
     "a method that goes there in steps": "step",
     "_identify() of the driver, for what is set when it is opened": "initial_value initial_cache_value",
 }
-"""The arguments of a declaration, with the names that PyMeasure, QCoDeS and InstrumentKit use for the same."""
+"""The arguments of a declaration, with the names that others use for the same: PyMeasure, QCoDeS and InstrumentKit, or
+somebody who guesses. Of several in one declaration, the first in this list is named.
+"""
 _NOT_NEEDED = {
     "every reading asks the instrument": "max_val_age",
     "its name in the class is enough": "name instrument",
     "an experiment says what is recorded": "snapshot_value snapshot_get snapshot_exclude",
 }
 """Why some of their arguments have no counterpart."""
+_OF_CHARACTERS = frozenset({"list", "tuple", "set", "frozenset", "dict", "bytes", "array", "asarray", "ndarray"})
+"""Types of Python and numpy that take a text for many characters, or for one value."""
 _OURS = {word: f", but {ours}" for ours, words in _INSTEAD.items() for word in words.split()} | {
     word: f", because {why}" for why, words in _NOT_NEEDED.items() for word in words.split()
 }
@@ -134,11 +142,15 @@ class Quantity(DeviceProperty):
     """
 
     kind: ClassVar[str]
+    _declared: tuple[tuple[Any, ...], dict[str, Any]]
+    """The arguments of the declaration: those without a name, and those with one."""
 
     def __new__(cls, *positional: Any, **named: Any) -> Self:
-        """Refuse arguments with names of other frameworks before anything else is checked."""
-        _refuse_foreign(cls.kind, positional, named)
-        return super().__new__(cls)
+        """Refuse arguments with names of other frameworks before anything else is checked, and keep the others."""
+        _refuse_foreign(cls, positional, named)
+        made = super().__new__(cls)
+        made._declared = positional, named
+        return made
 
     def __init__(
         self,
@@ -165,12 +177,23 @@ class Quantity(DeviceProperty):
         self.readable = get is not None
         self.writable = set is not None
         check_unit(unit)
+        if isinstance(choices, str) or isinstance(arguments, str):
+            raise TypeError(
+                f"choices and arguments are several, such as ('A', 'B'), got the text {choices or arguments!r}"
+            )
+        if isinstance(get, str):
+            _refuse_type_of_characters(type)
         self._rule = Rule(type, unit, choices)
         if limits is not None and not self._rule.numeric:
             raise TypeError("limits are for numbers; for anything else there are choices")
         self._limits = _checked_bounds(limits)
         self._depends = [] if callable(limits) else _names_in(limits)
-        if average < 1 or (average > 1 and type is not float and not self._rule.several):
+        if (
+            not isinstance(average, int)
+            or isinstance(average, bool)
+            or average < 1
+            or (average > 1 and type is not float and not self._rule.several)
+        ):
             raise TypeError(f"average is a number of readings, of a quantity of type float or Array, got {average!r}")
         self._average = average
         self._seconds = settles_within
@@ -184,6 +207,16 @@ class Quantity(DeviceProperty):
         tokens = dict(arguments) if hasattr(arguments, "keys") else {key: key for key in arguments}
         self.each = {key: self._with(key, token, get, set) for key, token in tokens.items()}
         self.readable = self.writable = False  # by itself
+
+    def replace(self, **others: Any) -> Self:
+        """Return the same quantity with other arguments, for a class that derives from the one which declares it.
+
+        ``voltage = Supply.voltage.replace(limits=(0, 60))`` is the voltage of another model. Arguments have the names
+        that they have in the declaration; the commands are ``get`` and ``set``.
+        """
+        positional, named = self._declared
+        declared = inspect.signature(type(self).__init__).bind(self, *positional, **named).arguments
+        return type(self)(**{name: one for name, one in declared.items() if name != "self"} | others)
 
     def _use(self, get: Get | None, set: Set | None) -> None:  # noqa: A002 - as in the constructor
         self._get = get
@@ -544,12 +577,37 @@ class Setting(Quantity):
         )
 
 
-def _refuse_foreign(kind: str, positional: tuple[Any, ...], named: Mapping[str, object]) -> None:
-    for word in named:
-        if word in _OURS:
+def _refuse_foreign(cls: type[Quantity], positional: tuple[Any, ...], named: Mapping[str, object]) -> None:
+    kind = cls.kind
+    for word in _OURS:
+        if word in named:
             raise TypeError(f"a {kind} has no {word}=...{_OURS[word]}")
+    known = _parameters(cls)
+    for word in named:
+        if known and word not in known:
+            near = nearest(word, known)
+            hint = f"did you mean {near}=...?" if near else f"it has {', '.join(known)}"
+            raise TypeError(f"a {kind} has no {word}=...: {hint}")
     if positional and isinstance(positional[-1], str) and len(positional) > (2 if kind == "control" else 1):
         raise TypeError(f"the doc of a {kind} must be given by name: doc={positional[-1]!r}")
+
+
+@functools.cache
+def _parameters(cls: type[Quantity]) -> tuple[str, ...]:
+    """Return the names of the arguments of a declaration; none if its class takes others too."""
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    return () if any(one.kind is one.VAR_KEYWORD for one in parameters) else tuple(one.name for one in parameters)
+
+
+def _refuse_type_of_characters(kind: Any) -> None:
+    """Refuse a type that makes something of each character of a reply."""
+    if kind is Array:
+        raise TypeError("the type of an array is Array(...), got the class: type=Array()")
+    if getattr(kind, "__module__", None) in ("builtins", "numpy") and kind.__name__ in _OF_CHARACTERS:
+        raise TypeError(
+            f"type={kind.__name__} does not make numbers of the text of a reply; type=Array() does, where commas are "
+            "between them"
+        )
 
 
 def _names_in(limits: Any) -> list[str]:
@@ -560,6 +618,11 @@ def _names_in(limits: Any) -> list[str]:
 def _checked_bounds(limits: Bounds | None) -> Any:
     if limits is None or callable(limits):
         return limits
+    if not isinstance(limits, tuple | list) or len(limits) != 2:
+        raise TypeError(
+            "limits are the lowest and the highest value, (0, 5), each a number or the name of a property, or one "
+            f"function of the device that returns both, got {limits!r}"
+        )
     if any(callable(bound) for bound in limits):
         raise TypeError(
             "limits are two numbers or names of properties, or one function of the device that returns both, got a "
@@ -574,7 +637,7 @@ def _checked_bounds(limits: Bounds | None) -> Any:
 def _checked_until(set_: Set | None, seconds: float | None, until: Any) -> Any:
     if seconds is None and until is not None:
         raise TypeError("until=... needs settles_within=..., the seconds after which it is an error")
-    if seconds is not None and not 0 < seconds < float("inf"):
+    if seconds is not None and not ((number := real_number(seconds)) and 0 < number < math.inf):
         raise TypeError(f"settles_within must be a number of seconds above 0, got {seconds!r}")
     if until is not None and not callable(until) and until not in _COMPLETE:
         raise TypeError(

@@ -24,6 +24,7 @@ __all__ = [
     "check_unit",
     "convert",
     "convert_exactly",
+    "convertible",
     "is_quantity",
     "magnitude",
     "quantity",
@@ -87,6 +88,17 @@ def check_unit(unit: str | None) -> None:
     """Raise ValueError unless ``unit`` is None or a unit that the registry knows."""
     if unit is not None and not (isinstance(unit, str) and unit in _COMMON):
         _parse_unit(unit)
+
+
+def convertible(unit: str, other: str) -> bool:
+    """Return whether values in one unit can be converted to another one."""
+    if unit == other:
+        return True
+    try:
+        magnitude(quantity(1.0, unit), other)
+    except ValueError:
+        return False
+    return True
 
 
 def convert(value: Any, unit: str | None = None) -> float:
@@ -220,4 +232,6 @@ def _parse_unit(unit: str) -> Any:
     try:
         return registry().Unit(unit)
     except Exception as error:  # besides its own errors, pint raises those of Python's tokenizer
-        raise ValueError(f"{unit!r} is not a unit: {error}") from error
+        known = next((one for one in (unit.lower(), unit.capitalize()) if one != unit and one in registry()), None)
+        hint = f"; did you mean {known!r}?" if known else ""
+        raise ValueError(f"{unit!r} is not a unit: {error}{hint}") from error

@@ -29,6 +29,19 @@ __all__ = ["XpsQ8"]
 
 _FIRMWARE = "XPS-Q8 Firmware Version 2.5.0"
 """The reply to ``FirmwareVersionGet``."""
+_ERRORS = {
+    -4: "Unknown command",
+    -7: "Wrong format in the command string",
+    -8: "Wrong object type for this command",
+    -9: "Wrong number of parameters in the command",
+    -14: "Wrong parameter type in the command string: double or double * expected",
+    -17: "Parameter out of range or incorrect",
+    -18: "Positioner Name doesn't exist or unknown command",
+    -19: "GroupName doesn't exist or unknown command",
+    -22: "Not allowed action",
+    -27: "Move Aborted",
+}
+"""What ``ErrorStringGet`` says of the errors that this simulator reports."""
 _READY = {*range(10, 20), 70, 77}
 """States in which a group can be moved."""
 _INITIALISING, _HOMING = 1.0, 5.0
@@ -133,6 +146,7 @@ class XpsQ8:
         self._functions: dict[str, tuple[int, Callable[..., Any]]] = {
             # name: number of results, and what it does with its other arguments
             "FirmwareVersionGet": (1, lambda: _FIRMWARE),
+            "ErrorStringGet": (1, lambda number: _ERRORS.get(_number(number), "Unknown error code")),
             "GroupStatusGet": (1, lambda name: self._group(name).status),
             "GroupPositionCurrentGet": (-1, self._positions),
             "GroupPositionSetpointGet": (-1, self._positions),

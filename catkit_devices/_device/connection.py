@@ -111,6 +111,8 @@ class Lifecycle:
         """The section that was held when the connection was lost."""
         self._guard = threading.RLock()
         """Held while a connection is opened or closed."""
+        self._connecting = False
+        """Whether a connection is being made, by the thread that has the guard."""
         self._standby: Standby | None = None
         """The thread that makes the device safe: started before the device is opened, ended when it is closed."""
         self._standby_guard = threading.Lock()
@@ -350,10 +352,14 @@ class Lifecycle:
         with self._guard:
             with contextlib.suppress(CatkitDevicesError):
                 self._disconnect()
-            self.device._connect_()
-            self._to_be_closed = True
-            self._learn()
-            self._turn(_LOST, _OPEN)
+            self._connecting = True
+            try:
+                self.device._connect_()
+                self._to_be_closed = True
+                self._learn()
+                self._turn(_LOST, _OPEN)
+            finally:
+                self._connecting = False
 
     def _learn(self) -> None:
         try:
@@ -450,13 +456,21 @@ class Lifecycle:
             )
         self.restore()
 
-    def restore(self) -> None:
-        """Open a new connection if the last one is known to be lost, or if a closed device is to be made safe."""
+    def restore(self) -> bool:
+        """Open a new connection if the last one is known to be lost, or if a closed device is to be made safe.
+
+        Returns:
+            Whether there is a connection that is complete. There is none yet if this is part of making one: a function
+            that tells limits, or which components there are, reads a property over the new connection.
+        """
         with self._guard:
+            if self._connecting:
+                return False
             if self.connected or (not self.is_open and (self._to_be_closed or self.unsafe is None)):
-                return
+                return True
             self._connect()
         _log.warning("device %r: connection restored", self.device.name)
+        return True
 
     # --- safety
 

@@ -21,6 +21,7 @@ from catkit_devices._device.parts import Part, classes, groups_of
 from catkit_devices._device.settings import check_setting, declared_settings
 from catkit_devices.errors import ConfigurationError, nearest
 from catkit_devices.multiprocessing.hosted import HostedObject
+from catkit_devices.units import convertible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -404,7 +405,7 @@ def guarded(cls: type, name: str, member: Any, *, inherited: bool = False, made:
         for attribute in member.fills_in():
             _check_filled_in(cls, where, attribute)
         for bound in member.depends_on():
-            _check_bound(cls, where, bound)
+            _check_bound(cls, where, bound, member)
         return member
     if inspect.isclass(member):
         if isinstance(member, DeviceType) and issubclass(member, Part) and name[:1].islower():
@@ -579,15 +580,22 @@ def check_assignment(owner: Any, name: str, value: object) -> None:
         raise AttributeError(f"{cls.__name__}: {name} is {method}: give the value another name")
 
 
-def _check_bound(cls: type, where: str, bound: str) -> None:
-    """Refuse limits that depend on a name which is not a readable property."""
+def _check_bound(cls: type, where: str, bound: str, limited: DeviceProperty) -> None:
+    """Refuse limits that depend on a name which is not a readable property, or on one in a unit of another kind."""
     member = inspect.getattr_static(cls, bound, None)
     if not isinstance(member, property) and not (isinstance(member, DeviceProperty) and member.readable):
         near = nearest(bound, _public_names(cls))
+        hint = f" (did you mean {near!r}?)" if near else ""
+        if bound[:1].isdigit():
+            hint = "; a limit that is a number is written without a unit and without quotes"
         raise TypeError(
             f"the limits of {where} depend on {bound!r}, which is no property of {cls.__qualname__} that can be read"
-            + (f" (did you mean {near!r}?)" if near else "")
+            + hint
         )
+    if isinstance(member, DeviceProperty):
+        unit, other = limited.describe().get("unit"), member.describe().get("unit")
+        if unit is not None and other is not None and not convertible(other, unit):
+            raise TypeError(f"the limits of {where} are in {unit}, and depend on {bound!r}, which is in {other}")
 
 
 def _check_filled_in(cls: type, where: str, attribute: str) -> None:

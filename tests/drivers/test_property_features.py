@@ -168,6 +168,31 @@ def test_a_value_that_no_limits_could_allow_is_refused_without_asking_for_the_li
     assert symmetric._asked == []
 
 
+def test_a_device_whose_limits_a_function_tells_is_made_safe_over_a_new_connection():
+    class Source(Symmetric):
+        channels = Components(Component, numbers=lambda self: range(int(self.range)))
+        on = Setting("on={:d}", type=bool, doc="Output.")
+        _opened = 0
+
+        def _open(self):
+            type(self)._opened += 1
+            return super()._open()
+
+        def _make_safe(self):
+            self.on = False
+
+    device = Source("source")
+    device.open()
+    device.on = True
+    device._life_.lose()
+
+    device.make_safe()
+
+    assert device._values["on"] == "0"
+    assert Source._opened == 2, "once at first, and once more after the loss"
+    device.close()
+
+
 def test_limits_of_a_component_may_be_read_from_its_device():
     class Output(Component):
         level = Setting("level={}", limits=lambda self: (0, self.device.range), doc="Level.")
@@ -584,6 +609,12 @@ def test_invalid_arguments_for_settling_are_refused_where_they_are_declared(opti
         ({"step": 0.1}, "a method that goes there in steps"),
         ({"units": "V"}, "unit="),
         ({"readonly": True}, "Measurement for what is only read"),
+        ({"mean": 5}, "average=..., a number of readings"),
+        ({"minimum": 0}, r"limits=\(lowest, highest\) for a range"),
+        ({"settling_time": 5}, "settles_within=..., in seconds"),
+        ({"tolerance": 0.1}, "until=..., a function of the device and the value"),
+        ({"channels": (1, 2)}, r"arguments=\('A', 'B'\), with {key} in the command"),
+        ({"map_values": True, "values": {"a": 1}}, "choices={value: what stands for it on the wire}"),
     ],
 )
 @pytest.mark.parametrize("given", [("X?", "X {}"), ()])
@@ -612,6 +643,63 @@ def test_every_word_of_pymeasure_and_qcodes_is_an_error_or_means_the_same_here(d
     for word in sorted(foreign | {*WORDS_OF_QCODES.split()}):
         with pytest.raises(TypeError, match=f"has no {word}=..., (but|because) "):
             declare("X?", **{word: 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"limit": (0, 5)}, r"a control has no limit=...: did you mean limits=...\?"),
+        ({"colour": "red"}, r"a control has no colour=...: it has get, set, type, unit, limits"),
+        ({"limits": 5}, r"limits are the lowest and the highest value, \(0, 5\), .* got 5"),
+        ({"limits": (0, 1, 2)}, r"limits are .* got \(0, 1, 2\)"),
+        ({"limits": "range"}, "limits are .* got 'range'"),
+        ({"limits": {"min": 0, "max": 3}}, "limits are .* got {'min'"),
+        ({"settles_within": "5 s"}, "settles_within must be a number of seconds above 0, got '5 s'"),
+        ({"average": 2.5}, "average is a number of readings.*got 2.5"),
+        ({"average": "5"}, "average is a number of readings.*got '5'"),
+        ({"choices": "AB"}, r"choices and arguments are several, such as \('A', 'B'\), got the text 'AB'"),
+        ({"type": list}, r"type=list does not make numbers of the text of a reply; type=Array\(\) does"),
+        ({"type": np.array}, "type=array does not make numbers of the text of a reply"),
+        ({"type": Array}, r"the type of an array is Array\(...\), got the class"),
+    ],
+)
+def test_what_makes_no_sense_in_a_declaration_is_an_error_that_says_what_does(options, said):
+    with pytest.raises(TypeError, match=said):
+        Control("X?", "X {}", doc="X.", **options)
+
+
+def test_arguments_that_are_one_text_are_refused():
+    with pytest.raises(TypeError, match="are several, .* got the text 'AB'"):
+        Measurement("X? {key}", arguments="AB", doc="X.")
+
+
+def test_limits_of_another_kind_of_unit_are_refused_when_the_class_is_made():
+    volts = Control("X?", "X {}", unit="V", limits=(0, "most"), doc="X.")
+    with pytest.raises(TypeError, match="the limits of Wrong.x are in V, and depend on 'most', which is in A"):
+        type("Wrong", (Bench,), {"x": volts, "most": Control("M?", "M {}", unit="A", doc="M.")})
+    with pytest.raises(TypeError, match="depend on '5 V', .*a limit that is a number is written without a unit"):
+        type("Wrong", (Bench,), {"x": Control("X?", "X {}", unit="V", limits=(0, "5 V"), doc="X.")})
+
+
+# --- the same quantity with other arguments
+
+
+def test_a_quantity_is_declared_again_with_other_arguments():
+    class Model(Bench):
+        x = Control("X?", "X {:.1f}", unit="V", limits=(0, 30), doc="Voltage.", shared=True)
+
+    class Larger(Model):
+        x = Model.x.replace(limits=(0, 60), unit="mV")
+
+    assert Larger.x is not Model.x
+    assert (Model.x.limits(), Larger.x.limits()) == ((0, 30), (0, 60))
+    with Larger("larger") as larger:
+        larger.x = "0.05 V"
+        assert larger._asked[-1] == "X 50.0"
+        with pytest.raises(DeviceValueError, match="x must be 0 to 60 mV, got 61"):
+            larger.x = 61
+    with pytest.raises(TypeError, match="did you mean limits="):
+        Model.x.replace(limit=(0, 60))
 
 
 def test_a_doc_without_its_name_is_an_error_that_says_so():

@@ -16,6 +16,7 @@ from catkit_devices.errors import (
     ConfigurationError,
     DeviceBusyError,
     DeviceDisconnectedError,
+    DeviceFaultError,
     DeviceOpenError,
     DeviceProtocolError,
     DeviceTimeoutError,
@@ -106,11 +107,13 @@ def begin_slow_motion(device, until):
 def test_it_asks_and_moves_with_these_bytes(simulated, frames):
     ask_position = b"GroupPositionCurrentGet(G.P,double *)"
     ask_profile = b"PositionerSGammaParametersGet(G.P,double *,double *,double *,double *)"
+    ask_travel = b"PositionerUserTravelLimitsGet(G.P,double *,double *)"
+    ask_fastest = b"PositionerMaximumVelocityAndAccelerationGet(G.P,double *,double *)"
     replies = {
         b"FirmwareVersionGet(char *)": b"0,XPS-Q8 Firmware Version 2.5.0,EndOfAPI",
         b"GroupStatusGet(G,int *)": b"0,12,EndOfAPI",
-        b"PositionerUserTravelLimitsGet(G.P,double *,double *)": b"0,-25,25,EndOfAPI",
-        b"PositionerMaximumVelocityAndAccelerationGet(G.P,double *,double *)": b"0,20,80,EndOfAPI",
+        ask_travel: b"0,-25,25,EndOfAPI",
+        ask_fastest: b"0,20,80,EndOfAPI",
         ask_position: b"0,0.000314605934,EndOfAPI",
         ask_profile: b"0,20,80,0.005,0.05,EndOfAPI",
         b"GroupMoveAbsolute(G.P,1.5)": b"0,,EndOfAPI",
@@ -127,11 +130,12 @@ def test_it_asks_and_moves_with_these_bytes(simulated, frames):
     stage.velocity = 2
 
     assert simulator.sent == [
+        ask_travel,
         ask_profile,
         ask_position,
         b"GroupMoveAbsolute(G.P,1.5)",
         ask_position,
-        ask_profile,
+        ask_fastest,
         ask_profile,
         b"PositionerSGammaParametersSet(G.P,2.0,80.0,0.005,0.05)",
     ]
@@ -140,7 +144,7 @@ def test_it_asks_and_moves_with_these_bytes(simulated, frames):
 def test_an_error_says_what_its_number_means(stages):
     device, simulator, _library = stages("virtual", ready=False)
 
-    with pytest.raises(DeviceProtocolError, match=r"error -22: not possible in the present state.*GroupMoveAbsolute"):
+    with pytest.raises(DeviceProtocolError, match=r"error -22: Not allowed action.*GroupMoveAbsolute"):
         device.groups["S"].positioners["Pos"].position = 1.0
 
     assert device.groups["S"].status == 0
@@ -149,7 +153,7 @@ def test_an_error_says_what_its_number_means(stages):
 
 
 def test_a_group_that_the_controller_does_not_have_is_an_error_when_it_is_opened(stages):
-    with pytest.raises(DeviceOpenError, match="error -19: no such group"):
+    with pytest.raises(DeviceOpenError, match="error -19: GroupName doesn't exist"):
         stages("virtual", groups={"T": {"Pos": "mm"}})
 
 
@@ -173,10 +177,21 @@ def test_a_group_is_homed_and_moved_together(stages):
 
     assert [axis.position() for axis in simulator.groups["XY"].axes.values()] == [20.0, -5.0]
     assert (group.status, group.ready, group.moving) == (12, True, False)
-    with pytest.raises(DeviceValueError, match=r"the position of XY.Y must be -25 to 25, got 26"):
+    with pytest.raises(DeviceValueError, match=r"groups\[XY\].positioners\[Y\].position must be -25 to 25 mm, got 26"):
         group.move([0.0, 26.0])
     with pytest.raises(DeviceValueError, match=r"one position for each of \['X', 'Y'\] was expected"):
         group.move([0.0])
+
+
+def test_the_limits_of_a_configuration_count_for_a_group_that_is_moved_together(stages):
+    device, simulator, _library = stages("virtual", limits={"groups.XY.positioners.Y.position": (0, 5)})
+
+    with pytest.raises(DeviceValueError, match=r"positioners\[Y\].position must be 0 to 5 mm, got 20"):
+        device.groups["XY"].move([1.0, 20.0])
+
+    assert [axis.position() for axis in simulator.groups["XY"].axes.values()] == [0.0, 0.0]
+    device.groups["XY"].move(["1 mm", "0.2 cm"])
+    assert [axis.position() for axis in simulator.groups["XY"].axes.values()] == [1.0, 2.0]
 
 
 def test_rotation_stages_are_in_degrees(stages):
@@ -209,8 +224,20 @@ def test_an_axis_that_is_made_safe_while_it_moves_stops_at_once_and_the_motion_s
     assert 0.0 < simulator.groups["S"].axes["Pos"].position() < 20.0
     error = moving.join()
     assert isinstance(error, DeviceProtocolError)
-    assert "error -27: aborted" in str(error)
+    assert "error -27: Move Aborted" in str(error)
     device.groups["S"].positioners["Pos"].position = 0.0  # at once, on a line that is in order
+
+
+def test_a_group_that_cannot_be_stopped_does_not_keep_others_from_being_stopped(stages, until):
+    device, simulator, _library = stages(groups={"R": GROUPS["R"], "S": GROUPS["S"]})
+    moving = begin_slow_motion(device, until)
+    del simulator.groups["R"]  # its status is now an error
+
+    with pytest.raises(DeviceFaultError, match="error -19"):
+        device.make_safe()
+
+    assert not simulator.groups["S"].moving
+    moving.join()
 
 
 def test_a_group_that_is_made_safe_while_it_is_homing_is_killed(stages, until):
@@ -341,7 +368,7 @@ def test_over_real_connections_it_is_read_and_stopped_while_it_moves(until):
 
             device.make_safe()
 
-            assert "aborted" in str(moving.join())
+            assert "Move Aborted" in str(moving.join())
             until(lambda: len(server._clients) == 1)
             assert not library.instrument(ADDRESS).groups["S"].moving
 
