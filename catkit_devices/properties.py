@@ -592,7 +592,6 @@ def _refuse_foreign(cls: type[Quantity], positional: tuple[Any, ...], named: Map
         raise TypeError(f"the doc of a {kind} must be given by name: doc={positional[-1]!r}")
 
 
-@functools.cache
 def _parameters(cls: type[Quantity]) -> tuple[str, ...]:
     """Return the names of the arguments of a declaration; none if its class takes others too."""
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]

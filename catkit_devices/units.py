@@ -232,6 +232,5 @@ def _parse_unit(unit: str) -> Any:
     try:
         return registry().Unit(unit)
     except Exception as error:  # besides its own errors, pint raises those of Python's tokenizer
-        known = next((one for one in (unit.lower(), unit.capitalize()) if one != unit and one in registry()), None)
-        hint = f"; did you mean {known!r}?" if known else ""
+        hint = f"; did you mean {unit.lower()!r}?" if unit.isidentifier() and unit.lower() in registry() else ""
         raise ValueError(f"{unit!r} is not a unit: {error}{hint}") from error

@@ -95,7 +95,7 @@ class Positioner(Component):
 
     def _seconds_to(self, target: float) -> float:
         velocity, acceleration, _shortest, longest = self._profile()
-        return _RESERVE + abs(target - self.position) / velocity + velocity / acceleration + 2 * longest
+        return _RESERVE + float(abs(target - self.position)) / velocity + velocity / acceleration + 2 * longest
 
 
 class Rotary(Positioner):

@@ -146,7 +146,7 @@ class XpsQ8:
         self._functions: dict[str, tuple[int, Callable[..., Any]]] = {
             # name: number of results, and what it does with its other arguments
             "FirmwareVersionGet": (1, lambda: _FIRMWARE),
-            "ErrorStringGet": (1, lambda number: _ERRORS.get(_number(number), "Unknown error code")),
+            "ErrorStringGet": (1, lambda number: _ERRORS.get(int(_number(number)), "Unknown error code")),
             "GroupStatusGet": (1, lambda name: self._group(name).status),
             "GroupPositionCurrentGet": (-1, self._positions),
             "GroupPositionSetpointGet": (-1, self._positions),

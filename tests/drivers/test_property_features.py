@@ -610,7 +610,7 @@ def test_invalid_arguments_for_settling_are_refused_where_they_are_declared(opti
         ({"units": "V"}, "unit="),
         ({"readonly": True}, "Measurement for what is only read"),
         ({"mean": 5}, "average=..., a number of readings"),
-        ({"minimum": 0}, r"limits=\(lowest, highest\) for a range"),
+        ({"minimum": 0}, "limits="),
         ({"settling_time": 5}, "settles_within=..., in seconds"),
         ({"tolerance": 0.1}, "until=..., a function of the device and the value"),
         ({"channels": (1, 2)}, r"arguments=\('A', 'B'\), with {key} in the command"),

@@ -93,3 +93,8 @@ def test_an_array_in_another_unit_neither_overflows_nor_loses_digits(dtype):
     volts = units.registry().Quantity(np.array([200, 3], dtype), "V")
 
     assert units.magnitude(volts, "uV").tolist() == pytest.approx([2e8, 3e6], rel=1e-14)
+
+
+def test_a_unit_that_is_spelt_with_a_capital_names_the_right_spelling():
+    with pytest.raises(ValueError, match="'Volt' is not a unit: .*did you mean 'volt'"):
+        units.check_unit("Volt")
