@@ -60,6 +60,9 @@ class XpsController(VisaDevice):
         """
         return self._results(command, *self._answer(command, timeout))
 
+    def _make_safe(self) -> None:
+        """Stop every group, which each group does by itself; one that is homing must be homed again."""
+
     def _answer(self, call: str, timeout: float | None = None) -> tuple[int, str]:
         with self._exchange(call):
             return _parsed(call, super()._query(call, timeout))
