@@ -996,7 +996,8 @@ def _doc_of_property(member: Any, device: Any) -> str | None:
     ways = {(True, True): "can be read and set", (True, False): "can only be read", (False, True): "can only be set"}
     told += [ways.get((facts["readable"], facts["writable"]), "")]
     told += ["is read also while another program has the device"] if facts["shared"] else []
-    return f"{doc or ''}\n\nIt is {facts['type'] or 'any'}: {', '.join(filter(None, told))}.".strip()
+    kind = facts.get("type") or "any"
+    return f"{doc or ''}\n\nIt is {kind}: {', '.join(filter(None, told))}.".strip()
 
 
 @functools.lru_cache(maxsize=1024)

@@ -121,6 +121,16 @@ class Layout:
         """Whether a device has telemetry."""
         return any(entry.telemetry for entry in self.devices)
 
+    def exact_wires(self) -> dict[str, str]:
+        """Return the devices with whose instruments nothing may be exchanged that users have not asked for, and why."""
+        if self.record is not None:
+            return {entry.name: "what goes over its wire is being recorded" for entry in self.devices}
+        return {
+            entry.name: "its instrument is a recording"
+            for entry in self.devices
+            if (entry.simulator or "").endswith(".wire")
+        }
+
     @property
     def device_servers(self) -> list[str]:
         """The full names of the servers of the devices, in the order in which they are needed."""

@@ -134,7 +134,7 @@ def test_the_name_of_a_hook_of_one_kind_of_device_is_free_in_another():
 
 ROOT = Path(__file__).parents[2]
 FRAMEWORK = (Device, WireDevice, VisaDevice, ScpiDevice, SerialDevice)
-HOOKS = {"_open", "_close", "_make_safe", "_identify", "_query", "_write"}
+HOOKS = {"_open", "_close", "_make_safe", "_continuous_frames", "_identify", "_query", "_write"}
 
 
 def is_natural(name):

@@ -169,8 +169,11 @@ def test_a_value_that_no_limits_could_allow_is_refused_without_asking_for_the_li
 
 
 def test_a_device_whose_limits_a_function_tells_is_made_safe_over_a_new_connection():
+    class Output(Component):
+        pass
+
     class Source(Symmetric):
-        channels = Components(Component, numbers=lambda self: range(int(self.range)))
+        channels = Components(Output, numbers=lambda self: range(int(self.range)))
         on = Setting("on={:d}", type=bool, doc="Output.")
         _opened = 0
 

@@ -55,7 +55,7 @@ def test_what_is_not_shared_is_not_read_while_somebody_has_the_device(shared_tes
     tank = shared_testbed.devices.tank
     with tank.lock():
         tank.level = 2
-        found = settings_of_all(shared_testbed.devices, "trial", 30)["devices"]["tank"]
+        found = settings_of_all(shared_testbed.devices, "trial", 30, {})["devices"]["tank"]
     assert found["settings"] == {"level": {"value": 2.0, "unit": None}}
     assert "in use by" in found["not_read"]["private_level"]
     assert found["not_read"].keys() == {"private_level", "lamp", "mode"}
@@ -64,11 +64,11 @@ def test_what_is_not_shared_is_not_read_while_somebody_has_the_device(shared_tes
 def test_a_device_that_does_not_answer_is_named_and_one_that_is_closed_is_not_opened(bench, runtime):
     with Testbed(load_configuration([bench], ["devices.basin.server='other'"])) as testbed:
         testbed.devices.tank.level = 5
-        assert settings_of_all(testbed.devices, "trial", 30)["closed"] == ["basin"]
+        assert settings_of_all(testbed.devices, "trial", 30, {})["closed"] == ["basin"]
         pid = endpoint(testbed.layout.device("tank").server).pid
         os.kill(pid, signal.SIGSTOP)
         try:
-            found = settings_of_all(testbed.devices, "trial", 0.3)
+            found = settings_of_all(testbed.devices, "trial", 0.3, {})
         finally:
             os.kill(pid, signal.SIGCONT)
         assert found["devices"] == {"tank": {"settings": {}, "not_read": {}, "problem": "no answer in 0.3 s"}}

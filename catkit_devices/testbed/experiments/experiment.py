@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import inspect
 import logging
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
@@ -40,6 +40,8 @@ class Context:
     reporter: Reporter
     finishing: InterruptSafeEvent
     frames: FramesView
+    exact_wires: Mapping[str, str]
+    """The devices that are asked for nothing but what the experiment asks, and why."""
     recordings: list[FrameRecorder] = field(default_factory=list)
     """Frames that are being recorded."""
 

@@ -109,6 +109,7 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
                 reporter=reporter,
                 finishing=guard.finishing,
                 frames=FramesView(layout),
+                exact_wires=layout.exact_wires(),
             )
             snapshots = Snapshots(layout, context.devices, run)
             try:
@@ -214,9 +215,9 @@ def _end(context: Context, state: Literal["finished", "failed", "stopped"], mess
 def _keep_settings(context: Context, when: Literal["start", "end"], limit: float) -> None:
     """Keep the settings of all open devices in the run; what is missing is told in its log, and nothing fails."""
     try:
-        settings = settings_of_all(context.devices, context.testbed, limit)
+        settings = settings_of_all(context.devices, context.testbed, limit, context.exact_wires)
         for name, device in settings["devices"].items():
-            if device["problem"] is not None:
+            if device["problem"] is not None and name not in context.exact_wires:
                 _log.warning("not all settings of %r are in %s: %s", name, SETTINGS[when], device["problem"])
         context.run.keep_settings(when, settings)
     except Exception as error:  # noqa: BLE001 - whatever it is, the run is worth more than this

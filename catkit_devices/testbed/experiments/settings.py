@@ -17,12 +17,14 @@ from catkit_devices.errors import ComponentNotFoundError, in_one_line
 from catkit_devices.plain import kept
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from catkit_devices.testbed.devices.devices import Devices
 
 __all__ = ["settings_of_all"]
 
 
-def settings_of_all(devices: Devices, testbed: str, limit: float) -> dict[str, Any]:
+def settings_of_all(devices: Devices, testbed: str, limit: float, left_out: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings of every device that is open, in the form of ``catkit-devices snapshot``.
 
     A setting is a property that can be read and set. One that is shared is read in any case, another only while nobody
@@ -33,10 +35,14 @@ def settings_of_all(devices: Devices, testbed: str, limit: float) -> dict[str, A
         devices: of the testbed.
         testbed: its name.
         limit: seconds for all of them together.
+        left_out: the devices that are not asked, and why.
     """
     looks = {name: _Look(devices, name) for name in devices}
+    for name, why in left_out.items():
+        looks[name].give_up(why)
     deadline = time.monotonic() + limit
-    for name, errand in all_at_once({name: look.read for name, look in looks.items()}, "settings of").items():
+    asked = {name: look.read for name, look in looks.items() if name not in left_out}
+    for name, errand in all_at_once(asked, "settings of").items():
         if not errand.wait(max(0.0, deadline - time.monotonic())):
             looks[name].give_up(f"no answer in {limit:g} s")
         elif errand.failure is not None:
