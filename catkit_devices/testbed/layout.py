@@ -37,6 +37,10 @@ class FramesEntry:
     """Whether the camera takes them by itself, one after the other."""
 
 
+_FOREIGN = "catkit_devices.foreign.device.ForeignDevice"
+"""The class of devices with a driver of another framework, as it is among the interfaces of a device."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeviceEntry:
     """One device: how it is made, and what it may be called."""
@@ -121,15 +125,17 @@ class Layout:
         """Whether a device has telemetry."""
         return any(entry.telemetry for entry in self.devices)
 
-    def exact_wires(self) -> dict[str, str]:
-        """Return the devices with whose instruments nothing may be exchanged that users have not asked for, and why."""
-        if self.record is not None:
-            return {entry.name: "what goes over its wire is being recorded" for entry in self.devices}
-        return {
-            entry.name: "its instrument is a recording"
-            for entry in self.devices
-            if (entry.simulator or "").endswith(".wire")
-        }
+    def not_asked(self) -> dict[str, str]:
+        """Return the devices that are asked for nothing that users have not asked for, and why."""
+        found = {}
+        for entry in self.devices:
+            if self.record is not None:
+                found[entry.name] = "what goes over its wire is being recorded"
+            elif (entry.simulator or "").endswith(".wire"):
+                found[entry.name] = "its instrument is a recording"
+            elif _FOREIGN in entry.interfaces:
+                found[entry.name] = "a driver of another framework may take long to read, or change something"
+        return found
 
     @property
     def device_servers(self) -> list[str]:

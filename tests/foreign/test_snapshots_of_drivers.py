@@ -52,6 +52,10 @@ def test_snapshots_of_foreign_drivers_are_in_the_record_of_a_run(tmp_path):
     found, log = snapshots(second)
     assert found == {"snapshot.start": [{"open": {"driver": {"count": 3}}}],
                      "snapshot.end": [{"open": {"driver": {"count": 3}}}]}, "closed before it began"  # fmt: skip
+    with RunReader(second.run_path) as run:
+        asked = run.settings["start"]["devices"]["open"]
+    assert (asked["settings"], asked["not_read"]) == ({}, {}), "its properties are not read for the settings of the run"
+    assert "a driver of another framework" in asked["problem"]
     assert "the snapshot of device 'broken' is not in the record of the run: a toy that counts backwards" in log
 
 

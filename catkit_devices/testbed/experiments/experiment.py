@@ -40,7 +40,7 @@ class Context:
     reporter: Reporter
     finishing: InterruptSafeEvent
     frames: FramesView
-    exact_wires: Mapping[str, str]
+    not_asked: Mapping[str, str]
     """The devices that are asked for nothing but what the experiment asks, and why."""
     recordings: list[FrameRecorder] = field(default_factory=list)
     """Frames that are being recorded."""

@@ -109,7 +109,7 @@ def run_experiment(experiment: Experiment, name: str, layout: Layout, run_path: 
                 reporter=reporter,
                 finishing=guard.finishing,
                 frames=FramesView(layout),
-                exact_wires=layout.exact_wires(),
+                not_asked=layout.not_asked(),
             )
             snapshots = Snapshots(layout, context.devices, run)
             try:
@@ -215,9 +215,9 @@ def _end(context: Context, state: Literal["finished", "failed", "stopped"], mess
 def _keep_settings(context: Context, when: Literal["start", "end"], limit: float) -> None:
     """Keep the settings of all open devices in the run; what is missing is told in its log, and nothing fails."""
     try:
-        settings = settings_of_all(context.devices, context.testbed, limit, context.exact_wires)
+        settings = settings_of_all(context.devices, context.testbed, limit, context.not_asked)
         for name, device in settings["devices"].items():
-            if device["problem"] is not None and name not in context.exact_wires:
+            if device["problem"] is not None and name not in context.not_asked:
                 _log.warning("not all settings of %r are in %s: %s", name, SETTINGS[when], device["problem"])
         context.run.keep_settings(when, settings)
     except Exception as error:  # noqa: BLE001 - whatever it is, the run is worth more than this
