@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import sys
@@ -232,11 +233,23 @@ def test_a_bug_of_a_simulator_disconnects_its_client_only(serve, connect, caplog
     assert "a bug of the simulator" in caplog.text
 
 
+def two_free_ports():
+    """Return the first of two that are free, below those that the system gives to other programs' connections."""
+    first = random.randrange(10_000, 30_000)
+    while True:
+        try:
+            for port in (first, first + 1):
+                socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            first += 2
+        else:
+            return first
+
+
 def test_ports_follow_the_first_one_and_are_free_again_at_the_end(serve):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}: .*in use"):
-            serve((SERIAL, Parrot), port_base=port)
+    port = two_free_ports()
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(ConfigurationError, match=f"{port}: .*in use"):
+        serve((SERIAL, Parrot), port_base=port)
     library = build_library([Instrument(SERIAL, Parrot), Instrument(USB, Parrot)])
     for _ in range(2):
         with InstrumentServer(library, port_base=port) as server:
