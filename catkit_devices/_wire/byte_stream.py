@@ -46,7 +46,12 @@ class IncompleteReplyError(TimeoutError):
     def __init__(self, waited: float, received: bytes) -> None:
         got = f"only {received[:80]!r}" if received else "no reply"
         super().__init__(f"{got} in {waited:g} s")
+        self.waited = waited
         self.received = received
+
+    def __reduce__(self) -> tuple[type[IncompleteReplyError], tuple[float, bytes]]:
+        """Return how it is made again in another process, to which it goes as a cause if tblib is installed."""
+        return type(self), (self.waited, self.received)
 
 
 class Line:
