@@ -50,7 +50,10 @@ class IncompleteReplyError(TimeoutError):
         self.received = received
 
     def __reduce__(self) -> tuple[type[IncompleteReplyError], tuple[float, bytes]]:
-        """Return how it is made again in another process, to which it goes as a cause if tblib is installed."""
+        """Return how it is made again in another process, to which it goes as the cause of an error.
+
+        That happens where a package such as dask has tblib make causes travel with every exception.
+        """
         return type(self), (self.waited, self.received)
 
 

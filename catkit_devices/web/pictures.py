@@ -12,7 +12,7 @@ from catkit_devices.web.problems import Problem
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Picture", "picture_of"]
+__all__ = ["Picture", "picture_of", "png"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 """The first bytes of every PNG file (W3C PNG, 5.2)."""
@@ -88,7 +88,12 @@ def _encoded(pixels: np.ndarray[Any, Any], *, colour: bool) -> bytes:
     data = np.zeros((rows, lines.shape[1] + 1), np.uint8)
     data[:, 1:] = lines
     head = struct.pack(">IIBBBBB", columns, rows, bits, _COLOUR if colour else _GREY, 0, 0, 0)
-    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(data.tobytes(), _LEVEL)), (b"IEND", b""))
+    return png((b"IHDR", head), (b"IDAT", zlib.compress(data.tobytes(), _LEVEL)))
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """Return a PNG file of these chunks, each a name and its data; the one at the end is added (W3C PNG, 5)."""
     return _SIGNATURE + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in (*chunks, (b"IEND", b""))
     )

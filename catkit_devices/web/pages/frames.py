@@ -14,6 +14,7 @@ from catkit_devices.errors import CatkitDevicesError
 from catkit_devices.web.markup import Markup, tag
 from catkit_devices.web.pages.drawing import histogram
 from catkit_devices.web.pages.parts import Served, nothing, took
+from catkit_devices.web.pictures import png
 from catkit_devices.web.problems import Problem
 
 if TYPE_CHECKING:
@@ -83,15 +84,8 @@ def picture(frame: npt.NDArray[Any], scale: Scale) -> bytes:
     palette = np.repeat(grey[:, None], 3, axis=1).tobytes() + bytes((255, 0, 60))
     height, width = pixels.shape
     lines = np.concatenate((np.zeros((height, 1), np.uint8), pixels), axis=1)  # each line begins with its filter: none
-    chunks = (
-        (b"IHDR", struct.pack(">2I5B", width, height, 8, 3, 0, 0, 0)),  # 8 bits, with a palette (W3C PNG, 11.2.1)
-        (b"PLTE", palette),
-        (b"IDAT", zlib.compress(lines.tobytes(), 1)),
-        (b"IEND", b""),
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
+    head = struct.pack(">2I5B", width, height, 8, 3, 0, 0, 0)  # 8 bits, with a palette (W3C PNG, 11.2.1)
+    return png((b"IHDR", head), (b"PLTE", palette), (b"IDAT", zlib.compress(lines.tobytes(), 1)))
 
 
 def _what(frame: npt.NDArray[Any]) -> str:
