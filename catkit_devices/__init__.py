@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from catkit_devices.device import Device, operation, unlocked
     from catkit_devices.hookspecs import hookimpl
     from catkit_devices.multiprocessing import Mutex, Process, SharedMemoryManager, lock_all
-    from catkit_devices.properties import Control, Measurement, Setting
+    from catkit_devices.properties import Control, Measurement, Setting, command_text
     from catkit_devices.scpi import ScpiDevice
     from catkit_devices.serial_device import SerialDevice
     from catkit_devices.testbed import Experiment, Testbed, load_configuration
@@ -35,6 +35,7 @@ __all__ = [
     "SharedMemoryManager",
     "Testbed",
     "VisaDevice",
+    "command_text",
     "hookimpl",
     "load_configuration",
     "lock_all",
@@ -49,7 +50,7 @@ __getattr__ = importing(
         "device": ("Device", "operation", "unlocked"),
         "hookspecs": ("hookimpl",),
         "multiprocessing": ("Mutex", "Process", "SharedMemoryManager", "lock_all"),
-        "properties": ("Control", "Measurement", "Setting"),
+        "properties": ("Control", "Measurement", "Setting", "command_text"),
         "scpi": ("ScpiDevice",),
         "serial_device": ("SerialDevice",),
         "testbed": ("Experiment", "Testbed", "load_configuration"),

@@ -19,8 +19,9 @@ another quantity, or be an array of numbers::
     trace = Measurement("CURV?", type=Array(">i2", scale=0.01), unit="V", doc="Waveform.")
 
 In all cases a value is converted and checked before anything is sent, and so is the command that is made of it: a
-number that the format would round beyond a limit is refused, and a text can never become a second command. A reply that
-does not fit the declaration is an error.
+number that the format would round beyond a limit is refused, and a text cannot become a second command. A function
+makes its own command, so it puts texts into it with :func:`command_text`. A reply that does not fit the declaration is
+an error.
 
 A command may contain a value of the device itself, or of the component: ``"VOLT? (@{self.number})"``. That is a class
 attribute, a private value such as ``_channel``, or a property that is marked ``@unlocked``.
@@ -37,7 +38,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from catkit_devices._base.deferred import finished, refuse_deferred
 from catkit_devices._device.arrays import Array
-from catkit_devices._device.values import Command, Limits, Rule, SetCommand, checked, intersection
+from catkit_devices._device.values import Command, Limits, Rule, SetCommand, checked, command_text, intersection
 from catkit_devices.device import DeviceProperty
 from catkit_devices.errors import DeviceError, DeviceProtocolError, DeviceTimeoutError, DeviceValueError, nearest
 from catkit_devices.readings import real_number, without_stand_ins
@@ -46,7 +47,7 @@ from catkit_devices.units import check_unit, magnitude, quantity
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Array", "Control", "Limits", "Measurement", "Quantity", "Setting"]
+__all__ = ["Array", "Control", "Limits", "Measurement", "Quantity", "Setting", "command_text"]
 
 Get: TypeAlias = "str | Callable[..., Any]"
 Set: TypeAlias = "str | Callable[..., object]"

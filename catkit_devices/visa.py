@@ -117,14 +117,15 @@ class VisaDevice(WireDevice):
         """Send ``command`` and return the reply, without their terminations.
 
         Args:
-            command: text.
+            command: one line, sent as it is; of its content only line ends are refused. Texts from elsewhere are put
+                into it with :func:`~catkit_devices.properties.command_text`.
             timeout: seconds for the reply; the driver's ``io_timeout`` when None.
         """
         return self._query(command, timeout)
 
     @final
     def write(self, command: str) -> None:
-        """Send ``command``, which has no reply."""
+        """Send ``command``, which has no reply; as for :meth:`query`, it is one line, sent as it is."""
         self._write(command)
 
     @final

@@ -18,7 +18,7 @@ import string
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from catkit_devices import units
-from catkit_devices.errors import nearest
+from catkit_devices.errors import DeviceValueError, nearest
 from catkit_devices.readings import carried_unit, measured, missing_in, no_measurement, real_number, without_stand_ins
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = [
     "SetCommand",
     "as_number",
     "checked",
+    "command_text",
     "decimal",
     "intersection",
     "range_text",
@@ -55,6 +56,8 @@ _OWN_NAME = re.compile(r"\.([^\W\d]\w*)")
 """In the same: each attribute, such as ``.number``."""
 _QUOTES = "\"'"
 """What begins and ends a string in a command (IEEE 488.2, 7.7.5)."""
+_BLOCK = re.compile(r"#(?:\d|$)")
+"""What begins a block of data, whose bytes have no meaning in the command (IEEE 488.2, 7.7.6)."""
 _PLACE = "\0"
 """Stands for what is filled in while a command is taken apart: no command contains it."""
 _BASES = {"b": 2, "o": 8, "x": 16, "X": 16}
@@ -404,19 +407,22 @@ class Rule:
 class Command:
     """The text of a command, with values of the device or component in it: ``"VOLT? (@{self.number})"``.
 
-    A value that is filled in is not changed: braces in it have no meaning.
+    A value that is filled in is a part of the command, whatever it is: braces in it have no meaning, and a text cannot
+    become a second command.
 
     Args:
         text: as the driver's author has written it; every other brace is sent as it is.
+        before: what is sent before it in the same message, as far as the author has written it.
+        after: what is sent behind it.
 
     Raises:
         TypeError: what is to be filled in is not just one attribute.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, before: str = "", after: str = "") -> None:
         self._text = text
-        self._parts: list[str | tuple[str, str]] = []
-        """Plain texts, and for each attribute its name with the format that its value gets."""
+        self._parts: list[str | tuple[str, str, _Place]] = []
+        """Plain texts, and for each attribute its name, the format that its value gets, and where it is put."""
         end = 0
         for found in _OWN.finditer(text):
             name = _OWN_NAME.fullmatch(found[1])
@@ -424,7 +430,8 @@ class Command:
                 raise TypeError(
                     f"the command {text!r} can have an attribute filled in, as in {{self.number}}, got {found[0]!r}"
                 )
-            self._parts += [text[end : found.start()], (name[1], f"{{{found[2] or ''}:{found[3] or ''}}}")]
+            place = _Place(before + _OWN.sub("", text[: found.start()]), _OWN.sub("", text[found.end() :]) + after)
+            self._parts += [text[end : found.start()], (name[1], f"{{{found[2] or ''}:{found[3] or ''}}}", place)]
             end = found.end()
         self._parts.append(text[end:])
         self.attributes = [part[0] for part in self._parts if isinstance(part, tuple)]
@@ -440,13 +447,16 @@ class Command:
             return self._text
         return "".join(part if isinstance(part, str) else self._value(owner, *part) for part in self._parts)
 
-    def _value(self, owner: Any, name: str, form: str) -> str:
+    def _value(self, owner: Any, name: str, form: str, place: _Place) -> str:
         value = _plain(getattr(owner, name))
         if not isinstance(value, str | int | float) or not str(value).isprintable():
             raise ValueError(
                 f"cannot be sent: in {self._text!r} a number or a word was expected for {name!r}, got {value!r}"
             )
-        return form.format(value)
+        try:
+            return place.harmless(form.format(value))
+        except ValueError as error:
+            raise ValueError(f"cannot be sent: in {self._text!r}, {name!r} {error}") from None
 
 
 class SetCommand:
@@ -479,10 +489,10 @@ class SetCommand:
         position = next(index for index, piece in enumerate(pieces) if piece[1] is not None)
         before = "".join(piece[0] for piece in pieces[: position + 1])
         after = "".join(piece[0] for piece in pieces[position + 1 :])
-        quote = _open_quote(before)
-        self._quote = quote if quote and quote in after else ""
+        self._place = _Place(before, after)
         places = before.count(_PLACE)
-        self._before, self._after = Command(_put_back(before, own[:places])), Command(_put_back(after, own[places:]))
+        self._before = Command(_put_back(before, own[:places]), after=after)
+        self._after = Command(_put_back(after, own[places:]), before=before)
         self.attributes = [*self._before.attributes, *self._after.attributes]
         """Of the device or component, which are filled in."""
         for value in rule.examples():
@@ -507,7 +517,7 @@ class SetCommand:
         elif self._rule.choices is None:
             if not self._says(sent, token, rounded=True):
                 raise ValueError(f"cannot be {value!r}: that would be sent as {sent!r}")
-            sent = self._harmless(sent)
+            sent = self._place.harmless(sent)
         return f"{self._before.filled(owner)}{sent}{self._after.filled(owner)}"
 
     def _check_number(self, sent: str, value: Any, limits: Limits | None) -> None:
@@ -557,18 +567,6 @@ class SetCommand:
         except (ValueError, TypeError, ArithmeticError):
             return False
 
-    def _harmless(self, sent: str) -> str:
-        """Return a text in the form in which it can be part of a command and cannot become a second command."""
-        if not sent.isprintable():
-            raise ValueError(f"must be printable text, got {sent!r}")
-        if self._quote:
-            # A quote inside of a string is written twice (IEEE 488.2, 7.7.5).
-            return sent.replace(self._quote, 2 * self._quote)
-        if ";" in sent:
-            # It separates the commands of one message (IEEE 488.2, 7.4.1).
-            raise ValueError(f"must be text without ';', behind which another command begins, got {sent!r}")
-        return sent
-
     def _try(self, template: str, value: Any) -> None:
         """Raise TypeError unless the format fits a value."""
         token = self._rule.token(value)
@@ -578,6 +576,88 @@ class SetCommand:
             raise TypeError(f"the set command {template!r} does not fit a value such as {token!r}: {error}") from None
         if not self._says(sent, token):
             raise TypeError(f"the set command {template!r} would send {token!r} as {sent!r}")
+
+
+class _Place:
+    """Where a value is put in a command.
+
+    Args:
+        before: what the author has written before it.
+        after: what the author has written behind it.
+    """
+
+    def __init__(self, before: str, after: str) -> None:
+        quote = _open_quote(before)
+        self._quote = quote if quote and quote in after else ""
+        self._strings_follow = any(one in after for one in _QUOTES)
+
+    def harmless(self, sent: str) -> str:
+        """Return a text in the form in which it can be here and cannot become a second command.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not sent.isprintable():
+            raise ValueError(f"must be printable text, got {sent!r}")
+        if self._quote:
+            # A quote inside of a string is written twice (IEEE 488.2, 7.7.5).
+            return sent.replace(self._quote, 2 * self._quote)
+        if ";" in sent:
+            # It separates the commands of one message (IEEE 488.2, 7.4.1).
+            raise ValueError(f"must be text without ';', behind which another command begins, got {sent!r}")
+        if self._strings_follow and (_open_quote(sent) or _BLOCK.search(sent)):
+            # It would take the next quote for its own, and then what is meant to be inside of a string is outside.
+            raise ValueError(f"must be text that ends each string, and has no block of data, got {sent!r}")
+        return sent
+
+
+def command_text(template: str, *values: Any) -> str:
+    """Return a command with values in it, none of which can become a second command.
+
+    For commands that a driver's own methods and functions send. ``self._write(command_text('DISP "{}"', text))`` sends
+    what ``Setting('DISP "{}"', type=str, ...)`` would. Where the template has quotes around ``{}``, a quote inside of
+    the text is written twice, and every printable character is allowed (IEEE 488.2, 7.7.5). Where it has none, a ``;``
+    is refused. Not checked: limits, and whether the instrument knows the word.
+
+    Args:
+        template: the command, with one ``{}`` for each value, perhaps with its format, such as ``{:.3f}``.
+        values: texts, numbers, truth values (sent as 1 and 0) and members of an Enum (sent by their values).
+
+    Raises:
+        DeviceValueError: a value could be more than one command, is a number that means no measurement, does not fit
+            its format, or is of another type.
+        TypeError: there is not one value for each ``{}``.
+    """
+    pieces = list(string.Formatter().parse(template))
+    fields = [(name, spec or "") for _, name, spec, _ in pieces if name is not None]
+    if len(fields) != len(values) or any(name or "{" in spec for name, spec in fields):
+        raise TypeError(f"the command {template!r} needs a plain {{}} for each value, got {len(values)} values")
+    written = [piece[0] for piece in pieces]
+    left, sent = iter(values), []
+    for number, (text, name, spec, conversion) in enumerate(pieces, 1):
+        sent.append(text)
+        if name is not None:
+            place = _Place("".join(written[:number]), "".join(written[number:]))
+            field = f"{{{f'!{conversion}' if conversion else ''}:{spec}}}"
+            value = next(left)
+            try:
+                sent.append(place.harmless(_formatted(field, _plain(value))))
+            except (ValueError, TypeError) as error:
+                raise DeviceValueError(f"a value of {template!r} {error}", command=template) from None
+    return "".join(sent)
+
+
+def _formatted(field: str, token: Any) -> str:
+    """Return a text or a number as it is sent; ValueError if it is neither, or is cut off."""
+    number = real_number(token)
+    if number is None and not isinstance(token, str):
+        raise ValueError(f"must be a text or a number, got {token!r}")
+    if number is not None and no_measurement(number):
+        raise ValueError(f"must be a finite number, got {token!r}")
+    sent = field.format(token)
+    if number is None and sent.strip() != token.strip():
+        raise ValueError(f"cannot be {token!r}: that would be sent as {sent!r}")
+    return sent
 
 
 def as_number(text: str) -> float | None:

@@ -14,7 +14,7 @@ from catkit_devices import VisaDevice, unlocked
 from catkit_devices._device.values import Command, Rule, SetCommand
 from catkit_devices.drivers import create_device
 from catkit_devices.errors import DeviceValueError
-from catkit_devices.properties import Control, Setting
+from catkit_devices.properties import Control, Setting, command_text
 from catkit_devices.simulation import Instrument, build_library
 
 ADDRESS = "TCPIP0::192.0.2.1::5025::SOCKET"
@@ -280,6 +280,88 @@ def test_no_line_end_of_any_kind_is_sent_inside_a_command(termination, end):
         box.write(f"NAME a{end}OUTP ON")
 
 
+# --- what a driver's own methods send ---
+
+
+def units_of(message):
+    """Return the commands that an instrument finds in a message (IEEE 488.2, 7.4.1, 7.7.5 and 7.7.6)."""
+    units, quote, position = [""], "", 0
+    while position < len(message):
+        letter = message[position]
+        width = 1
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'":
+            quote = letter
+        elif letter == "#" and message[position + 1 : position + 2].isdigit():
+            digits = int(message[position + 1])
+            length = message[position + 2 : position + 2 + digits]
+            width = 2 + digits + (int(length) if length.isdecimal() else 0)
+        if letter == ";" and not quote:
+            units.append("")
+        else:
+            units[-1] += message[position : position + width]
+        position += width
+    return units
+
+
+@pytest.mark.parametrize(
+    ("template", "values", "sent"),
+    [
+        ('DISP "{}"', ['x";OUTP ON;"'], 'DISP "x"";OUTP ON;"""'),
+        ("DISP '{}',{:.2f}", ["it's", 1.234], "DISP 'it''s',1.23"),
+        ("FUNC {};LIM {}", ["VOLT", 3], "FUNC VOLT;LIM 3"),
+        ("OUTP {}", [True], "OUTP 1"),
+        ("RANG {},(@{:02d})", [Decimal("0.1"), np.int64(4)], "RANG 0.1,(@04)"),
+    ],
+)
+def test_a_driver_puts_values_into_a_command_of_its_own(template, values, sent):
+    assert command_text(template, *values) == sent
+
+
+@pytest.mark.parametrize(
+    ("template", "value", "problem"),
+    [
+        ("FUNC {}", "VOLT;OUTP ON", "must be text without ';'"),
+        ("FUNC {}", "VOLT\nOUTP ON", "must be printable text"),
+        ('DISP "{}"', "x\ny", "must be printable text"),
+        ("FUNC {:c}", 59, "must be text without ';'"),
+        ('FUNC {},"x;OUTP ON"', 'x"', "must be text that ends each string"),
+        ('FUNC {},"x;OUTP ON"', "#12", "must be text that ends each string"),
+        ("VOLT {}", float("nan"), "must be a finite number"),
+        ("VOLT {}", 9.9e37, "must be a finite number"),
+        ("VOLT {}", None, "must be a text or a number"),
+        ("VOLT {:d}", 2.5, "Unknown format code"),
+        ("FUNC {:.3}", "VOLTAGE", "cannot be 'VOLTAGE': that would be sent as 'VOL'"),
+    ],
+)
+def test_a_value_that_cannot_be_a_part_of_a_drivers_own_command_is_refused(template, value, problem):
+    with pytest.raises(DeviceValueError, match=problem):
+        command_text(template, value)
+
+
+@pytest.mark.parametrize("template", ["A", "A {} {}", "A {number}", "A {:{}}"])
+def test_a_template_needs_one_place_for_each_value(template):
+    with pytest.raises(TypeError, match="needs a plain {} for each value, got 1 values"):
+        command_text(template, 1)
+
+
+TEXTS = st.text(st.sampled_from("ab1#;\"' ,"), max_size=8)
+
+
+@given(
+    template=st.sampled_from(["A {} {}", "A {} '{}'", "A '{}' {}", "A \"{}\",'{}'", 'A {};B "{}"']),
+    one=TEXTS,
+    two=TEXTS,
+)
+def test_no_texts_make_other_commands_of_a_message_than_its_template_has(template, one, two):
+    try:
+        sent = command_text(template, one, two)
+    except DeviceValueError:
+        return
+    assert len(units_of(sent)) == len(units_of(template))
+
+
 # --- a driver that makes its own frames ---
 
 
@@ -330,6 +412,16 @@ def test_a_command_contains_values_of_the_device():
         assert Listener.heard == [
             "CURR 2.0,(@07)", "7:DISP \"{self._slot} {}\",'upper'", "PATT (@{value}),5", "VOLT 7,1.5"
         ]  # fmt: skip
+
+
+def test_a_text_of_the_device_cannot_become_a_second_command_either():
+    device = SimpleNamespace(label='x";OUTP ON;"')
+
+    assert Command('DISP? "{self.label}"').filled(device) == 'DISP? "x"";OUTP ON;"""'
+    assert SetCommand('DISP "{self.label}",{}', NUMBER).text(1.0, owner=device) == 'DISP "x"";OUTP ON;""",1.0'
+    for refused in (Command("DISP? {self.label}"), SetCommand("DISP {},{self.label}", NUMBER)._after):
+        with pytest.raises(ValueError, match="'label' must be text without ';'"):
+            refused.filled(device)
 
 
 @pytest.mark.parametrize("slot", [None, "1\nOUTP ON", ["1"]], ids=str)
