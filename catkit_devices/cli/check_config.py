@@ -42,7 +42,7 @@ def check_config(
     """
     from catkit_devices.errors import ConfigurationError
     from catkit_devices.testbed.configuration.device_checks import not_made_safe, not_simulated
-    from catkit_devices.testbed.configuration.loader import examine
+    from catkit_devices.testbed.configuration.loader import examine, read
     from catkit_devices.testbed.configuration.model import json_schema
 
     if schema:
@@ -50,7 +50,8 @@ def check_config(
         return
     if not files:
         raise ConfigurationError("say which configuration: FILE...")
-    configuration, problems, overlay = examine(files, overrides)
+    overlay = read(files, overrides)
+    configuration, problems = examine(overlay)
     if configuration is not None:
         problems += _refused(configuration, overlay, problems)
     if configuration is None or problems:

@@ -61,6 +61,14 @@ class Visitor:
         """Whether it came from this computer."""
         return is_local(self.host)
 
+    @property
+    def name(self) -> str:
+        """What messages and the audit trail call it."""
+        return f"agent {self.agent!r}" if self.agent else f"visitor of the web service at {self.host}"
+
+    def __str__(self) -> str:
+        return self.name if self.agent else f"a {self.name}"
+
 
 def is_local(host: str) -> bool:
     """Return whether an address is of this computer alone."""

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from catkit_devices.plain import plain
 from catkit_devices.web.access import Access
-from catkit_devices.web.actions import LONGEST_LOCK, SHORTEST_LOCK
+from catkit_devices.web.locks import LONGEST_LOCK, SHORTEST_LOCK
 from catkit_devices.web.operations import Parameters
 from catkit_devices.web.pictures import picture_of
 from catkit_devices.web.problems import Problem
@@ -223,12 +223,12 @@ class Agent:
             raise
         finally:
             if left.is_set() and self._visitor.access >= Access.CONTROL:
-                self._actions.end_agent(self._visitor.agent)
+                self._actions.locks.end_agent(self._visitor.agent)
 
     async def _renew(self, lock: str, tool: Tool) -> None:
         """Keep what it holds for as long again. If it holds it no more, it must know before it changes anything."""
         try:
-            await self._actions.renew(lock)
+            await self._actions.locks.renew(lock)
         except Problem as problem:
             if not tool.changes:
                 return
@@ -240,7 +240,7 @@ class Agent:
             ) from None  # fmt: skip
 
     def _lock_for(self, device: str) -> str | None:
-        return self._lock if self._actions.name_of(device) in self._devices else None
+        return self._lock if self._actions.devices.name_of(device) in self._devices else None
 
     # --- looking
 
@@ -254,8 +254,10 @@ class Agent:
             **{key: status[key] for key in ("name", "state", "silent", "safety", "telemetry")},
             "experiments": {name: one["state"] for name, one in status["experiments"].items()},
             "messages": status["messages"][-10:],
-            "cameras": await self._actions.look(self._actions.cameras),
-            "you_hold": sorted(self._devices) if self._lock is not None and self._actions.holds(self._lock) else [],
+            "cameras": await self._actions.look(self._actions.devices.cameras),
+            "you_hold": sorted(self._devices)
+            if self._lock is not None and self._actions.locks.holds(self._lock)
+            else [],
         }
 
     async def list_devices(self, _: Any, __: asyncio.Event) -> Any:
@@ -265,7 +267,7 @@ class Agent:
 
     async def describe_device(self, given: Named, _: asyncio.Event) -> Any:
         """Return what a device can do: properties with unit, limits, choices and doc; commands with their arguments."""
-        return await self._actions.describe(given.device)
+        return await self._actions.devices.describe(given.device)
 
     async def read_property(self, given: Quantity, left: asyncio.Event) -> Any:
         """Read a property of a device.
@@ -274,8 +276,8 @@ class Agent:
         the device is opened if it is closed, and its mutex is taken if the property is not shared.
         """
         if self._visitor.access < Access.CONTROL:
-            return await self._actions.glance(given.device, given.property)
-        return await self._actions.read(
+            return await self._actions.devices.glance(given.device, given.property)
+        return await self._actions.devices.read(
             self._visitor, given.device, given.property, given.wait, left.wait(), self._lock_for(given.device)
         )
 
@@ -288,13 +290,13 @@ class Agent:
 
     async def frame(self, given: Camera, _: asyncio.Event) -> Any:
         """Return the newest frame of a camera as a picture, with its scale, and how old it is."""
-        frame = await self._actions.frame(given.camera)
+        frame = await self._actions.devices.frame(given.camera)
         return await self._actions.look(partial(_seen, frame, given))
 
     async def list_experiments(self, _: Any, __: asyncio.Event) -> Any:
         """List the experiments that run or have run, and those that can be started, with their parameters."""
         status = await self._lookout.status()
-        return {"experiments": status["experiments"], "offered": self._actions.offered()}
+        return {"experiments": status["experiments"], "offered": self._actions.experiments.offered()}
 
     async def list_runs(self, given: Newest, _: asyncio.Event) -> Any:
         """List the recorded runs, the newest first."""
@@ -311,7 +313,7 @@ class Agent:
         """Hold devices for yourself until you release them, for several steps that belong together."""
         if self._lock is not None:
             raise Problem(409, f"you hold {', '.join(sorted(self._devices))} already: release that first")
-        got = await self._actions.lock(self._visitor, given.devices, given.wait, given.renew_within, left.wait())
+        got = await self._actions.locks.lock(self._visitor, given.devices, given.wait, given.renew_within, left.wait())
         self._lock, self._devices = got["lock"], frozenset(got["devices"])
         return {"devices": got["devices"], "renew_within": got["renew_within"]}
 
@@ -320,11 +322,11 @@ class Agent:
         if self._lock is None:
             raise Problem(409, "you hold nothing")
         lock, self._lock = self._lock, None
-        return await self._actions.unlock(lock)
+        return await self._actions.locks.unlock(lock)
 
     async def set_property(self, given: NewValue, left: asyncio.Event) -> Any:
         """Set a property of a device, within its limits; return what it is now."""
-        return await self._actions.write(
+        return await self._actions.devices.write(
             self._visitor,
             given.device,
             given.property,
@@ -336,26 +338,26 @@ class Agent:
 
     async def call_command(self, given: Command, left: asyncio.Event) -> Any:
         """Run a command of a device; return what it returns."""
-        return await self._actions.call(
+        return await self._actions.devices.call(
             self._visitor, given.device, given.command, given.arguments, given.named, given.wait, left.wait(),
             self._lock_for(given.device),
         )  # fmt: skip
 
     async def make_safe(self, given: Named, _: asyncio.Event) -> Any:
         """Make a device safe now, whoever has it. It never waits."""
-        return await self._actions.make_safe(self._visitor, given.device)
+        return await self._actions.emergency.make_safe(self._visitor, given.device)
 
     async def run_experiment(self, given: Start, _: asyncio.Event) -> Any:
         """Start one of the experiments that are offered; return the name of its run when it has begun."""
-        return await self._actions.start_experiment(self._visitor, given.experiment, given.parameters)
+        return await self._actions.experiments.start(self._visitor, given.experiment, given.parameters)
 
     async def stop_experiment(self, given: StopOne, _: asyncio.Event) -> Any:
         """Stop an experiment, or let it end with its current step."""
-        return await self._actions.stop_experiment(self._visitor, given.experiment, finish=given.finish)
+        return await self._actions.experiments.stop(self._visitor, given.experiment, finish=given.finish)
 
     async def stop_everything(self, _: Any, __: asyncio.Event) -> Any:
         """STOP, in an emergency: stop every experiment and make every device safe, whoever has it."""
-        return await self._actions.stop(self._visitor)
+        return await self._actions.emergency.stop(self._visitor)
 
 
 def thinned(points: Sequence[dict[str, Any]], now: float) -> list[dict[str, Any]]:

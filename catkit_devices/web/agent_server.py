@@ -151,7 +151,7 @@ async def serve_agent(client: TestbedClient, experiments: Mapping[str, type[Expe
     access = Access.VIEW if granted is None else Access.CONTROL
     agent = Agent(Visitor("127.0.0.1", access, agent=granted or ""), actions, lookout)
     server = make_server(lambda _: agent, actions)
-    watching = asyncio.create_task(actions.watch_over_locks())
+    watching = asyncio.create_task(actions.locks.watch())
     try:
         async with stdio_server() as (reading, writing):
             await server.run(reading, writing, server.create_initialization_options())

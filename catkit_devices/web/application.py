@@ -70,7 +70,7 @@ def make_application(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(actions.watch_over_locks()), asyncio.create_task(lookout.look_on())]
+        tasks = [asyncio.create_task(actions.locks.watch()), asyncio.create_task(lookout.look_on())]
         try:
             yield
         finally:

@@ -20,7 +20,8 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from catkit_devices.datalog.exporting import FORMATS, export
 from catkit_devices.plain import plain, plain_json
 from catkit_devices.web.access import Access
-from catkit_devices.web.actions import LONGEST_LOCK, LONGEST_WAIT, SHORTEST_LOCK
+from catkit_devices.web.devices import LONGEST_WAIT
+from catkit_devices.web.locks import LONGEST_LOCK, SHORTEST_LOCK
 from catkit_devices.web.operations import Asked, Operation, Parameters, answer_json, description_of, gone
 from catkit_devices.web.pictures import picture_of
 from catkit_devices.web.problems import Problem
@@ -241,7 +242,7 @@ class Rest:
 
     async def describe_device(self, asked: Asked) -> Any:
         """Return what a device can do: properties with unit, limits, choices and doc; commands with their arguments."""
-        return await self._actions.describe(asked.path["device"])
+        return await self._actions.devices.describe(asked.path["device"])
 
     async def read_property(self, asked: Asked) -> Any:
         """Read a property of a device.
@@ -252,9 +253,9 @@ class Rest:
         """
         device, path = asked.path["device"], asked.path["property"]
         if asked.visitor.access < Access.CONTROL:
-            return await self._actions.glance(device, path)
+            return await self._actions.devices.glance(device, path)
         left = gone(asked.request)
-        return await self._actions.read(asked.visitor, device, path, asked.query.wait, left, asked.lock)
+        return await self._actions.devices.read(asked.visitor, device, path, asked.query.wait, left, asked.lock)
 
     async def list_locks(self, _: Asked) -> Any:
         """List every mutex, who has it since when and from where, and who waits for it."""
@@ -265,7 +266,7 @@ class Rest:
     async def set_property(self, asked: Asked) -> Any:
         """Set a property of a device; return what it is now."""
         body = asked.body
-        return await self._actions.write(
+        return await self._actions.devices.write(
             asked.visitor, asked.path["device"], asked.path["property"], body.value, body.wait, gone(asked.request),
             asked.lock,
         )  # fmt: skip
@@ -277,14 +278,14 @@ class Rest:
         the device is made safe.
         """
         body = asked.body
-        return await self._actions.call(
+        return await self._actions.devices.call(
             asked.visitor, asked.path["device"], asked.path["command"], body.arguments, body.named, body.wait,
             gone(asked.request), asked.lock,
         )  # fmt: skip
 
     async def make_safe(self, asked: Asked) -> Any:
         """Make a device safe now, whoever has it. It never waits for a mutex."""
-        return await self._actions.make_safe(asked.visitor, asked.path["device"])
+        return await self._actions.emergency.make_safe(asked.visitor, asked.path["device"])
 
     async def lock_devices(self, asked: Asked) -> Any:
         """Lock devices for exclusive use; return the token of the lock.
@@ -295,22 +296,22 @@ class Rest:
         """
         body = asked.body
         return answer_json(
-            await self._actions.lock(
+            await self._actions.locks.lock(
                 asked.visitor, body.devices, body.wait, body.renew_within, gone(asked.request)
             ), 201
         )  # fmt: skip
 
     async def renew_lock(self, asked: Asked) -> Any:
         """Keep the lock of the header Lock-Token for as long again."""
-        return await self._actions.renew(_lock_of(asked))
+        return await self._actions.locks.renew(_lock_of(asked))
 
     async def release_lock(self, asked: Asked) -> Any:
         """Give back the lock of the header Lock-Token; the devices stay as they are."""
-        return await self._actions.unlock(_lock_of(asked))
+        return await self._actions.locks.unlock(_lock_of(asked))
 
     async def break_lock(self, asked: Asked) -> Any:
         """Take a mutex from whoever has it. It never waits; the reason is told to the holder, and logged."""
-        return await self._actions.break_lock(asked.visitor, asked.path["mutex"], asked.body.reason)
+        return await self._actions.emergency.break_lock(asked.visitor, asked.path["mutex"], asked.body.reason)
 
     async def stop_everything(self, asked: Asked) -> Any:
         """STOP: stop every experiment and make every device safe, whoever has it. It never waits for a mutex.
@@ -318,29 +319,29 @@ class Rest:
         Returns what each device is after at most two seconds: safe, closed, or not known. When the experiments have
         ended, the devices are made safe once more.
         """
-        return await self._actions.stop(asked.visitor)
+        return await self._actions.emergency.stop(asked.visitor)
 
     async def reset_safety(self, asked: Asked) -> Any:
         """Allow changes again after a trip of a safety check; every check is read anew, and must pass."""
-        return await self._actions.reset_safety(asked.visitor, asked.body.reason)
+        return await self._actions.emergency.reset_safety(asked.visitor, asked.body.reason)
 
     # --- experiments and runs
 
     async def list_experiments(self, _: Asked) -> Any:
         """List the experiments that run or have run, and those that can be started here, with their parameters."""
         status = await self._lookout.status()
-        return {"experiments": status["experiments"], "offered": self._actions.offered()}
+        return {"experiments": status["experiments"], "offered": self._actions.experiments.offered()}
 
     async def start_experiment(self, asked: Asked) -> Any:
         """Start one of the experiments that the service was told to offer; it ends with the service."""
         body = asked.body
         return answer_json(
-            await self._actions.start_experiment(asked.visitor, body.experiment, body.parameters), 201
+            await self._actions.experiments.start(asked.visitor, body.experiment, body.parameters), 201
         )  # fmt: skip
 
     async def stop_experiment(self, asked: Asked) -> Any:
         """Stop an experiment. It never waits for a mutex."""
-        return await self._actions.stop_experiment(asked.visitor, asked.path["experiment"], finish=asked.body.finish)
+        return await self._actions.experiments.stop(asked.visitor, asked.path["experiment"], finish=asked.body.finish)
 
     async def show_queue(self, _: Asked) -> Any:
         """Return the queue of experiments: why it is paused (null: it is not), and its entries with their states."""
@@ -353,25 +354,25 @@ class Rest:
         """
         body = asked.body
         return answer_json(
-            await self._actions.add_to_queue(asked.visitor, body.experiment, body.parameters), 201
+            await self._actions.experiments.add_to_queue(asked.visitor, body.experiment, body.parameters), 201
         )  # fmt: skip
 
     async def move_in_queue(self, asked: Asked) -> Any:
         """Move experiments that wait to another place; return the queue."""
         body = asked.body
-        return await self._actions.change_queue(asked.visitor, "move", numbers=body.numbers, to=body.to)
+        return await self._actions.experiments.change_queue(asked.visitor, "move", numbers=body.numbers, to=body.to)
 
     async def cancel_in_queue(self, asked: Asked) -> Any:
         """Take experiments out of the queue; one that runs is stopped. Returns the queue."""
-        return await self._actions.change_queue(asked.visitor, "cancel", numbers=asked.body.numbers)
+        return await self._actions.experiments.change_queue(asked.visitor, "cancel", numbers=asked.body.numbers)
 
     async def pause_queue(self, asked: Asked) -> Any:
         """Start no further experiment of the queue; return the queue."""
-        return await self._actions.change_queue(asked.visitor, "pause", reason=asked.body.reason)
+        return await self._actions.experiments.change_queue(asked.visitor, "pause", reason=asked.body.reason)
 
     async def resume_queue(self, asked: Asked) -> Any:
         """Let the queue go on; return it."""
-        return await self._actions.change_queue(asked.visitor, "resume")
+        return await self._actions.experiments.change_queue(asked.visitor, "resume")
 
     async def list_runs(self, asked: Asked) -> Any:
         """List the recorded runs, the newest first."""
@@ -421,7 +422,7 @@ class Rest:
 
     async def list_cameras(self, _: Asked) -> Any:
         """List the cameras whose frames can be seen, and why no frame comes, where none does."""
-        return {"cameras": await self._actions.look(self._actions.cameras)}
+        return {"cameras": await self._actions.look(self._actions.devices.cameras)}
 
     async def read_frame(self, asked: Asked) -> Any:
         """Return the newest frame of a camera, as PNG or raw; it takes no mutex.
@@ -432,7 +433,7 @@ class Rest:
         others are scaled to 8 bits, and Frame-Black and Frame-White say which values are black and white.
         """
         view = asked.query
-        frame = await self._actions.frame(asked.path["camera"])
+        frame = await self._actions.devices.frame(asked.path["camera"])
         array = frame.array
         headers = {
             "frame-number": str(frame.number), "frame-time": f"{frame.time:.6f}",
@@ -504,8 +505,7 @@ class Rest:
         """
         body = asked.body
         token = self._keys.grant(body.agent, body.lasts)
-        self._actions.end_agent(body.agent)
-        self._actions.tell_of_grant(asked.visitor, body.agent, "granted control")
+        self._actions.change_grant(asked.visitor, body.agent, "granted control")
         return answer_json({"agent": body.agent, "token": token, "lasts": body.lasts}, 201)
 
     async def revoke_grant(self, asked: Asked) -> Any:
@@ -513,8 +513,7 @@ class Rest:
         agent = asked.path["agent"]
         if not self._keys.revoke(agent):
             raise Problem(404, f"nothing is granted to an agent {agent!r}")
-        self._actions.end_agent(agent)
-        self._actions.tell_of_grant(asked.visitor, agent, "revoked")
+        self._actions.change_grant(asked.visitor, agent, "revoked")
         return {"agent": agent}
 
     async def describe_interface(self, _: Asked) -> Any:

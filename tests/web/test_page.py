@@ -1,6 +1,7 @@
 """The page, as a browser without JavaScript gets it; and what it says when it does not know."""
 
 import contextlib
+import html
 import io
 from html.parser import HTMLParser
 
@@ -12,6 +13,7 @@ from PIL import Image
 from catkit_devices.datalog import Run
 from catkit_devices.errors import SafetyError
 from catkit_devices.testbed.status import NOT_KNOWN, unheard
+from catkit_devices.web.pages.configuration import findings
 from catkit_devices.web.pages.frames import picture, scale_of
 from catkit_devices.web.pages.overview import verdict_of
 
@@ -195,10 +197,10 @@ def test_a_run_shows_plots_images_notes_and_files_and_can_be_downloaded(browser,
     image = browser.get(f"/runs/{recorded}/picture/array/image")
     assert Image.open(io.BytesIO(image.content)).size == (4, 3)
     assert browser.get(f"/runs/{recorded}/picture/array/profile").status_code == 422
-    table = browser.get(f"/runs/{recorded}/export/csv")
+    assert f'href="/api/v1/runs/{recorded}/export/csv"' in shown
+    table = browser.get(f"/api/v1/runs/{recorded}/export/csv")
     assert "po/wer,1" in table.text
     assert f"{recorded}.csv" in table.headers["content-disposition"]
-    assert browser.get(f"/runs/{recorded}/export/exe").status_code == 404
     noted = browser.post(f"/runs/{recorded}/note", data={"text": "<b>lamp"})
     assert "&lt;b&gt;lamp" in noted.text
     assert "Take the star away" in browser.post(f"/runs/{recorded}/star", data={"star": "yes"}).text
@@ -218,4 +220,14 @@ def test_a_device_shows_who_has_changed_it(service, browser, until):
 
 
 def test_the_configuration_has_the_result_of_its_check(browser):
-    assert "valid: 4 devices, 1 safety checks" in browser.get("/configuration").text
+    assert "valid; devices: 4, safety checks: 1" in browser.get("/configuration").text
+
+
+def test_what_check_config_refuses_is_shown_with_the_configuration():
+    wheel = {"driver": "thorlabs_fw102c", "address": "ASRL3::INSTR"}
+    shown = findings({"testbed": {"name": "bench"}, "devices": {"wheel": {**wheel, "limits": {"positon": [1, 3]}}}})
+    assert "devices.wheel.limits.positon" in "".join(shown)
+    assert "did you mean 'position'" in html.unescape("".join(shown))
+    unknown = findings({"testbed": {"name": "bench"}, "devices": {"wheel": {**wheel, "adress": "1"}}})
+    assert "devices.wheel.adress" in "".join(unknown)
+    assert "valid; devices: 1" in findings({"testbed": {"name": "bench"}, "devices": {"wheel": wheel}})[0]

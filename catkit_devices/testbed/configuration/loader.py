@@ -19,7 +19,7 @@ from catkit_devices.testbed.configuration.problems import combined, explain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["bundled", "examine", "load_configuration"]
+__all__ = ["bundled", "examine", "load_configuration", "read"]
 
 
 def load_configuration(paths: Sequence[Path | str], overrides: Sequence[str] = ()) -> Configuration:
@@ -37,19 +37,14 @@ def load_configuration(paths: Sequence[Path | str], overrides: Sequence[str] = (
         ConfigurationError: with every problem that was found: file, key, what was expected, what was found, and the
             nearest right spelling.
     """
-    configuration, problems, _ = examine(paths, overrides)
+    configuration, problems = examine(read(paths, overrides))
     if configuration is None or problems:
         raise combined(problems)
     return configuration
 
 
-def examine(
-    paths: Sequence[Path | str], overrides: Sequence[str] = ()
-) -> tuple[Configuration | None, list[ConfigurationError], Overlay]:
-    """Read a configuration; return it, everything that is wrong with it, and what the files say.
-
-    Keys that are wrong in form do not keep the rest from being looked at: it is checked without them. The configuration
-    that is returned has them not; it is None if nothing is left that could be checked.
+def read(paths: Sequence[Path | str], overrides: Sequence[str] = ()) -> Overlay:
+    """Return what the files of a configuration say.
 
     Args:
         paths: TOML files, as for :func:`load_configuration`.
@@ -64,13 +59,22 @@ def examine(
     testbed = overlay.data.setdefault("testbed", {})
     if isinstance(testbed, dict):
         testbed.setdefault("name", re.sub(r"\W", "_", Path(paths[0]).stem, flags=re.ASCII))
+    return overlay
+
+
+def examine(overlay: Overlay) -> tuple[Configuration | None, list[ConfigurationError]]:
+    """Return the configuration that tables declare, and everything that is wrong with it.
+
+    Keys that are wrong in form do not keep the rest from being looked at: it is checked without them. The configuration
+    that is returned has them not; it is None if nothing is left that could be checked.
+    """
     try:
         configuration = Configuration.model_validate(overlay.data)
     except ValidationError as error:
         wrong = explain(error, Configuration, overlay)
         rest, removed = _without_wrong(overlay.data, error)
-        return rest, [*wrong, *_of_the_rest(rest, removed, overlay, wrong)], overlay
-    return configuration, check(configuration, overlay), overlay
+        return rest, [*wrong, *_of_the_rest(rest, removed, overlay, wrong)]
+    return configuration, check(configuration, overlay)
 
 
 _ROUNDS = 5

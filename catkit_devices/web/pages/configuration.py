@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices.errors import CatkitDevicesError
 from catkit_devices.testbed.processes.finding import LAYOUT
 from catkit_devices.web.access import Access
 from catkit_devices.web.guard import visitor_of
@@ -18,7 +18,7 @@ from catkit_devices.web.pages.parts import Served
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-__all__ = ["configuration"]
+__all__ = ["configuration", "findings"]
 
 _HIDDEN = re.compile(r"pass|secret|token|community|credential|private|key$", re.IGNORECASE)
 """Options of devices whose values are not shown."""
@@ -28,12 +28,12 @@ async def configuration(served: Served, request: Request) -> tuple[str, Markup]:
     """Return the configuration that the testbed runs with."""
     allow(visitor_of(request.scope), Access.CONTROL)
     about = await served.actions.look(lambda: served.client.manager.get_dict(LAYOUT).copy())
-    result = await served.actions.look(partial(_checked, about["configuration"]))
+    result = await served.actions.look(partial(findings, about["configuration"]))
     shown = json.dumps(_without_secrets(about["configuration"]), indent=2, ensure_ascii=False)
     return "Configuration", Markup(
         tag(
             "section", tag("h1", "Configuration"),
-            tag("p", "It was checked when the testbed was started, and does not change while it runs."),
+            tag("p", "It does not change while the testbed runs. It is checked again here: plugins may have changed."),
             tag("h2", "What check-config says of it"), tag("ul", [tag("li", one) for one in result]), class_="card",
         )
         + tag("section", tag("h2", "The whole of it"),
@@ -41,20 +41,18 @@ async def configuration(served: Served, request: Request) -> tuple[str, Markup]:
     )  # fmt: skip
 
 
-def _checked(running: dict[str, Any]) -> list[Markup]:
-    """Return what `check-config` says of the configuration: what is doubtful in it, though it is valid."""
-    from pydantic import ValidationError
-
+def findings(running: dict[str, Any]) -> list[Markup]:
+    """Return what `check-config` says of a configuration: what is wrong, or else what is doubtful in it."""
     from catkit_devices.testbed.configuration.device_checks import not_made_safe, not_simulated
-    from catkit_devices.testbed.configuration.model import Configuration
+    from catkit_devices.testbed.configuration.loader import examine
+    from catkit_devices.testbed.configuration.overlay import Overlay
 
-    try:
-        found = Configuration.model_validate(running)
-        plugins = found.plugins()
-        left_alone, real_only = not_made_safe(found, plugins), not_simulated(found, plugins)
-    except (CatkitDevicesError, ValidationError, OSError) as error:
-        return [tag("span", f"it cannot be checked here: {error}", class_="refusal")]
-    counts = f"valid: {len(found.devices)} devices, {len(found.safety)} safety checks"
+    found, problems = examine(Overlay(copy.deepcopy(running)))
+    if found is None or problems:
+        return [tag("span", str(problem), class_="refusal") for problem in problems]
+    plugins = found.plugins()
+    left_alone, real_only = not_made_safe(found, plugins), not_simulated(found, plugins)
+    counts = f"valid; devices: {len(found.devices)}, safety checks: {len(found.safety)}"
     doubtful = [f"making safe does nothing to {name}: {why}" for name, why in left_alone.items()]
     doubtful += [str(problem) for problem in plugins.problems]
     doubtful += [f"device {name!r} cannot be simulated: {why}" for name, why in real_only.items()]

@@ -33,7 +33,7 @@ async def device(served: Served, request: Request) -> tuple[str, Markup]:
     """Return the page of a device."""
     name = served.client.layout.device(request.path_params["device"]).name
     status = await served.lookout.status()
-    description = await served.actions.describe(name)
+    description = await served.actions.devices.describe(name)
     values = await served.actions.look(partial(_glances, served, name, description["properties"]))
     may = may_act(request)
     here = f"/devices/{quote(name)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import RedirectResponse, Response
 
 from catkit_devices.web.access import Access
-from catkit_devices.web.actions import CLOSED, SAFE
+from catkit_devices.web.emergency import CLOSED, SAFE
 from catkit_devices.web.guard import cookie_name, visitor_of
 from catkit_devices.web.markup import Markup, tag
 from catkit_devices.web.pages.forms import read_form
@@ -54,7 +54,7 @@ class Entrance:
                 if form.get("token") is None:
                     return whole(self._served, request, "STOP", _ask_token("/stop", "STOP", visitor.why_not), 401)
                 self._admit(visitor, form)
-            done = await self._served.actions.stop(visitor)
+            done = await self._served.actions.emergency.stop(visitor)
         except Exception as error:  # noqa: BLE001 - whatever went wrong is shown
             return refused(self._served, request, error)
         unsafe = [name for name, state in done["devices"].items() if state not in (SAFE, CLOSED)]

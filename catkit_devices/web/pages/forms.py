@@ -58,7 +58,7 @@ async def read_form(request: Request) -> dict[str, str]:
 async def set_property(served: Served, request: Request, form: dict[str, str]) -> tuple[str, Any]:
     """Set a property of a device."""
     device, path = request.path_params["device"], _field(form, "property")
-    done = await served.actions.write(
+    done = await served.actions.devices.write(
         visitor_of(request.scope), device, path, partial(property_value, _field(form, "value", empty=True)), _WAIT,
         gone(request),
     )  # fmt: skip
@@ -68,7 +68,9 @@ async def set_property(served: Served, request: Request, form: dict[str, str]) -
 async def read_property(served: Served, request: Request, form: dict[str, str]) -> tuple[str, Any]:
     """Read a property of a device."""
     device = request.path_params["device"]
-    done = await served.actions.read(visitor_of(request.scope), device, _field(form, "property"), _WAIT, gone(request))
+    done = await served.actions.devices.read(
+        visitor_of(request.scope), device, _field(form, "property"), _WAIT, gone(request)
+    )
     return f"/devices/{quote(device)}", _shown_value(done)
 
 
@@ -84,7 +86,7 @@ async def call_command(served: Served, request: Request, form: dict[str, str]) -
         }
         return [], given
 
-    done = await served.actions.call(
+    done = await served.actions.devices.call(
         visitor_of(request.scope), device, _field(form, "command"), arguments, {}, _WAIT, gone(request)
     )
     result = done["result"]
@@ -94,39 +96,39 @@ async def call_command(served: Served, request: Request, form: dict[str, str]) -
 async def make_safe(served: Served, request: Request, _: dict[str, str]) -> tuple[str, Any]:
     """Make a device safe, whoever has it."""
     device = request.path_params["device"]
-    done = await served.actions.make_safe(visitor_of(request.scope), device)
+    done = await served.actions.emergency.make_safe(visitor_of(request.scope), device)
     return f"/devices/{quote(device)}", done["is"]
 
 
 async def break_lock(served: Served, request: Request, form: dict[str, str]) -> tuple[str, Any]:
     """Take a mutex from whoever has it."""
     reason = _field(form, "reason")
-    done = await served.actions.break_lock(visitor_of(request.scope), _field(form, "mutex"), reason)
+    done = await served.actions.emergency.break_lock(visitor_of(request.scope), _field(form, "mutex"), reason)
     return "/locks", "released" if done["holder"] else "nobody held it"
 
 
 async def reset_safety(served: Served, request: Request, form: dict[str, str]) -> tuple[str, Any]:
     """Allow changes again after a trip."""
-    await served.actions.reset_safety(visitor_of(request.scope), _field(form, "reason"))
+    await served.actions.emergency.reset_safety(visitor_of(request.scope), _field(form, "reason"))
     return "/", "every check passes; changes are allowed again"
 
 
 async def start_experiment(served: Served, request: Request, form: dict[str, str]) -> tuple[str, Any]:
     """Start an experiment."""
     name = _field(form, "experiment")
-    kind = served.actions.experiments.get(name)
+    kind = served.actions.experiments.kinds.get(name)
     parameters = {} if kind is None else {
         parameter: converted(form[f"argument-{parameter}"], getattr(one.annotation, "__name__", None))
         for parameter, one in kind.parameters().items()
         if form.get(f"argument-{parameter}", "")
     }  # fmt: skip
-    done = await served.actions.start_experiment(visitor_of(request.scope), name, parameters)
+    done = await served.actions.experiments.start(visitor_of(request.scope), name, parameters)
     return "/", f"started: {done['run']}"
 
 
 async def stop_experiment(served: Served, request: Request, form: dict[str, str]) -> tuple[str, Any]:
     """Stop an experiment."""
-    await served.actions.stop_experiment(
+    await served.actions.experiments.stop(
         visitor_of(request.scope), _field(form, "experiment"), finish=form.get("finish") == "yes"
     )
     return "/", "told to stop"

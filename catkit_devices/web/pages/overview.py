@@ -129,7 +129,7 @@ def _experiments(served: Served, status: Mapping[str, Any], may: bool) -> Markup
             tag("button", f"Start {name}"), tag("output", ""),
             method="post", action="/experiments/start", class_="line", data_inline=True,
         )
-        for name, kind in (served.actions.experiments.items() if may else ())
+        for name, kind in (served.actions.experiments.kinds.items() if may else ())
     ]  # fmt: skip
     return tag(
         "section", tag("h2", "Experiments"), tag("ul", shown, class_="experiments") if shown else nothing("none yet"),

@@ -16,7 +16,7 @@ from catkit_devices.web.pages.frames import frame, frame_picture
 from catkit_devices.web.pages.locks import locks
 from catkit_devices.web.pages.overview import overview
 from catkit_devices.web.pages.parts import Served
-from catkit_devices.web.pages.runs import exported, log, run, run_picture, run_series, runs
+from catkit_devices.web.pages.runs import log, run, run_picture, run_series, runs
 from catkit_devices.web.pages.sheet import done, given, shown
 from catkit_devices.web.problems import Problem, problem_response
 
@@ -76,7 +76,6 @@ class Pages:
             "/devices/{device}/frame.png": frame_picture,
             "/runs/{run}/series/{kind}/{tag:path}": run_series,
             "/runs/{run}/picture/{kind}/{tag:path}": run_picture,
-            "/runs/{run}/export/{ending}": exported,
         }
         acting = {
             "/devices/{device}/set": forms.set_property,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from starlette.background import BackgroundTask
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from catkit_devices.errors import CatkitDevicesError
 from catkit_devices.plain import text_of
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
     from catkit_devices.datalog.summaries import RunSummary
 
-__all__ = ["exported", "log", "run", "run_picture", "run_series", "runs"]
+__all__ = ["log", "run", "run_picture", "run_series", "runs"]
 
 _RUNS = 200
 """How many runs are listed."""
@@ -105,7 +103,7 @@ async def run(served: Served, request: Request) -> tuple[str, Markup]:
     head = tag("tr", [tag("th", text, scope="col") for text in ("kind", "tag", "unit", "records")])
     events = [tag("li", f"{clock(one['time'])} {one['kind']}: {one['text']}") for one in about.get("events", ())]
     downloads = [
-        tag("a", text, href=f"{here}/export/{ending}", download=True, class_="button")
+        tag("a", text, href=f"{PREFIX}{here}/export/{ending}", download=True, class_="button")
         for text, ending in _FORMATS.items()
     ]  # fmt: skip
     files = f"{PREFIX}{here}/files/"
@@ -216,22 +214,3 @@ async def run_picture(served: Served, request: Request) -> Response:
     path = run_path(served.client, place["run"])
     png = await served.actions.look(partial(picture_of, path, place["kind"], place["tag"]))
     return Response(png, media_type="image/png")
-
-
-async def exported(served: Served, request: Request) -> Response:
-    """Return a run as one file."""
-    from catkit_devices.datalog import export
-
-    path, ending = run_path(served.client, request.path_params["run"]), request.path_params["ending"]
-    if ending not in _FORMATS.values():
-        raise Problem(404, f"expected one of {', '.join(_FORMATS.values())}, got {ending!r}")
-    directory = tempfile.TemporaryDirectory(prefix="catkit-devices-export-")
-    file = Path(directory.name) / f"{path.name}.{ending}"
-    try:
-        await served.actions.look(partial(export, path, file))
-    except BaseException:
-        directory.cleanup()
-        raise
-    return FileResponse(
-        file, media_type="application/octet-stream", filename=file.name, background=BackgroundTask(directory.cleanup)
-    )
