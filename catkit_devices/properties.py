@@ -38,7 +38,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from catkit_devices._base.deferred import finished, refuse_deferred
 from catkit_devices._device.arrays import Array
-from catkit_devices._device.values import Command, Limits, Rule, SetCommand, checked, command_text, intersection
+from catkit_devices._device.values import (
+    Command,
+    Limits,
+    Rule,
+    SetCommand,
+    checked,
+    command_text,
+    distinct,
+    intersection,
+)
 from catkit_devices.device import DeviceProperty
 from catkit_devices.errors import DeviceError, DeviceProtocolError, DeviceTimeoutError, DeviceValueError, nearest
 from catkit_devices.readings import real_number, without_stand_ins
@@ -205,7 +214,7 @@ class Quantity(DeviceProperty):
             self._use(get, set)
             return
         self._use(None, None)
-        tokens = dict(arguments) if hasattr(arguments, "keys") else {key: key for key in arguments}
+        tokens = distinct(arguments, "argument")
         self.each = {key: self._with(key, token, get, set) for key, token in tokens.items()}
         self.readable = self.writable = False  # by itself
 
@@ -589,6 +598,8 @@ def _refuse_foreign(cls: type[Quantity], positional: tuple[Any, ...], named: Map
             near = nearest(word, known)
             hint = f"did you mean {near}=...?" if near else f"it has {', '.join(known)}"
             raise TypeError(f"a {kind} has no {word}=...: {hint}")
+    if positional and "doc" in known and "doc" not in named and len(positional) <= (2 if kind == "control" else 1):
+        raise TypeError(f"a {kind} needs doc=..., a text that says what it is")
     if positional and isinstance(positional[-1], str) and len(positional) > (2 if kind == "control" else 1):
         raise TypeError(f"the doc of a {kind} must be given by name: doc={positional[-1]!r}")
 

@@ -583,6 +583,8 @@ def check_assignment(owner: Any, name: str, value: object) -> None:
 def _check_bound(cls: type, where: str, bound: str, limited: DeviceProperty) -> None:
     """Refuse limits that depend on a name which is not a readable property, or on one in a unit of another kind."""
     member = inspect.getattr_static(cls, bound, None)
+    if member is limited:
+        raise TypeError(f"the limits of {where} depend on itself")
     if not isinstance(member, property) and not (isinstance(member, DeviceProperty) and member.readable):
         near = nearest(bound, _public_names(cls))
         hint = f" (did you mean {near!r}?)" if near else ""

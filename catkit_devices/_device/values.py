@@ -33,6 +33,7 @@ __all__ = [
     "checked",
     "command_text",
     "decimal",
+    "distinct",
     "intersection",
     "range_text",
     "within",
@@ -113,7 +114,9 @@ class Rule:
         if choices is None and isinstance(type, enum.EnumType) and self.flags is None:
             choices = cast("Iterable[Any]", type)
         if choices is not None:
-            self.choices = dict(choices) if hasattr(choices, "keys") else {value: value for value in choices}
+            self.choices = distinct(choices, "choice")
+        elif self.flags is not None and not list(self.flags):
+            raise TypeError(f"{self.flags.__name__} has no flags")
 
     def require_distinct_choices(self) -> None:
         """Raise TypeError if two choices have the same form on the wire: a reply could mean either."""
@@ -707,6 +710,25 @@ def _whole(value: Any) -> int | None:
         value = Decimal(value)
     whole = int(value)
     return whole if whole == value else None
+
+
+def distinct(values: Iterable[Any] | Mapping[Any, Any], what: str) -> dict[Any, Any]:
+    """Return the values, each with what is sent for it.
+
+    Raises:
+        TypeError: there is none, or one is named twice. ``what`` says what a value is.
+    """
+    if hasattr(values, "keys"):
+        found: dict[Any, Any] = dict(values)
+    else:
+        listed = list(values)
+        found = {value: value for value in listed}
+        if len(found) < len(listed):
+            twice = next(value for value in found if listed.count(value) > 1)
+            raise TypeError(f"the {what} {twice!r} is named twice")
+    if not found:
+        raise TypeError(f"there must be at least one {what}, got {values!r}")
+    return found
 
 
 def within(value: float, limits: Limits) -> bool:

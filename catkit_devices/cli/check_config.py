@@ -30,6 +30,10 @@ def check_config(
         list[Path],
         typer.Argument(metavar="FILE...", show_default=False, help="Configuration files; later ones override."),
     ] = [],
+    configs: Annotated[
+        list[Path],
+        typer.Option("--config", "-c", metavar="FILE", show_default=False, help="The same, as other commands have it."),
+    ] = [],
     overrides: Overrides = [],
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of configurations, for editors, and check nothing.")
@@ -48,8 +52,9 @@ def check_config(
     if schema:
         print_json(json_schema())
         return
+    files = [*configs, *files]
     if not files:
-        raise ConfigurationError("say which configuration: FILE...")
+        raise ConfigurationError("say which configuration: FILE..., or --config FILE as for other commands")
     overlay = read(files, overrides)
     configuration, problems = examine(overlay)
     if configuration is not None:

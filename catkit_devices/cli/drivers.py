@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from catkit_devices._base.summary import summary
+from catkit_devices.cli.members import allowed, call, keys, use
 from catkit_devices.cli.options import ConfigFiles, Json, Overrides
 from catkit_devices.cli.output import print_json, print_table, report
 
@@ -57,7 +59,7 @@ def drivers(
     rows = [
         {
             "driver": name,
-            "summary": (inspect.getdoc(cls) or "").partition("\n")[0],
+            "summary": summary(inspect.getdoc(cls)),
             "class": f"{cls.__module__}.{cls.__qualname__}",
             "simulator": name in loaded.simulators,
         }
@@ -89,40 +91,19 @@ def _tell(name: str, cls: type[Device], *, as_json: bool) -> None:
         return
     print_table(
         f"properties of {name}", ["property", "", "unit", "allowed", "what it is"],
-        [(path, _how(facts), facts["unit"] or "", _allowed(facts), _first_line(facts["doc"]))
+        [(path, use(facts), facts["unit"] or "", allowed(facts), summary(facts["doc"]))
          for path, facts in found["properties"].items()],
     )  # fmt: skip
     print_table(
         "commands", ["command", "what it does"],
-        [(f"{path}{_parameters(facts['signature'])}", _first_line(facts["doc"]))
+        [(call(path, facts), summary(facts["doc"]))
          for path, facts in found["commands"].items()],
     )  # fmt: skip
     if found["components"]:
-        rows = [(path, "known when it is open" if facts["keys"] is None else ", ".join(map(str, facts["keys"])))
+        rows = [(path, keys(facts))
                 for path, facts in found["components"].items()]  # fmt: skip
         print_table("components", ["component", "there are"], rows)
     if renamed:
         print_table("other names, because every device has these", ["there", "here"], list(renamed.items()))
     if left_out:
         print_table("left out", ["member", "why"], list(left_out.items()))
-
-
-def _how(facts: dict[str, Any]) -> str:
-    how = "read and set" if facts["readable"] and facts["writable"] else "read" if facts["readable"] else "set"
-    return f"{how}, shared" if facts["shared"] else how
-
-
-def _allowed(facts: dict[str, Any]) -> str:
-    from catkit_devices._device.values import range_text
-
-    if facts["choices"] is not None:
-        return ", ".join(map(str, facts["choices"]))
-    return "" if facts["limits"] is None else range_text(facts["limits"], None)
-
-
-def _parameters(signature: str) -> str:
-    return signature.replace("(self, ", "(").replace("(self)", "()")
-
-
-def _first_line(doc: str | None) -> str:
-    return (doc or "").partition("\n")[0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from catkit_devices._base.paths import words
+from catkit_devices._base.summary import summary
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
 from catkit_devices.cli.output import console, plain_json, print_json, print_table
@@ -149,7 +150,7 @@ def _get(client: TestbedClient, what: Sequence[str], timeout: float, *, as_json:
             [
                 (
                     name, "not read" if name in failed else shown[name],
-                    (properties[name]["doc"] or "").partition("\n")[0],
+                    summary(properties[name]["doc"]),
                 )
                 for name in values
             ],

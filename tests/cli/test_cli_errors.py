@@ -205,6 +205,11 @@ def test_the_schema_of_configurations_is_printed_for_editors(in_process):
     assert_one_clear_error(in_process("check-config"), 2, "FILE")
 
 
+def test_check_config_takes_the_option_that_other_commands_have(in_process, bench):
+    bench()
+    assert "testbed 'bench' is valid" in in_process("check-config", "--config", "bench.toml").stdout
+
+
 def test_instruments_that_do_not_fit_their_bench_are_one_clear_error(bench, in_process):
     bench()
     wrong = in_process("check-config", "bench.toml", "--set", 'devices.wheel.simulator_options.role="third"')

@@ -1,5 +1,6 @@
 """Quantities that depend on others, have arguments, are many numbers, are averaged, or take time to settle."""
 
+import enum
 import inspect
 import math
 import threading
@@ -661,6 +662,14 @@ def test_every_word_of_pymeasure_and_qcodes_is_an_error_or_means_the_same_here(d
         ({"average": 2.5}, "average is a number of readings.*got 2.5"),
         ({"average": "5"}, "average is a number of readings.*got '5'"),
         ({"choices": "AB"}, r"choices and arguments are several, such as \('A', 'B'\), got the text 'AB'"),
+        ({"choices": ()}, r"there must be at least one choice, got \(\)"),
+        ({"choices": {}}, "there must be at least one choice, got {}"),
+        ({"choices": (1, 2, 1)}, "the choice 1 is named twice"),
+        ({"choices": enum.Enum("Mode", [])}, "there must be at least one choice, got <enum 'Mode'>"),
+        ({"type": enum.Enum("Mode", [])}, "there must be at least one choice, got <enum 'Mode'>"),
+        ({"type": enum.Flag("Lamps", [])}, "Lamps has no flags"),
+        ({"arguments": ()}, r"there must be at least one argument, got \(\)"),
+        ({"arguments": ("A", "B", "A")}, "the argument 'A' is named twice"),
         ({"type": list}, r"type=list does not make numbers of the text of a reply; type=Array\(\) does"),
         ({"type": np.array}, "type=array does not make numbers of the text of a reply"),
         ({"type": Array}, r"the type of an array is Array\(...\), got the class"),
@@ -669,6 +678,20 @@ def test_every_word_of_pymeasure_and_qcodes_is_an_error_or_means_the_same_here(d
 def test_what_makes_no_sense_in_a_declaration_is_an_error_that_says_what_does(options, said):
     with pytest.raises(TypeError, match=said):
         Control("X?", "X {}", doc="X.", **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared"), [("control", ["X?", "X {}"]), ("measurement", ["X?"]), ("setting", ["X {}"])]
+)
+def test_a_declaration_without_a_doc_says_that_one_is_needed(kind, declared):
+    with pytest.raises(TypeError, match=f"a {kind} needs doc=..., a text that says what it is"):
+        {"control": Control, "measurement": Measurement, "setting": Setting}[kind](*declared)
+
+
+@pytest.mark.parametrize("limits", [(0, "x"), ("-x", 5)])
+def test_limits_that_depend_on_the_value_itself_are_refused_when_the_class_is_made(limits):
+    with pytest.raises(TypeError, match=r"the limits of Wrong.x depend on itself"):
+        type("Wrong", (Bench,), {"x": Control("X?", "X {}", limits=limits, doc="X.")})
 
 
 def test_arguments_that_are_one_text_are_refused():

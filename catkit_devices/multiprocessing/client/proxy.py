@@ -199,6 +199,7 @@ class ObjectProxy(Proxy):
     def _repr_html_(self) -> str:
         """Return what a notebook shows: what can be done with it. The server is not asked, so this never waits."""
         from catkit_devices._base.html_table import html_table
+        from catkit_devices._base.summary import summary
 
         interface = self._interface
         rows = []
@@ -207,7 +208,7 @@ class ObjectProxy(Proxy):
             rows.append((name, first, rest.rpartition("\n")[2].removeprefix("It is ").removesuffix(".")))
         for name, doc in interface.methods.items():
             if not name.startswith("_"):
-                rows.append((f"{name}()", (doc or "").partition("\n")[0], ""))
+                rows.append((f"{name}()", summary(doc), ""))
         return html_table(repr(self), ["name", "what it is, or does", "type, unit, limits, use"], rows)
 
 
