@@ -6,11 +6,13 @@ What a property declares is in the defaults of the arguments of its setter, wher
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import math
 import numbers
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.foreign import (
@@ -141,13 +143,23 @@ def _declared(cls: type, member: Member) -> Member | LeftOut:
     if not (readable or writable):
         return LeftOut(member.name, "can be neither read nor set")
     facts: dict[str, Any] = {"readable": readable, "writable": writable}
-    # Of a dynamic property limits and choices may change with the instrument, so only the driver can check them.
     if writable and type(found) is property:
         facts |= _checked_by(_default(setter, "validator"), _default(setter, "values", ()))
+    elif writable:  # a dynamic property, whose limits and choices may change with the instrument
+        facts["now"] = functools.partial(_at_present, found, Member(member.name, member.doc, **facts))
     unit = _unit(member.doc)
     if unit is not None and "choices" not in facts and (facts.get("numeric") or not writable):
         facts["unit"] = unit
     return Member(member.name, member.doc, **facts)
+
+
+def _at_present(found: Any, member: Member, instrument: Any) -> Member:
+    """Return a member with what a dynamic property of an instrument allows now."""
+    validator, values = (
+        getattr(instrument, f"{found.prefix}{found.name}_{argument}", _default(found.fset, argument, otherwise))
+        for argument, otherwise in (("validator", None), ("values", ()))
+    )
+    return replace(member, **_checked_by(validator, values))
 
 
 def _checked_by(validator: Any, values: Any) -> dict[str, Any]:

@@ -91,10 +91,10 @@ class ForeignQuantity(Quantity):
         """Return this property with what the framework declares now: that may change while the device is open."""
         if self._member.now is None or not device._device_.is_open:
             return self
-        member = self._member.now(device._target_())
-        if member == self._member:
+        member = replace(self._member.now(device._target_()), now=None)
+        if member == replace(self._member, now=None):
             return self
-        present = ForeignQuantity(replace(member, now=None), **self._configured)
+        present = ForeignQuantity(member, **self._configured)
         present.__set_name__(type(device), self.name)
         return present
 

@@ -3,6 +3,10 @@
 import hosted_pymeasure as hosted
 import pytest
 
+from catkit_devices.drivers import share
+from catkit_devices.errors import DeviceValueError
+from catkit_devices.simulation import Instrument, build_library
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 SOME = (
@@ -47,3 +51,42 @@ def test_channels_of_pymeasure_are_components():
     with hosted.expected_protocol(KeysightE36312A, table) as supply:
         supply.ch_1.voltage_setpoint = 2
         assert supply.channels[2].voltage_setpoint == 3.0
+
+
+def dynamic_supply():
+    """Make a class of PyMeasure's whose limits and choices change with the instrument."""
+    from pymeasure.instruments import Instrument as Theirs
+    from pymeasure.instruments.validators import strict_discrete_set, strict_range
+
+    class Supply(Theirs):
+        def __init__(self, adapter, name="supply", **options):
+            super().__init__(adapter, name, includeSCPI=False, **options)
+
+        voltage = Theirs.setting("V %g", "Set the voltage.", validator=strict_range, values=(0, 20), dynamic=True)
+        range = Theirs.setting("R %g", "Set the range.", validator=strict_discrete_set, values=(1, 2), dynamic=True)
+
+        def choose(self, highest):
+            self.voltage_values, self.range_values = (0, highest), (1,)
+
+    return Supply
+
+
+def test_limits_and_choices_of_a_dynamic_property_are_those_of_the_instrument_now():
+    table = {"pairs": [(b"V 15", None), (b"V 5", None)], "terminations": ("\r\n", "\r\n")}
+    library = build_library([Instrument("GPIB0::5::INSTR", hosted.Table, table)], clock="virtual")
+    device = share(dynamic_supply(), "GPIB0::5::INSTR", visa_library=library, safe="nothing")
+
+    def present():
+        properties = device.describe()["properties"]
+        return properties["voltage"]["limits"], properties["range"]["choices"]
+
+    assert present() == (None, None)  # a constructor may change them
+    with device:
+        assert present() == ((0.0, 20.0), [1, 2])
+        device.voltage = 15
+        device.choose(10)
+        assert present() == ((0.0, 10.0), [1])
+        with pytest.raises(DeviceValueError, match="voltage must be 0 to 10, got 15"):
+            device.voltage = 15
+        device.voltage = 5
+    assert library.instrument("GPIB0::5::INSTR").problem is None
