@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import enum
 import hashlib
 import hmac
 import secrets
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from catkit_devices.errors import ConfigurationError
 
@@ -45,16 +47,19 @@ class Visitor:
         access: what it may do.
         why_not: why it may not do more, if it asked for that; for the answer.
         secure: whether nobody on the way can read it (TLS, or on this computer), or that was said not to matter.
-        agent: the name under which a person has granted an agent what it does; empty for everybody else.
-        until: when that grant ends, in seconds since 1970 UTC.
+        grant: what a person has granted, if it is an agent.
     """
 
     host: str
     access: Access
     why_not: str = ""
     secure: bool = True
-    agent: str = ""
-    until: float = 0.0
+    grant: Grant | None = None
+
+    @property
+    def agent(self) -> str:
+        """The name under which a person has granted an agent what it does; empty for everybody else."""
+        return "" if self.grant is None else self.grant.agent
 
     @property
     def local(self) -> bool:
@@ -79,17 +84,30 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grant:
     """What a person has allowed an agent: to control the testbed under a name.
 
     Attributes:
         agent: its name.
         until: when the grant ends, in seconds since 1970 UTC.
+        withdrawn: set if it has been withdrawn before that.
     """
 
     agent: str
     until: float
+    withdrawn: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.withdrawn.is_set() or self.until <= time.time()
+
+    async def end(self) -> None:
+        """Return when it has ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.until - time.time()):
+                await self.withdrawn.wait()
 
 
 class Keys:
@@ -156,20 +174,21 @@ class Keys:
 
     def grants(self) -> list[Grant]:
         """Return the grants that have not ended."""
-        now = time.time()
-        self._grants = {key: grant for key, grant in self._grants.items() if grant.until > now}
+        self._grants = {key: grant for key, grant in self._grants.items() if not grant.over}
         return list(self._grants.values())
 
     def grant_of_token(self, token: str) -> Grant | None:
         """Return the grant that this token stands for; None if there is none, or none any more."""
         grant = self._grants.get(_digest(token))
-        return None if grant is None or grant.until <= time.time() else grant
+        return None if grant is None or grant.over else grant
 
     def revoke(self, agent: str) -> bool:
-        """Accept the token of an agent no more; return whether it had one."""
-        before = len(self._grants)
-        self._grants = {key: grant for key, grant in self._grants.items() if grant.agent != agent}
-        return len(self._grants) < before
+        """Accept the token of an agent no more, and tell all that is done for it; return whether it had one."""
+        ended = [grant for grant in self._grants.values() if grant.agent == agent]
+        for grant in ended:
+            grant.withdrawn.set()
+        self._grants = {key: grant for key, grant in self._grants.items() if grant not in ended}
+        return bool(ended)
 
     def delay_of_wrong_token(self) -> float:
         """Note that somebody has shown a wrong token; return for how many seconds the answer waits.

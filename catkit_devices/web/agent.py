@@ -22,6 +22,7 @@ from catkit_devices.web.operations import Parameters
 from catkit_devices.web.pictures import picture_of
 from catkit_devices.web.problems import Problem
 from catkit_devices.web.rest import Call, Ending, Start, Value, Wait, description_of_run, history_of, run_path, runs_of
+from catkit_devices.web.sessions import require_grant
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -207,6 +208,8 @@ class Agent:
                 403, self._visitor.why_not or f"{name} changes something, which a person must grant to this agent: "
                 "`catkit-devices serve --grant NAME`, or `catkit-devices mcp --grant NAME`"
             )  # fmt: skip
+        if tool.changes:
+            require_grant(self._visitor)  # it may have ended since the request came
         try:
             given = tool.takes.model_validate(arguments)
         except ValidationError as error:

@@ -10,12 +10,13 @@ import base64
 import contextlib
 import importlib
 import json
+import math
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.plain import plain
-from catkit_devices.web.access import Access, Visitor
+from catkit_devices.web.access import Access, Grant, Visitor
 from catkit_devices.web.actions import Actions
 from catkit_devices.web.agent import INSTRUCTIONS, Agent, Image
 from catkit_devices.web.guard import visitor_of
@@ -51,7 +52,7 @@ class AgentDoor:
     def __init__(self, actions: Actions, lookout: Lookout) -> None:
         self._actions = actions
         self._lookout = lookout
-        self._agents: dict[tuple[str, float], Agent] = {}
+        self._agents: dict[Grant, Agent] = {}
         self._handle: Callable[[Scope, Receive, Send], Any] | None = None
         self._running: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
@@ -122,14 +123,13 @@ class AgentDoor:
             return self._handle
 
     def _agent_of(self, visitor: Visitor) -> Agent:
-        if not visitor.agent or visitor.access < Access.CONTROL:
+        if visitor.grant is None or visitor.access < Access.CONTROL:
             return Agent(visitor, self._actions, self._lookout)
-        key = (visitor.agent, visitor.until)  # a new grant is a new agent
-        known = self._agents.get(key)
+        known = self._agents.get(visitor.grant)  # a new grant is a new agent
         if known is None:
             if len(self._agents) >= _MOST_AGENTS:
                 del self._agents[next(iter(self._agents))]
-            known = self._agents[key] = Agent(visitor, self._actions, self._lookout)
+            known = self._agents[visitor.grant] = Agent(visitor, self._actions, self._lookout)
         return known
 
 
@@ -148,8 +148,10 @@ async def serve_agent(client: TestbedClient, experiments: Mapping[str, type[Expe
     from mcp.server.stdio import stdio_server
 
     actions, lookout = Actions(client, experiments), Lookout(client)
-    access = Access.VIEW if granted is None else Access.CONTROL
-    agent = Agent(Visitor("127.0.0.1", access, agent=granted or ""), actions, lookout)
+    visitor = Visitor("127.0.0.1", Access.VIEW)
+    if granted is not None:
+        visitor = Visitor("127.0.0.1", Access.CONTROL, grant=Grant(granted, math.inf))
+    agent = Agent(visitor, actions, lookout)
     server = make_server(lambda _: agent, actions)
     watching = asyncio.create_task(actions.locks.watch())
     try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from catkit_devices.errors import CatkitDevicesError
 from catkit_devices.plain import plain
 from catkit_devices.web.problems import Problem
+from catkit_devices.web.sessions import require_grant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +72,9 @@ class ExperimentActions:
 
         threading.Thread(target=run, name=f"experiment {name}", daemon=True).start()
         started = await began
+        if visitor.grant is not None and visitor.grant.over:  # it has ended while the experiment was being started
+            await self._sessions.urgently(partial(self._client.stop, name, reason=f"the grant of {visitor} has ended"))
+            require_grant(visitor)
         self._sessions.say(f"{visitor} has started {name}")
         self._sessions.note(visitor, "started", name)
         return started

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import replace
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -124,9 +123,7 @@ class Guard:
             self._check_rate(host)
         if access is Access.NONE and not scope["path"].startswith(("/login", "/static/")):
             raise Problem(401, why_not or "from another computer a token is needed to look: the terminal shows it")
-        scope["visitor"] = Visitor(host, access, why_not, secure)
-        if grant is not None:
-            scope["visitor"] = replace(scope["visitor"], agent=grant.agent, until=grant.until)
+        scope["visitor"] = Visitor(host, access, why_not, secure, grant)
 
     def _check_host(self, headers: Mapping[str, str], scheme: str) -> None:
         given = headers.get("host", "").lower()

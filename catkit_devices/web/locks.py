@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.web.problems import Problem
+from catkit_devices.web.sessions import require_grant
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -78,14 +79,13 @@ class VisitorLocks:
         """Lock devices for a visitor until it gives them back, or says nothing for ``lasts`` seconds.
 
         Raises:
-            Problem: visitors have too many locks already.
+            Problem: visitors have too many locks already, or the grant of the agent has ended.
             MutexTimeoutError: somebody else had a device for too long.
         """
         devices = tuple(dict.fromkeys(self._sessions.device(name).name for name in names))
         if len(self._held) >= _MOST_LOCKS:
             raise Problem(429, f"visitors have {_MOST_LOCKS} locks already, which is as many as there may be")
         acting = await self._sessions.begin(visitor)
-        section = None
 
         def work() -> Any:
             section = self._client.lock(*devices, timeout=wait)
@@ -94,13 +94,13 @@ class VisitorLocks:
 
         try:
             section = await self._sessions.until_gone(acting, work, left, acting.session.abandon)
-        finally:
-            if section is None:
-                end = self._sessions.urgently(acting.session.abandon)
-                await asyncio.shield(end)
-        token = secrets.token_urlsafe(24)
-        held = self._held[token] = _Held(devices, acting, section, lasts)
-        held.renew()
+            require_grant(visitor)  # it may have ended at the same moment
+            token = secrets.token_urlsafe(24)
+            held = self._held[token] = _Held(devices, acting, section, lasts)
+            held.renew()
+        except BaseException:
+            await asyncio.shield(self._sessions.urgently(acting.session.abandon))
+            raise
         self._sessions.say(f"{visitor} has locked {', '.join(devices)}")
         return {"lock": token, "devices": list(devices), "renew_within": lasts}
 
@@ -160,7 +160,7 @@ class VisitorLocks:
             self._sessions.urgently(partial(self._bury, token))
 
     async def watch(self) -> None:
-        """End the locks of those that say nothing for too long, again and again; to be run as a task."""
+        """End the locks of those that say nothing for too long or whose grant is over; to be run as a task."""
         while True:
             try:
                 await self._bury_the_silent()
@@ -171,12 +171,15 @@ class VisitorLocks:
     async def _bury_the_silent(self) -> None:
         now = time.monotonic()
         for token, held in list(self._held.items()):
-            if not held.busy and held.until < now:
-                self._sessions.say(
-                    f"{held.acting.session.name}, which had {', '.join(held.devices)}, has said nothing for "
-                    f"{held.lasts:g} s: it counts as dead"
-                )
-                await self._sessions.urgently(partial(self._bury, token))
+            grant = held.acting.visitor.grant
+            had = f"{held.acting.session.name}, which had {', '.join(held.devices)}, has"
+            if grant is not None and grant.over:
+                self._sessions.say(f"{had} no grant any more: what it had is made safe")
+            elif not held.busy and held.until < now:
+                self._sessions.say(f"{had} said nothing for {held.lasts:g} s: it counts as dead")
+            else:
+                continue
+            await self._sessions.urgently(partial(self._bury, token))
 
     def _bury(self, token: str) -> None:
         held = self._held.pop(token, None)

@@ -496,7 +496,7 @@ class Rest:
 
     async def list_grants(self, _: Asked) -> Any:
         """List the agents to which control is granted, and until when."""
-        return {"grants": [dataclasses.asdict(grant) for grant in self._keys.grants()]}
+        return {"grants": [{"agent": one.agent, "until": one.until} for one in self._keys.grants()]}
 
     async def grant_control(self, asked: Asked) -> Any:
         """Grant an agent control, and return the token for it, which is for `/mcp` only.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from catkit_devices.testbed.layout import DeviceEntry
     from catkit_devices.web.access import Visitor
 
-__all__ = ["Acting", "VisitorSessions"]
+__all__ = ["Acting", "VisitorSessions", "require_grant"]
 
 _THREADS, _LOOKS, _URGENT_THREADS = 64, 8, 16
 """Threads for what may wait for a mutex or an instrument, for looking, and for what must never wait for either."""
@@ -132,29 +132,48 @@ class VisitorSessions:
     async def until_gone(
         self, acting: Acting, work: Callable[[], Any], left: Awaitable[Any], bury: Callable[[], object]
     ) -> Any:
-        """Do something; if the visitor goes away before it is done, end its session as that of a process that dies.
+        """Do something. If the visitor goes away or its grant ends before, its session ends as that of a dying process.
 
         Args:
             acting: for whom.
             work: what is to be done.
             left: done when the visitor has gone.
             bury: ends the session.
+
+        Raises:
+            Problem: the grant has ended. It does not wait for a driver that is busy.
         """
+        grant = acting.visitor.grant
         working = self.patiently(partial(acting.run, work))
-        leaving = asyncio.ensure_future(left)
+        ends = [asyncio.ensure_future(left), *([] if grant is None else [asyncio.ensure_future(grant.end())])]
         try:
-            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, *ends}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 await self.urgently(bury)
+                require_grant(acting.visitor)
             return await working
         except asyncio.CancelledError:  # whoever asked for this has gone, or the service ends
             if not working.done():
                 self.urgently(bury)
             raise
         finally:
-            leaving.cancel()
+            for end in ends:
+                end.cancel()
             if not working.done():
                 working.add_done_callback(_ignore)
+
+
+def require_grant(visitor: Visitor) -> None:
+    """Check that an agent still has the grant with which it came.
+
+    Raises:
+        Problem: it has ended.
+    """
+    if visitor.grant is not None and visitor.grant.over:
+        raise Problem(
+            403, f"the grant of {visitor} has ended: a person has withdrawn it, or its time is over. Nothing more is "
+            "done for it, and what it held is made safe and given on"
+        )  # fmt: skip
 
 
 def _ignore(done: asyncio.Future[Any]) -> None:

@@ -152,6 +152,50 @@ def test_a_granted_agent_holds_and_sets_within_limits_under_its_name_until_it_is
     until(lambda: {"granted control", "revoked"} <= {one["what"] for one in audit(service)})
 
 
+@pytest.mark.parametrize("end", ["revoked", "granted anew", "over"])
+@pytest.mark.parametrize("what", ["hold", "set_property"])
+def test_who_waits_for_a_device_learns_at_once_that_its_grant_has_ended(service, other, end, what, until):
+    granted = service.operator.post("/api/v1/grants", json={"agent": "late", "lasts": 4 if end == "over" else 600})
+    waits = {
+        "hold": {"devices": ["tank"], "wait": 60},
+        "set_property": {"device": "tank", "property": "pump", "value": True, "wait": 60},
+    }[what]
+
+    async def wait():
+        async with agent_of(service, granted.json()["token"]) as agent:
+            return await used(agent, what, **waits)
+
+    def end_it():
+        until(lambda: other.devices.tank.mutex.waiters)
+        if end == "revoked":
+            assert service.operator.post("/api/v1/grants/late/revoke", json={}).status_code == 200
+        elif end == "granted anew":
+            assert service.operator.post("/api/v1/grants", json={"agent": "late"}).status_code == 201
+
+    async def both():
+        return (await asyncio.gather(asyncio.wait_for(wait(), 30), asyncio.to_thread(end_it)))[0]
+
+    with other.devices.tank.lock(timeout=60):
+        assert "the grant of agent 'late' has ended" in asyncio.run(both())
+        until(lambda: not other.devices.tank.mutex.waiters)
+    assert service.get("tank.pump") is False
+    service.operator.post("/api/v1/grants/late/revoke", json={})
+
+
+def test_what_an_agent_holds_is_made_safe_and_given_on_when_the_time_of_its_grant_is_over(service, other):
+    granted = service.operator.post("/api/v1/grants", json={"agent": "brief", "lasts": 3})
+
+    async def hold():
+        async with agent_of(service, granted.json()["token"]) as agent:
+            await used(agent, "hold", devices=["tank"], renew_within=300)
+            await used(agent, "set_property", device="tank", property="pump", value=True)
+
+    asyncio.run(hold())
+    assert service.holder("tank")
+    with other.devices.tank.lock(timeout=20):
+        assert other.devices.tank.pump is False
+
+
 def test_a_grant_is_for_agents_only_and_the_token_of_people_gives_agents_no_control(service, granted):
     refused = service.anybody.get("/api/v1/status", headers={"Authorization": f"Bearer {granted}"})
     assert refused.status_code == 403
