@@ -1,12 +1,11 @@
 """The page in a real browser: Debian's Chromium, driven by its own driver.
 
-It runs with ``--browser``, as .ci/run does, which installs both.
+It runs with ``--browser``, as .ci/run does, which installs both, and axe-core.
 """
 
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
+AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 """axe-core, which finds what cannot be read or reached by everybody (https://github.com/dequelabs/axe-core)."""
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
@@ -93,9 +92,11 @@ class Browser:
 
     def violations(self):
         """Return what axe finds wrong with the page."""
+        assert AXE.is_file(), f"expected axe-core at {AXE}; .ci/run says how it is installed by npm"
+        axe = AXE.read_text(encoding="utf-8")
         found = self.driver.execute_async_script(
             "const done = arguments[arguments.length - 1];"
-            f"{AXE}\n;axe.run(document, {{resultTypes: ['violations']}}).then((found) => done(found.violations))"
+            f"{axe}\n;axe.run(document, {{resultTypes: ['violations']}}).then((found) => done(found.violations))"
         )
         return [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
 
@@ -130,7 +131,7 @@ def test_an_experiment_is_started_watched_live_and_stopped(browser, service):
     start = "[...document.querySelectorAll('button')].find((one) => one.textContent === 'Start Hold')"
     browser.driver.execute_script(f"{start}.dispatchEvent(new PointerEvent('pointerdown', {{bubbles: true}}))")
     browser.driver.execute_script(f"{start}.setAttribute('data-kept', '')")
-    time.sleep(2.5)  # two versions of the page come meanwhile
+    browser._until(lambda: browser.driver.execute_script("return next !== null"))  # a version of the page has come
     kept = browser.driver.execute_script(f"return {start}.hasAttribute('data-kept')")
     assert kept, "the page was replaced between the press and the release of a button, so the click would be lost"
     browser.driver.execute_script(f"{start}.dispatchEvent(new PointerEvent('pointerup', {{bubbles: true}}))")
