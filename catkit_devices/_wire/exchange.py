@@ -384,6 +384,9 @@ class _Exchange:
 
 def _open_line(manager: Any, address: str, settings: Mapping[str, Any], cleanup: contextlib.ExitStack) -> Line:
     """Open a connection to an address, which ``cleanup`` closes."""
+    if "::[" in address and type(manager.visalib).__module__.startswith("pyvisa_py."):
+        # Its own errors name no reason, and it leaves sockets open.
+        raise ValueError("pyvisa-py knows no IPv6: give the IPv4 address, or use the VISA library of a vendor")
     return _line(manager.open_resource(address, open_timeout=int(_OPEN_TIMEOUT * 1000)), settings, cleanup)
 
 

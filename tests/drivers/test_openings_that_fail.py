@@ -9,6 +9,7 @@ import pytest
 
 from catkit_devices import Control, VisaDevice
 from catkit_devices.device import Device
+from catkit_devices.errors import DeviceOpenError
 from catkit_devices.simulation import Instrument, Outbox, build_library
 
 ADDRESS = "TCPIP0::192.0.2.1::5025::SOCKET"
@@ -117,3 +118,9 @@ except DeviceOpenError as error:
 def test_a_usb_address_without_pyusb_names_the_extra_that_brings_it():
     told = subprocess.run([sys.executable, "-c", WITHOUT_PYUSB], capture_output=True, text=True, check=True).stdout
     assert "pip install 'catkit-devices[usb]'" in told
+
+
+def test_an_ipv6_address_says_which_libraries_know_them():
+    device = VisaDevice("scope", address="TCPIP::[::1]::5025::SOCKET")
+    with pytest.raises(DeviceOpenError, match="pyvisa-py knows no IPv6: give the IPv4 address"):
+        device.open()

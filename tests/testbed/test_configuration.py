@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from catkit_devices._wire.address import normalise
+from catkit_devices._wire.address import is_expression, normalise
 from catkit_devices.errors import ConfigurationError
 from catkit_devices.testbed import Configuration, bundled, load_configuration
 
@@ -252,6 +252,17 @@ def test_an_unknown_bundled_configuration_is_refused():
         ("ASRL3::INSTR", "asrlCOM03"),
         ("TCPIP0::scope::INSTR", "TCPIP::scope::INST0::INSTR"),
         ("TCPIP0::scope::hislip0::INSTR", "TCPIP::scope::HISLIP0,4880::instr"),
+        ("TCPIP0::scope.lab::5025::SOCKET", "TCPIP::Scope.Lab.::5025::SOCKET"),
+        ("TCPIP0::gateway::gpib0,5::INSTR", "TCPIP::gateway::GPIB0,05::INSTR"),
+        ("TCPIP0::10.0.0.7,111::inst0::INSTR", "TCPIP::10.0.0.7,0111::INSTR"),
+        ("TCPIP0::[fe80::7%eth0]::5025::SOCKET", "TCPIP::[FE80:0::0:0007%eth0]::5025::socket"),
+        ("TCPIP0::10.0.0.7::5025::SOCKET", "TCPIP::[::ffff:10.0.0.7]::5025::SOCKET"),
+        ("VICP::scope::INSTR", "vicp0::SCOPE"),
+        ("GPIB0::5::6::INSTR", "GPIB::05::06"),
+        ("ASRL3::INSTR", "COM3"),
+        ("ASRL11::INSTR", r"\\.\com11"),
+        ("ASRL/dev/ttyUSB0::INSTR", "/dev/ttyUSB0"),
+        ("USB0::0x00AB::0x0001::P1::INSTR", "USB::0XAB::1::P1::00::INSTR"),
     ],
 )
 def test_two_spellings_of_one_address_are_one_instrument(tmp_path, one, other):
@@ -259,7 +270,7 @@ def test_two_spellings_of_one_address_are_one_instrument(tmp_path, one, other):
     path = tmp_path / "bench.toml"
     path.write_text(
         "".join(
-            f'[devices.{name}]\ndriver = "thorlabs_pm100d"\naddress = "{address}"\nserver = "{name}"\n'
+            f"[devices.{name}]\ndriver = 'thorlabs_pm100d'\naddress = '{address}'\nserver = '{name}'\n"
             for name, address in (("first", one), ("second", other))
         )
     )
@@ -270,14 +281,38 @@ def test_two_spellings_of_one_address_are_one_instrument(tmp_path, one, other):
 def test_case_sensitive_parts_of_an_address_are_kept():
     assert normalise("USB0::0x1313::0x8078::p0001aB::INSTR") == "USB0::0x1313::0x8078::p0001aB::0::INSTR"
     assert normalise("asrl/dev/ttyUSB0::instr") == "ASRL/dev/ttyUSB0::INSTR"
-    assert normalise("TCPIP::gateway::GPIB0,8::INSTR") == "TCPIP0::gateway::GPIB0,8::INSTR"
+    assert normalise("TCPIP::gateway::Left,8::INSTR") == "TCPIP0::gateway::Left,8::INSTR"
     assert normalise("TCPIP::scope::hislip0,4881::INSTR") == "TCPIP0::scope::hislip0,4881::INSTR"
+
+
+def test_all_names_of_a_serial_port_are_one_instrument(tmp_path):
+    (tmp_path / "ttyUSB0").touch()
+    (tmp_path / "by-id").symlink_to(tmp_path / "ttyUSB0")
+
+    assert normalise(f"ASRL{tmp_path}/by-id") == normalise(f"asrl{tmp_path}//ttyUSB0::instr")
+
+
+def test_an_ipv6_address_is_no_expression_and_its_spelling_can_be_read_again():
+    address = normalise("TCPIP::[2001:DB8::7]::5025::SOCKET")
+
+    assert address == "TCPIP0::[2001:db8:0:0:0:0:0:7]::5025::SOCKET"
+    assert normalise(address) == address
+    assert not is_expression(address)
+    assert is_expression("USB::0x1313::[0-9]*::INSTR")
 
 
 @pytest.mark.parametrize(
     ("address", "simulator", "problem"),
     [
-        ("COM1", True, "'COM1' is no VISA address: .*unknown interface"),
+        ("LPT1", True, "'LPT1' is no VISA address: .*unknown interface"),
+        ("TCPIP::10.0.0.007::5025::SOCKET", True, "four numbers such as 10.0.0.7 .* leading zeros are refused"),
+        ("TCPIP::10.7::5025::SOCKET", True, "four numbers such as 10.0.0.7 were expected as host"),
+        ("TCPIP::0x0a000007::5025::SOCKET", False, "four numbers such as 10.0.0.7 were expected as host"),
+        ("TCPIP::[fe80::1::2]::5025::SOCKET", False, "is no VISA address"),
+        ("TCPIP::.::5025::SOCKET", False, "the name or number of a host was expected"),
+        ("TCPIP::h::+5025::SOCKET", False, r"a number was expected as port, got '\+5025'"),
+        ("TCPIPx::h::5025::SOCKET", False, "a number was expected as board, got 'x'"),
+        ("USB::4_883::1::P1::INSTR", False, "a number such as 0x1313 or 4883 was expected, got '4_883'"),
         ("TCPIP::h::1::2::3::SOCKET", False, "is no VISA address: .*too many parts"),
         ("USB::x::1::P1::INSTR", False, "is no VISA address: a number such as 0x1313 or 4883 was expected, got 'x'"),
         ("VXI0::1::INSTR", True, "cannot be simulated: its interface carries no messages"),

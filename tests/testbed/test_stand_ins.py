@@ -251,3 +251,13 @@ def test_a_package_that_is_not_installed_is_named_with_the_stand_in_that_needs_n
 
     needs = "the driver needs the Python module 'catkit_devices_sdk_of_nobody', which is not installed here"
     assert raised.value.problem == needs + hint
+
+
+def test_a_device_whose_address_is_no_visa_address_does_not_prevent_recording(configured, tmp_path):
+    switch = '[devices.switch]\ndriver = "dli_power_switch"\naddress = "192.0.2.7"\npassword = "1234"\n'
+    wheel = '[devices.wheel]\ndriver = "thorlabs_fw102c"\naddress = "ASRL3::INSTR"\n'
+    recorded = f"testbed.record='{tmp_path / 'recordings'}'"
+
+    layout = lay_out(configured("\n" + switch + wheel, recorded), "recorded", simulate=False)
+
+    make_device("wheel", layout, {})

@@ -144,6 +144,6 @@ def _recorded(layout: Layout, server: str, library: Any) -> Any:
     files = {
         entry.address: directory / f"{entry.name}.wire"
         for entry in reversed(layout.devices)  # an address that several devices share is named after the first of them
-        if entry.server == server and entry.address is not None
+        if entry.server == server and entry.visa and entry.address is not None
     }
     return RecordingVisaLibrary(library, files)
