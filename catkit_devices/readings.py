@@ -13,20 +13,23 @@ import numbers
 from collections import UserString
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from itertools import islice
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.lazy import imported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 __all__ = [
     "carried_unit",
+    "elements",
     "is_masked",
     "measured",
     "missing_in",
     "no_measurement",
+    "parts",
     "real_number",
     "times_as_text",
     "without_stand_ins",
@@ -112,7 +115,7 @@ def real_number(value: Any) -> float | None:
 
 
 def carried_unit(value: Any) -> Any:
-    """Return the unit of a value; None if it has none.
+    """Return the unit of a value; None if it has none. The units of the :func:`elements` of a list are their own.
 
     It is found in quantities (pint, astropy, unyt), in astropy's NDData, columns and tables (the units of the columns,
     as text), and in ``attrs`` with ``units`` or ``unit`` (xarray, pandas, h5py).
@@ -139,6 +142,43 @@ def carried_unit(value: Any) -> Any:
     return None
 
 
+def elements(value: Any) -> Iterator[Any]:
+    """Yield the innermost elements of a value, each of which may have its own unit; see :func:`parts`.
+
+    A value without parts is its own only element. Of plain numbers in one list, it yields the first: all are alike.
+    """
+    found = parts(value)
+    if found is None:
+        yield value
+        return
+    for part in islice(found, 1) if _all_plain(found) else found:
+        yield from elements(part)
+
+
+def _all_plain(values: Sequence[Any]) -> bool:
+    # A list of a million numbers has few types; to collect these is much faster than to examine each number.
+    numpy = imported("numpy")
+    numbers = () if numpy is None else (numpy.number, numpy.bool_)
+    return all(
+        kind in _PLAIN or (issubclass(kind, numbers) and kind is not numpy.timedelta64)
+        for kind in set(map(type, values))
+    )
+
+
+def parts(value: Any) -> Sequence[Any] | None:
+    """Return the parts of a sequence or of an array of Python objects; None for anything else."""
+    if isinstance(value, str | bytes) or carried_unit(value) is not None:  # a row of a table is a sequence, too
+        return None
+    if isinstance(value, Sequence):
+        return value
+    if getattr(getattr(value, "dtype", None), "kind", "") != "O" or value.shape == ():
+        return None
+    import numpy as np
+
+    listed: list[Any] = np.asarray(value).tolist()
+    return listed
+
+
 def times_as_text(times: Any) -> Any:
     """Return NumPy's datetime64, or an array of them, as ISO 8601 text in nested lists; NaT (not a time) is None."""
     import numpy as np
@@ -160,8 +200,7 @@ def is_masked(value: Any) -> bool:
     if isinstance(value, Mapping):
         return any(map(is_masked, value.values()))
     if isinstance(value, Sequence):
-        # A list of a million numbers has few types; to collect these is much faster than to examine each number.
-        return not _WITHOUT_MASK.issuperset(map(type, value)) and any(map(is_masked, value))
+        return not _all_plain(value) and any(map(is_masked, value))
     mask = getattr(value, "mask", None)
     if getattr(mask, "dtype", None) is None:
         return hasattr(value, "magnitude") and is_masked(value.magnitude)
@@ -175,8 +214,8 @@ _DEPTH = 20
 _WITHOUT_NUMBERS = frozenset((bool, str, bytes, type(None)))
 """Types whose values are not numbers and contain none."""
 
-_WITHOUT_MASK = frozenset((float, int, bool, complex, str, bytes, type(None)))
-"""Types that cannot be masked. (Text is here also because it is a sequence of texts, without end.)"""
+_PLAIN = frozenset((float, int, bool, complex, str, bytes, type(None)))
+"""Types that cannot be masked and have no unit. (Text is here also because it is a sequence of texts, without end.)"""
 
 
 def missing_in(value: Any) -> str | None:

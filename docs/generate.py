@@ -633,10 +633,10 @@ def commands() -> dict[str, Any]:
 def _commands() -> str:
     from catkit_devices.cli import application
 
-    about = (inspect.getdoc(application) or "").partition("Exit codes: ")[2]
+    _, heading, about = (inspect.getdoc(application) or "").partition("Exit codes: ")
     lines = ["# Commands", ""]
     lines += ["`catkit-devices COMMAND --help` says the same, and `python -m catkit_devices` is the same program.", ""]
-    lines += [f"Exit codes: {' '.join(about.split())}", ""]
+    lines += [_paragraphs(heading + about), ""]
     for name, command in commands().items():
         lines += [f"## {name}", "", _paragraphs(command.help), ""]
         rows = []

@@ -3,6 +3,11 @@
 Exit codes: 0 when all went well, 1 for a run or an operation that failed, 2 for a usage or configuration error, 3 when
 no such testbed is running, 4 when safety has tripped, 5 when somebody else had the device for too long, 6 when a
 testbed, or a part of it, does not answer, 130 after Ctrl-C.
+
+With ``--json``, a command that fails prints JSON too: one line with ``error`` (a text) and ``exit_code``; `run` adds
+``experiment``, ``state`` and ``run``, the run directory. A command that could do a part of its work, such as `get`,
+prints its own document instead, which says what failed. So there is always one document, and after the lines of a
+command that prints line by line, one more line. Ctrl-C is no failure: after it only `run` prints one.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ import typer
 from typer.core import TyperGroup
 
 from catkit_devices._base.deferred import refuse_deferred
-from catkit_devices.cli.output import report
+from catkit_devices.cli.output import FAILED, INTERRUPTED, json_printed, print_failure, report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,8 +75,8 @@ _EXIT_CODES = (
 """The last lines of every help text."""
 _DEBUG = "--debug"
 """The option that shows tracebacks; it may stand anywhere on the command line."""
-_INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 plus the number of SIGINT."""
+_JSON = "--json"
+"""The option of most commands by which they print JSON, also when they fail."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
     except BaseException as error:  # noqa: BLE001 - an experiment may raise anything, a group with Ctrl-C in it too
         return report(error, debug=debug)
     return 0
@@ -173,12 +178,24 @@ class _Commands(TyperGroup):
         command = super().get_command(ctx, cmd_name)
         return command if command is not None else self._from_plugins().commands.get(cmd_name)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        # A command line that is wrong fails before the option is parsed.
+        ctx.meta[_JSON] = _JSON in args[: args.index("--") if "--" in args else None]
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
+        json_printed.set(False)
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:  # some versions of click, on which typer builds, turn it into code 1
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(_INTERRUPTED) from None
+        except BaseException as error:
+            if isinstance(
+                error, KeyboardInterrupt
+            ):  # some versions of click, on which typer builds, turn it into code 1
+                typer.echo("interrupted", err=True)
+                raise typer.Exit(INTERRUPTED) from None
+            if ctx.meta[_JSON] and getattr(error, "exit_code", FAILED):
+                print_failure(error)
+            raise
 
     def _from_plugins(self) -> Any:
         from catkit_devices.drivers import Plugins

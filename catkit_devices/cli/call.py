@@ -12,7 +12,7 @@ from catkit_devices._base.paths import get_at
 from catkit_devices.cli.completion import devices_of_testbed
 from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
 from catkit_devices.cli.output import console, print_json, reason_for_null
-from catkit_devices.readings import carried_unit, is_masked
+from catkit_devices.readings import carried_unit, elements, is_masked
 
 __all__ = ["EXAMPLES", "SETTINGS", "call"]
 
@@ -143,7 +143,7 @@ def _array(value: Any, problem: str) -> Any:
 
     from catkit_devices.errors import DataError
 
-    if carried_unit(value) is not None:
+    if any(carried_unit(one) is not None for one in elements(value)):
         raise DataError(f"{problem} has a unit, which a file of arrays cannot hold")
     if is_masked(value):
         raise DataError(f"{problem} has masked elements, which a file of arrays cannot hold")

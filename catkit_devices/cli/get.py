@@ -72,6 +72,8 @@ def _get_several(client: TestbedClient, targets: Sequence[Sequence[str]], timeou
             device, _, properties, values = _values(client, target, timeout)
         except Exception as error:  # noqa: BLE001 - a driver may raise anything
             failures.append(error)
+            of, _, member = ".".join(target).partition(".")
+            rows.append({"device": of, "property": member or None, "unit": None, "error": str(error)})
             continue
         for name, value in values.items():
             row = {"device": device, "property": name, "unit": properties[name]["unit"]}

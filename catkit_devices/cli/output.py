@@ -36,8 +36,10 @@ __all__ = [
     "console",
     "end_of_testbed",
     "exit_code",
+    "json_printed",
     "keep_stdout_for_json",
     "plain_json",
+    "print_failure",
     "print_json",
     "print_long_table",
     "print_table",
@@ -56,6 +58,7 @@ NOT_RUNNING = 3  # there is no such testbed
 TRIPPED = 4  # safety
 BUSY = 5  # somebody else had the device for too long
 SILENT = 6  # a part of the testbed does not answer
+INTERRUPTED = 130  # Ctrl-C, as shells have it: 128 plus the number of SIGINT
 
 _CODES = (
     (ConfigurationError, USAGE),
@@ -148,6 +151,30 @@ def print_json(value: Any, *, one_line: bool = False) -> None:
         text = json.dumps(made, indent=indent, allow_nan=False)
     out.write(text + "\n")
     out.flush()
+    if not one_line:
+        json_printed.set(True)
+
+
+def print_failure(error: BaseException, **facts: Any) -> None:
+    """Print as JSON, on one line, that the command has failed; nothing if its own JSON, which says so, is printed.
+
+    Args:
+        error: why it has failed.
+        **facts: what else is known.
+    """
+    if json_printed.get():
+        return
+    own = getattr(error, "exit_code", None)  # of a wrong command line, or of a command that has said why itself
+    if isinstance(error, KeyboardInterrupt):
+        text, code = "interrupted", INTERRUPTED
+    elif isinstance(own, int):
+        message = getattr(error, "format_message", None)
+        text, code = message() if message is not None else f"exit code {own}: stderr says why", own
+    else:
+        text, code = "\n".join(dict.fromkeys(_texts(error))), exit_code(list(_failures(error)))
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        print_json({**facts, "error": text, "exit_code": code}, one_line=True)
+    json_printed.set(True)
 
 
 def keep_stdout_for_json(context: typer.Context, wanted: bool) -> bool:
@@ -172,6 +199,8 @@ def keep_stdout_for_json(context: typer.Context, wanted: bool) -> bool:
 
 _for_json: ContextVar[TextIO | None] = ContextVar("_for_json", default=None)
 """Where JSON is printed while stdout is kept for it."""
+json_printed: ContextVar[bool] = ContextVar("json_printed", default=False)
+"""Whether the command has printed its JSON document; lines of a command that prints line by line do not count."""
 
 
 def _is_descriptor(stream: TextIO, descriptor: int) -> bool:

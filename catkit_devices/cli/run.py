@@ -17,7 +17,16 @@ import typer
 from catkit_devices.cli.attaching import attach, attach_or_start
 from catkit_devices.cli.detaching import tell
 from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate, TestbedName, words_again
-from catkit_devices.cli.output import FAILED, console, end_of_testbed, print_json, reason_for_null, short, warn
+from catkit_devices.cli.output import (
+    FAILED,
+    console,
+    end_of_testbed,
+    print_failure,
+    print_json,
+    reason_for_null,
+    short,
+    warn,
+)
 from catkit_devices.errors import in_one_line
 
 if TYPE_CHECKING:
@@ -124,27 +133,41 @@ def run(
     from catkit_devices.cli.live import LiveView
     from catkit_devices.cli.screen import Screen
 
-    with (
-        contextlib.ExitStack() as pictures,
-        Screen() as screen,
-        attach_or_start(testbed, configs, overrides, simulate=simulate, runs=runs, join=not new) as client,
-    ):
-        joined = not hasattr(client, "configuration")
-        if joined and runs is not None and not _from_environment(context, "runs"):
-            warn(f"--runs changes nothing: testbed {client.name!r} is running already, and keeps its runs in one place")
-        with LiveView(client, screen, own=lambda: instance.run_path):
-            tellers = [_announcing(client, instance, announce)] if announce is not None else []
-            tellers += [_plotting(instance, plot_to, pictures)] if plot or plot_to is not None else []
-            result = _run(client, instance, announce, tellers)
-            progress = next(entry for entry in client.progress() if entry.run == str(instance.run_path))
-            if not joined:
-                _let_others_end(client)
+    try:
+        with (
+            contextlib.ExitStack() as pictures,
+            Screen() as screen,
+            attach_or_start(testbed, configs, overrides, simulate=simulate, runs=runs, join=not new) as client,
+        ):
+            joined = not hasattr(client, "configuration")
+            if joined and runs is not None and not _from_environment(context, "runs"):
+                warn(
+                    f"--runs changes nothing: testbed {client.name!r} is running already, and keeps its runs elsewhere"
+                )
+            with LiveView(client, screen, own=lambda: instance.run_path):
+                tellers = [_announcing(client, instance, announce)] if announce is not None else []
+                tellers += [_plotting(instance, plot_to, pictures)] if plot or plot_to is not None else []
+                result = _run(client, instance, announce, tellers)
+                progress = next(entry for entry in client.progress() if entry.run == str(instance.run_path))
+                if not joined:
+                    _let_others_end(client)
+    except BaseException as error:
+        if as_json:
+            print_failure(
+                error,
+                experiment=instance.name or kind.__name__,
+                state=_end_of(error),
+                run=instance.run_path,
+                result=None,
+            )
+        raise
     if not joined:
         end_of_testbed(client.name, client.layout)
     if as_json:
         print_json({
             "experiment": progress.name, "state": progress.state, "run": progress.run, "result": result,
             **reason_for_null(result),
+            **({} if progress.state == "finished" else {"error": progress.message, "exit_code": FAILED}),
         })  # fmt: skip
     else:
         if result is not None:
@@ -171,7 +194,7 @@ def _run(client: TestbedClient, instance: Experiment, announce: Path | None, tel
         ended = next(one for one in client.progress() if one.run == str(instance.run_path))
         state, message = ended.state, ended.message
     except BaseException as error:
-        state, message = "stopped" if isinstance(error, KeyboardInterrupt) else "failed", in_one_line(error)
+        state, message = _end_of(error), in_one_line(error)
         if instance.run_path is not None:
             error.add_note(f"run directory: {short(instance.run_path)}")
         raise
@@ -180,6 +203,10 @@ def _run(client: TestbedClient, instance: Experiment, announce: Path | None, tel
             with contextlib.suppress(OSError):  # a program that waited for the beginning only has taken the file away
                 tell(announce, {**_running(client, instance), "state": state, "message": message})
     return result
+
+
+def _end_of(error: BaseException) -> str:
+    return "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
 
 
 def _announcing(client: TestbedClient, instance: Experiment, file: Path) -> Callable[[], None]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.datalog.arrays import encode
-from catkit_devices.datalog.values import plain_array
+from catkit_devices.datalog.values import plain_array, refuse_unit
 from catkit_devices.errors import DataError
 
 if TYPE_CHECKING:
@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["curve", "fits_file", "picture"]
 
 
-def curve(tag: str, x: npt.ArrayLike, y: npt.ArrayLike) -> bytes:
+def curve(tag: str, x: npt.ArrayLike, y: npt.ArrayLike, x_unit: str | None, y_unit: str | None) -> bytes:
     """Return two sequences of the same length as two consecutive ``.npy`` records.
 
     Raises:
-        DataError: their lengths differ, or they hold Python objects.
+        DataError: their lengths differ, they hold Python objects, or one has a unit and holds anything but numbers.
     """
     xs, ys = plain_array(x, f"curve {tag!r}: x"), plain_array(y, f"curve {tag!r}: y")
     if xs.ndim != 1 or xs.shape != ys.shape:
         raise DataError(f"curve {tag!r}: x and y must have the same length, got shapes {xs.shape} and {ys.shape}")
+    refuse_unit(xs, x_unit, f"curve {tag!r}: x")
+    refuse_unit(ys, y_unit, f"curve {tag!r}: y")
     return encode(xs) + encode(ys)
 
 
@@ -58,8 +60,8 @@ def fits_file(tag: str, fits: Any) -> bytes:
     elif isinstance(fits, str | Path):
         try:
             data = Path(fits).read_bytes()
-        except OSError as error:
-            raise DataError(f"FITS {tag!r}: {fits} cannot be read: {error}") from error
+        except (OSError, ValueError) as error:  # no name that a file can have
+            raise DataError(f"FITS {tag!r}: {str(fits)!r} cannot be read: {error}") from error
     elif callable(getattr(fits, "writeto", None)):
         buffer = io.BytesIO()
         fits.writeto(buffer)

@@ -44,7 +44,7 @@ def make_directory(root: Path, name: str, directory: str | None) -> tuple[Path, 
     Args:
         root: where runs are kept; made when it is not there.
         name: what ran: letters, digits and ``._+-``.
-        directory: the directory's exact name; by default the time (UTC, to the millisecond) and the name.
+        directory: the directory's exact name, of the same characters; by default time (UTC) and name.
 
     Returns:
         The directory and when the run started.
@@ -52,17 +52,18 @@ def make_directory(root: Path, name: str, directory: str | None) -> tuple[Path, 
     Raises:
         DataError: it exists, cannot be made, or would be on a network file system.
     """
-    if not _NAME.fullmatch(name):
-        raise DataError(
-            f"a run's name must begin with a letter or a digit and consist of letters, digits and ._+-, got {name!r}"
-        )
-    refuse_network(root)
+    for what, one in (("name", name), ("directory", name if directory is None else directory)):
+        if not isinstance(one, str) or not _NAME.fullmatch(one):
+            raise DataError(
+                f"a run's {what} must be letters, digits and ._+-, the first a letter or a digit, got {one!r}"
+            )
     try:
+        refuse_network(root)
         root.mkdir(parents=True, exist_ok=True)
         while True:
             started = dt.datetime.now(dt.UTC)
             stamp = f"{started:%Y%m%dT%H%M%S}.{started.microsecond // 1000:03d}Z"
-            path = root / (directory or f"{stamp}_{name}")
+            path = root / (f"{stamp}_{name}" if directory is None else directory)
             try:
                 path.mkdir()
             except FileExistsError as error:
@@ -72,8 +73,8 @@ def make_directory(root: Path, name: str, directory: str | None) -> tuple[Path, 
                     f"run directory {path} exists already: a run never writes into the directory of another run"
                 ) from error
             return path, started
-    except OSError as error:
-        raise DataError(f"run {name!r}: no directory can be made in {root}: {error}") from error
+    except (OSError, ValueError) as error:  # no name that a directory can have
+        raise DataError(f"run {name!r}: no directory can be made in {str(root)!r}: {error}") from error
 
 
 def write_description(path: Path, information: Mapping[str, Any], configuration: Mapping[str, Any]) -> None:
@@ -101,6 +102,8 @@ def write_settings(path: Path, when: str, settings: Mapping[str, Any]) -> None:
     Raises:
         DataError: they cannot be written.
     """
+    if when not in SETTINGS:
+        raise DataError(f"run {path}: settings are kept at the {' or '.join(SETTINGS)} of a run, got {when!r}")
     file = path / SETTINGS[when]
     text = to_json(settings, f"run {path}: {file.name}", anything=True)
     partial = file.with_name(f"{file.name}.partial")

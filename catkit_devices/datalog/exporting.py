@@ -52,9 +52,13 @@ def export(
     module = FORMATS.get(target.suffix.lower())
     if module is None:
         raise ConfigurationError(f"{target}: expected a file name that ends in {', '.join(FORMATS)}")
-    if "\0" in str(target):
-        raise DataError(f"{str(target)!r} cannot be the name of a file")
-    if os.path.lexists(target) and not replace:
+    try:
+        exists = bool(target.lstat())
+    except OSError:
+        exists = False
+    except ValueError as error:
+        raise DataError(f"{str(target)!r} cannot be the name of a file: {error}") from error
+    if exists and not replace:
         raise DataError(f"{target} exists already: to replace it, say replace=True or --replace")
     write = _writer(module)
     with contextlib.ExitStack() as stack:

@@ -51,7 +51,7 @@ def add_note(run: str | os.PathLike[str], text: str) -> Note:
     Raises:
         DataError: it is not a run, the text is empty, or the note cannot be written.
     """
-    if not text.strip():
+    if not isinstance(text, str) or not text.strip():
         raise DataError(f"run {run}: a note needs a text, got {text!r}")
     written = _append(Path(run), {"note": text})
     return Note(text, written["user"], dt.datetime.fromisoformat(str(written["time"])))

@@ -169,9 +169,9 @@ def _write(target: Path, write: Callable[[Path], object]) -> None:
         write(partial)
         partial.replace(target)
     except (OSError, ValueError) as error:  # matplotlib knows no format of that ending
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             partial.unlink(missing_ok=True)
-        raise DataError(f"{target} cannot be written: {error}") from error
+        raise DataError(f"{str(target)!r} cannot be written: {error}") from error
 
 
 def _tags(reader: RunReader, names: Sequence[str]) -> list[Tag]:

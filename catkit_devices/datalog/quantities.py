@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import DataError
 from catkit_devices.lazy import imported
-from catkit_devices.readings import carried_unit, is_masked
+from catkit_devices.readings import carried_unit, elements, is_masked, parts
 from catkit_devices.units import check_unit, registry, wide_enough
 
 if TYPE_CHECKING:
@@ -27,16 +27,20 @@ def magnitude(value: Any, unit: Any, what: str) -> tuple[Any, str | None]:
 
     Values with units are quantities of pint, astropy and unyt, astropy's NDData (CCDData) and columns, objects of
     xarray and pandas whose attributes have ``units``, and spans of time, which become seconds. An array of spans of
-    time for which no unit is given stays as it is.
+    time for which no unit is given stays as it is. The elements of a list, or of an array of Python objects, may have
+    units each: if ``unit`` is not given, they are converted to that of the first.
 
     Returns:
         The bare value and the unit as text, or None if there is none.
 
     Raises:
-        DataError: the value cannot be converted to ``unit``, ``unit`` is neither text nor a unit, or the value is a
-            table whose columns have units; the message names ``what``.
+        DataError: the value cannot be converted to ``unit``, ``unit`` is neither text nor a unit, some elements of a
+            list have a unit and others have none, or the value is a table whose columns have units; the message names
+            ``what``.
     """
     wanted = None if unit is None else unit_text(unit, what)
+    if parts(value) is not None:
+        return _of_list(value, wanted, what)
     own = carried_unit(value)
     if own is None:
         return _of_time(value, wanted, what)
@@ -55,6 +59,33 @@ def magnitude(value: Any, unit: Any, what: str) -> tuple[Any, str | None]:
     return _converted(numbers, unit_text(own, what), wanted, what)
 
 
+def _of_list(value: Any, wanted: str | None, what: str) -> tuple[Any, str | None]:
+    refuse_masked(value, what)
+    try:
+        units = dict.fromkeys(_own_unit(one, what) for one in elements(value))
+        if units.keys() <= {None}:
+            return value, wanted
+        named = next(filter(None, units), "")
+        if named and None in units:
+            raise DataError(f"{what} has elements in {named} and elements without a unit: all must have one, or none")
+        unit = next(one for one in units if one is not None) if wanted is None else wanted
+        return _each(value, unit, what), unit
+    except RecursionError as error:
+        raise DataError(f"{what} cannot be made an array: {error}") from error
+
+
+def _own_unit(value: Any, what: str) -> str | None:
+    if isinstance(value, dt.timedelta) or getattr(getattr(value, "dtype", None), "kind", "") == "m":
+        return "s"
+    own = carried_unit(value)
+    return None if own is None else magnitude(value, None, what)[1]
+
+
+def _each(value: Any, unit: str, what: str) -> Any:
+    found = parts(value)
+    return magnitude(value, unit, what)[0] if found is None else [_each(one, unit, what) for one in found]
+
+
 def _of_time(value: Any, wanted: str | None, what: str) -> tuple[Any, str | None]:
     """Return spans of time in seconds, and anything else unchanged."""
     kind = getattr(getattr(value, "dtype", None), "kind", "")
@@ -65,9 +96,12 @@ def _of_time(value: Any, wanted: str | None, what: str) -> tuple[Any, str | None
 
 
 def _of_quantity(value: Any, number: Any, own: Any, unit: Any, what: str) -> tuple[Any, str | None]:
+    scale = getattr(own, "scale", 1.0)  # a unit of astropy may have a factor, such as "1000 m"
+    if scale != 1.0:
+        number, own = wide_enough(number) * scale, type(own)(1.0, own.bases, own.powers)
+        value = type(value)(number, own)
     if unit is None:
-        scale = getattr(own, "scale", 1.0)  # a unit of astropy may have a factor, such as "1000 m"
-        return number if scale == 1.0 else number * scale, unit_text(own, what)
+        return number, unit_text(own, what)
     wanted = unit_text(unit, what)
     wide = wide_enough(number)
     if wide is not number:
@@ -101,13 +135,15 @@ def unit_text(unit: Any, what: str) -> str:
     """Return a unit as text. It may be given as text, or as a unit of pint, astropy or unyt.
 
     Raises:
-        DataError: it is neither; the message names ``what``.
+        DataError: it is neither, or has a factor (astropy's ``Unit("1000 m")``); the message names ``what``.
     """
     if isinstance(unit, str):
         return unit
     if hasattr(unit, "dimensionality"):
         return f"{unit:~}"  # pint's short form
     if hasattr(unit, "physical_type"):
+        if getattr(unit, "scale", 1.0) != 1.0:
+            raise DataError(f"{what}: a unit must have no factor, got {str(unit)!r}")
         return _text_of_astropy(unit)
     if hasattr(unit, "dimensions"):
         return str(unit)  # unyt's

@@ -202,6 +202,8 @@ class RunReader:
 
     def events(self, kind: str | None = None) -> list[Event]:
         """Return the events of the run (of one kind, if given), in the order in which it was recorded."""
+        if kind is not None and not is_plain_text(kind):
+            return []  # such an event is refused when it is logged
         rows = self._query(
             "SELECT tags.tag, time, data FROM objects JOIN tags ON tags.id = objects.tag "
             "WHERE tags.kind = 'event' AND ? IN (tags.tag, '') ORDER BY objects.id",

@@ -14,7 +14,7 @@ from catkit_devices.datalog import contents, database, directory, information, l
 from catkit_devices.datalog.arrays import ArrayFile
 from catkit_devices.datalog.checkpointing import Checkpointer
 from catkit_devices.datalog.quantities import conversion, magnitude, unit_text
-from catkit_devices.datalog.values import is_plain_text, nanoseconds, number, plain_array, to_json
+from catkit_devices.datalog.values import is_plain_text, nanoseconds, number, plain_array, refuse_unit, to_json
 from catkit_devices.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,10 +34,15 @@ _NEW_TAG = "INSERT OR IGNORE INTO tags (kind, tag, unit) VALUES (?, ?, ?)"
 _FIND_TAG = "SELECT id, unit FROM tags WHERE kind = ? AND tag = ?"
 
 
+_PLAIN = "text that is valid UTF-8 and without NUL"
+"""What every format of file can hold: what the messages say of tags, units and labels."""
+
+
 class _Tag(NamedTuple):
-    """A tag to which records belong, and how numbers in the unit of the request are converted to its unit."""
+    """A tag to which records belong, its unit, and how numbers in the unit of the request are converted to it."""
 
     id: int
+    unit: str | None
     convert: Callable[[Any], Any] | None
 
 
@@ -157,9 +162,9 @@ class Run:
             value = number(value, f"scalar {tag!r}")
         moment = None if at is None else nanoseconds(at, f"scalar {tag!r}")
         try:
-            tag_id, convert = self._scalar_tags[tag, unit]
+            tag_id, _, convert = self._scalar_tags[tag, unit]
         except (KeyError, TypeError):
-            tag_id, convert = found = self._declare(
+            tag_id, _, convert = found = self._declare(
                 "scalar", tag, None if unit is None else unit_text(unit, f"scalar {tag!r}")
             )
             if unit is None or isinstance(unit, str):
@@ -179,14 +184,18 @@ class Run:
 
         Args:
             tag: what was measured.
-            array: the array, or a quantity of pint, astropy or unyt that holds one.
-            unit: the unit of its elements.
+            array: the array, or a quantity of pint, astropy or unyt that holds one; or a list of these, which either
+                all have a unit or all have none.
+            unit: the unit of its elements, which must be numbers then; quantities are converted to it, or without it
+                to the unit of the first.
             at: when it was measured, in seconds since 1970 UTC; now by default.
         """
         bare, unit = magnitude(array, unit, f"array {tag!r}")
         data = plain_array(bare, f"array {tag!r}")
+        refuse_unit(data, unit, f"array {tag!r}")
         moment = None if at is None else nanoseconds(at, f"array {tag!r}")
-        tag_id, convert = self._declare("array", tag, unit)
+        tag_id, known, convert = self._declare("array", tag, unit)
+        refuse_unit(data, known, f"array {tag!r}")
         if convert is not None:
             data = plain_array(convert(data), f"array {tag!r}")
         with self._lock:
@@ -217,17 +226,18 @@ class Run:
         at: float | None = None,
     ) -> None:
         """Record a curve: two sequences of the same length, plain or with units, and labels for the axes."""
-        for label in (x_label, y_label):
-            if not isinstance(label, str):
-                raise DataError(f"curve {tag!r}: a label must be text, got {label!r}")
+        for name, label in (("x_label", x_label), ("y_label", y_label)):
+            if not is_plain_text(label):
+                raise DataError(f"curve {tag!r}: {name} must be {_PLAIN}, got {label!r}")
         x, x_unit = magnitude(x, x_unit, f"curve {tag!r}: x")
         y, y_unit = magnitude(y, y_unit, f"curve {tag!r}: y")
+        _check_unit(x_unit, f"curve {tag!r}: x")
         labels = to_json({"x_unit": x_unit or None, "x_label": x_label, "y_label": y_label}, f"curve {tag!r}")
-        contents.curve(tag, x, y)  # refused before the tag is declared
+        contents.curve(tag, x, y, x_unit, y_unit)  # refused before the tag is declared
         nanoseconds(at, f"curve {tag!r}")
-        _, convert = self._declare("curve", tag, y_unit)
+        _, known, convert = self._declare("curve", tag, y_unit)
         y = y if convert is None else convert(plain_array(y, f"curve {tag!r}: y"))
-        self._store("curve", tag, contents.curve(tag, x, y), y_unit, at, labels)
+        self._store("curve", tag, contents.curve(tag, x, y, x_unit, known), y_unit, at, labels)
 
     def log_figure(self, tag: str, figure: Any, *, at: float | None = None) -> None:
         """Record a picture: a matplotlib figure, drawn as PNG, or the bytes of a PNG file."""
@@ -250,6 +260,8 @@ class Run:
             at: when it happened, in seconds since 1970 UTC; now by default.
             **facts: the facts in the text, as values that JSON can express.
         """
+        if not isinstance(text, str):
+            raise DataError(f"event {kind!r}: what happened must be said as text, got {text!r}")
         self._store("event", kind, to_json({"text": text, "facts": facts}, f"event {kind!r}").encode(), None, at)
 
     def keep_settings(self, when: Literal["start", "end"], settings: Mapping[str, Any]) -> None:
@@ -263,6 +275,8 @@ class Run:
 
     def set_outcome(self, outcome: str, detail: str = "") -> None:
         """Record how the run ended (``finished``, ``failed``, ``stopped``) and why; a killed run has no outcome."""
+        if not (isinstance(outcome, str) and isinstance(detail, str)):
+            raise DataError(f"the outcome of a run and its detail must be text, got {outcome!r} and {detail!r}")
         text = to_json({"outcome": outcome, "detail": detail, "time_ns": time.time_ns()}, "outcome")
         with self._lock:
             self._execute(_OUTCOME, (text,), "the outcome is not recorded")
@@ -307,7 +321,7 @@ class Run:
 
     def _store(self, kind: str, tag: str, data: bytes, unit: str | None, at: float | None, more: str = "{}") -> None:
         moment = None if at is None else nanoseconds(at, f"{kind} {tag!r}")
-        tag_id, _ = self._declare(kind, tag, unit)
+        tag_id = self._declare(kind, tag, unit).id
         with self._lock:
             moment = time.time_ns() if moment is None else moment
             self._execute(_OBJECT, (tag_id, moment, data, more), f"{tag!r} is not recorded")
@@ -319,9 +333,8 @@ class Run:
         if found is not None:
             return found
         if not tag or not is_plain_text(tag):
-            raise DataError(f"a tag must be text that is valid UTF-8, not empty and without NUL, got {tag!r}")
-        if unit is not None and not is_plain_text(unit):
-            raise DataError(f"{kind} {tag!r}: a unit must be text that is valid UTF-8 and without NUL, got {unit!r}")
+            raise DataError(f"a tag must be {_PLAIN}, and not empty, got {tag!r}")
+        _check_unit(unit, f"{kind} {tag!r}")
         with self._lock:
             self._refuse_when_closed()
             problem = f"{tag!r} is not recorded"
@@ -329,7 +342,7 @@ class Run:
             tag_id, known = self._execute(_FIND_TAG, (kind, tag), problem).fetchone()
         refusal = f"{kind} {tag!r} is in {known or 'no unit'} in this run and cannot be logged in {unit or 'no unit'}"
         convert = None if unit is None else conversion(refusal, unit, known)
-        found = self._tags[kind, tag, unit] = _Tag(int(tag_id), convert)
+        found = self._tags[kind, tag, unit] = _Tag(int(tag_id), known, convert)
         return found
 
     def _execute(self, statement: str, values: tuple[Any, ...], problem: str) -> sqlite3.Cursor:
@@ -341,3 +354,8 @@ class Run:
     def _refuse_when_closed(self) -> None:
         if self._closed:
             raise DataError(f"run {self._path} is closed: nothing more can be recorded in it")
+
+
+def _check_unit(unit: str | None, what: str) -> None:
+    if unit is not None and not is_plain_text(unit):
+        raise DataError(f"{what}: a unit must be {_PLAIN}, got {unit!r}")

@@ -9,7 +9,7 @@ and ``facts``; ``/run`` has ``information``, ``configuration`` and ``log``.
 
 HDF5 cannot hold a text with a NUL, or with half of a surrogate pair (a file name in another encoding). Such a text is
 written as JSON (``"caf\udce9.fits"``), and an attribute says so: ``json`` of a dataset, or of a group of datasets,
-means that all its texts are JSON; ``label_json`` means that the attribute ``label`` is JSON, and so on.
+means that all its texts are JSON; ``outcome_json`` means that the attribute ``outcome`` is JSON.
 """
 
 from __future__ import annotations
@@ -142,7 +142,10 @@ class _Writer:
         information = self._reader.information
         self._root.attrs["name"] = information["name"]
         self._root.attrs["started"] = information["started"]
-        _describe(self._root, "outcome", (self._reader.outcome or {}).get("outcome", ""))
+        outcome = (self._reader.outcome or {}).get("outcome", "")
+        self._root.attrs["outcome"] = outcome if is_plain_text(outcome) else json.dumps(outcome)
+        if not is_plain_text(outcome):
+            self._root.attrs["outcome_json"] = True
         run = self._root.create_group("run")
         run["information"] = to_json(information, "information")
         run["configuration"] = to_json(self._reader.configuration, "configuration")
@@ -229,8 +232,8 @@ class _Writer:
                 one[axis] = self._storable(values, as_json)[0]
                 if as_json:
                     one[axis].attrs["json"] = True
-                _describe(one[axis], "unit", unit or "")
-                _describe(one[axis], "label", label)
+                one[axis].attrs["unit"] = unit or ""
+                one[axis].attrs["label"] = label
 
     def _figure(self, tag: Tag) -> None:
         self._files(tag, "figures", [(figure.time_ns, figure.png) for figure in self._reader.figures(tag.tag)])
@@ -286,15 +289,6 @@ class _Writer:
 
 def _needs_json(array: npt.NDArray[Any]) -> bool:
     return array.dtype.kind == "U" and not all(map(is_plain_text, array.ravel().tolist()))
-
-
-def _describe(thing: Any, attribute: str, text: str) -> None:
-    """Set an attribute to a text; to the text as JSON if HDF5 cannot hold it."""
-    if is_plain_text(text):
-        thing.attrs[attribute] = text
-    else:
-        thing.attrs[attribute] = json.dumps(text)
-        thing.attrs[f"{attribute}_json"] = True
 
 
 def _path(tag: str) -> str:

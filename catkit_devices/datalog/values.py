@@ -14,6 +14,7 @@ from catkit_devices.errors import DataError
 from catkit_devices.readings import carried_unit, is_masked, real_number, times_as_text
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "nanoseconds",
     "number",
     "plain_array",
+    "refuse_unit",
     "to_json",
 ]
 
@@ -46,6 +48,18 @@ def plain_array(value: Any, what: str) -> npt.NDArray[Any]:
     if array.dtype.hasobject:
         raise DataError(f"{what} is an array of Python objects ({array.dtype}): convert it, or use log()")
     return array
+
+
+def refuse_unit(array: npt.NDArray[Any], unit: str | None, what: str) -> None:
+    """Raise DataError if there is a unit, and an array holds anything but numbers, such as texts or times."""
+    if unit and not _is_numeric(array.dtype):
+        raise DataError(f"{what} is an array of {array.dtype}, which cannot be in {unit}: only numbers have a unit")
+
+
+def _is_numeric(dtype: np.dtype[Any]) -> bool:
+    if dtype.names:
+        return all(_is_numeric(dtype[name]) for name in dtype.names)
+    return dtype.base.kind in "biufc"
 
 
 def nanoseconds(moment: Any, what: str, *, utc: bool = False) -> int:

@@ -160,6 +160,8 @@ class Bench:
                 try:
                     for line in process.stdout:
                         status = json.loads(line)
+                        if "error" in status:  # it does not run yet
+                            break
                         seen.append({**status, "messages": None})
                         if condition(status):
                             return status

@@ -175,6 +175,42 @@ maximum = 3
     assert_one_clear_error(in_process("check-config", "bench.toml"), 2, "7 problems in the configuration", *found)
 
 
+@pytest.mark.parametrize(
+    ("words", "exit_code", "error"),
+    [
+        (["status", "nix"], 3, "nix"),
+        (["status", "nix", "--watch"], 3, "nix"),
+        (["queue", "--testbed", "nix"], 3, "nix"),
+        (["get", "wheel.position", "--config", "nix.toml"], 2, "nix.toml"),
+        (["call", "wheel.home", "--testbed", "nix"], 3, "nix"),
+        (["check-config", "nix.toml"], 2, "nix.toml"),
+        (["check-config"], 2, "say which configuration"),
+        (["run", "nix.py", "--config", "bench.toml"], 2, "nix.py"),
+        (["runs", "nix"], 2, "nix"),
+        (["export", "nix", "--to", "x.csv"], 2, "nix"),
+        (["get"], 2, "Missing argument"),
+        (["status", "--nix"], 2, "--nix"),
+        (["nix"], 2, "nix"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_with_json_a_command_that_fails_prints_one_document(bench, in_process, words, exit_code, error, first):
+    bench()
+    told = in_process(words[0], *(["--json", *words[1:]] if first else [*words[1:], "--json"]))
+    answer = json.loads(told.stdout)
+    if "problems" in answer:
+        assert error in answer["problems"][0]["file"]
+    else:
+        assert answer["exit_code"] == exit_code
+        assert error in answer["error"]
+        assert error in told.stderr
+    assert told.returncode == exit_code
+
+
+def test_an_argument_after_two_dashes_is_not_the_option_json(in_process):
+    assert in_process("status", "nix", "--", "--json").stdout == ""
+
+
 def test_check_config_with_nothing_wrong_says_so_in_json(bench, in_process):
     bench()
     told = in_process("check-config", "bench.toml", "--json")

@@ -76,7 +76,12 @@ def test_several_properties_are_set_in_order_and_read_in_one_command(running):
     assert [(one["device"], one["property"], one["value"]) for one in read] == [
         ("wheel", "position", 3), ("laser", "current", 20.0),
     ]  # fmt: skip
-    assert "expected a property" in running.error("get", "wheel.position", "laser.nix")
+    told = running.command("get", "wheel.position", "laser.nix", "nix.nix", "--json", exit_code=2)
+    assert "expected a property" in told.stderr
+    first, second, third = json.loads(told.stdout)
+    assert first["value"] == 3
+    assert (second["device"], second["property"], third["device"]) == ("laser", "nix", "nix")
+    assert "expected a property" in second["error"]
     assert "can only be read" in running.error("set", "wheel.position=1", "wheel.positions=2")
     assert running.command("get", "wheel.position").stdout == "wheel.position = 3\n"
 
@@ -222,10 +227,14 @@ def test_run_warns_that_the_directory_of_runs_of_a_running_testbed_cannot_be_cha
 
 
 def test_run_shows_the_error_of_its_experiment(running):
-    error = running.error("run", "work.py:Fail", exit_code=1)
-    assert "error: ZeroDivisionError: the lamp is too dim" in error
-    assert "work.py:" in error
-    assert "run directory: " in error
+    told = running.command("run", "work.py:Fail", "--json", exit_code=1)
+    assert "error: ZeroDivisionError: the lamp is too dim" in told.stderr
+    assert "work.py:" in told.stderr
+    assert "run directory: " in told.stderr
+    answer = strict_json(told.stdout)
+    assert (answer["experiment"], answer["state"], answer["exit_code"]) == ("Fail", "failed", 1)
+    assert "ZeroDivisionError: the lamp is too dim" in answer["error"]
+    assert (running.directory / answer["run"] / "run.json").exists()
 
 
 def test_overrides_for_a_running_testbed_are_refused(running):

@@ -218,6 +218,8 @@ def test_an_array_without_a_unit_is_saved_and_one_with_a_unit_is_not(tmp_path):
     for array in (Column([1, 2], unit="V"), NDData(np.ones(2), unit="V")):
         with pytest.raises(DataError, match="has a unit"):
             _save([np.ones(1), array], tmp_path / "other.npz")
+        with pytest.raises(DataError, match="has a unit"):
+            _save([np.ones(1), [array, array]], tmp_path / "other.npz")
 
 
 def test_two_arrays_of_one_name_are_refused_before_there_is_a_file(tmp_path):

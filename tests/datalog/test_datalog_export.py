@@ -72,7 +72,6 @@ def test_hdf5_holds_everything(run, tmp_path):
 def test_text_that_hdf5_cannot_hold_is_written_and_marked_as_json(run, tmp_path, text):
     h5py = pytest.importorskip("h5py")
     run.log_event("failed", text, file=text)
-    run.log_curve("labelled", [1, 2], [3, 4], x_unit=text, x_label=text, y_label="plain")
     run.log_curve("named", np.array(["plain", text]), [3, 4])
     run.log_array("names", np.array([["plain"], [text]]))
     run.log_array("names", np.array([["plain"], ["plain"]], f"U{max(5, len(text))}"))
@@ -85,9 +84,6 @@ def test_text_that_hdf5_cannot_hold_is_written_and_marked_as_json(run, tmp_path,
         assert file["events/text"].attrs["json"]
         assert json.loads(file["events/text"][1]) == text
         assert "json" not in file["events/kind"].attrs
-        x, y = file["curves/labelled/value/0/x"], file["curves/labelled/value/0/y"]
-        assert [x.attrs["label_json"], x.attrs["unit_json"], "label_json" in y.attrs] == [True, True, False]
-        assert (json.loads(x.attrs["label"]), json.loads(x.attrs["unit"]), y.attrs["label"]) == (text, text, "plain")
         named = file["curves/named/value/0/x"]
         assert [named.attrs["json"], *map(json.loads, named[:])] == [True, "plain", text]
         names = file["arrays/names/value"]

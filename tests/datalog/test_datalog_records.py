@@ -24,7 +24,7 @@ from astropy.utils.masked import Masked
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
-from catkit_devices.datalog import LogFileHandler, Run, RunReader, Tag, checkpointing, find_runs
+from catkit_devices.datalog import LogFileHandler, Run, RunReader, Tag, add_note, checkpointing, export, find_runs
 from catkit_devices.datalog.arrays import decode, encode
 from catkit_devices.errors import DataError
 
@@ -110,9 +110,8 @@ def test_arrays_come_back_equal_and_the_file_is_a_sequence_of_npy_records(run, r
         np.array(["2026-11-22"], dtype="datetime64[D]"),
     ]
     for array in arrays:
-        run.log_array("frame", array, unit="count")
+        run.log_array("frame", array)
     stored = reader.arrays("frame")
-    assert stored.unit == "count"
     assert stored.shapes == [array.shape for array in arrays]
     with (run.path / "arrays-0001.npy").open("rb") as file:
         for found, expected in zip(stored, arrays, strict=True):
@@ -448,9 +447,31 @@ def test_a_temperature_difference_is_not_taken_for_a_temperature_and_the_tag_is_
 
 def test_a_value_that_is_not_a_number_cannot_be_converted_and_the_tag_is_named(run, reader):
     run.log_array("q", [1.0], "m")
-    with pytest.raises(DataError, match="array 'q' is in m in this run and cannot be logged in mm"):
-        run.log_array("q", ["a"], "mm")
+    for unit in ("mm", None):
+        with pytest.raises(DataError, match="array 'q' is an array of <U1, which cannot be in mm?: only numbers"):
+            run.log_array("q", ["a"], unit)
     assert len(reader.arrays("q")) == 1
+
+
+@pytest.mark.parametrize(
+    "array",
+    [["a"], [b"a"], np.array(["2026-01-01"], "M8[s]"), np.array([("a", 1)], "U1,i4"), np.zeros(1, "V4")],
+    ids=lambda array: str(np.asarray(array).dtype),
+)
+def test_only_numbers_have_a_unit(run, reader, array):
+    for refused in (
+        lambda: run.log_array("q", array, "V"),
+        lambda: run.log_curve("q", array, [1], x_unit="V"),
+        lambda: run.log_curve("q", [1], array, y_unit="V"),
+    ):
+        with pytest.raises(DataError, match="'q'.* cannot be in V: only numbers have a unit"):
+            refused()
+    assert reader.tags() == []
+    run.log_array("q", array)
+    run.log_array("numbers", np.array([(1, 2.0)], "i4,f8"), "V")
+    run.log_array("spans", [1.0], "s")
+    with pytest.raises(DataError, match="array 'spans' is an array of timedelta64"):
+        run.log_array("spans", np.array([1], "m8[ms]"))
 
 
 @pytest.mark.parametrize(
@@ -517,6 +538,97 @@ def test_the_unit_that_an_array_carries_is_kept_and_converted(run, reader, array
     assert units.Quantity(own[0], own.unit).to("mV").magnitude == pytest.approx([1, 2])
     assert reader.arrays("asked")[0] == pytest.approx([1e-3, 2e-3])
     assert reader.arrays("tag")[1] == pytest.approx([1e3, 2e3])
+
+
+def objects(*elements):
+    array = np.empty(len(elements), object)
+    array[:] = elements
+    return array
+
+
+@pytest.mark.parametrize(
+    ("elements", "own", "expected"),
+    [
+        ([units.Quantity([1.0, 2.0], "mV"), units.Quantity([1.0, 2.0], "V")], "mV", [[1, 2], [1e3, 2e3]]),
+        ((units.Quantity(1.0, "mV"), units.Quantity(1.0, "V")), "mV", [1, 1e3]),
+        ([[units.Quantity(1.0, "mV")], [units.Quantity(1.0, "V")]], "mV", [[1], [1e3]]),
+        (collections.deque([[1, 2] * astropy.units.mV, [1, 2] * astropy.units.V]), "mV", [[1, 2], [1e3, 2e3]]),
+        ([1 * astropy.units.mV, units.Quantity(1.0, "V")], "mV", [1, 1e3]),
+        ([xr.DataArray([1.0], attrs={"units": un}) for un in ("mV", "V")], "mV", [[1], [1e3]]),
+        ([Column([1.0], unit=un) for un in ("mV", "V")], "mV", [[1], [1e3]]),
+        (objects(units.Quantity(1.0, "mV"), units.Quantity(1.0, "V")), "mV", [1, 1e3]),
+        (pd.Series([units.Quantity(1.0, "mV"), units.Quantity(1.0, "V")]), "mV", [1, 1e3]),
+        ([1.0 * astropy.units.Unit("1000 m"), 1 * astropy.units.m], "m", [1e3, 1]),
+        ([units.Quantity([20.0], "degC"), units.Quantity([293.15], "K")], "\N{DEGREE SIGN}C", [[20], [20]]),
+        ([np.timedelta64(1, "s"), np.timedelta64(1, "ms")], "s", [1, 1e-3]),
+        ([np.array([1], "m8[s]"), np.array([1], "m8[ms]")], "s", [[1], [1e-3]]),
+        ([dt.timedelta(seconds=1), np.timedelta64(1, "ms"), pd.Timedelta("1us")], "s", [1, 1e-3, 1e-6]),
+        ([units.Quantity([1.0], ""), [2.0]], None, [[1], [2]]),
+    ],
+    ids=str,
+)
+def test_each_element_of_a_list_is_converted_to_the_unit_that_is_asked_for_or_to_that_of_the_first(
+    run, reader, elements, own, expected
+):
+    run.log_array("own", elements)
+    assert reader.arrays("own").unit == own
+    assert reader.arrays("own")[0] == pytest.approx(np.array(expected))
+    if own in ("mV", "s"):
+        micro = f"u{own[-1]}"
+        run.log_array("asked", elements, micro)
+        run.log_array("tag", np.zeros(1), micro)
+        run.log_array("tag", elements)
+        factor = 1e3 if own == "mV" else 1e6
+        for found in (reader.arrays("asked")[0], reader.arrays("tag")[1]):
+            assert found == pytest.approx(factor * np.array(expected))
+    if np.ndim(expected) == 1:
+        run.log_curve("curve", elements, elements, y_unit=own)
+        [curve] = reader.curves("curve")
+        assert (curve.x_unit, curve.y_unit, curve.x.tolist()) == (own, own, pytest.approx(expected))
+        assert curve.y == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("unit", [None, "V"])
+@pytest.mark.parametrize(
+    "elements",
+    [
+        [units.Quantity([1.0], "mV"), [1.0]],
+        [[1.0], units.Quantity([1.0], "mV")],
+        [1.0, [1.0] * astropy.units.mV],
+        [[1.0, units.Quantity(1.0, "mV")], [1.0, 1.0]],
+        objects(1.0, units.Quantity(1.0, "mV")),
+        [xr.DataArray([1.0], attrs={"units": "mV"}), xr.DataArray([1.0])],
+        [np.timedelta64(1, "s"), 5],
+        [np.array([1], "M8[s]"), np.array([1], "m8[s]")],
+    ],
+    ids=str,
+)
+def test_a_list_of_which_only_some_elements_have_a_unit_is_refused(run, reader, elements, unit):
+    for log in (run.log_array, lambda *rest: run.log_curve("q", [1, 2], rest[1], y_unit=unit)):
+        with pytest.raises(DataError, match="'q'.* has elements in (mV|s) and elements without a unit"):
+            log("q", elements, unit)
+    assert reader.tags() == []
+
+
+def test_a_list_of_several_dimensions_or_of_itself_is_refused(run, reader):
+    endless = [units.Quantity(1.0, "V")]
+    endless.append(endless)
+    for refused in (
+        endless,
+        [units.Quantity(1.0, "V"), units.Quantity(1.0, "A")],
+        [QTable({"a": [1] * astropy.units.mV})],
+    ):
+        with pytest.raises(DataError, match="array 'q'"):
+            run.log_array("q", refused)
+    assert reader.tags() == []
+
+
+@pytest.mark.parametrize("value", [5.0, 5 * astropy.units.Unit("500 m")])
+def test_a_unit_with_a_factor_which_its_name_would_lose_is_refused(run, reader, value):
+    for log in (run.log_scalar, run.log_array):
+        with pytest.raises(DataError, match="'q': a unit must have no factor, got '1000 m'"):
+            log("q", value, astropy.units.Unit("1000 m"))
+    assert reader.tags() == []
 
 
 def test_scalars_and_arrays_that_were_read_carry_their_unit_to_another_run(run, reader):
@@ -715,6 +827,7 @@ def test_the_times_that_a_reader_gives_find_their_records(run, reader):
     for tag in (None, 3, "\ud800"):
         with pytest.raises(DataError, match="no scalar was logged as"):
             reader.scalars(tag)
+        assert reader.events(tag or "?") == []
 
 
 def test_text_that_is_not_valid_utf8_comes_back_unchanged(run, reader):
@@ -763,7 +876,23 @@ def test_a_long_double_that_has_no_more_digits_than_a_float_is_recorded(run, rea
         (lambda run: run.log_scalar("caf\udce9", 1.0), "UTF-8"),
         (lambda run: run.log_scalar("u", 1.0, b"V"), "a unit must be text"),
         (lambda run: run.log_scalar("u", 1.0, "caf\udce9"), "UTF-8"),
-        (lambda run: run.log_curve("c", [1], [1], x_label=3), "a label must be text"),
+        (lambda run: run.log_curve("c", [1], [1], x_label=3), "curve 'c': x_label must be text"),
+        (lambda run: run.log_curve("c", [1], [1], x_label="a\0b"), "curve 'c': x_label must be text .* without NUL"),
+        (lambda run: run.log_curve("c", [1], [1], y_label="caf\udce9"), "curve 'c': y_label must be text .* UTF-8"),
+        (lambda run: run.log_curve("c", [1], [1], x_unit="a\0b"), "curve 'c': x: a unit must be text .* without NUL"),
+        (lambda run: run.log_curve("c", [1], [1], x_unit="caf\udce9"), "curve 'c': x: a unit must be text .* UTF-8"),
+        (lambda run: run.log_fits("f", "a\0b"), "FITS 'f': 'a.*b' cannot be read"),
+        (lambda run: run.log_fits("f", "\ud800"), "FITS 'f': '.ud800' cannot be read"),
+        (lambda run: run.log_event("e", 3), "event 'e': what happened must be said as text, got 3"),
+        (lambda run: run.set_outcome(3), "must be text, got 3 and ''"),
+        (lambda run: run.set_outcome("failed", b"x"), "must be text, got 'failed' and b'x'"),
+        (lambda run: run.keep_settings("now", {}), "at the start or end of a run, got 'now'"),
+        (lambda run: add_note(run.path, 3), "a note needs a text, got 3"),
+        (lambda run: export(run.path, "\ud800.csv"), r"ud800.csv' cannot be the name of a file"),
+        (lambda run: Run.create(run.path.parent / "a\0b", "scan"), "no directory can be made in '.*a.*b'"),
+        (lambda run: Run.create(run.path.parent, 3), "a run's name must be letters"),
+        (lambda run: Run.create(run.path.parent, "scan", directory_name="../x"), "a run's directory must be letters"),
+        (lambda run: Run.create(run.path.parent, "scan", directory_name=""), "a run's directory must be letters"),
     ],
 )
 def test_a_value_that_cannot_be_stored_is_refused_with_the_reason(run, reader, log, message):

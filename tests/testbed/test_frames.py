@@ -194,6 +194,7 @@ def test_a_change_of_shape_and_type_is_announced(testbed):
     [
         ("text", "camera.frame must return an array of numbers, and has returned str"),
         ("masked", "camera.frame has returned a frame with a mask or a unit"),
+        ("units", "camera.frame has returned a frame with a mask or a unit"),
         ("broken", "the sensor is gone"),
     ],
 )

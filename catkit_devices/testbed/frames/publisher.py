@@ -17,7 +17,7 @@ from catkit_devices._base.ctrl_c import InterruptSafeEvent
 from catkit_devices.errors import CatkitDevicesError, DeviceProtocolError, OperationCancelled, in_one_line
 from catkit_devices.multiprocessing.hosted import HostedObject
 from catkit_devices.multiprocessing.locks.owner import calling, current_call, forwarded_call
-from catkit_devices.readings import carried_unit, is_masked
+from catkit_devices.readings import carried_unit, elements, is_masked
 from catkit_devices.testbed.devices.devices import Devices
 from catkit_devices.testbed.trip import UNREACHABLE, connected
 
@@ -243,7 +243,7 @@ class _Camera:
     def _published(self, frame: Any) -> str:
         import numpy as np
 
-        if is_masked(frame) or carried_unit(frame) is not None:
+        if is_masked(frame) or any(carried_unit(one) is not None for one in elements(frame)):
             return f"{self._device.name}.{self._entry.method} has returned a frame with a mask or a unit"
         array = np.asarray(frame)
         if array.dtype.kind not in "buifc" or array.ndim == 0:

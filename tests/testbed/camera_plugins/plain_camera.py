@@ -7,10 +7,11 @@ import numpy as np
 
 from catkit_devices.device import Device, operation
 from catkit_devices.hookspecs import hookimpl
+from catkit_devices.units import registry
 
 
 class PlainCamera(Device):
-    """Frames hold the number of the exposure; ``does`` says what happens: fine, text, masked, broken, slow."""
+    """Frames hold the number of the exposure; ``does`` says what happens: fine, text, masked, units, broken, slow."""
 
     has_instrument = False
 
@@ -62,6 +63,8 @@ class PlainCamera(Device):
             return "no frame"
         if does == "masked":
             return np.ma.masked_all((2, 2))
+        if does == "units":
+            return [registry().Quantity(np.ones(2), unit) for unit in ("mV", "V")]
         if does == "broken":
             raise ZeroDivisionError("the sensor is gone")
         if does in {"slow", "very slow"}:
