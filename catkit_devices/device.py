@@ -504,11 +504,12 @@ class Device(HostedObject, metaclass=DeviceType):
         life = self._life_
         if life.is_open and not life.connected and life.restore() and not life.makes_safe_here:
             life.make_safe_if_changes_are_refused("make_safe")
-        try:
-            return body(self, *args, **kwargs)
-        except DeviceDisconnectedError as error:
-            life.loses_by(error)
-            raise
+        with contextlib.nullcontext() if life.is_open else life.reached():
+            try:
+                return body(self, *args, **kwargs)
+            except DeviceDisconnectedError as error:
+                life.loses_by(error)
+                raise
 
     # --- helpers for drivers ----------------------------------------------------------------------------------------
 

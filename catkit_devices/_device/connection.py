@@ -27,7 +27,7 @@ from catkit_devices.multiprocessing.locks.owner import calling, current_call, em
 from catkit_devices.multiprocessing.protocol import running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from catkit_devices._base.standby import Errand
     from catkit_devices._device.access import Access
@@ -257,7 +257,7 @@ class Lifecycle:
                     self._to_be_closed = False
                     self.device._disconnect_()
         except Exception as error:  # noqa: BLE001 - of the driver; what ended the opening is raised
-            _log.error("device %r: its opening failed, and it may be on: %s", self.device.name, error)
+            self._doubt("its opening failed, and it may be on", error)
 
     def close(self) -> None:
         """Make the device safe and close it; harmless when it is closed.
@@ -360,6 +360,13 @@ class Lifecycle:
                 self._turn(_LOST, _OPEN)
             finally:
                 self._connecting = False
+
+    def _connect_or_undo(self) -> None:
+        try:
+            self._connect()
+        except BaseException:
+            self._undo_opening()
+            raise
 
     def _learn(self) -> None:
         try:
@@ -468,7 +475,7 @@ class Lifecycle:
                 return False
             if self.connected or (not self.is_open and (self._to_be_closed or self.unsafe is None)):
                 return True
-            self._connect()
+            self._connect_or_undo()
         _log.warning("device %r: connection restored", self.device.name)
         return True
 
@@ -569,15 +576,59 @@ class Lifecycle:
                 return  # it was closed meanwhile, and made safe before that
             try:
                 self.restore()
-                self._make_safe_in_spite_of_the_line()
-                if self.fault is not None and self.fault == self.unsafe:
-                    self.fault += "; it has been made safe since"
-                self.unsafe = None
+                self._make_safe_now()
             finally:
                 with self._guard:
                     if not self.is_open:
                         self._disconnect()
                         self._stand_down()
+
+    def _make_safe_now(self) -> None:
+        self._make_safe_in_spite_of_the_line()
+        if self.fault is not None and self.fault == self.unsafe:
+            self.fault += "; it has been made safe since"
+        self.unsafe = None
+
+    @contextlib.contextmanager
+    def reached(self) -> Iterator[None]:
+        """Connect a closed device during a block, because another device needs it to be made safe.
+
+        Opening it may switch something on, so it is made safe before the block. If that fails, the block is done all
+        the same, and the device is in FAULT. For everybody else it stays closed: who opens it waits for the end.
+
+        Raises:
+            DeviceOpenError: it cannot be opened, or somebody opens it or makes it safe and does not come to an end.
+        """
+        with contextlib.ExitStack() as stack:
+            for lock in (self._being_made_safe, self._guard):
+                if not lock.acquire(timeout=self.safe_timeout):
+                    problem = f"is just being opened, closed or made safe, for longer than {self.safe_timeout:g} s"
+                    raise DeviceOpenError(problem, **self.device._facts_())
+                stack.callback(lock.release)
+            if self.is_open or self._to_be_closed or self._connecting or self.device._is_connected_():
+                # It was opened meanwhile, or this is part of opening it, of making it safe, or of such a block.
+                yield
+                return
+            # It is not recorded on the testbed's server: nothing that is not needed may delay making safe.
+            process_end.note(self)
+            try:
+                self._connect_or_undo()
+                if self.device._says_how_safe_():
+                    try:
+                        self._make_safe_now()
+                    except Exception as error:  # noqa: BLE001 - of the driver; the other device is made safe all the same
+                        self._doubt("could not be made safe", error)
+                yield
+            finally:
+                try:
+                    self._disconnect()
+                finally:
+                    self._stand_down()
+
+    def _doubt(self, what: str, error: Exception) -> None:
+        """Put it into FAULT because it is not known to be safe."""
+        self.unsafe = f"{what} ({type(error).__name__}: {error})"
+        self.fail(self.unsafe)
 
     def _make_safe_in_spite_of_the_line(self) -> None:
         try:

@@ -78,6 +78,8 @@ class Openings:
         """
         self._life.require_own()
         with calling(current_call()) as call:
+            if call.emergency:
+                return  # each operation that is part of making a device safe opens what it needs
             if not self._life.is_open:
                 self._access.require_permission("open", False)  # refuse before waiting for the holder of the device
             self._access.enter(call, "open")
@@ -108,7 +110,7 @@ class Openings:
             try:
                 if entry is not None:
                     self._entries.remove(entry)
-                if not force and self._in_use:
+                if not force and (self._in_use or call.emergency):
                     return
                 with self._access.to_close(call):
                     if force:

@@ -62,10 +62,14 @@ def test_a_device_that_needs_one_on_another_server_is_made_safe_when_the_testbed
 
 def test_a_device_that_needs_one_on_another_server_is_made_safe_by_a_trip(furnace_bench, until):
     configuration, gas = furnace_bench
-    with pytest.raises(SafetyError), Testbed(configuration) as testbed:
+    with pytest.raises(SafetyError, match="heat is 1000"), Testbed(configuration) as testbed:
+        testbed.devices.furnace.burn()
+        testbed.devices.valve.close(force=True)  # which leaves the gas on; after the trip nobody may open it
+        assert gas.exists()
         testbed.devices.furnace.overheat()
         until(lambda: testbed.trip is not None)
         until(lambda: not gas.exists())
+        assert testbed.devices.valve.state == "closed"
         assert testbed.status()["safety"]["not_safe"] == {}
         with pytest.raises(SafetyError):
             testbed.devices.valve.opened = True
@@ -94,7 +98,7 @@ def test_a_device_that_needs_one_on_another_server_is_made_safe_when_its_server_
 
 def test_a_call_that_claims_to_make_safe_without_the_token_of_the_testbed_is_refused(furnace_bench, until):
     configuration, gas = furnace_bench
-    with pytest.raises(SafetyError), Testbed(configuration) as testbed:
+    with pytest.raises(SafetyError, match="heat is 1000"), Testbed(configuration) as testbed:
         testbed.devices.furnace.overheat()
         until(lambda: testbed.trip is not None and not gas.exists())
         with calling(emergency_call()), pytest.raises(SafetyError):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from catkit_devices.device import Device, operation
+from catkit_devices.errors import DeviceClosedError
 from catkit_devices.hookspecs import hookimpl
 
 
@@ -25,6 +26,8 @@ class Valve(Device):
 
     @opened.setter
     def opened(self, opened: bool) -> None:
+        if self._connection is None:
+            raise DeviceClosedError("is not open", **self._facts())
         self._gas.touch() if opened else self._gas.unlink(missing_ok=True)
 
 
@@ -49,8 +52,7 @@ class Furnace(Device):
         self._valve.opened = True
 
     def overheat(self) -> None:
-        """Burn, and become too hot."""
-        self.burn()
+        """Become too hot."""
         self._heat = 1000.0
 
     @property
