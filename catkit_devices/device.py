@@ -133,7 +133,7 @@ class Device(HostedObject, metaclass=DeviceType):
         self._access_ = Access(name, timeout)
         self._mutex_ = self._access_.mutex
         self._access_.mutex_lock.session_ended = self._session_ended_
-        safe_timeout = default_timeout(safe_timeout, f"device {name!r}, making it safe")
+        safe_timeout = default_timeout(safe_timeout, f"device {name!r}, making it safe", above_zero=True)
         self._life_ = Lifecycle(self, self._access_, safe_timeout, open_on_use=open_on_use)
         self._openings_ = Openings(self._life_, self._access_, kept=open_on_use)
         self._clock_: Clock | None = None

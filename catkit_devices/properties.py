@@ -50,7 +50,7 @@ from catkit_devices._device.values import (
 )
 from catkit_devices.device import DeviceProperty
 from catkit_devices.errors import DeviceError, DeviceProtocolError, DeviceTimeoutError, DeviceValueError, nearest
-from catkit_devices.readings import real_number, without_stand_ins
+from catkit_devices.readings import no_measurement, real_number
 from catkit_devices.units import check_unit, magnitude, quantity
 
 if TYPE_CHECKING:
@@ -131,7 +131,9 @@ class Quantity(DeviceProperty):
             depends on the instrument: one function of the device that returns both, ``limits=lambda self: (0, 0.9 *
             self.range)``. It is called when the device is opened and before each value is set, and may read properties
             of the device then. It must not set anything. If it raises an error, the device is not opened, or the value
-            not set: without limits, nothing would be refused.
+            not set: without limits, nothing would be refused. For the same reason, a number that is no measurement
+            (infinity, 9.9E37) is never a limit: as a number it is refused here, and nothing can be set while the
+            instrument or the function tells such a one. Only None means that there is none.
         choices: the values that are allowed, or a mapping from each of them to its form on the wire. With an Enum
             class, the choices are its members: the value of a member is its form on the wire; a reading is a member;
             and it can be set by member, name or value.
@@ -353,7 +355,9 @@ class Quantity(DeviceProperty):
         try:
             if self._depends or callable(self._limits):
                 self._rule.convert(value)  # a value that is always wrong is refused before the instrument is asked
-            return self.plain(value, self.limits(device, ask=ask), device)
+            limits = self.limits(device, ask=ask)
+            self._require_known(device, limits)
+            return self.plain(value, limits, device)
         except DeviceError:
             raise
         except ValueError as error:
@@ -382,7 +386,8 @@ class Quantity(DeviceProperty):
 
         Limits that depend on the instrument are known only while the device is open; before that they are None. For a
         limit that is another property, the last reading of that property is used, and before the first reading, its own
-        limit; for a function that reads properties, what it returned last.
+        limit; for a function that reads properties, what it returned last. A limit is NaN, which allows nothing, if the
+        number is no measurement (9.9E37, infinity): the instrument does not say what it is.
 
         Args:
             device: the device, or None.
@@ -396,9 +401,23 @@ class Quantity(DeviceProperty):
             if device._device_.is_open:
                 if ask:
                     self._ask_for_limits(device)
-                bounds = (self._bound(device, 0), self._bound(device, 1)) if self._depends else self._told(device)
-                declared = None if bounds is _UNKNOWN else _learned(f"{device._prefix_}{self.name}", bounds)
+                told = self._present_bounds(device)
+                declared = None if told is _UNKNOWN else _learned(f"{device._prefix_}{self.name}", told)
         return intersection(declared, device._narrowed_.get(self.narrowed_as))
+
+    def _present_bounds(self, device: Any) -> Any:
+        """Return both limits as the instrument, or the function, has told them; _UNKNOWN if it was not asked."""
+        return (self._bound(device, 0), self._bound(device, 1)) if self._depends else self._told(device)
+
+    def _require_known(self, device: Any, limits: Limits | None) -> None:
+        """Raise ValueError if one of the present limits is no measurement."""
+        for side, bound in enumerate(limits or ()):
+            if bound is not None and math.isnan(bound):
+                whose = f"{device._prefix_}{self._limits[side]}" if self._depends else "what its function tells"
+                raise ValueError(
+                    f"cannot be set, because its {('lowest', 'highest')[side]} value is not known: {whose} is "
+                    f"{self._present_bounds(device)[side]:g}, which is no measurement"
+                )
 
     def depends_on(self) -> list[str]:
         """Return the properties that its limits are declared to be."""
@@ -639,10 +658,12 @@ def _checked_bounds(limits: Bounds | None) -> Any:
             "limits are two numbers or names of properties, or one function of the device that returns both, got a "
             "function as one of the two"
         )
-    if any(isinstance(bound, str) for bound in limits):
-        low, high = limits
-        return low, high
-    return checked(limits)  # type: ignore[arg-type]  # they are numbers
+    for bound in limits:
+        if not (bound is None or isinstance(bound, str)) and real_number(bound) is None:
+            raise TypeError(f"a limit is a number, the name of a property, or None for no limit, got {bound!r}")
+    low, high = limits
+    checked((None if isinstance(low, str) else low, None if isinstance(high, str) else high))
+    return low, high
 
 
 def _checked_until(set_: Set | None, seconds: float | None, until: Any) -> Any:
@@ -671,12 +692,12 @@ def _given(function: Callable[..., Any], argument: Any, device: Any, *value: Any
 
 
 def _learned(name: str, limits: Any) -> Limits:
-    """Return limits that an instrument has sent: a number for NaN allows nothing, one for infinity is no limit."""
+    """Return limits that an instrument has sent: NaN, which allows nothing, for a number that is no measurement."""
     bounds = list(limits) if isinstance(limits, tuple | list) else []
     numbers = [bound if type(bound) is int else real_number(bound) for bound in bounds]
     if len(bounds) != 2 or [bound is None for bound in bounds] != [number is None for number in numbers]:
         raise TypeError(f"the function that tells the limits of {name} must return two numbers, got {limits!r}")
-    low, high = (None if number is None else without_stand_ins(number) for number in numbers)
+    low, high = (math.nan if number is not None and no_measurement(number) else number for number in numbers)
     return low, high
 
 

@@ -25,12 +25,14 @@ def seconds(timeout: float, what: str) -> float:
     raise ValueError(f"{what}: a timeout is a number of seconds, got {timeout!r}")
 
 
-def default_timeout(timeout: float, what: str) -> float:
+def default_timeout(timeout: float, what: str, *, above_zero: bool = False) -> float:
     """Return the default timeout of ``what``, in seconds.
 
     Raises:
-        ValueError: it is not a number, less than 0, or more than ``LONGEST_TIMEOUT``.
+        ValueError: it is not a number, less than 0, or more than ``LONGEST_TIMEOUT``; or 0 if it must be above that.
     """
-    if not 0 <= seconds(timeout, what) <= LONGEST_TIMEOUT:
-        raise ValueError(f"{what}: timeout must be 0 to {LONGEST_TIMEOUT:.0f} s, got {timeout!r}")
+    number = seconds(timeout, what)
+    if isinstance(timeout, bool) or not 0 <= number <= LONGEST_TIMEOUT or (above_zero and number == 0):
+        allowed = "above 0, at most" if above_zero else "0 to"
+        raise ValueError(f"{what}: timeout must be {allowed} {LONGEST_TIMEOUT:.0f} s, got {timeout!r}")
     return timeout

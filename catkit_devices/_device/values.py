@@ -741,8 +741,12 @@ def within(value: float, limits: Limits) -> bool:
 def checked(limits: Limits) -> Limits:
     """Return ``limits``; raise ValueError when they are no range."""
     low, high = limits
-    if any(bound is not None and math.isnan(bound) for bound in limits):
-        raise ValueError("limits cannot be NaN")
+    for bound in limits:
+        if bound is not None and no_measurement(bound):
+            raise ValueError(
+                f"{bound:g} cannot be a limit, because it stands for no measurement: where there is no limit, leave it "
+                "out (in Python: None)"
+            )
     if low is not None and high is not None and low > high:
         raise ValueError(f"the lowest value {low!r} is above the highest {high!r}")
     return low, high
@@ -754,7 +758,12 @@ def intersection(one: Limits | None, other: Limits | None) -> Limits | None:
         return one or other
     lows = [low for low in (one[0], other[0]) if low is not None]
     highs = [high for high in (one[1], other[1]) if high is not None]
-    return max(lows, default=None), min(highs, default=None)
+    # A limit that is not known, NaN, comes first: max and min return it then.
+    return max(sorted(lows, key=_is_known), default=None), min(sorted(highs, key=_is_known), default=None)
+
+
+def _is_known(bound: float) -> bool:
+    return not math.isnan(bound)
 
 
 def range_text(limits: Limits, unit: str | None) -> str:

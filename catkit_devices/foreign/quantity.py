@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
 from catkit_devices.properties import Quantity
-from catkit_devices.readings import real_number
+from catkit_devices.readings import no_measurement, real_number
 from catkit_devices.units import is_quantity, magnitude
 
 if TYPE_CHECKING:
@@ -35,12 +36,15 @@ class ForeignQuantity(Quantity):
     def __init__(self, member: Member, *, unit: str | None = None, numeric: bool = False, shared: bool = False) -> None:
         declared, unit = unit, unit or member.unit
         is_number = member.numeric or numeric or unit is not None
+        limits: Any = member.limits
+        if any(bound is not None and no_measurement(bound) for bound in limits or ()):
+            limits = partial(_told, limits)  # by the instrument, perhaps: only setting it is refused
         super().__init__(
             self._read_foreign if member.readable else None,
             self._write_foreign if member.writable else None,
             type=member.kind or (float if is_number else _any),
             unit=unit,
-            limits=member.limits,
+            limits=limits,
             choices=member.choices,
             doc=member.doc,
             shared=shared,
@@ -117,6 +121,10 @@ class ForeignQuantity(Quantity):
 
     def _write_foreign(self, device: Any, value: Any) -> None:
         device._device_._write_to_(device, self.name, self._member, value)
+
+
+def _told(limits: Any, _device: Any) -> Any:
+    return limits
 
 
 def _any(value: Any) -> Any:

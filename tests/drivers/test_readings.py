@@ -17,7 +17,7 @@ import xarray
 from catkit_devices import units
 from catkit_devices.device import Device
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
-from catkit_devices.properties import Control, Measurement
+from catkit_devices.properties import Control, Measurement, Setting
 from catkit_devices.readings import measured, missing_in, no_measurement, real_number, without_stand_ins
 
 NONE = [
@@ -57,6 +57,12 @@ class Meter(Device):
 
     def _write(self, command):
         self._sent.append(command)
+
+
+class Limited(Meter):
+    """Asks the instrument what may be set."""
+
+    named = Setting("B {}", limits=("-called", "called"), doc="Amount.")
 
 
 @pytest.fixture
@@ -165,17 +171,41 @@ def test_an_infinite_choice_is_a_choice(meter):
     assert meter._sent == ["A INF"]
 
 
-def test_a_limit_that_the_instrument_does_not_know_allows_nothing(meter):
-    meter._reply = 9.91e37
-    with pytest.raises(DeviceValueError, match="learned must be 0 to nan"):
-        meter.learned = 1
+@pytest.mark.parametrize("told", NONE)
+@pytest.mark.parametrize("limits", [{}, {"learned": (0, 5), "named": (0, 5)}], ids=["declared", "narrowed"])
+def test_a_limit_that_the_instrument_does_not_tell_allows_nothing(limits, told):
+    with Limited("meter", limits=limits) as device:
+        device._reply = told
+        for name, problem in {
+            "learned": f"its highest value is not known: what its function tells is {told:g}",
+            "named": f"its lowest value is not known: -called is {-without_stand_ins(told):g}",
+        }.items():
+            with pytest.raises(DeviceValueError) as refused:
+                setattr(device, name, 1)
+            assert refused.value.problem == f"{name} cannot be set, because {problem}, which is no measurement"
+        assert device._sent == []
+        assert math.isnan(device.describe()["properties"]["learned"]["limits"][1])
 
 
-def test_a_limit_that_means_infinity_is_no_limit(meter):
-    meter._reply = 9.9e37
+def test_a_function_may_say_that_there_is_no_limit(meter):
+    meter._reply = None
     meter.learned = 1
 
     assert meter._sent == ["A 1.0"]
+
+
+@pytest.mark.parametrize("limit", NONE)
+@pytest.mark.parametrize("other", [None, 0, "free"])
+def test_a_declared_limit_that_means_no_measurement_is_refused_when_the_class_is_made(limit, other):
+    for limits in [(limit, other), (other, limit)]:
+        with pytest.raises(ValueError, match=r"cannot be a limit, because it stands for no measurement: .* None"):
+            Control("A?", "A {}", limits=limits, doc="Amount.")
+
+
+@pytest.mark.parametrize("limit", [True, b"5", [5]])
+def test_a_declared_limit_that_is_no_number_is_refused_when_the_class_is_made(limit):
+    with pytest.raises(TypeError, match="a limit is a number, the name of a property, or None for no limit"):
+        Control("A?", "A {}", limits=(0, limit), doc="Amount.")
 
 
 def test_a_value_is_judged_before_its_unit_is_converted():

@@ -1,6 +1,7 @@
 """Threads that exist before they are needed."""
 
 import gc
+import math
 import threading
 
 import pytest
@@ -109,3 +110,9 @@ def test_make_safe_that_calls_itself_is_an_error_and_does_not_recurse_without_en
     with pytest.raises(DeviceFaultError, match=r"Recursive\._make_safe\(\) calls make_safe\(\), which calls it"):
         valve.make_safe()
     assert len(threads_named("make-safe-valve")) == 1
+
+
+@pytest.mark.parametrize("seconds", [True, 0, 0.0, -1, math.nan, math.inf])
+def test_a_device_that_has_no_time_to_be_made_safe_cannot_be_made(seconds):
+    with pytest.raises(ValueError, match="device 'bare', making it safe: .*timeout"):
+        Device("bare", safe_timeout=seconds)

@@ -2,12 +2,14 @@
 
 import importlib
 import inspect
+import math
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from catkit_devices.device import Device
 from catkit_devices.drivers import Plugins, create_device, share
 from catkit_devices.errors import (
     ConfigurationError,
@@ -22,6 +24,8 @@ from catkit_devices.errors import (
     MutexBrokenError,
     OperationCancelled,
 )
+from catkit_devices.foreign import Member
+from catkit_devices.foreign.quantity import ForeignQuantity
 from catkit_devices.simulation import Fault, Instrument, VirtualClock, build_library
 
 PLUGINS = Path(__file__).parent / "foreign_plugins"
@@ -360,6 +364,23 @@ def test_units_limits_and_shared_come_from_the_configuration(lamp):
         device.level = 6
     about = device.describe()["properties"]["level"]
     assert (about["unit"], about["limits"], about["shared"]) == ("V", (0, 5), True)
+
+
+class Attribute(Device):
+    """Has an attribute of which a server of another framework tells the limits."""
+
+    level = ForeignQuantity(Member("level", "The level.", writable=True, numeric=True, limits=(0, math.inf)))
+
+    def _open(self):
+        return self
+
+
+def test_a_limit_that_another_framework_does_not_know_refuses_what_is_set():
+    with (
+        Attribute("attribute") as device,
+        pytest.raises(DeviceValueError, match="highest value is not known: what its function tells is inf"),
+    ):
+        device.level = 5
 
 
 def test_a_quantity_that_a_foreign_driver_reads_is_a_number_in_the_unit_of_its_property(lamp):

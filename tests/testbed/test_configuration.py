@@ -72,14 +72,27 @@ def test_problems_of_several_devices_are_listed_together(bench):
         ("devices.tank.drivr='x'", "devices.tank.drivr: driver 'test_gauge' has no such option"),
         ("devices.tank.drivr='x'", "(did you mean 'driver'?)"),
         ("devices.tnk.server='slow'", "--set: devices.tnk.driver: is missing (did you mean 'tank'?)"),
-        ("devices.tank.late_window='slow'", "expected a valid number, unable to parse string as a number, got 'slow'"),
-        ("devices.tank.late_window='1'", "expected a number of seconds, 0 to 1000000, got '1'"),
-        (
-            "devices.tank.safe_timeout=nan",
-            "devices.tank.safe_timeout: expected a number of seconds, 0 to 1000000, got nan",
+        ("devices.tank.late_window='slow'", "late_window: expected a number of seconds, 0 to 1000000, got 'slow'"),
+        *(
+            (
+                f"devices.tank.{key}={value}",
+                f".{key}: expected a number of seconds, above 0, at most 1000000, got {told}",
+            )
+            for key in ("timeout", "safe_timeout")
+            for value, told in {
+                "true": "True",
+                "'1'": "'1'",
+                "0": "0",
+                "-1": "-1",
+                "nan": "nan",
+                "inf": "inf",
+                "1e300": "1e+300",
+            }.items()
         ),
-        ("devices.tank.timeout=-1", "devices.tank.timeout: expected a number of seconds, 0 to 1000000, got -1"),
-        ("devices.tank.safe_timeout=1e300", "expected a number of seconds, 0 to 1000000, got 1e+300"),
+        *(
+            (f"devices.tank.late_window={value}", "late_window: expected a number of seconds, 0 to 1000000, got ")
+            for value in ("true", "-1", "nan", "inf")
+        ),
         ("testbed.close_timeout=1e300", "testbed.close_timeout: expected less than or equal to 1000000, got 1e+300"),
         ("devices.lock.driver='test_gauge'", "--set: devices.lock: expected another name"),
         ("devices.class.driver='test_gauge'", "devices.class: expected a Python name such as 'wheel'"),
@@ -100,7 +113,31 @@ def test_problems_of_several_devices_are_listed_together(bench):
         ("devices.tank.simulator='nowhere.yaml'", "devices.tank.simulator: expected a file, found none at"),
         ("devices.tank.open='early'", "devices.tank.open: expected 'use' or 'start', got 'early'"),
         ("safety.hot={device='tank', property='level'}", "expected a minimum, a maximum or both, got neither"),
-        ("safety.hot={device='tank', property='level', maximum=nan}", "expected a finite number"),
+        *(
+            (
+                f"safety.hot={{device='tank', property='level', {bound}={value}}}",
+                f"safety.hot.{bound}: expected a number that can be measured, got ",
+            )
+            for bound in ("minimum", "maximum")
+            for value in ("nan", "inf", "-inf", "9.9e37", "9.91e37", "1e38")
+        ),
+        (
+            "safety.hot={device='tank', property='temperature', maximum='9.91e37 K'}",
+            "safety.hot.maximum: expected a number in the unit of 'temperature': must be below 9.9E37",
+        ),
+        ("devices.tank.limits={level=[0, 9.91e37]}", "devices.tank.limits.level: must be below 9.9E37"),
+        ("devices.tank.limits={level=[-inf, 5]}", "devices.tank.limits.level: must be a finite number"),
+        ("devices.tank.limits={level=[false, 5]}", "devices.tank.limits.level"),
+        ("devices.tank.telemetry={level=true}", "devices.tank.telemetry.level: expected a valid number, got True"),
+        ("devices.tank.faults={late=true}", "devices.tank.faults.late: expected a valid number, got True"),
+        ("testbed.close_timeout=true", "testbed.close_timeout: expected a valid number, got True"),
+        ("testbed.close_timeout=0", "testbed.close_timeout: expected greater than 0, got 0"),
+        ("safety.hot={test='total_level', limit=true}", "safety.hot.limit: expected a valid number, got True"),
+        (
+            "safety.hot={test='total_level', limit=inf}",
+            "limit: expected numbers that can be measured, got inf",
+        ),
+        ("devices.tank.simulator_options={level=true}", "devices.tank.simulator_options.level: expected"),
         (
             "safety.hot={device='tank', property='level', maximum=true}",
             "safety.hot.maximum: expected a number, or text",

@@ -199,3 +199,10 @@ def test_bounds_with_a_unit_are_converted_to_that_of_the_property(bench):
     assert (check.device, check.minimum, check.maximum) == ("tank", pytest.approx(-10.0), 30.0)
     assert check.problem(-9.0) is None
     assert check.problem(-11.0) == "tank.temperature is -11, expected -10 to 30"
+
+
+@pytest.mark.parametrize("limit", [math.nan, math.inf, -math.inf, 9.91e37, 1e38])
+@pytest.mark.parametrize("side", ["minimum", "maximum"])
+def test_a_check_whose_limit_means_no_measurement_cannot_be_made(side, limit):
+    with pytest.raises(ValueError, match="cannot be a limit, because it stands for no measurement"):
+        SafetyTest(name="level", device="tank", property="level", **{side: limit})

@@ -10,9 +10,10 @@ from catkit_devices._device.members import gives_frames_continuously, is_shared,
 from catkit_devices._wire.address import is_expression
 from catkit_devices.construction import option_problems, options_of
 from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.readings import missing_in
 from catkit_devices.simulation.contract import GIVEN_BY_THE_SIMULATION, SIMULATOR_FILES
 from catkit_devices.testbed.configuration.bounds import plain_bound, plain_bounds
-from catkit_devices.testbed.configuration.device_checks import check_devices, one_spelling
+from catkit_devices.testbed.configuration.device_checks import check_devices, one_spelling, type_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,6 +202,8 @@ def _model_options(
 ) -> Iterator[ConfigurationError]:
     for option, problem, suggestion in option_problems(what, options_of(cls, GIVEN_BY_THE_SIMULATION), given):
         yield overlay.problem((*path, option), problem, suggestion)
+    for option, problem in type_problems(cls, given):
+        yield overlay.problem((*path, option), problem)
 
 
 def _unregistered(
@@ -336,5 +339,12 @@ def _plugin_test(
             yield overlay.problem((*path, "test"), text)
             return
     yield from _bounds(path, table, None, overlay)
-    for option, problem, suggestion in option_problems(f"safety test {name!r}", options_of(cls), table.test_options()):
+    given = table.test_options()
+    for option, problem, suggestion in option_problems(f"safety test {name!r}", options_of(cls), given):
         yield overlay.problem((*path, option), problem, suggestion)
+    wrong = dict(type_problems(cls, given))
+    for option, value in given.items():
+        if (missing := missing_in(value)) is not None:
+            wrong.setdefault(option, f"expected numbers that can be measured, got {missing}")
+    for option, problem in wrong.items():
+        yield overlay.problem((*path, option), problem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import types
 import typing
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from catkit_devices.stand_ins import find_stand_in, takes_visa, why_real
 from catkit_devices.testbed.configuration.problems import reworded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from catkit_devices.device import Device
     from catkit_devices.drivers import Plugins
@@ -31,11 +32,14 @@ __all__ = [
     "one_spelling",
     "refused",
     "simulated_addresses",
+    "type_problems",
     "visa_address_of",
 ]
 
-_SECONDS = frozenset({"timeout", "safe_timeout", "late_window"})
-"""Options that are timeouts, of every device or of every one with a connection."""
+_SECONDS = {"timeout": "above 0, at most", "safe_timeout": "above 0, at most", "late_window": "0 to"}
+"""Options that are timeouts, of every device or of every one with a connection; and what they may be, up to the longest
+timeout. Without a late window no reply is late; with no time at all nothing could be made safe, or waited for.
+"""
 SET_BY_THE_TESTBED = frozenset({"visa_library", "limits", "open_on_use"})
 """Options of a device that may not be in its table, because the testbed sets them."""
 
@@ -175,24 +179,27 @@ def _stand_in(
     for option, problem, suggestion in option_problems(repr(table.stand_in), options_of(stand_in, {"clock"}), given):
         if option in given:  # an option that is missing may be one of the driver from which the stand-in derives
             yield overlay.problem((*path, "simulator_options", option), problem, suggestion)
+    for option, problem in type_problems(stand_in, given):
+        yield overlay.problem((*path, "simulator_options", option), problem)
 
 
 def _options(
     path: tuple[Any, ...], table: DeviceConfiguration, driver: type[Device], overlay: Overlay
 ) -> Iterator[ConfigurationError]:
     accepted = options_of(driver, SET_BY_THE_TESTBED)
-    hints = _type_hints(driver)
     given = table.options
     owner = f"driver {table.driver!r}"
     for option, text, suggestion in option_problems(owner, accepted, given, type(table).model_fields):
         if option not in table.uses:
             yield overlay.problem((*path, option), text, suggestion)
-    for key, value in given.items():
-        if key in hints and (problem := _type_problem(hints[key], value)):
-            yield overlay.problem((*path, key), problem)
-        elif key in _SECONDS and not (isinstance(value, int | float) and 0 <= value <= LONGEST_TIMEOUT):
-            problem = f"expected a number of seconds, 0 to {LONGEST_TIMEOUT:.0f}, got {value!r}"
-            yield overlay.problem((*path, key), problem)
+    wrong = dict(type_problems(driver, given))
+    for key, allowed in _SECONDS.items():
+        value = given.get(key, 1.0)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and (0 < value <= LONGEST_TIMEOUT or (value == 0 and key == "late_window"))):
+            wrong[key] = f"expected a number of seconds, {allowed} {LONGEST_TIMEOUT:.0f}, got {value!r}"
+    for key, problem in wrong.items():
+        yield overlay.problem((*path, key), problem)
     for role in table.uses:
         if role not in accepted:
             yield overlay.problem(
@@ -200,10 +207,18 @@ def _options(
             )
 
 
-def _type_hints(driver: type[Device]) -> dict[str, Any]:
+def type_problems(cls: type, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each option whose value is not of the type that the class declares for it, and what is wrong."""
+    hints = _type_hints(cls)
+    for key, value in given.items():
+        if key in hints and (problem := _type_problem(hints[key], value)):
+            yield key, problem
+
+
+def _type_hints(of: type) -> dict[str, Any]:
     """Return the declared types of the constructors' arguments, without those that only type checkers know."""
     hints: dict[str, Any] = {}
-    for cls in reversed(driver.__mro__):
+    for cls in reversed(of.__mro__):
         constructor = vars(cls).get("__init__")
         if constructor is None or cls is object:
             continue
@@ -224,7 +239,15 @@ def _type_problem(annotation: Any, value: Any) -> str | None:
     except pydantic.PydanticUserError:
         return None  # a type of the driver's own
     try:
-        adapter.validate_python(value)
+        text = json.dumps(value)
+    except (TypeError, ValueError):  # a date of TOML, or what a program has put there
+        text = None
+    try:
+        if text is None:
+            adapter.validate_python(value)
+        else:
+            # As JSON, which has the types of TOML: so a truth value or a text is no number, but a list is a tuple.
+            adapter.validate_json(text, strict=True)
     except pydantic.ValidationError as error:
         return reworded(error.errors(include_url=False)[0])
     return None

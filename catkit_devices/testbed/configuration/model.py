@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import keyword
-import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,6 +20,7 @@ from pydantic import (
 )
 
 from catkit_devices._base.timeouts import LONGEST_TIMEOUT
+from catkit_devices.readings import no_measurement
 
 if TYPE_CHECKING:
     from catkit_devices.drivers import Plugins
@@ -62,8 +62,11 @@ def _bound(value: Any) -> float | str:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"expected a number, or text with a number and a unit, got {value!r}")  # noqa: TRY004 - pydantic's
-    if not math.isfinite(value):
-        raise ValueError(f"expected a finite number, got {value!r}")
+    if no_measurement(value):
+        raise ValueError(
+            f"expected a number that can be measured, got {value!r}, which stands for no measurement: where there is "
+            "no limit, leave it out"
+        )
     return float(value)
 
 

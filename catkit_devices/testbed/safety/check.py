@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.deferred import finished
 from catkit_devices._base.paths import get_at, same_path
-from catkit_devices._device.values import range_text, within
+from catkit_devices._device.values import checked, range_text, within
 from catkit_devices.errors import CatkitDevicesError, SafetyError, in_one_line
 from catkit_devices.readings import missing_in, no_measurement, real_number
 from catkit_devices.testbed.configuration.bounds import plain_bounds
@@ -108,6 +108,10 @@ class SafetyTest(Check):
     property: str
     minimum: float | None = None
     maximum: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the limits are none, such as infinity or NaN."""
+        checked((self.minimum, self.maximum))
 
     def read(self, devices: Devices) -> Any:
         """Return the property's value."""
