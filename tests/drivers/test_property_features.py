@@ -108,7 +108,9 @@ def test_limits_that_are_other_properties_are_not_told_of_a_closed_device():
 def test_a_limit_that_is_no_measurement_allows_nothing(bench):
     bench._values["low"] = "9.91E37"
 
-    with pytest.raises(DeviceValueError, match="voltage cannot be set, because its lowest value is not known: low is nan"):
+    with pytest.raises(
+        DeviceValueError, match="voltage cannot be set, because its lowest value is not known: low is nan"
+    ):
         bench.voltage = 1
 
 
