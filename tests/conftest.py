@@ -41,6 +41,9 @@ def pytest_addoption(parser):
     parser.addoption("--foreign", action="store_true", help="try every driver of other frameworks, not just some")
     parser.addoption("--browser", action="store_true", help="try the page in Debian's Chromium, as .ci/run does once")
     parser.addoption(
+        "--programs", action="store_true", help="let Prometheus and curl use the web service, as .ci/run does once"
+    )
+    parser.addoption(
         "--whole", action="store_true", help="run all that takes long and seldom finds something, as .ci/run does once"
     )
     parser.addoption(
@@ -62,6 +65,7 @@ def pytest_ignore_collect(collection_path, config):
     left_out = (
         (name in ONLY_FOREIGN and not option("--foreign"))
         or (name == "test_browser.py" and not option("--browser"))
+        or (name == "test_other_programs.py" and not option("--programs"))
         or (name == "test_soak.py" and not (option("--soak") or option("--soak-seconds")))
         or (name.startswith("test_whole_") and not option("--whole"))
     )
