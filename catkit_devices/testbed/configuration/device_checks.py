@@ -36,9 +36,10 @@ __all__ = [
     "visa_address_of",
 ]
 
-_SECONDS = {"timeout": "above 0, at most", "safe_timeout": "above 0, at most", "late_window": "0 to"}
+_SECONDS = {"timeout": "0 to", "safe_timeout": "above 0, at most", "late_window": "0 to"}
 """Options that are timeouts, of every device or of every one with a connection; and what they may be, up to the longest
-timeout. Without a late window no reply is late; with no time at all nothing could be made safe, or waited for.
+timeout. With a timeout of 0 nobody waits for the mutex, and without a late window no reply is late; with no time at all
+nothing could be made safe.
 """
 SET_BY_THE_TESTBED = frozenset({"visa_library", "limits", "open_on_use"})
 """Options of a device that may not be in its table, because the testbed sets them."""
@@ -196,7 +197,7 @@ def _options(
     for key, allowed in _SECONDS.items():
         value = given.get(key, 1.0)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number and (0 < value <= LONGEST_TIMEOUT or (value == 0 and key == "late_window"))):
+        if not (number and (0 < value <= LONGEST_TIMEOUT or (value == 0 and allowed == "0 to"))):
             wrong[key] = f"expected a number of seconds, {allowed} {LONGEST_TIMEOUT:.0f}, got {value!r}"
     for key, problem in wrong.items():
         yield overlay.problem((*path, key), problem)
