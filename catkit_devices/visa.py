@@ -119,7 +119,7 @@ class VisaDevice(WireDevice):
         Args:
             command: one line, sent as it is; of its content only line ends are refused. Texts from elsewhere are put
                 into it with :func:`~catkit_devices.properties.command_text`.
-            timeout: seconds for the reply; the driver's ``io_timeout`` when None.
+            timeout: seconds for the reply, as :attr:`io_timeout` counts them, which it is when None.
         """
         return self._query(command, timeout)
 
@@ -377,7 +377,7 @@ class VisaDevice(WireDevice):
 
         Args:
             count: how many.
-            timeout: seconds for each 256 KiB of them; the driver's ``io_timeout`` when None.
+            timeout: seconds; the driver's ``io_timeout`` when None.
 
         Raises:
             DeviceTimeoutError: not all of them came in time.
