@@ -37,6 +37,7 @@ __all__ = [
     "PluginError",
     "ProcessDiedError",
     "RemoteError",
+    "RuntimeDirectoryError",
     "SafetyError",
     "ServerError",
     "ServerNotFoundError",
@@ -301,6 +302,15 @@ class SessionEndedError(OperationCancelled):
 
 
 # --- processes and servers -----------------------------------------------------------------------------------------
+
+
+class RuntimeDirectoryError(CatkitDevicesError, OSError):
+    """The directory of running servers cannot be made or written to; ``directory`` is its path."""
+
+    def __init__(self, text: str = "", *, directory: str | None = None) -> None:
+        super().__init__(text, directory=directory)
+
+    directory: str | None
 
 
 class ServerError(CatkitDevicesError, ConnectionError):

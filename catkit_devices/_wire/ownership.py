@@ -35,15 +35,17 @@ class Ownership:
 
     Raises:
         DeviceBusyError: another process has it; says which.
+        RuntimeDirectoryError: nothing can be written there.
     """
 
     def __init__(self, address: str) -> None:
         import filelock
 
-        from catkit_devices.multiprocessing import runtime_directory
+        from catkit_devices.multiprocessing.wire.endpoint import runtime_directory, writing_in
 
         directory = runtime_directory() / "instruments"
-        directory.mkdir(mode=0o700, exist_ok=True)
+        with writing_in(directory):
+            directory.mkdir(mode=0o700, exist_ok=True)
         # Readable for people who list the directory, and unique: two addresses may differ only by a character that is
         # left out here.
         readable = re.sub(r"[^A-Za-z0-9.-]+", "_", address)[:80]
@@ -57,7 +59,8 @@ class Ownership:
             raise DeviceBusyError(f"{address} is in use by {_describe(self._facts)}") from None
         self.inherited = self._facts.exists()
         try:
-            self._facts.write_text(json.dumps(_self()), encoding="utf-8")
+            with writing_in(directory):
+                self._facts.write_text(json.dumps(_self()), encoding="utf-8")
         except OSError:
             self._lock.release()
             raise

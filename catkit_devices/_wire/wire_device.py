@@ -45,10 +45,10 @@ class WireDevice(Device):
     """
 
     io_timeout: ClassVar[Seconds] = 2.0
-    """Seconds for sending, until a reply begins, and then for each 256 bytes of it. So a long reply may take longer while
-    it flows. One that comes in drops is given up; one that does not end is given up after 256 MiB. Interfaces with
-    messages (USB, GPIB, LAN), and sockets through the library of a vendor, do not tell what has come: there it is the
-    time for each 20 KiB, as for a read of pyvisa."""
+    """Seconds for sending, until a reply begins, and then for each 256 bytes of it. So a long reply may take longer
+    while it flows. One that comes in drops is given up; one that does not end is given up after 256 MiB. Where it is
+    not told what has come (USB, GPIB, LAN, and sockets through the library of a vendor) it is the time for each 20 KiB,
+    as for a read of pyvisa."""
 
     identity: ClassVar[Pattern] = "."
     """A regular expression that is searched for, whatever the case, in the reply to ``*IDN?``."""

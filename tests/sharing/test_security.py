@@ -1,6 +1,7 @@
 """Servers are private to their user; strangers can neither run code, nor block, nor exhaust one."""
 
 import contextlib
+import errno
 import hashlib
 import hmac
 import os
@@ -22,12 +23,13 @@ import psutil
 import pytest
 from shareable import Tally
 
-from catkit_devices.errors import RemoteError, ServerError
+from catkit_devices._wire.ownership import Ownership
+from catkit_devices.errors import RemoteError, RuntimeDirectoryError, ServerError
 from catkit_devices.multiprocessing import SharedMemoryManager, runtime_directory
 from catkit_devices.multiprocessing.client.calls import connection_to
 from catkit_devices.multiprocessing.protocol import CALL, DELETE, GET, LOCK, SET
 from catkit_devices.multiprocessing.wire.connecting import ask
-from catkit_devices.multiprocessing.wire.endpoint import endpoint
+from catkit_devices.multiprocessing.wire.endpoint import Registration, endpoint
 
 
 @pytest.fixture
@@ -72,6 +74,38 @@ def test_members_of_the_configured_group_may_connect_and_nobody_else(tmp_path, m
         assert mode(directory) == 0o750
         assert (mode(directory / "bench.json"), mode(directory / "bench.sock")) == (0o640, 0o660)
         assert manager.get_event("e").is_set() is False
+
+
+@pytest.mark.parametrize("below", ["", "more/of/it"])
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_runtime_directory_that_is_something_else_says_what_it_is(tmp_path, monkeypatch, kind, below):
+    place = tmp_path / "place"
+    if kind == "file":
+        place.touch()
+    else:
+        place.symlink_to(tmp_path / "gone")
+    monkeypatch.setenv("CATKIT_DEVICES_RUNTIME", str(place / below))
+
+    with pytest.raises(
+        RuntimeDirectoryError, match=rf"cannot be used: {place} is a {kind}.*set CATKIT_DEVICES_RUNTIME"
+    ):
+        runtime_directory()
+
+
+@pytest.mark.parametrize(("number", "problem"), [(errno.EACCES, "Permission denied"), (errno.ENOSPC, "No space left")])
+def test_a_runtime_directory_in_which_nothing_can_be_written_says_why(tmp_path, monkeypatch, number, problem):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number), "x.lock")
+
+    monkeypatch.setenv("CATKIT_DEVICES_RUNTIME", str(tmp_path))
+    for place, use in (
+        ("os.open", lambda: Registration("x")),
+        ("pathlib.Path.mkdir", lambda: Ownership("ASRL3::INSTR")),
+        ("pathlib.Path.write_text", lambda: Ownership("ASRL3::INSTR")),
+    ):
+        with monkeypatch.context() as broken, pytest.raises(RuntimeDirectoryError, match=f"cannot be used: {problem}"):
+            broken.setattr(place, fail)
+            use()
 
 
 def test_directories_that_are_made_above_it_are_not_writable_by_others(tmp_path, monkeypatch):
@@ -129,13 +163,6 @@ def test_a_user_number_without_a_name_has_a_directory_too(monkeypatch):
         assert directory_with("/root").startswith("/tmp/catkit_devices-54321/.catkit_devices/")
     finally:
         shutil.rmtree("/tmp/catkit_devices-54321", ignore_errors=True)
-
-
-def test_a_directory_that_cannot_be_made_is_named_with_what_to_do(monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("CATKIT_DEVICES_RUNTIME", str(tmp_path / "file" / "runtime"))
-    with pytest.raises(OSError, match="set CATKIT_DEVICES_RUNTIME to one of your own.*runtime"):
-        runtime_directory()
 
 
 def test_wrong_keys_are_logged_but_do_not_fill_the_log(runtime, tmp_path, monkeypatch, until):

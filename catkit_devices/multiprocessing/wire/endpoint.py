@@ -12,12 +12,24 @@ import os
 import socket
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from catkit_devices.errors import ServerNotFoundError, ServerRunningError
+from catkit_devices.errors import CatkitDevicesError, RuntimeDirectoryError, ServerNotFoundError, ServerRunningError
 from catkit_devices.multiprocessing.wire.forking import making, private
 
-__all__ = ["Address", "Endpoint", "Registration", "default_name", "endpoint", "endpoints", "runtime_directory"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "Address",
+    "Endpoint",
+    "Registration",
+    "default_name",
+    "endpoint",
+    "endpoints",
+    "runtime_directory",
+    "writing_in",
+]
 
 Address = str | tuple[str, int]
 
@@ -49,19 +61,12 @@ def runtime_directory(group: str | None = None) -> Path:
 
     Raises:
         PermissionError: it belongs to another user, or others can write to it.
-        OSError: it cannot be made.
+        RuntimeDirectoryError: it cannot be made.
     """
     configured = os.environ.get("CATKIT_DEVICES_RUNTIME")
     directory = Path(configured) if configured else _home() / ".catkit_devices" / socket.gethostname()
-    try:
+    with writing_in(directory):
         _make(directory, 0o750 if group else 0o700)
-    except OSError as error:
-        raise type(error)(
-            error.errno,
-            f"the directory of running servers cannot be made ({error.strerror}); set CATKIT_DEVICES_RUNTIME to one "
-            "of your own",
-            str(directory),
-        ) from error
     if os.name == "posix":
         if group is not None:
             import shutil
@@ -70,6 +75,31 @@ def runtime_directory(group: str | None = None) -> Path:
             directory.chmod(0o750)
         _check_private(directory)
     return directory
+
+
+@contextlib.contextmanager
+def writing_in(directory: Path) -> Iterator[None]:
+    """Make a RuntimeDirectoryError of what prevents writing in the directory of running servers."""
+    try:
+        yield
+    except CatkitDevicesError:
+        raise
+    except OSError as error:
+        raise RuntimeDirectoryError(
+            f"the directory of running servers, {directory}, cannot be used: {_obstacle(directory) or error.strerror}. "
+            "Repair this, or set CATKIT_DEVICES_RUNTIME to another directory",
+            directory=str(directory),
+        ) from error
+
+
+def _obstacle(directory: Path) -> str | None:
+    """Return what is in the place of a directory, or of one above it; None if nothing is."""
+    for path in (directory, *directory.parents):
+        if path.is_symlink() and not path.exists():
+            return f"{path} is a link to {path.readlink()}, which does not exist"
+        if path.is_file():
+            return f"{path} is a file"
+    return None
 
 
 def _make(directory: Path, mode: int) -> None:
@@ -127,7 +157,7 @@ class Registration:
     def _claim(self) -> int:
         path = self._directory / f"{self.name}.lock"
         while True:
-            with making:
+            with making, writing_in(self._directory):
                 lock = private(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             if not _try_lock(lock):
                 os.close(lock)
@@ -166,9 +196,10 @@ class Registration:
 
                 shutil.chown(address, group=self._group)
             Path(address).chmod(0o660 if self._group else 0o600)
-        handle, temporary = tempfile.mkstemp(dir=self._directory, prefix=f".{self.name}-")
-        with os.fdopen(handle, "w") as file:
-            json.dump(facts, file)
+        with writing_in(self._directory):
+            handle, temporary = tempfile.mkstemp(dir=self._directory, prefix=f".{self.name}-")
+            with os.fdopen(handle, "w") as file:
+                json.dump(facts, file)
         Path(temporary).chmod(mode)
         if self._group:
             import shutil
