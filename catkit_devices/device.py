@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 from catkit_devices._base.ctrl_c import InterruptSafeEvent
-from catkit_devices._base.deferred import finished
+from catkit_devices._base.deferred import Watched, done
 from catkit_devices._base.paths import words
 from catkit_devices._base.standby import all_at_once
 from catkit_devices._base.timeouts import default_timeout, seconds
@@ -341,8 +341,12 @@ class Device(HostedObject, metaclass=DeviceType):
     def _connect_(self) -> None:
         """Have the driver open the connection; under simulation, make the stand-in or the simulated instrument."""
         if self._stand_in_ is None:
+            what = f"{type(self).__qualname__}._open"
             try:
-                opened = finished(self._open(), f"{type(self).__qualname__}._open")
+                with Watched(what):
+                    opened = done(self._open(), what)
+                    if opened is not None:  # so that it is closed if the block raises an error now
+                        self._connection = opened
             except ModuleNotFoundError as error:
                 simulated = "; --simulate uses the stand-in, which does not need it" if self._has_stand_in_ else ""
                 problem = f"the driver needs the Python module {error.name!r}, which is not installed here{simulated}"
@@ -355,7 +359,9 @@ class Device(HostedObject, metaclass=DeviceType):
     def _disconnect_(self) -> None:
         """Have the driver close the connection."""
         try:
-            finished(self._close(), f"{type(self).__qualname__}._close")
+            what = f"{type(self).__qualname__}._close"
+            with Watched(what):
+                done(self._close(), what)
         finally:
             self._connection = None
 
@@ -401,8 +407,10 @@ class Device(HostedObject, metaclass=DeviceType):
         for owner in (*components_of(self), self):
             if not makes_safe(owner):
                 continue
+            what = f"{type(owner).__qualname__}._make_safe"
             try:
-                finished(owner._make_safe(), f"{type(owner).__qualname__}._make_safe")  # noqa: SLF001 - what drivers implement
+                with Watched(what):
+                    done(owner._make_safe(), what)  # noqa: SLF001 - what drivers implement
             except Exception as error:  # noqa: BLE001 - of the driver: the others are made safe all the same
                 if owner is not self:
                     error.add_note(f"in making {self._name_}.{owner._path_} safe")
@@ -571,7 +579,7 @@ class Device(HostedObject, metaclass=DeviceType):
         seconds(interval, f"device {self.name!r}, the interval of a wait")
         now = time.monotonic if self._clock_ is None else self._clock_.time
         deadline = now() + (self._access_.mutex.timeout if timeout is None else timeout)
-        while not finished(until(), "the condition that is waited for"):
+        while not done(until(), "the condition that is waited for"):
             left = deadline - now()
             if left <= 0:
                 return False

@@ -36,7 +36,7 @@ import math
 import reprlib
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
-from catkit_devices._base.deferred import finished, refuse_deferred
+from catkit_devices._base.deferred import Watched, done, refuse_deferred
 from catkit_devices._device.arrays import Array
 from catkit_devices._device.values import (
     Command,
@@ -318,11 +318,13 @@ class Quantity(DeviceProperty):
             if self._seconds is None or callable(self._until):
                 sent = device._write(command)  # noqa: SLF001 - what drivers implement
                 if sent is not None:
-                    finished(sent, f"{type(device).__qualname__}._write")
+                    done(sent, f"{type(device).__qualname__}._write")
             else:
                 self._complete(device, command, self._seconds)
         elif callable(self._set):
-            finished(self._set(device, plain), f"the function that sets {device._prefix_}{self.name}")
+            what = f"the function that sets {device._prefix_}{self.name}"
+            with Watched(what):
+                done(self._set(device, plain), what)
         if callable(self._until):
             self._settle(device, plain, self._seconds or 0.0)
         self._tell_limits_anew(device)

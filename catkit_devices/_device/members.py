@@ -528,13 +528,16 @@ def refuse_result(result: Any, device: Any, what: str) -> None:
         device: whose operation it is.
         what: the operation.
     """
-    if is_undone(type(result)):  # type: ignore[arg-type]  # mypy takes a class for something unhashable
-        raise TypeError(
-            f"{what} returned a {type(result).__name__}, whose work would be done outside of the device's mutex: "
-            "return a list"
-        )
-    if type(result) in _SEVERAL:
-        result = next(iter(result.values() if type(result) is dict else result), None)
+    first = (
+        next(iter(result.values() if type(result) is dict else result), None) if type(result) in _SEVERAL else result
+    )
+    for one in (result, first):
+        if is_undone(type(one)):  # type: ignore[arg-type]  # mypy takes a class for something unhashable
+            raise TypeError(
+                f"{what} returned a {type(one).__name__}, whose work would be done outside of the device's mutex: "
+                "return a list"
+            )
+    result = first
     kind = type(result)
     if kind in PLAIN or isinstance(kind, DeviceType) or not kind.__dictoffset__:  # without attributes: an array
         return

@@ -6,7 +6,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from catkit_devices._base.deferred import finished
+from catkit_devices._base.deferred import Watched, done
 from catkit_devices._base.timeouts import default_timeout
 from catkit_devices._device.members import hook
 from catkit_devices._device.settings import Pattern, Seconds
@@ -206,7 +206,9 @@ class WireDevice(Device):
 
     def _require_identity_(self) -> None:
         self._checked_ = False
-        finished(self._identify(), f"{type(self).__qualname__}._identify")
+        what = f"{type(self).__qualname__}._identify"
+        with Watched(what):
+            done(self._identify(), what)
         if self._serial_number_ is not None and not self._checked_:
             raise DeviceOpenError(
                 "serial_number cannot be used: the driver does not ask the instrument for its identity",

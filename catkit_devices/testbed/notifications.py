@@ -7,7 +7,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._base.deferred import finished
+from catkit_devices._base.deferred import Watched, done
 
 if TYPE_CHECKING:
     from catkit_devices.drivers import Plugins
@@ -57,6 +57,7 @@ class Notifier:
             for implementation in getattr(self._plugins.hook, hook).get_hookimpls():
                 try:
                     arguments = (facts[name] for name in implementation.argnames)
-                    finished(implementation.function(*arguments), hook)
+                    with Watched(hook):
+                        done(implementation.function(*arguments), hook)
                 except Exception:  # noqa: BLE001 - a plugin may raise anything, and it is logged
                     _log.exception("plugin %r failed in %s", implementation.plugin_name, hook)

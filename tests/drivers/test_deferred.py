@@ -5,12 +5,14 @@ import concurrent.futures
 import contextlib
 import functools
 import multiprocessing.pool
+import sys
+import threading
 import types
 
 import pytest
 
 from catkit_devices import VisaDevice
-from catkit_devices._base.deferred import deferred_kind, finished
+from catkit_devices._base.deferred import Watched, deferred_kind, done, finished
 from catkit_devices.device import Device
 from catkit_devices.errors import DeviceFaultError, PluginError
 from catkit_devices.multiprocessing import MutexedDict, Process
@@ -91,9 +93,86 @@ def test_a_result_that_is_a_coroutine_or_generator_is_refused(make):
         finished(make(), "it")
 
 
+@pytest.mark.parametrize("inside", [lambda one: [1, one], lambda one: (one,), lambda one: {"a": [{"b": one}]}])
+def test_a_result_with_a_coroutine_in_it_is_refused(inside):
+    with pytest.raises(TypeError, match=f"it returned a (list|tuple|dict) with a coroutine in it, {NOT_DONE}"):
+        finished(inside(coroutine()), "it")
+
+
+@pytest.mark.parametrize("function", [plain, Holder().method, len, functools.partial(plain)])
+def test_a_function_that_was_not_called_is_no_result_of_one_that_is_called_for_its_effect(function):
+    assert finished(function, "it") is function
+    for result in (function, [function], {"a": function}):
+        with pytest.raises(TypeError, match="it returned a .*, which was not called"):
+            done(result, "it")
+
+
 def test_all_other_results_are_accepted():
-    for value in (None, [1], open):
-        assert finished(value, "it") is value
+    endless = []
+    endless.append(endless)
+    for value in (None, [1], endless, Holder, object(), {"a": (1, "b")}, b"", set()):
+        assert done(value, "it") is value
+
+
+# --- coroutines that are dropped ---
+
+
+async def switched_off():
+    pass
+
+
+dropped = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+
+
+@dropped
+def test_a_coroutine_that_is_made_and_dropped_is_noticed_with_its_place_each_time():
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"it has .* \(switched_off, line \d+ of .*\.py\)"), Watched("it"):
+            switched_off()
+
+
+@dropped
+def test_only_coroutines_of_this_block_and_thread_count():
+    made = [coroutine()]
+    with Watched("it"):
+        made.clear()
+        thread = threading.Thread(target=coroutine)
+        thread.start()
+        thread.join()
+    coroutine()
+
+
+def test_coroutines_that_run_or_are_closed_are_not_dropped():
+    async def steps():
+        task = asyncio.ensure_future(coroutine())
+        asyncio.ensure_future(coroutine()).cancel()
+        return await task + await asyncio.wait_for(coroutine(), 5.0)
+
+    with Watched("it"):
+        assert asyncio.run(steps()) == 2
+        coroutine().close()
+        kept = coroutine()
+    kept.close()
+
+
+def test_python_warns_of_coroutines_elsewhere_as_before():
+    with Watched("it"):
+        pass
+    with pytest.warns(RuntimeWarning, match="^coroutine 'switched_off' was never awaited$") as told:
+        switched_off()
+    assert told[0].filename == __file__
+
+
+@dropped
+def test_the_error_of_a_block_is_raised_as_it_is_and_blocks_may_be_nested():
+    with pytest.raises(KeyError), Watched("it"):
+        coroutine()
+        raise KeyError
+    with pytest.raises(TypeError, match="outer has"), Watched("outer"):
+        with pytest.raises(TypeError, match="inner has"), Watched("inner"):
+            coroutine()
+        coroutine()
+    assert sys.get_coroutine_origin_tracking_depth() == 0
 
 
 # --- drivers ---
@@ -196,8 +275,60 @@ def test_no_operation_returns_an_iterator_or_a_future(returned):
             """Scan."""
             return returned()
 
-    with Scanner("scanner") as device, pytest.raises(TypeError, match="outside of the device's mutex"):
-        device.scan()
+        def scans(self) -> object:
+            """Scan several times."""
+            return [returned()]
+
+    with Scanner("scanner") as device:
+        for scan in (device.scan, device.scans):
+            with pytest.raises(TypeError, match="outside of the device's mutex"):
+                scan()
+
+
+@pytest.mark.parametrize(
+    ("returned", "problem"),
+    [
+        (lambda laser: [coroutine()], "returned a list with a coroutine in it, whose work"),
+        (lambda laser: laser.switch_on, "returned a method, which was not called"),
+        (lambda laser: laser._off() and None, r"has made a coroutine that never ran \(.*AsyncLaser\._off, line"),
+    ],
+)
+@pytest.mark.parametrize("step", ["_open", "_make_safe", "_close"])
+@dropped
+def test_a_step_of_a_driver_that_has_not_run_is_an_error(step, returned, problem):
+    class AsyncLaser(Laser):
+        async def _off(self):
+            self._on = False
+
+    def run(self):
+        return returned(self)
+
+    setattr(AsyncLaser, step, run)
+    laser = AsyncLaser("laser")
+    with pytest.raises(DeviceFaultError if step == "_make_safe" else TypeError, match=f"{step} {problem}"), laser:
+        laser.switch_on()
+    assert laser.state == ("fault" if step == "_make_safe" else "closed")
+    laser._life_.abandon()
+
+
+@dropped
+def test_an_opening_that_has_dropped_a_coroutine_is_made_safe_and_closed():
+    done_ = []
+
+    class Noted(Laser):
+        def _open(self):
+            coroutine()
+            return self
+
+        def _make_safe(self):
+            done_.append("safe")
+
+        def _close(self):
+            done_.append("close")
+
+    with pytest.raises(TypeError, match="Noted._open has made a coroutine"):
+        Noted("noted").open()
+    assert done_ == ["safe", "close"]
 
 
 def test_a_connection_may_be_a_file(tmp_path):
@@ -324,6 +455,22 @@ def test_a_safety_test_that_returns_a_coroutine_raises(step):
 
     check = PluginTest(name="wet", test="wet", implementation=Wet())
     with pytest.raises(TypeError, match=rf"{step}\(\) of the test 'wet' returned a coroutine, {NOT_DONE}"):
+        check.problem(check.read(None))
+
+
+@dropped
+@pytest.mark.parametrize("step", ["read", "problem"])
+def test_a_safety_test_that_drops_a_coroutine_raises(step):
+    class Wet:
+        def read(self, devices):
+            coroutine() if step == "read" else None
+            return 1
+
+        def problem(self, value):
+            coroutine() if step == "problem" else None
+
+    check = PluginTest(name="wet", test="wet", implementation=Wet())
+    with pytest.raises(TypeError, match=rf"{step}\(\) of the test 'wet' has made a coroutine that never ran"):
         check.problem(check.read(None))
 
 

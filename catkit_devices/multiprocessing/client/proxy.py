@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from multiprocessing import AuthenticationError, current_process
 from typing import TYPE_CHECKING, Any, cast
 
-from catkit_devices._base.deferred import finished
+from catkit_devices._base.deferred import done
 from catkit_devices._base.timeouts import seconds
 from catkit_devices.errors import (
     CatkitDevicesError,
@@ -403,7 +403,7 @@ def _wait(self: ObjectProxy, timeout: float | None = None) -> bool:
 def _wait_for(self: Any, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
     """Wait until ``predicate()`` is true; return its last result. It is called here, with the mutex held."""
     deadline = None if timeout is None else time.monotonic() + seconds(timeout, "what is waited for")
-    while not (result := finished(predicate(), "the predicate that is waited for")):
+    while not (result := done(predicate(), "the predicate that is waited for")):
         left = None if deadline is None else deadline - time.monotonic()
         if (left is not None and left <= 0) or not self.wait(left):
             return predicate()

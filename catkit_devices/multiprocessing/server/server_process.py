@@ -9,7 +9,7 @@ from multiprocessing import connection, current_process, managers
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._base.deferred import finished
+from catkit_devices._base.deferred import done
 from catkit_devices.multiprocessing.wire.connecting import ask
 from catkit_devices.multiprocessing.wire.endpoint import Endpoint, Registration
 from catkit_devices.multiprocessing.wire.system import has_unix_sockets
@@ -45,7 +45,7 @@ def serve(
     registration = Registration(name, group) if address is None else None
     current_process().authkey = authkey
     if initializer is not None:
-        finished(initializer(*initargs), "the initializer of the server")
+        done(initializer(*initargs), "the initializer of the server")
     where: Address = (
         registration.socket_path() if registration is not None and has_unix_sockets() else (address or ("127.0.0.1", 0))
     )

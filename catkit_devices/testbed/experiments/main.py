@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from catkit_devices._base.deferred import finished
+from catkit_devices._base.deferred import Watched, done
 from catkit_devices._base.process_title import set_title
 from catkit_devices.datalog import Run
 from catkit_devices.datalog.directory import SETTINGS
@@ -175,7 +175,9 @@ def _work(experiment: Experiment, guard: StopGuard) -> ExperimentOutcome:
 
 
 def _do(experiment: Experiment, step: str) -> Any:
-    return finished(getattr(experiment, step)(), f"{type(experiment).__qualname__}.{step}")
+    what = f"{type(experiment).__qualname__}.{step}"
+    with Watched(what):
+        return done(getattr(experiment, step)(), what)
 
 
 def _tear_down_after(error: BaseException, experiment: Experiment, context: Context, guard: StopGuard) -> None:

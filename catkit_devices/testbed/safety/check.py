@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from catkit_devices._base.deferred import finished
+from catkit_devices._base.deferred import Watched, done
 from catkit_devices._base.paths import get_at, same_path
 from catkit_devices._device.values import checked, range_text, within
 from catkit_devices.errors import CatkitDevicesError, SafetyError, in_one_line
@@ -205,7 +205,9 @@ class PluginTest(Check):
 
     def read(self, devices: Devices) -> Any:
         """Return what the plugin's class reads."""
-        return finished(self.implementation.read(devices), f"read() of the test {self.test!r}")
+        what = f"read() of the test {self.test!r}"
+        with Watched(what):
+            return done(self.implementation.read(devices), what)
 
     def problem(self, value: Any) -> str | None:
         """Return what the plugin's class finds wrong with it.
@@ -216,7 +218,9 @@ class PluginTest(Check):
         missing = missing_in(value)
         if missing is not None:
             return f"{self.what()} has read {missing}, which is no measurement"
-        problem = finished(self.implementation.problem(value), f"problem() of the test {self.test!r}")
+        what = f"problem() of the test {self.test!r}"
+        with Watched(what):
+            problem = done(self.implementation.problem(value), what)
         if problem is None or (isinstance(problem, str) and problem):
             return problem
         return f"{self.what()}: problem() returned {problem!r}, expected a text that says what is wrong, or None"
