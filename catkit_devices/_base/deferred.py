@@ -165,6 +165,7 @@ class Watched:
 
 
 _FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, partial)
+"""Types of what has to be called; an object of another class that can be called may be a connection."""
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
 """Types of values that are no work and contain none."""
 _DEPTH = 20
