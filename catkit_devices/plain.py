@@ -18,12 +18,14 @@ __all__ = [
     "converted",
     "kept",
     "literal",
+    "number_in",
     "plain",
     "plain_json",
     "property_value",
     "reason_for_null",
     "safe_text",
     "text_of",
+    "too_large",
 ]
 
 _BOOLEANS = {
@@ -37,7 +39,7 @@ def property_value(text: str, description: Mapping[str, Any]) -> Any:
     A number may carry a unit (``50 mA``); the device checks whether it is within the limits.
 
     Raises:
-        ConfigurationError: a text that cannot be a truth value where one is expected.
+        ConfigurationError: a text that cannot be a truth value where one is expected, or a number that is too large.
     """
     for choice in description["choices"] or ():
         if str(choice) == text:
@@ -54,9 +56,11 @@ def converted(text: str, kind: str | None) -> Any:
             raise ConfigurationError(f"expected on or off, got {text!r}", suggestion=nearest(text.lower(), _BOOLEANS))
         return _BOOLEANS[text.lower()]
     if kind in ("int", "float"):
-        for number in (int, float):
+        for number in (int, number_in):
             try:
                 return number(text)
+            except ConfigurationError:
+                raise
             except ValueError:
                 continue
         return text  # a number with a unit, which the device converts
@@ -64,13 +68,45 @@ def converted(text: str, kind: str | None) -> Any:
 
 
 def literal(text: str) -> Any:
-    """Return the value of a text in the syntax of JSON or Python, else the text itself."""
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError):
-            continue
-    return text
+    """Return the value of a text in the syntax of JSON or Python, else the text itself.
+
+    Raises:
+        ConfigurationError: there is a number in it that is too large.
+    """
+    try:
+        return json.loads(text, parse_float=number_in)
+    except ConfigurationError:
+        raise
+    except ValueError:
+        pass
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    for node in ast.walk(ast.parse(text.strip(), mode="eval")):
+        if isinstance(node, ast.Constant) and isinstance(node.value, float | complex) and abs(node.value) == math.inf:
+            segment = ast.get_source_segment(text.strip(), node)
+            raise ConfigurationError(f"expected a number, got {segment}, which is too large")
+    return value
+
+
+def number_in(text: str) -> float:
+    """Return the number that a text is; for JSON and TOML, in which ``1e400`` would be read as infinity.
+
+    Raises:
+        ConfigurationError: it is more than a float can hold.
+    """
+    if too_large(text):
+        raise ConfigurationError(f"expected a number, got {text}, which is too large")
+    return float(text)
+
+
+def too_large(text: str) -> bool:
+    """Return whether a text is a number that is more than a float can hold."""
+    try:
+        return math.isinf(float(text)) and "inf" not in text.lower()
+    except ValueError:
+        return False
 
 
 def kept(value: Any) -> bool | int | float | str:

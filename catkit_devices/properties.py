@@ -119,12 +119,12 @@ class Quantity(DeviceProperty):
         set: the command that sets it, with one ``{}`` for the value, or a function of the device and the value; None
             if it cannot be set. A function gets a plain value of the declared type: for ``float`` 3.0 instead of 3, for
             ``int`` 3 instead of 3.0.
-        type: ``float``, ``int``, ``bool``, ``str``, or a function from the reply's text to a value, which raises
-            ValueError if the reply makes no sense. With such a function, the result of a function ``get`` is used
-            unchanged (give ``tuple`` or ``numpy.asarray`` if it is not a single number). An Enum class means the same
-            here as for ``choices``.
-        unit: the unit of the plain numbers on the wire and in Python; a quantity or text such as ``"50 mA"`` is
-            converted to it. A unit that does not exist is a ValueError when the class is made.
+        type: ``float``, ``int``, ``bool``, ``str``, another class of numbers (``Decimal``, ``numpy.int16``), ``Array``,
+            or a function from the reply's text to a value, which raises ValueError if the reply makes no sense. With
+            such a function, the result of a function ``get`` is used unchanged (give ``tuple`` or ``numpy.asarray`` if
+            it is neither a number nor an array of numbers). An Enum class means the same here as for ``choices``.
+        unit: the unit of the plain numbers on the wire and in Python; a quantity (of pint, astropy or unyt) or text
+            such as ``"50 mA"`` is converted to it. A unit that does not exist is a ValueError when the class is made.
         limits: lowest and highest value, both included and in ``unit``; None on either side for no limit. If a limit
             is the value of another property: its name, with a minus sign for the negative of it,
             ``limits=("-range", "range")``; that property is read before each value is set. For anything else that

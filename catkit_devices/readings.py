@@ -61,13 +61,16 @@ def without_stand_ins(number: float) -> float:
 def measured(value: Any) -> Any:
     """Return a value with NaN and infinity instead of stand-ins, also inside of tuples, lists, mappings and arrays.
 
-    A value without a stand-in is returned unchanged.
+    A value without a stand-in is returned unchanged. A complex number counts as two numbers.
     """
     number = real_number(value)
     if number is not None:
         return without_stand_ins(number) if no_measurement(number) else value
     if missing_in(value) is None:
         return value
+    if isinstance(value, numbers.Complex):
+        kind: Any = type(value)
+        return kind(complex(without_stand_ins(float(value.real)), without_stand_ins(float(value.imag))))
     if getattr(value, "dtype", None) is not None:
         return _measured_array(value)
     if type(value) is dict:
@@ -80,10 +83,13 @@ def measured(value: Any) -> Any:
 def _measured_array(array: Any) -> Any:
     import numpy as np
 
-    if array.dtype.kind != "f" or array.dtype.itemsize < 4:  # 16-bit numbers cannot hold a stand-in
+    if array.dtype.kind not in "fc" or array.dtype.itemsize < 4:  # 16-bit numbers cannot hold a stand-in
         return array
     found = array.copy()  # a masked array stays masked
     plain = np.asarray(found)
+    if plain.dtype.kind == "c":
+        plain.real, plain.imag = _measured_array(plain.real), _measured_array(plain.imag)
+        return found
     sizes = np.abs(plain)
     nan = np.isclose(sizes, _NOT_A_NUMBER, rtol=_ROUNDING, atol=0)
     infinite = (sizes >= _INFINITY * (1 - _ROUNDING)) & ~nan
@@ -101,6 +107,8 @@ def real_number(value: Any) -> float | None:
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         if getattr(value, "mask", False):
             return None  # item() would return the masked value
+        if type(value).__module__ != "numpy" and carried_unit(value) is not None:
+            return None  # item() would return the number without its unit
         if getattr(value.dtype, "kind", "") in ("m", "M"):
             return None  # item() of a time in nanoseconds is a whole number
         value = value.item()

@@ -11,11 +11,12 @@ import functools
 import math
 import os
 import re
+import reprlib
 import threading
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.lazy import imported
-from catkit_devices.readings import no_measurement, real_number
+from catkit_devices.readings import carried_unit, is_masked, measured, no_measurement, real_number
 
 if TYPE_CHECKING:
     import pint
@@ -25,11 +26,13 @@ __all__ = [
     "convert",
     "convert_exactly",
     "convertible",
-    "is_quantity",
     "magnitude",
     "quantity",
+    "quantity_of",
     "registry",
+    "unit_text",
     "wide_enough",
+    "without_unit",
 ]
 
 _COMMON = frozenset(
@@ -50,6 +53,12 @@ _TEXT = re.compile(r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*
 
 _EXACT = 1e15
 """Whole numbers below this lose no digits when their unit is converted."""
+
+_PARTS = (("magnitude", "units"), ("value", "unit"), ("value", "units"))
+"""The attributes that hold the number and the unit of a quantity of pint, astropy and unyt."""
+
+_NAMES = {"ct": "count", "deg_C": "degC", "pix": "pixel", "bit": "bit", "%": "%"}
+"""Pint's names for units of astropy that cannot be expressed in SI units."""
 
 _guard = threading.Lock()
 if hasattr(os, "register_at_fork"):
@@ -104,8 +113,9 @@ def convertible(unit: str, other: str) -> bool:
 def convert(value: Any, unit: str | None = None) -> float:
     """Return ``value`` as a finite plain number in ``unit``.
 
-    It accepts numbers (also of numpy, and arrays without dimensions), which are taken to be in ``unit``; pint
-    quantities; and text: ``"50 mA"``, ``"25 degC"``, ``"1e-3"`` (taken to be in ``unit``).
+    It accepts numbers (also of numpy, and arrays without dimensions), which are taken to be in ``unit``; quantities of
+    pint, astropy and unyt, and whatever else carries a unit (see :func:`quantity_of`); and text: ``"50 mA"``,
+    ``"25 degC"``, ``"1e-3"`` (taken to be in ``unit``).
 
     It refuses booleans (True is not a number of milliamperes), NaN, infinities and their stand-ins (comparisons of a
     limit with NaN are false, and no instrument can be set to infinity), complex numbers, arrays of one or more
@@ -116,8 +126,8 @@ def convert(value: Any, unit: str | None = None) -> float:
     """
     if isinstance(value, str):
         number = _convert_text(value, unit)
-    elif is_quantity(value):
-        number = _convert_quantity(value, unit)
+    elif (given := quantity_of(value)) is not None:
+        number = _convert_quantity(given, unit)
     else:
         number = _plain(value)
     return _finite(number, value)
@@ -136,10 +146,10 @@ def convert_exactly(value: Any, unit: str | None = None) -> Any:
             from decimal import Decimal
 
             return Decimal(match["number"])
-    elif not is_quantity(value):
+    elif (given := quantity_of(value)) is None:
         return value
-    elif value.units == value.to(unit or "dimensionless").units:
-        return value.magnitude
+    elif given.units == given.to(unit or "dimensionless").units:
+        return given.magnitude
     if abs(number) >= _EXACT:
         raise ValueError(
             f"must be {'in ' + unit if unit else 'a plain number'}: a conversion of such a large number would lose "
@@ -163,14 +173,81 @@ def _finite(number: float, value: Any) -> float:
     return number
 
 
-def is_quantity(value: Any) -> bool:
-    """Return whether a value is a quantity of pint."""
-    pint = imported("pint")  # a quantity cannot exist before pint was imported
-    return pint is not None and isinstance(value, pint.Quantity)
+def quantity_of(value: Any) -> pint.Quantity[Any] | None:
+    """Return a value that carries a unit as a quantity of pint; None if it carries none.
+
+    It knows quantities of pint, astropy and unyt, astropy's NDData and columns, and what has its unit in ``attrs``
+    (xarray, pandas, h5py).
+
+    Raises:
+        ValueError: pint does not know the unit, or elements are masked.
+    """
+    own = carried_unit(value)
+    if own is None:
+        return None
+    if hasattr(own, "function_unit"):  # pint reads astropy's dB(mW) as dB times mW
+        raise ValueError(f"must be a number of a linear unit, got {reprlib.repr(value)}")
+    if is_masked(value):
+        raise ValueError(f"must have no masked elements, got {reprlib.repr(value)}")
+    loaded = imported("pint")  # a quantity of it cannot exist before it was imported
+    if loaded is not None and isinstance(value, loaded.Quantity):
+        given: pint.Quantity[Any] = value
+        return given
+    number, unit = without_unit(value)
+    return registry().Quantity(number, _parse_unit(unit))
 
 
-def magnitude(value: Any, unit: str) -> Any:
-    """Return a quantity, converted to ``unit``, as a number or an array of numbers.
+def without_unit(value: Any) -> tuple[Any, str]:
+    """Separate a value that carries a unit (see :func:`quantity_of`) into its number and the unit as text.
+
+    Raises:
+        ValueError: it is a table whose columns have units, or the unit is none of a known library.
+    """
+    own = carried_unit(value)
+    if hasattr(value, "colnames"):
+        raise ValueError(f"is a table whose columns have units: {own}")
+    number = _number_in(value, own)
+    if carried_unit(number) is not None:  # a labelled array (xarray) of quantities
+        return without_unit(number)
+    scale = getattr(own, "scale", 1.0)  # a unit of astropy may have a factor, such as "1000 m"
+    if scale != 1.0:
+        number, own = wide_enough(number) * scale, type(own)(1.0, own.bases, own.powers)
+    return number, unit_text(own)
+
+
+def _number_in(value: Any, own: Any) -> Any:
+    for number, unit in _PARTS:
+        if hasattr(value, number) and hasattr(value, unit) and hasattr(value, "to"):
+            return getattr(value, number)
+    inner = getattr(value, "data", None)  # where astropy's NDData has its array
+    if carried_unit(inner) is not None or not isinstance(own, str):
+        return inner
+    import numpy as np
+
+    return np.asarray(value)
+
+
+def unit_text(unit: Any) -> str:
+    """Return a unit as text. It may be given as text, or as a unit of pint, astropy or unyt.
+
+    Raises:
+        ValueError: it is neither, or has a factor (astropy's ``Unit("1000 m")``).
+    """
+    if isinstance(unit, str):
+        return unit
+    if hasattr(unit, "dimensionality"):
+        return f"{unit:~}"  # pint's short form
+    if hasattr(unit, "physical_type"):
+        if getattr(unit, "scale", 1.0) != 1.0:
+            raise ValueError(f"a unit must have no factor, got {str(unit)!r}")
+        return _text_of_astropy(unit)
+    if hasattr(unit, "dimensions"):
+        return str(unit)  # unyt's
+    raise ValueError(f"a unit must be text or a unit of pint, astropy or unyt, got {reprlib.repr(unit)}")
+
+
+def magnitude(value: pint.Quantity[Any], unit: str | None) -> Any:
+    """Return a quantity, converted to ``unit``, as a number or an array of numbers; stand-ins are NaN or infinity.
 
     Raises:
         ValueError: it has another dimension.
@@ -181,9 +258,10 @@ def magnitude(value: Any, unit: str) -> Any:
     import pint
 
     try:
-        return type(value)(wide_enough(value.magnitude), value.units).to(unit).magnitude
-    except pint.PintError as error:
-        raise ValueError(f"must be in {unit}, got {value}: {error}") from error
+        wide = type(value)(wide_enough(measured(value.magnitude)), value.units)
+        return wide.to(unit or "dimensionless").magnitude
+    except (pint.PintError, AttributeError, TypeError) as error:
+        raise ValueError(f"must be {'in ' + unit if unit else 'plain numbers'}, got {value}: {error}") from error
 
 
 def wide_enough(numbers: Any) -> Any:
@@ -234,3 +312,45 @@ def _parse_unit(unit: str) -> Any:
     except Exception as error:  # besides its own errors, pint raises those of Python's tokenizer
         hint = f"; did you mean {unit.lower()!r}?" if unit.isidentifier() and unit.lower() in registry() else ""
         raise ValueError(f"{unit!r} is not a unit: {error}{hint}") from error
+
+
+@functools.cache
+def _text_of_astropy(unit: Any) -> str:
+    """Return a unit of astropy as pint writes and reads it: ``W / m ** 2`` where astropy writes ``W / m2``."""
+    if not hasattr(unit, "bases"):  # magnitudes and the like
+        return str(unit)
+    above: list[str] = []
+    below: list[str] = []
+    for base, power in zip(unit.bases, unit.powers, strict=True):
+        size = abs(power)
+        name = _name_for_pint(base)
+        exponent = str(size) if isinstance(size, int | float) else f"({size})"
+        (above if power > 0 else below).append(name if size == 1 else f"{name} ** {exponent}")
+    if not below:
+        return " * ".join(above)
+    return " / ".join([" * ".join(above) or "1", *below])
+
+
+def _name_for_pint(base: Any) -> str:
+    """Return the name by which pint knows a unit; if pint does not know it, a name that pint has for no other unit."""
+    if base.name in _NAMES:
+        return _NAMES[base.name]
+    make = registry()
+    unknown = []
+    for name in base.names:
+        try:
+            check_unit(name)
+        except ValueError:
+            unknown.append(name)
+            continue
+        try:
+            in_si = base.si
+            expected = math.prod(
+                (make.Unit(one.name) ** float(power) for one, power in zip(in_si.bases, in_si.powers, strict=True)),
+                start=make.Unit(""),
+            )
+            if math.isclose(make.Quantity(1.0, name).to(expected).magnitude, in_si.scale, rel_tol=1e-6):
+                return str(name)
+        except Exception:  # noqa: BLE001, S112 - pint has another unit of that name (ct is the carat)
+            continue
+    return str(unknown[0] if unknown else base.name)

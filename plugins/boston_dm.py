@@ -104,16 +104,10 @@ class BostonDm(Device):
             raise DeviceProtocolError("it is not known whether the last commands have arrived", **self._facts())
         return commands
 
-    def _send(self, commands: Any) -> None:
+    def _send(self, commands: npt.NDArray[np.float64]) -> None:
         import numpy as np
 
-        try:
-            wanted = np.array(commands, dtype=float)
-        except (TypeError, ValueError):
-            wanted = np.empty(0)
-        if wanted.shape != _SHAPE:
-            what = getattr(commands, "shape", None) or type(commands).__name__
-            raise DeviceValueError(f"commands must be numbers of shape {_SHAPE}, got {what}", **self._facts())
+        wanted = np.array(commands)
         mask = self._mask()
         wanted[:, ~mask] = 0.0
         if not np.all((wanted >= 0) & (wanted <= self._highest)):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices._device.values import as_number, decimal
-from catkit_devices.readings import measured
+from catkit_devices.readings import carried_unit, is_masked, measured, missing_in, real_number, without_stand_ins
+from catkit_devices.units import magnitude, quantity_of, wide_enough
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +75,7 @@ class Array:
             kind: np.dtype[Any] = np.dtype(self.dtype)
             if len(reply) % kind.itemsize:
                 raise ValueError(f"numbers of {kind.itemsize} bytes were expected, got {len(reply)} bytes")
-            found = np.frombuffer(reply, kind).astype(kind.newbyteorder("="))
+            found = measured(np.frombuffer(reply, kind).astype(kind.newbyteorder("=")))
         if self.shape is None:
             return found
         if math.prod(self.shape) != found.size:
@@ -82,8 +84,78 @@ class Array:
 
     def scaled(self, sent: npt.NDArray[Any], device: Any) -> npt.NDArray[Any]:
         """Return the values for the numbers that a device has sent."""
-        scale, offset = (one(device) if callable(one) else one for one in (self._scale, self._offset))
-        return sent if (scale, offset) == (1.0, 0.0) else sent * scale + offset
+        scale, offset = (_factor(one(device) if callable(one) else one) for one in (self._scale, self._offset))
+        # As floats: 30000 times 2 does not fit in 16 bits.
+        return sent if (scale, offset) == (1.0, 0.0) else wide_enough(sent) * scale + offset
+
+    def array(self, value: Any, unit: str | None, *, finite: bool) -> npt.NDArray[Any]:
+        """Return an array that a function has returned, or that a user has given to be set.
+
+        Numbers that stand for infinity or NaN become that. A quantity is converted. Numbers are of the declared type,
+        or floats if that is "text" or if what is sent is scaled.
+
+        Args:
+            value: an array, or lists of numbers.
+            unit: of the quantity; None if it has none.
+            finite: whether each element must be a measurement.
+
+        Raises:
+            ValueError: it is no array of numbers of the declared shape, in another unit, or masked; or an element does
+                not fit in the declared type.
+        """
+        import numpy as np
+
+        if is_masked(value):
+            raise ValueError(f"must have no masked elements, got {reprlib.repr(value)}")
+        if (given := quantity_of(value)) is not None:
+            if finite:
+                _refuse_missing(given.magnitude)  # before it is converted
+            value = magnitude(given, unit)
+        try:
+            found = np.asarray(_numbers_in(value))
+        except (ValueError, TypeError):  # lists of different lengths
+            found = np.asarray(None)
+        if found.dtype.kind not in "iuf" or not found.ndim:
+            raise ValueError(f"must be an array of numbers, got {reprlib.repr(value)}")
+        if found.shape != self.shape and (self.shape is not None or found.ndim != 1):
+            wanted = "one dimension" if self.shape is None else f"the shape {self.shape}"
+            raise ValueError(f"must be an array of {wanted}, got one of the shape {found.shape}")
+        if finite:
+            _refuse_missing(found)
+        found = measured(found)
+        kind = np.dtype(self.dtype if self.binary and (self._scale, self._offset) == (1.0, 0.0) else float)
+        with np.errstate(all="ignore"):
+            made: npt.NDArray[Any] = found.astype(kind.newbyteorder("="), copy=False)
+            wrong = made != found if kind.kind in "iu" else np.isinf(made) & np.isfinite(found)
+        if wrong.any():
+            raise ValueError(f"must be an array of numbers that {kind.name} can hold, got {found[wrong][0]:g}")
+        return made
+
+
+def _factor(value: Any) -> float:
+    number = real_number(value)
+    if number is None:
+        raise ValueError(f"scale and offset must be numbers, got {value!r}")
+    return without_stand_ins(number)
+
+
+def _refuse_missing(value: Any) -> None:
+    if (missing := missing_in(value)) is not None:
+        raise ValueError(f"must hold finite numbers only, got {reprlib.repr(value)}, in which there is {missing}")
+
+
+def _numbers_in(value: Any) -> Any:
+    """Return a value; raise TypeError if it is a list in which there are truth values, or numbers with their own unit.
+
+    Numpy would make plain numbers of these.
+    """
+    if isinstance(value, list | tuple):
+        if not {float, int}.issuperset(map(type, value)):  # a list of a million numbers has few types
+            for one in value:
+                _numbers_in(one)
+    elif isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool" or carried_unit(value) is not None:
+        raise TypeError
+    return value
 
 
 def _numbers(reply: str) -> list[float]:

@@ -15,11 +15,13 @@ import numbers
 import re
 import reprlib
 import string
+import typing
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from catkit_devices import units
 from catkit_devices.errors import DeviceValueError, nearest
-from catkit_devices.readings import carried_unit, measured, missing_in, no_measurement, real_number, without_stand_ins
+from catkit_devices.lazy import imported
+from catkit_devices.readings import is_masked, measured, missing_in, no_measurement, real_number, without_stand_ins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,10 +48,16 @@ _Flags: TypeAlias = "type[enum.Flag]"
 
 # Stricter than float(), which takes "1_0" and "infinity": only what instruments send.
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf)", re.IGNORECASE | re.ASCII)
+_COMPOSED = re.compile(r"[-+.()/0-9ejnaif]+", re.IGNORECASE | re.ASCII)
+"""What a fraction or complex number is made of: ``1/4``, ``1+2j``."""
 _HEXADECIMAL = re.compile(r"[0-9a-f]+", re.IGNORECASE)
 """A reply that may be a hexadecimal number."""
 _BOOLEANS = {"1": True, "0": False, "on": True, "off": False, "true": True, "false": False}
 """The replies that mean a truth value, in lower case."""
+
+_MODULES_OF_TRUTH = ("builtins", "_operator", "ctypes")
+_TRUTHS = ("all", "any", "callable", "c_bool", "not_", "truth")
+"""What makes a truth value of a text by its length or kind, so that "0" is true."""
 
 _OWN = re.compile(r"\{self\b([^{}!:]*)(![rsa])?(?::([^{}]*))?\}")
 """In a command, what the device or component fills in of itself: ``{self.number}``, ``{self.number:02d}``."""
@@ -79,11 +87,11 @@ class Rule:
     """Which values a quantity can have.
 
     Args:
-        type: ``float``, ``int``, ``bool``, ``str``, or a function from a reply's text to a value, which raises
-            ValueError when the reply makes no sense. If the reply is what instruments send for infinity or NaN
-            (``9.91E37``), a number that the function makes of it is that, scaled or not; but a reply that may as well
-            be hexadecimal (``1E40``) is what the function makes of it. An Enum class says that its members are the
-            choices.
+        type: ``float``, ``int``, ``bool``, ``str``, another class of numbers (``Decimal``, numpy's ``int16``), or a
+            function from a reply's text to a value, which raises ValueError when the reply makes no sense. If the
+            reply is what instruments send for infinity or NaN (``9.91E37``), a number that the function makes of it is
+            that, scaled or not; but a reply that may as well be hexadecimal (``1E40``) is what the function makes of
+            it. An Enum class says that its members are the choices.
         unit: of the plain numbers; None for numbers without a unit, and for other types.
         choices: the values that are allowed, or a mapping from each of them to what is sent for it. For a member of an
             Enum its value is sent.
@@ -95,6 +103,7 @@ class Rule:
         unit: str | None,
         choices: Iterable[Any] | Mapping[Any, Any] | None,
     ) -> None:
+        type = _plain_type(type)  # noqa: A001 - its public name
         if unit is not None and type in (bool, str):
             raise TypeError(f"a {type.__name__} has no unit")
         self.type: Callable[[str], Any] = type
@@ -109,7 +118,11 @@ class Rule:
         of_numbers = self.flags is None and isinstance(kind, builtins.type) and issubclass(kind, numbers.Number)
         self._kind: Any = kind if of_numbers else None
         """The class of numbers that the type is (int, Decimal, numpy's int16); None if it is none."""
-        self._whole_only = self._kind not in (None, bool) and issubclass(self._kind, numbers.Integral)
+        self._other = self._kind not in (None, bool, int, float)
+        """Whether it is one that may be unable to hold a number."""
+        self._whole_only = of_numbers and kind is not bool and issubclass(kind, numbers.Integral)
+        self._complex = of_numbers and issubclass(kind, numbers.Complex) and not issubclass(kind, numbers.Real)
+        self._fraction = of_numbers and issubclass(kind, numbers.Rational) and not issubclass(kind, numbers.Integral)
         self.choices: dict[Any, Any] | None = None
         if choices is None and isinstance(type, enum.EnumType) and self.flags is None:
             choices = cast("Iterable[Any]", type)
@@ -165,23 +178,25 @@ class Rule:
         if type(value) in (int, float) and abs(value) < _ORDINARY:
             if self.type is int and type(value) is int:
                 return value
-            if self.numeric and not self._whole_only:
+            if self.numeric and not self._whole_only and not self._other:
                 return float(value)
+        if self.several:
+            return self._array(value, finite=True)
         if self._whole_only:
             return self._as_whole(value)
+        if self._other:
+            return self._as_other(value)
         if self.numeric:
             return units.convert(value, self.unit)
         if self.type is bool:
             return _boolean(value)
         if self.flags is not None:
-            return _flags(self.flags, value)
+            return self._flags(value)
         # A line end inside the text would be a second command.
         if self.type is str:
             if not (isinstance(value, str) and value.isprintable()):
                 raise ValueError(f"must be printable text, got {value!r}")
             return str.__str__(value)  # of a text that is a member of an Enum, str() would be the member's name
-        if self._kind is not None:
-            value = self._of_kind(value)
         missing = missing_in(value)
         if missing is not None and real_number(value) is not None:
             raise ValueError(f"must be a finite number, got {value!r}")
@@ -189,31 +204,61 @@ class Rule:
             raise ValueError(f"must hold finite numbers only, got {reprlib.repr(value)}, in which there is {missing}")
         return value
 
+    def _array(self, value: Any, *, finite: bool = False) -> Any:
+        kind: Any = self.type
+        return kind.array(value, self.unit, finite=finite)
+
     def _as_whole(self, value: Any) -> int:
         whole = _whole(units.convert_exactly(value, self.unit))
         if whole is None:
             raise ValueError(f"must be a whole number, got {value!r}")
+        return int(self._held(whole, value))
+
+    def _as_other(self, value: Any) -> Any:
+        """Return a number as one of the declared class; of numpy's floating-point numbers as a float."""
+        if self._complex:
+            number = self._complex_number(value)
+            if missing_in(number) is not None:
+                raise ValueError(f"must be a finite number, got {value!r}")
+            return self._held(number, value)
+        number = units.convert_exactly(value, self.unit)
+        held = self._held(number, value)
+        return float(number) if hasattr(held, "dtype") else held
+
+    def _complex_number(self, value: Any) -> Any:
+        if (given := units.quantity_of(value)) is not None:
+            value = units.magnitude(given, self.unit)
+        number = _without_dimensions(value)
+        if isinstance(number, bool) or not isinstance(number, numbers.Complex):
+            raise ValueError(f"must be a number, got {reprlib.repr(value)}")  # noqa: TRY004 - a value that a user gave
+        return number
+
+    def _held(self, number: Any, value: Any) -> Any:
+        """Return a finite number as one of the declared class.
+
+        Raises:
+            ValueError: the class cannot hold it; says so of the value of which the number was made.
+        """
+        kind = self._kind
+        number = _without_dimensions(number)
+        if isinstance(number, kind):
+            return number
         try:
-            fits = self.type is int or bool(self._kind(whole) == whole)
-        except OverflowError:
+            if issubclass(kind, numbers.Complex) and not issubclass(kind, numbers.Rational):
+                made = _quietly(kind, number if hasattr(number, "dtype") or self._complex else float(number))
+                fits = missing_in(made) is None and bool(made) == bool(number)
+            else:
+                made = kind(_exactly(number, kind))
+                fits = not self._whole_only or bool(made == number)
+        except (ArithmeticError, TypeError, ValueError):
             fits = False
         if not fits:
-            raise ValueError(f"must be a whole number of the type {self._kind.__name__}, got {value!r}")
-        return whole
-
-    def _of_kind(self, value: Any) -> Any:
-        """Return a number as it was given, or as a float if the declared type cannot hold it."""
-        if issubclass(self._kind, numbers.Complex) and not issubclass(self._kind, numbers.Real):
-            if isinstance(value, bool) or not isinstance(value, numbers.Complex):
-                raise ValueError(f"must be a number, got {value!r}")  # noqa: TRY004 - a value that a user gave
-            return value
-        number = units.convert_exactly(value)
-        fraction = isinstance(number, numbers.Rational) and not isinstance(number, numbers.Integral)
-        return float(number) if fraction and not isinstance(number, self._kind) else number
+            raise ValueError(f"must be a number that {self._kind.__name__} can hold, got {reprlib.repr(value)}")
+        return made
 
     def check(self, value: Any, limits: Limits | None) -> None:
         """Raise ValueError unless ``value``, already converted, is within ``limits``."""
-        if limits is not None and not within(value, limits):
+        if limits is not None and not within(_comparable_number(value), limits):
             unit = f" {self.unit}" if self.unit else ""
             raise ValueError(f"must be {range_text(limits, self.unit)}, got {value!r}{unit}")
 
@@ -241,7 +286,7 @@ class Rule:
             raise ValueError("has no limits that could be narrowed")
         if isinstance(limits, str) or len(limits) != 2:
             raise ValueError(f"needs a lowest and a highest value, got {limits!r}")
-        low, high = (None if bound is None else self.convert(bound) for bound in limits)
+        low, high = (None if bound is None else _comparable_number(self.convert(bound)) for bound in limits)
         wanted = checked((low, high))
         if declared is not None and intersection(declared, wanted) != wanted:
             raise ValueError(
@@ -251,7 +296,7 @@ class Rule:
 
     def _chosen(self, value: Any) -> Any:
         choices = self.choices or {}
-        if str(getattr(value, "dtype", "")) == "bool" and value.shape == ():
+        if str(getattr(value, "dtype", "")) == "bool" and value.shape == () and not is_masked(value):
             value = bool(value)  # numpy's truth value is no bool, and equal to 1
         switched = self._switched(value)
         if switched is not None:
@@ -323,32 +368,16 @@ class Rule:
                     return value
             tokens = map(repr, map(_plain, self.choices.values()))
             raise ValueError(f"one of {', '.join(tokens)} was expected, got {reply!r}")
-        if self.type in (float, int):
-            number = as_number(reply)
-            if number is None:
-                raise ValueError(f"a number was expected, got {reply!r}")
-            found = without_stand_ins(float(reply))
-            if self.type is float:
-                return found
-            whole = _whole(reply) if math.isfinite(found) else None
-            if whole is None:
-                raise ValueError(f"a whole number was expected, got {reply!r}")
-            return whole
         if self.type is bool:
             truth = _truth(reply)
             if truth is None:
                 raise ValueError(f"on or off was expected, got {reply!r}")
             return truth
         if self.flags is not None:
-            whole = _whole(reply) if as_number(reply) is not None else None
-            if whole is None:
-                raise ValueError(f"a whole number was expected, got {reply!r}")
-            return self.flags(whole)
-        try:
-            value = self.type(reply)
-        except (ArithmeticError, LookupError) as error:  # Decimal has no ValueError, nor has a list that is too short
-            why = f"{type(error).__name__}: {error}"
-            raise ValueError(f"a value for the declared type was expected, got {reply!r} ({why})") from error
+            return self._flags_of(as_number(reply), reply)
+        if self._kind is not None:
+            return self._parsed_number(reply)
+        value = self._made_of(reply)
         # The function may have scaled the number that stands for no measurement. But "1E40" may also be a register in
         # hexadecimal: then only what the function has made of it counts.
         number = None if _HEXADECIMAL.fullmatch(reply) else as_number(reply)
@@ -356,54 +385,113 @@ class Rule:
             return without_stand_ins(number)
         return self._measured(value)
 
+    def _parsed_number(self, reply: str) -> Any:
+        number = as_number(reply)
+        composed = (self._complex or self._fraction) and _COMPOSED.fullmatch(reply) is not None
+        if number is None and (not composed or _NUMBER.fullmatch(reply)):
+            raise ValueError(f"a number was expected, got {reply!r}")
+        if number is not None and (no_measurement(number) or self._whole_only or self.type is float):
+            return self._found_number(reply, float(number), reply)
+        made = _quietly(self._made_of, reply)  # "0.10" of a Decimal keeps its digits
+        if number is not None and (missing_in(made) is not None or bool(made) != bool(number)):
+            raise ValueError(f"a number that {self._kind.__name__} can hold was expected, got {reply!r}")
+        return measured(made)
+
+    def _made_of(self, reply: str) -> Any:
+        try:
+            return self.type(reply)
+        except (ArithmeticError, LookupError) as error:  # Decimal has no ValueError, nor has a list that is too short
+            why = f"{type(error).__name__}: {error}"
+            raise ValueError(f"a value for the declared type was expected, got {reply!r} ({why})") from error
+
+    def _found_number(self, number: Any, size: float, found: Any) -> Any:
+        """Return a number that was read as one of the declared class; NaN or infinity for a stand-in.
+
+        Args:
+            number: exactly, or its text.
+            size: the number as a float.
+            found: what was read, for messages.
+        """
+        size = without_stand_ins(size)
+        if not self._whole_only and (self._kind is float or not math.isfinite(size)):
+            return self._kind(size) if self._complex else size
+        whole = _whole(number) if self._whole_only and math.isfinite(size) else None
+        if self._whole_only and whole is None:
+            raise ValueError(f"a whole number was expected, got {reprlib.repr(found)}")
+        return self._held(number if whole is None else whole, found)
+
+    def _flags_of(self, size: float | None, found: Any) -> Any:
+        """Return the flags for which a whole number, or its text, stands; ``size`` is that number as a float."""
+        kind = cast("type[enum.Flag]", self.flags)
+        whole = None if size is None or no_measurement(size) else _whole(found)
+        if whole is None:
+            raise ValueError(f"a whole number was expected, got {found!r}")
+        try:
+            if whole >= 0:  # of -1, all flags would be set
+                return kind(whole)
+        except ValueError:  # a bit without a name
+            pass
+        raise ValueError(f"the sum of {_sum_of(kind)} was expected, got {found!r}")
+
     def returned(self, value: Any) -> Any:
         """Return ``value``, which a driver's function has read, as a plain one of the declared type.
 
         A number that stands for infinity or NaN becomes that, a quantity a number in the unit. If the type is ``bool``
-        or a class of numbers, a text is converted as a reply is. If the type is a function, the value is kept, unless
-        the quantity has a unit and the value has one of another library, such as astropy.
+        or a class of numbers, a text is converted as a reply is. If the type is a function, the value is kept; with a
+        unit, a quantity becomes a number in it.
 
         Raises:
             ValueError: it is of another type.
         """
         if self.choices is not None:
             return self._chosen(measured(value))
+        if self.several:
+            return self._array(value)
         if self.flags is not None:
-            return _flags(self.flags, value)
+            return self._flags(value)
         if self.type is str:
             if not isinstance(value, str):
                 raise ValueError(f"text was expected, got {reprlib.repr(value)}")
-            return value
-        if self._kind is not None and isinstance(value, str):
-            return self.parse(value.strip())
-        if self.type not in (float, int, bool):
+            return str.__str__(value)  # not numpy's str_
+        if self._kind is None:
             return self._measured(value)
+        if isinstance(value, str):
+            return self.parse(value.strip())
         if self.type is bool:
             return _boolean(value)
-        number = self._number_of(value)
-        if number is None:
+        if self._complex:
+            return self._kind(measured(self._complex_number(value)))
+        given = units.quantity_of(value)
+        size = real_number(value if given is None else units.magnitude(given, self.unit))
+        if size is None:
             raise ValueError(f"a number was expected, got {reprlib.repr(value)}")
-        found = without_stand_ins(number)
-        if self.type is float:
-            return found
-        whole = _whole(units.convert_exactly(value, self.unit)) if math.isfinite(found) else None
-        if whole is None:
-            raise ValueError(f"a whole number was expected, got {reprlib.repr(value)}")
-        return whole
+        exact = given is None or self._kind is float or no_measurement(size)
+        return self._found_number(value if exact else units.convert_exactly(value, self.unit), size, value)
 
-    def _number_of(self, value: Any) -> float | None:
-        return real_number(units.magnitude(value, self.unit or "dimensionless") if units.is_quantity(value) else value)
+    def _flags(self, value: Any) -> Any:
+        """Return flags that are given as such, as a whole number, or by their names with | between them."""
+        kind = cast("type[enum.Flag]", self.flags)
+        if isinstance(value, kind):
+            return value
+        if isinstance(value, str) and as_number(value.strip()) is None:
+            found = kind(0)
+            for name in (part.strip() for part in value.split("|")):
+                if name not in kind.__members__:
+                    raise ValueError(f"must be of {' | '.join(kind.__members__)}, got {value!r}")
+                found |= kind[name]
+            return found
+        size = as_number(value.strip()) if isinstance(value, str) else real_number(value)
+        try:
+            return self._flags_of(size, value)
+        except ValueError:
+            raise ValueError(f"must be of {' | '.join(kind.__members__)}, got {value!r}") from None
 
     def _measured(self, value: Any) -> Any:
         """Check and return a value that a driver's own type has made of a reply, or its function has returned."""
         if self.unit is not None and (value is None or isinstance(value, str | bytes | bool)):
             raise ValueError(f"a number in {self.unit} was expected, got {value!r}")
-        if self.unit is not None and units.is_quantity(value):
-            value = units.magnitude(value, self.unit)
-        elif self.unit is not None and (own := carried_unit(value)) is not None:
-            raise ValueError(f"a number in {self.unit} was expected, got {reprlib.repr(value)} with its own unit {own}")
-        if self._kind is not None and (isinstance(value, bool) or not isinstance(value, numbers.Number)):
-            raise ValueError(f"a number was expected, got {reprlib.repr(value)}")
+        if self.unit is not None and (given := units.quantity_of(value)) is not None:
+            value = units.magnitude(given, self.unit)
         return measured(value)
 
 
@@ -525,7 +613,8 @@ class SetCommand:
 
     def _check_number(self, sent: str, value: Any, limits: Limits | None) -> None:
         number = self._number(sent)
-        if number is None or (number != value if self._rule.type is int else not self._rounded(sent, number, value)):
+        exact = _comparable_number(value)
+        if number is None or (number != value if self._rule.type is int else not self._rounded(sent, number, exact)):
             raise ValueError(f"cannot be {value!r}: that would be sent as {sent!r}")
         if limits is not None and not within(number, limits):
             unit = f" {self._rule.unit}" if self._rule.unit else ""
@@ -664,11 +753,17 @@ def _formatted(field: str, token: Any) -> str:
 
 
 def as_number(text: str) -> float | None:
-    """Return the number in an instrument's text (an int if it is written as one), or None if it is not a number."""
+    """Return the number in an instrument's text (an int if it is written as one), or None if it is not a number.
+
+    More than a float can hold (``1e400``) is none.
+    """
     if not _NUMBER.fullmatch(text):
         return None
+    number = float(text)
+    if math.isinf(number) and text.lower().lstrip("+-") != "inf":
+        return None  # "1e400" would be infinity, which it does not say
     # Not through float if it can be avoided: float rounds large numbers.
-    return int(text) if text.lstrip("+-").isdigit() else float(text)
+    return int(text) if text.lstrip("+-").isdigit() else number
 
 
 def decimal(reply: str) -> str:
@@ -682,19 +777,50 @@ def decimal(reply: str) -> str:
         return reply  # a digit that there is not in the base
 
 
-def _flags(kind: type[enum.Flag], value: Any) -> enum.Flag:
-    """Return flags that are given as such, as a whole number, or by their names with | between them."""
-    if isinstance(value, str):
-        found = kind(0)
-        for name in filter(None, (part.strip() for part in value.split("|"))):
-            if name not in kind.__members__:
-                raise ValueError(f"must be of {' | '.join(kind.__members__)}, got {value!r}")
-            found |= kind[name]
-        return found
-    whole = value if isinstance(value, kind) else _whole(value) if as_number(str(value)) is not None else None
-    if whole is None:
-        raise ValueError(f"must be of {' | '.join(kind.__members__)}, got {value!r}")
-    return kind(whole)
+def _plain_type(kind: Any) -> Any:
+    """Return the type of Python for numpy's truth values and texts; any other type unchanged.
+
+    Raises:
+        TypeError: it cannot say what a reply means.
+    """
+    if not callable(kind) or typing.get_origin(kind) is not None or hasattr(kind, "__supertype__"):
+        raise TypeError(f"a type is a class or a function from a reply's text to a value, got {kind!r}")
+    name = getattr(kind, "__name__", "")
+    if getattr(kind, "__module__", None) in _MODULES_OF_TRUTH and name in _TRUTHS:
+        raise TypeError(f"type={name} takes every text for true, or none; type=bool reads 0, 1, ON and OFF")
+    numpy = imported("numpy")  # its classes do not exist before it was imported
+    if numpy is not None and isinstance(kind, type):
+        return bool if issubclass(kind, numpy.bool_) else str if issubclass(kind, numpy.str_) else kind
+    return kind
+
+
+def _without_dimensions(value: Any) -> Any:
+    """Return the number in an array without dimensions, as numpy's; anything else unchanged."""
+    return value[()] if getattr(value, "shape", None) == () and hasattr(value, "ndim") else value
+
+
+def _exactly(number: Any, kind: Any) -> Any:
+    """Return a number in a form from which the class of an exact one is made: 0.1 of a float is meant as 1/10."""
+    if isinstance(number, numbers.Integral):
+        return int(number)
+    if isinstance(number, numbers.Rational):
+        return number if issubclass(kind, numbers.Rational) else _exactly(float(number), kind)
+    from decimal import Decimal
+
+    return number if isinstance(number, Decimal) else Decimal(str(number))
+
+
+def _quietly(make: Callable[[Any], Any], number: Any) -> Any:
+    """Return what a class makes of a number, without numpy's warning that it does not fit: that is an error here."""
+    numpy = imported("numpy")
+    if numpy is None:
+        return make(number)
+    with numpy.errstate(all="ignore"):
+        return make(number)
+
+
+def _sum_of(kind: type[enum.Flag]) -> str:
+    return ", ".join(f"{flag.value} ({flag.name})" for flag in kind)
 
 
 def _whole(value: Any) -> int | None:
@@ -790,10 +916,16 @@ def _comparable(token: Any) -> Any:
     NaN is not equal to itself.
     """
     text = _text(token)
-    number = without_stand_ins(float(text)) if _NUMBER.fullmatch(text) else math.nan
-    if number == number:
-        return number
-    return "nan" if _NUMBER.fullmatch(text) else text
+    number = as_number(text)
+    if number is None:
+        return text
+    number = without_stand_ins(number)
+    return number if number == number else "nan"
+
+
+def _comparable_number(value: Any) -> float:
+    """Return a number in a form that can be compared with floats: for a Decimal of 0.1, the float 0.1."""
+    return value if isinstance(value, int) else float(value)
 
 
 def _text(token: Any) -> str:
@@ -839,6 +971,8 @@ def _is_meant(choice: Any, value: Any, wanted: Any) -> bool:
 
 
 def _boolean(value: Any) -> bool:
+    if is_masked(value) or units.quantity_of(value) is not None:
+        raise ValueError(f"must be true or false, got {value!r}")
     plain = value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
     if isinstance(plain, bool):
         return plain

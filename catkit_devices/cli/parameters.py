@@ -10,6 +10,7 @@ import typing
 from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.plain import number_in
 from catkit_devices.testbed.experiments.recorded_types import UNIONS, Form, form_of, forms
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ _NONE = object()
 
 def _from_json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return json.loads(text, parse_float=number_in)
+    except (ValueError, RecursionError):  # also a number that is too large
         return _NONE
 
 

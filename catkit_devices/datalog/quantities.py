@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import math
 import reprlib
 from typing import TYPE_CHECKING, Any
 
+from catkit_devices import units
 from catkit_devices.errors import DataError
 from catkit_devices.lazy import imported
 from catkit_devices.readings import carried_unit, elements, is_masked, parts
-from catkit_devices.units import check_unit, registry, wide_enough
+from catkit_devices.units import registry, wide_enough, without_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["conversion", "magnitude", "refuse_masked", "unit_text"]
-
-_QUANTITIES = (("magnitude", "units"), ("value", "unit"), ("value", "units"))
-"""The attributes that hold the number and the unit of a quantity of pint, astropy and unyt."""
 
 
 def magnitude(value: Any, unit: Any, what: str) -> tuple[Any, str | None]:
@@ -44,19 +41,28 @@ def magnitude(value: Any, unit: Any, what: str) -> tuple[Any, str | None]:
     own = carried_unit(value)
     if own is None:
         return _of_time(value, wanted, what)
-    for number_name, unit_name in _QUANTITIES:
-        if hasattr(value, number_name) and hasattr(value, unit_name) and hasattr(value, "to"):
-            return _of_quantity(value, getattr(value, number_name), own, unit, what)
     if hasattr(value, "colnames"):
         raise DataError(f"{what}: a table whose columns have units ({own}) is recorded a column at a time")
     refuse_masked(value, what)
-    inner = getattr(value, "data", None)
-    if carried_unit(inner) is not None:  # a labelled array (xarray) of quantities
-        return magnitude(inner, unit, what)
-    import numpy as np
-
-    numbers = np.asarray(value if isinstance(own, str) else inner)  # astropy's NDData has its array in .data
-    return _converted(numbers, unit_text(own, what), wanted, what)
+    try:
+        number, text = without_unit(value)
+    except ValueError as error:
+        raise DataError(f"{what}: {error}") from error
+    if wanted is None:
+        return number, text
+    if hasattr(value, "to"):
+        if getattr(own, "scale", 1.0) != 1.0:
+            own = type(own)(1.0, own.bases, own.powers)
+            value = type(value)(number, own)
+        wide = wide_enough(number)
+        if wide is not number:
+            value = value.astype(wide.dtype) if hasattr(value, "astype") else type(value)(wide, own)
+        try:
+            converted = value.to(unit if type(unit) is type(own) else wanted)
+            return converted.magnitude if hasattr(converted, "magnitude") else converted.value, wanted
+        except Exception:  # noqa: BLE001, S110 - each library raises its own errors, and has its own names for units
+            pass
+    return _converted(number, text, wanted, what)
 
 
 def _of_list(value: Any, wanted: str | None, what: str) -> tuple[Any, str | None]:
@@ -95,24 +101,6 @@ def _of_time(value: Any, wanted: str | None, what: str) -> tuple[Any, str | None
     return _converted(_seconds(value, what), "s", wanted, what)
 
 
-def _of_quantity(value: Any, number: Any, own: Any, unit: Any, what: str) -> tuple[Any, str | None]:
-    scale = getattr(own, "scale", 1.0)  # a unit of astropy may have a factor, such as "1000 m"
-    if scale != 1.0:
-        number, own = wide_enough(number) * scale, type(own)(1.0, own.bases, own.powers)
-        value = type(value)(number, own)
-    if unit is None:
-        return number, unit_text(own, what)
-    wanted = unit_text(unit, what)
-    wide = wide_enough(number)
-    if wide is not number:
-        value = value.astype(wide.dtype) if hasattr(value, "astype") else type(value)(wide, own)
-    try:
-        converted = value.to(unit if type(unit) is type(own) else wanted)
-    except Exception:  # noqa: BLE001 - each library raises its own errors, and has its own names for units
-        return _converted(number, unit_text(own, what), wanted, what)
-    return converted.magnitude if hasattr(converted, "magnitude") else converted.value, wanted
-
-
 def _converted(numbers: Any, own: str, wanted: str | None, what: str) -> tuple[Any, str]:
     if wanted is None:
         return numbers, own
@@ -137,63 +125,10 @@ def unit_text(unit: Any, what: str) -> str:
     Raises:
         DataError: it is neither, or has a factor (astropy's ``Unit("1000 m")``); the message names ``what``.
     """
-    if isinstance(unit, str):
-        return unit
-    if hasattr(unit, "dimensionality"):
-        return f"{unit:~}"  # pint's short form
-    if hasattr(unit, "physical_type"):
-        if getattr(unit, "scale", 1.0) != 1.0:
-            raise DataError(f"{what}: a unit must have no factor, got {str(unit)!r}")
-        return _text_of_astropy(unit)
-    if hasattr(unit, "dimensions"):
-        return str(unit)  # unyt's
-    raise DataError(f"{what}: a unit must be text or a unit of pint, astropy or unyt, got {reprlib.repr(unit)}")
-
-
-@functools.cache
-def _text_of_astropy(unit: Any) -> str:
-    """Return a unit of astropy as pint writes and reads it: ``W / m ** 2`` where astropy writes ``W / m2``."""
-    if not hasattr(unit, "bases"):  # magnitudes and the like
-        return str(unit)
-    above: list[str] = []
-    below: list[str] = []
-    for base, power in zip(unit.bases, unit.powers, strict=True):
-        size = abs(power)
-        name = _name_for_pint(base)
-        exponent = str(size) if isinstance(size, int | float) else f"({size})"
-        (above if power > 0 else below).append(name if size == 1 else f"{name} ** {exponent}")
-    if not below:
-        return " * ".join(above)
-    return " / ".join([" * ".join(above) or "1", *below])
-
-
-_NAMES = {"ct": "count", "deg_C": "degC", "pix": "pixel", "bit": "bit", "%": "%"}
-"""Pint's names for units of astropy that cannot be expressed in SI units."""
-
-
-def _name_for_pint(base: Any) -> str:
-    """Return the name by which pint knows a unit; if pint does not know it, a name that pint has for no other unit."""
-    if base.name in _NAMES:
-        return _NAMES[base.name]
-    make = registry()
-    unknown = []
-    for name in base.names:
-        try:
-            check_unit(name)
-        except ValueError:
-            unknown.append(name)
-            continue
-        try:
-            in_si = base.si
-            expected = math.prod(
-                (make.Unit(one.name) ** float(power) for one, power in zip(in_si.bases, in_si.powers, strict=True)),
-                start=make.Unit(""),
-            )
-            if math.isclose(make.Quantity(1.0, name).to(expected).magnitude, in_si.scale, rel_tol=1e-6):
-                return str(name)
-        except Exception:  # noqa: BLE001, S112 - pint has another unit of that name (ct is the carat)
-            continue
-    return str(unknown[0] if unknown else base.name)
+    try:
+        return units.unit_text(unit)
+    except ValueError as error:
+        raise DataError(f"{what}: {error}") from error
 
 
 def conversion(refusal: str, given: str, known: str | None) -> Callable[[Any], Any] | None:

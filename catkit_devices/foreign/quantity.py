@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
 from catkit_devices.properties import Quantity
-from catkit_devices.readings import no_measurement, real_number
-from catkit_devices.units import is_quantity, magnitude
+from catkit_devices.readings import carried_unit, no_measurement, real_number
+from catkit_devices.units import magnitude, quantity_of
 
 if TYPE_CHECKING:
     from catkit_devices.foreign.description import Member
@@ -105,16 +105,17 @@ class ForeignQuantity(Quantity):
     def _read_foreign(self, device: Any) -> Any:
         value = device._device_._read_from_(device, self.name, self._member)
         unit = self._rule.unit
-        return value if unit is None or not is_quantity(value) else self._number(device, value, unit)
+        return value if unit is None or carried_unit(value) is None else self._number(device, value, unit)
 
     def _number(self, device: Any, value: Any, unit: str) -> Any:
-        """Return a quantity of pint, which is what some frameworks read, as a number in the unit of the property."""
+        """Return a quantity, which is what some frameworks read, as a number in the unit of the property."""
         try:
-            number = magnitude(value, unit)
-            if not self.writable or value.units == type(value)(1, unit).units:
+            given: Any = quantity_of(value)
+            number = magnitude(given, unit)
+            if not self.writable or given.units == type(given)(1, unit).units:
                 return number
             # A plain number that is set would be taken for one in the driver's unit.
-            problem = f"is in {value.units} in its driver, so its unit cannot be {unit}"
+            problem = f"is in {given.units} in its driver, so its unit cannot be {unit}"
         except ValueError as error:
             problem = str(error)
         raise DeviceProtocolError(f"{device._prefix_}{self.name} {problem}", **device._facts_())

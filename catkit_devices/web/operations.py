@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import Response
 
-from catkit_devices.plain import plain
+from catkit_devices.plain import number_in, plain
 from catkit_devices.web.access import Access, Visitor
 from catkit_devices.web.guard import visitor_of
 from catkit_devices.web.problems import Problem, problem_response
@@ -165,7 +165,7 @@ async def _body(request: Request) -> Any:
     if kind != "application/json":  # a form of another page cannot send this without being asked first
         raise Problem(415, f"expected the body as application/json, got {kind or 'no type'}")
     try:
-        return json.loads(raw, parse_constant=_no_constant)
+        return json.loads(raw, parse_constant=_no_constant, parse_float=number_in)
     except (ValueError, RecursionError) as error:
         raise Problem(400, f"the body is no JSON: {error}") from None
 

@@ -2,6 +2,7 @@
 
 import enum
 import json
+import math
 from decimal import Decimal
 from fractions import Fraction
 
@@ -15,7 +16,7 @@ from astropy.table import Column
 from catkit_devices._device.members import describe_command
 from catkit_devices.cli.call import _save
 from catkit_devices.cli.output import print_json
-from catkit_devices.cli.words import Target, arguments, literal, member_of, property_value, split, text_of
+from catkit_devices.cli.words import Target, arguments, converted, literal, member_of, property_value, split, text_of
 from catkit_devices.errors import ConfigurationError, DataError
 
 DESCRIPTION = {
@@ -70,6 +71,15 @@ def test_a_value_is_of_the_type_that_the_property_declares(text, type_, choices,
 def test_a_word_that_is_not_a_truth_value_is_refused():
     with pytest.raises(ConfigurationError, match="expected on or off, got 'onn'"):
         property_value("onn", {"type": "bool", "choices": None})
+
+
+@pytest.mark.parametrize("text", ["1e400", "-1E400", "[1, 1e400]", "(1e400,)", "{'a': [-1e400j]}"])
+def test_a_number_that_is_too_large_is_not_read_as_infinity(text):
+    for kind in ("float", None) if text[0] in "-1" else (None,):
+        with pytest.raises(ConfigurationError, match="expected a number, got .*1[eE]400j?, which is too large"):
+            converted(text, kind)
+    assert converted("inf", "float") == converted("Infinity", None) == math.inf
+    assert converted("1e400", "str") == literal("'1e400'") == "1e400"
 
 
 class Mode(enum.Enum):

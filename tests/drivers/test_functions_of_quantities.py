@@ -63,7 +63,9 @@ def wrapped():
         ("enabled", np.True_, True), ("enabled", 1, True), ("enabled", "OFF", False), ("enabled", "1.0E0", True),
         ("label", "", ""), ("speed", "fast", "fast"), ("mode", Mode.FAST, Mode.FAST), ("mode", "F", Mode.FAST),
         ("pair", (1, 2), (1, 2)), ("scaled", units.quantity(3, "mW"), 0.003),
-        ("exact", Decimal("0.1"), Decimal("0.1")), ("exact", " 0.1", Decimal("0.1")), ("exact", 2, 2),
+        ("exact", Decimal("0.1"), Decimal("0.1")), ("exact", " 0.1", Decimal("0.1")), ("exact", 2, Decimal(2)),
+        ("exact", 0.1, Decimal("0.1")), ("label", np.str_("text"), "text"), ("scaled", 3 * astropy.units.mW, 0.003),
+        ("power", 3 * astropy.units.W, 3000.0), ("count", 3 * astropy.units.one, 3),
     ],
 )  # fmt: skip
 def test_the_result_of_a_function_becomes_a_plain_value_of_the_declared_type(wrapped, name, found, value):
@@ -95,9 +97,11 @@ def test_a_function_may_return_that_there_is_no_measurement(wrapped, found, valu
         *[("label", found) for found in (None, 5, b"x")],
         *[("speed", found) for found in ("", "medium", None, 0)],
         *[("mode", found) for found in ("", "X", None)],
-        *[("scaled", found) for found in ("", None, True, units.quantity(1, "V"), 3 * astropy.units.mW)],
-        ("scaled", np.ones(2) * astropy.units.W), ("amount", 3 * astropy.units.W), ("power", 3 * astropy.units.mW),
-        *[("exact", found) for found in ("", "much", None, True, b"1", [1.0])],
+        *[("scaled", found) for found in ("", None, True, units.quantity(1, "V"), 3 * astropy.units.V)],
+        ("scaled", np.ones(2) * astropy.units.V), ("amount", 3 * astropy.units.W), ("power", 3 * astropy.units.V),
+        ("power", 3 * astropy.units.dB(astropy.units.mW)), ("enabled", np.ma.array(True, mask=True)),
+        ("enabled", 1 * astropy.units.V),
+        *[("exact", found) for found in ("", "much", None, True, b"1", [1.0], 1j, np.ones(2))],
     ],
 )  # fmt: skip
 def test_a_function_that_returns_something_else_is_a_protocol_error_that_names_it(wrapped, name, found):
@@ -116,7 +120,7 @@ def test_a_function_that_returns_something_else_is_a_protocol_error_that_names_i
         ("count", Decimal(2**53 + 1), 2**53 + 1), ("count", Fraction(2**53 + 1), 2**53 + 1),
         ("count", units.quantity(2**53 + 1, None), 2**53 + 1),
         ("power", units.quantity(1234567890123457.0, "mW"), 1234567890123457.0),
-        ("enabled", 1, True), ("mode", "FAST", Mode.FAST),
+        ("enabled", 1, True), ("mode", "FAST", Mode.FAST), ("power", 3 * astropy.units.W, 3000.0),
     ],
 )  # fmt: skip
 def test_a_function_that_sets_gets_a_plain_value_of_the_declared_type(wrapped, name, value, got):

@@ -178,8 +178,8 @@ def test_commands_go_to_952_actuators_of_each_mirror_row_by_row():
     [
         (np.full((2, 34, 34), 0.51), r"commands must be 0 to 0\.5, got 0 to 0\.51"),
         (np.full((2, 34, 34), -0.01), r"commands must be 0 to 0\.5, got -0\.01 to 0"),
-        (np.zeros((2, 32, 32)), r"commands must be numbers of shape \(2, 34, 34\), got \(2, 32, 32\)"),
-        ("flat", r"commands must be numbers of shape \(2, 34, 34\), got str"),
+        (np.zeros((2, 32, 32)), r"commands must be an array of the shape \(2, 34, 34\), got .* \(2, 32, 32\)"),
+        ("flat", r"commands must be an array of numbers, got 'flat'"),
     ],
 )
 def test_commands_that_would_damage_the_mirrors_are_refused(commands, message):

@@ -90,6 +90,87 @@ def test_problems_of_several_devices_are_listed_together(bench):
             }.items()
         ),
         ("devices.tank.safe_timeout=0", "safe_timeout: expected a number of seconds, above 0, at most 1000000, got 0"),
+        ("devices.tank.late_window=1e400", "--set: devices.tank.late_window: expected a number, got 1e400, which is"),
+        ("testbed.close_timeout=1e300", "testbed.close_timeout: expected less than or equal to 1000000, got 1e+300"),
+        ("devices.lock.driver='test_gauge'", "--set: devices.lock: expected another name"),
+        ("devices.class.driver='test_gauge'", "devices.class: expected a Python name such as 'wheel'"),
+        ("devices.tank.simulator='test_gage'", "expected a registered simulator"),
+        ("simulation.bench='nowhere'", "--set: simulation.bench: expected a registered bench"),
+        ("devices.tank.limits={level=[0, 500]}", "devices.tank.limits.level: can only be narrowed"),
+        ("devices.tank.limits={leval=[0, 5]}", "(did you mean 'level'?)"),
+        ("devices.tank.uses={gauge='basin'}", "devices.tank.uses.gauge: driver 'test_gauge' uses no such device"),
+        ("safety.hot={device='tank', maximum=2}", "safety.hot.property: is missing"),
+        ("safety.hot={device='tank', property='level', maximun=2}", "safety.hot.maximun: unknown key"),
+        ("safety.hot={device='tank', property='level', maximun=2}", "(did you mean 'maximum'?)"),
+        ("safety.hot={device='tank', property='level', maximum=2, timestamp='mode'}", "safety.hot.timestamp: "),
+        ("safety.hot={test='total_levle'}", "expected a registered safety test (total_level), got 'total_levle'"),
+        ("safety.hot={test='total_level', devices=['tank']}", "safety.hot.limit: is missing"),
+        ("safety.hot={test='total_level', limits=3}", "safety test 'total_level' has no such option"),
+        ("devices.tank.faults={late=2.0}", "devices.tank.faults.late: expected a probability from 0 to 1, got 2"),
+        ("devices.tank.faults={lat=0.1}", "(did you mean 'late'?)"),
+        ("devices.tank.simulator='nowhere.yaml'", "devices.tank.simulator: expected a file, found none at"),
+        ("devices.tank.open='early'", "devices.tank.open: expected 'use' or 'start', got 'early'"),
+        ("safety.hot={device='tank', property='level'}", "expected a minimum, a maximum or both, got neither"),
+        *(
+            (
+                f"safety.hot={{device='tank', property='level', {bound}={value}}}",
+                f"safety.hot.{bound}: expected a number that can be measured, got ",
+            )
+            for bound in ("minimum", "maximum")
+            for value in ("nan", "inf", "-inf", "9.9e37", "9.91e37", "1e38")
+        ),
+        (
+            "safety.hot={device='tank', property='temperature', maximum='9.91e37 K'}",
+            "safety.hot.maximum: expected a number in the unit of 'temperature': must be below 9.9E37",
+        ),
+        ("devices.tank.limits={level=[0, 9.91e37]}", "devices.tank.limits.level: must be below 9.9E37"),
+        ("devices.tank.limits={level=[-inf, 5]}", "devices.tank.limits.level: must be a finite number"),
+        ("devices.tank.limits={level=[false, 5]}", "devices.tank.limits.level"),
+        ("devices.tank.telemetry={level=true}", "devices.tank.telemetry.level: expected a valid number, got True"),
+        ("devices.tank.faults={late=true}", "devices.tank.faults.late: expected a valid number, got True"),
+        ("testbed.close_timeout=true", "testbed.close_timeout: expected a valid number, got True"),
+        ("testbed.close_timeout=0", "testbed.close_timeout: expected greater than 0, got 0"),
+        ("safety.hot={test='total_level', limit=true}", "safety.hot.limit: expected a valid number, got True"),
+        (
+            "safety.hot={test='total_level', limit=inf}",
+            "limit: expected numbers that can be measured, got inf",
+        ),
+        ("devices.tank.simulator_options={level=true}", "devices.tank.simulator_options.level: expected"),
+        (
+            "safety.hot={device='tank', property='level', maximum=true}",
+            "safety.hot.maximum: expected a number, or text",
+        ),
+        ("safety.hot={device='tank', property='level', minimum=3, maximum=2}", "expected minimum <= maximum"),
+        (
+            "safety.hot={device='tank', property='level', maximum='100 K'}",
+            "safety.hot.maximum: expected a plain number for 'level', which declares no unit, got '100 K'",
+        ),
+        (
+            "safety.hot={device='tank', property='slow_level', minimum='100 K'}",
+            "safety.hot.minimum: expected a plain number for 'slow_level', which declares no unit, got '100 K'",
+        ),
+        (
+            "safety.hot={device='tank', property='temperature', maximum='100 V'}",
+            "safety.hot.maximum: expected a number in the unit of 'temperature': must be in degC, got 100.0 volt",
+        ),
+        (
+            "safety.hot={device='tank', property='temperature', maximum='hot'}",
+            "expected a number in the unit of 'temperature': must be a number, with or without a unit, got 'hot'",
+        ),
+        (
+            "safety.hot={device='tank', property='temperature', minimum='300 K', maximum=20}",
+            "safety.hot: the lowest value 26.85 is above the highest 20.0",
+        ),
+        (
+            "safety.hot={test='total_level', limit=3, maximum='3 K'}",
+            "safety.hot.maximum: expected a plain number for a test of a plugin, got '3 K'",
+        ),
+        ("safety.hot={device='tnk', property='level', maximum=2}", "safety.hot.device: expected a device"),
+        ("safety.hot={device='tank', property='levl', maximum=2}", "(did you mean 'level'?)"),
+        ("safety.hot={device='tank', property='private_level', maximum=2}", "is not shared"),
+        ("testbed.gateway_host='lab'", "testbed.gateway_host: expected an IPv4 address of this computer, such as"),
+        ("testbed.gateway_host='192.168.1.20:4880'", "'0.0.0.0' for all, got '192.168.1.20:4880'"),
+        ("testbed.plugins=['nowhere']", "testbed.plugins[0]: expected a directory, found none at"),
         ("simulation.seed=one", "--set: simulation.seed: expected a TOML value"),
         ("simulation.seed", "--set: expected KEY=VALUE, got 'simulation.seed'"),
     ],
@@ -152,6 +233,10 @@ def test_a_missing_file_and_broken_toml_are_named(tmp_path):
 
     assert refusal(tmp_path / "nowhere.toml") == f"{tmp_path / 'nowhere.toml'}: no such file"
     assert refusal(broken).startswith(f"{broken}: is not valid TOML: ")
+    for name, text in (("large.toml", "[devices.tank]\nlevel = 1e400\n"), ("large.json", '{"level": 1e400}')):
+        large = tmp_path / name
+        large.write_text(text)
+        assert refusal(large) == f"{large}: expected a number, got 1e400, which is too large"
 
 
 def test_plugin_directories_are_relative_to_the_file_that_names_them(bench, tmp_path, monkeypatch):

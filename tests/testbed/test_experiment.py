@@ -478,6 +478,7 @@ def test_parameters_are_converted_to_their_types():
         ({"settle": 1.0, "repeat": 3}, r"Typed has no parameter 'repeat', expected .*\(did you mean 'repeats'\?\)"),
         ({}, "Typed needs a value for settle"),
         ({"settle": "long"}, "Typed: settle: expected a valid number, .*got 'long'"),
+        ({"settle": "1e400"}, "Typed: settle: expected a number, got 1e400, which is too large"),
         ({"settle": 1.0, "kind": "slw"}, "Typed: kind: expected 'fast' or 'slow', got 'slw'"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from catkit_devices._base.paths import words
 from catkit_devices.errors import ConfigurationError
+from catkit_devices.plain import number_in
 from catkit_devices.simulation.contract import SIMULATOR_FILES
 
 if TYPE_CHECKING:
@@ -73,11 +74,13 @@ class Overlay:
         if not (key and equals and value):
             raise ConfigurationError(f"expected KEY=VALUE, got {text!r}", file=SET_OPTION)
         try:
-            table = tomllib.loads(f"{key} = {value}")
+            table = tomllib.loads(f"{key} = {value}", parse_float=number_in)
         except tomllib.TOMLDecodeError as error:
             raise ConfigurationError(
                 f'expected a TOML value such as 3, 2.5, true, "text" or [1, 2], got {value}', file=SET_OPTION, key=key
             ) from error
+        except ConfigurationError as error:  # of a number that is too large
+            raise ConfigurationError(error.problem, file=SET_OPTION, key=key) from error
         self._add(_anchored(table, Path.cwd()), SET_OPTION)
 
     def source(self, path: Iterable[object]) -> str | None:
@@ -114,15 +117,17 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix != ".json":
-            return tomllib.loads(text)
+            return tomllib.loads(text, parse_float=number_in)
         # The snapshot of a run: loading it repeats the run.
-        snapshot = json.loads(text)
+        snapshot = json.loads(text, parse_float=number_in)
     except FileNotFoundError as error:
         raise ConfigurationError("no such file", file=str(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot be read: {error}", file=str(path)) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"is not valid TOML: {error}", file=str(path)) from error
+    except ConfigurationError as error:  # of a number that is too large
+        raise ConfigurationError(error.problem, file=str(path)) from error
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"is not valid JSON: {error}", file=str(path)) from error
     if not isinstance(snapshot, dict):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from catkit_devices.errors import ConfigurationError, nearest
+from catkit_devices.plain import too_large
 from catkit_devices.testbed.experiments.recorded_types import UNIONS, is_named_tuple, refuse_alike
 
 __all__ = ["REQUIRED", "Parameter", "collect", "fill", "refuse_ambiguous"]
@@ -133,7 +134,8 @@ def _meant(annotation: Any, value: Any) -> Any:
     is returned unchanged.
 
     Raises:
-        ValueError: a text is the name of one member of an enumeration and the value of another.
+        ValueError: a text is the name of one member of an enumeration and the value of another, or a number that is too
+            large for a float.
     """
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in UNIONS:
@@ -153,6 +155,8 @@ def _meant(annotation: Any, value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, enum.Enum):
         if isinstance(annotation, enum.EnumMeta):
             return _member(annotation, value)
+        if annotation is float and too_large(value):
+            raise ValueError(f"expected a number, got {value}, which is too large")
         if annotation in (bytes, bytearray):
             return annotation(value.encode(errors="surrogateescape"))
         if origin is typing.Literal and not any(type(one) is str and one == value for one in arguments):
