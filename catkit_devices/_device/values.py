@@ -56,6 +56,7 @@ _BOOLEANS = {"1": True, "0": False, "on": True, "off": False, "true": True, "fal
 """The replies that mean a truth value, in lower case."""
 
 _MODULES_OF_TRUTH = ("builtins", "_operator", "ctypes")
+"""Where functions are that make a truth value of anything."""
 _TRUTHS = ("all", "any", "callable", "c_bool", "not_", "truth")
 """What makes a truth value of a text by its length or kind, so that "0" is true."""
 
