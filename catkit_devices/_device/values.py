@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from catkit_devices import units
 from catkit_devices.errors import DeviceValueError, nearest
 from catkit_devices.lazy import imported
-from catkit_devices.readings import is_masked, measured, missing_in, no_measurement, real_number, without_stand_ins
+from catkit_devices.readings import (
+    carried_unit,
+    elements,
+    is_masked,
+    measured,
+    missing_in,
+    no_measurement,
+    real_number,
+    without_stand_ins,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -272,7 +281,7 @@ class Rule:
         if self.choices is not None:
             return list(self.choices)
         if self.numeric:
-            return [1 if self.type is int else 1.0]
+            return [1 if self._whole_only else 1.0]
         if self.flags is not None:
             return list(self.flags)
         return {bool: [True], str: ["text"]}.get(self.type, [])  # type: ignore[call-overload, no-any-return]  # type: one of ours
@@ -493,6 +502,8 @@ class Rule:
             raise ValueError(f"a number in {self.unit} was expected, got {value!r}")
         if self.unit is not None and (given := units.quantity_of(value)) is not None:
             value = units.magnitude(given, self.unit)
+        elif self.unit is not None and any(carried_unit(one) is not None for one in elements(value)):
+            raise ValueError(f"numbers in {self.unit} were expected, got {reprlib.repr(value)} with their own units")
         return measured(value)
 
 
@@ -603,7 +614,7 @@ class SetCommand:
                 command.
         """
         token = self._rule.token(value)
-        sent = self._field.format(token)
+        sent = self._formatted(token)
         if self._rule.numeric:
             self._check_number(sent, value, limits)
         elif self._rule.choices is None:
@@ -611,6 +622,11 @@ class SetCommand:
                 raise ValueError(f"cannot be {value!r}: that would be sent as {sent!r}")
             sent = self._place.harmless(sent)
         return f"{self._before.filled(owner)}{sent}{self._after.filled(owner)}"
+
+    def _formatted(self, token: Any) -> str:
+        fraction = isinstance(token, numbers.Rational) and not isinstance(token, numbers.Integral)
+        # Before Python 3.12 a Fraction has no formats.
+        return self._field.format(float(token) if fraction and self._format else token)
 
     def _check_number(self, sent: str, value: Any, limits: Limits | None) -> None:
         number = self._number(sent)
@@ -664,7 +680,7 @@ class SetCommand:
         """Raise TypeError unless the format fits a value."""
         token = self._rule.token(value)
         try:
-            sent = self._field.format(token)
+            sent = self._formatted(token)
         except (ValueError, TypeError) as error:
             raise TypeError(f"the set command {template!r} does not fit a value such as {token!r}: {error}") from None
         if not self._says(sent, token):

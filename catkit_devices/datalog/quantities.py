@@ -66,8 +66,8 @@ def magnitude(value: Any, unit: Any, what: str) -> tuple[Any, str | None]:
 
 
 def _of_list(value: Any, wanted: str | None, what: str) -> tuple[Any, str | None]:
-    refuse_masked(value, what)
     try:
+        refuse_masked(value, what)
         units = dict.fromkeys(_own_unit(one, what) for one in elements(value))
         if units.keys() <= {None}:
             return value, wanted

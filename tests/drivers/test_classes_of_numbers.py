@@ -15,7 +15,7 @@ import pytest
 import xarray as xr
 
 from catkit_devices import Control, Device, Measurement, readings, units
-from catkit_devices._device.values import Rule
+from catkit_devices._device.values import Rule, SetCommand
 from catkit_devices.errors import DeviceProtocolError, DeviceValueError
 from catkit_devices.properties import Array
 from catkit_devices.scpi import StatusByte
@@ -96,6 +96,8 @@ def test_an_exact_number_is_set_as_one_also_in_a_unit(kind):
     assert rule.convert(0.1) == rule.convert("0.1") == kind("0.1")
     assert rule.narrowed((0, 0.1), None) == (0.0, 0.1)
     rule.check(rule.convert(0.1), (0.1, 0.1))
+    assert SetCommand("V {:.2f}", rule).text(rule.convert(0.1), (0.1, 0.1)) == "V 0.10"
+    assert SetCommand("V {:d}", Rule(np.uint16, "mV", None)).text(5) == "V 5"
 
 
 @pytest.mark.parametrize("kind", [Decimal, Fraction, np.float32, np.int16])
@@ -206,6 +208,8 @@ def test_a_quantity_of_any_library_is_converted_as_one_of_pint(given):
                 make(given)
     with pytest.raises(ValueError, match="must be in s"):
         Rule(float, "s", None).convert(given)
+    with pytest.raises(ValueError, match="numbers in mV were expected, got .* with their own units"):
+        Rule(tuple, "mV", None).returned((given, 2))
     assert readings.real_number(given) is None
 
 
