@@ -185,8 +185,8 @@ def wire(_catkit_devices_simulations: Simulations) -> Callable[..., AbstractCont
         with wire("acme_s1", [(b"*IDN?\n", b"ACME,S1\n"), (b"VOLT 5\n", None)]) as device:
             device.voltage = 5
 
-    The driver must send exactly the bytes on the left, and all of them; it gets the answers on the right. Arguments are
-    those of :func:`catkit_devices.testing.fixtures.dialogue`.
+    The driver must send exactly the bytes on the left, and all of them; it gets the answers on the right; None and
+    ``b""`` are no answer. Arguments are those of :func:`catkit_devices.testing.fixtures.dialogue`.
     """
     from functools import partial
 

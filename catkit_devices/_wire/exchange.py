@@ -490,6 +490,8 @@ class Exchanges:
         self._joined_at = 0.0
         """When the connection was opened that this device knows of."""
         self._stage = _Stage.IDLE
+        self.recovering_from = ""
+        """Why the line could not be trusted, while the device asks again which instrument it is; else empty."""
         self._haste = _Haste.NONE
 
     # --- exchanges
@@ -777,7 +779,7 @@ class Exchanges:
             make_safe()
 
     def _recover(self, transport: Transport, reason: str) -> None:
-        self._stage = _Stage.RECOVERING
+        self._stage, self.recovering_from = _Stage.RECOVERING, reason
         try:
             self._await_silence(transport)
             self._device._require_identity_()
@@ -791,7 +793,7 @@ class Exchanges:
             transport.doubt(reason)
             raise
         finally:
-            self._stage = _Stage.TALKING
+            self._stage, self.recovering_from = _Stage.TALKING, ""
 
     def _await_silence(self, transport: Transport) -> None:
         device = self._device

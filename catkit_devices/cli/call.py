@@ -10,8 +10,9 @@ import typer
 
 from catkit_devices._base.paths import get_at
 from catkit_devices.cli.completion import devices_of_testbed
-from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName
-from catkit_devices.cli.output import console, print_json, reason_for_null
+from catkit_devices.cli.options import ConfigFiles, Json, MutexTimeout, Overrides, Simulate, TestbedName, check_file
+from catkit_devices.cli.output import FAILED, console, print_json, reason_for_null
+from catkit_devices.errors import DataError
 from catkit_devices.readings import carried_unit, elements, is_masked
 
 __all__ = ["EXAMPLES", "SETTINGS", "call"]
@@ -62,6 +63,9 @@ def call(
     from catkit_devices.cli.words import arguments, description_of, member_of, split, text_of
 
     target = split(words)
+    if out is not None:
+        check_file("--out", out, _FILES)
+    failure: DataError | None = None
     with attach_or_start(testbed, configs, overrides, simulate=simulate) as client:
         device = client.devices[target.device]
         description = description_of(device, target.member)
@@ -81,18 +85,27 @@ def call(
             with device.lock(timeout=timeout), without_exit(f"device {description['name']!r}: {command}"):
                 result = get_at(device, command)(*positional, **named)
     if out is not None:
-        _save(result, out)
+        try:
+            _save(result, out)
+        except DataError as error:  # raised when the result has been printed, which may be lost otherwise
+            failure = error
     if as_json:
-        print_json({"device": description["name"], "command": command, "result": result, **reason_for_null(result)})
+        told = {} if failure is None else {"error": str(failure), "exit_code": FAILED}
+        facts = {"device": description["name"], "command": command}
+        print_json({**facts, "result": result, **reason_for_null(result), **told})
     elif result is not None:
         console().print(text_of(result), markup=False)
+    if failure is not None:
+        raise failure
+
+
+_FILES = (".npy", ".npz")
+"""What the result of a command can be saved as: one array, or several."""
 
 
 def _save(result: Any, file: Path) -> None:
-    """Write an array as .npy, several as .npz; ``numpy.load`` reads either, whatever the file is called."""
+    """Write an array as .npy, or one or several as .npz."""
     import numpy as np
-
-    from catkit_devices.errors import DataError
 
     problem = f"{file} is not written"
     single = _array(result, f"{problem}: what the command returned") if hasattr(result, "dtype") else None
@@ -106,6 +119,10 @@ def _save(result: Any, file: Path) -> None:
         if twice is not None:
             raise DataError(f"{problem}: two of the arrays that the command returned are called {twice!r}")
         arrays = {name: _array(part, f"{problem}: {name!r}") for name, part in parts}
+        if file.suffix.lower() == ".npy":
+            raise DataError(f"{problem}: the command returned {len(arrays)} arrays: an .npz file can hold them")
+    elif file.suffix.lower() == ".npz":
+        arrays, single = {"arr_0": single}, None
     try:
         with file.open("wb") as stream:
             _save_several(stream, arrays) if single is None else np.save(stream, single)
@@ -140,8 +157,6 @@ def _parts(result: Any) -> list[tuple[str, Any]] | None:
 def _array(value: Any, problem: str) -> Any:
     """Return a value as an array that a file can hold as it is."""
     import numpy as np
-
-    from catkit_devices.errors import DataError
 
     if any(carried_unit(one) is not None for one in elements(value)):
         raise DataError(f"{problem} has a unit, which a file of arrays cannot hold")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from catkit_devices._base.timeouts import LONGEST_TIMEOUT
 from catkit_devices.cli import completion
 from catkit_devices.cli.output import keep_stdout_for_json
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = [
     "ConfigFiles",
@@ -25,6 +28,7 @@ __all__ = [
     "Simulate",
     "Since",
     "TestbedName",
+    "check_file",
     "seconds_option",
     "words_again",
 ]
@@ -106,6 +110,18 @@ OneRun = Annotated[
         help="A run: its path, its name, or 'last' for the newest.",
     ),
 ]  # fmt: skip
+
+
+def check_file(option: str, file: Path, endings: Collection[str]) -> None:
+    """Raise ConfigurationError if a file cannot be written later, when what is to be in it cannot be got again."""
+    from catkit_devices.errors import ConfigurationError
+
+    if file.suffix.lower() not in endings:
+        raise ConfigurationError(
+            f"{option}: expected a file name that ends in {' or '.join(endings)}, got {str(file)!r}"
+        )
+    if not file.parent.is_dir():
+        raise ConfigurationError(f"{option} {file}: there is no directory {str(file.parent)!r}")
 
 
 def words_again(configs: list[Path], overrides: list[str], simulate: bool | None, runs: Path | None) -> list[str]:

@@ -16,7 +16,16 @@ import typer
 
 from catkit_devices.cli.attaching import attach, attach_or_start
 from catkit_devices.cli.detaching import tell
-from catkit_devices.cli.options import ConfigFiles, Json, Overrides, Runs, Simulate, TestbedName, words_again
+from catkit_devices.cli.options import (
+    ConfigFiles,
+    Json,
+    Overrides,
+    Runs,
+    Simulate,
+    TestbedName,
+    check_file,
+    words_again,
+)
 from catkit_devices.cli.output import (
     FAILED,
     console,
@@ -213,6 +222,10 @@ def _announcing(client: TestbedClient, instance: Experiment, file: Path) -> Call
     return lambda: tell(file, _running(client, instance))
 
 
+_PICTURES = (".png", ".pdf", ".svg")
+"""What a run can be drawn into."""
+
+
 def _check_plot(file: Path | None, *, without_terminal: bool) -> None:
     from catkit_devices.cli.following import has_display
     from catkit_devices.errors import ConfigurationError
@@ -222,7 +235,9 @@ def _check_plot(file: Path | None, *, without_terminal: bool) -> None:
             "--plot is for a run in this terminal: `catkit-devices plot last --follow` draws one that is queued or "
             "detached"
         )
-    if file is None and not has_display():
+    if file is not None:
+        check_file("--plot-to", file, _PICTURES)
+    elif not has_display():
         raise ConfigurationError(
             "--plot: there is no display for a window: say --plot-to FILE, or draw in a second terminal with "
             "`catkit-devices plot last --follow`"

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
+from catkit_devices._wire.wire_device import WireDevice
 from catkit_devices.errors import ConfigurationError, DeviceError, SimulationError
 from catkit_devices.simulation import SharedSimulation, VirtualClock, build_bench
 from catkit_devices.simulation.replay import Dialogue
 from catkit_devices.simulation.wire_file import Entry, read_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from catkit_devices.device import Device
     from catkit_devices.drivers import Plugins
@@ -47,13 +48,42 @@ def make_bench(marker: pytest.Mark | None, plugins: Plugins) -> Bench:
 class Script(Dialogue):
     """A dialogue that is written in a test.
 
+    If it is a list of exchanges, it cannot say when the line is cleared; so a device clear is accepted anywhere.
+
     Args:
         bench: the bench to which it belongs.
         entries: the dialogue.
+        recorded: whether it is a recording.
     """
 
-    def __init__(self, bench: Bench, *, entries: tuple[Entry, ...]) -> None:
+    def __init__(self, bench: Bench, *, entries: tuple[Entry, ...], recorded: bool) -> None:
+        self._recorded = recorded
+        self._last: Entry | None = None
+        self.recovering_from: Callable[[], str] = str
+        """Returns the reason for which the driver is about to ask again which instrument it is; empty if it is not."""
         super().__init__(bench, entries, title="exchange")
+
+    def clear(self) -> None:
+        """Accept a device clear."""
+        if self._recorded:
+            super().clear()
+        else:
+            self._outbox.clear()
+            self._answered.clear()
+
+    def _next(self) -> None:
+        self._last = self._entries[0]
+        super()._next()
+
+    def _refuse(self, text: str) -> SimulationError:
+        reason = self.recovering_from()
+        if reason and self._last is not None:
+            text = (
+                f"{self._place(self._last)}: {self._last}: {reason}\n"
+                f"After such a failure the driver asks which instrument it is, before anything else. "
+                f"If the test goes on, this belongs to the dialogue:\n{text}"
+            )
+        return super()._refuse(text)
 
 
 @contextlib.contextmanager
@@ -72,26 +102,30 @@ def dialogue(
         driver: its registered name, or its class.
         exchanges: pairs of what must be sent and the answer, in order, including those of opening and closing. How the
             bytes are divided into writes does not matter. Bytes are exact; to text, the driver's ``write_termination``
-            or ``read_termination`` is added; None and ``b""`` mean nothing. Or the path of a recording.
+            or ``read_termination`` is added; None and ``b""`` mean nothing: a question with that answer times out, and
+            before its next exchange the driver asks again which instrument it is. Or the path of a recording.
         address: as for ``simulated_device``.
         **options: keyword arguments of the driver.
     """
     cls = simulations.driver(driver)
+    recorded = isinstance(exchanges, Path | str)
     entries = read_entries(exchanges) if isinstance(exchanges, Path | str) else list(_entries(cls, exchanges))
-    device = simulations.make(
-        cls, Script, address=address, simulator_options={"entries": tuple(entries)}, opens=False, **options
-    )
+    given = {"entries": tuple(entries), "recorded": recorded}
+    device = simulations.make(cls, Script, address=address, simulator_options=given, opens=False, **options)
     script: Script = simulations.instrument(device)
+    if isinstance(device, WireDevice):
+        script.recovering_from = lambda: device._exchanges_.recovering_from
     try:
         failure: Exception | None = None
-        where = ""
+        where = " (when it was opened)"
         try:
             device.open()
+            where = ""
             yield device
         except Exception as error:
             if script.difference is None:
                 raise
-            failure, where = error, _line_of(error)
+            failure, where = error, where or _line_of(error)
         try:
             device.close(force=True)
         except DeviceError as error:

@@ -162,8 +162,11 @@ def test_several_arrays_that_a_command_returns_are_saved_together(running):
     with np.load(running.directory / "scan.npz") as saved:
         assert [saved[name].shape for name in ("arr_0", "arr_1", "arr_2")] == [(3,), (3, 2), ()]
         assert saved["arr_2"] == 0.5
-    error = running.error("call", "tank.fill", "0", "--out", "level.npy", exit_code=1)
-    assert "level.npy is not written: the command returned no array but str" in error
+    told = running.command("call", "tank.fill", "0", "--out", "level.npy", "--json", exit_code=1)
+    assert "level.npy is not written: the command returned no array but str" in told.stderr
+    answer = json.loads(told.stdout)
+    assert answer["error"] in told.stderr
+    assert answer["result"]
 
 
 @pytest.mark.parametrize(

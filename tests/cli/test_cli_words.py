@@ -232,6 +232,16 @@ def test_an_array_without_a_unit_is_saved_and_one_with_a_unit_is_not(tmp_path):
             _save([np.ones(1), [array, array]], tmp_path / "other.npz")
 
 
+def test_the_ending_of_the_file_says_what_is_in_it(tmp_path):
+    _save(np.arange(3), tmp_path / "one.npz")
+    with np.load(tmp_path / "one.npz") as saved:
+        assert saved["arr_0"].tolist() == [0, 1, 2]
+
+    with pytest.raises(DataError, match=r"several.npy is not written: the command returned 2 arrays: an .npz file"):
+        _save([np.zeros(2), np.ones(2)], tmp_path / "several.npy")
+    assert not (tmp_path / "several.npy").exists()
+
+
 def test_two_arrays_of_one_name_are_refused_before_there_is_a_file(tmp_path):
     with pytest.raises(DataError, match="two of the arrays that the command returned are called '1'"):
         _save({1: np.zeros(3), "1": np.ones(3)}, tmp_path / "out.npz")

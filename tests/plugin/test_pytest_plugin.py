@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 
+from catkit_devices.properties import Measurement
 from catkit_devices.visa import VisaDevice
 
 pytest_plugins = ["pytester"]
@@ -194,6 +195,47 @@ def test_a_dialogue_that_differs_is_shown_with_the_line_that_sent_it(project):
             "exchange: nothing more is expected, got  VOLT 5.0*",
         ]
     )
+
+
+class Impatient(VisaDevice):
+    read_termination = write_termination = "\n"
+    io_timeout = 0.05
+    voltage = Measurement("VOLT?", type=float, doc="The voltage.")
+    current = Measurement("CURR?", type=float, doc="The current.")
+
+
+IDENTITY = ("*IDN?", "ACME,S1")
+
+
+@pytest.mark.parametrize("address", ["ASRL7::INSTR", "TCPIP::192.0.2.1::INSTR"])
+@pytest.mark.parametrize("nothing", [None, b""])
+def test_a_dialogue_goes_on_after_a_reply_that_did_not_come(wire, address, nothing):
+    exchanges = [IDENTITY, ("VOLT?", nothing), IDENTITY, ("CURR?", "2")]
+    with wire(Impatient, exchanges, address=address, late_window=0.01) as supply:
+        with pytest.raises(TimeoutError, match="no reply"):
+            assert supply.voltage
+        assert supply.current == 2
+
+
+@pytest.mark.parametrize("address", ["ASRL7::INSTR", "TCPIP::192.0.2.1::INSTR"])
+def test_the_exchange_without_a_reply_is_named_and_not_only_the_one_after_it(wire, address):
+    blamed = r"\nexchange:2: > VOLT\?.*: no reply in 0.05 s\n(.|\n)*exchange:3: "
+    exchanges = [IDENTITY, ("VOLT?", None), ("CURR?", "2")]
+    with (
+        pytest.raises(pytest.fail.Exception, match=blamed),
+        wire(Impatient, exchanges, address=address, late_window=0.01) as supply,
+    ):
+        with pytest.raises(TimeoutError, match="no reply"):
+            assert supply.voltage
+        assert supply.current == 2
+
+
+def test_a_difference_on_opening_is_said_to_be_there(wire):
+    with (
+        pytest.raises(pytest.fail.Exception, match=r"not as expected \(when it was opened\)\nexchange:1: "),
+        wire(Impatient, [("VOLT?", "5")]),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
