@@ -53,6 +53,9 @@ class WireDevice(Device):
     identity: ClassVar[Pattern] = "."
     """A regular expression that is searched for, whatever the case, in the reply to ``*IDN?``."""
 
+    _exchanges_: Exchanges
+    """Its exchanges with the instrument; a dialogue that is written in a test asks why the line is recovered."""
+
     def __init__(
         self,
         name: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,12 +65,13 @@ def get(
 
 
 def _get_several(client: TestbedClient, targets: Sequence[Sequence[str]], timeout: float, *, as_json: bool) -> None:
-    """Read several things; what cannot be read does not keep the others from being read."""
+    """Read several things, waiting for all together no longer than ``timeout``; each may fail for itself."""
+    deadline = time.monotonic() + timeout
     rows: list[dict[str, Any]] = []
     failures: list[Exception] = []
     for target in targets:
         try:
-            device, _, properties, values = _values(client, target, timeout)
+            device, _, properties, values = _values(client, target, max(0.0, deadline - time.monotonic()))
         except Exception as error:  # noqa: BLE001 - a driver may raise anything
             failures.append(error)
             of, _, member = ".".join(target).partition(".")

@@ -275,12 +275,16 @@ def test_get_waits_for_a_device_no_longer_than_its_timeout_for_all_properties_to
     try:
         running.until(lambda status: status["devices"]["gauge"]["holder"])
         result = running.command("get", "gauge", "--timeout", "0.5", exit_code=5)
+        several = running.command("get", *["gauge.pressure"] * 3, "--timeout", "0.5", exit_code=5)
     finally:
         running.end(process)
 
     # The pressure is read without the mutex, but between operations, and this one never pauses.
     waited = [float(seconds) for seconds in re.findall(r"not acquired in ([0-9.]+) s: held for", result.stderr)]
     assert waited in ([0.5], [0.5, 0.5])
+    waited = [float(seconds) for seconds in re.findall(r"not acquired in ([0-9.]+) s: held for", several.stderr)]
+    assert sum(waited) <= 0.5
+    assert waited
     assert ["pressure", "not", "read"] in [row[:3] for row in rows(result.stdout)]
     assert "pressure" in result.stderr
 
