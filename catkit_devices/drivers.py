@@ -33,7 +33,7 @@ from catkit_devices.hookspecs import PROJECT
 from catkit_devices.stand_ins import create_simulated, find_stand_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
 
     from catkit_devices.foreign.description import DriverSource
@@ -95,8 +95,8 @@ class Plugins:
             imported as ``catkit_devices.plugins.<name>``, so their classes are pickled by name. Files whose names begin
             with ``_`` or ``test_``, and ``conftest.py``, are ignored.
         only: the names that will be asked for, so that a process that makes one device starts sooner: of the bundled
-            plugins, those whose files mention none of them are not imported. A name that is not found then is looked
-            up among all plugins. None to import all.
+            plugins, those whose files mention none of them are not imported. Of ``"PREFIX:rest"``, the prefix counts.
+            A name that is not found then is looked up among all plugins. None to import all.
 
     Attributes:
         problems: one error for each plugin that could not be imported, with the reason as ``__cause__``.
@@ -166,7 +166,7 @@ class Plugins:
     # --- loading
 
     def _load(self, only: Iterable[str] | None) -> None:
-        names = None if only is None else tuple(only)
+        names = None if only is None else {name.partition(":")[0] for name in only}
         self._complete = names is None
         self.problems: list[PluginError] = []
         self._failed: list[tuple[_Source, PluginError]] = []
@@ -187,12 +187,12 @@ class Plugins:
             if vars(cls).get("driver") != name:
                 cls.driver = name
 
-    def _sources(self, only: Sequence[str] | None) -> Iterator[_Source]:
+    def _sources(self, only: Collection[str] | None) -> Iterator[_Source]:
         plugins = importlib.import_module("catkit_devices.plugins")
         simulators = importlib.import_module("catkit_devices.sim")
         for package in (plugins, simulators):
             for source in _modules(package, Path(str(package.__file__)).parent):
-                if only is None or any(_mentions(source, name) for name in only):
+                if only is None or _mentions(source, only):
                     yield source
         for entry_point in _entry_points(tuple((directory, _changed(directory)) for directory in sys.path)):
             distribution = f" of {entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else ""
@@ -271,7 +271,7 @@ class Plugins:
         if name in things:
             return things[name]
         for source, problem in self._failed:
-            if _mentions(source, name):
+            if _mentions(source, [name]):
                 raise ConfigurationError(f"{kind} {name!r} is not available: {problem}") from problem.__cause__
         also = "".join(f"; {problem}" for problem in self.problems)
         raise ConfigurationError(f"there is no {kind} {name!r}{also}", suggestion=nearest(name, things))
@@ -407,14 +407,17 @@ def _load(name: str, file: Path) -> ModuleType:
     return module
 
 
-def _mentions(source: _Source, name: str) -> bool:
+def _mentions(source: _Source, names: Collection[str]) -> bool:
+    """Return whether a plugin may provide something of one of these names."""
     if source.file is None:
-        return repr(name) in source.title
+        return any(repr(name) in source.title for name in names)
+    if source.file.stem in names:
+        return True
     try:
         text = source.file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    return source.file.stem == name or re.search(rf"""(["']){re.escape(name)}\1""", text) is not None
+    return any(f'"{name}"' in text or f"'{name}'" in text for name in names)
 
 
 def _check_driver(thing: Any) -> str | None:

@@ -72,10 +72,23 @@ def pytest_ignore_collect(collection_path, config):
     return True if left_out else None
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is marked ``whole``, as all of the modules ``test_whole_*`` is, unless it is asked for."""
+    for item in items:
+        if item.path.name.startswith("test_whole_"):
+            item.add_marker("whole")
+    if not config.getoption("--whole"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("whole")])
+        items[:] = [item for item in items if not item.get_closest_marker("whole")]
+
+
 def pytest_report_header(config):
     if config.getoption("--whole"):
         return None
-    return "left to .ci/run: test_whole_*.py and most tests of CPython's (--whole), test_soak.py (--soak-seconds)"
+    return (
+        "left to .ci/run: what takes long and seldom finds anything (--whole -m whole), test_soak.py (--soak-seconds)"
+    )
 
 
 def pytest_configure(config):

@@ -7,6 +7,31 @@ import pytest
 from catkit_devices.drivers import create_device
 from catkit_devices.simulation import Instrument, VirtualClock, build_library
 
+TAKE_LONG = {"test_a_fault_on_the_line_is_survived", "test_it_works_from_two_processes"}
+"""What is tried with a few of the bundled drivers by default, and with all of them with ``--whole``."""
+
+A_FEW = {
+    "TestFW102C",  # lines with a prompt
+    "TestLC400",  # frames
+    "TestMFF101",  # frames with a header
+    "TestTSP01",  # SCPI over USB
+    "Test2450",  # SCPI over the network
+    "TestDliPowerSwitch",  # HTTP
+}
+"""The suites of these drivers: one for each way to talk to an instrument."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Leave what takes long to ``--whole``."""
+    for item in items:
+        if (
+            item.path.name == "test_conformance.py"
+            and item.originalname in TAKE_LONG
+            and item.cls.__name__ not in A_FEW
+        ):
+            item.add_marker("whole")
+
 
 class Script:
     """A simulated instrument that answers each command by a list of replies in turn, or always by the same one.

@@ -1,4 +1,7 @@
-"""Every bundled driver passes the conformance suite, on its bundled simulator."""
+"""Every bundled driver passes the conformance suite, on its bundled simulator.
+
+By default, faults on the line and two processes are for a few drivers only (see conftest.py); for all with ``--whole``.
+"""
 
 from __future__ import annotations
 
@@ -301,3 +304,21 @@ class TestZwoAsi(DriverConformance):
 
     def is_safe(self, device, simulator):
         return device._connection.get_exposure_status() == 0
+
+
+class TestXPS(DriverConformance):
+    driver = "newport_xps_q8"
+    address = "TCPIP0::10.0.0.7::5001::SOCKET"
+    options = {"groups": {"S": {"P": "mm"}}}
+    simulator_options = {"ready": True}
+    values = {"groups[S].positioners[P].position": [0.0, 1.0, 2.5]}  # near to each other, since motions take time
+    arguments = {"groups[S].move": ([2.0],)}
+    resolution = {"groups[S].positioners[P].position": 1e-9}
+    examples = 5
+
+    def make_unsafe(self, device):
+        with device._exchanges_.aside("a motion that nobody waits for") as line:
+            line.write(b"GroupMoveAbsolute(S.P,25)", 1.0)
+
+    def is_safe(self, device, simulator):
+        return not simulator.groups["S"].moving

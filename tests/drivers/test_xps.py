@@ -24,7 +24,6 @@ from catkit_devices.errors import (
     MutexBrokenError,
 )
 from catkit_devices.simulation import Fault, Instrument, InstrumentServer, build_library
-from catkit_devices.testing import conformance
 
 ADDRESS = "TCPIP0::10.0.0.7::5001::SOCKET"
 GROUPS = {"S": {"Pos": "mm"}, "R": {"Pos": "deg"}, "XY": {"X": "mm", "Y": "mm"}}
@@ -49,25 +48,6 @@ class Meanwhile:
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive()
         return self.outcome
-
-
-class TestXPS(conformance.DriverConformance):
-    driver = "newport_xps_q8"
-    strict = True
-    address = ADDRESS
-    options = {"groups": {"S": {"P": "mm"}}}
-    simulator_options = {"ready": True}
-    values = {"groups[S].positioners[P].position": [0.0, 1.0, 2.5]}  # near to each other, since motions take time
-    arguments = {"groups[S].move": ([2.0],)}
-    resolution = {"groups[S].positioners[P].position": 1e-9}
-    examples = 5
-
-    def make_unsafe(self, device):
-        with device._exchanges_.aside("a motion that nobody waits for") as line:
-            line.write(b"GroupMoveAbsolute(S.P,25)", 1.0)
-
-    def is_safe(self, device, simulator):
-        return not simulator.groups["S"].moving
 
 
 @pytest.fixture

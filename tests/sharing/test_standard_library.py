@@ -1,6 +1,6 @@
 """CPython's own tests of managers and of Process pass with ours, apart from what is documented to be different.
 
-By default a few for every kind of object; all of them with ``--whole``, which is how ``.ci/run`` runs this module.
+By default a few for every kind of object; all of them with ``--whole``.
 """
 
 import importlib.util
@@ -109,24 +109,22 @@ def compare(kind: str, classes: list[str], tmp_path: Path, config: pytest.Config
         assert [name for name in every if name in DIFFERENT and ours[name] == "ok"] == []
 
 
-def whole(config: pytest.Config) -> bool:
-    return bool(config.getoption("--whole") or config.getoption("--soak"))
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "part" in metafunc.fixturenames:
-        metafunc.parametrize("part", PARTS if whole(metafunc.config) else ["a few of every kind"])
-
-
+@pytest.mark.whole
 @pytest.mark.timeout(600)  # CPython's tests of processes that do not pass leave children that sleep for 100 s
-def test_cpythons_tests_of_managers_pass(part, tmp_path, request):
-    if part in PARTS:
-        compare("manager", PARTS[part], tmp_path, request.config)
-    else:
-        a_few_pass("manager", tmp_path)
+@pytest.mark.parametrize("part", PARTS)
+def test_all_of_cpythons_tests_of_managers_pass(part, tmp_path, request):
+    compare("manager", PARTS[part], tmp_path, request.config)
 
 
-def a_few_pass(kind: str, tmp_path: Path) -> None:
+@pytest.mark.whole
+@pytest.mark.timeout(600)
+def test_all_of_cpythons_tests_of_processes_pass(tmp_path, request):
+    compare("processes", [], tmp_path, request.config)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", A_FEW)
+def test_a_few_of_cpythons_tests_pass(kind, tmp_path):
     ours = outcomes("ours", kind, A_FEW[kind], tmp_path)
     assert {name: was for name, was in ours.items() if was != "ok"} == {}
     assert all(any(f"{ran}.".startswith(f"{name}.") for ran in ours) for name in A_FEW[kind])
@@ -135,11 +133,3 @@ def a_few_pass(kind: str, tmp_path: Path) -> None:
 def test_no_test_of_managers_is_left_out(tmp_path):
     of_every_part = {name for part in PARTS.values() for name in part}
     assert {name.split(".")[0] for name in names_of("manager", [], tmp_path)} <= of_every_part
-
-
-@pytest.mark.timeout(600)
-def test_cpythons_tests_of_processes_pass(tmp_path, request):
-    if whole(request.config):
-        compare("processes", [], tmp_path, request.config)
-    else:
-        a_few_pass("processes", tmp_path)

@@ -167,10 +167,11 @@ def _simulation(configuration: Configuration, plugins: Plugins, overlay: Overlay
             if not Path(table.simulator).is_file():
                 yield overlay.problem(path, f"expected a file, found none at {table.simulator}")
             continue
-        if table.simulator not in plugins.simulators:
+        try:
+            simulator = plugins.simulator(table.simulator)
+        except ConfigurationError:
             yield _unregistered(path, "simulator", table.simulator, list(plugins.simulators), overlay)
             continue
-        simulator = plugins.simulators[table.simulator]
         if isinstance(simulator, type):
             path = ("devices", device, "simulator_options")
             what = f"simulator {table.simulator!r}"
@@ -178,10 +179,11 @@ def _simulation(configuration: Configuration, plugins: Plugins, overlay: Overlay
     shared = configuration.simulation
     if shared.bench is None:
         return
-    if shared.bench not in plugins.benches:
+    try:
+        bench = plugins.bench(shared.bench)
+    except ConfigurationError:
         yield _unregistered(("simulation", "bench"), "bench", shared.bench, list(plugins.benches), overlay)
         return
-    bench = plugins.benches[shared.bench]
     yield from _model_options(("simulation", "options"), f"bench {shared.bench!r}", bench, shared.options, overlay)
 
 
@@ -329,10 +331,11 @@ def _plugin_test(
     path: tuple[str, str], table: SafetyConfiguration, plugins: Plugins, overlay: Overlay
 ) -> Iterator[ConfigurationError]:
     name = str(table.test)
-    if name not in plugins.safety_tests:
+    try:
+        cls = plugins.safety_test(name)
+    except ConfigurationError:
         yield _unregistered((*path, "test"), "safety test", name, list(plugins.safety_tests), overlay)
         return
-    cls = plugins.safety_tests[name]
     for method in ("read", "problem"):
         if not callable(getattr(cls, method, None)):
             text = f"expected a class with read(devices) and problem(value), found no {method}()"

@@ -361,10 +361,13 @@ class Configuration(_Table):
         return next((device for device, table in self.devices.items() if name in table.aliases), None)
 
     def plugins(self) -> Plugins:
-        """Load the plugins that this configuration can use."""
+        """Load the plugins that this configuration can use; of the bundled ones, those that it names."""
         from catkit_devices.drivers import Plugins
 
-        return Plugins([Path(directory) for directory in self.testbed.plugins])
+        used = {self.simulation.bench, *(table.test for table in self.safety.values())}
+        for table in self.devices.values():
+            used |= {table.driver, table.simulator}
+        return Plugins([Path(directory) for directory in self.testbed.plugins], only=used - {None})
 
 
 def json_schema() -> dict[str, Any]:
