@@ -1,10 +1,9 @@
 """Child processes that begin with what they need of other libraries imported.
 
 A child that ``multiprocessing`` starts is a new interpreter: for a tenth of a second it imports the standard library,
-and as a server of an instrument, for a tenth more, pyvisa. Tests start thousands. So one process, this file as a
-program, imports those once, and forks for each child. Of ours nothing is imported before that: every child begins with
-it as any process does. It is a child of the test's process as any other, and has its environment, directory, standard
-streams and signals.
+for almost as long what every child needs of ours, and as a server of an instrument, for a tenth more, pyvisa. Tests
+start thousands. So one process, this file as a program, imports those once, and forks for each child. It is a child of
+the test's process as any other, and has its environment, directory, standard streams and signals.
 
 It is for tests of what children do. Tests of how a child is started, of what it inherits and of how it ends start real
 ones; and whatever a child starts itself is real.
@@ -30,7 +29,15 @@ IMPORTED = [
     "asyncio", "contextvars", "dataclasses", "importlib.metadata", "inspect", "logging", "multiprocessing.managers",
     "multiprocessing.popen_spawn_posix", "platform", "pluggy", "psutil", "pytest", "pyvisa", "sqlite3", "uuid",
 ]  # fmt: skip
-"""What many children import."""
+"""What many children import of other libraries."""
+
+OURS = [
+    "_base.process_title", "multiprocessing.client.component_proxy", "multiprocessing.client.proxy_factory",
+    "multiprocessing.locks.mutex", "multiprocessing.manager", "multiprocessing.process.process",
+    "multiprocessing.server.server", "multiprocessing.server.server_process", "testbed.processes.environment",
+    "testbed.trip", "units",
+]  # fmt: skip
+"""What every child of a testbed imports of ours; of devices and simulations nothing, so that what they need is seen."""
 
 SUBREAPER = 36
 """``PR_SET_CHILD_SUBREAPER`` of Linux: the orphans among a process's descendants become its children."""
@@ -143,7 +150,7 @@ def become(request, descriptors):
 
 
 if __name__ == "__main__":
-    for name in IMPORTED:
+    for name in [*IMPORTED, *(f"catkit_devices.{name}" for name in OURS)]:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # or every child's garbage collection would copy what was imported

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import multiprocessing
 import os
 import pickle
 import random
@@ -368,8 +369,15 @@ def switch_on_and_leave():
     connect().get_object("instrument").on = True
 
 
-def test_a_client_that_ends_in_good_order_makes_nothing_safe(manager, instrument):
-    process = Process(target=switch_on_and_leave)
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("start", ["as ours", "forked"])
+def test_a_client_that_ends_in_good_order_makes_nothing_safe(manager, instrument, start):
+    if start == "as ours":
+        process = Process(target=switch_on_and_leave)
+    elif hasattr(os, "fork"):
+        process = multiprocessing.get_context("fork").Process(target=switch_on_and_leave)
+    else:
+        pytest.skip("this system does not fork")
     process.start()
     process.join()
     with instrument.lock():

@@ -256,6 +256,22 @@ def test_a_recursion_of_thousands_of_frames_arrives(carried):
     assert len(traceback.extract_tb(error.__traceback__)) < 200
 
 
+def test_an_error_in_an_instruction_without_a_line_arrives():
+    def fails():
+        raise ZeroDivisionError("no line")
+
+    # Some instructions have none, and Ctrl-C may come in them.
+    fails.__code__ = fails.__code__.replace(co_linetable=b"")
+    with pytest.raises(ZeroDivisionError) as caught:
+        fails()
+    assert caught.traceback[-1]._rawentry.tb_lineno is None
+
+    arrived = relay.decode(relay.encode(caught.value))
+
+    assert isinstance(arrived, ZeroDivisionError)
+    assert "fails" in "".join(traceback.format_exception(arrived))
+
+
 def test_a_keyboard_interrupt_arrives_as_one(carried):
     error = carried("interrupted")
     assert type(error) is KeyboardInterrupt

@@ -26,7 +26,6 @@ def seen():
         "masked": signal.pthread_sigmask(signal.SIG_BLOCK, []),
         "arguments": sys.argv,
         "path": sys.path,
-        "ours": sorted(name for name in sys.modules if name.startswith("catkit_devices")),
     }
 
 

@@ -49,8 +49,10 @@ _sessions: dict[Address, ClientSession] = {}
 _attempts: dict[Address, _Attempt] = {}
 _silent: dict[Address, float] = {}
 """Servers that were lost because they did not answer, and since when, on the monotonic clock."""
+_leaves: list[util.Finalize[Any, Any]] = []
+"""What takes leave at the end of this process; made with its first session: a forked child ignores its parent's."""
 _sessions_lock = renewed(threading.Lock())
-"""Protects these three. It is never held during a wait for a server, which would delay the use of other servers."""
+"""Protects these. It is never held during a wait for a server, which would delay the use of other servers."""
 _numbers = itertools.count(1)
 
 
@@ -61,6 +63,7 @@ def _forget_parent() -> None:
     _sessions.clear()
     _attempts.clear()
     _silent.clear()
+    _leaves.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -288,6 +291,8 @@ def session_with(known: Endpoint) -> ClientSession:
     try:
         session = ClientSession(_newest(known))
         with _sessions_lock:
+            if not _leaves:
+                _leaves.append(util.Finalize(None, _take_leave, exitpriority=5))
             _sessions[known.address] = session
             _silent.pop(known.address, None)
     except ServerUnresponsiveError as error:
@@ -346,6 +351,3 @@ def waits_here(call: Call, attempt: int) -> None:
 def _take_leave() -> None:
     for session in open_sessions():
         session.goodbye()
-
-
-util.Finalize(None, _take_leave, exitpriority=5)

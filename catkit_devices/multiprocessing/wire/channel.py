@@ -25,7 +25,6 @@ import time
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
-from catkit_devices.lazy import imported
 from catkit_devices.multiprocessing.wire.forking import making, private, receive_descriptors
 
 if TYPE_CHECKING:
@@ -333,17 +332,17 @@ class Channel:
             found: its place in the element, which is a tuple; or ``_WHOLE``.
             array: the array, or any other object.
         """
-        numpy = imported("numpy")
-        if numpy is None or type(array) is not numpy.ndarray:
+        kind = type(array)
+        if kind.__module__ != "numpy" or kind.__qualname__ != "ndarray":  # numpy itself may not be needed here
             return message
-        kind = array.dtype
-        if kind.char not in _NUMBERS or not kind.isnative or kind.metadata is not None or not array.flags.carray:
+        dtype = array.dtype
+        if dtype.char not in _NUMBERS or not dtype.isnative or dtype.metadata is not None or not array.flags.carray:
             return message
         size = array.nbytes
         data = None
         if not (SMALLEST <= size < THRESHOLD and self._put_on_tray(array, size)):
             data = pickle.PickleBuffer(array)
-        pieces = (array.shape, kind.str, data)  # with byte order and size: the receiver may be another computer
+        pieces = (array.shape, dtype.str, data)  # with byte order and size: the receiver may be another computer
         sent: list[Any] = [where, found, *message]
         if found == _WHOLE:
             sent[where + 2] = pieces

@@ -158,7 +158,7 @@ def _frames(step: TracebackType | None) -> tuple[list[_Frame], int]:
     while step is not None:
         code = step.tb_frame.f_code
         module = step.tb_frame.f_globals.get("__name__", "")
-        frames.append((code.co_filename, code.co_name, step.tb_lineno, str(module)))
+        frames.append((code.co_filename, code.co_name, step.tb_lineno or code.co_firstlineno, str(module)))
         step = step.tb_next
     left_out = max(0, len(frames) - _MOST_FRAMES)
     half = _MOST_FRAMES // 2
