@@ -49,7 +49,7 @@ _sessions: dict[Address, ClientSession] = {}
 _attempts: dict[Address, _Attempt] = {}
 _silent: dict[Address, float] = {}
 """Servers that were lost because they did not answer, and since when, on the monotonic clock."""
-_leaves: list[util.Finalize[Any, Any]] = []
+_leaves: list[util.Finalize[Any]] = []
 """What takes leave at the end of this process; made with its first session: a forked child ignores its parent's."""
 _sessions_lock = renewed(threading.Lock())
 """Protects these. It is never held during a wait for a server, which would delay the use of other servers."""

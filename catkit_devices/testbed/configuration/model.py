@@ -364,10 +364,11 @@ class Configuration(_Table):
         """Load the plugins that this configuration can use; of the bundled ones, those that it names."""
         from catkit_devices.drivers import Plugins
 
-        used = {self.simulation.bench, *(table.test for table in self.safety.values())}
+        used = [self.simulation.bench, *(table.test for table in self.safety.values())]
         for table in self.devices.values():
-            used |= {table.driver, table.simulator}
-        return Plugins([Path(directory) for directory in self.testbed.plugins], only=used - {None})
+            used += [table.driver, table.simulator]
+        directories = [Path(directory) for directory in self.testbed.plugins]
+        return Plugins(directories, only=[name for name in used if name is not None])
 
 
 def json_schema() -> dict[str, Any]:
