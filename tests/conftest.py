@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.name.startswith("test_whole_"):
             item.add_marker("whole")
-    if not config.getoption("--whole"):
+    if not (config.getoption("--whole") or config.getoption("--soak")):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("whole")])
         items[:] = [item for item in items if not item.get_closest_marker("whole")]
 

@@ -52,7 +52,8 @@ class Case:
 
     def simulations(self) -> Simulations:
         """Return the simulations that make the device."""
-        plugins = Plugins(self.plugins)
+        named = [name for name in (self.driver, self.simulator, self.bench) if isinstance(name, str)]
+        plugins = Plugins(self.plugins, only=named)
         cls = plugins.bench(self.bench) if isinstance(self.bench, str) else self.bench
         bench = build_bench(cls, self.bench_options, clock=_CoarseClock())
         return Simulations(bench, plugins=plugins)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ready_commands import IMPORTED, ReadyCommands
+from ready_commands import IMPORTED, OURS, ReadyCommands
 
 PLUGINS = Path(__file__).parent / "bench_plugins"
 CHILDREN = Path(__file__).parents[1] / "children"
@@ -202,7 +202,7 @@ class Bench:
 @pytest.fixture(scope="session")
 def ready():
     """Runs commands in processes that begin with everything imported."""
-    commands = ReadyCommands({**os.environ, "PYTHONPATH": str(CHILDREN)}, "catkit_devices.cli", IMPORTED)
+    commands = ReadyCommands({**os.environ, "PYTHONPATH": str(CHILDREN)}, "catkit_devices.cli", [*IMPORTED, *OURS])
     yield commands
     commands.close()
 

@@ -69,6 +69,7 @@ def outcomes(bench, commands, timeout=90):
     return found
 
 
+@pytest.mark.whole
 def test_a_testbed_whose_server_is_stopped_is_named_with_its_processes_by_every_command(bench, service):
     server = pid_of(bench, "")
     commands = [
@@ -196,7 +197,16 @@ def test_json_of_a_testbed_that_does_not_answer_never_says_safe(bench, service):
     assert {device["state"] for device in facts["devices"].values()} == {"not known"}
 
 
-@pytest.mark.parametrize("words", [["status", "--watch"], ["status", "--watch", "--json"], ["status"], ["stop"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status", "--watch"],
+        *(
+            pytest.param(words, marks=pytest.mark.whole)
+            for words in (["status", "--watch", "--json"], ["status"], ["stop"])
+        ),
+    ],
+)
 def test_ctrl_c_ends_commands_that_wait_for_a_testbed_that_does_not_answer(bench, unwatched, words):
     with stopped(pid_of(bench, "")):
         process = bench.popen(*words)
@@ -234,7 +244,7 @@ def test_an_experiment_whose_testbed_does_not_answer_ends_and_says_so(bench, unw
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("presses", [1, 2])
+@pytest.mark.parametrize("presses", [1, pytest.param(2, marks=pytest.mark.whole)])
 def test_ctrl_c_ends_an_experiment_whose_testbed_does_not_answer(bench, unwatched, presses):
     process = bench.popen("run", "work.py:Hold")
     bench.until(lambda status: status["devices"]["wheel"]["holder"])

@@ -17,11 +17,38 @@ ELSEWHERE = {
 """Run by test_tutorials.py, by tests/plugin/test_whole_distribution.py, and by tests/foreign/test_qcodes.py."""
 
 
+TAKE_LONG = {
+    DOCS / "operators-guide.md",
+    DOCS / "how-to" / "describe-an-instrument-in-toml.md",
+    DOCS / "how-to" / "describe-channels.md",
+    DOCS / "how-to" / "keep-a-history.md",
+    DOCS / "how-to" / "let-an-agent-work.md",
+    DOCS / "how-to" / "queue-experiments.md",
+    DOCS / "how-to" / "read-and-export-data.md",
+    DOCS / "how-to" / "record-and-replay.md",
+    DOCS / "how-to" / "recover-from-a-stuck-lock.md",
+    DOCS / "how-to" / "see-what-happened.md",
+    DOCS / "how-to" / "share-an-instrument.md",
+    DOCS / "how-to" / "share-with-visa-programs.md",
+    DOCS / "how-to" / "use-the-drivers-that-you-have.md",
+    DOCS / "how-to" / "watch-a-camera.md",
+    DOCS / "tutorials" / "test-without-hardware.md",
+}
+"""More than half of the time of all pages; what they show of the program has tests of its own."""
+
+
 def title(page):
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", [page for page in pages() if blocks_of(page) and page not in ELSEWHERE], ids=title)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.whole] if page in TAKE_LONG else [], id=title(page))
+        for page in pages()
+        if blocks_of(page) and page not in ELSEWHERE
+    ],
+)
 def test_every_block_of_the_page_does_what_it_says(page, tmp_path, runtime, follow):
     try:
         done = follow(page, tmp_path / "page")

@@ -196,15 +196,24 @@ def test_an_unknown_driver_gets_the_nearest_spelling(directory):
         Plugins().driver("thorlabs_fw102")
 
 
-def test_making_one_device_imports_no_other_bundled_plugin():
+MADE = (
+    "from catkit_devices.drivers import create_device; create_device('thorlabs_fw102c', 'wheel', {'address': 'ASRL3'})"
+)
+CONFIGURED = "from catkit_devices import load_configuration; load_configuration(['bench.toml'])"
+
+
+@pytest.mark.parametrize("use", [MADE, CONFIGURED])
+def test_one_device_imports_no_other_bundled_plugin(use, tmp_path):
+    (tmp_path / "bench.toml").write_text(
+        '[testbed]\nname = "b"\n[devices.wheel]\ndriver = "thorlabs_fw102c"\naddress = "ASRL3::INSTR"\n'
+    )
     code = (
-        "import sys; from catkit_devices.drivers import create_device;"
-        "create_device('thorlabs_fw102c', 'wheel', {'address': 'ASRL3::INSTR'});"
+        f"import sys; {use};"
         "loaded = [name.split('.')[-1] for name in sys.modules if name.startswith('catkit_devices.plugins.')];"
         "print(*sorted(name for name in loaded if not name.startswith('_')))"
     )
 
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
 
     assert child.stdout.split() == ["thorlabs_fw102c"]
 

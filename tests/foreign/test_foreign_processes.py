@@ -205,6 +205,7 @@ def cli(tmp_path):
     return run
 
 
+@pytest.mark.whole
 def test_the_command_line_reads_and_sets_a_driver_of_pymeasure(cli, tmp_path):
     path = write_bench(tmp_path, 'safe = ["shutdown()"]')
     checked = cli("check-config", str(path))

@@ -43,6 +43,11 @@ gateway = "off"
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _children_begin_ready(ready_children):
+    """How processes are started is shown in ``sharing``."""
+
+
 @pytest.fixture
 def serve():
     """Serve simulated instruments, given as name=(address, simulator[, options]); return the library and the server."""

@@ -386,7 +386,12 @@ def enter_and_leave(what, seed, rounds):
     return not_entered, kept
 
 
-@pytest.mark.parametrize("what", HELD)
+HELD_BY_DEFAULT = {"a mutex", "a device's twice", "several local ones", "a device, in a session"}
+
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=[] if what in HELD_BY_DEFAULT else [pytest.mark.whole]) for what in HELD]
+)
 def test_a_mutex_whose_acquisition_was_interrupted_is_not_held(manager, instrument, rounds, what):
     count = rounds(300, soak=5000)
     process = Process(target=enter_and_leave, args=(what, 7, count))

@@ -79,8 +79,13 @@ def dark(journal, since):
     return all(dark_after(journal, lamp, since) is not None for lamp in ("tank", "basin"))
 
 
+WHOLE = pytest.mark.whole
+
+
 @pytest.mark.timeout(4000)
-@pytest.mark.parametrize("victim", ["testbed", "server", "devices", "monitor", "experiment"])
+@pytest.mark.parametrize(
+    "victim", ["devices", "monitor", *(pytest.param(one, marks=WHOLE) for one in ("testbed", "server", "experiment"))]
+)
 def test_a_process_that_is_stopped_at_any_moment_is_noticed_and_leaves_nothing_on(
     bench, journal, until, runtime, rounds, victim
 ):
