@@ -55,6 +55,8 @@ class _Writer:
         self._reader = reader
         self._stream = stream
         self._left_out: list[str] = []
+        self._headers: dict[tuple[Any, ...], Any] = {}
+        """Headers of tables of numbers, by their columns."""
         self._writers = {
             "scalar": self._scalar, "array": self._array, "curve": self._curve, "figure": self._figure,
             "fits": self._fits, "value": self._value,
@@ -92,7 +94,7 @@ class _Writer:
         column = self._reader.scalars(tag.tag)
         kind = "K" if column.values.dtype.kind == "i" else "D"
         columns = [*_times(column.times), ("VALUE", kind, column.unit, column.values)]
-        self._table(tag.tag, _cards(tag), columns)
+        self._numbers(tag.tag, _cards(tag), columns)
 
     def _array(self, tag: Tag) -> None:
         arrays = self._reader.arrays(tag.tag)
@@ -111,7 +113,7 @@ class _Writer:
                 tag.tag, _cards(tag), [*_times(arrays.times), ("VALUE", kind, arrays.unit, stacked, dimensions)]
             )
         elif self._image(tag, _cards(tag), arrays, first, arrays.unit, count=len(arrays)):
-            self._table(f"{tag.tag} times", _cards(tag), _times(arrays.times))
+            self._numbers(f"{tag.tag} times", _cards(tag), [*_times(arrays.times)])
 
     def _image(
         self, tag: Tag, cards: dict[str, Any], arrays: Any, first: npt.NDArray[Any], unit: str | None,
@@ -196,6 +198,25 @@ class _Writer:
             table.header[card] = value
         self._append(table)
 
+    def _numbers(self, name: str, cards: dict[str, Any], columns: list[tuple[str, str, str | None, Any]]) -> None:
+        """Write a table that has one number in each field; of those a run may have thousands, all with one header."""
+        import numpy as np
+
+        units = [_ascii(unit) if unit else None for _, _, unit, _ in columns]
+        key = tuple((title, kind, unit) for (title, kind, *_), unit in zip(columns, units, strict=True))
+        if key not in self._headers:
+            made = [self._astropy.Column(title, kind, unit=unit) for title, kind, unit in key]
+            self._headers[key] = self._astropy.BinTableHDU.from_columns(made).header
+        header = self._headers[key].copy()
+        rows = np.empty(len(columns[0][3]), dtype=[(title, _STORED[kind]) for title, kind, *_ in columns])
+        for title, _, _, values in columns:
+            rows[title] = values
+        for card, value in {"NAXIS2": len(rows), "EXTNAME": _ascii(name), **cards}.items():
+            header[card] = value
+        self._stream.write(header.tostring().encode("ascii"))
+        self._stream.write(rows.tobytes())
+        self._stream.write(b"\0" * (-rows.nbytes % _BLOCK))
+
     def _append(self, hdu: Any) -> None:
         buffer = io.BytesIO()
         # A complete file begins with an empty primary header, which is one block.
@@ -205,6 +226,8 @@ class _Writer:
 
 _EMPTY = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND"}
 """Cards of a primary header that says nothing of its own (FITS standard 4.0, 4.4.1)."""
+_STORED = {"D": ">f8", "K": ">i8"}
+"""NumPy's type for the fields of a column of numbers (FITS standard 4.0, 7.3.3)."""
 _COLUMNS = {
     "b1": "L", "u1": "B", "i1": "I", "i2": "I", "u2": "J", "i4": "J", "u4": "K", "i8": "K",
     "f2": "E", "f4": "E", "f8": "D", "c8": "C", "c16": "M",
