@@ -3,6 +3,7 @@
 import pytest
 
 
+@pytest.mark.whole
 def test_bench_tells_times_beside_what_cannot_be_faster_and_beside_others(bench):
     told = bench.json("bench", "--rounds", "1", timeout=240)
     assert told["computer"]["cores"] >= 1

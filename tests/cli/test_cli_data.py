@@ -131,6 +131,7 @@ def picture_size(file):
     return imread(file).shape[1::-1]
 
 
+@pytest.mark.whole
 def test_plot_without_a_tag_draws_all_scalars_over_another_with_a_logarithmic_axis(command, recorded):
     assert command(recorded, "plot", "FilterScan").stdout.endswith("scalars.png\n")
     width, height = picture_size(recorded / "scalars.png")

@@ -309,7 +309,14 @@ def test_an_existing_file_is_replaced_only_when_asked_for(run, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit for the size of a file")
 @pytest.mark.parametrize(
     ("suffix", "size"),
-    [("h5", 0), ("h5", 5_000), ("h5", 100_000), ("h5", 900_000), ("fits", 5_000), ("csv", 5_000)],
+    [
+        ("h5", 0),
+        ("h5", 5_000),
+        pytest.param("h5", 100_000, marks=pytest.mark.whole),
+        pytest.param("h5", 900_000, marks=pytest.mark.whole),
+        ("fits", 5_000),
+        ("csv", 5_000),
+    ],
 )
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing_behind(tmp_path, suffix, size):
     with Run.create(tmp_path, "full") as run:

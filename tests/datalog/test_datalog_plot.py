@@ -67,7 +67,7 @@ def test_an_array_is_drawn_as_an_image_or_a_line_the_newest_unless_told_otherwis
     assert drawn(run, ["line"]).axes[0].lines[0].get_ydata().tolist() == list(range(9))
 
 
-@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+@pytest.mark.parametrize("suffix", ["png", *(pytest.param(one, marks=pytest.mark.whole) for one in ("pdf", "svg"))])
 def test_the_picture_is_a_file_of_the_kind_that_its_ending_says(run, tmp_path, suffix):
     plot(run.path, ["power", "frame"], tmp_path / f"picture.{suffix}")
     data = (tmp_path / f"picture.{suffix}").read_bytes()

@@ -161,6 +161,7 @@ def test_the_loop_measured_how_the_spot_follows_the_stage(loop):
     np.testing.assert_allclose(response, [[0.08, 0.0], [0.0, 0.08]], atol=0.003)
 
 
+@pytest.mark.whole
 def test_it_runs_again_in_the_same_place(finished):
     before = {path.name for path in (finished["directory"] / "runs").iterdir()}
     process = start(finished["directory"], "--runs", "again", *FAST)
@@ -203,6 +204,7 @@ def test_ctrl_c_stops_both_experiments_and_leaves_nothing_behind(tmp_path):
     assert list((tmp_path / "runs").glob("*.png")) == []
 
 
+@pytest.mark.whole
 def test_with_a_page_it_goes_on_until_ctrl_c(tmp_path):
     process = start(tmp_path, "--serve", "--port", "0", *FAST)
     try:

@@ -423,6 +423,7 @@ def test_a_session_without_a_name_is_refused(manager, name):
         manager.session(name)
 
 
+@pytest.mark.whole
 def test_a_thousand_sessions_open_and_close_and_leave_nothing(manager, until):
     mutex = manager.get_mutex("m")
     client, server = psutil.Process(), psutil.Process(manager.pid)

@@ -188,6 +188,7 @@ def complete(*words):
     return done.stdout
 
 
+@pytest.mark.whole
 def test_the_shell_completes_components_without_brackets_and_quotes(racks):
     racks.devices.supply.open()
     offered = complete("get", "supply.outputs.1.")

@@ -23,7 +23,12 @@ SOON = 5.0
 
 @pytest.mark.parametrize(
     ("sent", "overrides"),
-    [(signal.SIGINT, ()), (signal.SIGINT, (CHECK,)), (signal.SIGTERM, (CHECK,)), (signal.SIGHUP, ())],
+    [
+        pytest.param(signal.SIGINT, (), marks=pytest.mark.whole),
+        (signal.SIGINT, (CHECK,)),
+        (signal.SIGTERM, (CHECK,)),
+        (signal.SIGHUP, ()),
+    ],
 )
 def test_a_signal_to_end_ends_everything_in_order(bench, journal, until, runtime, sent, overrides):
     process = run_until_lit(bench, journal, until, *overrides)
