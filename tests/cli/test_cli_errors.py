@@ -107,7 +107,10 @@ def assert_one_clear_error(result, exit_code, *words):
     assert screen_lines(result.stderr) <= 20
     for word in words:
         assert word in result.stderr
-    assert result.stdout == ""
+    if result.stdout:  # with --json
+        told = json.loads(result.stdout)
+        assert told["exit_code"] == exit_code
+        assert told["error"]
 
 
 def test_a_good_configuration_is_reported_as_valid(command, bench):

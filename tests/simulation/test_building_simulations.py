@@ -85,7 +85,7 @@ def test_names_of_plugins_are_found_and_options_reach_what_they_name(plugins):
         ([("ASRL1", "nowhere/x.yaml", {})], {}, "nowhere/x.yaml: cannot be read: No such file or directory"),
         ([("ASRL1", Silent), ("ASRL1", Bench)], {}, "two different simulated instruments are at ASRL1::INSTR: "),
         ([("ASRL1", Bench)], {}, "'Bench' at ASRL1 is not a simulator: it has no method feed(data)"),
-        ([("COM1", Silent)], {}, "'COM1' is no VISA address"),
+        ([("PORT1", Silent)], {}, "'PORT1' is no VISA address"),
         ([("VXI0::3::INSTR", Silent)], {}, "cannot be simulated: its interface carries no messages"),
         ([("ASRL1", Silent, {}, {"lat": 0.1})], {}, "there is no fault 'lat'"),
         ([("ASRL1", Silent, {}, {"late": 1.1})], {}, "the probability of 'late' must be from 0 to 1, got 1.1"),
