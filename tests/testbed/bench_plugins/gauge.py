@@ -40,7 +40,7 @@ class Gauge(VisaDevice):
 class GaugeSimulator:
     """Answers as :class:`Gauge` expects; appends each command to the file ``journal``."""
 
-    def __init__(self, bench, *, journal, label="gauge", level: float = 0.0):
+    def __init__(self, bench, *, journal, label="gauge", level: float | str = 0.0):
         self._journal = Path(journal)
         self._label = label
         self._values = {"LEVEL": str(level), "LAMP": "0", "MODE": "fine"}
