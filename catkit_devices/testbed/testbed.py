@@ -25,7 +25,7 @@ from catkit_devices.testbed.experiments.progress import ENDED
 from catkit_devices.testbed.experiments.watchdog import WARDEN, Warden
 from catkit_devices.testbed.frames.publisher import end_frames
 from catkit_devices.testbed.notifications import Notifier
-from catkit_devices.testbed.processes.finding import LAYOUT, SILENT, find_testbed
+from catkit_devices.testbed.processes.finding import LAYOUT, SILENT, find_testbed, suspended
 from catkit_devices.testbed.processes.log_files import LogFiles
 from catkit_devices.testbed.processes.logs import LogCollector
 from catkit_devices.testbed.processes.signals import deferred, ended_by_signals
@@ -58,6 +58,8 @@ _HURRY = 1.5
 """Seconds for the testbed's own server to answer after Ctrl-C."""
 _DEAF = (TimeoutError, ServerUnresponsiveError)
 """Errors that mean that a server does not answer."""
+_TOLD_TO_END = (KeyboardInterrupt, SystemExit)
+"""Errors with which a block ends because the program was told to end: Ctrl-C, SIGTERM, the end of the terminal."""
 
 
 class Testbed(TestbedClient):
@@ -124,7 +126,7 @@ class Testbed(TestbedClient):
         try:
             self._start()
         except BaseException as error:
-            with deferred(self._leave_at_once):
+            with deferred(self._leave_at_once, asked=isinstance(error, _TOLD_TO_END)):
                 self._end(error)
             raise
         return self
@@ -132,7 +134,7 @@ class Testbed(TestbedClient):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with deferred(self._leave_at_once):
+        with deferred(self._leave_at_once, asked=isinstance(error, _TOLD_TO_END)):
             self._end(error)
 
     def _start(self) -> None:
@@ -205,7 +207,7 @@ class Testbed(TestbedClient):
         failures: list[BaseException] = []
         known = hasattr(self, "layout")
         if known:
-            failures += self._end_silent_server(in_a_hurry=isinstance(error, (KeyboardInterrupt, SystemExit)))
+            failures += self._end_silent_server(in_a_hurry=isinstance(error, _TOLD_TO_END))
         trip = self.trip
         if known:
             failures += self._end_work()
@@ -242,7 +244,8 @@ class Testbed(TestbedClient):
 
     def _leave_at_once(self, number: int) -> None:
         """End this process although the testbed has not ended, because it was asked to end a second time."""
-        silent = [manager for manager in self._servers.managers.values() if manager.silence > SILENT]
+        managers = self._servers.managers.values()
+        silent = [one for one in managers if one.silence > SILENT or suspended(one.server.pid)]
         text = f"testbed {self.configuration.testbed.name!r} had not ended when its process ended: "
         text += "its servers make their devices safe, and end"
         for manager in silent:

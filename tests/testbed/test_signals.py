@@ -14,6 +14,7 @@ from bench_script import CHECK, dark_after, of_session, run_until_lit, start_scr
 
 from catkit_devices.errors import CatkitDevicesError, SafetyError
 from catkit_devices.testbed import Testbed
+from catkit_devices.testbed.processes import signals
 
 SOON = 5.0
 """Seconds; a tenth of a second where the machine has nothing else to do. The guarantee is 1 s."""
@@ -226,3 +227,70 @@ def test_an_experiment_that_stops_for_a_reason_of_its_own_is_ended_at_once_only_
 
     assert done.stdout.splitlines() == ["the server is lost", "still putting things in order"], done.stderr
     assert done.returncode == -signal.SIGTERM
+
+
+# --- a second request while the testbed ends
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(signals, "_LONG", 0.6)
+
+
+@pytest.mark.parametrize(
+    ("asked", "pauses", "hurried"),
+    [
+        (True, [0.3], [signal.SIGINT]),  # the second request to end
+        (True, [0.0], []),  # the same one, sent twice
+        (False, [0.0], []),  # the first one, in an ordinary end
+        (False, [0.0, 0.0], []),
+        (False, [0.0, 0.3], [signal.SIGINT]),
+    ],
+)
+def test_a_second_request_to_end_is_acted_on_when_the_clean_up_has_had_its_time(short, asked, pauses, hurried):
+    found = []
+
+    def clean_up():
+        with signals.deferred(found.append, asked=asked):
+            for pause in pauses:
+                time.sleep(pause)
+                signal.raise_signal(signal.SIGINT)
+            assert found == []
+            time.sleep(1.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        clean_up()
+
+    assert found == hurried
+
+
+def test_a_clean_up_that_ends_in_time_is_not_hurried(short):
+    found = []
+
+    def clean_up():
+        with signals.deferred(found.append, asked=True):
+            time.sleep(0.3)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        clean_up()
+    time.sleep(0.5)
+
+    assert found == []
+
+
+@pytest.mark.whole
+def test_a_second_ctrl_c_ends_an_experiment_that_is_suspended(bench, journal, until, runtime):
+    process = run_until_lit(bench, journal, until)
+    (experiment,) = until(Testbed.attach("trial").progress)
+    os.kill(experiment.pid, signal.SIGSTOP)
+
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    begun, now = time.monotonic(), time.time()
+    process.communicate(timeout=30)
+
+    assert time.monotonic() - begun < SOON
+    assert all(dark_after(journal, lamp, now) is not None for lamp in ("basin", "tank"))
+    until(lambda: not of_session(process.pid))

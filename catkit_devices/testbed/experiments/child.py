@@ -14,6 +14,7 @@ from catkit_devices.errors import ProcessDiedError
 from catkit_devices.multiprocessing import Process
 from catkit_devices.testbed.experiments.main import FINISH, INTERRUPT, STOP, ExperimentOutcome, run_experiment
 from catkit_devices.testbed.processes.environment import children_of
+from catkit_devices.testbed.processes.finding import suspended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,9 +176,11 @@ class RunningExperiment:
         self.advance()
 
     def hurry(self) -> None:
-        """Take the next step at once; if it could not even be told to stop, kill it."""
+        """Take the next step at once; if it cannot even be told to stop, kill it."""
         word = self._word
-        if self.stopping is not None and (self._deaf or self._silent() or (word is not None and not word.said)):
+        deaf = self._deaf or self._silent() or (word is not None and not word.said)
+        pid = self._process.pid
+        if self.stopping is not None and (deaf or (pid is not None and self.alive and suspended(pid))):
             self._deaf = self._forced = True
             self._process.kill()
             return

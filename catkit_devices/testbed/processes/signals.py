@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from catkit_devices._device.process_end import ENDING, told_to_end, watch_signals
@@ -23,7 +23,9 @@ __all__ = ["deferred", "deliver_again", "ended_by_signals", "ignore_terminal", "
 _AGAIN = 0.01
 """Seconds until a signal comes again: the finalizer has ended by then, as a rule."""
 _LONG = 2.0
-"""Seconds after which a second Ctrl-C counts as a new one, from a user who does not want to wait longer."""
+"""Seconds that clean-up is given even if Ctrl-C comes a second time; then its user does not want to wait longer."""
+_ANOTHER = 0.2
+"""Seconds after which a signal is another one: a program such as ``timeout`` sends the same one twice."""
 
 
 @contextmanager
@@ -117,15 +119,18 @@ def _signal_behind(error: BaseException | None) -> int | None:
 
 
 @contextmanager
-def deferred(hurry: Callable[[int], None] | None = None) -> Iterator[None]:
+def deferred(hurry: Callable[[int], None] | None = None, *, asked: bool = False) -> Iterator[None]:
     """Finish the block even if Ctrl-C or SIGTERM comes; both are raised after it.
 
     For clean-up whose every step is bounded.
 
     Args:
-        hurry: called with the signal if one comes when the block has already lasted long.
+        hurry: called with the signal if one comes when the block has already lasted long; or when it has, if by then
+            the program has been told to end a second time. It may be called in another thread.
+        asked: whether the block is there because the program was told to end.
     """
-    begun = time.monotonic()
+    begun = newest = time.monotonic()
+    requests = int(asked)
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -137,15 +142,30 @@ def deferred(hurry: Callable[[int], None] | None = None) -> Iterator[None]:
     }
 
     def note(number: int, _: FrameType | None) -> None:
+        nonlocal newest, requests
         came.append(number)
-        if hurry is not None and time.monotonic() - begun > _LONG:
+        now = time.monotonic()
+        requests += now - newest > _ANOTHER or not requests
+        newest = now
+        if hurry is not None and now - begun > _LONG:
             hurry(number)
 
+    def act_on_the_second() -> None:
+        if hurry is not None and requests > 1:
+            hurry(came[-1])
+
+    # Not started by the handler, which may interrupt the starting of another thread.
+    timer = threading.Timer(_LONG, act_on_the_second)
+    timer.daemon = True
+    if hurry is not None:
+        with suppress(RuntimeError):  # there may be no thread left
+            timer.start()
     for number in before:
         signal.signal(number, note)
     try:
         yield
     finally:
+        timer.cancel()
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if came:  # also if the block has failed: the code that handles that error would not know of the signal
