@@ -132,7 +132,6 @@ class Device(HostedObject, metaclass=DeviceType):
         self._connection = None
         self._access_ = Access(name, timeout)
         self._mutex_ = self._access_.mutex
-        self._access_.mutex_lock.session_ended = self._session_ended_
         safe_timeout = default_timeout(safe_timeout, f"device {name!r}, making it safe", above_zero=True)
         self._life_ = Lifecycle(self, self._access_, safe_timeout, open_on_use=open_on_use)
         self._openings_ = Openings(self._life_, self._access_, kept=open_on_use)
@@ -144,6 +143,8 @@ class Device(HostedObject, metaclass=DeviceType):
         self._has_stand_in_ = False
         """Whether its configuration declares a stand-in, so that it could be simulated."""
         self._reference_: Reference | None = None
+        # Last: if this constructor fails, the end of a session must not find the device.
+        self._access_.mutex_lock.session_ended = self._session_ended_
 
     def _configured_(self, *, has_stand_in: bool) -> None:
         """Note what its configuration says; called on a testbed when the device has been made."""

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from instruments import Instrument
 
+from catkit_devices import Device
 from catkit_devices.errors import (
     DeadlockError,
     MutexBrokenError,
@@ -104,6 +105,36 @@ def test_a_session_that_ends_gives_back_what_it_held(manager, until, end):
     assert mutex.acquire(5)
     mutex.release()
     until(lambda: "page" not in names(manager))
+
+
+def test_a_device_that_could_not_be_made_does_not_prevent_a_session_from_ending(manager):
+    class Refused(Device):
+        def __init__(self, name):
+            kept.append(self)
+            super().__init__(name, safe_timeout=0)
+
+    kept = []
+    with pytest.raises(ValueError, match="timeout must be above 0"):
+        Refused("refused")
+    for end in ("close", "abandon"):
+        session, local = manager.session("page"), Mutex("local")
+        acquire_in(session, local)
+        getattr(session, end)()
+        assert local.holder is None
+
+
+def test_what_one_device_does_at_the_end_of_a_session_does_not_keep_the_others(manager, monkeypatch, caplog):
+    def fail(_session, _goodbye):
+        raise RuntimeError("can't start new thread")
+
+    device, mutexes = Device("broken"), [Mutex(f"local {number}") for number in range(8)]
+    monkeypatch.setattr(device._access_.mutex_lock, "session_ended", fail)
+    session = manager.session("page")
+    for mutex in mutexes:
+        acquire_in(session, mutex)
+    session.abandon()
+    assert [mutex.holder for mutex in mutexes] == [None] * 8
+    assert "mutex 'broken': the end of" in caplog.text
 
 
 def test_a_device_is_made_safe_when_its_session_is_abandoned_before_the_next_one_is_granted(manager, instrument):

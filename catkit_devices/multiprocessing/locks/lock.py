@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import os
 import threading
@@ -60,6 +61,8 @@ __all__ = [
     "take_back",
     "waits",
 ]
+
+_log = logging.getLogger(__name__)
 
 LONG_WAIT = 0.1
 """Seconds after which a waiter looks for a deadlock that involves other servers; it doubles after each look."""
@@ -1003,7 +1006,10 @@ def end_session_here(session: Session, goodbye: bool) -> None:
         locks = list(_locks)
     for lock in locks:
         if lock.session_ended is not None:
-            lock.session_ended(session, goodbye)
+            try:
+                lock.session_ended(session, goodbye)
+            except Exception:  # noqa: BLE001 - whatever is wrong with one, the others are given back
+                _log.exception("mutex %r: the end of %s was not carried out", lock.name, session)
     for lock in locks:
         for call in lock.running():
             if call.session is session:
