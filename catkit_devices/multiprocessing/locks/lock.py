@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import math
 import os
 import threading
@@ -61,8 +60,6 @@ __all__ = [
     "take_back",
     "waits",
 ]
-
-_log = logging.getLogger(__name__)
 
 LONG_WAIT = 0.1
 """Seconds after which a waiter looks for a deadlock that involves other servers; it doubles after each look."""
@@ -1009,7 +1006,9 @@ def end_session_here(session: Session, goodbye: bool) -> None:
             try:
                 lock.session_ended(session, goodbye)
             except Exception:  # noqa: BLE001 - whatever is wrong with one, the others are given back
-                _log.exception("mutex %r: the end of %s was not carried out", lock.name, session)
+                import logging
+
+                logging.getLogger(__name__).exception("mutex %r: the end of %s was not carried out", lock.name, session)
     for lock in locks:
         for call in lock.running():
             if call.session is session:
