@@ -1005,7 +1005,7 @@ def end_session_here(session: Session, goodbye: bool) -> None:
         if lock.session_ended is not None:
             try:
                 lock.session_ended(session, goodbye)
-            except Exception:  # noqa: BLE001 - whatever is wrong with one, the others are given back
+            except Exception:  # whatever is wrong with one, the others are given back
                 import logging
 
                 logging.getLogger(__name__).exception("mutex %r: the end of %s was not carried out", lock.name, session)
