@@ -187,12 +187,10 @@ class _Commands(TyperGroup):
         json_printed.set(False)
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:  # some versions of click, on which typer builds, turn it into code 1
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
         except BaseException as error:
-            if isinstance(
-                error, KeyboardInterrupt
-            ):  # some versions of click, on which typer builds, turn it into code 1
-                typer.echo("interrupted", err=True)
-                raise typer.Exit(INTERRUPTED) from None
             if ctx.meta[_JSON] and getattr(error, "exit_code", FAILED):
                 print_failure(error)
             raise

@@ -145,7 +145,8 @@ def deferred(hurry: Callable[[int], None] | None = None, *, asked: bool = False)
         nonlocal newest, requests
         came.append(number)
         now = time.monotonic()
-        requests += now - newest > _ANOTHER or not requests
+        if not requests or now - newest > _ANOTHER:
+            requests += 1
         newest = now
         if hurry is not None and now - begun > _LONG:
             hurry(number)
